@@ -1,0 +1,21 @@
+"""The kinds of deployment. A new kind is one file here and one line in `KINDS`."""
+
+from __future__ import annotations
+
+from services.domain import Deployment
+from services.providers.anthropic import AnthropicKind
+from services.providers.base import Kind
+from services.providers.openai import OpenAIKind
+from services.providers.openai_compatible import OpenAICompatibleKind
+
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (AnthropicKind(), OpenAIKind(), OpenAICompatibleKind())}
+
+
+def kind_of(deployment: Deployment) -> Kind:
+    """The kind of a deployment. Raises ValueError in words for a kind, or a wire of it, that does not exist."""
+    kind = KINDS.get(deployment.kind)
+    if kind is None:
+        raise ValueError(f"“{deployment.kind}” is not a kind of deployment; these are: {', '.join(KINDS)}.")
+    if deployment.wire not in kind.wires:
+        raise ValueError(f"{kind.title} speaks {' and '.join(kind.wires)}, not “{deployment.wire}”.")
+    return kind

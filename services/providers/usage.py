@@ -1,0 +1,104 @@
+"""The services' token counts, normalised once to five disjoint counts (metrics.md, "Counts and cost").
+
+A count that a service did not give stays None, an explicit zero stays zero, and the parts always sum to the
+service's own total.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from services.domain import Usage
+
+
+def count(value: Any) -> int | None:
+    """A token count if this is one (an int ≥ 0 that fits 53 bits), else None."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if 0 <= value < 2**53 else None
+
+
+def obj(value: Any) -> Mapping[str, Any]:
+    """``value`` if it is a JSON object, else an empty one."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def from_messages(raw: Mapping[str, Any], *, final: bool) -> Usage:
+    """Usage of the Messages wire, where ``input_tokens`` excludes what was read from or written to the cache.
+
+    ``final`` False: only message_start was seen, whose ``output_tokens`` is a placeholder and is not taken. Cache
+    writes without a split by TTL are 5-minute ones, the API's default.
+    """
+    written = count(raw.get("cache_creation_input_tokens"))
+    split = obj(raw.get("cache_creation"))
+    short, long = count(split.get("ephemeral_5m_input_tokens")), count(split.get("ephemeral_1h_input_tokens"))
+    if written is None:
+        write_5m, write_1h = short, long
+    else:
+        write_1h = None if long is None else min(long, written)
+        write_5m = written - (write_1h or 0)
+    output = count(raw.get("output_tokens")) if final else None
+    reasoning, answer = _split_output(output, count(obj(raw.get("output_tokens_details")).get("thinking_tokens")))
+    return Usage(
+        uncached_input=count(raw.get("input_tokens")),
+        cache_read=count(raw.get("cache_read_input_tokens")),
+        cache_write_5m=write_5m,
+        cache_write_1h=write_1h,
+        reasoning_output=reasoning,
+        answer_output=answer,
+        source="provider" if final else "partial",
+        raw=dict(raw),
+    )
+
+
+def from_openai(raw: Mapping[str, Any], *, source: Literal["provider", "partial"] = "provider") -> Usage | None:
+    """Usage of the Chat and Responses wires, where the input count includes cached tokens and the output count
+    includes reasoning. None when the object holds no count at all.
+
+    Cache writes with 30-minute retention stand with the short-lived ones (``cache_write_5m``), 12-hour ones with the
+    long-lived (``cache_write_1h``). Services that count reasoning (or cache reads) beside their total instead of
+    inside it are recognised by the total they state (or by a part larger than its whole).
+    """
+    given = count(raw.get("prompt_tokens"))
+    given = count(raw.get("input_tokens")) if given is None else given
+    made = count(raw.get("completion_tokens"))
+    made = count(raw.get("output_tokens")) if made is None else made
+    if given is None and made is None:
+        return None
+    details = obj(raw.get("prompt_tokens_details")) or obj(raw.get("input_tokens_details"))
+    cached = count(details.get("cached_tokens"))
+    cached = count(raw.get("prompt_cache_hit_tokens")) if cached is None else cached  # DeepSeek's own name
+    write_short, write_long = _openai_writes(details)
+    parts = (cached or 0) + (write_short or 0) + (write_long or 0)
+    uncached = given - parts if given is not None and parts <= given else given
+    out_details = obj(raw.get("completion_tokens_details")) or obj(raw.get("output_tokens_details"))
+    thought = count(out_details.get("reasoning_tokens"))
+    if made is not None and thought and _beside(given, made, thought, count(raw.get("total_tokens"))):
+        reasoning: int | None = thought
+        answer: int | None = made
+    else:
+        reasoning, answer = _split_output(made, thought)
+    return Usage(uncached, cached, write_short, write_long, reasoning, answer, source, dict(raw))
+
+
+def _openai_writes(details: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    written = count(details.get("cache_write_tokens"))
+    long = count(obj(details.get("cache_write_tokens_details")).get("ttl_12h_tokens"))
+    if written is None:
+        return None, None
+    if long is None:
+        return written, None
+    return written - min(long, written), min(long, written)
+
+
+def _beside(given: int | None, made: int, thought: int, total: int | None) -> bool:
+    return thought > made or (total is not None and total == (given or 0) + made + thought)
+
+
+def _split_output(output: int | None, thought: int | None) -> tuple[int | None, int | None]:
+    if output is None:
+        return None, None
+    if thought is None:
+        return None, output
+    return min(thought, output), output - min(thought, output)
