@@ -1,0 +1,140 @@
+"""Connections: one way for the writer, another for readers, the same code for SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+from sqlalchemy import URL, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.pool import NullPool
+
+from db.types import json_text
+
+DATABASE_FILE = "lab.sqlite3"
+BUSY_MS = 5000
+WAL_KEPT_BYTES = 64 * 2**20
+CONNECT_S = 10
+NETWORK_DISKS = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "fuse", "ncpfs", "davfs"}
+)
+# File systems that are mounted through FUSE but lie on this machine: a rootless container's own disk, an NTFS disk.
+LOCAL_FUSE = frozenset({"fuse.fuse-overlayfs", "fuseblk"})
+# `hide_parameters`: prompts and answers must not stand in an error's text, and so in no log.
+_COMMON: dict[str, Any] = {
+    "json_serializer": json_text, "json_deserializer": orjson.loads, "hide_parameters": True,
+}  # fmt: skip
+
+
+def database_url(data_dir: Path) -> str:
+    """DATABASE_URL if it is set (PostgreSQL through psycopg 3), else the SQLite file in ``data_dir``.
+
+    Raises ValueError in words for a DATABASE_URL that names another kind of database.
+    """
+    given = os.environ.get("DATABASE_URL", "").strip()
+    if not given:
+        return URL.create("sqlite", database=str(data_dir / DATABASE_FILE)).render_as_string()
+    for prefix in ("postgres://", "postgresql://"):
+        if given.startswith(prefix):
+            return "postgresql+psycopg://" + given.removeprefix(prefix)
+    if given.startswith(("postgresql+psycopg://", "sqlite:///")):
+        return given
+    raise ValueError("DATABASE_URL names a database that is not supported: give postgresql://… or sqlite:///….")
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The file behind a SQLite URL; None for another database."""
+    parsed = make_url(url)
+    return Path(parsed.database) if parsed.get_backend_name() == "sqlite" and parsed.database else None
+
+
+def make_engine(url: str) -> Engine:
+    """The writer's engine: WAL, synchronous=FULL, foreign keys, and every transaction an immediate one.
+
+    A deferred BEGIN is what makes "database is locked" out of two writers; see the SQLite documentation on
+    transactions. Raises ValueError in words for a file on a network disk.
+    """
+    file = sqlite_file(url)
+    if file is None:
+        return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": CONNECT_S}, **_COMMON)
+    refuse_network_disk(file)
+    engine = create_engine(url, connect_args={"timeout": BUSY_MS / 1000, "isolation_level": None}, **_COMMON)
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: sqlite3.Connection, _record: Any) -> None:
+        for pragma in (
+            f"busy_timeout={BUSY_MS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON",
+            f"journal_size_limit={WAL_KEPT_BYTES}",
+        ):  # fmt: skip
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+@lru_cache(maxsize=8)
+def reader(url: str) -> Engine:
+    """An engine that can only read: what pages use. SQLite connections live for one query and never cross threads."""
+    file = sqlite_file(url)
+    if file is None:
+        return create_engine(
+            url, pool_pre_ping=True, connect_args={"connect_timeout": CONNECT_S},
+            isolation_level="REPEATABLE READ", execution_options={"postgresql_readonly": True}, **_COMMON,
+        )  # fmt: skip
+    target = f"file:{quote(str(file))}?mode=ro"
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(target, uri=True, timeout=BUSY_MS / 1000, isolation_level=None)
+        connection.execute("PRAGMA query_only=ON")
+        # SQLite's own lower() knows ASCII only, PostgreSQL's knows every letter.
+        connection.create_function("lower", 1, _lower, deterministic=True)
+        return connection
+
+    engine = create_engine("sqlite://", creator=connect, poolclass=NullPool, **_COMMON)
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN")  # several queries of one page see one state of the database
+
+    return engine
+
+
+def _lower(value: str | bytes | int | float | None) -> str | bytes | int | float | None:
+    return value.lower() if isinstance(value, str) else value
+
+
+def refuse_network_disk(file: Path, mounts: Path = Path("/proc/mounts")) -> None:
+    """Raise ValueError when ``file`` would lie on a network disk, where SQLite's WAL loses data.
+
+    ``mounts`` is a mount table as Linux writes it; where there is none, nothing is refused.
+    """
+    try:
+        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return
+    where, best, kind = file.resolve(), 0, ""
+    for line in lines:
+        parts = line.split()
+        if len(parts) < 3:
+            continue
+        point = Path(_unescaped(parts[1]))
+        if where.is_relative_to(point) and len(point.parts) >= best:
+            best, kind = len(point.parts), parts[2]
+    if kind in NETWORK_DISKS or (kind.startswith("fuse.") and kind not in LOCAL_FUSE):
+        raise ValueError(
+            f"The data directory lies on a network disk ({kind}), where SQLite loses data: choose a local directory "
+            "with --data, or use PostgreSQL with DATABASE_URL."
+        )
+
+
+def _unescaped(point: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found.group(1), 8)), point)

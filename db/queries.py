@@ -1,0 +1,190 @@
+"""Every read, as a plain function of a reading engine. Rows come back as dicts, never as ORM objects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from statistics import median
+from typing import Any
+
+from sqlalchemy import Engine, Select, TableValuedAlias, exists, func, or_, select, true
+from sqlmodel import col
+
+from db.tables import Call, DeploymentRow, Run, Vote
+from db.types import storable
+
+Row = dict[str, Any]
+TYPICAL_OVER = 200
+MAX_THREAD = 50
+MAX_SEARCH = 500  # characters; SQLite refuses a LIKE pattern beyond 50,000 bytes
+_CALL_COLUMNS = list(Call.__table__.columns)  # type: ignore[attr-defined]  # SQLModel adds __table__ at run time
+_RUN_COLUMNS = list(Run.__table__.columns)  # type: ignore[attr-defined]  # as above
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs to list; every field that is set narrows the list.
+
+    ``text`` is looked for in prompts and answers, whatever its case; ``deployments`` and ``states`` are met by a run
+    with at least one such call. Dates are aware datetimes, ``date_to`` exclusive.
+    """
+
+    text: str | None = None
+    deployments: Sequence[str] = ()
+    states: Sequence[str] = ()
+    persons: Sequence[str] = ()
+    date_from: datetime | None = None
+    date_to: datetime | None = None
+    starred: bool | None = None
+    tag: str | None = None
+    sources: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunPage:
+    """One page of runs and how many there are in all. Each row has ``states`` (state → n) and ``deployments`` (ids)."""
+
+    rows: list[Row] = field(default_factory=list)
+    total: int = 0
+
+
+def _all(engine: Engine, statement: Select[Any]) -> list[Row]:
+    with engine.connect() as connection:
+        return [dict(row) for row in connection.execute(statement).mappings()]
+
+
+def run_by_id(engine: Engine, run_id: str) -> Row | None:
+    """One run, or None."""
+    rows = _all(engine, select(*_RUN_COLUMNS).where(col(Run.id) == run_id))
+    return rows[0] if rows else None
+
+
+def calls_of_run(engine: Engine, run_id: str) -> list[Row]:
+    """The calls of a run, by column, repetition and attempt."""
+    return _all(
+        engine,
+        select(*_CALL_COLUMNS)
+        .where(col(Call.run_id) == run_id)
+        .order_by(col(Call.column_no), col(Call.repetition), col(Call.attempt_no)),
+    )
+
+
+def thread_of_run(engine: Engine, run_id: str) -> list[Row]:
+    """A run's conversation, oldest first, itself last: the chain of its parents (at most 50)."""
+    chain: list[Row] = []
+    seen: set[str] = set()
+    at: str | None = run_id
+    while at and at not in seen and len(chain) < MAX_THREAD:
+        seen.add(at)
+        run = run_by_id(engine, at)
+        if run is None:
+            break
+        chain.append(run)
+        at = run["parent_run_id"]
+    return chain[::-1]
+
+
+def search_runs(engine: Engine, wanted: RunFilter, *, limit: int = 25, offset: int = 0) -> RunPage:
+    """Runs that match, newest first, each with the states and deployments of its calls."""
+    where = _conditions(wanted, engine.dialect.name)
+    counted = select(func.count()).select_from(Run).where(*where)
+    listed = (
+        select(*_RUN_COLUMNS)
+        .where(*where)
+        .order_by(col(Run.created_at).desc(), col(Run.id))
+        .limit(limit)
+        .offset(offset)
+    )
+    with engine.connect() as connection:
+        total = int(connection.execute(counted).scalar_one())
+        rows = [dict(row) for row in connection.execute(listed).mappings()]
+        by_id: dict[str, Row] = {row["id"]: row | {"states": {}, "deployments": []} for row in rows}
+        summary = (
+            select(col(Call.run_id), col(Call.state), col(Call.deployment_id), func.count().label("n"))
+            .where(col(Call.run_id).in_(list(by_id)))
+            .group_by(col(Call.run_id), col(Call.state), col(Call.deployment_id))
+            .order_by(col(Call.deployment_id))
+        )
+        for run_id, state, deployment, n in connection.execute(summary):
+            run = by_id[run_id]
+            run["states"][state] = run["states"].get(state, 0) + n
+            if deployment not in run["deployments"]:
+                run["deployments"].append(deployment)
+    return RunPage(list(by_id.values()), total)
+
+
+def _conditions(wanted: RunFilter, dialect: str) -> list[Any]:
+    where: list[Any] = []
+    if wanted.text and wanted.text.strip():
+        like = f"%{_escaped(storable(wanted.text.strip())[:MAX_SEARCH].lower())}%"
+        in_calls = exists().where(col(Call.run_id) == col(Run.id), func.lower(Call.answer).like(like, escape="\\"))
+        where.append(or_(func.lower(Run.prompt).like(like, escape="\\"), in_calls))
+    if wanted.deployments:
+        where.append(
+            exists().where(col(Call.run_id) == col(Run.id), col(Call.deployment_id).in_(list(wanted.deployments)))
+        )
+    if wanted.states:
+        where.append(exists().where(col(Call.run_id) == col(Run.id), col(Call.state).in_(list(wanted.states))))
+    if wanted.persons:
+        where.append(col(Run.person).in_(list(wanted.persons)))
+    if wanted.sources:
+        where.append(col(Run.source).in_(list(wanted.sources)))
+    if wanted.date_from is not None:
+        where.append(col(Run.created_at) >= wanted.date_from)
+    if wanted.date_to is not None:
+        where.append(col(Run.created_at) < wanted.date_to)
+    if wanted.starred is not None:
+        where.append(col(Run.starred).is_(wanted.starred))
+    if wanted.tag:
+        tag = _each_tag(dialect)
+        where.append(exists().select_from(tag).where(tag.c.value == storable(wanted.tag)))
+    return where
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
+def persons(engine: Engine) -> list[str]:
+    """Everybody who ever sent a run."""
+    with engine.connect() as connection:
+        return sorted(connection.execute(select(col(Run.person)).distinct()).scalars())
+
+
+def tags(engine: Engine) -> list[str]:
+    """Every tag in use."""
+    tag = _each_tag(engine.dialect.name)
+    with engine.connect() as connection:
+        return sorted(connection.execute(select(tag.c.value).distinct().select_from(Run).join(tag, true())).scalars())
+
+
+def _each_tag(dialect: str) -> TableValuedAlias:
+    """The tags of a run as a table with one column ``value``."""
+    each = func.json_array_elements_text if dialect == "postgresql" else func.json_each
+    return each(col(Run.tags)).table_valued("value")
+
+
+def votes_of_run(engine: Engine, run_id: str) -> list[Row]:
+    """The votes on a run, oldest first."""
+    columns = list(Vote.__table__.columns)  # type: ignore[attr-defined]  # SQLModel adds __table__ at run time
+    return _all(engine, select(*columns).where(col(Vote.run_id) == run_id).order_by(col(Vote.created_at)))
+
+
+def typical_ttft(engine: Engine, deployment_id: str) -> tuple[float | None, int]:
+    """(median TTFT in ms, n) over the last 200 calls of a deployment that succeeded; (None, 0) when there are none."""
+    statement = (
+        select(col(Call.ttft_ms))
+        .where(col(Call.deployment_id) == deployment_id, col(Call.state) == "succeeded", col(Call.ttft_ms).is_not(None))
+        .order_by(col(Call.created_at).desc())
+        .limit(TYPICAL_OVER)
+    )
+    with engine.connect() as connection:
+        values = [value for value in connection.execute(statement).scalars() if value is not None]
+    return (median(values), len(values)) if values else (None, 0)
+
+
+def deployment_rows(engine: Engine) -> list[Row]:
+    """Every deployment that was ever declared, by colour slot."""
+    columns = list(DeploymentRow.__table__.columns)  # type: ignore[attr-defined]  # SQLModel adds __table__ at run time
+    return _all(engine, select(*columns).order_by(col(DeploymentRow.color_slot)))
