@@ -1,0 +1,130 @@
+"""The engine process: ``python -m services.engine --data DIR [--deployments FILE] [--parent-pid N]``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import fcntl
+import gc
+import json
+import logging
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+
+import uvloop
+from aiohttp import web
+
+from db.engine import database_url, reader
+from db.migrate import DatabaseTooNew, upgrade
+from db.writer import Writer
+from services import keys, paths
+from services.embedded import DEFAULT_SPECS, EmbeddedPool
+from services.engine.core import Engine
+from services.engine.http import make_app
+from services.engine.registry import Registry
+
+log = logging.getLogger("engine")
+
+
+def main() -> None:
+    """Run one engine until it is told to stop. Exit code 3: another engine holds this data directory."""
+    parser = argparse.ArgumentParser(prog="services.engine")
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--deployments")
+    parser.add_argument("--parent-pid", type=int, help="stop when this process is gone")
+    parser.add_argument("--no-embedded", action="store_true", help="do not start the embedded model servers")
+    given = parser.parse_args()
+    data = paths.data_dir(given.data)
+    (data / "logs").mkdir(parents=True, exist_ok=True)
+    _log_to(data / "logs" / "engine.log")
+    lock = _lock(data)
+    if lock is None:
+        print(json.dumps({"error": f"Another engine already works on {data}."}), flush=True)
+        sys.exit(3)
+    try:
+        url = database_url(data)
+        upgrade(url, data)
+    except (DatabaseTooNew, ValueError, OSError) as error:
+        print(json.dumps({"error": keys.scrub(str(error))}), flush=True)
+        sys.exit(4)
+    _many_files()
+    with lock:
+        uvloop.run(_serve(data, url, paths.deployments_file(given.deployments), given))
+
+
+async def _serve(data: Path, url: str, file: Path, given: argparse.Namespace) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    writer = Writer(url)
+    writer.start()
+    read = reader(url)
+    pool = EmbeddedPool(() if given.no_embedded else DEFAULT_SPECS, log_dir=data / "logs")
+    await pool.start()
+    engine = Engine(
+        writer=writer, reader=read, registry=Registry(writer, read, file), pool=pool,
+        single_owner=url.startswith("sqlite"),
+    )  # fmt: skip
+    await engine.start()
+    runner = web.AppRunner(make_app(engine), access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    socket = paths.socket_path(data)
+    with contextlib.suppress(FileNotFoundError):
+        socket.unlink()
+    await web.UnixSite(runner, str(socket)).start()
+    socket.chmod(0o600)
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    print(json.dumps({"socket": str(socket), "pid": os.getpid()}), flush=True)
+    if given.parent_pid:
+        loop.create_task(_leave_with(given.parent_pid, stopping))  # noqa: RUF006 - it lives as long as the loop
+    await stopping.wait()
+    log.info("stopping")
+    await engine.close()
+    await pool.close()
+    await runner.cleanup()
+    writer.close()
+    with contextlib.suppress(FileNotFoundError):
+        socket.unlink()
+
+
+async def _leave_with(parent: int, stopping: asyncio.Event) -> None:
+    """An engine whose starter was killed must not stay behind and hold the data directory."""
+    while os.getppid() == parent:  # noqa: ASYNC110 - nothing tells a process that its parent died
+        await asyncio.sleep(0.5)
+    stopping.set()
+
+
+def _lock(data: Path) -> contextlib.ExitStack | None:
+    """Hold the data directory; None when another engine does."""
+    stack = contextlib.ExitStack()
+    file = stack.enter_context((data / "engine.lock").open("a+"))
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        stack.close()
+        return None
+    return stack
+
+
+def _many_files() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65_536), hard))
+    log.debug("file limit was %s", soft)
+
+
+def _log_to(path: Path) -> None:
+    handler = logging.FileHandler(path, encoding="utf-8")
+    logging.basicConfig(level=logging.INFO, handlers=[handler], format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    keys.install_log_filter()
+
+
+if __name__ == "__main__":
+    main()

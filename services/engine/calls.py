@@ -1,0 +1,183 @@
+"""The life of one call: its row is committed, then the request is sent, then the row is finished exactly once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+from datetime import UTC, datetime
+from time import perf_counter_ns
+from typing import Any
+
+import aiohttp
+
+from db import records
+from db.writer import Writer
+from services import deployments, keys, pricing
+from services.addresses import Forbidden, check_url
+from services.domain import Ask, Deployment, Outcome, WireRequest
+from services.embedded import EmbeddedPool, EmbeddedUnavailable
+from services.engine import rows
+from services.engine.heartbeat import Heartbeat
+from services.engine.live import LiveCall
+from services.engine.registry import Registry
+from services.progress import Progress
+from services.providers import kind_of
+from services.reader import Ending, attempt
+from services.runs import new_id
+
+log = logging.getLogger(__name__)
+EMBEDDED = "embedded://"
+
+
+class Calls:
+    """Prepares, sends and finishes calls for the runs of this engine."""
+
+    def __init__(
+        self, *, engine_id: str, writer: Writer, registry: Registry, pool: EmbeddedPool, heartbeat: Heartbeat
+    ) -> None:
+        self.engine_id = engine_id
+        self._writer = writer
+        self._registry = registry
+        self._pool = pool
+        self._heartbeat = heartbeat
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}
+        self.live: set[LiveCall] = set()
+
+    def use_sessions(self, *, near: aiohttp.ClientSession, far: aiohttp.ClientSession) -> None:
+        """Connection pools for servers of ours (which close idle connections soon) and for everybody else's."""
+        self._sessions = {True: near, False: far}
+
+    async def close(self) -> None:
+        """Close the connection pools."""
+        for session in self._sessions.values():
+            await session.close()
+
+    def prepare(
+        self, *, run_id: str, column: int, deployment: Deployment, ask: Ask, repetition: int, attempt_no: int,
+        waited_ms: float = 0.0, person: str, source: str, retry_of: str | None = None,
+    ) -> tuple[LiveCall, dict[str, Any]]:  # fmt: skip
+        """A call ready to be sent, and the row that has to be committed before it is."""
+        kind = kind_of(deployment)
+        refused: str | None = None
+        request: WireRequest | None = None
+        try:
+            request = kind.request(deployment, ask)
+        except ValueError as error:
+            refused = str(error)
+        progress = Progress(kind.decoder(deployment), deployment.limits)
+        price = pricing.price_of(deployment, datetime.now(UTC))
+        call = LiveCall(
+            id=new_id(), column=column, repetition=repetition, attempt=attempt_no, deployment=deployment, ask=ask,
+            progress=progress, price=price, waited_ms=waited_ms, note=_not_sent(request),
+        )  # fmt: skip
+        store = self._registry.config.store_text
+        row = {
+            "id": call.id, "run_id": run_id, "column_no": column, "repetition": repetition, "attempt_no": attempt_no,
+            "retry_of": retry_of, "deployment_id": deployment.id, "deployment": deployments.to_json(deployment),
+            "kind": deployment.kind, "model": deployment.model, "wire": deployment.wire, "source": source,
+            "person": person, "owner": self.engine_id, "state": "running", "created_at": datetime.now(UTC),
+            "waited_ms": waited_ms, "price": price.to_json() if price else None,
+            "sent_params": dict(request.sent_params) if request else {},
+            "dropped_params": dict(request.dropped_params) if request else {},
+            "request": _request_row(request, ask, deployment, store=store, refused=refused),
+        }  # fmt: skip
+        return call, row
+
+    async def live_through(self, call: LiveCall) -> None:
+        """Send a call whose row is committed, read it to its end, and finish its row."""
+        self.live.add(call)
+        self._heartbeat.hold()
+        progress = call.progress
+        try:
+            try:
+                ending = await self._send(call)
+            except EmbeddedUnavailable as error:
+                ending = Ending("unreachable", str(error))
+            except asyncio.CancelledError:
+                if progress.abort is None:
+                    raise
+                ending = Ending(progress.abort)
+            progress.end = progress.end or perf_counter_ns()
+            progress.phase = "done"
+            lag = self._heartbeat.lag_ns(progress.t0, progress.end, progress.delta_ns) if progress.t0 else 0
+        finally:
+            self._heartbeat.release()
+            self.live.discard(call)
+        values = rows.values(
+            rows.Ended(call.deployment, call.ask, progress, ending, call.price, lag, call.waited_ms),
+            store_text=self._registry.config.store_text,
+        )
+        await self._finish(call, values)
+
+    async def refuse(self, call: LiveCall, outcome: Outcome, detail: str) -> None:
+        """Finish a call that is not to be sent at all."""
+        call.progress.end = perf_counter_ns()
+        call.progress.phase = "done"
+        ended = rows.Ended(call.deployment, call.ask, call.progress, Ending(outcome, detail), call.price, 0, 0.0)
+        await self._finish(call, rows.values(ended, store_text=self._registry.config.store_text))
+
+    async def _finish(self, call: LiveCall, values: dict[str, Any]) -> None:
+        await self._writer.write(lambda session: records.finish_call(session=session, call_id=call.id, values=values))
+        call.final = values | {
+            "repetition": call.repetition, "attempt_no": call.attempt, "column_no": call.column, "id": call.id,
+        }  # fmt: skip
+
+    async def _send(self, call: LiveCall) -> Ending:
+        deployment, kind = call.deployment, kind_of(call.deployment)
+        near = deployment.base_url.startswith(EMBEDDED)
+        status = self._registry.status(deployment)
+        if status.needs == "disabled":
+            return Ending("config_error", "it is switched off on the Deployments page")
+        if status.needs is not None:
+            return Ending("config_error", f"it {status.needs}")
+        if near:
+            url = await self._pool.url(deployment.base_url.removeprefix(EMBEDDED).strip("/"))
+            deployment = replace(deployment, base_url=url)
+        try:
+            request = kind.request(deployment, call.ask)
+            if not near:
+                check_url(request.url, allow_private=self._registry.allowed_private(deployment))
+        except Forbidden as error:
+            return Ending("config_error", str(error))
+        except ValueError as error:
+            return Ending("config_error", str(error))
+        if deployment.key_env and not keys.allowed_host(
+            deployment.key_env, request.url, self._registry.config.key_hosts
+        ):
+            return Ending(
+                "config_error",
+                f"{deployment.key_env} may not be sent to this host; bind the two under [keys] in deployments.toml",
+            )
+        key = keys.lookup(deployment.key_env) if deployment.key_env else None
+        return await attempt(self._sessions[near], kind, request, key, call.progress)
+
+
+def _not_sent(request: WireRequest | None) -> str | None:
+    if request is None or not request.dropped_params:
+        return None
+    return "Not sent: " + "; ".join(f"{name} ({why})" for name, why in sorted(request.dropped_params.items()))
+
+
+def _request_row(
+    request: WireRequest | None, ask: Ask, deployment: Deployment, *, store: bool, refused: str | None
+) -> dict[str, Any]:
+    """What was asked, for "copy as", a retry and the next turn. Holds the key's name, never the key.
+
+    The body is not kept beside the ask: `services.history.request_of` builds it again from the two.
+    """
+    row: dict[str, Any] = {"key_env": deployment.key_env, "refused": refused}
+    if store:
+        row["ask"] = {
+            "messages": [{"role": m.role, "text": m.text} for m in ask.messages],
+            "system": ask.system,
+            "params": dict(ask.params),
+        }
+    if request is not None:
+        row |= {
+            "method": request.method,
+            "url": request.url,
+            "headers": dict(request.headers),
+            "auth": list(request.auth) if request.auth else None,
+        }
+    return row

@@ -1,0 +1,276 @@
+"""The engine: starts runs, keeps them alive whoever looks, stops and retries single columns."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from collections import OrderedDict
+from typing import Any
+
+from sqlalchemy import Engine as SqlEngine
+
+from db import queries, records
+from db.writer import Writer
+from services import history
+from services.addresses import GuardedResolver
+from services.domain import Ask, Message
+from services.embedded import EmbeddedPool
+from services.engine.calls import Calls
+from services.engine.deadlines import Ticker
+from services.engine.heartbeat import Heartbeat
+from services.engine.live import LiveCall, LiveColumn, LiveRun
+from services.engine.registry import Registry
+from services.engine.revive import revived
+from services.engine.run_row import run_row
+from services.reader import opened_session
+from services.runs import RunSpec, new_id
+
+log = logging.getLogger(__name__)
+HEARTBEAT_S = 10.0
+STALE_OWNER_S = 45.0
+REMEMBERED_RUNS = 100
+NEAR_KEEPALIVE_S = 3.0  # llama.cpp closes an idle connection after 5 s
+FAR_KEEPALIVE_S = 15.0
+
+
+class Engine:
+    """Everything that the engine process holds. Made and used on one event loop."""
+
+    def __init__(
+        self, *, writer: Writer, reader: SqlEngine, registry: Registry, pool: EmbeddedPool, single_owner: bool
+    ) -> None:
+        self.id = new_id()
+        self.started = time.time()
+        self.writer = writer
+        self.reader = reader
+        self.registry = registry
+        self.pool = pool
+        self.single_owner = single_owner
+        self.heartbeat = Heartbeat(asyncio.get_running_loop())
+        self.calls = Calls(
+            engine_id=self.id, writer=writer, registry=registry, pool=pool, heartbeat=self.heartbeat
+        )  # fmt: skip
+        self.runs: dict[str, LiveRun] = {}
+        self.recent: OrderedDict[str, LiveRun] = OrderedDict()
+        self.ticker = Ticker(self.runs.values, lambda: self.calls.live)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.lost_at_start: list[str] = []
+
+    async def start(self) -> None:
+        """Adopt the database, mark what a dead engine left behind as lost, and begin."""
+        await self.writer.write(
+            lambda session: records.adopt_owner(
+                session=session, owner_id=self.id, pid=os.getpid(), host=socket.gethostname()
+            )
+        )
+        self.lost_at_start = await self._mark_lost()
+        await self.registry.refresh()
+        resolver = GuardedResolver(self._private_hosts)
+        self.calls.use_sessions(
+            near=opened_session(None, NEAR_KEEPALIVE_S), far=opened_session(resolver, FAR_KEEPALIVE_S)
+        )
+        self.ticker.start()
+        self._spawn(self._own(), "owner")
+
+    async def close(self) -> None:
+        """Stop every call, finish its row, and let go."""
+        for run in list(self.runs.values()):
+            self.stop_columns(run, None)
+        tasks = [c.task for run in self.runs.values() for c in run.columns if c.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=5)
+        await self.ticker.close()
+        for task in self._tasks:
+            task.cancel()
+        await self.calls.close()
+        await self.writer.write(lambda session: records.release_owner(session=session, owner_id=self.id))
+
+    # --- runs ------------------------------------------------------------------------------------------------------
+
+    async def start_run(self, spec: RunSpec, person: str) -> str:
+        """Commit a run and its first calls, then send them. Raises ValueError in words; returns the run's id."""
+        text = spec.checked().render()
+        await self.registry.refresh()
+        columns = []
+        for index, wanted in enumerate(spec.columns):
+            deployment = self.registry.find(wanted.deployment_id)
+            if deployment is None:
+                raise ValueError(
+                    f"There is no deployment called “{wanted.deployment_id}”; the Deployments page lists those there "
+                    "are."
+                )
+            columns.append(LiveColumn(index, deployment))
+        past = await self._past(spec, columns)
+        run = LiveRun(new_id(), spec, person, columns)
+        rows = []
+        for column, column_spec in zip(columns, spec.columns, strict=True):
+            ask = Ask((*past[column.index], Message("user", text)), spec.system, spec.column_params(column_spec))
+            column.call, row = self._prepare(run, column, ask, repetition=1)
+            rows.append(row)
+        store = self.registry.config.store_text
+        first = run_row(run, text, store=store)
+
+        def write(session: Any) -> None:
+            records.insert_run(session=session, values=first)
+            records.insert_calls(session=session, rows=rows)
+
+        await self.writer.write(write)
+        self.runs[run.id] = run
+        self._launch(run)
+        self._spawn(self._learn_typical(run), "typical")
+        return run.id
+
+    def stop_columns(self, run: LiveRun, column: int | None) -> None:
+        """End one column's call, or all of them; what has come so far is kept and costed."""
+        for live in run.columns:
+            if column is not None and live.index != column:
+                continue
+            live.stopped = True
+            call = live.call
+            if call is not None and call.task is not None and not call.progress.over and call.progress.abort is None:
+                call.progress.abort = "cancelled"
+                call.task.cancel()
+
+    def find(self, run_id: str) -> LiveRun | None:
+        """A run that is live now."""
+        return self.runs.get(run_id)
+
+    async def retry(self, run_id: str, column: int) -> None:
+        """Send one column's last call again, as a further attempt. Raises ValueError in words."""
+        run = self.runs.get(run_id) or self.recent.get(run_id) or await revived(self.reader, run_id)
+        if run is None:
+            raise ValueError("This run is not in the records, so it cannot be retried.")
+        if not 0 <= column < len(run.columns):
+            raise ValueError("This run has no such column.")
+        live = run.columns[column]
+        if live.busy:
+            raise ValueError(f"{live.deployment.name} is still at work; stop it first.")
+        before = live.call
+        if before is None or not before.ask.messages:
+            raise ValueError("The text of this call was not kept, so it cannot be sent again.")
+        current = self.registry.find(live.deployment.id)
+        if current is not None:
+            live.deployment = current
+        live.stopped = False
+        waited = before.waited_ms + (time.perf_counter_ns() - before.progress.accepted) / 1e6
+        call, row = self._prepare(
+            run, live, before.ask, repetition=before.repetition, attempt_no=before.attempt + 1, waited_ms=waited,
+            retry_of=before.id,
+        )  # fmt: skip
+        await self.writer.write(lambda session: records.insert_calls(session=session, rows=[row]))
+        live.call = call
+        run.ended.clear()
+        self.runs[run.id] = run
+        live.task = self._spawn(self._one(run, live), f"retry {run.id}")
+        self._spawn(self._close_when_done(run), "closer")
+
+    # --- inside ----------------------------------------------------------------------------------------------------
+
+    def _prepare(
+        self, run: LiveRun, column: LiveColumn, ask: Ask, *, repetition: int, attempt_no: int = 1,
+        waited_ms: float = 0.0, retry_of: str | None = None,
+    ) -> tuple[LiveCall, dict[str, Any]]:  # fmt: skip
+        return self.calls.prepare(
+            run_id=run.id, column=column.index, deployment=column.deployment, ask=ask, repetition=repetition,
+            attempt_no=attempt_no, waited_ms=waited_ms, person=run.person, source=run.spec.source, retry_of=retry_of,
+        )  # fmt: skip
+
+    def _launch(self, run: LiveRun) -> None:
+        if run.spec.start == "sequential":
+            conductor = self._spawn(self._in_turn(run), f"run {run.id}")
+            for column in run.columns:
+                column.task = conductor
+        else:
+            gap = run.spec.stagger_s if run.spec.start == "staggered" else 0.0
+            for column in run.columns:
+                column.task = self._spawn(self._column(run, column, gap * column.index), f"run {run.id}")
+        self._spawn(self._close_when_done(run), "closer")
+
+    async def _column(self, run: LiveRun, column: LiveColumn, delay: float) -> None:
+        if delay:
+            await asyncio.sleep(delay)
+        for repetition in range(1, run.spec.repetitions + 1):
+            await self._repetition(run, column, repetition)
+
+    async def _in_turn(self, run: LiveRun) -> None:
+        for repetition in range(1, run.spec.repetitions + 1):
+            for column in run.columns:
+                await self._repetition(run, column, repetition)
+
+    async def _repetition(self, run: LiveRun, column: LiveColumn, repetition: int) -> None:
+        call = column.call
+        assert call is not None
+        if repetition > 1:
+            if column.stopped:
+                return
+            call, row = self._prepare(run, column, call.ask, repetition=repetition)
+            await self.writer.write(lambda session: records.insert_calls(session=session, rows=[row]))
+            column.call = call
+        elif column.stopped:
+            await self.calls.refuse(call, "cancelled", "stopped before it was sent")
+            return
+        await self._one(run, column)
+
+    async def _one(self, run: LiveRun, column: LiveColumn) -> None:
+        call = column.call
+        assert call is not None
+        call.task = asyncio.get_running_loop().create_task(self.calls.live_through(call))
+        try:
+            await call.task
+        except Exception:
+            log.exception("a call could not be finished")
+            call.note = "The record of this call could not be written; see the engine's log."
+
+    async def _close_when_done(self, run: LiveRun) -> None:
+        while busy := [c.task for c in run.columns if c.task is not None and not c.task.done()]:
+            await asyncio.wait(busy)
+        if self.runs.get(run.id) is run:
+            del self.runs[run.id]
+            self.recent[run.id] = run
+            while len(self.recent) > REMEMBERED_RUNS:
+                self.recent.popitem(last=False)
+            run.end()
+
+    async def _past(self, spec: RunSpec, columns: list[LiveColumn]) -> list[tuple[Message, ...]]:
+        """Each column's own conversation so far; a column whose deployment was not in the parent begins anew."""
+        if spec.parent_run_id is None:
+            return [() for _ in columns]
+        parent_id = spec.parent_run_id
+        calls = await asyncio.to_thread(queries.calls_of_run, self.reader, parent_id)
+        return [history.conversation(calls, column.index, column.deployment.id) for column in columns]
+
+    async def _learn_typical(self, run: LiveRun) -> None:
+        for column in run.columns:
+            column.typical = await asyncio.to_thread(queries.typical_ttft, self.reader, column.deployment.id)
+
+    def _private_hosts(self) -> frozenset[str]:
+        hosts: set[str] = set()
+        for status in self.registry.statuses():
+            hosts |= self.registry.allowed_private(status.deployment)
+        return frozenset(hosts)
+
+    async def _mark_lost(self) -> list[str]:
+        return await self.writer.write(
+            lambda session: records.mark_lost(
+                session=session, owner_id=self.id, stale_after_s=STALE_OWNER_S, single_owner=self.single_owner
+            )
+        )
+
+    async def _own(self) -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT_S)
+            try:
+                await self.writer.write(lambda session: records.heartbeat(session=session, owner_id=self.id))
+                if not self.single_owner:
+                    await self._mark_lost()
+            except Exception:
+                log.exception("the engine's heartbeat could not be written")
+
+    def _spawn(self, work: Any, name: str) -> asyncio.Task[Any]:
+        task: asyncio.Task[Any] = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task

@@ -1,0 +1,239 @@
+"""The engine's door: JSON over a Unix socket that only this user may open.
+
+The UI process is trusted to say who is asking and in which role; what that role may do is decided here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from db import records
+from db.writer import WriteFailed
+from services import access, deployments, keys
+from services.engine.core import Engine
+from services.engine.probe import probe
+from services.engine.status import DeploymentStatus
+from services.runs import RunSpec, new_id
+
+log = logging.getLogger(__name__)
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+ENGINE = web.AppKey("engine", Engine)
+MAX_BODY = 16 * 2**20
+
+
+def make_app(engine: Engine) -> web.Application:
+    """The aiohttp application of one engine."""
+    app = web.Application(middlewares=[_plain_errors], client_max_size=MAX_BODY)
+    app[ENGINE] = engine
+    app.add_routes(
+        [
+            web.get("/health", health),
+            web.post("/runs", start_run),
+            web.get("/runs/{id}", live),
+            web.get("/runs/{id}/stream", stream),
+            web.post("/runs/{id}/stop", stop),
+            web.post("/runs/{id}/retry", retry),
+            web.patch("/runs/{id}", annotate),
+            web.post("/runs/{id}/votes", vote),
+            web.post("/runs/delete", delete_runs),
+            web.get("/deployments", list_deployments),
+            web.post("/deployments", save_deployment),
+            web.patch("/deployments/{id}", switch_deployment),
+            web.delete("/deployments/{id}", remove_deployment),
+            web.post("/deployments/{id}/test", test_deployment),
+            web.post("/catalogue/{provider}", switch_catalogue),
+            web.post("/embedded/{name}/restart", restart_embedded),
+        ]
+    )
+    return app
+
+
+@web.middleware
+async def _plain_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except access.Denied as error:
+        return _json({"error": str(error)}, status=403)
+    except (ValueError, KeyError) as error:
+        said = str(error) if isinstance(error, ValueError) else f"{error} is missing from the request."
+        return _json({"error": keys.scrub(said)}, status=422)
+    except WriteFailed as error:
+        return _json({"error": keys.scrub(str(error))}, status=503)
+    except web.HTTPException:
+        raise
+    except Exception:
+        log.exception("a request to the engine failed")
+        return _json({"error": "The engine could not do that; what happened is in its log."}, status=500)
+
+
+def _json(value: Any, status: int = 200) -> web.Response:
+    return web.Response(body=orjson.dumps(value, default=str), status=status, content_type="application/json")
+
+
+async def _body(request: web.Request) -> dict[str, Any]:
+    try:
+        value = orjson.loads(await request.read() or b"{}")
+    except orjson.JSONDecodeError as error:
+        raise ValueError("The request to the engine was not JSON.") from error
+    if not isinstance(value, dict):
+        raise ValueError("The request to the engine was not a JSON object.")
+    return value
+
+
+def _may(request: web.Request, action: access.Action) -> str:
+    """The person asking, once their role allows the action. Raises `access.Denied`."""
+    access.require(request.headers.get("x-lab-role", "viewer"), action)
+    return request.headers.get("x-lab-person", "local")[:200]
+
+
+async def health(request: web.Request) -> web.Response:
+    engine = request.app[ENGINE]
+    return _json(
+        {
+            "ok": True,
+            "engine_id": engine.id,
+            "uptime_s": round(time.time() - engine.started, 1),
+            "loop_lag_ms": round(engine.heartbeat.last_ns / 1e6, 3),
+            "embedded": engine.pool.status(),
+            "live_runs": len(engine.runs),
+            "lost_at_start": len(engine.lost_at_start),
+            "db": engine.reader.dialect.name,
+            "deployments_file": str(engine.registry.file) if engine.registry.file else None,
+            "db_trouble": engine.writer.trouble,
+            "file_trouble": engine.registry.trouble,
+        }
+    )
+
+
+async def start_run(request: web.Request) -> web.Response:
+    person = _may(request, "send")
+    spec = RunSpec.from_json(await _body(request))
+    return _json({"run_id": await request.app[ENGINE].start_run(spec, person)})
+
+
+async def live(request: web.Request) -> web.Response:
+    run = request.app[ENGINE].find(request.match_info["id"])
+    return _json(run.snapshot() if run else None)
+
+
+async def stream(request: web.Request) -> web.StreamResponse:
+    run = request.app[ENGINE].find(request.match_info["id"])
+    if run is None:
+        return _json({"error": "This run is not live."}, status=404)
+    response = web.StreamResponse(headers={"content-type": "application/x-ndjson"})
+    await response.prepare(request)
+    queue = run.watch()
+    try:
+        while (line := await queue.get()) is not None:
+            await response.write(line + b"\n")
+            if line.startswith(b'{"type":"end"'):
+                break
+    except (ConnectionError, asyncio.CancelledError):
+        return response
+    finally:
+        run.watchers.discard(queue)
+    return response
+
+
+async def stop(request: web.Request) -> web.Response:
+    _may(request, "send")
+    body = await _body(request)
+    engine = request.app[ENGINE]
+    run = engine.find(request.match_info["id"])
+    if run is not None:
+        column = body.get("column")
+        engine.stop_columns(run, None if column is None else int(column))
+    return _json({"stopped": run is not None})
+
+
+async def retry(request: web.Request) -> web.Response:
+    _may(request, "send")
+    body = await _body(request)
+    await request.app[ENGINE].retry(request.match_info["id"], int(body["column"]))
+    return _json({"ok": True})
+
+
+async def annotate(request: web.Request) -> web.Response:
+    _may(request, "annotate")
+    body, run_id = await _body(request), request.match_info["id"]
+    done = await request.app[ENGINE].writer.write(
+        lambda session: records.annotate_run(
+            session=session, run_id=run_id, starred=body.get("starred"), tags=body.get("tags"), note=body.get("note")
+        )
+    )
+    return _json({"ok": bool(done)})
+
+
+async def delete_runs(request: web.Request) -> web.Response:
+    _may(request, "delete")
+    engine = request.app[ENGINE]
+    ids = [str(i) for i in (await _body(request))["run_ids"]]
+    if any(i in engine.runs for i in ids):
+        raise ValueError("A run that is still under way cannot be deleted; stop it first.")
+    done = await engine.writer.write(lambda session: records.delete_runs(session=session, run_ids=ids))
+    return _json({"deleted": done})
+
+
+async def vote(request: web.Request) -> web.Response:
+    person = _may(request, "vote")
+    values = {
+        k: v for k, v in (await _body(request)).items()
+        if k in {"choice", "blind", "column_a", "column_b", "deployment_a", "deployment_b", "winner", "repetition"}
+    } | {"id": new_id(), "run_id": request.match_info["id"], "person": person}  # fmt: skip
+    await request.app[ENGINE].writer.write(lambda session: records.insert_vote(session=session, values=values))
+    return _json({"ok": True})
+
+
+def _status_json(status: DeploymentStatus) -> dict[str, Any]:
+    return {
+        "deployment": deployments.to_json(status.deployment), "ready": status.ready, "needs": status.needs,
+        "test": status.test, "archived": status.archived,
+    }  # fmt: skip
+
+
+async def list_deployments(request: web.Request) -> web.Response:
+    engine = request.app[ENGINE]
+    await engine.registry.refresh()
+    return _json([_status_json(status) for status in engine.registry.statuses()])
+
+
+async def save_deployment(request: web.Request) -> web.Response:
+    _may(request, "deploy")
+    saved = await request.app[ENGINE].registry.save(deployments.from_json(await _body(request)))
+    return _json(deployments.to_json(saved))
+
+
+async def switch_deployment(request: web.Request) -> web.Response:
+    _may(request, "deploy")
+    await request.app[ENGINE].registry.set_enabled(request.match_info["id"], bool((await _body(request))["enabled"]))
+    return _json({"ok": True})
+
+
+async def remove_deployment(request: web.Request) -> web.Response:
+    _may(request, "deploy")
+    await request.app[ENGINE].registry.remove(request.match_info["id"])
+    return _json({"ok": True})
+
+
+async def test_deployment(request: web.Request) -> web.Response:
+    person = _may(request, "send")
+    return _json(await probe(request.app[ENGINE], request.match_info["id"], person))
+
+
+async def switch_catalogue(request: web.Request) -> web.Response:
+    _may(request, "deploy")
+    on = bool((await _body(request))["on"])
+    return _json({"changed": await request.app[ENGINE].registry.enable_catalogue(request.match_info["provider"], on)})
+
+
+async def restart_embedded(request: web.Request) -> web.Response:
+    _may(request, "send")
+    await request.app[ENGINE].pool.restart(request.match_info["name"])
+    return _json({"ok": True})

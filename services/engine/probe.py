@@ -1,0 +1,94 @@
+"""The connection test of a deployment: is it reachable, are we authorised, does the model exist, what can it do."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from services.providers import kind_of
+from services.runs import ColumnSpec, RunSpec
+
+if TYPE_CHECKING:
+    from services.engine.core import Engine
+
+PROBE_TOKENS = 16
+WAIT_S = 90.0
+
+
+async def probe(engine: Engine, deployment_id: str, person: str) -> dict[str, Any]:
+    """One cheap real call, recorded like any other (source "test"), read as an answer to the four questions.
+
+    Returns ``{"ok", "sentence", "reachable", "authorised", "model_exists", "capabilities", "ttft_ms", "run_id",
+    "at"}`` where a question that was not reached is None. Raises ValueError for an unknown deployment.
+    """
+    deployment = engine.registry.find(deployment_id)
+    if deployment is None:
+        raise ValueError("That deployment is not known any more; reload the page.")
+    status = engine.registry.status(deployment)
+    if status.needs is not None:
+        result = _verdict(ok=False, sentence=f"{deployment.name} was not called: {_needs(status.needs)}.")
+        await engine.registry.tested(deployment.id, result)
+        return result
+    spec = RunSpec(
+        prompt="Reply with the word OK.",
+        columns=(ColumnSpec(deployment.id),),
+        params={"max_tokens": PROBE_TOKENS},
+        source="test",
+    )
+    run_id = await engine.start_run(spec, person)
+    run = engine.find(run_id) or engine.recent.get(run_id)
+    row: dict[str, Any] | None = None
+    if run is not None:
+        try:
+            await asyncio.wait_for(run.ended.wait(), WAIT_S)
+        except TimeoutError:
+            engine.stop_columns(run, None)
+            await run.ended.wait()
+        call = run.columns[0].call
+        row = call.final if call else None
+    result = _read(row or {"outcome": "lost"}, deployment.name, sorted(kind_of(deployment).accepts(deployment)))
+    result["run_id"] = run_id
+    await engine.registry.tested(deployment.id, result)
+    return result
+
+
+def _needs(needs: str) -> str:
+    return "it is switched off" if needs == "disabled" else f"it {needs}"
+
+
+def _verdict(**values: Any) -> dict[str, Any]:
+    blank = dict.fromkeys(("reachable", "authorised", "model_exists", "capabilities", "ttft_ms", "run_id"))
+    return {**blank, "at": datetime.now(UTC).isoformat(timespec="seconds"), **values}
+
+
+_UNREACHED = {"unreachable", "timeout_connect", "config_error", "lost"}
+
+
+def _read(row: dict[str, Any], name: str, accepts: list[str]) -> dict[str, Any]:
+    outcome = row["outcome"]
+    if outcome in _UNREACHED:
+        return _verdict(ok=False, reachable=False, sentence=row.get("message") or f"{name} could not be reached.")
+    if outcome == "unauthorised":
+        return _verdict(ok=False, reachable=True, authorised=False, sentence=row["message"])
+    if outcome == "not_found":
+        return _verdict(ok=False, reachable=True, authorised=True, model_exists=False, sentence=row["message"])
+    ok = outcome in ("ok", "max_tokens")
+    capabilities = {
+        "streams": bool(row.get("n_deltas")),
+        "reports_usage": row.get("usage_source") == "provider",
+        "reports_cached_tokens": row.get("cache_read") is not None,
+        "reports_server_time": row.get("server_ms") is not None,
+        "reasons": row.get("ttft_ms") != row.get("ttfat_ms"),
+        "parameters": accepts,
+        "model_reported": row.get("model_reported"),
+    }
+    sentence = row.get("message") or f"{name} answers; its first token came after {_ms(row.get('ttft_ms'))}."
+    return _verdict(
+        ok=ok, reachable=True, authorised=True if ok else None, model_exists=True if ok else None,
+        capabilities=capabilities if ok else None, ttft_ms=row.get("ttft_ms"), sentence=sentence,
+    )  # fmt: skip
+
+
+def _ms(value: float | None) -> str:
+    return "–" if value is None else f"{value / 1000:.2f} s"

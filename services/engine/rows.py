@@ -1,0 +1,178 @@
+"""From an ended attempt to the values of its row: figures, counts and cost, each from one place."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from services import keys, outcomes, pricing, timing
+from services.domain import Ask, Deployment, Usage
+from services.progress import Progress
+from services.reader import Ending
+
+CHARS_PER_TOKEN = 4.0  # the usual rule of thumb for English text; only ever shown with "~"
+
+
+def estimated_tokens(chars: int, deltas: int) -> int:
+    """Tokens in a text of ``deltas`` pieces: the pieces where they are token-sized, else characters / 4."""
+    if chars <= 0:
+        return 0
+    if deltas and chars / deltas <= 8:
+        return deltas
+    return max(1, round(chars / CHARS_PER_TOKEN))
+
+
+def estimated_input(ask: Ask) -> int:
+    """Input tokens of a request, by characters / 4."""
+    chars = sum(len(m.text) for m in ask.messages) + len(ask.system or "")
+    return max(1, round(chars / CHARS_PER_TOKEN))
+
+
+def usage_so_far(progress: Progress, ask: Ask) -> Usage:
+    """What is known of the counts now: the service's own where it has spoken, our estimate for the rest."""
+    said = progress.decoder.usage if progress.decoder is not None else None
+    if said is not None and said.source == "provider":
+        return said
+    deltas = len(progress.delta_ns)
+    reasoning_deltas = progress.delta_kinds.count(114)
+    reasoning = estimated_tokens(progress.reasoning_chars, reasoning_deltas)
+    answer = estimated_tokens(progress.answer_chars, deltas - reasoning_deltas)
+    if said is not None and said.input_total is not None:
+        return replace(said, reasoning_output=reasoning, answer_output=answer, source="partial")
+    return Usage(
+        uncached_input=estimated_input(ask), reasoning_output=reasoning, answer_output=answer, source="estimated"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An attempt that is over, with all that its row is made from."""
+
+    deployment: Deployment
+    ask: Ask
+    progress: Progress
+    ending: Ending
+    price: pricing.Price | None
+    self_lag_ns: int
+    waited_ms: float
+
+
+def values(ended: Ended, *, store_text: bool) -> dict[str, Any]:
+    """The columns that `db.records.finish_call` sets. Error texts are scrubbed of keys here, once."""
+    progress, ending, decoder = ended.progress, ended.ending, ended.progress.decoder
+    billed = bool(progress.t0) and (progress.status in (None, 200))
+    usage = usage_so_far(progress, ended.ask) if billed else Usage()
+    stamps = timing.Stamps(
+        accepted=progress.accepted,
+        handed=progress.handed or progress.accepted,
+        connect_start=progress.connect_start or None,
+        connect_end=progress.connect_end or None,
+        reused=progress.reused,
+        t0=progress.t0 or progress.handed or progress.accepted,
+        headers=progress.headers or None,
+        deltas=[(ns, _KINDS[code]) for ns, code in zip(progress.delta_ns, progress.delta_kinds, strict=True)],
+        end=progress.end,
+        self_lag_ns=ended.self_lag_ns if progress.t0 else None,
+        server_ms=decoder.server_ms if decoder else None,
+    )
+    figures = timing.figures(stamps, output_tokens=usage.output_total)
+    cost = _cost(ended, usage, billed=billed)
+    delta_us, delta_kinds = timing.pack_deltas(stamps)
+    answer, reasoning = "".join(progress.answer), "".join(progress.reasoning)
+    limits = progress.limits
+    message = (
+        None
+        if ending.outcome in ("ok", "max_tokens")
+        else keys.scrub(
+            outcomes.sentence(
+                ending.outcome,
+                name=ended.deployment.name,
+                tokens=usage.output_total if progress.first else None,
+                seconds=_deadline(ending.outcome, limits),
+                status=progress.status,
+                detail=ending.detail,
+                retry_after_s=ending.retry_after_s,
+                key_env=ended.deployment.key_env,
+                url_host=None,
+                model=ended.deployment.model,
+            )
+        )
+    )
+    return {
+        **asdict(figures),
+        "state": outcomes.STATE_OF[ending.outcome],
+        "outcome": ending.outcome,
+        "phase": _reached(progress),
+        "message": message,
+        "error_type": _clip(ending.error_type),
+        "error_code": _clip(ending.error_code),
+        "http_status": progress.status,
+        "retry_after_s": ending.retry_after_s,
+        "started_at": datetime.fromtimestamp(progress.t0_wall, UTC) if progress.t0_wall else None,
+        "ended_at": datetime.now(UTC),
+        "waited_ms": ended.waited_ms,
+        "uncached_input": usage.uncached_input,
+        "cache_read": usage.cache_read,
+        "cache_write_5m": usage.cache_write_5m,
+        "cache_write_1h": usage.cache_write_1h,
+        "reasoning_output": usage.reasoning_output,
+        "answer_output": usage.answer_output,
+        "usage_source": usage.source,
+        "usage_raw": dict(usage.raw) if usage.raw else None,
+        **cost,
+        "price": ended.price.to_json() if ended.price else None,
+        "finish_raw": _clip(decoder.finish_raw if decoder else None),
+        "model_reported": _clip(decoder.model_reported if decoder else None),
+        "response_id": _clip(decoder.response_id if decoder else None),
+        "answer": answer if store_text else None,
+        "reasoning": (reasoning or None) if store_text else None,
+        "answer_sha256": hashlib.sha256(answer.encode("utf-8", "replace")).hexdigest() if answer else None,
+        "delta_us": delta_us,
+        "delta_kinds": delta_kinds,
+        "n_events": progress.n_events,
+        "n_bytes": progress.n_bytes,
+        "keepalives": progress.keepalives,
+    }
+
+
+_KINDS = {97: "answer", 114: "reasoning", 116: "tool"}
+
+
+def _clip(text: str | None) -> str | None:
+    return keys.scrub(text)[:200] if text else None
+
+
+def _deadline(outcome: str, limits: Any) -> float | None:
+    name = {"timeout_idle": "idle_s", "timeout_total": "total_s", "timeout_connect": "connect_s",
+            "timeout_headers": "headers_s", "timeout_first_token": "first_token_s"}.get(outcome)  # fmt: skip
+    return getattr(limits, name) if name else None
+
+
+def _reached(progress: Progress) -> str:
+    if progress.first_answer:
+        return "answering"
+    if progress.first:
+        return "reasoning"
+    if progress.t0:
+        return "waiting"
+    return "connecting" if progress.handed else "queued"
+
+
+def _cost(ended: Ended, usage: Usage, *, billed: bool) -> dict[str, Any]:
+    """What the call cost. A request that was never sent, or was turned away before it streamed, is not billed."""
+    if not billed:
+        return {"cost_state": "not_billed", "cost_nanousd": 0, "cost_high_nanousd": 0, "cost_drivers": {}}
+    decoder = ended.progress.decoder
+    most = ended.ask.params.get("max_tokens")
+    cost = pricing.cost(
+        usage, ended.price, complete=decoder is not None and decoder.terminal,
+        max_output_tokens=most if isinstance(most, int) else None,
+    )  # fmt: skip
+    return {
+        "cost_state": cost.state,
+        "cost_nanousd": cost.nanousd,
+        "cost_high_nanousd": cost.high_nanousd,
+        "cost_drivers": dict(cost.drivers),
+    }

@@ -1,0 +1,247 @@
+"""One HTTP attempt, read by our own reader: bytes stamped as they arrive, decoded, judged by the wire's own signals.
+
+Nothing here retries, follows redirects, or takes a clean end of file for success.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from time import perf_counter_ns
+from types import SimpleNamespace
+
+import aiohttp
+import orjson
+from aiohttp.abc import AbstractResolver
+
+from services import outcomes
+from services.addresses import Forbidden
+from services.domain import Outcome, WireError, WireRequest
+from services.progress import Progress
+from services.providers.base import Decoder, Kind
+from services.sse import ServerEvent, SSEDecoder, StreamTooLarge
+from services.stamps import StampedHandler, handler_of, stamped_connector
+
+MAX_STREAM_BYTES = 20_000_000
+MAX_ERROR_BYTES = 65_536
+_KIND_CODE = {"answer": 97, "reasoning": 114, "tool": 116}
+_NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an attempt ended: the fine outcome, and what the service or the transport said about it."""
+
+    outcome: Outcome
+    detail: str | None = None
+    error_type: str | None = None
+    error_code: str | None = None
+    retry_after_s: float | None = None
+
+
+def opened_session(resolver: AbstractResolver | None, keepalive_s: float) -> aiohttp.ClientSession:
+    """A session of stamped connections: no proxy from the environment, no cookies, no decompression, no netrc."""
+    return aiohttp.ClientSession(
+        connector=stamped_connector(resolver, keepalive_s=keepalive_s),
+        trust_env=False,
+        auto_decompress=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trace_configs=[tracing()],
+        read_bufsize=2**20,
+    )
+
+
+def tracing() -> aiohttp.TraceConfig:
+    """Trace hooks that note connection times and t0 on the `Progress` passed as ``trace_request_ctx``."""
+    trace = aiohttp.TraceConfig()
+
+    async def connecting(_s: object, ctx: SimpleNamespace, _p: object) -> None:
+        ctx.trace_request_ctx.connect_start = perf_counter_ns()
+
+    async def connected(_s: object, ctx: SimpleNamespace, _p: object) -> None:
+        ctx.trace_request_ctx.connect_end = perf_counter_ns()
+
+    async def reused(_s: object, ctx: SimpleNamespace, _p: object) -> None:
+        ctx.trace_request_ctx.reused = True
+
+    async def sending(_s: object, ctx: SimpleNamespace, _p: object) -> None:
+        progress: Progress = ctx.trace_request_ctx
+        progress.t0_wall = time.time()
+        progress.phase = "waiting"
+        progress.t0 = perf_counter_ns()
+
+    trace.on_connection_create_start.append(connecting)
+    trace.on_connection_create_end.append(connected)
+    trace.on_connection_reuseconn.append(reused)
+    trace.on_request_headers_sent.append(sending)
+    return trace
+
+
+async def attempt(
+    session: aiohttp.ClientSession, kind: Kind, request: WireRequest, key: str | None, progress: Progress
+) -> Ending:
+    """Send one request and read its stream to the end, writing into ``progress`` as bytes arrive.
+
+    Always returns an `Ending`; the only exception that leaves is CancelledError without ``progress.abort`` set.
+    """
+    headers = {
+        **request.headers, "accept": "text/event-stream", "accept-encoding": "identity",
+        "content-type": "application/json",
+    }  # fmt: skip
+    if request.auth and key:
+        headers[request.auth[0]] = request.auth[1].format(key=key)
+    body = orjson.dumps(request.body)
+    progress.phase = "connecting"
+    progress.handed = perf_counter_ns()
+    response: aiohttp.ClientResponse | None = None
+    try:
+        response = await session.request(
+            request.method, request.url, data=body, headers=headers, allow_redirects=False,
+            timeout=_NO_TIMEOUT, trace_request_ctx=progress,
+        )  # fmt: skip
+        return await _read(response, kind, progress)
+    except asyncio.CancelledError:
+        if progress.abort is None:
+            raise
+        return Ending(progress.abort)
+    except Exception as error:
+        return _transport_ending(error, progress)
+    finally:
+        # Done before anything is awaited again: from here on nobody may abort what has already ended.
+        progress.end = progress.end or perf_counter_ns()
+        progress.phase = "done"
+        if response is not None:
+            if progress.decoder is not None and progress.decoder.terminal:
+                await _drain(response)
+            # close, not release: what is left of an aborted stream must stop upstream as well.
+            response.close()
+
+
+async def _drain(response: aiohttp.ClientResponse) -> None:
+    """Read the few bytes after the terminal signal so that the connection can be used again; never wait for long."""
+    try:
+        async with asyncio.timeout(0.05):
+            while await response.content.readany():
+                pass
+    except (TimeoutError, aiohttp.ClientError, OSError):
+        return
+    response.release()
+
+
+async def _read(response: aiohttp.ClientResponse, kind: Kind, progress: Progress) -> Ending:
+    handler = handler_of(response)
+    progress.headers = (handler.headers_ns if handler else 0) or perf_counter_ns()
+    progress.status = response.status
+    content_type = response.headers.get("content-type", "").lower()
+    if response.status != 200 or not content_type.startswith("text/event-stream"):
+        error_body = await _short_body(response)
+        if response.status == 200 and not error_body.strip():
+            return Ending("empty", "the service answered 200 with nothing in it")
+        said = kind.http_error(response.status, {k.lower(): v for k, v in response.headers.items()}, error_body)
+        return _of_error(said)
+    decoder = progress.decoder
+    assert decoder is not None
+    sse = SSEDecoder()
+    eof = False
+    while not decoder.terminal and decoder.error is None:
+        data = await response.content.readany()
+        if not data:
+            eof = True
+            break
+        for part, stamp in _stamped(data, progress.n_bytes, handler):
+            _take(sse.feed(part), decoder, progress, stamp)
+        progress.n_bytes += len(data)
+        progress.keepalives = sse.keepalives
+        if progress.n_bytes > MAX_STREAM_BYTES:
+            raise StreamTooLarge(f"more than {MAX_STREAM_BYTES:,} bytes came in one answer")
+    if eof:
+        _take(sse.flush(), decoder, progress, perf_counter_ns())
+    progress.end = handler.last_ns if handler and handler.last_ns else perf_counter_ns()
+    if decoder.error is not None:
+        return _of_error(decoder.error)
+    outcome, detail = outcomes.judge(decoder, saw_content=bool(progress.first), eof=eof)
+    return Ending(outcome, detail)
+
+
+def _stamped(data: bytes, offset: int, handler: StampedHandler | None) -> list[tuple[bytes, int]]:
+    """Split what one read returned at the boundaries of the network reads that brought it, each with its stamp."""
+    if handler is None:
+        return [(data, perf_counter_ns())]
+    marks = handler.marks
+    end = offset + len(data)
+    parts: list[tuple[bytes, int]] = []
+    start = offset
+    while marks and marks[0][0] <= end:
+        total, stamp = marks.popleft()
+        if total > start:
+            parts.append((data[start - offset : total - offset], stamp))
+            start = total
+    if start < end:
+        parts.append((data[start - offset :], handler.last_ns or perf_counter_ns()))
+    return parts
+
+
+def _take(events: list[ServerEvent], decoder: Decoder, progress: Progress, stamp: int) -> None:
+    for event in events:
+        progress.n_events += 1
+        for delta in decoder.feed(event):
+            progress.delta_ns.append(stamp)
+            progress.delta_kinds.append(_KIND_CODE[delta.kind])
+            progress.last = stamp
+            if not progress.first:
+                progress.first = stamp
+            if delta.kind == "answer":
+                if not progress.first_answer:
+                    progress.first_answer = stamp
+                    progress.phase = "answering"
+                progress.answer.append(delta.text)
+                progress.answer_chars += len(delta.text)
+            else:
+                if not progress.first_answer:
+                    progress.phase = "reasoning"
+                if delta.kind == "reasoning":
+                    progress.reasoning.append(delta.text)
+                    progress.reasoning_chars += len(delta.text)
+        if decoder.error is not None or decoder.terminal:
+            return
+
+
+async def _short_body(response: aiohttp.ClientResponse) -> bytes:
+    body = b""
+    while len(body) < MAX_ERROR_BYTES:
+        data = await response.content.readany()
+        if not data:
+            break
+        body += data
+    return body[:MAX_ERROR_BYTES]
+
+
+def _of_error(error: WireError) -> Ending:
+    return Ending(error.outcome, error.message or None, error.type, error.code, error.retry_after_s)
+
+
+def _transport_ending(error: Exception, progress: Progress) -> Ending:
+    """A transport that broke. Before t0 nothing was sent; after it the request may have been served and billed."""
+    if progress.abort is not None:
+        return Ending(progress.abort)
+    if isinstance(error, Forbidden):
+        return Ending("config_error", str(error))
+    if isinstance(error, StreamTooLarge):
+        return Ending("protocol_error", str(error))
+    if isinstance(error, aiohttp.InvalidURL):
+        return Ending("config_error", "the address is not a valid URL")
+    cause = error.__cause__ or error.__context__
+    if isinstance(cause, Forbidden):
+        return Ending("config_error", str(cause))
+    if not progress.t0:
+        if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
+            return Ending("unreachable", "the secure connection could not be made", "tls")
+        if isinstance(error, aiohttp.ClientConnectorDNSError):
+            return Ending("unreachable", "the host name could not be resolved", "dns")
+        if isinstance(error, aiohttp.ClientConnectorError):
+            return Ending("unreachable", "the connection was refused", type(error.os_error).__name__)
+        return Ending("unreachable", "no connection could be made", type(error).__name__)
+    if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ClientConnectionError | ConnectionError):
+        return Ending("truncated", "the connection broke before the answer was complete", type(error).__name__)
+    return Ending("protocol_error", "the answer was not valid HTTP", type(error).__name__)

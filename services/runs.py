@@ -1,0 +1,140 @@
+"""What a page or the command line asks the engine to do: one prompt, one to eight columns, k repetitions."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from services import params, templates
+from services.domain import StartMode
+
+MAX_COLUMNS = 8
+MAX_REPETITIONS = 30
+MAX_PROMPT_CHARS = 1_000_000
+START_MODES: tuple[StartMode, ...] = ("together", "staggered", "sequential")
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnSpec:
+    """One column: a deployment, and its own parameters where it was opted out of the shared set."""
+
+    deployment_id: str
+    use_shared_params: bool = True
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A text file that goes with the prompt. ``text`` is what the model is sent."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """Everything that a run needs to be started, and to be started again."""
+
+    prompt: str
+    columns: tuple[ColumnSpec, ...]
+    system: str | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    repetitions: int = 1
+    start: StartMode = "together"
+    stagger_s: float = 0.5
+    blind: bool = False
+    template: str | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
+    attachments: tuple[Attachment, ...] = ()
+    parent_run_id: str | None = None
+    tags: tuple[str, ...] = ()
+    source: str = "playground"
+
+    def checked(self) -> RunSpec:
+        """This spec if it can be run. Raises ValueError with one sentence for the person who wrote it."""
+        if not self.prompt.strip() and not self.attachments:
+            raise ValueError("The prompt is empty: write something to send.")
+        text = self.render()
+        if len(text) > MAX_PROMPT_CHARS:
+            raise ValueError(
+                f"The prompt is {len(text):,} characters long and the limit is {MAX_PROMPT_CHARS:,}: "
+                "shorten it or attach less."
+            )
+        if not 1 <= len(self.columns) <= MAX_COLUMNS:
+            raise ValueError(f"Choose between 1 and {MAX_COLUMNS} deployments; {len(self.columns)} are chosen.")
+        if not 1 <= self.repetitions <= MAX_REPETITIONS:
+            raise ValueError(f"Repetitions go from 1 to {MAX_REPETITIONS}; {self.repetitions} was asked for.")
+        if self.start not in START_MODES:
+            raise ValueError(f"Columns start {', '.join(START_MODES)}; “{self.start}” is not one of these.")
+        if not 0 <= self.stagger_s <= 60:
+            raise ValueError("The pause between staggered columns goes from 0 to 60 seconds.")
+        params.clean(self.params)
+        for column in self.columns:
+            params.clean(column.params)
+        return self
+
+    def render(self) -> str:
+        """The user's text as it is sent: variables filled in, attached files appended. Raises ValueError in words."""
+        text = templates.render(self.prompt, self.variables) if self.variables else self.prompt
+        return templates.attach(text, [(a.name, a.text) for a in self.attachments])
+
+    def column_params(self, column: ColumnSpec) -> dict[str, Any]:
+        """The cleaned parameters that one column asks for."""
+        return params.clean(self.params if column.use_shared_params else column.params)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object that `from_json` reads back to an equal spec."""
+        return {
+            "prompt": self.prompt,
+            "system": self.system,
+            "columns": [
+                {"deployment_id": c.deployment_id, "use_shared_params": c.use_shared_params, "params": dict(c.params)}
+                for c in self.columns
+            ],
+            "params": dict(self.params),
+            "repetitions": self.repetitions,
+            "start": self.start,
+            "stagger_s": self.stagger_s,
+            "blind": self.blind,
+            "template": self.template,
+            "variables": dict(self.variables),
+            "attachments": [{"name": a.name, "text": a.text} for a in self.attachments],
+            "parent_run_id": self.parent_run_id,
+            "tags": list(self.tags),
+            "source": self.source,
+        }
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> RunSpec:
+        """Read a spec. Raises ValueError when the shape is not one of ours."""
+        try:
+            return RunSpec(
+                prompt=str(value["prompt"]),
+                system=value.get("system") or None,
+                columns=tuple(
+                    ColumnSpec(
+                        str(c["deployment_id"]), bool(c.get("use_shared_params", True)), dict(c.get("params") or {})
+                    )
+                    for c in value["columns"]
+                ),
+                params=dict(value.get("params") or {}),
+                repetitions=int(value.get("repetitions", 1)),
+                start=cast(StartMode, value.get("start", "together")),
+                stagger_s=float(value.get("stagger_s", 0.5)),
+                blind=bool(value.get("blind", False)),
+                template=value.get("template"),
+                variables={str(k): str(v) for k, v in (value.get("variables") or {}).items()},
+                attachments=tuple(Attachment(str(a["name"]), str(a["text"])) for a in value.get("attachments") or ()),
+                parent_run_id=value.get("parent_run_id"),
+                tags=tuple(str(t) for t in value.get("tags") or ()),
+                source=str(value.get("source", "playground")),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"The run could not be read: {error!r} is missing or of the wrong kind.") from error
+
+
+def new_id() -> str:
+    """An id that cannot be guessed: 16 URL-safe characters, 96 bits."""
+    return secrets.token_urlsafe(12)

@@ -1,0 +1,47 @@
+"""Figures and texts as people read them: units, marks, dashes; and text made harmless for Markdown and terminals."""
+
+from __future__ import annotations
+
+import re
+
+DASH = "–"
+# Every ASCII punctuation character can be escaped in CommonMark; escaping all of them leaves nothing to interpret,
+# Streamlit's own directives (":red[…]", ":material/…:") included.
+_MARKDOWN = re.compile(r"([!-/:-@\[-`{-~])")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def seconds(ms: float | None, mark: str = "") -> str:
+    """Milliseconds as "0.41 s", below 0.1 s as "12 ms", below 10 ms as "3.2 ms"; None as a dash."""
+    if ms is None:
+        return DASH
+    if abs(ms) < 9.95:
+        return f"{mark}{ms:.1f} ms"
+    if abs(ms) < 100:
+        return f"{mark}{ms:.0f} ms"
+    return f"{mark}{ms / 1000:.2f} s"
+
+
+def rate(per_second: float | None, mark: str = "") -> str:
+    """Tokens per second as "93 tok/s", below 10 with one decimal; None as a dash."""
+    if per_second is None:
+        return DASH
+    return f"{mark}{per_second:.1f} tok/s" if per_second < 10 else f"{mark}{per_second:,.0f} tok/s"
+
+
+def count(number: int | None, mark: str = "") -> str:
+    """A count with thousands separators; None as a dash."""
+    return DASH if number is None else f"{mark}{number:,}"
+
+
+def md_escape(text: str) -> str:
+    """``text`` with every Markdown, HTML and Streamlit-directive character escaped, on one line.
+
+    Streamlit fetches remote images from almost any text it draws, labels included; an escaped text can fetch nothing.
+    """
+    return _MARKDOWN.sub(r"\\\1", " ".join(_CONTROL.sub("", text).split()))
+
+
+def printable(text: str) -> str:
+    """``text`` without the control characters that would steer a terminal or turn its direction around."""
+    return _CONTROL.sub("", text)
