@@ -1,0 +1,103 @@
+"""`lab runs` and `lab deployments`: what is recorded, and what can be called."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from db import queries
+from db.engine import database_url, reader
+from db.migrate import upgrade
+from services import record, words
+from services.client import EngineError
+from services.deployments import to_json
+from services.engine.spawn import engine_for
+
+
+def list_runs(data: Path, *, limit: int, search: str | None, run_id: str | None, as_json: bool) -> int:
+    """Print the newest runs, or the calls of one. Returns 1 when the run is not there."""
+    data.mkdir(parents=True, exist_ok=True)
+    url = database_url(data)
+    upgrade(url, data)
+    read = reader(url)
+    if run_id is not None:
+        calls = queries.calls_of_run(read, run_id)
+        if not calls:
+            print(f"There is no run “{run_id}” in {data}.", file=sys.stderr)
+            return 1
+        for row in calls:
+            print(json.dumps(record.of_call(row), default=str) if as_json else _call_line(row))
+        return 0
+    page = queries.search_runs(read, queries.RunFilter(text=search), limit=limit, offset=0)
+    if as_json:
+        for row in page.rows:
+            print(json.dumps(row, default=str))
+        return 0
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for title in ("when (UTC)", "run", "person", "source", "calls", "states", "prompt"):
+        table.add_column(title, overflow="ellipsis", no_wrap=True)
+    for row in page.rows:
+        table.add_row(
+            row["created_at"].strftime("%Y-%m-%d %H:%M"), row["id"], row["person"], row["source"],
+            str(row["n_calls"]), _states(row), words.printable((row["prompt"] or "(text not kept)")[:80]),
+        )  # fmt: skip
+    console = Console(highlight=False)
+    console.print(table, markup=False)
+    console.print(f"{len(page.rows)} of {page.total} runs in {data}")
+    return 0
+
+
+def _states(row: dict[str, Any]) -> str:
+    states = row.get("states") or {}
+    return ", ".join(f"{n} {state}" for state, n in states.items()) if isinstance(states, dict) else ", ".join(states)
+
+
+def _call_line(row: dict[str, Any]) -> str:
+    shown = record.in_words(row)
+    return (
+        f"{row['deployment']['name']}  {shown['state']}  first {shown['ttft']}  last {shown['ttlt']}  "
+        f"{shown['decode']}  in {shown['in']}  out {shown['out']}  {shown['cost']}"
+    )
+
+
+def list_deployments(data: Path, file: Path, *, test: bool, as_json: bool, person: str) -> int:
+    """Print every deployment and its state; with ``test`` call each ready one. Returns 1 when a test failed."""
+    data.mkdir(parents=True, exist_ok=True)
+    failed = False
+    with engine_for(data, file, person=person, role="admin", embedded=test) as engine:
+        if trouble := engine.health().get("file_trouble"):
+            print(trouble, file=sys.stderr)
+            failed = True
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for title in ("id", "name", "kind", "model", "state"):
+            table.add_column(title)
+        for status in engine.deployments():
+            result: dict[str, Any] | None = status.test
+            if test and status.ready:
+                try:
+                    result = engine.test_deployment(status.deployment.id)
+                except EngineError as error:
+                    result = {"ok": False, "sentence": str(error)}
+                failed = failed or not result["ok"]
+            state = "ready" if status.ready else str(status.needs)
+            if as_json:
+                print(
+                    json.dumps(
+                        {"deployment": to_json(status.deployment), "ready": status.ready, "needs": status.needs,
+                         "test": result},
+                        default=str,
+                    ),
+                    flush=True,
+                )  # fmt: skip
+            else:
+                d = status.deployment
+                said = f"{state}; {result['sentence']}" if test and result and status.ready else state
+                table.add_row(d.id, d.name, d.kind, d.model, said)
+        if not as_json:
+            Console(highlight=False).print(table, markup=False)
+    return 1 if failed else 0

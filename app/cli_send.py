@@ -1,0 +1,110 @@
+"""`lab send`: one prompt, several deployments, streamed to the terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from db import queries
+from db.engine import database_url, reader
+from services import params, record, words
+from services.client import EngineClient, EngineError
+from services.engine.spawn import engine_for
+from services.runs import ColumnSpec, RunSpec
+
+
+def send_prompt(
+    prompt: str, names: list[str], *, system: str | None, given: list[str], repetitions: int, as_json: bool,
+    data: Path, file: Path, person: str,
+) -> int:  # fmt: skip
+    """Send, stream, and print the figures. Returns 0 when every call succeeded, 1 when one did not, 2 on bad input."""
+    try:
+        spec = RunSpec(
+            prompt=prompt, columns=tuple(ColumnSpec(name) for name in names), system=system,
+            params=params.clean(_pairs(given)), repetitions=repetitions, source="cli",
+        ).checked()  # fmt: skip
+    except ValueError as error:
+        print(str(error), file=sys.stderr)
+        return 2
+    data.mkdir(parents=True, exist_ok=True)
+    with engine_for(data, file, person=person, role="admin") as engine:
+        try:
+            run_id = engine.start_run(spec)
+        except EngineError as error:
+            print(str(error), file=sys.stderr)
+            return 2
+        try:
+            _follow(engine, run_id, quiet=as_json, alone=len(names) == 1)
+        except KeyboardInterrupt:
+            engine.stop(run_id)
+            _follow(engine, run_id, quiet=True, alone=False)
+        rows = queries.calls_of_run(reader(database_url(data)), run_id)
+    if as_json:
+        for row in rows:
+            print(json.dumps(record.of_call(row), default=str), flush=True)
+    else:
+        _print_figures(rows, alone=len(names) == 1)
+    return 0 if rows and all(row["state"] == "succeeded" for row in rows) else 1
+
+
+def _pairs(given: list[str]) -> dict[str, Any]:
+    pairs: dict[str, Any] = {}
+    for pair in given:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise ValueError(f"A parameter is given as name=value; “{pair}” has no “=”.")
+        try:
+            pairs[name.strip()] = json.loads(value)
+        except json.JSONDecodeError:
+            pairs[name.strip()] = value
+    return pairs
+
+
+def _follow(engine: EngineClient, run_id: str, *, quiet: bool, alone: bool) -> None:
+    """Stay until the run ends; a single column's text is printed as it comes, several report their states."""
+    names: dict[int, str] = {}
+    said: dict[int, str] = {}
+    with engine.stream(run_id) as frames:
+        for frame in frames:
+            for column in frame.get("columns") or frame.get("cols") or ():
+                index = column["i"]
+                names.setdefault(index, column.get("name", ""))
+                if quiet:
+                    continue
+                text = column.get("a") or (column.get("answer") if "columns" in frame else None)
+                if alone and text:
+                    sys.stdout.write(words.printable(text))
+                    sys.stdout.flush()
+                state = column.get("words")
+                if not alone and state and state != said.get(index):
+                    said[index] = state
+                    print(f"{names[index]}: {state}", file=sys.stderr, flush=True)
+    if alone and not quiet:
+        print()
+
+
+def _print_figures(rows: list[dict[str, Any]], *, alone: bool) -> None:
+    console = Console(stderr=alone, highlight=False)
+    if not alone:
+        for row in rows:
+            name = row["deployment"]["name"]
+            console.rule(f"{name}", align="left", style="dim")
+            console.print(words.printable(row.get("answer") or ""), markup=False)
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for title in ("deployment", "state", "TTFT", "TTLT", "tok/s", "in", "cached", "out", "cost"):
+        table.add_column(title, justify="left" if title in ("deployment", "state") else "right")
+    for row in rows:
+        shown = record.in_words(row)
+        table.add_row(
+            row["deployment"]["name"], shown["state"], shown["ttft"], shown["ttlt"], shown["decode"], shown["in"],
+            shown["cached"], shown["out"], shown["cost"],
+        )  # fmt: skip
+    console.print(table)
+    for row in rows:
+        if row.get("message"):
+            console.print(f"{row['deployment']['name']}: {row['message']}", markup=False)

@@ -1,0 +1,123 @@
+"""`lab doctor`: what is wrong with this installation, and what to do about it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from services import deployments, keys, paths
+from services.client import EngineClient, EngineDown
+
+Finding = dict[str, Any]
+LOW_DISK_BYTES = 500 * 2**20
+
+
+def examine(data: Path, file: Path, *, as_json: bool) -> int:
+    """Look at everything that commonly goes wrong. Returns 0 when nothing is wrong, 1 otherwise."""
+    findings = [finding for check in (_python, _disk, _database, _file, _keys, _model, _engine)
+                for finding in check(data, file)]  # fmt: skip
+    for finding in findings:
+        if as_json:
+            print(json.dumps(finding))
+        else:
+            mark = {"ok": "ok  ", "note": "note", "wrong": "FIX "}[finding["state"]]
+            print(f"{mark}  {finding['what']}: {finding['says']}")
+    return 1 if any(f["state"] == "wrong" for f in findings) else 0
+
+
+def _finding(state: str, what: str, says: str) -> Finding:
+    return {"state": state, "what": what, "says": keys.scrub(says)}
+
+
+def _python(_data: Path, _file: Path) -> Iterator[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    good = sys.version_info >= (3, 11)
+    yield _finding("ok" if good else "wrong", "Python", version if good else f"{version}; 3.11 or later is needed")
+
+
+def _disk(data: Path, _file: Path) -> Iterator[Finding]:
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        yield _finding("wrong", "data directory", f"{data} cannot be made ({error.strerror}); give another with --data")
+        return
+    free = shutil.disk_usage(data).free
+    if not os.access(data, os.W_OK):
+        yield _finding("wrong", "data directory", f"{data} cannot be written to; give another with --data")
+    elif free < LOW_DISK_BYTES:
+        yield _finding("wrong", "data directory", f"only {free // 2**20} MiB are free at {data}; make room")
+    else:
+        yield _finding("ok", "data directory", f"{data}, {free // 2**30} GiB free")
+
+
+def _database(data: Path, _file: Path) -> Iterator[Finding]:
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from db import queries
+    from db.engine import database_url, reader
+    from db.migrate import DatabaseTooNew, upgrade
+
+    try:
+        url = database_url(data)
+        upgrade(url, data)
+        total = queries.search_runs(reader(url), queries.RunFilter(), limit=1, offset=0).total
+    except (DatabaseTooNew, ValueError, OSError, SQLAlchemyError) as error:
+        yield _finding("wrong", "database", str(error).splitlines()[0])
+        return
+    yield _finding("ok", "database", f"{'PostgreSQL' if url.startswith('postgresql') else 'SQLite'}, {total:,} runs")
+
+
+def _file(_data: Path, file: Path) -> Iterator[Finding]:
+    if not file.exists():
+        yield _finding(
+            "note", "deployments file", f"there is no {file}; copy deployments.example.toml to declare yours"
+        )
+        return
+    try:
+        config = deployments.load(file)
+    except deployments.ConfigError as error:
+        yield _finding("wrong", "deployments file", str(error))
+        return
+    yield _finding("ok", "deployments file", f"{file}, {len(config.deployments)} deployments")
+
+
+def _keys(_data: Path, file: Path) -> Iterator[Finding]:
+    names = {"ANTHROPIC_API_KEY", "OPENAI_API_KEY"}
+    if file.exists():
+        try:
+            names |= {d.key_env for d in deployments.load(file).deployments if d.key_env}
+        except deployments.ConfigError:
+            return
+    for name in sorted(names):
+        found = keys.lookup(name) is not None
+        yield _finding(
+            "ok" if found else "note", name,
+            "set" if found else "not set; put it in the environment or in .streamlit/secrets.toml to use it",
+        )  # fmt: skip
+
+
+def _model(_data: Path, _file: Path) -> Iterator[Finding]:
+    from services.embedded import missing
+
+    why = missing()
+    yield _finding("ok" if why is None else "wrong", "embedded model", why or "can run on this machine")
+
+
+def _engine(data: Path, _file: Path) -> Iterator[Finding]:
+    try:
+        health = EngineClient(paths.socket_path(data)).health()
+    except EngineDown:
+        yield _finding("note", "engine", "not running; `make run` starts it")
+        return
+    yield _finding("ok", "engine", f"running for {health['uptime_s']:.0f} s, {health['live_runs']} live runs")
+    for name, status in health["embedded"].items():
+        good = status["state"] in ("ready", "starting")
+        yield _finding("ok" if good else "wrong", f"embedded server {name}", status["sentence"])
+    for trouble in ("db_trouble", "file_trouble"):
+        if health.get(trouble):
+            yield _finding("wrong", "engine", str(health[trouble]))

@@ -1,0 +1,25 @@
+"""The entry of the app: page frame, sign-in where it is configured, navigation."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app import mark, nav, session, status
+from app.playground_state import AWAY
+
+st.set_page_config(page_title="Inference Lab", page_icon=mark.icon(), layout="wide", initial_sidebar_state=212)
+st.logo(mark.name(dark=st.context.theme.type == "dark"), icon_image=mark.icon())
+
+if not session.signed_in():
+    st.title("Inference Lab")
+    st.caption("Compare deployments of language models side by side. This server asks who you are first.")
+    st.button("Sign in", type="primary", icon=":material/login:", on_click=st.login)
+    st.stop()
+
+page = st.navigation(nav.sections(), position="sidebar")
+if page.title != "Playground":
+    # Leaving a page clears its address; the playground needs to know that its run was not closed on purpose.
+    st.session_state[AWAY] = True
+with st.sidebar:
+    status.draw_person()
+page.run()

@@ -1,0 +1,50 @@
+"""The pages, in the order of the sidebar, and the ways from one to another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from services.paths import ROOT
+
+PAGES = ROOT / "pages"
+
+
+def page_file(name: str) -> Path:
+    """The file of a page, as `st.switch_page` and `st.page_link` take it."""
+    return PAGES / f"{name}.py"
+
+
+def sections() -> dict[str, list[st.Page]]:
+    """The pages by section of the sidebar; the empty section comes first and has no heading."""
+    return {
+        "": [
+            st.Page(
+                page_file("playground"),
+                title="Playground",
+                icon=":material/compare_arrows:",
+                default=True,
+                help="Send one prompt to several deployments and watch time, tokens and cost side by side.",
+            ),
+            st.Page(
+                page_file("runs"),
+                title="Runs",
+                icon=":material/history:",
+                help="Every run that was recorded: search, reopen, star, tag, export and delete.",
+            ),
+        ],
+        "Set up": [
+            st.Page(
+                page_file("deployments"),
+                title="Deployments",
+                icon=":material/dns:",
+                help="The ways to reach a model: add one, test its connection, switch it on or off.",
+            ),
+        ],
+    }
+
+
+def open_run(run_id: str) -> None:
+    """Go to the playground with a run open. Ends the script run that calls it."""
+    st.switch_page(page_file("playground"), query_params={"run": run_id})

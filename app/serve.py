@@ -1,0 +1,51 @@
+"""Start the UI process: `python -m app.serve --port 8501`, as `lab run` does, or `serve(8501)`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+import time
+
+from services.paths import ROOT
+
+PARENT_CHECK_S = 1.0
+
+
+def serve(port: int, address: str = "127.0.0.1", *, parent_pid: int | None = None) -> None:
+    """Serve the app on ``address``:``port`` (0: a free one) until SIGINT or SIGTERM, or until the parent is gone.
+
+    The settings are those of `.streamlit/config.toml`, wherever this is started from. Raises SystemExit(1) when the
+    port is taken and SystemExit(3) when the app does not start.
+    """
+    if parent_pid is not None:
+        threading.Thread(target=_end_with, args=(parent_pid,), daemon=True, name="parent watch").start()
+    # Streamlit looks for `.streamlit/` where it is started, and puts the folder of the started script on the path:
+    # both have to be the root, or the settings are missed and our modules can be imported under two names.
+    os.chdir(ROOT)
+    sys.argv = [str(ROOT / "lab")]
+    from app.asgi import app
+
+    app.run(config={"server.port": port, "server.address": address})
+
+
+def _end_with(parent_pid: int) -> None:
+    while os.getppid() == parent_pid:
+        time.sleep(PARENT_CHECK_S)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def main() -> None:
+    """The command line of this process."""
+    parser = argparse.ArgumentParser(prog="python -m app.serve", description="Serve the pages of Inference Lab.")
+    parser.add_argument("--port", type=int, default=8501)
+    parser.add_argument("--address", default="127.0.0.1")
+    parser.add_argument("--parent-pid", type=int, default=None, help="end when this process is no longer our parent")
+    given = parser.parse_args()
+    serve(given.port, given.address, parent_pid=given.parent_pid)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Playground: one prompt, several deployments, side by side and live."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app import playground_ask as ask
+from app import playground_results as results
+from app import playground_run as runs
+from app import playground_state as pg
+from app import playground_thread as thread
+from app import playground_votes as votes
+from app import session, status
+from app.text import plain
+from services import samples
+
+person = session.person_and_role()
+statuses, _ = session.statuses()
+
+st.title("Playground")
+st.caption("Send one prompt to several deployments and watch time, tokens and cost side by side.")
+status.draw(person)
+
+unknown = runs.sync(st.query_params.get("run"))
+pg.prepare(samples.SUGGESTED, statuses)
+shown, trouble = runs.load(unknown or st.session_state[pg.RUN]) if unknown or st.session_state[pg.RUN] else (None, None)
+if shown is not None and unknown:
+    pg.adopt(shown.run)
+masked = shown is not None and runs.hidden(shown.run, shown.votes, person)
+
+if shown is not None:
+    thread.draw(shown, masked=masked)
+if person.may("send"):
+    ask.draw(statuses, live=shown is not None and shown.live is not None)
+else:
+    st.caption("You can look at runs here but not send prompts; ask whoever runs this server if you need to.")
+if trouble:
+    st.caption(f":red[:material/error: {plain(trouble)}]")
+
+if shown is None:
+    st.caption("The answers appear here, one column for each deployment, as they arrive.")
+else:
+    thread.draw_current(shown, typed=st.session_state[pg.PROMPT] if person.may("send") else None)
+    runs.draw(shown, person, masked=masked)
+    if person.may("send"):
+        thread.draw_mode(shown)
+    if shown.live is None:
+        votes.draw(shown, person, masked=masked)
+        results.draw(shown, person, masked=masked)
