@@ -59,8 +59,9 @@ def _comparison(shown: runs.Shown) -> None:
         },
         alt="Comparison of the deployments of this run, best values marked",
     )
-    said = f" Times: {FIGURES['median']}" if k > 1 else ""
-    st.caption(f"Marked: the best value; beside the others, their distance from it.{said}")
+    if any(cell.best for row in rows for cell in row.cells.values()):
+        said = f" Of several repetitions: {FIGURES['median']}" if k > 1 else ""
+        st.caption(f"Marked: the best value; beside the others, their distance from it.{said}")
 
 
 def styled(rows: Sequence[stats.CompareRow]) -> pd.io.formats.style.Styler:
@@ -84,10 +85,15 @@ def styled(rows: Sequence[stats.CompareRow]) -> pd.io.formats.style.Styler:
 
 
 def cell_text(row: stats.CompareRow, key: str) -> str:
-    """A figure with its distance from the best; why a whole line is missing stands in its note, once."""
+    """A figure with its distance from the best; why a whole line is missing stands at its end, once."""
     cell = row.cells[key]
-    beside = "" if cell.value is None and row.note else cell.beside
-    return f"{cell.text} · {beside}" if beside else cell.text
+    if cell.value is None:
+        said_once = all(c.value is None for c in row.cells.values()) or cell.beside in row.note
+        if said_once or not cell.beside:
+            return cell.text
+        # "free", "no price", "$39.60 / h" are themselves what is known of a cost that is no number.
+        return cell.beside if key == "cost" else f"{cell.text} · {cell.beside}"
+    return f"{cell.text} · {cell.beside}" if cell.beside else cell.text
 
 
 def _again(shown: runs.Shown) -> None:

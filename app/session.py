@@ -6,6 +6,7 @@ Tests replace `sources`; pages never make a client themselves.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, cast
 
 import streamlit as st
@@ -82,8 +83,10 @@ def _config(path: str, stamp: float) -> deployments.Config:
     try:
         return deployments.load(paths.deployments_file(path))
     except deployments.ConfigError:
-        # A file that cannot be read must not open the doors it may have closed.
-        return deployments.Config(access=deployments.Access(mode="closed"))
+        # A file that cannot be read must not open doors that it may have closed; one that never spoke of access
+        # closed none, and a slip in it should not lock out whoever is about to mend it.
+        closed = "access" in Path(path).read_text(encoding="utf-8", errors="replace")
+        return deployments.Config(access=deployments.Access(mode="closed" if closed else "open"))
 
 
 def signed_in() -> bool:

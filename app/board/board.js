@@ -13,11 +13,9 @@ class Board {
     const head = el("div", "head");
     this.summary = el("span", "summary");
     this.tallButton = el("button", "", "whole answers");
-    this.stopAll = el("button", "", "stop all");
     this.tallButton.onclick = () => this.setTall(!this.tall);
-    this.stopAll.onclick = () => this.socket && this.socket.send({ stop: "all" });
-    for (const button of [this.tallButton, this.stopAll]) button.type = "button";
-    head.append(this.summary, this.tallButton, this.stopAll);
+    this.tallButton.type = "button";
+    head.append(this.summary, this.tallButton);
     this.alert = el("p", "trouble");
     this.alert.setAttribute("role", "status");
     this.said = el("p", "heard-only");
@@ -233,7 +231,6 @@ class Board {
     if (this.spoken !== undefined && spoken !== this.spoken) put(this.said, spoken);
     this.spoken = spoken;
     const running = columns.some((column) => column.running);
-    this.stopAll.hidden = !(this.mayAct && this.live && running);
     this.root.classList.toggle("empty", !columns.length);
   }
 

@@ -80,6 +80,9 @@ def _serve(spec: ServerSpec) -> Any:
     params.n_threads_http = spec.slots + SPARE_HTTP_THREADS
     params.verbosity = WARNINGS_ONLY
     params.endpoint_metrics = True
+    # No web page that happens to be open in this person's browser may talk to the model.
+    params.cors_origins = "null"
+    params.ui = False
     # Nobody but the engine talks to it: no chat page, no listing of other people's prompts, no other site's script.
     params.ui = False
     params.endpoint_slots = False

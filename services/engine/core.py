@@ -8,6 +8,7 @@ import os
 import socket
 import time
 from collections import OrderedDict
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Engine as SqlEngine
@@ -31,6 +32,7 @@ from services.runs import RunSpec, new_id
 log = logging.getLogger(__name__)
 HEARTBEAT_S = 10.0
 STALE_OWNER_S = 45.0
+FORGET_EVERY = 360  # heartbeats: hourly
 REMEMBERED_RUNS = 100
 NEAR_KEEPALIVE_S = 3.0  # llama.cpp closes an idle connection after 5 s
 FAR_KEEPALIVE_S = 15.0
@@ -260,14 +262,27 @@ class Engine:
         )
 
     async def _own(self) -> None:
+        """Keep the heartbeat, take over what other engines left, and forget texts whose time is up."""
+        beats = 0
         while True:
-            await asyncio.sleep(HEARTBEAT_S)
             try:
                 await self.writer.write(lambda session: records.heartbeat(session=session, owner_id=self.id))
                 if not self.single_owner:
                     await self._mark_lost()
+                if beats % FORGET_EVERY == 0:
+                    await self.forget()
             except Exception:
-                log.exception("the engine's heartbeat could not be written")
+                log.exception("the engine's upkeep could not be written")
+            beats += 1
+            await asyncio.sleep(HEARTBEAT_S)
+
+    async def forget(self) -> int:
+        """Forget the texts of runs older than the privacy setting allows; returns of how many runs."""
+        days = self.registry.config.text_days
+        if days is None:
+            return 0
+        before = datetime.now(UTC) - timedelta(days=days)
+        return await self.writer.write(lambda session: records.forget_texts(session=session, older_than=before))
 
     def _spawn(self, work: Any, name: str) -> asyncio.Task[Any]:
         task: asyncio.Task[Any] = asyncio.get_running_loop().create_task(work, name=name)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from app.playground_results import cell_text
 from services.runs import Attachment, ColumnSpec, RunSpec
+from services.stats import Cell, CompareRow
 from tests.pages.lab import Lab, buttons, page, said
 
 
@@ -196,3 +198,10 @@ def test_a_request_is_copied_as_code_with_the_key_as_a_variable(lab: Lab) -> Non
 def test_a_finished_column_can_be_retried(lab: Lab) -> None:
     at = page(run=lab.record()).run()
     assert any("Retry a column" in str(e.proto) for e in at.get("menu_button"))
+
+
+def test_a_cost_that_is_no_number_is_said_in_words_and_late_clocks_are_said_once(lab: Lab) -> None:
+    at = page(run=lab.record()).run()
+    assert list(at.dataframe[0].value["cost"]) == ["free", "free"]
+    late = CompareRow(0, "X", "x", {"ttft": Cell("–", None, beside="late"), "out": Cell("5", 5.0)}, "1 of 1", "1 late")
+    assert cell_text(late, "ttft") == "–"
