@@ -31,6 +31,8 @@ LOST = "Our own process ended while this call was under way; it may have been bi
 CHOICES = ("a", "b", "tie", "both_bad", "best")
 PART = 500
 
+RESERVED_SLOTS = 1000  # from here on: colours that wait until a catalogue model is switched on for the first time
+
 
 def _now() -> datetime:
     return datetime.now(UTC)
@@ -195,7 +197,7 @@ def upsert_deployment(*, session: Session, deployment_id: str, spec: dict[str, A
     return int(known["color_slot"])
 
 
-def _free_slot(session: Session, wanted: object) -> int:
+def _free_slot(session: Session, wanted: object = None) -> int:
     taken = set(session.execute(select(col(DeploymentRow.color_slot))).scalars())
     if type(wanted) is int and wanted >= 0 and wanted not in taken:
         return wanted
@@ -207,8 +209,12 @@ def _change(session: Session, deployment_id: str, **values: Any) -> None:
 
 
 def set_deployment_enabled(*, session: Session, deployment_id: str, enabled: bool) -> None:
-    """Switch a deployment on or off."""
-    _change(session, deployment_id, enabled=enabled, updated_at=_now())
+    """Switch a deployment on or off. One that was never on before leaves its reserved slot for a colour of its own."""
+    values: dict[str, Any] = {"enabled": enabled, "updated_at": _now()}
+    slot = session.execute(select(col(DeploymentRow.color_slot)).where(col(DeploymentRow.id) == deployment_id)).scalar()
+    if enabled and slot is not None and slot >= RESERVED_SLOTS:
+        values["color_slot"] = _free_slot(session)
+    _change(session, deployment_id, **values)
 
 
 def set_deployment_test(*, session: Session, deployment_id: str, test: dict[str, Any]) -> None:
