@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 VENV := .venv
 BIN := $(VENV)/bin
 # The locks are complete, so nothing is resolved; wheels only, so nothing is built.
-INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps --only-binary :all: --require-hashes
+INSTALL := $(BIN)/python -m pip --disable-pip-version-check install -qq --no-deps --only-binary :all: --require-hashes
 LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet $(UPGRADE)
 
 help: ## this list
