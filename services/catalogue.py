@@ -12,6 +12,8 @@ from services.domain import Deployment, PriceRef, Wire
 ANTHROPIC_URL = "https://api.anthropic.com"
 OPENAI_URL = "https://api.openai.com/v1"
 EMBEDDED_MODEL = "smollm2-135m-instruct"
+# A model that nobody has switched on takes none of the few colours: `db.records` gives it one when it first is.
+RESERVED = 1000
 
 
 def _anthropic(model: str, name: str, context_tokens: int | None, slot: int) -> Deployment:
@@ -49,16 +51,16 @@ def _openai(model: str, name: str, context_tokens: int | None, slot: int) -> Dep
 
 
 CATALOGUE: tuple[Deployment, ...] = (
-    _anthropic("claude-haiku-5-5", "Claude Haiku 5.5", 1_000_000, 4),
-    _anthropic("claude-sonnet-5-5", "Claude Sonnet 5.5", 1_000_000, 5),
-    _anthropic("claude-opus-5-5", "Claude Opus 5.5", 1_000_000, 6),
-    _anthropic("claude-fable-5-2", "Claude Fable 5.2", 1_000_000, 7),
-    _anthropic("claude-haiku-4-5", "Claude Haiku 4.5", 200_000, 8),
-    _openai("gpt-6-luna", "GPT-6 Luna", 1_050_000, 9),
-    _openai("gpt-6.1-terra", "GPT-6.1 Terra", 1_050_000, 10),
-    _openai("gpt-6.1-sol", "GPT-6.1 Sol", 1_050_000, 11),
-    _openai("gpt-6.2-sol", "GPT-6.2 Sol", None, 12),
-    _openai("gpt-6.2-astra", "GPT-6.2 Astra", None, 13),
+    _anthropic("claude-haiku-5-5", "Claude Haiku 5.5", 1_000_000, RESERVED + 0),
+    _anthropic("claude-sonnet-5-5", "Claude Sonnet 5.5", 1_000_000, RESERVED + 1),
+    _anthropic("claude-opus-5-5", "Claude Opus 5.5", 1_000_000, RESERVED + 2),
+    _anthropic("claude-fable-5-2", "Claude Fable 5.2", 1_000_000, RESERVED + 3),
+    _anthropic("claude-haiku-4-5", "Claude Haiku 4.5", 200_000, RESERVED + 4),
+    _openai("gpt-6-luna", "GPT-6 Luna", 1_050_000, RESERVED + 5),
+    _openai("gpt-6.1-terra", "GPT-6.1 Terra", 1_050_000, RESERVED + 6),
+    _openai("gpt-6.1-sol", "GPT-6.1 Sol", 1_050_000, RESERVED + 7),
+    _openai("gpt-6.2-sol", "GPT-6.2 Sol", None, RESERVED + 8),
+    _openai("gpt-6.2-astra", "GPT-6.2 Astra", None, RESERVED + 9),
 )
 
 

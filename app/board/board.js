@@ -230,7 +230,6 @@ class Board {
     const spoken = columns.map((column) => `${column.title}: ${column.col.words}`).join(". ");
     if (this.spoken !== undefined && spoken !== this.spoken) put(this.said, spoken);
     this.spoken = spoken;
-    const running = columns.some((column) => column.running);
     this.root.classList.toggle("empty", !columns.length);
   }
 

@@ -6,13 +6,15 @@ import asyncio
 import logging
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from time import perf_counter_ns
 from typing import Any
 
 import aiohttp
+from sqlmodel import Session
 
 from db import records
-from db.writer import Writer
+from db.writer import WriteFailed, Writer
 from services import deployments, keys, pricing
 from services.addresses import Forbidden, check_url
 from services.domain import Ask, Deployment, Outcome, WireRequest
@@ -43,6 +45,7 @@ class Calls:
         self._heartbeat = heartbeat
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
         self.live: set[LiveCall] = set()
+        self._unwritten: dict[str, dict[str, Any]] = {}
 
     def use_sessions(self, *, near: aiohttp.ClientSession, far: aiohttp.ClientSession) -> None:
         """Connection pools for servers of ours (which close idle connections soon) and for everybody else's."""
@@ -118,10 +121,24 @@ class Calls:
         await self._finish(call, rows.values(ended, store_text=self._registry.config.store_text))
 
     async def _finish(self, call: LiveCall, values: dict[str, Any]) -> None:
-        await self._writer.write(lambda session: records.finish_call(session=session, call_id=call.id, values=values))
+        try:
+            await self._writer.write(partial(_end_call, call.id, values))
+        except WriteFailed as error:
+            self._unwritten[call.id] = values
+            call.note = f"{error} The figures shown here are kept and written as soon as that is possible."
         call.final = values | {
             "repetition": call.repetition, "attempt_no": call.attempt, "column_no": call.column, "id": call.id,
         }  # fmt: skip
+
+    async def write_again(self) -> int:
+        """Write the ends of calls that could not be written before; returns how many still wait."""
+        for call_id, values in list(self._unwritten.items()):
+            try:
+                await self._writer.write(partial(_end_call, call_id, values))
+            except WriteFailed:
+                break
+            del self._unwritten[call_id]
+        return len(self._unwritten)
 
     async def _send(self, call: LiveCall) -> Ending:
         deployment, kind = call.deployment, kind_of(call.deployment)
@@ -151,6 +168,10 @@ class Calls:
             )
         key = keys.lookup(deployment.key_env) if deployment.key_env else None
         return await attempt(self._sessions[near], kind, request, key, call.progress)
+
+
+def _end_call(call_id: str, values: dict[str, Any], session: Session) -> bool:
+    return records.finish_call(session=session, call_id=call_id, values=values)
 
 
 def _not_sent(request: WireRequest | None) -> str | None:

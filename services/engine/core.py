@@ -269,6 +269,7 @@ class Engine:
                 await self.writer.write(lambda session: records.heartbeat(session=session, owner_id=self.id))
                 if not self.single_owner:
                     await self._mark_lost()
+                await self.calls.write_again()
                 if beats % FORGET_EVERY == 0:
                     await self.forget()
             except Exception:
