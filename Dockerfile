@@ -1,0 +1,26 @@
+# Two stages: what pip needs stays behind in the first one. Every package comes from the hash-checked lock.
+FROM python:3.11-slim AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+RUN python -m venv /opt/lab
+COPY requirements.lock /tmp/requirements.lock
+RUN /opt/lab/bin/python -m pip install --no-deps --only-binary :all: --require-hashes -r /tmp/requirements.lock
+COPY . /app
+RUN printf '/app\n' > "$(/opt/lab/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/inference_lab.pth" \
+    && printf '#!/bin/sh\nexec /opt/lab/bin/python -P -m app.cli "$@"\n' > /opt/lab/bin/lab \
+    && chmod +x /opt/lab/bin/lab \
+    && /opt/lab/bin/python -m compileall -q /app
+
+FROM python:3.11-slim
+RUN useradd --uid 10001 --create-home --shell /usr/sbin/nologin lab \
+    && install -d -o lab -g lab -m 0700 /data
+COPY --from=build /opt/lab /opt/lab
+COPY --from=build /app /app
+ENV PATH=/opt/lab/bin:$PATH LAB_DATA=/data LAB_DEPLOYMENTS=/config/deployments.toml PYTHONUNBUFFERED=1
+WORKDIR /app
+USER lab
+VOLUME /data
+EXPOSE 8501
+HEALTHCHECK --interval=30s --timeout=10s --start-period=30s --retries=3 \
+    CMD ["/opt/lab/bin/python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8501/_stcore/health', timeout=5)"]
+ENTRYPOINT ["lab"]
+CMD ["run", "--address", "0.0.0.0", "--port", "8501", "--no-browser"]
