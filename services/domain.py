@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 # What a column shows while a call lives. `PHASES` is the order in which they can follow each other.
 Phase = Literal["queued", "connecting", "waiting", "reasoning", "answering", "done"]
@@ -186,8 +186,7 @@ class Usage:
 # --- what a wire decoder says --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Delta:
+class Delta(NamedTuple):
     """Content that arrived. ``text`` is never empty. ``tool`` is tool-call arguments: it stops the TTFT clock too."""
 
     kind: Literal["answer", "reasoning", "tool"]

@@ -131,7 +131,8 @@ async def _drain(response: aiohttp.ClientResponse) -> None:
 
 async def _read(response: aiohttp.ClientResponse, kind: Kind, progress: Progress) -> Ending:
     handler = handler_of(response)
-    progress.headers = (handler.headers_ns if handler else 0) or perf_counter_ns()
+    # `is not None`: aiohttp's protocol is a queue too, and an empty queue counts as false.
+    progress.headers = (handler.headers_ns if handler is not None else 0) or perf_counter_ns()
     progress.status = response.status
     content_type = response.headers.get("content-type", "").lower()
     if response.status != 200 or not content_type.startswith("text/event-stream"):
@@ -140,71 +141,121 @@ async def _read(response: aiohttp.ClientResponse, kind: Kind, progress: Progress
             return Ending("empty", "the service answered 200 with nothing in it")
         said = kind.http_error(response.status, {k.lower(): v for k, v in response.headers.items()}, error_body)
         return _of_error(said)
-    decoder = progress.decoder
-    assert decoder is not None
-    sse = SSEDecoder()
-    eof = False
-    while not decoder.terminal and decoder.error is None:
-        data = await response.content.readany()
-        if not data:
-            eof = True
-            break
-        for part, stamp in _stamped(data, progress.n_bytes, handler):
-            _take(sse.feed(part), decoder, progress, stamp)
-        progress.n_bytes += len(data)
-        progress.keepalives = sse.keepalives
-        if progress.n_bytes > MAX_STREAM_BYTES:
-            raise StreamTooLarge(f"more than {MAX_STREAM_BYTES:,} bytes came in one answer")
-    if eof:
-        _take(sse.flush(), decoder, progress, perf_counter_ns())
-    progress.end = handler.last_ns if handler and handler.last_ns else perf_counter_ns()
+    intake = Intake(progress, asyncio.get_running_loop().create_future())
+    if handler is None:
+        intake.eof = True
+    else:
+        await _streamed(response, handler, intake)
+    if intake.eof:
+        intake.take(intake.sse.flush(), perf_counter_ns())
+    progress.end = (handler.last_ns if handler is not None else 0) or perf_counter_ns()
+    decoder = intake.decoder
     if decoder.error is not None:
         return _of_error(decoder.error)
-    outcome, detail = outcomes.judge(decoder, saw_content=bool(progress.first), eof=eof)
+    outcome, detail = outcomes.judge(decoder, saw_content=bool(progress.first), eof=intake.eof)
     return Ending(outcome, detail)
 
 
-def _stamped(data: bytes, offset: int, handler: StampedHandler | None) -> list[tuple[bytes, int]]:
-    """Split what one read returned at the boundaries of the network reads that brought it, each with its stamp."""
-    if handler is None:
-        return [(data, perf_counter_ns())]
-    marks = handler.marks
-    end = offset + len(data)
-    parts: list[tuple[bytes, int]] = []
-    start = offset
-    while marks and marks[0][0] <= end:
-        total, stamp = marks.popleft()
-        if total > start:
-            parts.append((data[start - offset : total - offset], stamp))
-            start = total
-    if start < end:
-        parts.append((data[start - offset :], handler.last_ns or perf_counter_ns()))
-    return parts
+async def _streamed(response: aiohttp.ClientResponse, handler: StampedHandler, intake: Intake) -> None:
+    """Take the stream in as it arrives. Raises what the transport or `Intake` raised."""
+    content = response.content
+    try:
+        early = content.read_nowait()
+        for part, stamp in _stamped(early, handler):
+            intake.feed(part, stamp)
+        if not intake.over.done():
+            handler.attach(content, intake.feed, lambda: intake.ended(content))
+        await intake.over
+    finally:
+        handler.detach()
 
 
-def _take(events: list[ServerEvent], decoder: Decoder, progress: Progress, stamp: int) -> None:
-    for event in events:
-        progress.n_events += 1
-        for delta in decoder.feed(event):
-            progress.delta_ns.append(stamp)
-            progress.delta_kinds.append(_KIND_CODE[delta.kind])
-            progress.last = stamp
-            if not progress.first:
-                progress.first = stamp
-            if delta.kind == "answer":
-                if not progress.first_answer:
-                    progress.first_answer = stamp
-                    progress.phase = "answering"
-                progress.answer.append(delta.text)
-                progress.answer_chars += len(delta.text)
-            else:
-                if not progress.first_answer:
-                    progress.phase = "reasoning"
-                if delta.kind == "reasoning":
-                    progress.reasoning.append(delta.text)
-                    progress.reasoning_chars += len(delta.text)
-        if decoder.error is not None or decoder.terminal:
+class Intake:
+    """Bytes in, progress out: decodes each read where it arrives. ``over`` is done when there is nothing to await."""
+
+    __slots__ = ("decoder", "eof", "over", "progress", "sse")
+
+    def __init__(self, progress: Progress, over: asyncio.Future[None]) -> None:
+        assert progress.decoder is not None
+        self.progress = progress
+        self.decoder: Decoder = progress.decoder
+        self.over = over
+        self.sse = SSEDecoder()
+        self.eof = False
+
+    def feed(self, data: bytes, stamp: int) -> None:
+        """Decode one read. Runs inside the transport's callback, so whatever goes wrong ends up in ``over``."""
+        if self.over.done():
             return
+        progress = self.progress
+        try:
+            progress.n_bytes += len(data)
+            self.take(self.sse.feed(data), stamp)
+            progress.keepalives = self.sse.keepalives
+            if progress.n_bytes > MAX_STREAM_BYTES:
+                raise StreamTooLarge(f"more than {MAX_STREAM_BYTES:,} bytes came in one answer")
+        except Exception as error:
+            self.over.set_exception(error)
+            return
+        if self.decoder.terminal or self.decoder.error is not None:
+            self.over.set_result(None)
+
+    def ended(self, content: aiohttp.StreamReader) -> None:
+        """The body is at its end: cleanly, or with the exception that the transport left."""
+        if self.over.done():
+            return
+        # Later in this turn of the loop: the last bytes are handed over after the end of the body is announced.
+        self.over.get_loop().call_soon(self._ended, content)
+
+    def _ended(self, content: aiohttp.StreamReader) -> None:
+        if self.over.done():
+            return
+        broken = content.exception()
+        if broken is not None:
+            self.over.set_exception(broken)
+        else:
+            self.eof = True
+            self.over.set_result(None)
+
+    def take(self, events: list[ServerEvent], stamp: int) -> None:
+        """Decode events that arrived at ``stamp`` and write what they carried into the progress."""
+        decoder, progress = self.decoder, self.progress
+        for event in events:
+            progress.n_events += 1
+            for kind, text in decoder.feed(event):
+                progress.delta_ns.append(stamp)
+                progress.delta_kinds.append(_KIND_CODE[kind])
+                progress.last = stamp
+                if not progress.first:
+                    progress.first = stamp
+                if kind == "answer":
+                    if not progress.first_answer:
+                        progress.first_answer = stamp
+                        progress.phase = "answering"
+                    progress.answer.append(text)
+                    progress.answer_chars += len(text)
+                else:
+                    if not progress.first_answer:
+                        progress.phase = "reasoning"
+                    if kind == "reasoning":
+                        progress.reasoning.append(text)
+                        progress.reasoning_chars += len(text)
+            if decoder.error is not None or decoder.terminal:
+                return
+
+
+def _stamped(data: bytes, handler: StampedHandler) -> list[tuple[bytes, int]]:
+    """Split the start of a body at the boundaries of the network reads that brought it, each with its stamp."""
+    parts: list[tuple[bytes, int]] = []
+    start = 0
+    for total, stamp in handler.marks:
+        if total > start:
+            parts.append((data[start:total], stamp))
+            start = total
+    if start < len(data):
+        parts.append((data[start:], handler.last_ns or perf_counter_ns()))
+    handler.marks.clear()
+    return parts
 
 
 async def _short_body(response: aiohttp.ClientResponse) -> bytes:

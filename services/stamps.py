@@ -2,7 +2,7 @@
 
 A coroutine that waits for data runs only after the event loop has got round to it, which at many streams is
 milliseconds later. The stamp is therefore taken in the transport's own callback, before HTTP parsing and before any
-coroutine wakes, and the reader looks up which bytes came with which read.
+coroutine wakes, and the bytes are decoded right there.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import ssl
 from collections import deque
+from collections.abc import Callable
 from time import perf_counter_ns
 
 import aiohttp
@@ -17,11 +18,15 @@ import certifi
 from aiohttp.abc import AbstractResolver
 from aiohttp.client_proto import ResponseHandler
 
+Sink = Callable[[bytes, int], None]
+
 
 class StampedHandler(ResponseHandler):
     """aiohttp's client protocol, which also remembers when each read arrived.
 
-    ``marks`` holds (body bytes received so far, perf_counter_ns) per read of the current response body.
+    Until a reader has attached itself, ``marks`` holds (body bytes received so far, perf_counter_ns) per read. From
+    then on every read is handed to it in the callback itself, with its stamp: at many streams the waking of a
+    coroutine per read costs more than the reading.
     """
 
     def __init__(self, loop: object) -> None:
@@ -29,11 +34,21 @@ class StampedHandler(ResponseHandler):
         self.marks: deque[tuple[int, int]] = deque()
         self.last_ns = 0
         self.headers_ns = 0
+        self._content: aiohttp.StreamReader | None = None
+        self._sink: Sink | None = None
+        self._broken: Callable[[], None] | None = None
 
     def data_received(self, data: bytes) -> None:
-        now = perf_counter_ns()
-        if data:
-            self.last_ns = now
+        if not data:
+            # aiohttp's own way to go on parsing what it held back while reading was paused: nothing has arrived.
+            super().data_received(data)
+            return
+        now = self.last_ns = perf_counter_ns()
+        content = self._content
+        if content is not None:
+            super().data_received(data)
+            self._hand_over(content, now)
+            return
         before = self._payload
         super().data_received(data)
         payload = self._payload
@@ -44,6 +59,43 @@ class StampedHandler(ResponseHandler):
             payload = before
         if payload is not None:
             self.marks.append((payload.total_bytes, now))
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        # aiohttp resumes after every read, paused or not, and each time parses nothing once more.
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        if self._broken is not None:
+            self._broken()
+
+    def attach(self, content: aiohttp.StreamReader, sink: Sink, ended: Callable[[], None]) -> None:
+        """Hand every further read of ``content`` to ``sink``; call ``ended`` at its end, clean or not.
+
+        What came before is still in ``content``, with its stamps in ``marks``. Call `detach` when done.
+        """
+        self._content, self._sink, self._broken = content, sink, ended
+        content.on_eof(ended)
+        if content.exception() is not None or not self.connected:
+            ended()
+
+    def detach(self) -> None:
+        """Hand over nothing more."""
+        self._content = self._sink = self._broken = None
+
+    def _hand_over(self, content: aiohttp.StreamReader, now: int) -> None:
+        try:
+            while data := content.read_nowait():
+                if self._sink is not None:
+                    self._sink(data, now)
+        except Exception:
+            if content.exception() is None:
+                raise
+            if self._broken is not None:
+                self._broken()
+        if content.is_eof():
+            self.detach()  # the connection may serve another request before the reader has woken
 
 
 def tls_context() -> ssl.SSLContext:

@@ -9,7 +9,8 @@ import sys
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
+from operator import sub
 
 from services.domain import Timing
 
@@ -63,7 +64,7 @@ def figures(stamps: Stamps, *, output_tokens: int | None, first_delta_tokens: in
     ttft = _ms(times[0] - t0) if times else None
     ttlt = _ms(times[-1] - t0) if times else None
     answers = [ns for ns, kind in stamps.deltas if kind == "answer"]
-    gaps = sorted(_ms(b - a) for a, b in pairwise(times))
+    gaps = [_ms(ns) for ns in sorted(map(sub, islice(times, 1, None), times))]
     p50 = _percentile(gaps, 0.50) if gaps else None
     decode, hidden = _decode_speed(ttft, ttlt, output_tokens)
     lag = _ms(stamps.self_lag_ns) if stamps.self_lag_ns is not None else None

@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import contextlib
 import fcntl
-import gc
 import json
 import logging
 import os
@@ -25,6 +24,7 @@ from services import keys, paths
 from services.embedded import DEFAULT_SPECS, EmbeddedPool
 from services.engine.core import Engine
 from services.engine.http import make_app
+from services.engine.quiet import settle
 from services.engine.registry import Registry
 
 log = logging.getLogger("engine")
@@ -78,9 +78,7 @@ async def _serve(data: Path, url: str, file: Path, given: argparse.Namespace) ->
         socket.unlink()
     await web.UnixSite(runner, str(socket)).start()
     socket.chmod(0o600)
-    gc.collect()
-    gc.freeze()
-    gc.disable()
+    settle()
     print(json.dumps({"socket": str(socket), "pid": os.getpid()}), flush=True)
     if given.parent_pid:
         loop.create_task(_leave_with(given.parent_pid, stopping))  # noqa: RUF006 - it lives as long as the loop

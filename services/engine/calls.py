@@ -45,6 +45,7 @@ class Calls:
         self._heartbeat = heartbeat
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
         self.live: set[LiveCall] = set()
+        self._working_out = asyncio.Lock()
         self._unwritten: dict[str, dict[str, Any]] = {}
 
     def use_sessions(self, *, near: aiohttp.ClientSession, far: aiohttp.ClientSession) -> None:
@@ -88,7 +89,7 @@ class Calls:
         return call, row
 
     async def live_through(self, call: LiveCall) -> None:
-        """Send a call whose row is committed, read it to its end, and finish its row."""
+        """Send a call whose row is committed, read it to its end, and finish its row, whatever happens on the way."""
         self.live.add(call)
         self._heartbeat.hold()
         progress = call.progress
@@ -101,17 +102,30 @@ class Calls:
                 if progress.abort is None:
                     raise
                 ending = Ending(progress.abort)
+            except Exception:
+                log.exception("a call broke inside the engine")
+                ending = Ending("protocol_error", "our own engine made a mistake while reading it; its log says more")
             progress.end = progress.end or perf_counter_ns()
             progress.phase = "done"
-            lag = self._heartbeat.lag_ns(progress.t0, progress.end, progress.delta_ns) if progress.t0 else 0
         finally:
             self._heartbeat.release()
             self.live.discard(call)
-        values = rows.values(
-            rows.Ended(call.deployment, call.ask, progress, ending, call.price, lag, call.waited_ms),
-            store_text=self._registry.config.store_text,
-        )
+        async with self._working_out:
+            # One row in each turn of the loop: columns often end together, and streams must not wait for all of them.
+            await asyncio.sleep(0)
+            values = self._values(call, ending)
         await self._finish(call, values)
+
+    def _values(self, call: LiveCall, ending: Ending) -> dict[str, Any]:
+        progress = call.progress
+        store = self._registry.config.store_text
+        lag = self._heartbeat.lag_ns(progress.t0, progress.end, progress.delta_ns) if progress.t0 else 0
+        ended = rows.Ended(call.deployment, call.ask, progress, ending, call.price, lag, call.waited_ms)
+        try:
+            return rows.values(ended, store_text=store)
+        except Exception:
+            log.exception("the figures of a call could not be worked out")
+            return rows.unmeasured(ended, store_text=store)
 
     async def refuse(self, call: LiveCall, outcome: Outcome, detail: str) -> None:
         """Finish a call that is not to be sent at all."""

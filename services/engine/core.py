@@ -69,6 +69,7 @@ class Engine:
             )
         )
         self.lost_at_start = await self._mark_lost()
+        await asyncio.to_thread(queries.typical_ttft, self.reader, "")  # the first query of a process imports much
         await self.registry.refresh()
         resolver = GuardedResolver(self._private_hosts)
         self.calls.use_sessions(
@@ -245,8 +246,10 @@ class Engine:
         return [history.conversation(calls, column.index, column.deployment.id) for column in columns]
 
     async def _learn_typical(self, run: LiveRun) -> None:
+        names = {column.deployment.id for column in run.columns}
+        found = await asyncio.to_thread(lambda: {name: queries.typical_ttft(self.reader, name) for name in names})
         for column in run.columns:
-            column.typical = await asyncio.to_thread(queries.typical_ttft, self.reader, column.deployment.id)
+            column.typical = found[column.deployment.id]
 
     def _private_hosts(self) -> frozenset[str]:
         hosts: set[str] = set()

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 from collections.abc import Callable, Iterable
 from time import perf_counter_ns
 
 from services.engine.live import LiveCall, LiveRun
+from services.engine.quiet import Collector
 
 log = logging.getLogger(__name__)
-TICK_S = 0.05
+TICK_S = 0.05  # one frame of one run
+SLICES = 5  # runs take turns within a tick, so that no stamp waits for the frames of all of them
 PING_EVERY = 100  # ticks
 DEADLINE_EVERY = 2
-COLLECT_YOUNG_EVERY = 10
-COLLECT_FULL_IDLE = 200
 
 
 class Ticker:
@@ -26,7 +25,7 @@ class Ticker:
         self._calls = calls
         self._task: asyncio.Task[None] | None = None
         self._count = 0
-        self._idle = 0
+        self._garbage = Collector()
 
     def start(self) -> None:
         """Begin ticking on the running loop."""
@@ -40,34 +39,24 @@ class Ticker:
 
     async def _forever(self) -> None:
         while True:
-            await asyncio.sleep(TICK_S)
-            self._count += 1
             try:
-                self._tick()
+                runs = list(self._runs())
+                for part in range(min(SLICES, len(runs)) or 1):
+                    await asyncio.sleep(TICK_S / (min(SLICES, len(runs)) or 1))
+                    for run in runs[part::SLICES]:
+                        run.tick()
+                self._count += 1
+                self._upkeep(runs)
             except Exception:
                 log.exception("a tick failed")
 
-    def _tick(self) -> None:
-        busy = False
-        for run in list(self._runs()):
-            busy = True
-            run.tick()
-            if self._count % PING_EVERY == 0:
+    def _upkeep(self, runs: list[LiveRun]) -> None:
+        if self._count % PING_EVERY == 0:
+            for run in runs:
                 run.ping()
         if self._count % DEADLINE_EVERY == 0:
             enforce(self._calls(), perf_counter_ns())
-        self._collect(busy)
-
-    def _collect(self, busy: bool) -> None:
-        """Automatic collection is off in the engine: a full one stands every stream still for tens of ms."""
-        if busy:
-            self._idle = 0
-            if self._count % COLLECT_YOUNG_EVERY == 0:
-                gc.collect(0)
-            return
-        self._idle += 1
-        if self._idle == COLLECT_FULL_IDLE:
-            gc.collect()
+        self._garbage.tick(busy=bool(runs))
 
 
 def enforce(calls: Iterable[LiveCall], now: int) -> None:

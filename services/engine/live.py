@@ -16,7 +16,8 @@ from services.progress import Progress
 from services.runs import RunSpec
 
 MS = 1_000_000
-COST_EVERY = 5  # frames between two live cost estimates: money need not tick at 20 Hz
+FIGURES_EVERY = 5  # frames between two sets of running figures: text goes at 20 Hz, numbers are read at 4 Hz
+COST_EVERY = 20  # and money at 1 Hz
 
 
 @dataclass(slots=True, eq=False)
@@ -51,6 +52,7 @@ class LiveColumn:
     task: asyncio.Task[None] | None = None
     stopped: bool = False
     last: dict[str, Any] = field(default_factory=dict)
+    ticks: int = 0
     typical: tuple[float | None, int] = (None, 0)
 
     @property
@@ -144,16 +146,23 @@ class LiveRun:
         if len(progress.reasoning) > call.sent_reasoning:
             change["r"] = "".join(progress.reasoning[call.sent_reasoning :])
             call.sent_reasoning = len(progress.reasoning)
-        if column.last.get("phase") != "done" or change:
-            if not call.final and self.seq % COST_EVERY == 0:
+        if self._figures_due(column, call):
+            if not call.final and (column.ticks % COST_EVERY == 0 or not call.cost[0]):
                 call.cost = _running_cost(call)
             now = _changing(call)
             now["typical_ttft_ms"], now["typical_n"] = column.typical
-            for name, value in now.items():
-                if column.last.get(name) != value:
-                    change[name] = value
+            last = column.last
+            change |= {name: value for name, value in now.items() if last.get(name) != value}
             column.last = now
         return {"i": column.index, **change} if change else None
+
+    def _figures_due(self, column: LiveColumn, call: LiveCall) -> bool:
+        """At once when the phase has changed or the call has ended, every fifth frame between, never after the end."""
+        column.ticks += 1
+        told = column.last.get("phase")
+        if call.final is not None:
+            return told != "done"
+        return told != call.progress.phase or column.ticks % FIGURES_EVERY == 0
 
     def _send(self, frame: dict[str, Any]) -> None:
         line = orjson.dumps(frame)

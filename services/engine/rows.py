@@ -81,6 +81,10 @@ def values(ended: Ended, *, store_text: bool) -> dict[str, Any]:
     cost = _cost(ended, usage, billed=billed)
     delta_us, delta_kinds = timing.pack_deltas(stamps)
     answer, reasoning = "".join(progress.answer), "".join(progress.reasoning)
+    error_type, error_code, finish_raw, model_reported, response_id = _clean(
+        ending.error_type, ending.error_code, decoder.finish_raw if decoder else None,
+        decoder.model_reported if decoder else None, decoder.response_id if decoder else None,
+    )  # fmt: skip
     limits = progress.limits
     message = (
         None
@@ -106,8 +110,8 @@ def values(ended: Ended, *, store_text: bool) -> dict[str, Any]:
         "outcome": ending.outcome,
         "phase": _reached(progress),
         "message": message,
-        "error_type": _clip(ending.error_type),
-        "error_code": _clip(ending.error_code),
+        "error_type": error_type,
+        "error_code": error_code,
         "http_status": progress.status,
         "retry_after_s": ending.retry_after_s,
         "started_at": datetime.fromtimestamp(progress.t0_wall, UTC) if progress.t0_wall else None,
@@ -123,9 +127,9 @@ def values(ended: Ended, *, store_text: bool) -> dict[str, Any]:
         "usage_raw": dict(usage.raw) if usage.raw else None,
         **cost,
         "price": ended.price.to_json() if ended.price else None,
-        "finish_raw": _clip(decoder.finish_raw if decoder else None),
-        "model_reported": _clip(decoder.model_reported if decoder else None),
-        "response_id": _clip(decoder.response_id if decoder else None),
+        "finish_raw": finish_raw,
+        "model_reported": model_reported,
+        "response_id": response_id,
         "answer": answer if store_text else None,
         "reasoning": (reasoning or None) if store_text else None,
         "answer_sha256": hashlib.sha256(answer.encode("utf-8", "replace")).hexdigest() if answer else None,
@@ -137,11 +141,33 @@ def values(ended: Ended, *, store_text: bool) -> dict[str, Any]:
     }
 
 
+def unmeasured(ended: Ended, *, store_text: bool) -> dict[str, Any]:
+    """The columns of a call whose figures could not be worked out: its text is kept, no figure is made up."""
+    answer, reasoning = "".join(ended.progress.answer), "".join(ended.progress.reasoning)
+    return {
+        "state": "failed",
+        "outcome": "protocol_error",
+        "phase": _reached(ended.progress),
+        "message": f"The figures of this call to {ended.deployment.name} could not be worked out, so it does not "
+        "count; its text was kept, and the engine's log says more: run it again.",
+        "http_status": ended.progress.status,
+        "ended_at": datetime.now(UTC),
+        "waited_ms": ended.waited_ms,
+        "cost_state": "unknown",
+        "answer": answer if store_text else None,
+        "reasoning": (reasoning or None) if store_text else None,
+    }
+
+
 _KINDS = {97: "answer", 114: "reasoning", 116: "tool"}
 
 
-def _clip(text: str | None) -> str | None:
-    return keys.scrub(text)[:200] if text else None
+def _clean(*texts: str | None) -> list[str | None]:
+    """Short texts of the service without keys, looked through all at once: every look reads the known keys anew."""
+    parts = keys.scrub("\n".join(" ".join((text or "")[:1000].splitlines()) for text in texts)).split("\n")
+    if len(parts) != len(texts):
+        parts = [keys.scrub(text or "") for text in texts]
+    return [part[:200] or None for part in parts]
 
 
 def _deadline(outcome: str, limits: Any) -> float | None:

@@ -14,6 +14,7 @@ from services.domain import Ask, Delta, Deployment
 from services.providers.decoding import WireDecoder, text
 from services.providers.usage import from_openai, obj
 
+_PLAIN = {"role", "content"}
 FINISHES = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
 
 
@@ -26,13 +27,19 @@ class ChatDecoder(WireDecoder):
         choices = body.get("choices")
         first = obj(choices[0]) if isinstance(choices, list) and choices else {}
         self.finish(first.get("finish_reason"))
-        raw = obj(body.get("usage")) or obj(obj(body.get("x_groq")).get("usage"))
+        raw = obj(body.get("usage"))
+        if not raw and "x_groq" in body:
+            raw = obj(obj(body["x_groq"]).get("usage"))
         if raw:
             # A usage object before the finish (some servers send one in every chunk) is a running count.
             self.usage = from_openai(raw, source="provider" if self.finish_raw else "partial") or self.usage
             if self.usage is not None and self.usage.source == "provider" and self.finish_raw in FINISHES:
                 self._ended = True
-        return list(self._content(obj(first.get("delta")) or obj(first.get("message"))))
+        delta = obj(first.get("delta")) or obj(first.get("message"))
+        content = delta.get("content")
+        if isinstance(content, str) and (len(delta) == 1 or delta.keys() == _PLAIN):
+            return (Delta("answer", content),)  # nearly every chunk of nearly every stream
+        return list(self._content(delta))
 
     def done(self) -> None:
         """``[DONE]``: the end, if a finish reason of the wire came before it; otherwise the answer was cut."""

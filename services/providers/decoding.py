@@ -46,7 +46,8 @@ class WireDecoder:
         if self.error is not None:
             return _NOTHING
         self.events += 1
-        self._odd_fields(event)
+        if event.fields:
+            self._odd_fields(event)
         data = event.data.strip()
         if self.error is not None or not data:
             if not data and event.name == "error" and self.error is None:
@@ -61,9 +62,10 @@ class WireDecoder:
         if event.name == "error" or body.get("error") or body.get("type") == "error" or body.get("object") == "error":
             self.fail(body)
             return _NOTHING
-        self._server_time(body.get("timings"))
+        if "timings" in body:
+            self._server_time(body["timings"])
         deltas = [delta for delta in self.take(event.name, body) if delta.text]
-        if any(delta.kind != "reasoning" for delta in deltas):
+        if not self.answered and any(delta.kind != "reasoning" for delta in deltas):
             self.answered = True
         return deltas
 
@@ -104,7 +106,7 @@ class WireDecoder:
 
     def _parse(self, data: bytes) -> Mapping[str, Any] | None:
         body = loads(data)
-        if isinstance(body, Mapping):
+        if isinstance(body, dict):
             return body
         where, why = 0, "is not a JSON object"
         try:

@@ -21,7 +21,7 @@ def count(value: Any) -> int | None:
 
 def obj(value: Any) -> Mapping[str, Any]:
     """``value`` if it is a JSON object, else an empty one."""
-    return value if isinstance(value, Mapping) else {}
+    return value if type(value) is dict or isinstance(value, Mapping) else {}
 
 
 def from_messages(raw: Mapping[str, Any], *, final: bool) -> Usage:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import tempfile
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ from db.writer import Writer
 from services.embedded import EmbeddedPool
 from services.engine.core import Engine
 from services.engine.live import LiveRun
+from services.engine.quiet import settle
 from services.engine.registry import Registry
 from services.runs import ColumnSpec, RunSpec
 from tests.benchmarks.contenders import BETWEEN_S, TOGETHER, WARM
@@ -44,9 +44,7 @@ async def measure(url: str, streams: int, model: str) -> dict[str, Any]:
 
 async def _runs(engine: Engine, streams: int) -> dict[str, Any]:
     await _run(engine, "warm", [0])
-    gc.collect()
-    gc.freeze()
-    gc.disable()  # as services/engine/__main__.py does
+    settle()  # as services/engine/__main__.py does
     cpu, wall = time.process_time_ns(), perf_counter_ns()
 
     async def later(start: int) -> LiveRun:
