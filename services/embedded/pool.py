@@ -103,6 +103,13 @@ class EmbeddedPool:
             for name, server in self._servers.items()
         }
 
+    def lacks(self, name: str) -> str | None:
+        """Why a server cannot answer and will not by itself, in a few words; None when it can or soon will."""
+        server = self._servers.get(name)
+        if server is None:
+            return "the local model was not started with this program"
+        return server.sentence.rstrip(".") if server.state == "unavailable" else None
+
     async def restart(self, name: str) -> None:
         """Start a server again, also one that was given up. Raises ValueError for an unknown name."""
         server = self._servers.get(name)

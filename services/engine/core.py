@@ -50,6 +50,7 @@ class Engine:
         self.reader = reader
         self.registry = registry
         self.pool = pool
+        registry.local_lacks = pool.lacks
         self.single_owner = single_owner
         self.heartbeat = Heartbeat(asyncio.get_running_loop())
         self.calls = Calls(

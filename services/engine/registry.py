@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ class Registry:
         self.trouble: str | None = None
         self._all: dict[str, Deployment] = {}
         self._rows: dict[str, dict[str, Any]] = {}
+        self.local_lacks: Callable[[str], str | None] = lambda _name: None
 
     async def refresh(self) -> None:
         """Read the file again if it changed. One that cannot be read leaves what was known; `trouble` says why."""
@@ -82,7 +84,8 @@ class Registry:
         if not deployment.enabled:
             return "disabled"
         if deployment.base_url.startswith("embedded://"):
-            return None
+            lacks = self.local_lacks(deployment.base_url.removeprefix("embedded://").strip("/"))
+            return f"needs the local model ({lacks})" if lacks else None
         if deployment.key_env and keys.lookup(deployment.key_env) is None:
             return f"needs {deployment.key_env}"
         if not deployment.key_env and kind_of(deployment).key_required:

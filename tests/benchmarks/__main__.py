@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks [streams] [--quick]``."""
+"""``python -m tests.benchmarks [streams click viewers writer startup] [--quick]``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import importlib
 import os
 import sys
 
-NAMES = ("streams",)
+NAMES = ("streams", "click", "viewers", "writer", "startup")
 
 
 def main() -> None:
