@@ -16,12 +16,15 @@ COLUMNS = 3
 HEADER = ("", "n", "p50 ms", "aim", "p99 ms", "aim", "worst")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
          "--disable-sync", "--no-first-run"]  # fmt: skip
-LISTEN = """() => { window.clicked = 0; document.addEventListener("click", () => {
-  window.clicked = performance.timeOrigin + performance.now(); }, true); }"""
+LISTEN = """() => {
+  const now = () => performance.timeOrigin + performance.now(), send = WebSocket.prototype.send;
+  document.addEventListener("click", () => { window.clicked = now(); window.sent = 0; }, true);
+  WebSocket.prototype.send = function (data) { window.sent = window.sent || now(); return send.call(this, data); };
+}"""
 
 
 def main(*, quick: bool = False) -> None:
-    """Print the whole way and its two parts."""
+    """Print the whole way, and what the browser and the engine have of it."""
     models = {f"fake-{i}": "fake?tokens=5&itl=5&ttft=20" for i in range(COLUMNS)}
     with house(models) as at:
         clicks = _clicks(at, 10 if quick else 60)
@@ -29,11 +32,11 @@ def main(*, quick: bool = False) -> None:
     table(f"click on Send → request on the wire, {COLUMNS} columns", HEADER, rows)
 
 
-def _clicks(at: House, n: int) -> list[float]:
-    """Send ``n`` times in a real browser; returns the epoch milliseconds of each click."""
+def _clicks(at: House, n: int) -> list[tuple[float, float]]:
+    """Send ``n`` times in a real browser; the epoch milliseconds of each click and of what the page sent for it."""
     from playwright.sync_api import sync_playwright
 
-    clicks: list[float] = []
+    clicks: list[tuple[float, float]] = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
         page = browser.new_page(viewport={"width": 1280, "height": 900})
@@ -47,7 +50,7 @@ def _clicks(at: House, n: int) -> list[float]:
             send.click()
             _until(lambda before=before: len(_asked(at)) >= before + COLUMNS)
             if i:  # the first one warms up
-                clicks.append(page.evaluate("window.clicked"))
+                clicks.append(tuple(page.evaluate("[window.clicked, window.sent]")))
             page.get_by_text("Comparison").first.wait_for(timeout=30_000)
             page.wait_for_timeout(700)
         browser.close()
@@ -66,18 +69,19 @@ def _until(true: Any, timeout_s: float = 20.0) -> None:
         time.sleep(0.02)
 
 
-def _parts(at: House, clicks: list[float]) -> list[list[str]]:
+def _parts(at: House, clicks: list[tuple[float, float]]) -> list[list[str]]:
     to_epoch_ms = (time.time_ns() - time.perf_counter_ns()) / 1e6
     wire = [r["first_byte_ns"] / 1e6 + to_epoch_ms for r in _asked(at)][COLUMNS:]
     groups = [sorted(wire[i : i + COLUMNS]) for i in range(0, len(wire), COLUMNS)]
-    first = [group[0] - click for group, click in zip(groups, clicks, strict=True)]
-    last = [group[-1] - click for group, click in zip(groups, clicks, strict=True)]
+    first = [group[0] - click for group, (click, _) in zip(groups, clicks, strict=True)]
+    last = [group[-1] - click for group, (click, _) in zip(groups, clicks, strict=True)]
     with reader(database_url(at.data)).connect() as connection:
         found = connection.execute(text("SELECT queued_ms + connect_ms FROM call ORDER BY created_at")).scalars()
         engine = [float(ms) for ms in found][COLUMNS:]
     return [
         _row("whole way, first column", first, AIMS_MS),
         _row("whole way, last column", last, AIMS_MS),
+        _row("  of it: in the browser (Streamlit's own script)", [sent - click for click, sent in clicks], None),
         _row("  of it: in the engine (row committed, connected)", engine, None),
     ]
 
