@@ -148,7 +148,7 @@ class Feed:
             for viewer in self.viewers:
                 viewer.catch_up()
         elif kind == "delta":
-            text, after = line.decode(), self.mirror.cursors()
+            text, after = self.mirror.line(frame, line), self.mirror.cursors()
             for viewer in self.viewers:
                 viewer.give(text, after)
         else:

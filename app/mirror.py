@@ -19,7 +19,8 @@ Have = Mapping[int, Cursor]
 
 CURSOR_KEYS = ("i", "rep", "attempt", "answer", "reasoning")
 # What says who answers. In a blind run it stays here: the page, which knows who has voted, gives the names.
-_WHO = {"deployment": "", "name": "", "badge": "", "kind": "", "model": "", "labels": [], "color": 0}
+# Notes too: they are sentences about a deployment by its name.
+_WHO = {"deployment": "", "name": "", "badge": "", "kind": "", "model": "", "labels": [], "color": 0, "note": None}
 _TEXT_KEYS = frozenset({"a", "r", "reset", "i", "answer", "reasoning", "answer_from", "reasoning_from"})
 
 
@@ -125,6 +126,13 @@ class Mirror:
         column.fields.update(fresh)
         column.told_at = now
         column.add(change.get("a", ""), change.get("r", ""))
+
+    def line(self, frame: Frame, line: bytes) -> str:
+        """A frame as viewers are sent it: as it came, without notes while the run is blind."""
+        if not self._head.get("blind") or not any("note" in change for change in frame.get("cols", ())):
+            return line.decode()
+        columns = [{name: value for name, value in change.items() if name != "note"} for change in frame["cols"]]
+        return orjson.dumps({**frame, "cols": columns}).decode()
 
     def cursors(self) -> dict[int, Cursor]:
         """How far each column has come: what a viewer who got every frame has."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import orjson
 import pytest
 import pytest_asyncio
 import uvicorn
@@ -273,6 +274,17 @@ def test_cursors_that_make_no_sense_are_left_out() -> None:
     for bad in ((1, 1, 4, 0), (1, 1, -1, 0), (2, 1, 1, 0)):
         told = json.loads(mirror.snapshot({0: bad}))["columns"][0]
         assert (told["answer_from"], told["answer"]) == (0, "abc")
+
+
+def test_in_a_blind_run_sentences_do_not_leave_the_server_either() -> None:
+    mirror = Mirror()
+    named = [{**column, "note": "SmolLM2 was stopped by hand."} for column in COLUMNS]
+    mirror.apply({"type": "snapshot", "seq": 1, "live": True, "blind": True, "columns": named})
+    assert "SmolLM2 was" not in mirror.snapshot()
+    frame = {"type": "delta", "seq": 2, "cols": [{"i": 0, "a": "word", "note": "SmolLM2 was stopped by hand."}]}
+    sent = mirror.line(frame, orjson.dumps(frame))
+    assert "SmolLM2" not in sent
+    assert orjson.loads(sent)["cols"] == [{"i": 0, "a": "word"}]
 
 
 def test_in_a_blind_run_names_do_not_leave_the_server() -> None:

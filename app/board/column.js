@@ -178,7 +178,9 @@ class Column {
 
   remark() {
     const { col, running, board } = this;
-    if (col.note) return board.blind && col.failed ? "This answer is not complete." : col.note;
+    // Notes name the deployment, so a blind board has words of its own.
+    if (board.blind && (col.failed || col.state === "cancelled")) return "This answer is not complete.";
+    if (col.note && !board.blind) return col.note;
     if (!running || this.answer.length || this.reasoning.length || col.phase !== "waiting" || board.blind) return "";
     if (!col.typical_ttft_ms || this.elapsed <= col.typical_ttft_ms) return "";
     const typical = `${seconds(col.typical_ttft_ms)} (n = ${col.typical_n})`;
