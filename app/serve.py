@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
@@ -12,6 +13,7 @@ import time
 from services.paths import ROOT
 
 PARENT_CHECK_S = 1.0
+NICENESS = 5  # what draws lets what measures go first
 
 
 def serve(port: int, address: str = "127.0.0.1", *, parent_pid: int | None = None) -> None:
@@ -25,6 +27,8 @@ def serve(port: int, address: str = "127.0.0.1", *, parent_pid: int | None = Non
     # Streamlit looks for `.streamlit/` where it is started, and puts the folder of the started script on the path:
     # both have to be the root, or the settings are missed and our modules can be imported under two names.
     os.chdir(ROOT)
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
     sys.argv = [str(ROOT / "lab")]
     from app.asgi import app
 
