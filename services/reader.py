@@ -41,11 +41,13 @@ class Ending:
 
 
 def opened_session(resolver: AbstractResolver | None, keepalive_s: float) -> aiohttp.ClientSession:
-    """A session of stamped connections: no proxy from the environment, no cookies, no decompression, no netrc."""
+    """A session of stamped connections: no proxy from the environment, no cookies, no netrc.
+
+    We ask for no compression; a proxy that compresses all the same is understood.
+    """
     return aiohttp.ClientSession(
         connector=stamped_connector(resolver, keepalive_s=keepalive_s),
         trust_env=False,
-        auto_decompress=False,
         cookie_jar=aiohttp.DummyCookieJar(),
         trace_configs=[tracing()],
         read_bufsize=2**20,
