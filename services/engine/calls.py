@@ -119,6 +119,8 @@ class Calls:
     def _values(self, call: LiveCall, ending: Ending) -> dict[str, Any]:
         progress = call.progress
         store = self._registry.config.store_text
+        if ending.outcome == "ok" and _at_its_limit(call):
+            ending = Ending("max_tokens")
         lag = self._heartbeat.lag_ns(progress.t0, progress.end, progress.delta_ns) if progress.t0 else 0
         ended = rows.Ended(call.deployment, call.ask, progress, ending, call.price, lag, call.waited_ms)
         try:
@@ -186,6 +188,15 @@ class Calls:
 
 def _end_call(call_id: str, values: dict[str, Any], session: Session) -> bool:
     return records.finish_call(session=session, call_id=call_id, values=values)
+
+
+def _at_its_limit(call: LiveCall) -> bool:
+    """llama.cpp calls an answer of the Responses wire completed when it stopped at the token limit."""
+    usage = call.progress.decoder.usage if call.progress.decoder else None
+    most = call.ask.params.get("max_tokens")
+    if call.deployment.wire != "responses" or usage is None or usage.source != "provider" or not isinstance(most, int):
+        return False
+    return (usage.output_total or 0) >= most
 
 
 def _not_sent(request: WireRequest | None) -> str | None:

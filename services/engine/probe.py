@@ -73,7 +73,9 @@ def _read(row: dict[str, Any], name: str, accepts: list[str]) -> dict[str, Any]:
         return _verdict(ok=False, reachable=True, authorised=False, sentence=row["message"])
     if outcome == "not_found":
         return _verdict(ok=False, reachable=True, authorised=True, model_exists=False, sentence=row["message"])
-    ok = outcome in ("ok", "max_tokens")
+    # A model that thinks may use up so few tokens before its answer begins; it is there all the same.
+    thinking = outcome == "empty" and bool(row.get("n_deltas") or row.get("usage_source") == "provider")
+    ok = thinking or outcome in ("ok", "max_tokens")
     capabilities = {
         "streams": bool(row.get("n_deltas")),
         "reports_usage": row.get("usage_source") == "provider",
@@ -84,6 +86,8 @@ def _read(row: dict[str, Any], name: str, accepts: list[str]) -> dict[str, Any]:
         "model_reported": row.get("model_reported"),
     }
     sentence = row.get("message") or f"{name} answers; its first token came after {_ms(row.get('ttft_ms'))}."
+    if thinking:
+        sentence = f"{name} answers; it was still reasoning when the {PROBE_TOKENS} tokens of this test were used up."
     return _verdict(
         ok=ok, reachable=True, authorised=True if ok else None, model_exists=True if ok else None,
         capabilities=capabilities if ok else None, ttft_ms=row.get("ttft_ms"), sentence=sentence,

@@ -21,12 +21,15 @@ from services.engine.registry import Registry
 from services.runs import ColumnSpec, RunSpec
 from tests.fake.fixture import FakeServer
 
+KEY_NAME = "FAKE_KEY"  # set by conftest
+KEY = "key-of-the-engine-tests"
 KINDS = {"messages": "anthropic", "responses": "openai", "chat": "openai-compatible"}
 
 
 def table(name: str, model: str, url: str, wire: str = "chat", *, key_env: str | None = None, **limits: float) -> str:
     """One [[deployment]] of a file. ``url`` is the server's address without the wire's path."""
     base = url if wire == "messages" else f"{url}/v1"
+    key_env = key_env or (None if wire == "chat" else KEY_NAME)
     lines = [
         "[[deployment]]", f'name = "{name}"', f'id = "{name}"', f'kind = "{KINDS[wire]}"', f'wire = "{wire}"',
         f"model = {json.dumps(model)}", f'base_url = "{base}"', "price = { input = 1.0, output = 2.0 }",

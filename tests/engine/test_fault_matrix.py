@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from services.engine.live import LiveRun
-from tests.engine.house import House, table
+from tests.engine.house import KEY_NAME, House, table
 from tests.fake.faults import FAULTS, FaultSpec
 from tests.fake.fixture import closed_address, hanging_address
 from tests.fake.scripts import Truth, truth, with_fault
@@ -30,19 +30,18 @@ def addresses() -> Any:
 
 
 async def test_every_fault_on_every_wire_ends_as_it_has_to_with_its_row_and_text(
-    house: House, addresses: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    house: House, addresses: dict[str, str]
 ) -> None:
-    monkeypatch.setenv("FAKE_KEY", "key-of-the-fault-matrix")
     where = {"server": house.fake.url, **addresses}
     tables = [
         table(
-            _name(spec, wire), with_fault(spec.name).model(), where[spec.address], wire, key_env="FAKE_KEY",
+            _name(spec, wire), with_fault(spec.name).model(), where[spec.address], wire, key_env=KEY_NAME,
             **({spec.deadline: 0.25} if spec.deadline else {}),
         )
         for spec, wire in CELLS
     ]  # fmt: skip
     # A key goes only to hosts it is bound to, and the two dead addresses are hosts of their own.
-    await house.declare('[keys.FAKE_KEY]\nhosts = ["127.0.0.1"]\n\n', *tables)
+    await house.declare(f'[keys.{KEY_NAME}]\nhosts = ["127.0.0.1"]\n\n', *tables)
     assert len(CELLS) > 200
     runs: list[LiveRun] = []
     for start in range(0, len(CELLS), COLUMNS):
