@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -33,6 +34,7 @@ def run(
     port: int = 8501,
     address: str = "127.0.0.1",
     browser: bool = True,
+    embedded: bool = True,
     data: DataOption = None,
     deployments: FileOption = None,
 ) -> int:
@@ -43,8 +45,12 @@ def run(
     port: The pages' port; the next free one is taken when it is in use.
     address: The address to listen on; 0.0.0.0 opens the pages to the network.
     browser: Open a browser when the pages answer.
+    embedded: Start the local model too (LAB_EMBEDDED=0 in the environment says no to every command).
     """
     from app import supervise
+
+    if not embedded:
+        os.environ["LAB_EMBEDDED"] = "0"
 
     return supervise.run(
         port=port, address=address, data=paths.data_dir(data), file=paths.deployments_file(deployments),

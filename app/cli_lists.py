@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
+from app.terminal import console
 from db import queries
 from db.engine import database_url, reader
 from db.migrate import upgrade
@@ -46,9 +46,9 @@ def list_runs(data: Path, *, limit: int, search: str | None, run_id: str | None,
             row["created_at"].strftime("%Y-%m-%d %H:%M"), row["id"], row["person"], row["source"],
             str(row["n_calls"]), _states(row), words.printable((row["prompt"] or "(text not kept)")[:80]),
         )  # fmt: skip
-    console = Console(highlight=False)
-    console.print(table, markup=False)
-    console.print(f"{len(page.rows)} of {page.total} runs in {data}")
+    out = console()
+    out.print(table)
+    out.print(f"{len(page.rows)} of {page.total} runs in {data}")
     return 0
 
 
@@ -97,7 +97,7 @@ def list_deployments(data: Path, file: Path, *, test: bool, as_json: bool, perso
             else:
                 d = status.deployment
                 said = f"{state}; {result['sentence']}" if test and result and status.ready else state
-                table.add_row(d.id, d.name, d.kind, d.model, said)
+                table.add_row(*map(words.printable, (d.id, d.name, d.kind, d.model, said)))
         if not as_json:
-            Console(highlight=False).print(table, markup=False)
+            console().print(table)
     return 1 if failed else 0

@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from app.terminal import console
 from db import queries
 from db.engine import database_url, reader
 from services import params, record, words
@@ -83,28 +84,29 @@ def _follow(engine: EngineClient, run_id: str, *, quiet: bool, alone: bool) -> N
                 state = column.get("words")
                 if not alone and state and state != said.get(index):
                     said[index] = state
-                    print(f"{names[index]}: {state}", file=sys.stderr, flush=True)
+                    print(words.printable(f"{names[index]}: {state}"), file=sys.stderr, flush=True)
     if alone and not quiet:
         print()
 
 
 def _print_figures(rows: list[dict[str, Any]], *, alone: bool) -> None:
-    console = Console(stderr=alone, highlight=False)
+    out = console(stderr=alone)
     if not alone:
         for row in rows:
             name = row["deployment"]["name"]
-            console.rule(f"{name}", align="left", style="dim")
-            console.print(words.printable(row.get("answer") or ""), markup=False)
+            out.rule(Text(words.printable(name)), align="left", style="dim")
+            out.print(words.printable(row.get("answer") or ""), markup=False)
     table = Table(box=None, pad_edge=False, header_style="dim")
     for title in ("deployment", "state", "TTFT", "TTLT", "tok/s", "in", "cached", "out", "cost"):
         table.add_column(title, justify="left" if title in ("deployment", "state") else "right")
     for row in rows:
         shown = record.in_words(row)
         table.add_row(
-            row["deployment"]["name"], shown["state"], shown["ttft"], shown["ttlt"], shown["decode"], shown["in"],
+            words.printable(row["deployment"]["name"]),
+            shown["state"], shown["ttft"], shown["ttlt"], shown["decode"], shown["in"],
             shown["cached"], shown["out"], shown["cost"],
         )  # fmt: skip
-    console.print(table)
+    out.print(table)
     for row in rows:
         if row.get("message"):
-            console.print(f"{row['deployment']['name']}: {row['message']}", markup=False)
+            out.print(words.printable(f"{row['deployment']['name']}: {row['message']}"), markup=False)

@@ -107,7 +107,7 @@ class EmbeddedPool:
         """Why a server cannot answer and will not by itself, in a few words; None when it can or soon will."""
         server = self._servers.get(name)
         if server is None:
-            return "the local model was not started with this program"
+            return "lab run starts it"
         return server.sentence.rstrip(".") if server.state == "unavailable" else None
 
     async def restart(self, name: str) -> None:

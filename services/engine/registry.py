@@ -85,7 +85,7 @@ class Registry:
             return "disabled"
         if deployment.base_url.startswith("embedded://"):
             lacks = self.local_lacks(deployment.base_url.removeprefix("embedded://").strip("/"))
-            return f"needs the local model ({lacks})" if lacks else None
+            return f"needs the local model: {lacks}" if lacks else None
         if deployment.key_env and keys.lookup(deployment.key_env) is None:
             return f"needs {deployment.key_env}"
         if not deployment.key_env and kind_of(deployment).key_required:

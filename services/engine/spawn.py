@@ -15,12 +15,15 @@ from services.client import EngineClient, EngineDown, EngineError
 
 
 def popen(data: Path, file: Path, *, embedded: bool = True) -> subprocess.Popen[bytes]:
-    """An engine as a child process that stops when we are gone. Its first line of output says how it went."""
+    """An engine as a child process that stops when we are gone. Its first line of output says how it went.
+
+    With LAB_EMBEDDED=0 in the environment no local model is started, whatever ``embedded`` says.
+    """
     command = [
         sys.executable, "-m", "services.engine", "--data", str(data), "--deployments", str(file),
         "--parent-pid", str(os.getpid()),
     ]  # fmt: skip
-    if not embedded:
+    if not embedded or os.environ.get("LAB_EMBEDDED") == "0":
         command.append("--no-embedded")
     return subprocess.Popen(  # noqa: S603 - our own interpreter and modules
         command, cwd=paths.ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True
