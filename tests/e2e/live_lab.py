@@ -20,11 +20,13 @@ from typing import Any
 from playwright.sync_api import Browser, Page, Response, sync_playwright
 
 from app.supervise import free_port
+from services import paths
+from services.client import EngineClient
 from services.paths import ROOT
 from tests.e2e.board_stage import ARGS, CHROMIUM
 from tests.fake.fixture import FakeServerThread
 
-WAIT_MS = 40_000
+WAIT_MS = int(os.environ.get("LAB_TEST_WAIT_MS", "40000"))
 
 
 @dataclass
@@ -47,7 +49,7 @@ class LiveLab:
         page = context.new_page()
         page.set_default_timeout(WAIT_MS)
         page.on("pageerror", lambda error: self.flaws.append(f"page error: {error}"))
-        page.on("console", lambda m: self.flaws.append(f"console: {m.text}") if m.type == "error" else None)
+        page.on("console", lambda m: self._said(m.type, m.text, m.location.get("url", "")))
         page.on("request", lambda r: self._watch(r.url))
         page.on("response", self._answered)
         page.goto(f"{self.url}/{query}")
@@ -58,8 +60,13 @@ class LiveLab:
         if not url.startswith((self.url, self.url.replace("http", "ws"), "data:", "blob:", "about:")):
             self.flaws.append(f"a request left the lab: {url}")
 
+    def _said(self, kind: str, text: str, where: str) -> None:
+        if kind == "error" and "/_stcore/" not in where:
+            self.flaws.append(f"console: {text}")
+
     def _answered(self, response: Response) -> None:
-        if response.status >= 400 and response.url.startswith(self.url):
+        # Opened at a page's own address, Streamlit's script first looks for its server below that address.
+        if response.status >= 400 and response.url.startswith(self.url) and "/_stcore/" not in response.url:
             self.flaws.append(f"{response.status} for {response.url}")
 
     def rows(self, statement: str, *values: Any) -> list[dict[str, Any]]:
@@ -109,6 +116,7 @@ def live_lab(folder: Path, declare: Callable[[str], str], *, embedded: bool = Fa
         try:
             url = f"http://localhost:{port}"
             until(lambda: answers(f"{url}/_stcore/health"))
+            EngineClient(paths.socket_path(data)).wait_until_up(60)
             with sync_playwright() as playwright:
                 browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=[*ARGS, "--no-first-run"])
                 yield LiveLab(url, data, file, fake, browser, process)
