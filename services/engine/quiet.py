@@ -21,6 +21,10 @@ def settle() -> None:
     """
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+    # Only the loop's own thread, and none of the processes it starts. A nice process still waits for the slice of
+    # whoever computes at the moment, which is 3 ms and more.
+    with contextlib.suppress(OSError, AttributeError):
+        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
     gc.collect()
     gc.freeze()
     gc.disable()
