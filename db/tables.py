@@ -138,6 +138,11 @@ class Call(SQLModel, table=True):
     reasoning_output: int | None = _count()
     answer_output: int | None = _count()
     usage_source: str | None = None
+    cache_mode: str | None = None
+    region: str | None = _text()
+    tier_asked: str | None = _text()
+    tier_served: str | None = _text()
+    facts: dict[str, Any] | None = _json()
     usage_raw: dict[str, Any] | None = _json()
 
     cost_state: str | None = None

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from services import addresses, keys, pricing
 from services.domain import Deployment
@@ -18,6 +19,15 @@ KEY_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
 SECRET_HEADER = re.compile(r"(?i)authorization|cookie|(?:^|[-_])(?:apikey|key|token|secret|password|signature)$")
 # What the request is made of: given in extra_body it would silently change what is asked or how it is read.
+# Under this name in [keys] stand the hosts beside AWS's own that a signature with AWS credentials may go to.
+AWS_KEYS = "AWS"
+AMAZON = re.compile(
+    r"[a-z0-9.-]+\.(?:amazonaws\.com|amazonaws\.com\.cn|amazonaws\.eu|api\.aws|api\.amazonwebservices\.com\.cn)\Z"
+)
+REGION = re.compile(r"[a-z]{2,8}(?:-[a-z0-9]+)+-\d+\Z")
+AWS_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "service_tier": ("priority", "default", "flex", "reserved"), "latency": ("standard", "optimized"),
+}  # fmt: skip
 OWN_BODY = ("model", "messages", "input", "stream", "system", "instructions")
 LONGEST = {"id": 64, "name": 80, "model": 300, "region": 64, "note": 500}
 
@@ -45,6 +55,7 @@ def faults(d: Deployment, allow_private: Collection[str], key_hosts: Mapping[str
     yield from _kind(d)
     yield from _address(d, allow_private)
     yield from _key(d, key_hosts)
+    yield from _aws(d, key_hosts)
     yield from _request(d)
     yield from _numbers(d)
 
@@ -117,6 +128,39 @@ def _key(d: Deployment, key_hosts: Mapping[str, Sequence[str]]) -> Iterator[Faul
             "key_env",
             f'may not send {d.key_env} to its host: an administrator can allow it with hosts = ["…"] under '
             f"[keys.{d.key_env}] in deployments.toml.",
+        )
+
+
+def on_amazon(url: str) -> bool:
+    """Whether an address is one of AWS's own, over TLS."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" and bool(AMAZON.match((parts.hostname or "").rstrip(".")))
+
+
+def _aws(d: Deployment, key_hosts: Mapping[str, Sequence[str]]) -> Iterator[Fault]:
+    if d.aws is None:
+        if KINDS[d.kind].on_aws if d.kind in KINDS else False:
+            yield "aws", "is on AWS and needs its 'aws' settings, if only an empty table."
+        return
+    if not d.region or not REGION.match(d.region):
+        yield "region", "needs a 'region' of AWS, for example us-east-1."
+    for name, value in dataclasses.asdict(d.aws).items():
+        if value is None:
+            continue
+        if not value.strip() or len(value) > 200 or not value.isprintable():
+            yield "aws", f"has {name!r} in 'aws' as something else than one plain line."
+        elif keys.scrub(value) != value:
+            yield "aws", f"has {name!r} in 'aws' that looks like a key: credentials come from the AWS configuration."
+        elif value not in AWS_CHOICES.get(name, (value,)):
+            yield "aws", f"has {name} = {value!r} in 'aws'; it can be {', '.join(AWS_CHOICES[name])}."
+    if d.aws.guardrail is not None and not re.fullmatch(r"[^:\s]+(?::[^:\s]+)*:(?:DRAFT|\d{1,8})", d.aws.guardrail):
+        yield "aws", "has a guardrail that is not written as identifier:version, for example abc123:1 or abc123:DRAFT."
+    at_home = d.origin == "file" or d.key_env is not None or on_amazon(d.base_url)
+    if not at_home and not keys.allowed_host(AWS_KEYS, d.base_url, key_hosts):
+        yield (
+            "base_url",
+            "would send AWS signatures to a host that is not AWS's: an administrator can allow it with "
+            f'hosts = ["…"] under [keys.{AWS_KEYS}] in deployments.toml.',
         )
 
 

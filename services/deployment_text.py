@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from services.domain import Deployment, Limits, PriceRef
+from services.domain import Aws, Deployment, Limits, PriceRef
 
 TEXT_FIELDS = ("id", "name", "kind", "model", "base_url", "wire", "key_env", "region")
 
@@ -35,11 +35,14 @@ def to_json(deployment: Deployment) -> dict[str, Any]:
     row["headers"] = dict(deployment.headers)
     row["extra_body"] = json.loads(json.dumps(dict(deployment.extra_body)))
     row["limits"] = dataclasses.asdict(deployment.limits)
+    row["aws"] = None if deployment.aws is None else dataclasses.asdict(deployment.aws)
     row["price"] = {
         "provider": price.provider,
         "model": price.model,
         "override": None if price.override is None else dict(price.override),
         "per_hour": price.per_hour,
+        "instance": price.instance,
+        "count": price.count,
     }
     return row
 
@@ -56,11 +59,12 @@ def from_json(row: Mapping[str, Any]) -> Deployment:
     values["headers"] = dict(row.get("headers") or {})
     values["extra_body"] = dict(row.get("extra_body") or {})
     values["limits"] = Limits(**_only(Limits, row.get("limits") or {}))
+    values["aws"] = None if row.get("aws") is None else Aws(**_only(Aws, row["aws"]))
     values["price"] = PriceRef(**_only(PriceRef, row.get("price") or {}))
     return Deployment(**values)
 
 
-def _only(kind: type[Limits] | type[PriceRef], row: Mapping[str, Any]) -> dict[str, Any]:
+def _only(kind: type[Limits] | type[PriceRef] | type[Aws], row: Mapping[str, Any]) -> dict[str, Any]:
     return {field.name: row[field.name] for field in dataclasses.fields(kind) if field.name in row}
 
 
@@ -80,6 +84,9 @@ def to_toml(deployment: Deployment) -> str:
         for name, value in dataclasses.asdict(deployment.limits).items()
         if value != getattr(plain.limits, name)
     }
+    if deployment.aws is not None:
+        given = {name: value for name, value in dataclasses.asdict(deployment.aws).items() if value is not None}
+        lines.append(f"aws = {_toml(given)}")
     price = _price_table(deployment.price)
     lines += [f"limits = {_toml(limits)}"] if limits else []
     lines += [f"price = {_toml(price)}"] if price else []
@@ -89,8 +96,11 @@ def to_toml(deployment: Deployment) -> str:
 def _price_table(price: PriceRef) -> dict[str, Any]:
     if price.override is not None:
         return {name: Decimal(value) for name, value in price.override.items()}
+    many = {"count": price.count} if price.count != 1 else {}
     if price.per_hour is not None:
-        return {"per_hour": Decimal(price.per_hour)}
+        return {"per_hour": Decimal(price.per_hour), **many}
+    if price.instance is not None:
+        return {"instance": price.instance, **many}
     return {name: value for name in ("provider", "model") if (value := getattr(price, name)) is not None}
 
 
@@ -104,7 +114,8 @@ def _toml(value: Any) -> str:
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{_key(name)} = {_toml(one)}" for name, one in value.items()) + " }"
+        inside = ", ".join(f"{_key(name)} = {_toml(one)}" for name, one in value.items())
+        return f"{{ {inside} }}" if inside else "{}"
     if isinstance(value, Sequence):
         return "[" + ", ".join(_toml(one) for one in value) + "]"
     raise ValueError(f"TOML cannot hold {value!r}")

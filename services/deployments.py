@@ -15,28 +15,32 @@ from pathlib import Path
 from typing import Any, Literal
 
 from services import addresses, keys, pricing
+from services.aws.credentials import region_of
 from services.catalogue import CATALOGUE, embedded_deployments
 from services.config_table import ConfigError, Source, Table, did_you_mean, plain, read_source
-from services.deployment_rules import faults, is_key_name, title
+from services.deployment_rules import AWS_KEYS, faults, is_key_name, on_amazon, title
 from services.deployment_text import from_json, slug, to_json, to_toml
-from services.domain import Deployment, Limits, PriceRef
+from services.domain import Aws, Deployment, Limits, PriceRef
 from services.providers import KINDS
+from services.providers.base import Kind
 
 __all__ = [
-    "DEFAULT_PRIVATE_HOSTS", "Access", "Config", "ConfigError", "allowed_private", "from_json", "load", "parse", "slug",
-    "to_json", "to_toml", "validate",
+    "DEFAULT_PRIVATE_HOSTS", "Access", "Config", "ConfigError", "allowed_private", "aws_host_allowed", "from_json",
+    "load", "parse", "slug", "to_json", "to_toml", "validate",
 ]  # fmt: skip
 
 DEFAULT_PRIVATE_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 FIELDS = (
     "name", "kind", "model", "base_url", "wire", "key_env", "region", "params", "price", "labels", "limits",
-    "extra_body", "headers", "context_tokens", "enabled", "id", "note",
+    "extra_body", "headers", "context_tokens", "enabled", "id", "note", "aws", "endpoint_url",
 )  # fmt: skip
-PRICE_FIELDS = ("provider", "model", *pricing.RATE_NAMES, "per_hour")
+PRICE_FIELDS = ("provider", "model", *pricing.RATE_NAMES, "per_hour", "instance", "count")
 BUILT_IN_IDS = frozenset(one.id for one in (*embedded_deployments(), *CATALOGUE))
 SECTIONS = ("deployment", "network", "keys", "privacy", "access")
 # Services whose price is known from their address alone.
 LISTED_AT: Mapping[str, str] = {"api.anthropic.com": "anthropic", "api.openai.com": "openai"}
+# Kinds whose price is known from what they are.
+LISTED_FOR: Mapping[str, str] = {"bedrock": "aws"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +127,15 @@ def allowed_private(deployment: Deployment, config: Config) -> frozenset[str]:
         return config.allow_private_hosts
 
 
+def aws_host_allowed(deployment: Deployment, url: str, config: Config) -> bool:
+    """May a request that is signed with AWS credentials go to ``url``?
+
+    To hosts of AWS, to whatever an administrator wrote into the file, and to hosts listed under [keys.AWS]: a signature
+    carries the session token of temporary credentials.
+    """
+    return deployment.origin == "file" or on_amazon(url) or keys.allowed_host(AWS_KEYS, url, config.key_hosts)
+
+
 # --- reading the file ------------------------------------------------------------------------------------------------
 
 
@@ -158,9 +171,16 @@ def _deployment(table: Table, taken: set[str]) -> Deployment:
     kind = KINDS.get(kind_name)
     if kind is None:
         raise table.error(f"has an unknown kind {keys.scrub(kind_name)!r}; it can be {', '.join(KINDS)}.", "kind")
-    base_url = table.text("base_url") or kind.default_base_url
+    aws = _aws(table, kind)
+    region = table.text("region")
+    if aws is not None:
+        region = region_of(region, aws.profile)
+        if region is None:
+            raise table.error("needs 'region', for example \"us-east-1\".")
+    base_url = table.text("base_url") or table.text("endpoint_url") or kind.default_base_url
     if not base_url:
         raise table.error(f"needs 'base_url': a deployment of kind {kind_name!r} has no address of its own.")
+    base_url = base_url.replace("{region}", region or "")
     at_home = base_url.rstrip("/") == (kind.default_base_url or "").rstrip("/")
     headers = table.table("headers")
     if not all(isinstance(value, str) for value in headers.values()):
@@ -173,7 +193,8 @@ def _deployment(table: Table, taken: set[str]) -> Deployment:
         base_url=base_url.rstrip("/"),
         wire=table.text("wire") or kind.wires[0],  # type: ignore[arg-type]  # `faults` compares it with the kind's wires
         key_env=table.text("key_env") or (kind.default_key_env if at_home else None),
-        region=table.text("region"),
+        region=region,
+        aws=aws,
         params=table.texts("params"),
         price=_price(table, base_url),
         enabled=table.flag("enabled", True),
@@ -187,6 +208,19 @@ def _deployment(table: Table, taken: set[str]) -> Deployment:
     )
 
 
+def _aws(table: Table, kind: Kind) -> Aws | None:
+    row = table.table("aws")
+    if not row and not kind.on_aws and "aws" not in table.values:
+        return None
+    names = [field.name for field in fields(Aws)]
+    for key, value in row.items():
+        if key not in names:
+            raise table.error(f"has an unknown field {key!r} in 'aws'{did_you_mean(key, names)}", "aws")
+        if not isinstance(value, str) or not value.strip():
+            raise table.error(f"has the field {key!r} of 'aws' as something else than text in quotes.", "aws")
+    return Aws(**{key: value.strip() for key, value in row.items()})
+
+
 def _price(table: Table, base_url: str) -> PriceRef:
     row = table.table("price")
     for key in row:
@@ -194,13 +228,22 @@ def _price(table: Table, base_url: str) -> PriceRef:
             raise table.error(f"has an unknown price field {key!r}{did_you_mean(key, PRICE_FIELDS)}", "price")
     texts = {key: str(value) for key, value in row.items()}
     rates = {key: texts[key] for key in pricing.RATE_NAMES if key in texts}
-    forms = [bool(rates), "per_hour" in texts, "provider" in texts or "model" in texts]
+    forms = [bool(rates), "per_hour" in texts, "instance" in texts, "provider" in texts or "model" in texts]
     if sum(forms) > 1:
-        raise table.error("has a price in two forms: give rates, or per_hour, or provider and model.", "price")
+        raise table.error(
+            "has a price in two forms: give rates, or per_hour, or instance, or provider and model.", "price"
+        )
     if not any(forms):
-        listed = LISTED_AT.get(base_url.partition("://")[2].partition("/")[0])
+        listed = LISTED_AT.get(base_url.partition("://")[2].partition("/")[0]) or LISTED_FOR.get(
+            table.text("kind") or ""
+        )
         return PriceRef(provider=listed, model=table.text("model")) if listed else PriceRef()
-    return PriceRef(texts.get("provider"), texts.get("model"), rates or None, texts.get("per_hour"))
+    count = row.get("count", 1)
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise table.error("has a price whose 'count' is not a whole number of at least 1.", "price")
+    return PriceRef(
+        texts.get("provider"), texts.get("model"), rates or None, texts.get("per_hour"), texts.get("instance"), count
+    )
 
 
 def _limits(table: Table) -> Limits:

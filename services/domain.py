@@ -37,10 +37,12 @@ Outcome = Literal[
     "empty",
     "refused",
     "filtered",
+    "guardrail",
     "http_error",
     "stream_error",
     "throttled",
     "overloaded",
+    "not_ready",
     "quota_exhausted",
     "unreachable",
     "unauthorised",
@@ -57,7 +59,13 @@ Outcome = Literal[
     "lost",
 ]
 
-Wire = Literal["messages", "responses", "chat"]
+# What a response's bytes mean. "converse" and "invoke" are Bedrock's own, "tgi" and "lines" what the older containers
+# of SageMaker write.
+Wire = Literal["messages", "responses", "chat", "converse", "invoke", "tgi", "lines"]
+# How the events of a wire lie in those bytes (`services.framing`).
+Framing = Literal["sse", "eventstream", "sagemaker"]
+# Prompt caching of one column: prevented, left to the service, or a marked prefix that is kept for so long.
+CacheMode = Literal["off", "auto", "5m", "1h"]
 Origin = Literal["embedded", "file", "page", "catalogue"]
 StartMode = Literal["together", "staggered", "sequential"]
 
@@ -68,8 +76,12 @@ class PriceRef:
 
     1. ``override``: US dollars per 1,000,000 tokens, keys ``input``, ``cache_read``, ``cache_write_5m``,
        ``cache_write_1h``, ``output`` (values as decimal strings);
-    2. ``per_hour``: US dollars per hour of the deployment being on (decimal string; "0" for a local model);
-    3. ``provider`` + ``model``: looked up in the price list (`services.pricing`).
+    2. ``per_hour``: US dollars per hour of one instance or unit being on (decimal string; "0" for a local model);
+    3. ``instance``: the same, looked up by instance type in the dated file of instance prices ("ml.g5.xlarge" is
+       SageMaker's price, "g5.xlarge" EC2's);
+    4. ``provider`` + ``model``: looked up in the price list (`services.pricing`).
+
+    ``count`` is the number of instances or model units that 2. and 3. are paid for.
 
     All ``None``: the deployment has no price, which is shown as "no price" and never as 0.
     """
@@ -78,6 +90,25 @@ class PriceRef:
     model: str | None = None
     override: Mapping[str, str] | None = None
     per_hour: str | None = None
+    instance: str | None = None
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Aws:
+    """How a deployment on AWS is signed for and asked. None: the service's own default holds.
+
+    ``profile``: of the ordinary AWS configuration; None takes the ordinary chain (environment, role, SSO …).
+    ``service_tier``: priority, default, flex or reserved. ``latency``: standard or optimized. ``guardrail``:
+    "identifier:version". ``component`` and ``variant``: of a SageMaker endpoint.
+    """
+
+    profile: str | None = None
+    service_tier: str | None = None
+    latency: str | None = None
+    guardrail: str | None = None
+    component: str | None = None
+    variant: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +134,7 @@ class Deployment:
     wire: Wire = "chat"
     key_env: str | None = None  # the *name* of the variable that holds the key; the value is never in an object
     region: str | None = None
+    aws: Aws | None = None  # set: requests are signed with AWS credentials, which are never in an object either
     params: tuple[str, ...] | None = None  # parameter names allowed; None = whatever the kind accepts for the model
     price: PriceRef = PriceRef()
     color_slot: int = 0
@@ -130,12 +162,23 @@ class Ask:
 
     ``messages`` ends with a user turn. ``params`` uses the product's own names (`services.params.PARAMS`):
     temperature, top_p, top_k, max_tokens, stop (list of str), seed, reasoning_effort, frequency_penalty,
-    presence_penalty.
+    presence_penalty. ``cache`` None: nothing is said about prompt caching, and the service does what it does by
+    itself.
     """
 
     messages: tuple[Message, ...]
     system: str | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
+    cache: CacheMode | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Signing:
+    """What a request has to be signed for with AWS Signature Version 4. It holds no credential."""
+
+    service: str  # the name in the signature's scope: "bedrock", "bedrock-mantle", "sagemaker"
+    region: str
+    profile: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +191,8 @@ class WireRequest:
     body: Mapping[str, Any]
     # Header that carries the key, and its template with "{key}": ("x-api-key", "{key}"). None: no key is sent.
     auth: tuple[str, str] | None = None
+    framing: Framing = "sse"
+    sign: Signing | None = None
     sent_params: Mapping[str, Any] = field(default_factory=dict)
     dropped_params: Mapping[str, str] = field(default_factory=dict)  # name -> why it was not sent
 

@@ -63,6 +63,7 @@ class KeyStore:
         self._files: dict[str, str] = {}
         self._stamp: object = None
         self._seen: frozenset[str] = frozenset()
+        self._told: frozenset[str] = frozenset()
         self._pattern = _compile(frozenset())
 
     def lookup(self, name: str) -> str | None:
@@ -82,6 +83,14 @@ class KeyStore:
         self._refresh()
         return self._pattern.sub(_hide, text)
 
+    def remember(self, *values: str) -> None:
+        """Take out these values too from now on: secrets that came another way than by a name of ours."""
+        fresh = {value for value in values if len(value) >= SHORTEST} - self._told
+        if fresh:
+            with self._lock:
+                self._told |= fresh
+                self._stamp = None
+
     def _refresh(self) -> None:
         stamp = (tuple(map(_file_stamp, self._candidates())), self._from_environment())
         if stamp == self._stamp:
@@ -92,7 +101,7 @@ class KeyStore:
             values = {value for name, value in strings if "." not in name or SECRET_NAME.search(name.split(".")[-1])}
             values |= set(stamp[1])
             values = {value.strip() for value in values}
-            self._seen |= {value for value in values if len(value) >= SHORTEST}
+            self._seen |= {value for value in values if len(value) >= SHORTEST} | self._told
             self._pattern = _compile(self._seen)
             self._stamp = stamp
 
@@ -174,6 +183,11 @@ def known_values() -> frozenset[str]:
 def scrub(text: str) -> str:
     """``text`` without keys: loaded values (also URL-quoted) and what looks like one become ``[hidden]``."""
     return _store.scrub(text)
+
+
+def remember(*values: str) -> None:
+    """From now on `scrub` takes these values out too: temporary credentials of AWS, for instance."""
+    _store.remember(*values)
 
 
 def allowed_host(key_env: str, host: str, bound: Mapping[str, Sequence[str]]) -> bool:

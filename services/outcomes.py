@@ -8,8 +8,9 @@ from services.providers.errors import plain
 
 STATE_OF: dict[Outcome, State] = {
     "ok": "succeeded", "max_tokens": "succeeded", "truncated": "cut_off", "empty": "failed", "refused": "refused",
-    "filtered": "refused", "http_error": "failed", "stream_error": "failed", "throttled": "throttled",
-    "overloaded": "failed", "quota_exhausted": "failed", "unreachable": "failed", "unauthorised": "failed",
+    "filtered": "refused", "guardrail": "refused", "http_error": "failed", "stream_error": "failed",
+    "throttled": "throttled", "overloaded": "failed", "not_ready": "failed", "quota_exhausted": "failed",
+    "unreachable": "failed", "unauthorised": "failed",
     "not_found": "failed", "timeout_connect": "timed_out", "timeout_headers": "timed_out",
     "timeout_first_token": "timed_out", "timeout_idle": "timed_out", "timeout_total": "timed_out",
     "protocol_error": "failed", "cancelled": "cancelled", "budget_denied": "denied", "config_error": "failed",
@@ -23,6 +24,11 @@ FINISH: dict[str, Outcome] = {
     # Messages
     "end_turn": "ok", "stop_sequence": "ok", "tool_use": "ok", "max_tokens": "max_tokens", "refusal": "refused",
     "model_context_window_exceeded": "max_tokens", "pause_turn": "truncated",
+    # Converse, beside the words it shares with Messages
+    "guardrail_intervened": "guardrail", "content_filtered": "filtered", "malformed_model_output": "stream_error",
+    "malformed_tool_use": "stream_error",
+    # TGI
+    "eos_token": "ok",
     # Responses
     "completed": "ok", "max_output_tokens": "max_tokens", "steered": "truncated", "max_messages": "truncated",
 }  # fmt: skip
@@ -54,7 +60,9 @@ def judge(decoder: Decoder, *, saw_content: bool, eof: bool) -> tuple[Outcome, s
         return "empty", _why_empty(outcome, saw_content)
     if outcome == "truncated":
         return outcome, f"the service paused with “{decoder.finish_raw}”"
-    if outcome in ("refused", "filtered"):
+    if outcome == "stream_error":
+        return outcome, f"the service stopped with “{decoder.finish_raw}”"
+    if outcome in ("refused", "filtered", "guardrail"):
         return outcome, getattr(decoder, "finish_detail", None)
     return outcome, None
 
@@ -108,10 +116,13 @@ def sentence(
         "empty": f"{who} sent no answer{because}; {kept}: run it again, or raise “Max output tokens”.",
         "refused": f"{who} refused to answer{because}; {kept}: change the prompt.",
         "filtered": f"{who}'s content filter stopped the answer{because}; {kept}: change the prompt.",
+        "guardrail": f"{who} was stopped by the guardrail of its settings{because}; {kept}: change the prompt or the "
+        "guardrail.",
         "http_error": f"{who} rejected the request{coded}; {kept}: check the parameters and the model.",
         "stream_error": f"{who} broke off with an error of its own{because}; {kept}: run it again.",
         "throttled": f"{who} takes no more requests for now{coded}; {kept}: try again {wait}.",
         "overloaded": f"{who} is overloaded{coded}; {kept}: try again {wait}.",
+        "not_ready": f"{who} is not ready to answer yet{coded}; {kept}: its model is being loaded, try again {wait}.",
         "quota_exhausted": f"{who}'s account is out of credit or over its spending limit{because}; {kept}: top it up "
         "or raise the limit at the provider.",
         "unreachable": f"{who} could not be reached at {where}{because}; {kept}: check its address and that it runs.",

@@ -156,8 +156,18 @@ def check_price(ref: PriceRef) -> None:
             decimal_amount(value)
     if ref.per_hour is not None:
         decimal_amount(ref.per_hour)
+    if ref.count < 1:
+        raise ValueError("the price is for fewer than 1 instance or unit")
     if ref.model is not None and ref.provider is None:
         raise ValueError('the price names a model without its provider, for example provider = "openai"')
+
+
+def tier_asked(deployment: Deployment) -> str | None:
+    """The service tier that a deployment's calls ask for by its settings; None: the service's own default."""
+    asked = deployment.extra_body.get("service_tier")
+    if deployment.aws is not None and deployment.aws.service_tier:
+        return deployment.aws.service_tier
+    return asked if isinstance(asked, str) else None
 
 
 def price_of(deployment: Deployment, at: datetime) -> Price | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter_ns
 from types import SimpleNamespace
@@ -14,18 +15,22 @@ from types import SimpleNamespace
 import aiohttp
 import orjson
 from aiohttp.abc import AbstractResolver
+from yarl import URL
 
 from services import outcomes
 from services.addresses import Forbidden
-from services.domain import Outcome, WireError, WireRequest
+from services.domain import Framing, Outcome, WireError, WireRequest
+from services.framing import CONTENT_TYPES, FRAMERS, Framer, FramingError
 from services.progress import Progress
 from services.providers.base import Decoder, Kind
-from services.sse import ServerEvent, SSEDecoder, StreamTooLarge
+from services.sse import ServerEvent, StreamTooLarge
 from services.stamps import StampedHandler, handler_of, stamped_connector
 
 MAX_STREAM_BYTES = 20_000_000
 MAX_ERROR_BYTES = 65_536
 _KIND_CODE = {"answer": 97, "reasoning": 114, "tool": 116}
+# (method, url, headers, body as it is sent) → the headers to send: a signature over all of them.
+Sign = Callable[[str, str, Mapping[str, str], bytes], dict[str, str]]
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
 
 
@@ -81,28 +86,33 @@ def tracing() -> aiohttp.TraceConfig:
 
 
 async def attempt(
-    session: aiohttp.ClientSession, kind: Kind, request: WireRequest, key: str | None, progress: Progress
-) -> Ending:
+    session: aiohttp.ClientSession, kind: Kind, request: WireRequest, key: str | None, progress: Progress,
+    sign: Sign | None = None,
+) -> Ending:  # fmt: skip
     """Send one request and read its stream to the end, writing into ``progress`` as bytes arrive.
 
     Always returns an `Ending`; the only exception that leaves is CancelledError without ``progress.abort`` set.
     """
     headers = {
-        **request.headers, "accept": "text/event-stream", "accept-encoding": "identity",
+        **request.headers, "accept": CONTENT_TYPES[request.framing][0], "accept-encoding": "identity",
         "content-type": "application/json",
     }  # fmt: skip
     if request.auth and key:
         headers[request.auth[0]] = request.auth[1].format(key=key)
     body = orjson.dumps(request.body)
+    if sign is not None:
+        headers = sign(request.method, request.url, headers, body)
+    # A signature covers the address as it is written: it must not be quoted anew on its way.
+    url = request.url if sign is None else URL(request.url, encoded=True)
     progress.phase = "connecting"
     progress.handed = perf_counter_ns()
     response: aiohttp.ClientResponse | None = None
     try:
         response = await session.request(
-            request.method, request.url, data=body, headers=headers, allow_redirects=False,
+            request.method, url, data=body, headers=headers, allow_redirects=False,
             timeout=_NO_TIMEOUT, trace_request_ctx=progress,
         )  # fmt: skip
-        return await _read(response, kind, progress)
+        return await _read(response, kind, request.framing, progress)
     except asyncio.CancelledError:
         if progress.abort is None:
             raise
@@ -131,25 +141,29 @@ async def _drain(response: aiohttp.ClientResponse) -> None:
     response.release()
 
 
-async def _read(response: aiohttp.ClientResponse, kind: Kind, progress: Progress) -> Ending:
+async def _read(
+    response: aiohttp.ClientResponse, kind: Kind, framing: Framing, progress: Progress
+) -> Ending:  # fmt: skip
     handler = handler_of(response)
     # `is not None`: aiohttp's protocol is a queue too, and an empty queue counts as false.
     progress.headers = (handler.headers_ns if handler is not None else 0) or perf_counter_ns()
     progress.status = response.status
     content_type = response.headers.get("content-type", "").lower()
-    if response.status != 200 or not content_type.startswith("text/event-stream"):
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    if progress.decoder is not None:
+        progress.decoder.opened(headers)
+    if response.status != 200 or not content_type.startswith(CONTENT_TYPES[framing]):
         error_body = await _short_body(response)
         if response.status == 200 and not error_body.strip():
             return Ending("empty", "the service answered 200 with nothing in it")
-        said = kind.http_error(response.status, {k.lower(): v for k, v in response.headers.items()}, error_body)
-        return _of_error(said)
-    intake = Intake(progress, asyncio.get_running_loop().create_future())
+        return _of_error(kind.http_error(response.status, headers, error_body))
+    intake = Intake(progress, FRAMERS[framing](), asyncio.get_running_loop().create_future())
     if handler is None:
         intake.eof = True
     else:
         await _streamed(response, handler, intake)
     if intake.eof:
-        intake.take(intake.sse.flush(), perf_counter_ns())
+        intake.take(intake.framer.flush(), perf_counter_ns())
     progress.end = (handler.last_ns if handler is not None else 0) or perf_counter_ns()
     decoder = intake.decoder
     if decoder.error is not None:
@@ -175,14 +189,14 @@ async def _streamed(response: aiohttp.ClientResponse, handler: StampedHandler, i
 class Intake:
     """Bytes in, progress out: decodes each read where it arrives. ``over`` is done when there is nothing to await."""
 
-    __slots__ = ("decoder", "eof", "over", "progress", "sse")
+    __slots__ = ("decoder", "eof", "framer", "over", "progress")
 
-    def __init__(self, progress: Progress, over: asyncio.Future[None]) -> None:
+    def __init__(self, progress: Progress, framer: Framer, over: asyncio.Future[None]) -> None:
         assert progress.decoder is not None
         self.progress = progress
         self.decoder: Decoder = progress.decoder
         self.over = over
-        self.sse = SSEDecoder()
+        self.framer = framer
         self.eof = False
 
     def feed(self, data: bytes, stamp: int) -> None:
@@ -192,8 +206,8 @@ class Intake:
         progress = self.progress
         try:
             progress.n_bytes += len(data)
-            self.take(self.sse.feed(data), stamp)
-            progress.keepalives = self.sse.keepalives
+            self.take(self.framer.feed(data), stamp)
+            progress.keepalives = self.framer.keepalives
             if progress.n_bytes > MAX_STREAM_BYTES:
                 raise StreamTooLarge(f"more than {MAX_STREAM_BYTES:,} bytes came in one answer")
         except Exception as error:
@@ -280,7 +294,7 @@ def _transport_ending(error: Exception, progress: Progress) -> Ending:
         return Ending(progress.abort)
     if isinstance(error, Forbidden):
         return Ending("config_error", str(error))
-    if isinstance(error, StreamTooLarge):
+    if isinstance(error, StreamTooLarge | FramingError):
         return Ending("protocol_error", str(error))
     if isinstance(error, aiohttp.InvalidURL):
         return Ending("config_error", "the address is not a valid URL")

@@ -8,21 +8,23 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from services import params, templates
-from services.domain import StartMode
+from services.domain import CacheMode, StartMode
 
 MAX_COLUMNS = 8
 MAX_REPETITIONS = 30
 MAX_PROMPT_CHARS = 1_000_000
+CACHE_MODES: tuple[CacheMode, ...] = ("off", "auto", "5m", "1h")
 START_MODES: tuple[StartMode, ...] = ("together", "staggered", "sequential")
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnSpec:
-    """One column: a deployment, and its own parameters where it was opted out of the shared set."""
+    """One column: a deployment, its own parameters where it was opted out of the shared set, and its prompt caching."""
 
     deployment_id: str
     use_shared_params: bool = True
     params: Mapping[str, Any] = field(default_factory=dict)
+    cache: CacheMode | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,8 @@ class RunSpec:
         params.clean(self.params)
         for column in self.columns:
             params.clean(column.params)
+            if column.cache not in (None, *CACHE_MODES):
+                raise ValueError(f"Prompt caching is one of {', '.join(CACHE_MODES)}; “{column.cache}” is not.")
         return self
 
     def render(self) -> str:
@@ -90,7 +94,12 @@ class RunSpec:
             "prompt": self.prompt,
             "system": self.system,
             "columns": [
-                {"deployment_id": c.deployment_id, "use_shared_params": c.use_shared_params, "params": dict(c.params)}
+                {
+                    "deployment_id": c.deployment_id,
+                    "use_shared_params": c.use_shared_params,
+                    "params": dict(c.params),
+                    "cache": c.cache,
+                }
                 for c in self.columns
             ],
             "params": dict(self.params),
@@ -115,7 +124,10 @@ class RunSpec:
                 system=value.get("system") or None,
                 columns=tuple(
                     ColumnSpec(
-                        str(c["deployment_id"]), bool(c.get("use_shared_params", True)), dict(c.get("params") or {})
+                        str(c["deployment_id"]),
+                        bool(c.get("use_shared_params", True)),
+                        dict(c.get("params") or {}),
+                        c.get("cache"),
                     )
                     for c in value["columns"]
                 ),

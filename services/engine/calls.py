@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from time import perf_counter_ns
@@ -17,6 +18,8 @@ from db import records
 from db.writer import WriteFailed, Writer
 from services import deployments, keys, pricing
 from services.addresses import Forbidden, check_url
+from services.aws import credentials
+from services.aws.signing import signed_headers
 from services.domain import Ask, Deployment, Outcome, WireRequest
 from services.embedded import EmbeddedPool, EmbeddedUnavailable
 from services.engine import rows
@@ -25,6 +28,7 @@ from services.engine.live import LiveCall
 from services.engine.registry import Registry
 from services.progress import Progress
 from services.providers import kind_of
+from services.providers.base import Kind
 from services.reader import Ending, attempt
 from services.runs import new_id
 
@@ -84,6 +88,7 @@ class Calls:
             "waited_ms": waited_ms, "price": price.to_json() if price else None,
             "sent_params": dict(request.sent_params) if request else {},
             "dropped_params": dict(request.dropped_params) if request else {},
+            "region": deployment.region, "cache_mode": ask.cache, "tier_asked": pricing.tier_asked(deployment),
             "request": _request_row(request, ask, deployment, store=store, refused=refused),
         }  # fmt: skip
         return call, row
@@ -175,6 +180,8 @@ class Calls:
             return Ending("config_error", str(error))
         except ValueError as error:
             return Ending("config_error", str(error))
+        if request.sign is not None:
+            return await self._send_signed(call, kind, request)
         if deployment.key_env and not keys.allowed_host(
             deployment.key_env, request.url, self._registry.config.key_hosts
         ):
@@ -184,6 +191,25 @@ class Calls:
             )
         key = keys.lookup(deployment.key_env) if deployment.key_env else None
         return await attempt(self._sessions[near], kind, request, key, call.progress)
+
+    async def _send_signed(self, call: LiveCall, kind: Kind, request: WireRequest) -> Ending:
+        """Send with a signature of AWS. Its credentials are fetched in a thread: the chain may have to ask around."""
+        signing = request.sign
+        assert signing is not None
+        if not deployments.aws_host_allowed(call.deployment, request.url, self._registry.config):
+            return Ending(
+                "config_error",
+                "AWS signatures may not be sent to this host; declare it in deployments.toml or list it in [keys.AWS]",
+            )  # fmt: skip
+        try:
+            frozen = await asyncio.to_thread(credentials.frozen, signing.profile)
+        except credentials.CredentialTrouble as error:
+            return Ending("unauthorised", str(error), "no_credentials")
+
+        def sign(method: str, url: str, headers: Mapping[str, str], body: bytes) -> dict[str, str]:
+            return signed_headers(method, url, headers, body, signing, frozen)
+
+        return await attempt(self._sessions[False], kind, request, None, call.progress, sign)
 
 
 def _end_call(call_id: str, values: dict[str, Any], session: Session) -> bool:
@@ -218,6 +244,7 @@ def _request_row(
             "messages": [{"role": m.role, "text": m.text} for m in ask.messages],
             "system": ask.system,
             "params": dict(ask.params),
+            "cache": ask.cache,
         }
     if request is not None:
         row |= {
@@ -225,5 +252,6 @@ def _request_row(
             "url": request.url,
             "headers": dict(request.headers),
             "auth": list(request.auth) if request.auth else None,
+            "sign": asdict(request.sign) if request.sign else None,
         }
     return row

@@ -111,7 +111,10 @@ class Engine:
         run = LiveRun(new_id(), spec, person, columns)
         rows = []
         for column, column_spec in zip(columns, spec.columns, strict=True):
-            ask = Ask((*past[column.index], Message("user", text)), spec.system, spec.column_params(column_spec))
+            ask = Ask(
+                (*past[column.index], Message("user", text)), spec.system, spec.column_params(column_spec),
+                column_spec.cache,
+            )  # fmt: skip
             column.call, row = self._prepare(run, column, ask, repetition=1)
             rows.append(row)
         store = self.registry.config.store_text

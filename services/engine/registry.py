@@ -88,7 +88,7 @@ class Registry:
             return f"needs the local model: {lacks}" if lacks else None
         if deployment.key_env and keys.lookup(deployment.key_env) is None:
             return f"needs {deployment.key_env}"
-        if not deployment.key_env and kind_of(deployment).key_required:
+        if not deployment.key_env and deployment.aws is None and kind_of(deployment).key_required:
             return "needs the name of a key variable"
         return None
 

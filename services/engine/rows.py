@@ -85,6 +85,8 @@ def values(ended: Ended, *, store_text: bool) -> dict[str, Any]:
         ending.error_type, ending.error_code, decoder.finish_raw if decoder else None,
         decoder.model_reported if decoder else None, decoder.response_id if decoder else None,
     )  # fmt: skip
+    served = decoder.served_tier if decoder else None
+    facts = {name: keys.scrub(str(value)) for name, value in decoder.facts.items()} if decoder else {}
     limits = progress.limits
     message = (
         None
@@ -135,6 +137,8 @@ def values(ended: Ended, *, store_text: bool) -> dict[str, Any]:
         "answer_sha256": hashlib.sha256(answer.encode("utf-8", "replace")).hexdigest() if answer else None,
         "delta_us": delta_us,
         "delta_kinds": delta_kinds,
+        "tier_served": served,
+        "facts": facts or None,
         "n_events": progress.n_events,
         "n_bytes": progress.n_bytes,
         "keepalives": progress.keepalives,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from services.domain import Ask, Deployment, Wire, WireError, WireRequest
+from services.domain import Ask, CacheMode, Deployment, Wire, WireError, WireRequest
 from services.providers import claude
 from services.providers.building import allowed, choose, endpoint, wire_request
 from services.providers.errors import http_error
@@ -29,6 +29,7 @@ class AnthropicKind:
     default_base_url: str | None = "https://api.anthropic.com"
     default_key_env: str | None = "ANTHROPIC_API_KEY"
     key_required = True
+    on_aws = False
 
     def accepts(self, deployment: Deployment) -> frozenset[str]:
         """Names of the parameters that this deployment's model takes."""
@@ -38,6 +39,10 @@ class AnthropicKind:
             takes = takes if model.samples else takes - frozenset(claude.SAMPLING)
             takes = takes if model.levels else takes - {"reasoning_effort"}
         return allowed(deployment, takes)
+
+    def cache_modes(self, deployment: Deployment) -> tuple[CacheMode, ...]:
+        """The modes of prompt caching that can be asked for."""
+        return ("off", "auto", "5m", "1h")
 
     def request(self, deployment: Deployment, ask: Ask) -> WireRequest:
         """The request for one call. ``max_tokens`` is always sent, as the wire demands. Raises ValueError in words."""

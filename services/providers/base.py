@@ -5,10 +5,10 @@ A kind is one file in this folder with one class that satisfies `Kind`, listed i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
-from services.domain import Ask, Delta, Deployment, Usage, Wire, WireError, WireRequest
+from services.domain import Ask, CacheMode, Delta, Deployment, Usage, Wire, WireError, WireRequest
 from services.sse import ServerEvent
 
 
@@ -25,6 +25,12 @@ class Decoder(Protocol):
     model_reported: str | None
     response_id: str | None
     server_ms: float | None
+    served_tier: str | None  # which service tier really served the call, where the service says it
+    facts: dict[str, Any]  # further words of the service that belong into the record: request id, guardrail, variant
+
+    def opened(self, headers: Mapping[str, str]) -> None:
+        """The response's headers (names in lower case), before any event."""
+        ...
 
     def feed(self, event: ServerEvent) -> Sequence[Delta]:
         """Decode one server-sent event; returns the non-empty content it carried, in order."""
@@ -39,16 +45,21 @@ class Decoder(Protocol):
 class Kind(Protocol):
     """One kind of deployment."""
 
-    name: str  # "anthropic", "openai", "openai-compatible"
+    name: str  # "anthropic", "openai", "openai-compatible", "bedrock", "bedrock-provisioned", "sagemaker"
     title: str  # "Anthropic API"
     badge: str  # short, for the column header: "managed API", "self-hosted"
     wires: tuple[Wire, ...]
-    default_base_url: str | None
+    default_base_url: str | None  # may hold "{region}"
     default_key_env: str | None
     key_required: bool
+    on_aws: bool  # reached with AWS credentials unless the deployment names a key of its own
 
     def accepts(self, deployment: Deployment) -> frozenset[str]:
         """Names of the parameters (`services.params`) that this deployment's model takes."""
+        ...
+
+    def cache_modes(self, deployment: Deployment) -> tuple[CacheMode, ...]:
+        """The modes of prompt caching that this deployment can be asked for; () where it has no say in it."""
         ...
 
     def request(self, deployment: Deployment, ask: Ask) -> WireRequest:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from services.domain import Ask, Deployment, WireRequest
+from services.aws.credentials import BEARER_ENV, signing
+from services.domain import Ask, Deployment, Signing, WireRequest
 from services.params import PARAMS
 
 _VERSION = re.compile(r"^v\d+[a-z0-9]*$")
@@ -94,13 +95,28 @@ def wire_request(
     auth: tuple[str, str] | None,
     headers: Mapping[str, str] | None = None,
 ) -> WireRequest:
-    """A POST with the deployment's extra body and headers laid over it."""
+    """A POST with the deployment's extra body and headers laid over it. Raises ValueError in words.
+
+    A deployment on AWS (Bedrock's endpoints that speak these wires) is signed for, or sends Bedrock's own API key,
+    which is a bearer token whatever the wire.
+    """
+    sign = aws_signing(deployment)
+    bearer = deployment.aws is not None and deployment.key_env == BEARER_ENV
     return WireRequest(
         "POST",
         endpoint(deployment.base_url, path),
         {**(headers or {}), **deployment.headers},
         merge(body, deployment.extra_body),
-        auth,
-        dict(choice.sent),
-        dict(choice.dropped),
+        None if sign else ("authorization", "Bearer {key}") if bearer else auth,
+        sign=sign,
+        sent_params=dict(choice.sent),
+        dropped_params=dict(choice.dropped),
     )
+
+
+def aws_signing(deployment: Deployment) -> Signing | None:
+    """What a deployment of one of the general kinds has to be signed for, when it stands on AWS. Raises ValueError."""
+    if deployment.aws is None:
+        return None
+    host = urlsplit(deployment.base_url).hostname or ""
+    return signing(deployment, "bedrock" if host.startswith("bedrock-runtime") else "bedrock-mantle")

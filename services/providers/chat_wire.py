@@ -24,6 +24,8 @@ class ChatDecoder(WireDecoder):
     def take(self, name: str, body: Mapping[str, Any]) -> Sequence[Delta]:
         """One chunk. Usage is read before the choices are looked at; the last one wins."""
         self.identify(body)
+        if "service_tier" in body:
+            self.tier(body["service_tier"])
         choices = body.get("choices")
         first = obj(choices[0]) if isinstance(choices, list) and choices else {}
         self.finish(first.get("finish_reason"))

@@ -31,10 +31,19 @@ class WireDecoder:
         self.model_reported: str | None = None
         self.response_id: str | None = None
         self.server_ms: float | None = None
+        self.served_tier: str | None = None
+        self.facts: dict[str, Any] = {}
         self.events = 0
         self.answered = False
         self.refused = False
         self._ended = False
+
+    def opened(self, headers: Mapping[str, str]) -> None:
+        """The response's headers (names in lower case): ids that a service names only there."""
+        for name in ("x-amzn-requestid", "request-id", "x-request-id"):
+            if headers.get(name):
+                self.facts["request_id"] = plain(headers[name], 80)
+                return
 
     @property
     def terminal(self) -> bool:
@@ -59,7 +68,12 @@ class WireDecoder:
         body = self._parse(data)
         if body is None:
             return _NOTHING
-        if event.name == "error" or body.get("error") or body.get("type") == "error" or body.get("object") == "error":
+        if (
+            event.name in ("error", "exception")
+            or body.get("error")
+            or body.get("type") == "error"
+            or body.get("object") == "error"
+        ):
             self.fail(body)
             return _NOTHING
         if "timings" in body:
@@ -83,6 +97,11 @@ class WireDecoder:
     def cut(self, message: str) -> None:
         """End as truncated: the service closed its answer in a way that is not one of its normal ones."""
         self.error = WireError("truncated", "abnormal_finish", self.finish_raw, message)
+
+    def tier(self, raw: Any) -> None:
+        """Note which service tier really served the call, where the service says it."""
+        if isinstance(raw, str) and raw:
+            self.served_tier = plain(raw, 40)
 
     def finish(self, raw: Any) -> None:
         """Note the wire's own word for why it stopped."""

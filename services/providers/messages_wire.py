@@ -70,6 +70,7 @@ class MessagesDecoder(WireDecoder):
         """Merge: the counts of message_delta are cumulative and win, what it leaves out stands as first said."""
         if not usage:
             return
+        self.tier(usage.get("service_tier"))
         self._raw_usage.update({name: value for name, value in usage.items() if value is not None})
         final = final or (self.usage is not None and self.usage.source == "provider")
         self.usage = from_messages(self._raw_usage, final=final)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.domain import Ask, Deployment, Wire, WireError, WireRequest
+from services.domain import Ask, CacheMode, Deployment, Wire, WireError, WireRequest
 from services.providers import gpt
 from services.providers.building import allowed, choose, endpoint, wire_request
 from services.providers.chat_wire import ChatDecoder, chat_body
@@ -26,6 +26,7 @@ class OpenAIKind:
     default_base_url: str | None = "https://api.openai.com/v1"
     default_key_env: str | None = "OPENAI_API_KEY"
     key_required = True
+    on_aws = False
 
     def accepts(self, deployment: Deployment) -> frozenset[str]:
         """Names of the parameters that this deployment's model takes, at one reasoning effort at least."""
@@ -37,6 +38,10 @@ class OpenAIKind:
         elif gpt.ours(deployment.model):
             takes -= {"reasoning_effort"}
         return allowed(deployment, takes)
+
+    def cache_modes(self, deployment: Deployment) -> tuple[CacheMode, ...]:
+        """The modes of prompt caching that can be asked for."""
+        return ("auto",)
 
     def request(self, deployment: Deployment, ask: Ask) -> WireRequest:
         """The request for one call. Raises ValueError in words."""

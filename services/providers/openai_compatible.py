@@ -7,7 +7,7 @@ servers that refuse it.
 
 from __future__ import annotations
 
-from services.domain import Ask, Deployment, Wire, WireError, WireRequest
+from services.domain import Ask, CacheMode, Deployment, Wire, WireError, WireRequest
 from services.params import PARAMS
 from services.providers.building import allowed, choose, endpoint, wire_request
 from services.providers.chat_wire import ChatDecoder, chat_body
@@ -30,10 +30,15 @@ class OpenAICompatibleKind:
     default_base_url: str | None = None
     default_key_env: str | None = None
     key_required = False
+    on_aws = False
 
     def accepts(self, deployment: Deployment) -> frozenset[str]:
         """Names of the parameters that are passed on."""
         return allowed(deployment, _CHAT if deployment.wire == "chat" else _RESPONSES)
+
+    def cache_modes(self, deployment: Deployment) -> tuple[CacheMode, ...]:
+        """The modes of prompt caching that can be asked for."""
+        return ("auto", "off")
 
     def request(self, deployment: Deployment, ask: Ask) -> WireRequest:
         """The request for one call. Raises ValueError in words."""

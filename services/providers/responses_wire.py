@@ -47,6 +47,7 @@ class ResponsesDecoder(WireDecoder):
     def _last(self, kind: str, response: Mapping[str, Any]) -> Sequence[Delta]:
         usage = obj(response.get("usage"))
         self.usage = from_openai(usage) or self.usage
+        self.tier(response.get("service_tier"))
         status = text(response.get("status")) or kind.removeprefix("response.")
         if kind == "response.failed" or status == "failed" or response.get("error"):
             self.finish("failed")

@@ -25,12 +25,14 @@ from tests.db.rows import ask, put
 
 ROOT = Path(__file__).parents[2]
 
-SECOND = """
+HEAD = migrate.revisions()[-1]
+NEXT = "9001"
+SECOND = f"""
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "{NEXT}"
+down_revision = "{HEAD}"
 
 
 def upgrade():
@@ -53,7 +55,7 @@ def newer_code(tmp_path, monkeypatch):
     def use(migration: str) -> None:
         folder = tmp_path / "code" / "migrations"
         shutil.copytree(migrate.FOLDER, folder, ignore=shutil.ignore_patterns("__pycache__"))
-        (folder / "versions" / "0002_second.py").write_text(migration)
+        (folder / "versions" / f"{NEXT}_second.py").write_text(migration)
         monkeypatch.setattr(migrate, "FOLDER", folder)
 
     return use
@@ -152,7 +154,7 @@ def test_a_migration_keeps_calls_and_leaves_a_backup_that_can_be_restored(
     writer.close()
     newer_code(SECOND)
     upgrade(sqlite_url, tmp_path)
-    assert current_revision(sqlite_url) == "0002"
+    assert current_revision(sqlite_url) == NEXT
     assert [call["id"] for call in queries.calls_of_run(reader(sqlite_url), "run")] == ["run-0", "run-1"]
     assert ask(sqlite_url, "SELECT extra FROM run") == [(None,)]
 
@@ -161,7 +163,7 @@ def test_a_migration_keeps_calls_and_leaves_a_backup_that_can_be_restored(
     restored.mkdir()
     url = database_url(restored)
     shutil.copy(copy, restored / "lab.sqlite3")
-    assert current_revision(url) == "0001"
+    assert current_revision(url) == HEAD
     assert ask(url, "PRAGMA integrity_check") == [("ok",)]
     run = queries.run_by_id(reader(url), "run")
     assert run is not None and run["prompt"] == "kept"
@@ -178,7 +180,7 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(url, tmp_path, ope
     newer_code(BROKEN)
     with pytest.raises(OSError, match="left as it was"):
         upgrade(url, tmp_path)
-    assert current_revision(url) == "0001"
+    assert current_revision(url) == HEAD
     assert len(queries.calls_of_run(reader(url), "run")) == 1
     with pytest.raises(Exception, match="half"):
         ask(url, "SELECT * FROM half")

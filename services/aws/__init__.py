@@ -1,0 +1,1 @@
+"""What deployments on AWS need beside their wires: credentials, signatures, regions, and the control planes."""

@@ -1,0 +1,160 @@
+"""AWS credentials through the ordinary chain, and a sentence for every way in which they can be missing.
+
+Nothing here is kept in an object of ours that is stored or shown: botocore holds the credentials, and every secret
+part that passes by is made known to `services.keys`, so that no log, page or record can repeat it.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from services import keys
+from services.domain import Aws, Deployment, Signing
+
+if TYPE_CHECKING:
+    from botocore.credentials import ReadOnlyCredentials
+    from botocore.session import Session
+
+# For this long a chain that gave nothing is not asked again: on a machine that is no EC2 it waits for one to answer.
+ASK_AGAIN_S = 30.0
+BEARER_ENV = "AWS_BEARER_TOKEN_BEDROCK"
+
+
+_SSO = ("UnauthorizedSSOTokenError", "SSOTokenLoadError", "TokenRetrievalError", "PendingAuthorizationExpiredError")
+
+
+class CredentialTrouble(ValueError):
+    """No usable credentials. The message is the rest of a sentence: what is wrong and how to mend it."""
+
+
+@dataclass
+class _Chain:
+    session: Session
+    credentials: Any = None
+    trouble: str | None = None
+    asked: float = 0.0
+
+
+_chains: dict[str | None, _Chain] = {}
+_lock = threading.Lock()
+
+
+def frozen(profile: str | None) -> ReadOnlyCredentials:
+    """The credentials of a profile (None: the default chain) as they are now, refreshed where they have to be.
+
+    May read files, start a process or ask a service of AWS: call it in a thread. Raises `CredentialTrouble`.
+    """
+    from botocore.exceptions import BotoCoreError
+
+    with _lock:
+        chain = _chain(profile)
+        if chain.credentials is None:
+            if chain.trouble and time.monotonic() - chain.asked < ASK_AGAIN_S:
+                raise CredentialTrouble(chain.trouble)
+            chain.asked = time.monotonic()
+            try:
+                chain.credentials = chain.session.get_credentials()
+                chain.trouble = None if chain.credentials is not None else _none(profile)
+            except (BotoCoreError, OSError, ValueError, configparser.Error) as error:
+                chain.trouble = explained(error, profile)
+            if chain.credentials is None:
+                _chains.pop(profile, None) if chain.trouble is None else None
+                raise CredentialTrouble(chain.trouble or _none(profile))
+        try:
+            found = chain.credentials.get_frozen_credentials()
+        except (BotoCoreError, OSError, ValueError) as error:
+            chain.credentials = None
+            chain.trouble = explained(error, profile)
+            raise CredentialTrouble(chain.trouble) from error
+    if not found.access_key or not found.secret_key:
+        raise CredentialTrouble(_none(profile))
+    keys.remember(found.access_key, found.secret_key, found.token or "")
+    return found
+
+
+def trouble(profile: str | None) -> str | None:
+    """Why a profile gives no credentials, or None when it does. May take seconds: call it in a thread."""
+    try:
+        frozen(profile)
+    except CredentialTrouble as error:
+        return str(error)
+    return None
+
+
+def forget() -> None:
+    """Ask the whole chain anew the next time: after somebody signed in, or set a variable."""
+    with _lock:
+        _chains.clear()
+
+
+def _chain(profile: str | None) -> _Chain:
+    known = _chains.get(profile)
+    if known is None:
+        import botocore.session
+
+        known = _chains[profile] = _Chain(botocore.session.Session(profile=profile))
+    return known
+
+
+def region_of(region: str | None, profile: str | None) -> str | None:
+    """The region of a deployment: its own, else AWS_REGION or AWS_DEFAULT_REGION, else the one of its profile."""
+    if region:
+        return region
+    named = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    if named:
+        return named
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        found = _chain(profile).session.get_config_variable("region")
+    except (BotoCoreError, configparser.Error, ValueError):
+        return None
+    return str(found) if found else None
+
+
+def signing(deployment: Deployment, service: str) -> Signing | None:
+    """What the requests of a deployment have to be signed for; None when it sends a key of its own instead.
+
+    Raises ValueError in words when no region is known.
+    """
+    if deployment.key_env:
+        return None
+    aws = deployment.aws or Aws()
+    region = region_of(deployment.region, aws.profile)
+    if region is None:
+        raise ValueError(
+            f"{deployment.name} names no region: give it one in its settings, or set AWS_REGION in the environment."
+        )
+    return Signing(service, region, aws.profile)
+
+
+def explained(error: Exception, profile: str | None) -> str:
+    """What a failure of the credential chain means and how to mend it, as the rest of a sentence."""
+    named = f"the profile “{profile}”" if profile else "the default profile"
+    login = f"aws sso login --profile {profile}" if profile else "aws sso login"
+    kind = type(error).__name__
+    if kind == "ProfileNotFound":
+        return f"{named} is not in the AWS configuration: check its name or add it with “aws configure”"
+    if kind in _SSO:
+        return f"the SSO sign-in of {named} has expired or is missing: run “{login}”"
+    if kind in ("PartialCredentialsError",):
+        return f"{named} has only half of its credentials: it needs both the access key id and the secret access key"
+    if kind in ("CredentialRetrievalError", "RefreshWithMFAUnsupportedError"):
+        return f"the credentials of {named} could not be fetched or refreshed: sign in again and check its settings"
+    if kind == "InvalidConfigError" or kind.startswith("ConfigParse") or isinstance(error, configparser.Error):
+        return "the AWS configuration file cannot be read: check ~/.aws/config and ~/.aws/credentials"
+    return f"the credentials of {named} could not be read ({kind}): check the AWS configuration"
+
+
+def _none(profile: str | None) -> str:
+    if profile:
+        return f"the profile “{profile}” holds no credentials: run “aws configure --profile {profile}” or sign in to it"
+    return (
+        "no AWS credentials were found: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the "
+        "machine a role"
+    )
