@@ -18,6 +18,7 @@ from aiohttp.abc import AbstractResolver
 from services import outcomes
 from services.addresses import Forbidden
 from services.domain import Outcome, WireError, WireRequest
+from services.echo import Echo
 from services.progress import Progress
 from services.providers.base import Decoder, Kind
 from services.sse import ServerEvent, SSEDecoder, StreamTooLarge
@@ -102,7 +103,7 @@ async def attempt(
             request.method, request.url, data=body, headers=headers, allow_redirects=False,
             timeout=_NO_TIMEOUT, trace_request_ctx=progress,
         )  # fmt: skip
-        return await _read(response, kind, progress)
+        return await _read(response, kind, key or "", progress)
     except asyncio.CancelledError:
         if progress.abort is None:
             raise
@@ -131,7 +132,7 @@ async def _drain(response: aiohttp.ClientResponse) -> None:
     response.release()
 
 
-async def _read(response: aiohttp.ClientResponse, kind: Kind, progress: Progress) -> Ending:
+async def _read(response: aiohttp.ClientResponse, kind: Kind, key: str, progress: Progress) -> Ending:
     handler = handler_of(response)
     # `is not None`: aiohttp's protocol is a queue too, and an empty queue counts as false.
     progress.headers = (handler.headers_ns if handler is not None else 0) or perf_counter_ns()
@@ -143,13 +144,16 @@ async def _read(response: aiohttp.ClientResponse, kind: Kind, progress: Progress
             return Ending("empty", "the service answered 200 with nothing in it")
         said = kind.http_error(response.status, {k.lower(): v for k, v in response.headers.items()}, error_body)
         return _of_error(said)
-    intake = Intake(progress, asyncio.get_running_loop().create_future())
-    if handler is None:
-        intake.eof = True
-    else:
-        await _streamed(response, handler, intake)
-    if intake.eof:
-        intake.take(intake.sse.flush(), perf_counter_ns())
+    intake = Intake(progress, key, asyncio.get_running_loop().create_future())
+    try:
+        if handler is None:
+            intake.eof = True
+        else:
+            await _streamed(response, handler, intake)
+        if intake.eof:
+            intake.take(intake.sse.flush(), perf_counter_ns())
+    finally:
+        intake.let_go()
     progress.end = (handler.last_ns if handler is not None else 0) or perf_counter_ns()
     decoder = intake.decoder
     if decoder.error is not None:
@@ -175,14 +179,15 @@ async def _streamed(response: aiohttp.ClientResponse, handler: StampedHandler, i
 class Intake:
     """Bytes in, progress out: decodes each read where it arrives. ``over`` is done when there is nothing to await."""
 
-    __slots__ = ("decoder", "eof", "over", "progress", "sse")
+    __slots__ = ("decoder", "eof", "over", "progress", "sse", "unkeyed_answer", "unkeyed_reasoning")
 
-    def __init__(self, progress: Progress, over: asyncio.Future[None]) -> None:
+    def __init__(self, progress: Progress, key: str, over: asyncio.Future[None]) -> None:
         assert progress.decoder is not None
         self.progress = progress
         self.decoder: Decoder = progress.decoder
         self.over = over
         self.sse = SSEDecoder()
+        self.unkeyed_answer, self.unkeyed_reasoning = Echo(key), Echo(key)
         self.eof = False
 
     def feed(self, data: bytes, stamp: int) -> None:
@@ -234,16 +239,24 @@ class Intake:
                     if not progress.first_answer:
                         progress.first_answer = stamp
                         progress.phase = "answering"
-                    progress.answer.append(text)
+                    progress.answer.append(self.unkeyed_answer.feed(text))
                     progress.answer_chars += len(text)
                 else:
                     if not progress.first_answer:
                         progress.phase = "reasoning"
                     if kind == "reasoning":
-                        progress.reasoning.append(text)
+                        progress.reasoning.append(self.unkeyed_reasoning.feed(text))
                         progress.reasoning_chars += len(text)
             if decoder.error is not None or decoder.terminal:
                 return
+
+    def let_go(self) -> None:
+        """Give back the texts' last characters, which could have been the beginning of the key."""
+        for texts, unkeyed in (
+            (self.progress.answer, self.unkeyed_answer), (self.progress.reasoning, self.unkeyed_reasoning),
+        ):  # fmt: skip
+            if rest := unkeyed.rest():
+                texts.append(rest)
 
 
 def _stamped(data: bytes, handler: StampedHandler) -> list[tuple[bytes, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -145,6 +146,10 @@ class Calls:
         call.final = values | {
             "repetition": call.repetition, "attempt_no": call.attempt, "column_no": call.column, "id": call.id,
         }  # fmt: skip
+
+    def unwritten(self, calls: Collection[str]) -> bool:
+        """Whether the end of one of these calls could not be written yet."""
+        return any(call in self._unwritten for call in calls)
 
     async def write_again(self) -> int:
         """Write the ends of calls that could not be written before; returns how many still wait."""
