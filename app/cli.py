@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App, Group, Parameter
+from cyclopts import App, Group, Parameter, validators
 from cyclopts.exceptions import CycloptsError
 
 from services import paths
@@ -31,7 +31,7 @@ JsonOption = Annotated[bool, Parameter(name="--json", negative=(), help="One JSO
 @app.command
 def run(
     *,
-    port: int = 8501,
+    port: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=65_535))] = 8501,
     address: str = "127.0.0.1",
     browser: bool = True,
     embedded: bool = True,
@@ -83,6 +83,8 @@ def send(
     from app.cli_send import send_prompt
 
     text = sys.stdin.read() if prompt == "-" else prompt
+    # Bytes that are no UTF-8 reach a program as lone surrogates, which no service can be sent.
+    text = text.encode("utf-8", "replace").decode()
     return send_prompt(
         text, deployment, system=system, given=param or [], repetitions=repetitions, as_json=json,
         data=paths.data_dir(data), file=paths.deployments_file(deployments), person=_person(),
@@ -92,7 +94,7 @@ def send(
 @app.command
 def runs(
     *,
-    limit: int = 20,
+    limit: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=1_000_000))] = 20,
     search: str | None = None,
     run: str | None = None,
     json: JsonOption = False,
@@ -143,6 +145,11 @@ def main() -> None:
         code = app(result_action="return_value")
     except EngineError as error:
         print(str(error), file=sys.stderr)
+        code = 2
+    except OSError as error:
+        at = f" ({error.filename})" if error.filename else ""
+        print(f"The data directory cannot be used: {error.strerror or error}{at}; give another with --data.",
+              file=sys.stderr)  # fmt: skip
         code = 2
     except CycloptsError:
         code = 2

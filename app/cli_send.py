@@ -45,6 +45,9 @@ def send_prompt(
             engine.stop(run_id)
             _follow(engine, run_id, quiet=True, alone=False)
         rows = queries.calls_of_run(reader(database_url(data)), run_id)
+        if any(row["state"] == "running" for row in rows):
+            trouble = engine.health().get("db_trouble") or "The records cannot be written just now."
+            print(f"{trouble} How these calls ended is not in the records yet.", file=sys.stderr)
     if as_json:
         for row in rows:
             print(json.dumps(record.of_call(row), default=str), flush=True)

@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from app.palette import Theme, color
+from services.catalogue import RESERVED
 from services.domain import Deployment
 from services.engine.status import DeploymentStatus
 from services.providers import kind_of
@@ -60,7 +61,10 @@ def draw(statuses: Sequence[DeploymentStatus], embedded: dict[str, dict[str, obj
             "test": [tested_words(s) for s in statuses],
         }
     )
-    colors = [color(s.deployment.color_slot, theme) for s in statuses]
+    # A model of the catalogue that was never switched on has no colour of its own yet.
+    waiting = "#a3a096" if theme == "dark" else "#c9c9c3"
+    slots = [s.deployment.color_slot for s in statuses]
+    colors = [color(slot, theme) if slot < RESERVED else waiting for slot in slots]
     styled = frame.style.apply(lambda _: [f"color: {c}" for c in colors], subset=["color"], axis=0)
     event = st.dataframe(
         styled,

@@ -140,7 +140,8 @@ def _test(status: DeploymentStatus, person: session.Person) -> None:
     icon = ":green[:material/check_circle:]" if result.get("ok") else ":red[:material/error:]"
     st.markdown(f"{icon} {plain(result.get('sentence') or '')}")
     st.table(verdict(result), border="horizontal", width="content", alt="Result of the connection test")
-    st.caption(f"Tested {plain(result.get('at') or '–')} (UTC)")
+    at = str(result.get("at") or "–").replace("T", " ").removesuffix("+00:00")
+    st.caption(f"Tested {plain(at)} (UTC)")
 
 
 def verdict(result: Mapping[str, Any]) -> dict[str, str]:

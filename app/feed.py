@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 QUEUE_FRAMES = 64  # about three seconds of frames
 BACKOFF_S = (0.2, 0.5, 1.0, 2.0)
-TROUBLE = "The engine is not answering. What has arrived is kept here; the board goes on by itself when it is back."
+TROUBLE = "The engine is not answering. The board goes on by itself when it is back."
 
 Frames = Callable[[str], AsyncGenerator[bytes, None]]  # run id → the engine's frames, one JSON text each
 

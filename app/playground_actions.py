@@ -14,6 +14,7 @@ from app import session
 from services.runs import RunSpec
 from services.samples import Sample
 
+MOST_STARTED = 50
 _shuffle = random.SystemRandom().shuffle
 
 
@@ -27,6 +28,7 @@ def send() -> None:
     except (ValueError, session.EngineError) as error:
         state[pg.TROUBLE] = str(error)
         return
+    state[pg.STARTED] = [*state.get(pg.STARTED, ())[-MOST_STARTED:], run_id]
     show(run_id)
     state[pg.BASELINE] = list(state[pg.CHOSEN])
     if spec.parent_run_id is not None:
@@ -49,8 +51,9 @@ def show(run_id: str) -> None:
 
 
 def stop_all() -> None:
-    """Stop every column of the shown run."""
-    _ask(lambda: session.engine().stop(st.session_state[pg.RUN]))
+    """Stop every column of the shown run, and of whatever else was sent in this visit and is still under way."""
+    for run_id in dict.fromkeys([st.session_state[pg.RUN], *st.session_state.pop(pg.STARTED, ())]):
+        _ask(lambda run_id=run_id: session.engine().stop(run_id))
 
 
 def retry(run_id: str, column: int) -> None:
@@ -81,6 +84,7 @@ def new_conversation() -> None:
     """Leave the shown run; the inputs stay as they are."""
     state = st.session_state
     state[pg.RUN], state[pg.CONTINUE], state[pg.TROUBLE], state[pg.BASELINE] = None, False, None, []
+    state[pg.AGAIN] = None
     if "run" in st.query_params:
         del st.query_params["run"]
 

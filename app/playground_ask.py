@@ -167,9 +167,13 @@ def _bar(*, live: bool) -> None:
             "Blind",
             key=pg.BLIND,
             persist_state="session",
-            help="Names, speed and cost are hidden and the sides are shuffled until you have voted.",
+            help="Names, figures and cost are hidden and the sides are shuffled until you have voted; the texts still "
+            "stream as they come.",
         )
-        st.button("Stop all", key="pg_stop", icon=":material/stop:", on_click=act.stop_all, disabled=not live)
+        st.button(
+            "Stop all", key="pg_stop", icon=":material/stop:", on_click=act.stop_all, disabled=not live,
+            help="Stops everything that was sent in this visit and is still under way.",
+        )  # fmt: skip
         st.button(
             "Send",
             key="pg_send",

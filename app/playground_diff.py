@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import streamlit as st
 
 from app import playground_run as runs
@@ -22,8 +24,10 @@ def draw_diff(shown: runs.Shown, *, masked: bool) -> None:
     labels = {str(row["id"]): label(row, shown, masked=masked) for row in answered}
     with section:
         with st.container(horizontal=True):
-            first = st.selectbox("From", list(labels), key="pg_diff_a", format_func=labels.__getitem__)
-            second = st.selectbox("To", list(labels), index=1, key="pg_diff_b", format_func=labels.__getitem__)
+            ids = list(labels)
+            a, b = first_pair(answered)
+            first = st.selectbox("From", ids, index=a, key="pg_diff_a", format_func=labels.__getitem__)
+            second = st.selectbox("To", ids, index=b, key="pg_diff_b", format_func=labels.__getitem__)
         texts = {str(row["id"]): str(row["answer"]) for row in answered}
         compared = diff(texts[first or ""], texts[second or ""]) if first and second else None
         if compared is None:
@@ -34,6 +38,13 @@ def draw_diff(shown: runs.Shown, *, masked: bool) -> None:
         st.markdown(merged(compared.segments))
         by = "line by line, because the texts are long" if compared.unit == "line" else "word by word"
         st.caption(f"Compared {by}: struck through in red only in the first, bold in green only in the second.")
+
+
+def first_pair(answered: Sequence[runs.Row]) -> tuple[int, int]:
+    """Which two answers are compared at first: those that the first two columns show, their last repetitions."""
+    last = {row["column_no"]: at for at, row in enumerate(answered)}
+    shown = sorted(last.values())
+    return (shown[0], shown[1]) if len(shown) > 1 else (len(answered) - 2, len(answered) - 1)
 
 
 def label(row: runs.Row, shown: runs.Shown, *, masked: bool) -> str:

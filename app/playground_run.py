@@ -23,12 +23,16 @@ LONGEST_THREAD = 20
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A run as the page shows it. ``live`` is the board's snapshot while the engine still lives it, else None."""
+    """A run as the page shows it. ``live`` is the board's snapshot while the engine still lives it, else None.
+
+    ``unwritten``: the snapshot of a run that has ended but whose end the engine could not write yet.
+    """
 
     run: Row
     calls: Sequence[Row]
     votes: Sequence[Row]
     live: Row | None
+    unwritten: Row | None = None
 
     @property
     def id(self) -> str:
@@ -59,7 +63,13 @@ def load(run_id: str) -> tuple[Shown | None, str | None]:
         run = queries.run_by_id(reader, run_id)
         if run is None:
             return None, trouble or "There is no run at this address; it may have been deleted."
-        return Shown(run, queries.calls_of_run(reader, run_id), queries.votes_of_run(reader, run_id), snapshot), None
+        calls, votes = queries.calls_of_run(reader, run_id), queries.votes_of_run(reader, run_id)
+        if trouble and any(call["state"] == "running" for call in calls):
+            # The engine is away in the middle of it: the board waits for it, and says so.
+            return Shown(run, calls, votes, view.snapshot_from_rows(run, calls)), None
+        if snapshot and not snapshot["live"]:
+            return Shown(run, calls, votes, None, snapshot), None
+        return Shown(run, calls, votes, snapshot), None
     except SQLAlchemyError:
         return None, "The records cannot be read just now; they are kept. Reload the page in a moment."
 
@@ -91,7 +101,7 @@ def name_of(row: Row, *, masked: bool) -> str:
 
 def frame(shown: Shown, *, masked: bool) -> dict[str, Any]:
     """The board's snapshot. While names are hidden they do not leave the server either."""
-    drawn = dict(shown.live or view.snapshot_from_rows(shown.run, shown.calls))
+    drawn = dict(shown.live or shown.unwritten or view.snapshot_from_rows(shown.run, shown.calls))
     drawn["blind"] = masked
     if masked:
         blank = {"name": "", "badge": "", "kind": "", "model": "", "labels": [], "deployment": "", "color": 0}
@@ -137,5 +147,5 @@ def sync(run_asked: str | None) -> str | None:
     if held and away:
         st.query_params["run"] = held
     elif held:
-        state[pg.RUN], state[pg.CONTINUE], state[pg.BASELINE] = None, False, []
+        state[pg.RUN], state[pg.CONTINUE], state[pg.BASELINE], state[pg.AGAIN] = None, False, [], None
     return None

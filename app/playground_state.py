@@ -18,6 +18,8 @@ PROMPT, SYSTEM, CHOSEN = "pg_prompt", "pg_system", "pg_deployments"
 REPETITIONS, START, STAGGER, BLIND = "pg_repetitions", "pg_start", "pg_stagger", "pg_blind"
 RUN, TROUBLE, CONTINUE, FILES = "pg_run", "pg_trouble", "pg_continue", "pg_attachments"
 KNOWN, BASELINE, AWAY, UPLOADS = "pg_known", "pg_baseline", "pg_away", "pg_uploads"
+AGAIN = "pg_again"  # the turn before the shown one: sending the shown turn again goes on from there as it did
+STARTED = "pg_started"  # the runs of this visit, so that "Stop all" means all of them
 DEFAULT_COLUMNS = 3
 NOT_STORED = "The text of this run was not stored, so the prompt box stays empty."
 
@@ -110,7 +112,7 @@ def spec() -> RunSpec:
         blind=bool(state.get(BLIND)),
         variables={name: str(state.get(variable_key(name)) or "") for name in templates.variables(prompt)},
         attachments=tuple(state.get(FILES) or ()),
-        parent_run_id=state.get(RUN) if state.get(CONTINUE) else None,
+        parent_run_id=state.get(RUN) if state.get(CONTINUE) else state.get(AGAIN),
     ).checked()
 
 
@@ -135,9 +137,11 @@ def adopt(run: Mapping[str, Any]) -> None:
     state[SYSTEM] = run.get("system") or ""
     state[REPETITIONS], state[BLIND] = int(run["repetitions"]), bool(run["blind"])
     state[START], state[STAGGER] = run["start_mode"], float(run["stagger_s"])
-    state[RUN], state[CONTINUE] = run["id"], False
+    state[RUN], state[CONTINUE], state[AGAIN] = run["id"], False, run.get("parent_run_id")
     columns = run.get("columns") or []
-    state[CHOSEN] = list(dict.fromkeys(c["deployment_id"] for c in columns))
+    ids = list(dict.fromkeys(c["deployment_id"] for c in columns))
+    # The order of a blind run's columns is its secret: it must not show in the list of what was chosen.
+    state[CHOSEN] = sorted(ids) if run["blind"] else ids
     state[BASELINE] = list(state[CHOSEN])
     state[FILES] = [Attachment(a["name"], a["text"]) for a in run.get("attachments") or () if a.get("text") is not None]
     for name, value in (run.get("variables") or {}).items():

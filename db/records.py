@@ -27,7 +27,10 @@ from sqlmodel import Session, col
 from db.tables import Call, DeploymentRow, Owner, Run, Vote
 from db.types import storable
 
-LOST = "Our own process ended while this call was under way; it may have been billed: send it again if you need it."
+LOST = (
+    "Our own process ended while this call was under way; its text so far was not kept and it may have been billed: "
+    "send it again if you need it."
+)
 
 
 CHOICES = ("a", "b", "tie", "both_bad", "best")

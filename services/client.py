@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import orjson
@@ -15,6 +17,9 @@ from services import deployments, paths
 from services.domain import Deployment
 from services.engine.status import DeploymentStatus
 from services.runs import RunSpec
+
+RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+NO_SUCH_RUN = "There is no run at this address; it may have been deleted."
 
 
 class EngineError(Exception):
@@ -83,21 +88,21 @@ class EngineClient:
 
     def stop(self, run_id: str, column: int | None = None) -> None:
         """Stop one column, or all of them; what has come so far is kept."""
-        self._call("POST", f"/runs/{run_id}/stop", {"column": column})
+        self._call("POST", f"/runs/{_known(run_id)}/stop", {"column": column})
 
     def retry(self, run_id: str, column: int) -> None:
         """Send one column's last call again, as a further attempt."""
-        self._call("POST", f"/runs/{run_id}/retry", {"column": column})
+        self._call("POST", f"/runs/{_known(run_id)}/retry", {"column": column})
 
     def live(self, run_id: str) -> dict[str, Any] | None:
-        """The board's snapshot of a run that is live, else None."""
-        value = self._call("GET", f"/runs/{run_id}")
+        """The board's snapshot of a run that is live, else None; "live" is false where only its end is unwritten."""
+        value = self._call("GET", f"/runs/{_known(run_id)}")
         return dict(value) if value else None
 
     @contextmanager
     def stream(self, run_id: str) -> Iterator[Iterator[dict[str, Any]]]:
         """The board's frames of a live run, one dict each, until its end; no frames when it is not live."""
-        with self._http.stream("GET", f"/runs/{run_id}/stream", timeout=None) as response:
+        with self._http.stream("GET", f"/runs/{_known(run_id)}/stream", timeout=None) as response:
             if response.status_code != 200:
                 yield iter(())
                 return
@@ -108,7 +113,7 @@ class EngineClient:
     ) -> None:
         """Star, tag or note a run; what is None stays as it is."""
         self._call(
-            "PATCH", f"/runs/{run_id}",
+            "PATCH", f"/runs/{_known(run_id)}",
             {"starred": starred, "tags": list(tags) if tags is not None else None, "note": note},
         )  # fmt: skip
 
@@ -118,7 +123,7 @@ class EngineClient:
 
     def vote(self, run_id: str, vote: Mapping[str, Any]) -> None:
         """Record a vote: ``{choice, blind, column_a, column_b, deployment_a, deployment_b, winner, repetition}``."""
-        self._call("POST", f"/runs/{run_id}/votes", dict(vote))
+        self._call("POST", f"/runs/{_known(run_id)}/votes", dict(vote))
 
     def deployments(self) -> list[DeploymentStatus]:
         """Every deployment, with whether it can be called and what it needs if not."""
@@ -133,15 +138,15 @@ class EngineClient:
 
     def set_enabled(self, deployment_id: str, on: bool) -> None:
         """Switch a deployment on or off."""
-        self._call("PATCH", f"/deployments/{deployment_id}", {"enabled": on})
+        self._call("PATCH", f"/deployments/{quote(deployment_id, safe='')}", {"enabled": on})
 
     def remove_deployment(self, deployment_id: str) -> None:
         """Take a page's deployment off the list; its calls stay in the history."""
-        self._call("DELETE", f"/deployments/{deployment_id}")
+        self._call("DELETE", f"/deployments/{quote(deployment_id, safe='')}")
 
     def test_deployment(self, deployment_id: str) -> dict[str, Any]:
         """One cheap real call, as an answer to: reachable, authorised, model exists, capabilities (may take 90 s)."""
-        return dict(self._call("POST", f"/deployments/{deployment_id}/test", {}, timeout=120))
+        return dict(self._call("POST", f"/deployments/{quote(deployment_id, safe='')}/test", {}, timeout=120))
 
     def enable_catalogue(self, provider: str, on: bool) -> int:
         """Switch all catalogue models of "anthropic" or "openai"; returns how many there are."""
@@ -155,3 +160,10 @@ class EngineClient:
 def client_from_env(person: str = "local", role: str = "viewer") -> EngineClient:
     """A client of the engine that LAB_SOCKET, or else the data directory, points at."""
     return EngineClient(paths.socket_path(paths.data_dir()), person=person, role=role)
+
+
+def _known(run_id: str) -> str:
+    """A run's id, fit for a path. What comes out of an address could be anything. Raises `EngineError`."""
+    if not RUN_ID.match(run_id):
+        raise EngineError(NO_SUCH_RUN)
+    return run_id

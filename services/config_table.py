@@ -86,10 +86,12 @@ class Table:
         value = self._get(key, (bool,), "true or false")
         return default if value is None else bool(value)
 
-    def whole(self, key: str, *, minimum: int) -> int | None:
+    def whole(self, key: str, *, minimum: int, maximum: int = 2**53) -> int | None:
         value = self._get(key, (int,), "a whole number")
         if value is not None and value < minimum:
             raise self.error(f"has {key} = {value}: it has to be {minimum} or more.", key)
+        if value is not None and value > maximum:
+            raise self.error(f"has a {key} that is too large: it has to be {maximum:,} or less.", key)
         return None if value is None else int(value)
 
     def texts(self, key: str) -> tuple[str, ...] | None:

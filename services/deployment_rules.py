@@ -16,6 +16,7 @@ from services.params import PARAMS
 from services.providers import KINDS
 
 KEY_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
+LONGEST_WORD = 19
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
 SECRET_HEADER = re.compile(r"(?i)authorization|cookie|(?:^|[-_])(?:apikey|key|token|secret|password|signature)$")
 # What the request is made of: given in extra_body it would silently change what is asked or how it is read.
@@ -36,7 +37,11 @@ Fault = tuple[str, str]  # the field, and the rest of a sentence that starts wit
 
 def is_key_name(text: str) -> bool:
     """Is it the name of a variable, and not a key that was pasted in its place?"""
-    return bool(KEY_NAME.match(text)) and not keys.LOOKS_LIKE_KEY.search(text) and text not in keys.known_values()
+    # Names of variables are words joined by "_"; a long run without one is far more likely a key that was pasted.
+    longest = max((len(part) for part in text.split("_")), default=0)
+    if longest > LONGEST_WORD or not KEY_NAME.match(text):
+        return False
+    return not keys.LOOKS_LIKE_KEY.search(text) and text not in keys.known_values()
 
 
 def title(name: Any) -> str:

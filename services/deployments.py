@@ -36,6 +36,7 @@ FIELDS = (
 )  # fmt: skip
 PRICE_FIELDS = ("provider", "model", *pricing.RATE_NAMES, "per_hour", "instance", "count")
 BUILT_IN_IDS = frozenset(one.id for one in (*embedded_deployments(), *CATALOGUE))
+MOST_DAYS = 36_500
 SECTIONS = ("deployment", "network", "keys", "privacy", "access")
 # Services whose price is known from their address alone.
 LISTED_AT: Mapping[str, str] = {"api.anthropic.com": "anthropic", "api.openai.com": "openai"}
@@ -73,6 +74,8 @@ def parse(source: Source) -> Config:
     """`load` for a text that has been read already."""
     try:
         data = tomllib.loads("\n".join(source.lines) + "\n", parse_float=Decimal)
+    except RecursionError:
+        raise source.error("this is nested too deeply to be read: take the inner brackets out.") from None
     except tomllib.TOMLDecodeError as error:
         place = re.search(r"at line (\d+), column (\d+)", str(error))
         what = str(error).partition(" (at ")[0]
@@ -98,7 +101,7 @@ def parse(source: Source) -> Config:
         allow_private_hosts=DEFAULT_PRIVATE_HOSTS if private is None else frozenset(one.lower() for one in private),
         key_hosts=_key_hosts(source, data.get("keys", {}), deployments),
         store_text=privacy.flag("store_text", True),
-        text_days=privacy.whole("text_days", minimum=1),
+        text_days=privacy.whole("text_days", minimum=1, maximum=MOST_DAYS),
         access=_access(Table(source, "access", data.get("access", {}))),
     )
     for table, deployment in zip(tables, deployments, strict=True):

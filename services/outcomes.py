@@ -86,6 +86,7 @@ def sentence(
     *,
     name: str,
     tokens: int | None = None,
+    tokens_estimated: bool = False,
     seconds: float | None = None,
     status: int | None = None,
     detail: str | None = None,
@@ -96,7 +97,8 @@ def sentence(
 ) -> str:
     """One plain sentence for the reader: what failed, what was kept, what to do next.
 
-    ``tokens``: output tokens that arrived and were kept (None or 0: none). ``seconds``: the deadline that passed.
+    ``tokens``: output tokens that arrived and were kept (None or 0: none), ours when
+    ``tokens_estimated``. ``seconds``: the deadline that passed.
     ``detail``: the service's or the judgement's own words; control characters are taken out here.
     """
     who = plain(name, 80) or "The deployment"
@@ -104,7 +106,8 @@ def sentence(
     because = f" ({said})" if said else ""
     number = status if status and status >= 300 else None  # 200 says nothing about an error inside the stream
     coded = f" ({number}: {said})" if number and said else f" ({number})" if number else because
-    kept = f"the {tokens:,} tokens received were kept" if tokens else "there was no text to keep"
+    about = "about " if tokens_estimated else "the "
+    kept = f"{about}{tokens:,} tokens received were kept" if tokens else "there was no text to keep"
     after = f" after {seconds:g} s" if seconds else ""
     key = key_env or "its key"
     where = url_host or "its address"
@@ -143,4 +146,8 @@ def sentence(
         "config_error": f"{who} is not set up correctly{because}; {kept}: correct its settings.",
         "lost": f"{who} was being called when our own process ended; {kept}: run it again.",
     }
+    if outcome == "http_error" and number and number >= 500:
+        return f"{who} failed inside the service{coded}; {kept}: run it again, or see that the service is well."
+    if outcome == "http_error" and number and number < 400:
+        return f"{who} sent us to another address{coded}; {kept}: correct the base URL."
     return sentences[outcome]

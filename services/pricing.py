@@ -35,6 +35,7 @@ DRIVERS: Mapping[str, str] = {
     "answer_output": "output",
 }
 NANO = 1_000_000_000
+MOST_DOLLARS = 1_000_000  # for a million tokens or an hour: more is a slip of the finger, and would not fit the records
 # nano-dollars per token = ($ per 1M tokens) × 10⁹ / 10⁶
 NANO_PER_RATE = Decimal(1000)
 
@@ -140,6 +141,8 @@ def decimal_amount(text: str) -> Decimal:
         raise ValueError(f"a price must be a number of US dollars, not {text!r}") from None
     if not value.is_finite() or value < 0:
         raise ValueError(f"a price must be 0 or more US dollars, not {text!r}")
+    if value > MOST_DOLLARS or (value and value.adjusted() < -12):
+        raise ValueError(f"a price must be at most {MOST_DOLLARS:,} US dollars and no smaller than a picodollar")
     return value
 
 

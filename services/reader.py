@@ -20,15 +20,14 @@ from yarl import URL
 from services import outcomes
 from services.addresses import Forbidden
 from services.domain import Framing, Outcome, WireError, WireRequest
-from services.framing import CONTENT_TYPES, FRAMERS, Framer, FramingError
+from services.framing import CONTENT_TYPES, FRAMERS, FramingError
+from services.intake import Intake
 from services.progress import Progress
-from services.providers.base import Decoder, Kind
-from services.sse import ServerEvent, StreamTooLarge
+from services.providers.base import Kind
+from services.sse import StreamTooLarge
 from services.stamps import StampedHandler, handler_of, stamped_connector
 
-MAX_STREAM_BYTES = 20_000_000
 MAX_ERROR_BYTES = 65_536
-_KIND_CODE = {"answer": 97, "reasoning": 114, "tool": 116}
 # (method, url, headers, body as it is sent) → the headers to send: a signature over all of them.
 Sign = Callable[[str, str, Mapping[str, str], bytes], dict[str, str]]
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
@@ -87,10 +86,11 @@ def tracing() -> aiohttp.TraceConfig:
 
 async def attempt(
     session: aiohttp.ClientSession, kind: Kind, request: WireRequest, key: str | None, progress: Progress,
-    sign: Sign | None = None,
+    sign: Sign | None = None, secret: str = "",
 ) -> Ending:  # fmt: skip
     """Send one request and read its stream to the end, writing into ``progress`` as bytes arrive.
 
+    ``secret``: what must not come back as an answer beside ``key``, such as a session token that ``sign`` sends.
     Always returns an `Ending`; the only exception that leaves is CancelledError without ``progress.abort`` set.
     """
     headers = {
@@ -112,7 +112,7 @@ async def attempt(
             request.method, url, data=body, headers=headers, allow_redirects=False,
             timeout=_NO_TIMEOUT, trace_request_ctx=progress,
         )  # fmt: skip
-        return await _read(response, kind, request.framing, progress)
+        return await _read(response, kind, request.framing, key or secret, progress)
     except asyncio.CancelledError:
         if progress.abort is None:
             raise
@@ -142,8 +142,8 @@ async def _drain(response: aiohttp.ClientResponse) -> None:
 
 
 async def _read(
-    response: aiohttp.ClientResponse, kind: Kind, framing: Framing, progress: Progress
-) -> Ending:  # fmt: skip
+    response: aiohttp.ClientResponse, kind: Kind, framing: Framing, secret: str, progress: Progress
+) -> Ending:
     handler = handler_of(response)
     # `is not None`: aiohttp's protocol is a queue too, and an empty queue counts as false.
     progress.headers = (handler.headers_ns if handler is not None else 0) or perf_counter_ns()
@@ -157,13 +157,16 @@ async def _read(
         if response.status == 200 and not error_body.strip():
             return Ending("empty", "the service answered 200 with nothing in it")
         return _of_error(kind.http_error(response.status, headers, error_body))
-    intake = Intake(progress, FRAMERS[framing](), asyncio.get_running_loop().create_future())
-    if handler is None:
-        intake.eof = True
-    else:
-        await _streamed(response, handler, intake)
-    if intake.eof:
-        intake.take(intake.framer.flush(), perf_counter_ns())
+    intake = Intake(progress, FRAMERS[framing](), secret, asyncio.get_running_loop().create_future())
+    try:
+        if handler is None:
+            intake.eof = True
+        else:
+            await _streamed(response, handler, intake)
+        if intake.eof:
+            intake.take(intake.framer.flush(), perf_counter_ns())
+    finally:
+        intake.let_go()
     progress.end = (handler.last_ns if handler is not None else 0) or perf_counter_ns()
     decoder = intake.decoder
     if decoder.error is not None:
@@ -184,80 +187,6 @@ async def _streamed(response: aiohttp.ClientResponse, handler: StampedHandler, i
         await intake.over
     finally:
         handler.detach()
-
-
-class Intake:
-    """Bytes in, progress out: decodes each read where it arrives. ``over`` is done when there is nothing to await."""
-
-    __slots__ = ("decoder", "eof", "framer", "over", "progress")
-
-    def __init__(self, progress: Progress, framer: Framer, over: asyncio.Future[None]) -> None:
-        assert progress.decoder is not None
-        self.progress = progress
-        self.decoder: Decoder = progress.decoder
-        self.over = over
-        self.framer = framer
-        self.eof = False
-
-    def feed(self, data: bytes, stamp: int) -> None:
-        """Decode one read. Runs inside the transport's callback, so whatever goes wrong ends up in ``over``."""
-        if self.over.done():
-            return
-        progress = self.progress
-        try:
-            progress.n_bytes += len(data)
-            self.take(self.framer.feed(data), stamp)
-            progress.keepalives = self.framer.keepalives
-            if progress.n_bytes > MAX_STREAM_BYTES:
-                raise StreamTooLarge(f"more than {MAX_STREAM_BYTES:,} bytes came in one answer")
-        except Exception as error:
-            self.over.set_exception(error)
-            return
-        if self.decoder.terminal or self.decoder.error is not None:
-            self.over.set_result(None)
-
-    def ended(self, content: aiohttp.StreamReader) -> None:
-        """The body is at its end: cleanly, or with the exception that the transport left."""
-        if self.over.done():
-            return
-        # Later in this turn of the loop: the last bytes are handed over after the end of the body is announced.
-        self.over.get_loop().call_soon(self._ended, content)
-
-    def _ended(self, content: aiohttp.StreamReader) -> None:
-        if self.over.done():
-            return
-        broken = content.exception()
-        if broken is not None:
-            self.over.set_exception(broken)
-        else:
-            self.eof = True
-            self.over.set_result(None)
-
-    def take(self, events: list[ServerEvent], stamp: int) -> None:
-        """Decode events that arrived at ``stamp`` and write what they carried into the progress."""
-        decoder, progress = self.decoder, self.progress
-        for event in events:
-            progress.n_events += 1
-            for kind, text in decoder.feed(event):
-                progress.delta_ns.append(stamp)
-                progress.delta_kinds.append(_KIND_CODE[kind])
-                progress.last = stamp
-                if not progress.first:
-                    progress.first = stamp
-                if kind == "answer":
-                    if not progress.first_answer:
-                        progress.first_answer = stamp
-                        progress.phase = "answering"
-                    progress.answer.append(text)
-                    progress.answer_chars += len(text)
-                else:
-                    if not progress.first_answer:
-                        progress.phase = "reasoning"
-                    if kind == "reasoning":
-                        progress.reasoning.append(text)
-                        progress.reasoning_chars += len(text)
-            if decoder.error is not None or decoder.terminal:
-                return
 
 
 def _stamped(data: bytes, handler: StampedHandler) -> list[tuple[bytes, int]]:

@@ -201,7 +201,8 @@ def _why_missing(metric: Metric, rows: Sequence[Mapping[str, Any]]) -> str:
     if not any(_usable(metric, row) for row in rows):
         return "our own clock was late"
     if metric.key == "decode":
-        return str(rows[-1].get("decode_hidden") or "not measured")
+        hidden = str(rows[-1].get("decode_hidden") or "not measured")
+        return hidden.partition(":")[0].replace("too short to mean anything", "too short to tell")
     if metric.key == "cost":
         return view.cost_words(rows[-1])[1]
     return "not reported"
@@ -215,6 +216,8 @@ def _succeeded(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _left_out(rows: Sequence[Mapping[str, Any]]) -> str:
+    if not any(row["state"] == "succeeded" for row in rows):
+        return "not compared: no call succeeded"
     late = sum(1 for row in rows if row["state"] == "succeeded" and row.get("lag_marked"))
     if not late:
         return ""

@@ -44,7 +44,7 @@ def words(row: Row) -> str:
         return "done, at the token limit"
     tokens = output_tokens(row)
     if row["state"] == "cut_off" and tokens:
-        return f"cut off after {tokens:,} tokens"
+        return f"cut off after {'' if row.get('usage_source') == 'provider' else '~'}{tokens:,} tokens"
     return said
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from services.addresses import Forbidden, check_ip, check_url
 from services.config_table import Source
+from services.deployment_rules import is_key_name
 from services.deployments import (
     DEFAULT_PRIVATE_HOSTS,
     Access,
@@ -338,3 +339,25 @@ def test_an_identifier_is_short_plain_and_not_taken() -> None:
     assert slug("Café GPT-6.1", {"cafe-gpt-6-1"}) == "cafe-gpt-6-1-2"
     assert slug("模型", {"deployment"}) == "deployment-2"
     assert len(slug("x" * 200, ())) == 48
+
+
+def test_a_file_that_is_nested_too_deeply_is_refused_in_words(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nested too deeply"):
+        parse(Source("deployments.toml", "x = " + "[" * 5000))
+
+
+def test_days_beyond_any_calendar_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"36,500 or less"):
+        parse(Source("deployments.toml", "[privacy]\ntext_days = 999999999999999"))
+
+
+@pytest.mark.parametrize(
+    "pasted", ["qwertyuiopasdfghjklzxcvbnmqwerty", "QWERTYUIOPASDFGHJKLZXCVBNM", "sk-proj-1234567890"]
+)
+def test_what_looks_like_a_pasted_key_is_no_name_of_a_variable(pasted: str) -> None:
+    assert not is_key_name(pasted)
+
+
+@pytest.mark.parametrize("name", ["OPENAI_API_KEY", "AWS_BEARER_TOKEN_BEDROCK", "HUGGINGFACEHUB_API_TOKEN"])
+def test_usual_names_of_variables_are_names(name: str) -> None:
+    assert is_key_name(name)

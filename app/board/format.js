@@ -6,7 +6,8 @@ function seconds(ms, ticking) {
   if (ms == null) return DASH;
   const s = ms / 1000;
   if (ticking) return s < 100 ? s.toFixed(1) + " s" : Math.floor(s) + " s";
-  if (s < 0.0995) return s.toFixed(3) + " s";
+  if (ms < 9.95) return ms.toFixed(1) + " ms";
+  if (ms < 100) return ms.toFixed(0) + " ms";
   if (s < 99.995) return s.toFixed(2) + " s";
   return s.toFixed(1) + " s";
 }

@@ -119,6 +119,7 @@ def _many_files() -> None:
 
 
 def _log_to(path: Path) -> None:
+    logging.raiseExceptions = False  # a full disk must not print tracebacks where a command prints its answer
     handler = logging.FileHandler(path, encoding="utf-8")
     logging.basicConfig(level=logging.INFO, handlers=[handler], format="%(asctime)s %(levelname)s %(name)s %(message)s")
     keys.install_log_filter()

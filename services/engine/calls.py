@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -151,6 +151,10 @@ class Calls:
             "repetition": call.repetition, "attempt_no": call.attempt, "column_no": call.column, "id": call.id,
         }  # fmt: skip
 
+    def unwritten(self, calls: Collection[str]) -> bool:
+        """Whether the end of one of these calls could not be written yet."""
+        return any(call in self._unwritten for call in calls)
+
     async def write_again(self) -> int:
         """Write the ends of calls that could not be written before; returns how many still wait."""
         for call_id, values in list(self._unwritten.items()):
@@ -209,7 +213,7 @@ class Calls:
         def sign(method: str, url: str, headers: Mapping[str, str], body: bytes) -> dict[str, str]:
             return signed_headers(method, url, headers, body, signing, frozen)
 
-        return await attempt(self._sessions[False], kind, request, None, call.progress, sign)
+        return await attempt(self._sessions[False], kind, request, None, call.progress, sign, frozen.token or "")
 
 
 def _end_call(call_id: str, values: dict[str, Any], session: Session) -> bool:

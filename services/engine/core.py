@@ -145,6 +145,14 @@ class Engine:
         """A run that is live now."""
         return self.runs.get(run_id)
 
+    def told(self, run_id: str) -> LiveRun | None:
+        """A run that only we can tell about: it is live, or how it ended could not be written yet."""
+        if run_id in self.runs:
+            return self.runs[run_id]
+        run = self.recent.get(run_id)
+        ended = [column.call.id for column in run.columns if column.call] if run else []
+        return run if self.calls.unwritten(ended) else None
+
     async def retry(self, run_id: str, column: int) -> None:
         """Send one column's last call again, as a further attempt. Raises ValueError in words."""
         run = self.runs.get(run_id) or self.recent.get(run_id) or await revived(self.reader, run_id)

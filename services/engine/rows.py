@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
+
+import orjson
 
 from services import keys, outcomes, pricing, timing
 from services.domain import Ask, Deployment, Usage
@@ -96,6 +99,7 @@ def values(ended: Ended, *, store_text: bool) -> dict[str, Any]:
                 ending.outcome,
                 name=ended.deployment.name,
                 tokens=usage.output_total if progress.first else None,
+                tokens_estimated=usage.source != "provider",
                 seconds=_deadline(ending.outcome, limits),
                 status=progress.status,
                 detail=ending.detail,
@@ -126,7 +130,7 @@ def values(ended: Ended, *, store_text: bool) -> dict[str, Any]:
         "reasoning_output": usage.reasoning_output,
         "answer_output": usage.answer_output,
         "usage_source": usage.source,
-        "usage_raw": dict(usage.raw) if usage.raw else None,
+        "usage_raw": _scrubbed(usage.raw),
         **cost,
         "price": ended.price.to_json() if ended.price else None,
         "finish_raw": finish_raw,
@@ -172,6 +176,17 @@ def _clean(*texts: str | None) -> list[str | None]:
     if len(parts) != len(texts):
         parts = [keys.scrub(text or "") for text in texts]
     return [part[:200] or None for part in parts]
+
+
+def _scrubbed(raw: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The service's own usage object without keys; None where there is none, or where nothing readable is left."""
+    if not raw:
+        return None
+    try:
+        kept: dict[str, Any] = orjson.loads(keys.scrub(orjson.dumps(raw, default=str).decode()))
+    except orjson.JSONDecodeError:
+        return None
+    return kept
 
 
 def _deadline(outcome: str, limits: Any) -> float | None:

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+from sqlmodel import col
+
 from app.playground_results import cell_text
+from db import queries
+from db.tables import Call
+from services.client import EngineClient, EngineError
 from services.runs import Attachment, ColumnSpec, RunSpec
 from services.stats import Cell, CompareRow
 from tests.pages.lab import Lab, buttons, page, said
@@ -205,3 +215,38 @@ def test_a_cost_that_is_no_number_is_said_in_words_and_late_clocks_are_said_once
     assert list(at.dataframe[0].value["cost"]) == ["free", "free"]
     late = CompareRow(0, "X", "x", {"ttft": Cell("–", None, beside="late"), "out": Cell("5", 5.0)}, "1 of 1", "1 late")
     assert cell_text(late, "ttft") == "–"
+
+
+def test_stop_all_stops_every_run_of_this_visit(lab: Lab) -> None:
+    at = page().run()
+    for _ in range(3):
+        at.button(key="pg_send").click().run()
+    snapshot = {"type": "snapshot", "seq": 0, "live": True, "blind": False, "columns": []}
+    known = queries.search_runs(lab.database(), queries.RunFilter()).rows
+    lab.living = {row["id"]: {**snapshot, "run": row["id"]} for row in known}
+    at.run()
+    at.button(key="pg_stop").click().run()
+    stopped = [args[0] for name, args in lab.asked if name == "stop"]
+    assert len(stopped) == len(set(stopped)) == 3
+
+
+@pytest.mark.parametrize("address", ["../deployments", "%00%ff", "a\r\nb", ".", "a/stop", "<script>", "x" * 500])
+def test_an_address_that_is_no_id_says_that_there_is_no_such_run(lab: Lab, address: str) -> None:
+    at = page(run=address).run()
+    assert not at.exception
+    assert "There is no run at this address" in said(at)
+    with pytest.raises(EngineError, match="no run at this address"):
+        EngineClient(Path("/nowhere")).live(address)
+
+
+def test_a_run_whose_engine_is_away_waits_for_it_instead_of_standing_still(lab: Lab) -> None:
+    run_id = lab.record("What is rain?")
+    lab.write(_running, run_id=run_id)
+    lab.down = True
+    at = page(run=run_id).run()
+    assert not at.exception
+    assert not at.button(key="pg_stop").disabled, "it is taken for a run that lives"
+
+
+def _running(*, session: Any, run_id: str) -> None:
+    session.execute(update(Call).where(col(Call.run_id) == run_id).values(state="running"))
