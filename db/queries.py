@@ -137,7 +137,7 @@ def _conditions(wanted: RunFilter, dialect: str) -> list[Any]:
     if wanted.starred is not None:
         where.append(col(Run.starred).is_(wanted.starred))
     if wanted.tag:
-        tag = _each_tag(dialect)
+        tag = each_tag(dialect)
         where.append(exists().select_from(tag).where(tag.c.value == storable(wanted.tag)))
     return where
 
@@ -154,12 +154,12 @@ def persons(engine: Engine) -> list[str]:
 
 def tags(engine: Engine) -> list[str]:
     """Every tag in use."""
-    tag = _each_tag(engine.dialect.name)
+    tag = each_tag(engine.dialect.name)
     with engine.connect() as connection:
         return sorted(connection.execute(select(tag.c.value).distinct().select_from(Run).join(tag, true())).scalars())
 
 
-def _each_tag(dialect: str) -> TableValuedAlias:
+def each_tag(dialect: str) -> TableValuedAlias:
     """The tags of a run as a table with one column ``value``."""
     each = func.json_array_elements_text if dialect == "postgresql" else func.json_each
     return each(col(Run.tags)).table_valued("value")

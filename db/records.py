@@ -14,7 +14,6 @@ from sqlalchemy import (
     and_,
     bindparam,
     delete,
-    exists,
     func,
     insert,
     or_,
@@ -24,6 +23,7 @@ from sqlalchemy import (
 )
 from sqlmodel import Session, col
 
+from db import retention, rollups
 from db.tables import Call, DeploymentRow, Owner, Run, Vote
 from db.types import storable
 
@@ -145,7 +145,19 @@ def annotate_run(
 
 
 def delete_runs(*, session: Session, run_ids: Sequence[str]) -> int:
-    """Delete runs; their calls and votes go with them. Returns how many runs there were."""
+    """Delete runs; their calls and votes go with them, and out of the rollups. Returns how many runs there were.
+
+    The days of the calls are unrolled and added anew; where calls were forgotten (`db.retention`) a day's rollups stay
+    as they are, because they could not be made again.
+    """
+    days = rollups.days_of_runs(session=session, run_ids=list(run_ids))
+    kept = retention.calls_kept_since(session=session)
+    deleted = _delete_runs(session, run_ids)
+    rollups.unroll_days(session=session, days=[day for day in days if kept is None or day >= kept])
+    return deleted
+
+
+def _delete_runs(session: Session, run_ids: Sequence[str]) -> int:
     return sum(_rows(session.execute(delete(Run).where(col(Run.id).in_(part)))) for part in _parts(list(run_ids)))
 
 
@@ -249,28 +261,3 @@ def archive_missing_deployments(*, session: Session, keep: Sequence[str], origin
         .values(archived=True, updated_at=_now())
     )
     return _rows(done)
-
-
-# --- retention -----------------------------------------------------------------------------------------------------
-
-
-def forget_texts(*, session: Session, older_than: datetime) -> int:
-    """Forget prompts, answers and what was sent of runs created before ``older_than``; the figures stay.
-
-    Returns how many runs were emptied. A run with a call under way is left for the next time.
-    """
-    busy = exists().where(col(Call.run_id) == col(Run.id), col(Call.state) == "running")
-    old = select(col(Run.id)).where(col(Run.created_at) < older_than, col(Run.text_stored).is_(True), ~busy)
-    ids = list(session.execute(old).scalars())
-    for part in _parts(ids):
-        session.execute(
-            update(Call).where(col(Call.run_id).in_(part)).values(answer=None, reasoning=None, request=None)
-        )
-        session.execute(
-            update(Run)
-            .where(col(Run.id).in_(part))
-            .values(
-                prompt=None, system=None, template=None, variables=None, attachments=None, note=None, text_stored=False
-            )
-        )
-    return len(ids)

@@ -5,40 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, Column, Index, LargeBinary, MetaData
+from sqlalchemy import Column, Index, LargeBinary, text
 from sqlmodel import Field, SQLModel
 
-from db.types import Count, SafeText, UtcDateTime
-
-SQLModel.metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
-
-
-def _when(**options: Any) -> Any:
-    return Field(sa_column=Column(UtcDateTime(), **options))
-
-
-def _json() -> Any:
-    return Field(default=None, sa_column=Column(JSON(none_as_null=True)))
-
-
-def _text() -> Any:
-    return Field(default=None, sa_type=SafeText)
-
-
-def _named(**options: Any) -> Any:
-    return Field(sa_type=SafeText, **options)
-
-
-def _count() -> Any:
-    return Field(default=None, sa_type=Count)
+from db import history_tables as history_tables  # their tables belong to the same metadata
+from db.columns import count as _count
+from db.columns import json_value as _json
+from db.columns import named as _named
+from db.columns import text as _text
+from db.columns import when as _when
 
 
 class Run(SQLModel, table=True):
@@ -80,6 +55,13 @@ class Call(SQLModel, table=True):
     __table_args__ = (
         Index(None, "deployment_id", "created_at"),
         Index(None, "created_at", "state"),
+        # The calls that ended and are not in the rollups yet: few, whatever the size of the table.
+        Index(
+            "ix_call_unrolled",
+            "created_at",
+            sqlite_where=text("rolled = 0 AND state != 'running'"),
+            postgresql_where=text("NOT rolled AND state != 'running'"),
+        ),
     )
 
     id: str = Field(primary_key=True)
@@ -149,7 +131,9 @@ class Call(SQLModel, table=True):
     cost_nanousd: int | None = _count()
     cost_high_nanousd: int | None = _count()
     cost_drivers: dict[str, int] | None = _json()
+    plain_nanousd: int | None = _count()
     price: dict[str, Any] | None = _json()
+    rolled: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
 
     finish_raw: str | None = _text()
     model_reported: str | None = _text()

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Engine as SqlEngine
 
-from db import queries, records
+from db import queries, records, retention
 from db.writer import Writer
 from services import history
 from services.addresses import GuardedResolver
@@ -25,6 +25,7 @@ from services.engine.heartbeat import Heartbeat
 from services.engine.live import LiveCall, LiveColumn, LiveRun
 from services.engine.registry import Registry
 from services.engine.revive import revived
+from services.engine.rolling import Rolling
 from services.engine.run_row import run_row
 from services.reader import opened_session
 from services.runs import RunSpec, new_id
@@ -78,6 +79,7 @@ class Engine:
         )
         self.ticker.start()
         self._spawn(self._own(), "owner")
+        self._spawn(Rolling(self.writer, lambda: bool(self.calls.live)).run(), "rolling")
 
     async def close(self) -> None:
         """Stop every call, finish its row, and let go."""
@@ -298,7 +300,7 @@ class Engine:
         if days is None:
             return 0
         before = datetime.now(UTC) - timedelta(days=days)
-        return await self.writer.write(lambda session: records.forget_texts(session=session, older_than=before))
+        return await self.writer.write(lambda session: retention.forget_texts(session=session, older_than=before))
 
     def _spawn(self, work: Any, name: str) -> asyncio.Task[Any]:
         task: asyncio.Task[Any] = asyncio.get_running_loop().create_task(work, name=name)

@@ -1,0 +1,203 @@
+"""Rolling calls up: what ended and is not in the rollups yet is added, in one transaction with its mark on the call.
+
+So a process that dies at any moment leaves nothing counted twice or not at all, and a reader who takes the rollups and
+the calls without the mark has every call exactly once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sqlalchemy import Table, bindparam, delete, func, insert, select, tuple_, update
+from sqlmodel import Session
+
+from db import sketch
+from db.history_tables import Rollup
+from db.tables import Call
+
+ROLLUP: Table = Rollup.__table__  # type: ignore[attr-defined]  # SQLModel adds __table__ at run time
+CALL: Table = Call.__table__  # type: ignore[attr-defined]
+BATCH = 500
+KEYS = ("grain", "bucket", "deployment_id", "model", "kind", "source", "person", "outcome", "state", "cache")
+COUNTS = ("uncached_input", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning_output", "answer_output")
+DRIVERS = tuple(f"cost_{name}" for name in COUNTS)
+SUMS = (
+    "n", "n_late", "n_priced", "n_bounded", "n_estimated", *COUNTS, "cost_nanousd", "plain_nanousd", *DRIVERS,
+    "busy_ms",
+)  # fmt: skip
+# Sketch → the column of the call that it holds.
+SKETCHES: Mapping[str, str] = {
+    "ttft": "ttft_ms", "ttfat": "ttfat_ms", "ttlt": "ttlt_ms", "tpot": "tpot_ms", "decode": "decode_tps",
+    "e2e": "e2e_tps",
+}  # fmt: skip
+NEEDED = (
+    "id", "created_at", "deployment_id", "model", "kind", "source", "person", "outcome", "state", "lag_marked",
+    "cost_state", "cost_nanousd", "plain_nanousd", "cost_drivers", "usage_source", "end_ms", *COUNTS,
+    *SKETCHES.values(),
+)  # fmt: skip
+DIMENSIONS = ("deployment_id", "model", "kind", "source", "person", "outcome", "state", "cache")
+
+
+def fold(*, session: Session, limit: int = BATCH) -> int:
+    """Add up to ``limit`` ended calls that are not rolled up yet; returns how many there were."""
+    waiting = (
+        select(*(CALL.c[name] for name in NEEDED))
+        .where(CALL.c.rolled.is_(False), CALL.c.state != "running")
+        .order_by(CALL.c.created_at)
+        .limit(limit)
+    )
+    rows = [dict(row) for row in session.execute(waiting).mappings()]
+    if not rows:
+        return 0
+    add(session=session, frame=measured(rows))
+    marked = update(CALL).where(CALL.c.id == bindparam("rolled_id")).values(rolled=True)
+    session.execute(marked, [{"rolled_id": row["id"]} for row in rows])
+    return len(rows)
+
+
+def measured(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """One line for each call: its dimensions, what it adds to the sums, and its figures where they may be compared.
+
+    A figure is NaN unless the call succeeded and its stamps were not late by our own fault.
+    """
+    frame = pd.DataFrame(rows, columns=list(NEEDED))
+    for name in ("outcome", "model", "kind", "source", "person"):
+        frame[name] = frame[name].fillna("").astype(str)
+    read = pd.to_numeric(frame["cache_read"], errors="coerce")
+    frame["cache"] = np.where(read > 0, "warm", np.where(read == 0, "cold", ""))
+    late = frame["lag_marked"].fillna(False).astype(bool)
+    usable = (frame["state"] == "succeeded") & ~late
+    frame["n"], frame["n_late"] = 1, ((frame["state"] == "succeeded") & late).astype("int64")
+    frame["n_priced"] = frame["cost_nanousd"].notna().astype("int64")
+    frame["n_bounded"] = (frame["cost_state"] == "lower_bound").astype("int64")
+    frame["n_estimated"] = (frame["usage_source"] != "provider").astype("int64")
+    drivers = [cost or {} for cost in frame["cost_drivers"]]
+    for name, driver in zip(COUNTS, DRIVERS, strict=True):
+        frame[driver] = [int(cost.get(name) or 0) for cost in drivers]
+    frame["plain_nanousd"] = frame["plain_nanousd"].where(frame["plain_nanousd"].notna(), frame["cost_nanousd"])
+    frame["busy_ms"] = pd.to_numeric(frame["end_ms"], errors="coerce").fillna(0).round()
+    for name in SUMS:
+        frame[name] = pd.to_numeric(frame[name], errors="coerce").fillna(0).astype("int64")
+    for name, column in SKETCHES.items():
+        values = pd.to_numeric(frame[column], errors="coerce").astype(float)
+        frame[name] = values.where(usable & np.isfinite(values))
+    return frame
+
+
+def add(*, session: Session, frame: pd.DataFrame) -> int:
+    """Add measured calls (`measured`) to their cells of all three grains; returns how many cells were touched."""
+    moments = pd.to_datetime(frame["created_at"], utc=True)
+    touched = 0
+    for grain, floor, person in (("h", "h", False), ("d", "D", False), ("p", "D", True)):
+        part = frame.assign(grain=grain, bucket=moments.dt.floor(floor))
+        if not person:
+            part["person"] = ""
+        touched += _add(session, part)
+    return touched
+
+
+def _add(session: Session, part: pd.DataFrame) -> int:
+    groups = part.groupby(list(KEYS), sort=False)
+    sums = groups[list(SUMS)].sum()
+    number = groups.ngroup().to_numpy()
+    fresh = {name: _sketches(part[name].to_numpy(), number, len(sums)) for name in SKETCHES}
+    cells: list[dict[str, Any]] = []
+    for at, (key, row) in enumerate(zip(sums.index, sums.to_numpy(), strict=True)):
+        cell: dict[str, Any] = dict(zip(KEYS, key, strict=True)) | {
+            name: int(value) for name, value in zip(SUMS, row, strict=True)
+        }
+        cell["bucket"] = key[1].to_pydatetime()
+        cells.append(cell | {name: found[at] for name, found in fresh.items()})
+    _store(session, cells)
+    return len(cells)
+
+
+def _sketches(values: Any, number: Any, groups: int) -> list[sketch.Sketch]:
+    there = ~np.isnan(values)
+    if not there.any():
+        return [sketch.EMPTY] * groups
+    bins, owner = sketch.bins_of(values[there]), number[there]
+    order = np.lexsort((bins, owner))
+    bins, owner = bins[order], owner[order]
+    starts = np.searchsorted(owner, np.arange(groups + 1))
+    found = []
+    for begin, end in pairwise(starts):
+        index, count = np.unique(bins[begin:end], return_counts=True)
+        found.append(sketch.Sketch(index.astype(np.int64), count.astype(np.int64)))
+    return found
+
+
+def _store(session: Session, cells: list[dict[str, Any]]) -> None:
+    known: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+    columns = tuple_(*(ROLLUP.c[name] for name in KEYS))
+    for start in range(0, len(cells), 50):
+        wanted = [tuple(cell[name] for name in KEYS) for cell in cells[start : start + 50]]
+        for row in session.execute(select(ROLLUP).where(columns.in_(wanted))).mappings():
+            known[tuple(row[name] for name in KEYS)] = dict(row)
+    new: list[dict[str, Any]] = []
+    changed: list[dict[str, Any]] = []
+    for cell in cells:
+        before = known.get(tuple(cell[name] for name in KEYS))
+        if before is None:
+            new.append(cell | {name: _packed(cell[name]) for name in SKETCHES})
+            continue
+        values: dict[str, Any] = {name: before[name] + cell[name] for name in SUMS}
+        for name in SKETCHES:
+            values[name] = _packed(sketch.merged((sketch.unpack(before[name]), cell[name])))
+        changed.append(values | {"cell_id": before["id"]})
+    if new:
+        session.execute(insert(ROLLUP), new)
+    if changed:
+        session.execute(update(ROLLUP).where(ROLLUP.c.id == bindparam("cell_id")), changed)
+
+
+def _packed(held: sketch.Sketch) -> bytes | None:
+    return held.pack() if len(held.index) else None
+
+
+# --- making them anew ----------------------------------------------------------------------------------------------
+
+
+def unroll_days(*, session: Session, days: Sequence[datetime]) -> int:
+    """Take the rollups of these UTC days away and unmark their calls, which are then added anew; returns how many.
+
+    For days whose calls are all still there: `db.retention` never leaves a day with some of them.
+    """
+    unmarked = 0
+    for day in days:
+        after = day + timedelta(days=1)
+        session.execute(delete(ROLLUP).where(ROLLUP.c.bucket >= day, ROLLUP.c.bucket < after))
+        done = session.execute(
+            update(CALL)
+            .where(CALL.c.created_at >= day, CALL.c.created_at < after, CALL.c.rolled.is_(True))
+            .values(rolled=False)
+        )
+        unmarked += max(done.rowcount, 0)  # type: ignore[attr-defined]  # an UPDATE's result is a CursorResult
+    return unmarked
+
+
+def days_of_runs(*, session: Session, run_ids: Sequence[str]) -> list[datetime]:
+    """The UTC days on which calls of these runs were made that are rolled up already."""
+    days: set[datetime] = set()
+    for start in range(0, len(run_ids), BATCH):
+        made = select(CALL.c.created_at).where(
+            CALL.c.run_id.in_(run_ids[start : start + BATCH]), CALL.c.rolled.is_(True)
+        )
+        days |= {day_of(moment) for moment in session.execute(made).scalars()}
+    return sorted(days)
+
+
+def day_of(moment: datetime) -> datetime:
+    """The UTC day of a moment, as its first instant."""
+    return moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def first_call(session: Session) -> datetime | None:
+    """When the oldest call that is still there was made."""
+    found: datetime | None = session.execute(select(func.min(CALL.c.created_at))).scalar()
+    return found

@@ -1,0 +1,49 @@
+"""Keeps the rollups up to date without getting in the way of what is being measured."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import partial
+
+from sqlmodel import Session
+
+from db import rollups
+from db.writer import WriteFailed, Writer
+
+log = logging.getLogger(__name__)
+IDLE_BATCH, IDLE_EVERY_S = 500, 1.0
+# Adding up takes the interpreter's lock for milliseconds: while calls are being stamped it is done rarely and in
+# crumbs. What waits is not missing anywhere: readers take it from the calls.
+BUSY_BATCH, BUSY_EVERY_S = 20, 5.0
+
+
+class Rolling:
+    """Adds ended calls to the rollups for ever."""
+
+    def __init__(self, writer: Writer, busy: Callable[[], bool]) -> None:
+        self._writer = writer
+        self._busy = busy
+
+    async def run(self) -> None:
+        """Never returns; what cannot be written is tried again."""
+        while True:
+            busy = self._busy()
+            try:
+                added = await self.once(BUSY_BATCH if busy else IDLE_BATCH)
+            except WriteFailed:
+                added = 0
+            except Exception:
+                log.exception("calls could not be rolled up")
+                added = 0
+            if busy or added < IDLE_BATCH:
+                await asyncio.sleep(BUSY_EVERY_S if busy else IDLE_EVERY_S)
+
+    async def once(self, limit: int) -> int:
+        """Add up to ``limit`` calls; returns how many there were."""
+        return await self._writer.write(partial(_fold, limit))
+
+
+def _fold(limit: int, session: Session) -> int:
+    return rollups.fold(session=session, limit=limit)
