@@ -102,8 +102,8 @@ async def attempt(
     body = orjson.dumps(request.body)
     if sign is not None:
         headers = sign(request.method, request.url, headers, body)
-    # A signature covers the address as it is written: it must not be quoted anew on its way.
-    url = request.url if sign is None else URL(request.url, encoded=True)
+    # A signature covers the address as it is written, and AWS's addresses are quoted in their own way.
+    url = request.url if sign is None and request.framing == "sse" else URL(request.url, encoded=True)
     progress.phase = "connecting"
     progress.handed = perf_counter_ns()
     response: aiohttp.ClientResponse | None = None
@@ -206,7 +206,7 @@ class Intake:
         progress = self.progress
         try:
             progress.n_bytes += len(data)
-            self.take(self.framer.feed(data), stamp)
+            self.take(self._events(data, stamp), stamp)
             progress.keepalives = self.framer.keepalives
             if progress.n_bytes > MAX_STREAM_BYTES:
                 raise StreamTooLarge(f"more than {MAX_STREAM_BYTES:,} bytes came in one answer")
@@ -215,6 +215,16 @@ class Intake:
             return
         if self.decoder.terminal or self.decoder.error is not None:
             self.over.set_result(None)
+
+    def _events(self, data: bytes, stamp: int) -> list[ServerEvent]:
+        """The events that ``data`` completes. What was whole before a damage is taken first: it may be the end."""
+        try:
+            return self.framer.feed(data)
+        except FramingError as damage:
+            self.take(damage.events, stamp)
+            if self.decoder.terminal or self.decoder.error is not None:
+                return []
+            raise
 
     def ended(self, content: aiohttp.StreamReader) -> None:
         """The body is at its end: cleanly, or with the exception that the transport left."""
