@@ -14,6 +14,7 @@ from cyclopts.exceptions import CycloptsError
 
 from services import paths
 from services.client import EngineError
+from services.domain import CacheMode
 
 app = App(
     name="lab",
@@ -66,6 +67,7 @@ def send(
     system: str | None = None,
     param: Annotated[list[str] | None, Parameter(name="--param", negative=())] = None,
     repetitions: Annotated[int, Parameter(name=["--repetitions", "-k"])] = 1,
+    cache: CacheMode | None = None,
     json: JsonOption = False,
     data: DataOption = None,
     deployments: FileOption = None,
@@ -79,6 +81,7 @@ def send(
     system: The system prompt.
     param: A parameter as name=value, for instance --param max_tokens=100; may be given again.
     repetitions: How many times each deployment is asked.
+    cache: Prompt caching of every column; without it nothing is said and the service does what it does by itself.
     """
     from app.cli_send import send_prompt
 
@@ -86,7 +89,7 @@ def send(
     # Bytes that are no UTF-8 reach a program as lone surrogates, which no service can be sent.
     text = text.encode("utf-8", "replace").decode()
     return send_prompt(
-        text, deployment, system=system, given=param or [], repetitions=repetitions, as_json=json,
+        text, deployment, system=system, given=param or [], repetitions=repetitions, cache=cache, as_json=json,
         data=paths.data_dir(data), file=paths.deployments_file(deployments), person=_person(),
     )  # fmt: skip
 

@@ -15,18 +15,20 @@ from db import queries
 from db.engine import database_url, reader
 from services import params, record, words
 from services.client import EngineClient, EngineError
+from services.domain import CacheMode
 from services.engine.spawn import engine_for
+from services.providers.caching import DROPPED, LABEL
 from services.runs import ColumnSpec, RunSpec
 
 
 def send_prompt(
     prompt: str, names: list[str], *, system: str | None, given: list[str], repetitions: int, as_json: bool,
-    data: Path, file: Path, person: str,
+    data: Path, file: Path, person: str, cache: CacheMode | None = None,
 ) -> int:  # fmt: skip
     """Send, stream, and print the figures. Returns 0 when every call succeeded, 1 when one did not, 2 on bad input."""
     try:
         spec = RunSpec(
-            prompt=prompt, columns=tuple(ColumnSpec(name) for name in names), system=system,
+            prompt=prompt, columns=tuple(ColumnSpec(name, cache=cache) for name in names), system=system,
             params=params.clean(_pairs(given)), repetitions=repetitions, source="cli",
         ).checked()  # fmt: skip
     except ValueError as error:
@@ -100,16 +102,18 @@ def _print_figures(rows: list[dict[str, Any]], *, alone: bool) -> None:
             out.rule(Text(words.printable(name)), align="left", style="dim")
             out.print(words.printable(row.get("answer") or ""), markup=False)
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for title in ("deployment", "state", "TTFT", "TTLT", "tok/s", "in", "cached", "out", "cost"):
-        table.add_column(title, justify="left" if title in ("deployment", "state") else "right")
+    for title in ("deployment", "state", "TTFT", "TTLT", "tok/s", "in", "cached", "cache", "out", "cost"):
+        table.add_column(title, justify="left" if title in ("deployment", "state", "cache") else "right")
     for row in rows:
         shown = record.in_words(row)
         table.add_row(
             words.printable(row["deployment"]["name"]),
             shown["state"], shown["ttft"], shown["ttlt"], shown["decode"], shown["in"],
-            shown["cached"], shown["out"], shown["cost"],
+            shown["cached"], shown["cache"], shown["out"], shown["cost"],
         )  # fmt: skip
     out.print(table)
     for row in rows:
+        if why := (row.get("dropped_params") or {}).get(DROPPED):
+            out.print(words.printable(f"{row['deployment']['name']}: {LABEL} was not sent: {why}."), markup=False)
         if row.get("message"):
             out.print(words.printable(f"{row['deployment']['name']}: {row['message']}"), markup=False)

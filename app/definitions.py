@@ -35,10 +35,22 @@ FIGURES: dict[str, str] = {
     "e2e": "End-to-end speed: output tokens ÷ time to last token. The waiting counts, unlike in decode speed.",
     "input": "All input tokens, cached or not, as the service reports them. ~ marks our own estimate.",
     "cached": "Input tokens that were read from the service's prompt cache.",
+    "written": (
+        "Input tokens that were written to the prompt cache for later calls: short-lived are those kept for 5 (OpenAI: "
+        "30) minutes, long-lived those kept for 1 hour (OpenAI: 12 hours)."
+    ),
+    "cache": (
+        "Cold or warm: warm when at least a twentieth of the input was read from the prompt cache, cold when less or "
+        "nothing was. Cold and warm calls are never averaged together. Not every service says it."
+    ),
     "output": "All output tokens, reasoning and answer, as the service reports them. ~ marks our own estimate.",
     "cost": (
         "Sum of token count × price for each kind of token. ≥ marks a lower bound (the call was stopped or cut), "
         "~ an estimate. “no price” is not zero: no price is known."
+    ),
+    "full_use": (
+        "Of a deployment that is paid by the hour: the call's time × the price of an hour, as if it had been alone on "
+        "a machine that is never idle. What calls cost at the measured use stands on the Deployments page."
     ),
     "self_lag": (
         "Our own error: from the bytes reaching this machine to our stamp. Above 2 ms and 5 % of the median gap the "

@@ -8,20 +8,31 @@ from typing import Any, cast
 
 import streamlit as st
 
+from app import deployments_form_aws as aws_form
+from app import deployments_form_price as price_form
 from app import session
+from app.deployments_form_price import RATE_LABELS, price_of
 from app.status import draw_refusal
-from services import deployments, pricing
+from services import deployments
 from services.deployment_rules import is_key_name
-from services.domain import Deployment, PriceRef, Wire
+from services.domain import Deployment, Wire
 from services.params import PARAMS
 from services.providers import KINDS
+from services.providers.base import Kind
 
-PRICES = {"list": "Price list", "own": "Own price per 1M tokens", "hour": "Per hour", "none": "No price"}
-RATE_LABELS = {
-    "input": "Input", "cache_read": "Cache read", "cache_write_5m": "Cache write, 5 min",
-    "cache_write_1h": "Cache write, 1 h", "output": "Output",
+__all__ = ["RATE_LABELS", "WIRE_WORDS", "begin", "build", "draw", "price_of"]
+
+WIRE_WORDS = {
+    "messages": "Messages", "responses": "Responses", "chat": "Chat completions", "converse": "Converse",
+    "invoke": "InvokeModel", "tgi": "TGI", "lines": "JSON lines",
 }  # fmt: skip
-WIRE_WORDS = {"messages": "Messages", "responses": "Responses", "chat": "Chat completions"}
+# What the field of the model takes, where it is not simply the model's name.
+MODEL_WORDS = {
+    "bedrock": ("Model", "anthropic.claude-… or an inference profile, us.anthropic.claude-…"),
+    "bedrock-provisioned": ("ARN of the provisioned throughput", "arn:aws:bedrock:us-east-1:…:provisioned-model/…"),
+    "sagemaker": ("Endpoint name", "as SageMaker lists it"),
+}
+MISSING = {"bedrock-provisioned": "ARN of the provisioned throughput", "sagemaker": "endpoint name"}
 KEY_REFUSED = (
     "The key field takes the name of a variable, for example OPENAI_API_KEY, never a key: what was entered was thrown "
     "away. Put the key into the environment or .streamlit/secrets.toml."
@@ -33,8 +44,7 @@ def begin(prefix: str, deployment: Deployment | None) -> None:
     kind = KINDS[deployment.kind] if deployment else next(iter(KINDS.values()))
     first: dict[str, Any] = {
         "kind": kind.name, "name": "", "model": "", "base_url": "", "wire": kind.wires[0],
-        "key_env": kind.default_key_env or "", "context": None, "params": [], "price": "list", "per_hour": "",
-        "provider": "", "priced_as": "", **dict.fromkeys(pricing.RATE_NAMES, ""),
+        "key_env": kind.default_key_env or "", "context": None, "params": [], **price_form.EMPTY, **aws_form.EMPTY,
     }  # fmt: skip
     if deployment is not None:
         first |= _fields_of(deployment)
@@ -43,19 +53,24 @@ def begin(prefix: str, deployment: Deployment | None) -> None:
 
 
 def _fields_of(d: Deployment) -> dict[str, Any]:
-    price = d.price
-    form = "own" if price.override else "hour" if price.per_hour is not None else "list" if price.model else "none"
+    own = "" if d.base_url == _home(KINDS[d.kind], d.region) and d.aws is not None else d.base_url
     return {
-        "name": d.name, "model": d.model, "base_url": d.base_url, "wire": d.wire, "key_env": d.key_env or "",
-        "context": d.context_tokens, "params": list(d.params or ()), "price": form, "per_hour": price.per_hour or "",
-        "provider": price.provider or "", "priced_as": price.model or "", **dict(price.override or {}),
+        "name": d.name, "model": d.model, "base_url": own, "wire": d.wire, "key_env": d.key_env or "",
+        "context": d.context_tokens, "params": list(d.params or ()), **price_form.fields_of(d.price),
+        **aws_form.fields_of(d),
     }  # fmt: skip
+
+
+def _home(kind: Kind, region: str | None) -> str:
+    """A kind's own address; "" where it has none."""
+    return (kind.default_base_url or "").replace("{region}", region or "").rstrip("/")
 
 
 def draw(prefix: str, deployment: Deployment | None = None) -> None:
     """The form. ``prefix`` keeps the fields of two forms apart; ``deployment`` is what is changed, None adds one."""
     begin(prefix, deployment)
     kind = KINDS[st.session_state[prefix + "kind"]]
+    label, example = MODEL_WORDS.get(kind.name, ("Model", "the name the service knows it by"))
     with st.grid(2):
         st.selectbox(
             "Kind", list(KINDS), key=prefix + "kind", format_func=lambda k: KINDS[k].title, on_change=_new_kind,
@@ -63,18 +78,8 @@ def draw(prefix: str, deployment: Deployment | None = None) -> None:
         )  # fmt: skip
         st.selectbox("Wire", kind.wires, key=prefix + "wire", format_func=lambda w: WIRE_WORDS.get(w, w))
         st.text_input("Name", key=prefix + "name", placeholder="Llama 8B on our server", on_change="ignore")
-        st.text_input("Model", key=prefix + "model", placeholder="the name the service knows it by", on_change="ignore")
-        st.text_input(
-            "Base URL", key=prefix + "base_url", placeholder=kind.default_base_url or "https://host/v1",
-            help="The address without the wire's own path. Private addresses only where deployments.toml allows them.",
-            on_change="ignore",
-        )  # fmt: skip
-        st.text_input(
-            "Name of the key's variable", key=prefix + "key_env",
-            placeholder="none needed" if not kind.key_required else kind.default_key_env,
-            help="The key itself stays in the environment or in .streamlit/secrets.toml; this page never sees it.",
-            on_change="ignore",
-        )  # fmt: skip
+        st.text_input(label, key=prefix + "model", placeholder=example, on_change="ignore")
+        _draw_address(prefix, kind)
         st.number_input(
             "Context tokens", key=prefix + "context", value=None, min_value=1, step=1024, placeholder="not known",
             on_change="ignore",
@@ -83,7 +88,8 @@ def draw(prefix: str, deployment: Deployment | None = None) -> None:
             "Parameters it takes", list(PARAMS), key=prefix + "params", format_func=lambda p: PARAMS[p].label,
             placeholder="whatever the kind takes", on_change="ignore",
         )  # fmt: skip
-    _draw_price(prefix)
+    aws_form.draw(prefix, kind)
+    price_form.draw(prefix, kind.name)
     st.button(
         "Save changes" if deployment else "Add deployment", key=prefix + "save", type="primary",
         icon=":material/save:", on_click=_save, args=(prefix, deployment),
@@ -91,32 +97,34 @@ def draw(prefix: str, deployment: Deployment | None = None) -> None:
     draw_refusal(prefix + "refusal")
 
 
-def _draw_price(prefix: str) -> None:
-    st.segmented_control(
-        "Price", list(PRICES), key=prefix + "price", format_func=PRICES.__getitem__, required=True,
-        help="A price list entry follows the list's dated snapshots; your own price or an hourly one is used as given. "
-        "Without any, costs say “no price”.",
+def _draw_address(prefix: str, kind: Kind) -> None:
+    if kind.on_aws:
+        label, example = "Endpoint URL", "empty: AWS's own in the region"
+        help = (
+            "Only for a VPC endpoint or a proxy of yours: hosts that are not AWS's need [keys.AWS] in deployments.toml."
+        )
+        key_example = "empty: AWS credentials; or AWS_BEARER_TOKEN_BEDROCK"
+    else:
+        label, example = "Base URL", kind.default_base_url or "https://host/v1"
+        if st.session_state.get(prefix + "signed"):
+            example = "https://bedrock-mantle.us-east-1.api.aws/v1"
+        help = "The address without the wire's own path. Private addresses only where deployments.toml allows them."
+        key_example = "none needed" if not kind.key_required else kind.default_key_env or ""
+    st.text_input(label, key=prefix + "base_url", placeholder=example, help=help, on_change="ignore")
+    if kind.name == "sagemaker":  # it takes signatures only
+        return
+    st.text_input(
+        "Name of the key's variable", key=prefix + "key_env", placeholder=key_example,
+        help="The key itself stays in the environment or in .streamlit/secrets.toml; this page never sees it.",
+        on_change="ignore",
     )  # fmt: skip
-    form = st.session_state[prefix + "price"]
-    if form == "own":
-        with st.grid(len(RATE_LABELS)):
-            for name, label in RATE_LABELS.items():
-                st.text_input(f"{label}, $", key=prefix + name, on_change="ignore", persist_state="page")
-    elif form == "hour":
-        st.text_input("US dollars per hour of being on", key=prefix + "per_hour", on_change="ignore",
-                      persist_state="page")  # fmt: skip
-    elif form == "list":
-        with st.grid(2):
-            st.text_input("Provider in the price list", key=prefix + "provider", placeholder="anthropic, openai, aws …",
-                          on_change="ignore", persist_state="page")  # fmt: skip
-            st.text_input("Model in the price list", key=prefix + "priced_as", placeholder="the same as the model",
-                          on_change="ignore", persist_state="page")  # fmt: skip
 
 
 def _new_kind(prefix: str) -> None:
     kind = KINDS[st.session_state[prefix + "kind"]]
     st.session_state[prefix + "wire"] = kind.wires[0]
     st.session_state[prefix + "key_env"] = kind.default_key_env or ""
+    st.session_state[prefix + "price"] = price_form.first_form(kind.name)
 
 
 def _save(prefix: str, before: Deployment | None) -> None:
@@ -143,12 +151,13 @@ def _save(prefix: str, before: Deployment | None) -> None:
 
 
 def build(fields: Mapping[str, Any], before: Deployment | None) -> Deployment:
-    """The deployment that the fields describe. Raises ValueError in words when a number is none."""
+    """The deployment that the fields describe. Raises ValueError in words when something is missing or no number."""
     kind = KINDS[fields["kind"]]
     name = str(fields.get("name") or "").strip()
     model = str(fields.get("model") or "").strip()
-    base_url = str(fields.get("base_url") or "").strip().rstrip("/") or kind.default_base_url or ""
-    for label, value in (("name", name), ("model", model), ("base URL", base_url)):
+    aws, region = aws_form.aws_of(fields, kind)
+    base_url = str(fields.get("base_url") or "").strip().rstrip("/") or _home(kind, region)
+    for label, value in (("name", name), (MISSING.get(kind.name, "model"), model), ("base URL", base_url)):
         if not value:
             raise ValueError(f"The {label} is missing: fill it in and save again.")
     start = before or Deployment(
@@ -156,32 +165,8 @@ def build(fields: Mapping[str, Any], before: Deployment | None) -> Deployment:
     )
     return replace(
         start,
-        name=name, model=model, base_url=base_url, wire=cast(Wire, fields["wire"]),
+        name=name, model=model, base_url=base_url, wire=cast(Wire, fields["wire"]), region=region, aws=aws,
         key_env=str(fields.get("key_env") or "").strip() or None,
         context_tokens=fields.get("context"), params=tuple(fields.get("params") or ()) or None,
         price=price_of(fields, kind_name=kind.name, model=model),
     )  # fmt: skip
-
-
-def price_of(fields: Mapping[str, Any], *, kind_name: str, model: str) -> PriceRef:
-    """The price that the fields describe. Raises ValueError in words."""
-    form = fields.get("price")
-    if form == "own":
-        rates = {n: str(fields.get(n) or "").strip().removeprefix("$") for n in pricing.RATE_NAMES}
-        given = {name: value for name, value in rates.items() if value}
-        if not given:
-            raise ValueError("The own price is empty: give at least the price of input and of output.")
-        return PriceRef(override=given)
-    if form == "hour":
-        per_hour = str(fields.get("per_hour") or "").strip().removeprefix("$")
-        if not per_hour:
-            raise ValueError("The price per hour is empty: give US dollars, or 0 for a machine that costs nothing.")
-        return PriceRef(per_hour=per_hour)
-    if form == "list":
-        provider = str(fields.get("provider") or "").strip() or (kind_name if kind_name in PROVIDERS else "")
-        return PriceRef(provider=provider, model=str(fields.get("priced_as") or "").strip() or model) if provider \
-            else PriceRef()  # fmt: skip
-    return PriceRef()
-
-
-PROVIDERS = frozenset({"anthropic", "openai"})

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import pandas as pd
 import streamlit as st
 
+from app import deployments_aws
 from app.palette import Theme, color
 from services.catalogue import RESERVED
 from services.domain import Deployment
@@ -18,9 +19,11 @@ TABLE = "dp_table"
 
 
 def host(deployment: Deployment) -> str:
-    """Where a deployment is: its host, or this machine."""
+    """Where a deployment is: its host, its region of AWS, or this machine."""
     if deployment.base_url.startswith("embedded://"):
         return "this machine"
+    if deployment.aws is not None:
+        return deployments_aws.place(deployment)
     return urlsplit(deployment.base_url).hostname or "–"
 
 
@@ -81,7 +84,7 @@ def draw(statuses: Sequence[DeploymentStatus], embedded: dict[str, dict[str, obj
             "state": st.column_config.TextColumn("State", help="What is missing before it can be called."),
             "kind": st.column_config.TextColumn("Kind"),
             "model": st.column_config.TextColumn("Model"),
-            "host": st.column_config.TextColumn("Host"),
+            "host": st.column_config.TextColumn("Host or region"),
             "test": st.column_config.TextColumn("Last test", help="First token of one short call, when it answered."),
         },
         alt="Deployments with their state, kind, model and host",

@@ -7,7 +7,9 @@ from typing import Any
 
 import streamlit as st
 
+from app import deployments_aws as aws
 from app import deployments_form as form
+from app import deployments_server as server
 from app import session
 from app.status import attempt, draw_refusal
 from app.text import plain
@@ -33,6 +35,7 @@ def draw(status: DeploymentStatus, person: session.Person) -> None:
         st.subheader(plain(d.name))
         st.caption(" ".join((DECLARED[d.origin], plain(d.note))).strip())
         st.table(facts(d), border="horizontal", width="stretch", alt=f"What {d.name} is")
+        server.draw(d)
         if person.may("send"):
             _buttons(status, person)
             draw_refusal(REFUSAL)
@@ -55,7 +58,7 @@ def facts(d: Deployment) -> dict[str, str]:
         "Wire": form.WIRE_WORDS.get(d.wire, d.wire),
         "Model": d.model,
         "Address": address,
-        "Key": f"the variable {d.key_env}" if d.key_env else "none",
+        **({"Key": f"the variable {d.key_env}" if d.key_env else "none"} if d.aws is None else aws.facts(d)),
         "Price": price_words(d.price),
         "Context": f"{d.context_tokens:,} tokens" if d.context_tokens else "not known",
         "Parameters": ", ".join(PARAMS[p].label.lower() for p in PARAMS if p in accepted) or "none",
@@ -70,8 +73,8 @@ def price_words(price: PriceRef) -> str:
             f"{form.RATE_LABELS.get(name, name).lower()} ${rate}" for name, rate in price.override.items()
         )
         return f"own price per 1M tokens: {rates}"
-    if price.per_hour is not None:
-        return "free: it runs on this machine" if price.per_hour == "0" else f"${price.per_hour} per hour of being on"
+    if hourly := aws.hourly(price):
+        return hourly
     if price.provider and price.model:
         return f"price list: {price.provider}, {price.model}"
     return "no price"
@@ -156,6 +159,8 @@ def verdict(result: Mapping[str, Any]) -> dict[str, str]:
     for name, label in CAPABILITIES.items():
         if name in capabilities:
             rows[label] = answers[bool(capabilities[name])]
+    if capabilities.get("refuses"):
+        rows["Left out, as it refuses it"] = plain(", ".join(capabilities["refuses"]))
     if capabilities.get("model_reported"):
         rows["Calls itself"] = plain(capabilities["model_reported"])
     return rows

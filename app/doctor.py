@@ -19,7 +19,7 @@ LOW_DISK_BYTES = 500 * 2**20
 
 def examine(data: Path, file: Path, *, as_json: bool) -> int:
     """Look at everything that commonly goes wrong. Returns 0 when nothing is wrong, 1 otherwise."""
-    findings = [finding for check in (_python, _disk, _database, _file, _keys, _model, _engine)
+    findings = [finding for check in (_python, _disk, _database, _file, _keys, _aws, _model, _engine)
                 for finding in check(data, file)]  # fmt: skip
     for finding in findings:
         if as_json:
@@ -99,6 +99,13 @@ def _keys(_data: Path, file: Path) -> Iterator[Finding]:
             "ok" if found else "note", name,
             "set" if found else "not set; put it in the environment or in .streamlit/secrets.toml to use it",
         )  # fmt: skip
+
+
+def _aws(data: Path, file: Path) -> Iterator[Finding]:
+    from app import doctor_aws
+
+    for what, found in doctor_aws.findings(data, file):
+        yield _finding(found.grade, what, found.says)
 
 
 def _model(_data: Path, _file: Path) -> Iterator[Finding]:

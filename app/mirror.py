@@ -19,8 +19,10 @@ Have = Mapping[int, Cursor]
 
 CURSOR_KEYS = ("i", "rep", "attempt", "answer", "reasoning")
 # What says who answers. In a blind run it stays here: the page, which knows who has voted, gives the names.
-# Notes too: they are sentences about a deployment by its name.
-_WHO = {"deployment": "", "name": "", "badge": "", "kind": "", "model": "", "labels": [], "color": 0, "note": None}
+# Notes too: they are sentences about a deployment by its name. And how its server is: an API has no such thing.
+_WHO = {"deployment": "", "name": "", "badge": "", "kind": "", "model": "", "labels": [], "color": 0, "note": None,
+        "gauge": None}  # fmt: skip
+_HIDDEN = frozenset({"note", "gauge"})  # of these, what a delta can carry
 _TEXT_KEYS = frozenset({"a", "r", "reset", "i", "answer", "reasoning", "answer_from", "reasoning_from"})
 
 
@@ -128,10 +130,10 @@ class Mirror:
         column.add(change.get("a", ""), change.get("r", ""))
 
     def line(self, frame: Frame, line: bytes) -> str:
-        """A frame as viewers are sent it: as it came, without notes while the run is blind."""
-        if not self._head.get("blind") or not any("note" in change for change in frame.get("cols", ())):
+        """A frame as viewers are sent it: as it came, without what tells who answers while the run is blind."""
+        if not self._head.get("blind") or not any(_HIDDEN & change.keys() for change in frame.get("cols", ())):
             return line.decode()
-        columns = [{name: value for name, value in change.items() if name != "note"} for change in frame["cols"]]
+        columns = [{name: v for name, v in change.items() if name not in _HIDDEN} for change in frame["cols"]]
         return orjson.dumps({**frame, "cols": columns}).decode()
 
     def cursors(self) -> dict[int, Cursor]:

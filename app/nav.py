@@ -28,6 +28,12 @@ def sections() -> dict[str, list[st.Page]]:
                 help="Send one prompt to several deployments and watch time, tokens and cost side by side.",
             ),
             st.Page(
+                page_file("caching"),
+                title="Prompt caching",
+                icon=":material/cached:",
+                help="Send one long prompt several times: first token cold and warm, tokens, cost, when it pays.",
+            ),
+            st.Page(
                 page_file("runs"),
                 title="Runs",
                 icon=":material/history:",
@@ -40,6 +46,18 @@ def sections() -> dict[str, list[st.Page]]:
                 title="Deployments",
                 icon=":material/dns:",
                 help="The ways to reach a model: add one, test its connection, switch it on or off.",
+            ),
+            st.Page(
+                page_file("prices"),
+                title="Prices",
+                icon=":material/sell:",
+                help="What every deployment costs, where its price is from, and what changed since calls were made.",
+            ),
+            st.Page(
+                page_file("capacity"),
+                title="AWS capacity",
+                icon=":material/cloud:",
+                help="What runs by the hour in an AWS account, what it costs, and how it becomes a deployment.",
             ),
         ],
     }

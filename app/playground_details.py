@@ -12,8 +12,9 @@ import streamlit as st
 from app import playground_run as runs
 from app.definitions import FIGURES
 from app.text import plain
-from services import history, view, words
+from services import cache_state, history, view, words
 from services.params import PARAMS
+from services.providers.caching import DROPPED, LABEL, MODE_WORDS
 
 Row = Mapping[str, Any]
 
@@ -103,12 +104,29 @@ def figures(row: Row) -> list[tuple[str, str, str]]:
         ("Gap, longest", words.seconds(row.get("itl_max_ms")), FIGURES["itl"]),
         ("Input", count(fig["in"], "~" if fig["in_est"] else ""), FIGURES["input"]),
         ("Read from cache", count(fig["cached"]), FIGURES["cached"]),
+        ("Written to cache", _written(row), FIGURES["written"]),
+        ("Prompt cache", _cache(row), FIGURES["cache"]),
         ("Output", count(fig["out"], approx), FIGURES["output"]),
         ("of which reasoning", count(row.get("reasoning_output"), approx), FIGURES["output"]),
         ("Cost", f"{fig['cost_mark']} {fig['cost']}".strip(), FIGURES["cost"]),
+        *([("Its share at full use", fig["cost_share"], FIGURES["full_use"])] if fig["cost_share"] else []),
         ("Own lag", lag, FIGURES["self_lag"]),
         ("Time the service reports", seconds(row.get("server_ms")), FIGURES["server"]),
     ]  # fmt: skip
+
+
+def _written(row: Row) -> str:
+    """Tokens written to the cache, by lifetime; a dash where the service does not say."""
+    short, long = row.get("cache_write_5m"), row.get("cache_write_1h")
+    if short is None and long is None:
+        return words.DASH
+    parts = [f"{n:,} {what}" for n, what in ((short, "short-lived"), (long, "long-lived")) if n]
+    return ", ".join(parts) or "0"
+
+
+def _cache(row: Row) -> str:
+    asked = row.get("cache_mode")
+    return f"{cache_state.words(row)} · asked for: {MODE_WORDS.get(asked, asked) if asked else 'nothing'}"
 
 
 def _request(row: Row) -> None:
@@ -133,7 +151,7 @@ def _request(row: Row) -> None:
 
 
 def _label(name: str) -> str:
-    return PARAMS[name].label if name in PARAMS else name
+    return LABEL if name == DROPPED else PARAMS[name].label if name in PARAMS else name
 
 
 def _attempts(tries: Sequence[Row]) -> None:

@@ -1,4 +1,4 @@
-"""The parameters: one shared set, any deployment opted out of it, and what will not be sent to whom."""
+"""The parameters: one shared set, any deployment opted out of it, prompt caching, and what will not be sent to whom."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import streamlit as st
 
 from app import playground_state as pg
 from app.text import plain
-from services.domain import Ask, Deployment, Message
+from services.domain import Ask, CacheMode, Deployment, Message
 from services.engine.status import DeploymentStatus
 from services.params import PARAMS, ParamSpec
 from services.providers import kind_of
+from services.providers.caching import DROPPED, LABEL, MODE_WORDS
+
+UNASKED = "as the service does"
 
 
 def draw(columns: Sequence[DeploymentStatus]) -> None:
@@ -25,6 +28,7 @@ def draw(columns: Sequence[DeploymentStatus]) -> None:
             st.markdown("**Shared by all columns**")
             st.caption("Empty means: not sent, the service's own default holds.")
             _inputs(names, pg.shared_key)
+        _caching(columns)
         st.markdown("**Own values**")
         for status in columns:
             deployment = status.deployment
@@ -43,6 +47,32 @@ def draw(columns: Sequence[DeploymentStatus]) -> None:
                     if name in accepted and PARAMS[name].kind == "list":
                         st.session_state.setdefault(key(name), [])
                 _inputs([name for name in PARAMS if name in accepted], key)
+
+
+def _caching(columns: Sequence[DeploymentStatus]) -> None:
+    """The switch of each column; a deployment that cannot be asked for anything says so."""
+    st.markdown(f"**{LABEL}**")
+    with st.grid(2, gap="small"):
+        for status in columns:
+            _switch(status.deployment)
+
+
+def _switch(deployment: Deployment) -> None:
+    modes, key = kind_of(deployment).cache_modes(deployment), pg.cache_key(deployment.id)
+    # A mode that a reopened run asked for stays visible; what cannot be sent is said before sending.
+    asked = st.session_state.get(key)
+    options = [*modes, *([asked] if asked and asked not in modes else [])]
+    st.selectbox(
+        plain(deployment.name), options, index=None, key=key, format_func=cache_words, disabled=not options,
+        placeholder=UNASKED if options else "has no say in it", persist_state="session",
+        help="Whether the service may keep the beginning of the prompt for later calls. Nothing chosen: nothing is "
+        "said about it, and the service does what it does by itself.",
+    )  # fmt: skip
+
+
+def cache_words(mode: CacheMode) -> str:
+    """A mode as a choice: "Automatic"."""
+    return MODE_WORDS.get(mode, str(mode)).capitalize()
 
 
 def _opt_out(deployment: Deployment) -> None:
@@ -96,16 +126,15 @@ def refusals(columns: Sequence[DeploymentStatus]) -> list[str]:
     sentences = []
     for status in columns:
         deployment = status.deployment
-        if pg.opted_out(deployment.id):
-            continue
-        ask = Ask((Message("user", "…"),), None, shared)
+        wanted = {} if pg.opted_out(deployment.id) else shared
+        ask = Ask((Message("user", "…"),), None, wanted, pg.cache_of(deployment.id))
         try:
             dropped = kind_of(deployment).request(deployment, ask).dropped_params
         except ValueError as error:
             sentences.append(f"{deployment.name}: {error}")
             continue
         for name, why in dropped.items():
-            label = PARAMS[name].label if name in PARAMS else name
+            label = LABEL if name == DROPPED else PARAMS[name].label if name in PARAMS else name
             sentences.append(f"{label} is not sent to {deployment.name}: {why}.".replace("..", "."))
     return sentences
 

@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from services import templates
+from services.domain import CacheMode
 from services.engine.status import DeploymentStatus
 from services.params import PARAMS
 from services.providers import kind_of
@@ -20,7 +21,7 @@ RUN, TROUBLE, CONTINUE, FILES = "pg_run", "pg_trouble", "pg_continue", "pg_attac
 KNOWN, BASELINE, AWAY, UPLOADS = "pg_known", "pg_baseline", "pg_away", "pg_uploads"
 AGAIN = "pg_again"  # the turn before the shown one: sending the shown turn again goes on from there as it did
 STARTED = "pg_started"  # the runs of this visit, so that "Stop all" means all of them
-DEFAULT_COLUMNS = 3
+DEFAULT_COLUMNS, MAX_STAGGER_S = 3, 60.0
 NOT_STORED = "The text of this run was not stored, so the prompt box stays empty."
 
 
@@ -32,6 +33,17 @@ def shared_key(name: str) -> str:
 def own_key(deployment_id: str, name: str = "") -> str:
     """Session key of a deployment's opt-out switch, or of one of its own parameters."""
     return f"pg_own_{deployment_id}_{name}" if name else f"pg_own_{deployment_id}"
+
+
+def cache_key(deployment_id: str) -> str:
+    """Session key of how a deployment's column asks for prompt caching; None or no key: it says nothing."""
+    return f"pg_cache_{deployment_id}"
+
+
+def cache_of(deployment_id: str) -> CacheMode | None:
+    """How a deployment's column asks for prompt caching."""
+    mode: CacheMode | None = st.session_state.get(cache_key(deployment_id))
+    return mode
 
 
 def variable_key(name: str) -> str:
@@ -123,9 +135,10 @@ def _lacks(needs: str | None) -> str:
 def _column(status: DeploymentStatus) -> ColumnSpec:
     deployment = status.deployment
     if not opted_out(deployment.id):
-        return ColumnSpec(deployment.id)
+        return ColumnSpec(deployment.id, cache=cache_of(deployment.id))
     names = [name for name in PARAMS if name in kind_of(deployment).accepts(deployment)]
-    return ColumnSpec(deployment.id, use_shared_params=False, params=params_of(deployment.id, names))
+    own = params_of(deployment.id, names)
+    return ColumnSpec(deployment.id, use_shared_params=False, params=own, cache=cache_of(deployment.id))
 
 
 def adopt(run: Mapping[str, Any]) -> None:
@@ -136,7 +149,7 @@ def adopt(run: Mapping[str, Any]) -> None:
     state[TROUBLE] = None if text is not None or run.get("text_stored", True) else NOT_STORED
     state[SYSTEM] = run.get("system") or ""
     state[REPETITIONS], state[BLIND] = int(run["repetitions"]), bool(run["blind"])
-    state[START], state[STAGGER] = run["start_mode"], float(run["stagger_s"])
+    state[START], state[STAGGER] = run["start_mode"], min(float(run["stagger_s"]), MAX_STAGGER_S)
     state[RUN], state[CONTINUE], state[AGAIN] = run["id"], False, run.get("parent_run_id")
     columns = run.get("columns") or []
     ids = list(dict.fromkeys(c["deployment_id"] for c in columns))
@@ -149,6 +162,7 @@ def adopt(run: Mapping[str, Any]) -> None:
     _put_params(shared_key, run.get("params") or {})
     for column in columns:
         own = not column.get("use_shared_params", True)
+        state[cache_key(column["deployment_id"])] = column.get("cache")
         state[own_key(column["deployment_id"])] = own
         if own:
             deployment_id = column["deployment_id"]

@@ -67,6 +67,7 @@ def figures(calls: Sequence[Row]) -> None:
             "decode": st.column_config.TextColumn("Decode speed", help=FIGURES["decode"]),
             "in": st.column_config.TextColumn("Input", help=FIGURES["input"]),
             "cached": st.column_config.TextColumn("Cached", help=FIGURES["cached"]),
+            "cache": st.column_config.TextColumn("Prompt cache", help=FIGURES["cache"]),
             "out": st.column_config.TextColumn("Output", help=FIGURES["output"]),
             "cost": st.column_config.TextColumn("Cost", help=FIGURES["cost"]),
         },

@@ -11,7 +11,7 @@ import streamlit as st
 from app.definitions import OUTCOME_STATES
 from db.queries import RunFilter
 
-SOURCES = {"playground": "Playground", "cli": "Command line", "test": "Connection test"}
+SOURCES = {"playground": "Playground", "cli": "Command line", "caching": "Prompt caching", "test": "Connection test"}
 
 
 def zone() -> tuple[str, ZoneInfo]:

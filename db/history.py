@@ -12,12 +12,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import pandas as pd
-from sqlalchemy import ColumnElement, Connection, Engine, and_, case, exists, false, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Engine, and_, case, exists, false, func, literal, or_, select
 from sqlmodel import col
 
 from db import queries
 from db.retention import calls_kept_since
-from db.rollups import CALL, DIMENSIONS, KEYS, NEEDED, ROLLUP, SUMS, day_of, measured
+from db.rollups import CALL, DIMENSIONS, INPUT, KEYS, NEEDED, ROLLUP, SUMS, day_of, measured
 from db.tables import Run
 from db.types import storable
 
@@ -212,7 +212,9 @@ def _cache_state(table: Any) -> ColumnElement[Any]:
     if table is ROLLUP:
         kept: ColumnElement[Any] = ROLLUP.c.cache
         return kept
-    state: ColumnElement[Any] = case((CALL.c.cache_read > 0, "warm"), (CALL.c.cache_read == 0, "cold"), else_="")
+    given = sum((func.coalesce(CALL.c[name], 0) for name in INPUT), start=literal(0))
+    warm = and_(CALL.c.cache_read > 0, CALL.c.cache_read * queries.WARM_SHARE >= given)
+    state: ColumnElement[Any] = case((warm, "warm"), (CALL.c.cache_read.is_not(None), "cold"), else_="")
     return state
 
 

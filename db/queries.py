@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from statistics import median
 from typing import Any
 
-from sqlalchemy import Engine, Select, TableValuedAlias, exists, func, or_, select, true
+from sqlalchemy import Engine, Select, TableValuedAlias, and_, case, exists, func, literal, or_, select, true
 from sqlmodel import col
 
 from db.tables import Call, DeploymentRow, Run, Vote
@@ -16,6 +16,7 @@ from db.types import storable
 
 Row = dict[str, Any]
 TYPICAL_OVER = 200
+WARM_SHARE = 20  # a call is warm when at least one part in so many of its input was read from the cache
 MAX_THREAD = 50
 MAX_SEARCH = 500  # characters; SQLite refuses a LIKE pattern beyond 50,000 bytes
 _CALL_COLUMNS = list(Call.__table__.columns)  # type: ignore[attr-defined]  # SQLModel adds __table__ at run time
@@ -172,16 +173,49 @@ def votes_of_run(engine: Engine, run_id: str) -> list[Row]:
 
 
 def typical_ttft(engine: Engine, deployment_id: str) -> tuple[float | None, int]:
-    """(median TTFT in ms, n) over the last 200 calls of a deployment that succeeded; (None, 0) when there are none."""
+    """(median TTFT in ms, n) over the last 200 calls of a deployment that succeeded; (None, 0) when there are none.
+
+    Calls that found their prompt in the service's cache and calls that did not are never averaged together: the more
+    numerous of the two kinds is taken, and of two equal ones the uncached.
+    """
+    read = func.coalesce(col(Call.cache_read), 0)
+    parts = (Call.uncached_input, Call.cache_write_5m, Call.cache_write_1h)
+    total = read + sum((func.coalesce(col(part), 0) for part in parts), literal(0))
     statement = (
-        select(col(Call.ttft_ms))
+        select(col(Call.ttft_ms), and_(read > 0, read * WARM_SHARE >= total))
         .where(col(Call.deployment_id) == deployment_id, col(Call.state) == "succeeded", col(Call.ttft_ms).is_not(None))
         .order_by(col(Call.created_at).desc())
         .limit(TYPICAL_OVER)
     )
     with engine.connect() as connection:
-        values = [value for value in connection.execute(statement).scalars() if value is not None]
+        rows = [(value, bool(warm)) for value, warm in connection.execute(statement) if value is not None]
+    kinds = [[value for value, warm in rows if warm is wanted] for wanted in (False, True)]
+    values = max(kinds, key=len)
     return (median(values), len(values)) if values else (None, 0)
+
+
+def held_by_calls(engine: Engine, deployment_id: str, since: datetime) -> list[Row]:
+    """When calls of a deployment held it: ``created_at``, ``started_at``, ``end_ms``, ``state``, ``output`` and
+    ``usage_source`` of those that were sent after ``since`` or up to a day (the longest deadline) before it."""
+    output = func.coalesce(Call.reasoning_output, 0) + func.coalesce(Call.answer_output, 0)
+    known = or_(col(Call.reasoning_output).is_not(None), col(Call.answer_output).is_not(None))
+    return _all(
+        engine,
+        select(
+            col(Call.created_at), col(Call.started_at), col(Call.end_ms), col(Call.state), col(Call.usage_source),
+            case((known, output), else_=None).label("output"),
+        ).where(
+            col(Call.deployment_id) == deployment_id,
+            col(Call.created_at) >= since - timedelta(days=1),
+            or_(col(Call.started_at).is_not(None), col(Call.state) == "running"),
+        ),
+    )  # fmt: skip
+
+
+def declared_at(engine: Engine, deployment_id: str) -> datetime | None:
+    """When a deployment was first declared; None for one that never was."""
+    rows = _all(engine, select(col(DeploymentRow.created_at)).where(col(DeploymentRow.id) == deployment_id))
+    return rows[0]["created_at"] if rows else None
 
 
 def deployment_rows(engine: Engine) -> list[Row]:

@@ -18,6 +18,7 @@ from sqlmodel import Session
 
 from db import sketch
 from db.history_tables import Rollup
+from db.queries import WARM_SHARE
 from db.tables import Call
 
 ROLLUP: Table = Rollup.__table__  # type: ignore[attr-defined]  # SQLModel adds __table__ at run time
@@ -25,6 +26,7 @@ CALL: Table = Call.__table__  # type: ignore[attr-defined]
 BATCH = 500
 KEYS = ("grain", "bucket", "deployment_id", "model", "kind", "source", "person", "outcome", "state", "cache")
 COUNTS = ("uncached_input", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning_output", "answer_output")
+INPUT = COUNTS[:4]
 DRIVERS = tuple(f"cost_{name}" for name in COUNTS)
 SUMS = (
     "n", "n_late", "n_priced", "n_bounded", "n_estimated", *COUNTS, "cost_nanousd", "plain_nanousd", *DRIVERS,
@@ -69,7 +71,9 @@ def measured(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     for name in ("outcome", "model", "kind", "source", "person"):
         frame[name] = frame[name].fillna("").astype(str)
     read = pd.to_numeric(frame["cache_read"], errors="coerce")
-    frame["cache"] = np.where(read > 0, "warm", np.where(read == 0, "cold", ""))
+    given = sum(pd.to_numeric(frame[name], errors="coerce").fillna(0) for name in INPUT)
+    warm = (read > 0) & (read * WARM_SHARE >= given)
+    frame["cache"] = np.where(warm, "warm", np.where(read.notna(), "cold", ""))
     late = frame["lag_marked"].fillna(False).astype(bool)
     usable = (frame["state"] == "succeeded") & ~late
     frame["n"], frame["n_late"] = 1, ((frame["state"] == "succeeded") & late).astype("int64")

@@ -14,6 +14,7 @@ import httpx
 import orjson
 
 from services import deployments, paths
+from services.client_aws import AwsClient
 from services.domain import Deployment
 from services.engine.status import DeploymentStatus
 from services.runs import RunSpec
@@ -148,9 +149,17 @@ class EngineClient:
         """One cheap real call, as an answer to: reachable, authorised, model exists, capabilities (may take 90 s)."""
         return dict(self._call("POST", f"/deployments/{quote(deployment_id, safe='')}/test", {}, timeout=120))
 
+    def server(self, deployment_id: str) -> dict[str, Any]:
+        """What a deployment's server is and how it is now: ``{supported, facts, facts_trouble, gauge, trouble}``."""
+        return dict(self._call("GET", f"/deployments/{deployment_id}/server", timeout=10))
+
     def enable_catalogue(self, provider: str, on: bool) -> int:
         """Switch all catalogue models of "anthropic" or "openai"; returns how many there are."""
         return int(self._call("POST", f"/catalogue/{provider}", {"on": on})["changed"])
+
+    def aws(self, profile: str | None = None, region: str | None = None) -> AwsClient:
+        """The control planes of AWS for one profile and region."""
+        return AwsClient(self._call, profile, region)
 
     def restart_embedded(self, name: str) -> None:
         """Start an embedded model server again."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from services import copyas_aws
 from services.domain import Wire, WireRequest
 
 DUMMY_KEY = "no-key-needed"
@@ -20,6 +21,8 @@ def snippets(request: WireRequest, *, wire: Wire, key_env: str | None) -> dict[s
     The key is read from the environment variable ``key_env``; without one the SDKs get a placeholder, because they
     insist on some key.
     """
+    if request.sign is not None or request.framing != "sse":
+        return _on_aws(request, wire, key_env)
     sdk = {
         "messages": ("Python (anthropic)", _anthropic),
         "responses": ("Python (openai)", _openai),
@@ -31,6 +34,24 @@ def snippets(request: WireRequest, *, wire: Wire, key_env: str | None) -> dict[s
         title: write(request, wire, key_env),
         "Python (httpx)": _httpx(request, key_env),
     }
+
+
+def _on_aws(request: WireRequest, wire: Wire, key_env: str | None) -> dict[str, str]:
+    curl = _curl(request, key_env) if request.sign is None else copyas_aws.signed_curl(request, _json(request))
+    body = _body(request)
+    if request.framing == "eventstream":
+        return {"curl": curl, "Python (boto3)": copyas_aws.bedrock(request, wire, body, key_env)}
+    if request.framing == "sagemaker":
+        return {"curl": curl, "Python (boto3)": copyas_aws.sagemaker(request, body)}
+    if wire == "messages":
+        client = copyas_aws.anthropic_client(request, request.url.removesuffix("/v1/messages"))
+        return {"curl": curl, "Python (anthropic)": _anthropic(request, wire, None, client)}
+    base = request.url.removesuffix("/responses" if wire == "responses" else "/chat/completions")
+    return {"curl": curl, "Python (openai)": _openai(request, wire, None, copyas_aws.openai_client(request, base))}
+
+
+def _json(request: WireRequest) -> str:
+    return json.dumps(_body(request), ensure_ascii=False)
 
 
 def _body(request: WireRequest) -> dict[str, Any]:
@@ -48,7 +69,9 @@ def _curl(request: WireRequest, key_env: str | None) -> str:
         lines.append(
             f'  -H {shlex.quote(f"{request.auth[0]}: {before}")}"${{{key_env}}}"{shlex.quote(after) if after else ""}'
         )
-    lines.append(f"  --data-binary {shlex.quote(json.dumps(_body(request), ensure_ascii=False))}")
+    if request.framing != "sse":
+        lines.append("  --output -")
+    lines.append(f"  --data-binary {shlex.quote(_json(request))}")
     return " \\\n".join(lines)
 
 
@@ -72,15 +95,17 @@ def _literal(value: Any) -> str:
 
 
 _ANTHROPIC_NAMED = frozenset(
-    {"model", "messages", "max_tokens", "system", "stop_sequences", "thinking", "output_config", "metadata", "tools"}
-)
+    {"model", "messages", "max_tokens", "system", "stop_sequences", "thinking", "output_config", "metadata", "tools",
+     "cache_control"}
+)  # fmt: skip
 _OPENAI_CHAT_NAMED = frozenset(
     {"model", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p", "stop", "seed",
-     "frequency_penalty", "presence_penalty", "reasoning_effort", "stream_options", "tools"}
+     "frequency_penalty", "presence_penalty", "reasoning_effort", "stream_options", "tools", "prompt_cache_key",
+     "prompt_cache_options"}
 )  # fmt: skip
 _OPENAI_RESPONSES_NAMED = frozenset(
     {"model", "input", "instructions", "max_output_tokens", "temperature", "top_p", "reasoning", "store", "text",
-     "tools"}
+     "tools", "prompt_cache_key", "prompt_cache_options"}
 )  # fmt: skip
 
 
@@ -91,12 +116,15 @@ def _split(body: dict[str, Any], named: frozenset[str]) -> tuple[dict[str, Any],
     )
 
 
-def _anthropic(request: WireRequest, wire: Wire, key_env: str | None) -> str:
+def _anthropic(request: WireRequest, wire: Wire, key_env: str | None, client: str | None = None) -> str:
     named, extra = _split(_body(request), _ANTHROPIC_NAMED)
     base = request.url.removesuffix("/v1/messages")
+    # Bedrock's own keys are bearer tokens on this wire as well.
+    name = "auth_token" if request.auth and request.auth[0] == "authorization" else "api_key"
+    usual = f"anthropic.Anthropic({name}={_key(key_env)}, base_url={json.dumps(base)}, max_retries=0)"
     return (
         f"{_import_os(key_env)}import anthropic\n\n"
-        f"client = anthropic.Anthropic(api_key={_key(key_env)}, base_url={json.dumps(base)}, max_retries=0)\n"
+        f"client = {client or usual}\n"
         f"stream = client.messages.create(\n{_arguments(named, extra=extra)}\n    stream=True,\n)\n"
         "for event in stream:\n"
         '    if event.type == "content_block_delta" and event.delta.type == "text_delta":\n'
@@ -104,7 +132,7 @@ def _anthropic(request: WireRequest, wire: Wire, key_env: str | None) -> str:
     )
 
 
-def _openai(request: WireRequest, wire: Wire, key_env: str | None) -> str:
+def _openai(request: WireRequest, wire: Wire, key_env: str | None, client: str | None = None) -> str:
     responses = wire == "responses"
     named, extra = _split(_body(request), _OPENAI_RESPONSES_NAMED if responses else _OPENAI_CHAT_NAMED)
     base = request.url.removesuffix("/responses" if responses else "/chat/completions")
@@ -118,9 +146,11 @@ def _openai(request: WireRequest, wire: Wire, key_env: str | None) -> str:
         '        print(chunk.choices[0].delta.content, end="", flush=True)\n'
     )
     call = "client.responses.create" if responses else "client.chat.completions.create"
+    usual = f"openai.OpenAI(api_key={_key(key_env)}, base_url={json.dumps(base)}, max_retries=0)"
+    bedrock = "from openai.providers import bedrock\n" if client else ""
     return (
-        f"{_import_os(key_env)}import openai\n\n"
-        f"client = openai.OpenAI(api_key={_key(key_env)}, base_url={json.dumps(base)}, max_retries=0)\n"
+        f"{_import_os(key_env)}import openai\n{bedrock}\n"
+        f"client = {client or usual}\n"
         f"stream = {call}(\n{_arguments(named, extra=extra)}\n    stream=True,\n)\n{loop}"
     )
 

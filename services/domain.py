@@ -100,7 +100,9 @@ class Aws:
 
     ``profile``: of the ordinary AWS configuration; None takes the ordinary chain (environment, role, SSO …).
     ``service_tier``: priority, default, flex or reserved. ``latency``: standard or optimized. ``guardrail``:
-    "identifier:version". ``component`` and ``variant``: of a SageMaker endpoint.
+    "identifier:version". ``component`` and ``variant``: of a SageMaker endpoint. ``serves``: the name of the model
+    behind an ARN or an endpoint; which parameters Bedrock takes depends on it, and a SageMaker container that serves
+    more than one model is told it.
     """
 
     profile: str | None = None
@@ -109,6 +111,7 @@ class Aws:
     guardrail: str | None = None
     component: str | None = None
     variant: str | None = None
+    serves: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

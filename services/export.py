@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from services import keys, record, view
+from services import cache_state, keys, record, view
 
 SCHEMA = 1
 _RISKY = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -85,6 +85,8 @@ def _line(row: Mapping[str, Any]) -> dict[str, Any]:
         **{f"{name}_tokens": row.get(name) for name in _COUNTS},
         "input_tokens": view.input_tokens(row),
         "output_tokens": view.output_tokens(row),
+        "prompt_cache_asked": row.get("cache_mode"),
+        "prompt_cache": cache_state.state(row),
         "usage_source": row.get("usage_source"),
         "cost_state": row.get("cost_state"),
         "cost_usd": record.usd(row.get("cost_nanousd")),

@@ -5,7 +5,7 @@ Every framing is fed bytes cut anywhere and returns `ServerEvent`s, so that a de
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import orjson
@@ -22,7 +22,11 @@ CONTENT_TYPES: Mapping[Framing, tuple[str, ...]] = {
 
 
 class FramingError(ValueError):
-    """The bytes do not follow their framing. The message is the rest of a sentence."""
+    """The bytes do not follow their framing. The message is the rest of a sentence; ``events`` were whole before it."""
+
+    def __init__(self, message: str, events: Sequence[ServerEvent] = ()) -> None:
+        super().__init__(message)
+        self.events = list(events)
 
 
 class Framer(Protocol):
@@ -59,10 +63,13 @@ class EventStreamFramer:
     def feed(self, chunk: bytes) -> list[ServerEvent]:
         """Events completed by ``chunk``. Raises `FramingError` for a frame whose checksum or lengths are wrong."""
         self._buffer.add_data(chunk)
+        events: list[ServerEvent] = []
         try:
-            return [self._event(message) for message in self._buffer]
+            for message in self._buffer:
+                events.append(self._event(message))
         except Exception as error:  # botocore's parser errors share no base class with struct's and Unicode's
-            raise FramingError(f"a frame of the event stream is damaged ({type(error).__name__})") from error
+            raise FramingError(f"a frame of the event stream is damaged ({type(error).__name__})", events) from error
+        return events
 
     def flush(self) -> list[ServerEvent]:
         """Nothing: a frame is whole or it is not there."""
@@ -98,8 +105,14 @@ class SageMakerFramer:
 
     def feed(self, chunk: bytes) -> list[ServerEvent]:
         """Inner events completed by ``chunk``; an exception frame is passed on as it is."""
+        try:
+            return self._unpacked(self._frames.feed(chunk))
+        except FramingError as error:
+            raise FramingError(str(error), self._unpacked(error.events)) from error
+
+    def _unpacked(self, frames: Sequence[ServerEvent]) -> list[ServerEvent]:
         events: list[ServerEvent] = []
-        for frame in self._frames.feed(chunk):
+        for frame in frames:
             if frame.name == "PayloadPart":
                 events += self._part(frame.data)
             else:

@@ -7,7 +7,7 @@ import asyncio
 import aiohttp
 
 from services.echo import Echo
-from services.framing import Framer
+from services.framing import Framer, FramingError
 from services.progress import Progress
 from services.providers.base import Decoder
 from services.sse import ServerEvent, StreamTooLarge
@@ -37,7 +37,7 @@ class Intake:
         progress = self.progress
         try:
             progress.n_bytes += len(data)
-            self.take(self.framer.feed(data), stamp)
+            self.take(self._events(data, stamp), stamp)
             progress.keepalives = self.framer.keepalives
             if progress.n_bytes > MAX_STREAM_BYTES:
                 raise StreamTooLarge(f"more than {MAX_STREAM_BYTES:,} bytes came in one answer")
@@ -46,6 +46,16 @@ class Intake:
             return
         if self.decoder.terminal or self.decoder.error is not None:
             self.over.set_result(None)
+
+    def _events(self, data: bytes, stamp: int) -> list[ServerEvent]:
+        """The events that ``data`` completes. What was whole before a damage is taken first: it may be the end."""
+        try:
+            return self.framer.feed(data)
+        except FramingError as damage:
+            self.take(damage.events, stamp)
+            if self.decoder.terminal or self.decoder.error is not None:
+                return []
+            raise
 
     def ended(self, content: aiohttp.StreamReader) -> None:
         """The body is at its end: cleanly, or with the exception that the transport left."""

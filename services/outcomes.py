@@ -27,8 +27,10 @@ FINISH: dict[str, Outcome] = {
     # Converse, beside the words it shares with Messages
     "guardrail_intervened": "guardrail", "content_filtered": "filtered", "malformed_model_output": "stream_error",
     "malformed_tool_use": "stream_error",
-    # TGI
-    "eos_token": "ok",
+    # TGI and LMI; the second is the end without a reason, with the whole text
+    "eos_token": "ok", "generated_text": "ok",
+    # Titan
+    "FINISH": "ok", "FINISHED": "ok", "STOP_CRITERIA_MET": "ok", "LENGTH": "max_tokens", "CONTENT_FILTERED": "filtered",
     # Responses
     "completed": "ok", "max_output_tokens": "max_tokens", "steered": "truncated", "max_messages": "truncated",
 }  # fmt: skip
@@ -94,12 +96,13 @@ def sentence(
     key_env: str | None = None,
     url_host: str | None = None,
     model: str | None = None,
+    aws: bool = False,
 ) -> str:
     """One plain sentence for the reader: what failed, what was kept, what to do next.
 
-    ``tokens``: output tokens that arrived and were kept (None or 0: none), ours when
-    ``tokens_estimated``. ``seconds``: the deadline that passed.
-    ``detail``: the service's or the judgement's own words; control characters are taken out here.
+    ``tokens``: output tokens that arrived and were kept (None or 0: none), ours when ``tokens_estimated``.
+    ``seconds``: the deadline that passed. ``detail``: the service's or the judgement's own words; control characters
+    are taken out here. ``aws``: the call is signed with AWS credentials, and its details about them say what to do.
     """
     who = plain(name, 80) or "The deployment"
     said = plain(detail).rstrip(" .;:,") if detail else ""
@@ -109,7 +112,11 @@ def sentence(
     about = "about " if tokens_estimated else "the "
     kept = f"{about}{tokens:,} tokens received were kept" if tokens else "there was no text to keep"
     after = f" after {seconds:g} s" if seconds else ""
+    if aws and outcome == "unauthorised":
+        todo = "" if said else ": check the profile, the region and what it may use"
+        return f"{who} could not use its AWS credentials{coded}; {kept}{todo}."
     key = key_env or "its key"
+    here, place = ("in this region", "the region") if aws else ("at this address", "the base URL")
     where = url_host or "its address"
     wait = f"in {retry_after_s:,.0f} s" if retry_after_s else "in a minute"
     sentences: dict[Outcome, str] = {
@@ -130,14 +137,14 @@ def sentence(
         "or raise the limit at the provider.",
         "unreachable": f"{who} could not be reached at {where}{because}; {kept}: check its address and that it runs.",
         "unauthorised": f"{who} did not accept the key{coded}; {kept}: check {key} and what it may use.",
-        "not_found": f"{who} has no model “{plain(model, 80)}” at this address{coded}; {kept}: check the model's name "
-        "and the base URL.",
+        "not_found": f"{who} has no model “{plain(model, 80)}” {here}{coded}; {kept}: check the model's "
+        f"name and {place}.",
         "timeout_connect": f"{who} could not be connected to{after}; {kept}: check its address and that it runs.",
         "timeout_headers": f"{who} did not begin to answer{after}{coded}; {kept}: run it again later.",
-        "timeout_first_token": f"{who} sent no token{after}; {kept}: run it again, or allow it more time.",
-        "timeout_idle": f"{who} fell silent{after} without a token; {kept}: run it again.",
-        "timeout_total": f"{who} was still writing{after} and was stopped; {kept}: ask for less, or allow it more "
-        "time.",
+        "timeout_first_token": f"{who} sent no token{after}{because}; {kept}: run it again, or allow it more time.",
+        "timeout_idle": f"{who} fell silent{after} without a token{because}; {kept}: run it again.",
+        "timeout_total": f"{who} was still writing{after} and was stopped{because}; {kept}: ask for less, or allow it "
+        "more time.",
         "protocol_error": f"{who} sent something that is not the expected stream{because}; {kept}: check the base URL "
         "and the wire.",
         "cancelled": f"{who} was stopped by hand; {kept}: retry it when you like.",

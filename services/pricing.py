@@ -1,12 +1,11 @@
 """What a call costs, from a price that was looked up before the call and is stored with it.
 
-A `Price` is a self-contained row: the rates of the five drivers in US dollars per 1,000,000 tokens, with the tiers that
-apply above a number of input tokens. `cost` needs nothing else, so a call of last year is costed from its own row and
+`cost` needs nothing but that row (`services.price_row.Price`), so a call of last year is costed from its own row and
 never re-priced. All arithmetic is `Decimal`, results are integer nano-dollars (1 $ = 10⁹).
 
-The list is the data bundled with genai-prices (offline; `UpdatePrices` is never started). Its matching is broader than
-a bill may be ("claude-opus-4-8-anything" gets the price of Claude Opus 4.8), so a match is accepted only when the model
-is named exactly, or by a dated name of it; everything else has no price.
+The lists are data on this machine: genai-prices' own (offline; `UpdatePrices` is never started), and a dated copy of
+LiteLLM's (`services.price_lookup`). Their matching is broader than a bill may be, so a match is accepted only when the
+model is named exactly, or by a dated name of it; everything else has no price.
 """
 
 from __future__ import annotations
@@ -15,16 +14,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
+from services import instances
 from services.domain import Deployment, PriceRef, Usage
+from services.price_context import context_of, tier_asked
+from services.price_row import RATE_NAMES, Price, PriceTier, completed
 
 if TYPE_CHECKING:
     from services.price_list import ListedPrice
 
+__all__ = ["RATE_NAMES", "Cost", "CostState", "Price", "PriceTier", "check_price", "cost", "decimal_amount", "mark_of",
+           "money", "price_of", "tier_asked", "words_of"]  # fmt: skip
+
 CostState = Literal["exact", "lower_bound", "estimated", "by_the_hour", "free", "no_price", "unknown_usage"]
 
-RATE_NAMES = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "output")
 # Driver of a cost (a field of `Usage`) → the rate it is charged at.
 DRIVERS: Mapping[str, str] = {
     "uncached_input": "input",
@@ -38,73 +42,6 @@ NANO = 1_000_000_000
 MOST_DOLLARS = 1_000_000  # for a million tokens or an hour: more is a slip of the finger, and would not fit the records
 # nano-dollars per token = ($ per 1M tokens) × 10⁹ / 10⁶
 NANO_PER_RATE = Decimal(1000)
-
-# Body fields that change what a service charges, and the values that mean the standard price. Any other value is looked
-# up as a variant of the list and has no price when the list does not know it.
-PRICED_BY_BODY: Mapping[str, frozenset[str]] = {
-    "service_tier": frozenset({"auto", "default", "standard", "standard_only"}),
-    "speed": frozenset({"standard"}),
-    "inference_geo": frozenset({"global"}),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class PriceTier:
-    """Rates of *all* tokens of a call with more than ``above`` input tokens (cached ones included)."""
-
-    above: int
-    rates: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Price:
-    """The price row stored with a call. Either ``rates`` (and ``tiers``) or ``per_hour`` is set.
-
-    ``source`` says where it is from ("genai-prices 0.2.3", "deployment"), ``date`` (ISO) how recent that source is: the
-    newest price change it knows for a list, the day of the call for a price of our own. ``model`` is the list's name.
-    """
-
-    source: str
-    date: str
-    model: str | None = None
-    rates: Mapping[str, str] | None = None
-    tiers: tuple[PriceTier, ...] = ()
-    per_hour: str | None = None
-    context: Mapping[str, str] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """The row as plain JSON; `from_json` gives it back unchanged."""
-        return {
-            "source": self.source,
-            "date": self.date,
-            "model": self.model,
-            "rates": None if self.rates is None else dict(self.rates),
-            "tiers": [{"above": t.above, "rates": dict(t.rates)} for t in self.tiers],
-            "per_hour": self.per_hour,
-            "context": dict(self.context),
-        }
-
-    @classmethod
-    def from_json(cls, row: Mapping[str, Any]) -> Price:
-        """Inverse of `to_json`. Raises KeyError when ``source`` or ``date`` is missing."""
-        rates = row.get("rates")
-        return cls(
-            source=str(row["source"]),
-            date=str(row["date"]),
-            model=row.get("model"),
-            rates=None if rates is None else dict(rates),
-            tiers=tuple(PriceTier(int(t["above"]), dict(t["rates"])) for t in row.get("tiers") or ()),
-            per_hour=row.get("per_hour"),
-            context=dict(row.get("context") or {}),
-        )
-
-    def rates_for(self, input_tokens: int) -> Mapping[str, str]:
-        """The rates ($ per 1M tokens) of a call with that many input tokens, cached ones included."""
-        rates = self.rates or {}
-        for tier in self.tiers:
-            if input_tokens > tier.above:
-                rates = tier.rates
-        return rates
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,71 +96,65 @@ def check_price(ref: PriceRef) -> None:
             decimal_amount(value)
     if ref.per_hour is not None:
         decimal_amount(ref.per_hour)
+    if ref.instance is not None and not ref.instance.strip():
+        raise ValueError('the price names no instance type, for example instance = "ml.g5.xlarge"')
     if ref.count < 1:
         raise ValueError("the price is for fewer than 1 instance or unit")
     if ref.model is not None and ref.provider is None:
         raise ValueError('the price names a model without its provider, for example provider = "openai"')
 
 
-def tier_asked(deployment: Deployment) -> str | None:
-    """The service tier that a deployment's calls ask for by its settings; None: the service's own default."""
-    asked = deployment.extra_body.get("service_tier")
-    if deployment.aws is not None and deployment.aws.service_tier:
-        return deployment.aws.service_tier
-    return asked if isinstance(asked, str) else None
-
-
-def price_of(deployment: Deployment, at: datetime) -> Price | None:
+def price_of(deployment: Deployment, at: datetime, *, batch: bool = False, tier: str | None = None) -> Price | None:
     """The price of one call of ``deployment`` that starts ``at`` (aware, or UTC when naive); None = no known price.
 
     Only ``deployment.price`` decides: a server of one's own that calls its model "claude-haiku-5-5" has no API price
-    unless its price reference says so. Raises ValueError for a reference that `check_price` refuses.
+    unless its price reference says so. In this order: the user's own rates, an hourly price, the hourly price of an
+    instance type, the price lists. ``batch``: of a job of a batch API. ``tier``: the service tier that really served
+    the call, in the service's word; None = the one that its settings ask for (`services.price_context`). Rates of
+    one's own and prices by the hour are the same in every tier, and the former are not those of a batch.
+
+    Raises ValueError for a reference that `check_price` refuses.
     """
     ref = deployment.price
     check_price(ref)
     day = (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC).date().isoformat()
     if ref.override is not None:
-        return Price("deployment", day, rates=_all_rates({k: decimal_amount(v) for k, v in ref.override.items()}))
+        rates = completed({name: decimal_amount(value) for name, value in ref.override.items()})
+        return None if batch else Price("deployment", day, rates=_texts(rates))
     if ref.per_hour is not None:
-        return Price("deployment", day, per_hour=str(decimal_amount(ref.per_hour)))
+        return Price("deployment", day, per_hour=_hourly(decimal_amount(ref.per_hour), ref.count), count=ref.count)
+    if ref.instance is not None:
+        return _of_instance(ref.instance, ref.count, deployment.region)
     if ref.provider is None:
         return None
-    # Here because the list takes half a second to import, and pages need only `money`.
-    from services.price_list import listed
+    # Here because the lists take half a second to import, and pages need only `money`.
+    from services.price_lookup import listed
 
-    found = listed(ref.provider, ref.model or deployment.model, at, body_context(deployment.extra_body))
-    return None if found is None else _from_list(found)
-
-
-def body_context(extra_body: Mapping[str, Any]) -> dict[str, str]:
-    """The body fields of ``extra_body`` that move a call off the standard price, as genai-prices' price context."""
-    context = {}
-    for name, standard in PRICED_BY_BODY.items():
-        value = extra_body.get(name)
-        if value is not None and str(value) not in standard:
-            context[name] = str(value)
-    return context
+    context = context_of(deployment, batch=batch, tier=tier)
+    found = listed(ref.provider, ref.model or deployment.model, at, context.listed, deployment.region)
+    return None if found is None else _from_list(found, context.told)
 
 
-def _from_list(found: ListedPrice) -> Price:
-    base = found.rates_above(None)
-    tiers = tuple(PriceTier(start, _all_rates(found.rates_above(start))) for start in found.starts)
-    return Price(
-        found.source, found.as_of.isoformat(), found.model, _all_rates(base), tiers, context=dict(found.context)
-    )
+def _of_instance(name: str, count: int, region: str | None) -> Price | None:
+    found = instances.price(name, region)
+    if found is None:
+        return None
+    per_hour = _hourly(found.usd_per_hour, count)
+    context = {"region": found.region}
+    return Price(found.source, found.date, per_hour=per_hour, context=context, instance=name, count=count)
 
 
-def _all_rates(known: Mapping[str, Decimal]) -> dict[str, str]:
-    """All five rates as strings. One the source leaves out is charged as the less special kind it belongs to, which is
-    what genai-prices' own decomposition does: cache write 1 h → 5 min → input, cache read → input."""
-    write = known.get("cache_write_5m", known["input"])
-    rates = {
-        "input": known["input"],
-        "cache_read": known.get("cache_read", known["input"]),
-        "cache_write_5m": write,
-        "cache_write_1h": known.get("cache_write_1h", write),
-        "output": known["output"],
-    }
+def _hourly(one: Decimal, count: int) -> str:
+    return format(one * count, "f")
+
+
+def _from_list(found: ListedPrice, told: Mapping[str, str]) -> Price:
+    tiers = tuple(PriceTier(above, _texts(rates)) for above, rates in found.tiers)
+    context = {**found.context, **told}
+    return Price(found.source, found.as_of, found.model, _texts(found.rates), tiers, context=context)
+
+
+def _texts(rates: Mapping[str, Decimal]) -> dict[str, str]:
     return {name: format(value, "f") for name, value in rates.items()}
 
 
@@ -231,7 +162,8 @@ def cost(usage: Usage, price: Price | None, *, complete: bool, max_output_tokens
     """Cost of a call from its counts and its stored price (metrics.md, "Counts and cost").
 
     ``complete``: the call ended with its wire's own terminal signal. Otherwise the service may have gone on and billed
-    more, so the result is a lower bound; with ``max_output_tokens`` its upper end is ``high_nanousd``.
+    more, so the result is a lower bound; with ``max_output_tokens`` its upper end is ``high_nanousd``. Tokens at a rate
+    that the price leaves out make it a lower bound too.
     """
     if price is None:
         return Cost("no_price")
@@ -242,12 +174,15 @@ def cost(usage: Usage, price: Price | None, *, complete: bool, max_output_tokens
     if not known:
         return Cost("unknown_usage")
     rates = price.rates_for(usage.input_total or 0)
-    drivers = {name: _nano(count, rates[DRIVERS[name]]) for name, count in known.items()}
+    if not rates:
+        return Cost("no_price")
+    drivers = {name: _nano(count, rates[DRIVERS[name]]) for name, count in known.items() if DRIVERS[name] in rates}
+    unpriced = any(count for name, count in known.items() if DRIVERS[name] not in rates)
     total = sum(drivers.values())
     both_sides = usage.input_total is not None and usage.output_total is not None
-    if not complete or not both_sides or usage.source == "partial":
+    if not complete or not both_sides or unpriced or usage.source == "partial":
         high = None
-        if usage.input_total is not None and max_output_tokens is not None:
+        if usage.input_total is not None and max_output_tokens is not None and not unpriced:
             seen = usage.output_total or 0
             high = total + _nano(max(max_output_tokens - seen, 0), rates["output"])
         return Cost("lower_bound", total, high, drivers)

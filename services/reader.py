@@ -102,8 +102,8 @@ async def attempt(
     body = orjson.dumps(request.body)
     if sign is not None:
         headers = sign(request.method, request.url, headers, body)
-    # A signature covers the address as it is written: it must not be quoted anew on its way.
-    url = request.url if sign is None else URL(request.url, encoded=True)
+    # A signature covers the address as it is written, and AWS's addresses are quoted in their own way.
+    url = request.url if sign is None and request.framing == "sse" else URL(request.url, encoded=True)
     progress.phase = "connecting"
     progress.handed = perf_counter_ns()
     response: aiohttp.ClientResponse | None = None

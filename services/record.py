@@ -7,7 +7,7 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from services import timing, view, words
+from services import cache_state, timing, view, words
 from services.domain import Timing
 
 SCHEMA = 1
@@ -59,6 +59,7 @@ def of_call(row: Mapping[str, Any]) -> dict[str, Any]:
             "source": row.get("usage_source"),
             "raw": row.get("usage_raw"),
         },
+        "cache": {"asked": row.get("cache_mode"), "state": cache_state.state(row)},
         "cost": {
             "state": row.get("cost_state"),
             "usd": usd(row.get("cost_nanousd")),
@@ -98,6 +99,7 @@ def in_words(row: Mapping[str, Any]) -> dict[str, str]:
         "decode": words.rate(figures["decode_tps"], approx),
         "in": words.count(figures["in"], "~" if figures["in_est"] else ""),
         "cached": words.count(figures["cached"]),
+        "cache": cache_state.words(row),
         "out": words.count(figures["out"], approx),
         "cost": f"{figures['cost_mark']} {figures['cost']}".strip(),
     }

@@ -12,6 +12,7 @@ from services.domain import CacheMode, StartMode
 
 MAX_COLUMNS = 8
 MAX_REPETITIONS = 30
+MAX_PAUSE_S = 600
 MAX_PROMPT_CHARS = 1_000_000
 CACHE_MODES: tuple[CacheMode, ...] = ("off", "auto", "5m", "1h")
 START_MODES: tuple[StartMode, ...] = ("together", "staggered", "sequential")
@@ -37,7 +38,10 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    """Everything that a run needs to be started, and to be started again."""
+    """Everything that a run needs to be started, and to be started again.
+
+    ``pause_s``: seconds between the repetitions of a sequential run.
+    """
 
     prompt: str
     columns: tuple[ColumnSpec, ...]
@@ -53,6 +57,7 @@ class RunSpec:
     parent_run_id: str | None = None
     tags: tuple[str, ...] = ()
     source: str = "playground"
+    pause_s: float = 0.0
 
     def checked(self) -> RunSpec:
         """This spec if it can be run. Raises ValueError with one sentence for the person who wrote it."""
@@ -72,6 +77,10 @@ class RunSpec:
             raise ValueError(f"Columns start {', '.join(START_MODES)}; “{self.start}” is not one of these.")
         if not 0 <= self.stagger_s <= 60:
             raise ValueError("The pause between staggered columns goes from 0 to 60 seconds.")
+        if not 0 <= self.pause_s <= MAX_PAUSE_S:
+            raise ValueError(f"The pause between repetitions goes from 0 to {MAX_PAUSE_S} seconds.")
+        if self.pause_s and self.start != "sequential":
+            raise ValueError("Only a run whose columns start one after the other can pause between repetitions.")
         params.clean(self.params)
         for column in self.columns:
             params.clean(column.params)
@@ -113,6 +122,7 @@ class RunSpec:
             "parent_run_id": self.parent_run_id,
             "tags": list(self.tags),
             "source": self.source,
+            "pause_s": self.pause_s,
         }
 
     @staticmethod
@@ -142,6 +152,7 @@ class RunSpec:
                 parent_run_id=value.get("parent_run_id"),
                 tags=tuple(str(t) for t in value.get("tags") or ()),
                 source=str(value.get("source", "playground")),
+                pause_s=float(value.get("pause_s", 0.0)),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"The run could not be read: {error!r} is missing or of the wrong kind.") from error

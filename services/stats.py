@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from services import view, words
+from services import cache_state, view, words
 
 RESAMPLES = 2000
 SEED = 20_240_501
@@ -72,6 +72,10 @@ def _medians(data: Any, seed: int) -> Any:
 # --- the playground's comparison -----------------------------------------------------------------------------------
 
 
+Row = Mapping[str, Any]
+At = tuple[int, str | None]  # a line of the table: its column, and cold or warm where the column has both
+
+
 @dataclass(frozen=True, slots=True)
 class Metric:
     """One column of the comparison: how to read it from a call's row, how to write it, and which way is better."""
@@ -110,7 +114,8 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class CompareRow:
-    """One deployment's line. ``succeeded`` reads "8 of 10, 2 cut off"; ``note`` says what was left out and why."""
+    """One deployment's line, or one of its two when its calls found the prompt cache cold and warm (``cache`` says
+    which). ``succeeded`` reads "8 of 10, 2 cut off"; ``note`` says what was left out and why, and cold or warm."""
 
     column: int
     name: str
@@ -118,6 +123,7 @@ class CompareRow:
     cells: Mapping[str, Cell]
     succeeded: str
     note: str
+    cache: str | None = None
 
 
 def compare(calls: Sequence[Mapping[str, Any]]) -> list[CompareRow]:
@@ -126,21 +132,57 @@ def compare(calls: Sequence[Mapping[str, Any]]) -> list[CompareRow]:
     Calls whose stamps were late by our own fault are left out of the comparison and counted in ``note``. With more
     than one repetition a cell is a median with its 95 % interval, and a difference from the best that could be chance
     reads "no difference seen".
+
+    A column whose succeeded calls found the prompt cache cold and warm gets a line for each, and warm lines are
+    compared with warm ones only: a median over both would be nobody's time.
     """
-    columns: dict[int, list[Mapping[str, Any]]] = {}
+    columns: dict[int, list[Row]] = {}
     for row in view.last_attempts(calls):
         columns.setdefault(row["column_no"], []).append(row)
-    values: dict[str, dict[int, list[float]]] = {}
+    lines = {at: rows for column, found in columns.items() for at, rows in _by_cache(column, found).items()}
+    cells: dict[str, dict[At, Cell]] = {}
     for metric in METRICS:
-        values[metric.key] = {at: _values(metric, rows) for at, rows in columns.items()}
-    cells = {metric.key: _cells(metric, values[metric.key], columns) for metric in METRICS}
+        values = {at: _values(metric, rows) for at, rows in lines.items()}
+        cells[metric.key] = {}
+        for warm in (False, True):
+            alike = {at: found for at, found in values.items() if _warm(lines[at]) is warm}
+            cells[metric.key] |= _cells(metric, alike, lines)
     return [
         CompareRow(
-            at, str(rows[0]["deployment"]["name"]), str(rows[0]["deployment_id"]),
-            {metric.key: cells[metric.key][at] for metric in METRICS}, _succeeded(rows), _left_out(rows),
+            at[0], _name(at, rows), str(rows[0]["deployment_id"]),
+            {metric.key: cells[metric.key][at] for metric in METRICS}, _succeeded(columns[at[0]]),
+            "; ".join(filter(None, (_left_out(rows), cache_state.counted(filter(_counts, rows))))), at[1],
         )
-        for at, rows in sorted(columns.items())
+        for at, rows in lines.items()
     ]  # fmt: skip
+
+
+def _counts(row: Row) -> bool:
+    return bool(row["state"] == "succeeded")
+
+
+def _by_cache(column: int, rows: Sequence[Row]) -> dict[At, Sequence[Row]]:
+    """A column's calls apart by what the prompt cache did, where some were cold and some warm; else all together.
+
+    Calls that did not succeed enter no figure, so it does not matter where they stand.
+    """
+    found = {state for row in rows if _counts(row) and (state := cache_state.state(row))}
+    if len(found) < 2:
+        return {(column, None): rows}
+    order = [*sorted(found), cache_state.NOT_REPORTED]
+    groups: dict[At, list[Row]] = {(column, name): [] for name in order}
+    for row in filter(_counts, rows):
+        groups[column, cache_state.words(row)].append(row)
+    return {at: group for at, group in groups.items() if group}
+
+
+def _warm(rows: Sequence[Row]) -> bool:
+    return any(_counts(row) and cache_state.state(row) == "warm" for row in rows)
+
+
+def _name(at: At, rows: Sequence[Row]) -> str:
+    name = str(rows[0]["deployment"]["name"])
+    return f"{name} · {at[1]}" if at[1] else name
 
 
 def _usable(metric: Metric, row: Mapping[str, Any]) -> bool:
@@ -152,8 +194,8 @@ def _values(metric: Metric, rows: Sequence[Mapping[str, Any]]) -> list[float]:
 
 
 def _cells(
-    metric: Metric, values: Mapping[int, list[float]], columns: Mapping[int, Sequence[Mapping[str, Any]]]
-) -> dict[int, Cell]:
+    metric: Metric, values: Mapping[At, list[float]], columns: Mapping[At, Sequence[Mapping[str, Any]]]
+) -> dict[At, Cell]:
     medians = {at: median_interval(found) for at, found in values.items()}
     known = {at: m.median for at, m in medians.items() if m.median is not None}
     best = _best(metric, known)
@@ -174,8 +216,8 @@ def _cells(
     return cells
 
 
-def _best(metric: Metric, known: Mapping[int, float]) -> int | None:
-    """The column with the best value; None for a tie, for a lone value, and where more is not better."""
+def _best(metric: Metric, known: Mapping[At, float]) -> At | None:
+    """The line with the best value; None for a tie, for a lone value, and where more is not better."""
     if metric.better == "none" or len(known) < 2:
         return None
     pick = min if metric.better == "low" else max
@@ -204,7 +246,7 @@ def _why_missing(metric: Metric, rows: Sequence[Mapping[str, Any]]) -> str:
         hidden = str(rows[-1].get("decode_hidden") or "not measured")
         return hidden.partition(":")[0].replace("too short to mean anything", "too short to tell")
     if metric.key == "cost":
-        return view.cost_words(rows[-1])[1]
+        return view.cost_of_1000(rows)
     return "not reported"
 
 

@@ -6,9 +6,10 @@ A column is a plain JSON object; its figures are the ones in the database, never
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any
 
-from services import deployments, pricing
+from services import deployments, hourly, pricing
 from services.domain import Deployment
 from services.providers import kind_of
 
@@ -78,6 +79,21 @@ def cost_words(row: Row) -> tuple[str, str]:
     return COST_MARKS.get(state, ""), pricing.money(row["cost_nanousd"])
 
 
+def full_use(row: Row) -> int | None:
+    """Of a call that is paid by the hour: nano-dollars for the time it held the machine, as if alone on it and the
+    machine never idle. None for every other call."""
+    if row.get("cost_state") != "by_the_hour":
+        return None
+    return hourly.share_nanousd((row.get("price") or {}).get("per_hour"), row.get("end_ms"))
+
+
+def cost_of_1000(rows: Sequence[Row]) -> str:
+    """In place of a cost per 1,000 calls that is no number: "free", "no price", "$39.60 / h · ~$4.40 at full use"."""
+    words = cost_words(rows[-1])[1]
+    shares = [share for row in rows if row["state"] == "succeeded" and (share := full_use(row)) is not None]
+    return f"{words} · ~{pricing.money(round(median(shares) * 1000))} at full use" if shares else words
+
+
 def figures(row: Row) -> dict[str, Any]:
     """The fixed slots of a column's figures, from a finished call's row (times in ms)."""
     mark, cost = cost_words(row)
@@ -99,6 +115,7 @@ def figures(row: Row) -> dict[str, Any]:
         "out_est": estimated,
         "cost": cost,
         "cost_mark": mark,
+        "cost_share": None if (share := full_use(row)) is None else f"~{pricing.money(share)}",
     }  # fmt: skip
 
 

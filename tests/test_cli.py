@@ -82,6 +82,14 @@ def test_send_gives_one_object_per_call_with_every_figure(engine: EngineProcess)
     assert listed == [good, claude], "what is printed is what was recorded"
 
 
+def test_prompt_caching_is_asked_of_every_column_and_what_is_not_sent_is_said(engine: EngineProcess) -> None:
+    done = lab(engine, "send", "Hello", "-d", "good", "-d", "claude-like", "--cache", "5m", "--json")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["cache"]["asked"] for row in rows] == ["5m", "5m"]
+    assert all("cache" in row["params_not_sent"] for row in rows), "neither of these models has it"
+    assert "Prompt caching was not sent" in lab(engine, "send", "Hello", "-d", "good", "--cache", "1h").stderr
+
+
 def test_one_call_that_fails_makes_the_exit_code_say_so(engine: EngineProcess) -> None:
     done = lab(engine, "send", "Hello", "-d", "claude-like", "-d", "broken", "--json")
     assert done.returncode == 1

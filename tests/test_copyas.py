@@ -6,13 +6,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from services.copyas import snippets
-from services.domain import Ask, Deployment, Message, Wire, WireRequest
+from services.domain import Ask, CacheMode, Deployment, Message, Wire, WireRequest
 from services.providers import kind_of
 from tests.fake.fixture import FakeServerThread
 from tests.fake.scripts import WIRES
@@ -78,4 +79,24 @@ def test_without_a_key_the_sdk_gets_a_placeholder(fake: FakeServerThread, tmp_pa
     found = snippets(made, wire="chat", key_env=None)
     assert all("environ" not in code for code in found.values())
     run("python", found["Python (openai)"], tmp_path)
+    assert fake.requests[-1].json == made.body
+
+
+@pytest.mark.parametrize(("wire", "model", "cache"), [
+    ("messages", "claude-haiku-4-5", "auto"), ("messages", "claude-haiku-4-5", "1h"), ("chat", "gpt-6-sol", "auto"),
+    ("chat", "gpt-6-sol", "off"), ("responses", "gpt-6-sol", "auto"), ("responses", "gpt-6-sol", "off"),
+])  # fmt: skip
+def test_copied_sdk_code_asks_for_prompt_caching_as_the_product_does(
+    fake: FakeServerThread, wire: Wire, model: str, cache: CacheMode, tmp_path: Path
+) -> None:
+    base = fake.url if wire == "messages" else f"{fake.url}/v1"
+    kind = "anthropic" if wire == "messages" else "openai"
+    to = Deployment("d", "D", kind, model, base, wire, key_env=KEY_NAME)
+    made = kind_of(to).request(to, Ask((Message("user", "Hi"),), "Long.", {}, cache))
+    assert "cache" in str(made.body)
+    made = replace(made, body={**made.body, "model": "fake?tokens=3&itl=1&ttft=1"})
+    code = next(c for title, c in snippets(made, wire=wire, key_env=KEY_NAME).items() if "(anthropic)" in title or
+                "(openai)" in title)  # fmt: skip
+    assert "extra_body" not in code, "the SDK has a name for it"
+    run("Python", code, tmp_path)
     assert fake.requests[-1].json == made.body

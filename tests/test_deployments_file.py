@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services import pricing
 from services.addresses import Forbidden, check_ip, check_url
 from services.config_table import Source
 from services.deployment_rules import is_key_name
@@ -28,9 +30,13 @@ from services.deployments import (
     to_toml,
     validate,
 )  # fmt: skip
-from services.domain import Deployment, Limits, PriceRef
+from services.domain import Aws, Deployment, Limits, PriceRef
 
 EXAMPLE = Path(__file__).parent.parent / "deployments.example.toml"
+# Lines of the example that are written as comments and can be switched on.
+SWITCHES = (
+    "# key_env", "# text_days", "# profile", "# latency", "# guardrail", "# endpoint_url", "# [keys.AWS]", "# hosts",
+)  # fmt: skip
 PASTED = "sk-" + "ant-api03-canaryPASTED0123456789"
 ONE = '[[deployment]]\nname = "A"\nkind = "anthropic"\nmodel = "claude-haiku-5-5"\n'
 OWN = '[[deployment]]\nname = "A"\nkind = "openai-compatible"\nmodel = "m"\nbase_url = "http://10.0.0.5:8000/v1"\n'
@@ -52,9 +58,10 @@ def refused(text: str) -> str:
 def test_the_example_loads_and_shows_every_field() -> None:
     config = load(EXAMPLE)
     assert [one.id for one in config.deployments] == [
-        "haiku-for-the-team", "gpt-6-1-terra-flex", "llama-on-our-gpu", "hosted-qwen",
+        "haiku-for-the-team", "gpt-6-1-terra-flex", "llama-on-our-gpu", "hosted-qwen", "nova-pro-on-bedrock-flex",
+        "bedrock-model-units", "our-endpoint-on-sagemaker", "gpt-oss-on-bedrock", "vllm-on-ec2",
     ]  # fmt: skip
-    haiku, terra, llama, qwen = config.deployments
+    haiku, terra, llama, qwen = config.deployments[:4]
     assert (haiku.base_url, haiku.wire, haiku.key_env) == ("https://api.anthropic.com", "messages", "ANTHROPIC_API_KEY")
     assert haiku.price == PriceRef("anthropic", "claude-haiku-5-5")
     assert terra.params == ("max_tokens", "reasoning_effort") and terra.limits == Limits()
@@ -63,17 +70,53 @@ def test_the_example_loads_and_shows_every_field() -> None:
     assert qwen.price == PriceRef(override={"input": "0.10", "cache_read": "0.02", "output": "0.40"})
     assert {one.origin for one in config.deployments} == {"file"}
     text = EXAMPLE.read_text()
-    for field in ("id", "wire", "region", "params", "labels", "limits", "extra_body", "headers", "note", "text_days"):
+    for field in (
+        "id",
+        "wire",
+        "region",
+        "aws",
+        "endpoint_url",
+        "params",
+        "labels",
+        "limits",
+        "extra_body",
+        "headers",
+        "note",
+        "text_days",
+    ):
         assert f"{field} = " in text
+
+
+def test_the_example_shows_every_way_to_deploy_on_aws() -> None:
+    nova, units, endpoint, mantle, vllm = load(EXAMPLE).deployments[4:]
+    assert (nova.kind, nova.wire, nova.base_url) == (
+        "bedrock", "converse", "https://bedrock-runtime.us-east-1.amazonaws.com",
+    )  # fmt: skip
+    assert nova.aws == Aws(service_tier="flex") and nova.price == PriceRef("aws", "us.amazon.nova-pro-v1:0")
+    assert units.kind == "bedrock-provisioned" and units.price == PriceRef(per_hour="39.60", count=2)
+    assert units.aws is not None and units.aws.serves == "anthropic.claude-3-haiku-20240307-v1:0"
+    assert (endpoint.kind, endpoint.wire, endpoint.aws) == ("sagemaker", "chat", Aws(component="llama-8b"))
+    assert endpoint.price == PriceRef(instance="ml.g5.xlarge", count=2)
+    assert (mantle.kind, mantle.aws) == ("openai-compatible", Aws())
+    assert vllm.aws is None and vllm.price == PriceRef(instance="g6.xlarge")
+    assert not any(one.enabled for one in (nova, units, endpoint, mantle, vllm))
+
+
+def test_every_price_of_the_example_is_known_or_left_out_on_purpose() -> None:
+    priced = {one.id: pricing.price_of(one, datetime(2026, 11, 24, tzinfo=UTC)) for one in load(EXAMPLE).deployments}
+    assert [name for name, price in priced.items() if price is None] == ["gpt-oss-on-bedrock"]
 
 
 def test_the_copy_with_every_commented_line_switched_on_loads_too() -> None:
     lines = [
-        line.replace("# ", "", 1) if line.startswith(("# key_env", "# text_days")) else line
-        for line in EXAMPLE.read_text().splitlines()
+        line.replace("# ", "", 1) if line.startswith(SWITCHES) else line for line in EXAMPLE.read_text().splitlines()
     ]
     config = read("\n".join(lines))
     assert config.text_days == 30
+    nova, endpoint = config.deployments[4], config.deployments[6]
+    assert nova.aws == Aws("team", "flex", "optimized", "abc123:1")
+    assert endpoint.base_url.startswith("https://vpce-1a2b.")
+    assert config.key_hosts["AWS"] == ("vpce.internal",)
     assert config.key_hosts["VLLM_API_KEY"] == ("gpu-1.internal",)
 
 

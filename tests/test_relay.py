@@ -287,6 +287,18 @@ def test_in_a_blind_run_sentences_do_not_leave_the_server_either() -> None:
     assert orjson.loads(sent)["cols"] == [{"i": 0, "a": "word"}]
 
 
+def test_in_a_blind_run_how_servers_are_does_not_leave_the_server() -> None:
+    mirror = Mirror()
+    gauge = {"running": 3, "waiting": 0, "kv": 0.4, "hit": None}
+    told = [{**column, "gauge": gauge} for column in COLUMNS]
+    mirror.apply({"type": "snapshot", "seq": 1, "live": True, "blind": True, "columns": told})
+    assert 'running":3' not in mirror.snapshot()
+    frame = {"type": "delta", "seq": 2, "cols": [{"i": 0, "a": "word", "gauge": gauge}]}
+    mirror.apply(frame)
+    assert "gauge" not in mirror.line(frame, orjson.dumps(frame))
+    assert 'running":3' not in mirror.snapshot()
+
+
 def test_in_a_blind_run_names_do_not_leave_the_server() -> None:
     mirror = Mirror()
     mirror.apply({"type": "snapshot", "seq": 1, "live": True, "blind": True, "columns": COLUMNS})

@@ -47,6 +47,12 @@ class Column {
     this.figs.onkeydown = (event) => this.walkFigures(event);
     this.figs.onblur = () => this.board.tooltip.hide();
 
+    this.server = el("div", "server");
+    this.server.hidden = true;
+    this.server.onpointerenter = (event) => event.pointerType === "mouse" && this.serverTip();
+    this.server.onpointerleave = () => this.board.tooltip.hide();
+    this.server.onclick = () => this.serverTip();
+
     this.body = el("div", "body");
     this.body.tabIndex = 0;
     this.body.setAttribute("role", "region");
@@ -67,7 +73,7 @@ class Column {
     this.toEnd.type = "button";
     this.toEnd.hidden = true;
     this.toEnd.onclick = () => this.scrollToEnd();
-    root.append(head, this.figs, this.body, this.toEnd);
+    root.append(head, this.figs, this.server, this.body, this.toEnd);
   }
 
   get running() {
@@ -149,6 +155,9 @@ class Column {
       put(value, text);
       cell.classList.toggle("muted", text.startsWith(DASH) || Boolean(spec.muted && spec.muted(fig)));
     }
+    const server = running && board.live && !blind ? gaugeWords(col.gauge) : "";
+    put(this.server, server);
+    this.server.hidden = !server;
     const verb = running ? "stop" : "retry";
     this.button.hidden = !board.mayAct || (running && !board.live);
     put(this.button, verb);
@@ -191,6 +200,10 @@ class Column {
     const { spec, cell } = this.slots[n];
     this.at = n;
     this.board.tooltip.show(cell, spec.label, figureTip(spec, this.col.fig || {}, this.running));
+  }
+
+  serverTip() {
+    this.board.tooltip.show(this.server, "server", gaugeTip(this.col.gauge));
   }
 
   walkFigures(event) {

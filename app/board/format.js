@@ -82,6 +82,7 @@ const FIGURES = [
     about: "Each count times its price at the time of the call. ≥ is a lower bound: what arrived has been billed at least. ~ is an estimate.",
     show: (f) => money(f.cost, f.cost_mark),
     muted: (f) => Boolean(f.cost_mark) || f.cost === "no price",
+    extra: (f) => (f.cost_share ? `${f.cost_share} for this call at full use: its time × the price of an hour, as if it had been alone on a machine that is never idle.` : ""),
     why: (f, running) => (running ? "Known when the service has counted the tokens." : "The tokens are not known."),
   },
   {
@@ -108,4 +109,25 @@ function el(tag, className, text) {
 // Writing the same text again would still make the browser lay it out again.
 function put(node, text) {
   if (node.textContent !== text) node.textContent = text;
+}
+
+// How the server of a column is, as it says itself; a figure that it does not report is left out, never a zero.
+function gaugeWords(gauge) {
+  if (!gauge) return "";
+  const share = (value) => `${Math.round(value * 100)} %`;
+  const told = [
+    gauge.running != null && `${count(gauge.running)} running`,
+    gauge.waiting != null && `${count(gauge.waiting)} waiting`,
+    gauge.kv != null && `KV ${share(gauge.kv)}`,
+    gauge.hit != null && `prefix hits ${share(gauge.hit)}`,
+  ].filter(Boolean);
+  return told.length ? `server: ${told.join(" · ")}` : "";
+}
+
+function gaugeTip(gauge) {
+  return [
+    "What the server says of itself, once a second: the requests it works on and those that wait, from whomever.",
+    gauge && gauge.kv != null ? "KV: how much of its memory for contexts is taken." : "It does not report its KV cache.",
+    gauge && gauge.hit != null ? "Prefix hits: prompt tokens read from its prefix cache since this run began." : "",
+  ].filter(Boolean);
 }

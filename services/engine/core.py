@@ -8,6 +8,7 @@ import os
 import socket
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,12 +18,14 @@ from db import queries, records, retention
 from db.writer import Writer
 from services import history
 from services.addresses import GuardedResolver
-from services.domain import Ask, Message
+from services.domain import Ask, Deployment, Message
 from services.embedded import EmbeddedPool
 from services.engine.calls import Calls
 from services.engine.deadlines import Ticker
+from services.engine.gauges import Gauges
 from services.engine.heartbeat import Heartbeat
 from services.engine.live import LiveCall, LiveColumn, LiveRun
+from services.engine.pacing import pause
 from services.engine.registry import Registry
 from services.engine.revive import revived
 from services.engine.rolling import Rolling
@@ -57,6 +60,7 @@ class Engine:
         self.calls = Calls(
             engine_id=self.id, writer=writer, registry=registry, pool=pool, heartbeat=self.heartbeat
         )  # fmt: skip
+        self.gauges = Gauges(registry, pool)
         self.runs: dict[str, LiveRun] = {}
         self.recent: OrderedDict[str, LiveRun] = OrderedDict()
         self.ticker = Ticker(self.runs.values, lambda: self.calls.live)
@@ -73,13 +77,15 @@ class Engine:
         self.lost_at_start = await self._mark_lost()
         await asyncio.to_thread(queries.typical_ttft, self.reader, "")  # the first query of a process imports much
         await self.registry.refresh()
-        resolver = GuardedResolver(self._private_hosts)
+        resolver = GuardedResolver(self.registry.private_hosts)
         self.calls.use_sessions(
             near=opened_session(None, NEAR_KEEPALIVE_S), far=opened_session(resolver, FAR_KEEPALIVE_S)
         )
         self.ticker.start()
+        self.gauges.open(self.registry.private_hosts)
         self._spawn(self._own(), "owner")
         self._spawn(Rolling(self.writer, lambda: bool(self.calls.live)).run(), "rolling")
+        self._spawn(self.gauges.follow(lambda: self.runs.values()), "gauges")
 
     async def close(self) -> None:
         """Stop every call, finish its row, and let go."""
@@ -92,23 +98,21 @@ class Engine:
         for task in self._tasks:
             task.cancel()
         await self.calls.close()
+        await self.gauges.close()
         await self.writer.write(lambda session: records.release_owner(session=session, owner_id=self.id))
 
     # --- runs ------------------------------------------------------------------------------------------------------
 
-    async def start_run(self, spec: RunSpec, person: str) -> str:
-        """Commit a run and its first calls, then send them. Raises ValueError in words; returns the run's id."""
+    async def start_run(self, spec: RunSpec, person: str, instead: Mapping[str, Deployment] | None = None) -> str:
+        """Commit a run and its first calls, then send them. Raises ValueError in words; returns the run's id.
+
+        ``instead``: deployments by id that are called as they are given here (the connection test's).
+        """
         text = spec.checked().render()
         await self.registry.refresh()
-        columns = []
-        for index, wanted in enumerate(spec.columns):
-            deployment = self.registry.find(wanted.deployment_id)
-            if deployment is None:
-                raise ValueError(
-                    f"There is no deployment called “{wanted.deployment_id}”; the Deployments page lists those there "
-                    "are."
-                )
-            columns.append(LiveColumn(index, deployment))
+        wanted = [c.deployment_id for c in spec.columns]
+        found = [(instead or {}).get(name) or self.registry.calling(name) for name in wanted]
+        columns = [LiveColumn(index, deployment) for index, deployment in enumerate(found)]
         past = await self._past(spec, columns)
         run = LiveRun(new_id(), spec, person, columns)
         rows = []
@@ -168,9 +172,8 @@ class Engine:
         before = live.call
         if before is None or not before.ask.messages:
             raise ValueError("The text of this call was not kept, so it cannot be sent again.")
-        current = self.registry.find(live.deployment.id)
-        if current is not None:
-            live.deployment = current
+        if self.registry.find(live.deployment.id) is not None:
+            live.deployment = self.registry.calling(live.deployment.id)
         live.stopped = False
         waited = before.waited_ms + (time.perf_counter_ns() - before.progress.accepted) / 1e6
         call, row = self._prepare(
@@ -214,6 +217,8 @@ class Engine:
 
     async def _in_turn(self, run: LiveRun) -> None:
         for repetition in range(1, run.spec.repetitions + 1):
+            if repetition > 1:
+                await pause(run)
             for column in run.columns:
                 await self._repetition(run, column, repetition)
 
@@ -264,12 +269,6 @@ class Engine:
         found = await asyncio.to_thread(lambda: {name: queries.typical_ttft(self.reader, name) for name in names})
         for column in run.columns:
             column.typical = found[column.deployment.id]
-
-    def _private_hosts(self) -> frozenset[str]:
-        hosts: set[str] = set()
-        for status in self.registry.statuses():
-            hosts |= self.registry.allowed_private(status.deployment)
-        return frozenset(hosts)
 
     async def _mark_lost(self) -> list[str]:
         return await self.writer.write(

@@ -11,12 +11,15 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import orjson
 from aiohttp import web
 
 from db import records
 from db.writer import WriteFailed
 from services import access, deployments, keys
+from services.engine import aws_http
+from services.engine.asking import answer as _json
+from services.engine.asking import body_of as _body
+from services.engine.asking import may as _may
 from services.engine.core import Engine
 from services.engine.probe import probe
 from services.engine.status import DeploymentStatus
@@ -48,8 +51,10 @@ def make_app(engine: Engine) -> web.Application:
             web.patch("/deployments/{id}", switch_deployment),
             web.delete("/deployments/{id}", remove_deployment),
             web.post("/deployments/{id}/test", test_deployment),
+            web.get("/deployments/{id}/server", look_at_server),
             web.post("/catalogue/{provider}", switch_catalogue),
             web.post("/embedded/{name}/restart", restart_embedded),
+            *aws_http.routes(),
         ]
     )
     return app
@@ -71,26 +76,6 @@ async def _plain_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except Exception:
         log.exception("a request to the engine failed")
         return _json({"error": "The engine could not do that; what happened is in its log."}, status=500)
-
-
-def _json(value: Any, status: int = 200) -> web.Response:
-    return web.Response(body=orjson.dumps(value, default=str), status=status, content_type="application/json")
-
-
-async def _body(request: web.Request) -> dict[str, Any]:
-    try:
-        value = orjson.loads(await request.read() or b"{}")
-    except orjson.JSONDecodeError as error:
-        raise ValueError("The request to the engine was not JSON.") from error
-    if not isinstance(value, dict):
-        raise ValueError("The request to the engine was not a JSON object.")
-    return value
-
-
-def _may(request: web.Request, action: access.Action) -> str:
-    """The person asking, once their role allows the action. Raises `access.Denied`."""
-    access.require(request.headers.get("x-lab-role", "viewer"), action)
-    return request.headers.get("x-lab-person", "local")[:200]
 
 
 async def health(request: web.Request) -> web.Response:
@@ -225,6 +210,11 @@ async def remove_deployment(request: web.Request) -> web.Response:
 async def test_deployment(request: web.Request) -> web.Response:
     person = _may(request, "send")
     return _json(await probe(request.app[ENGINE], request.match_info["id"], person))
+
+
+async def look_at_server(request: web.Request) -> web.Response:
+    _may(request, "look")
+    return _json(await request.app[ENGINE].gauges.server(request.match_info["id"]))
 
 
 async def switch_catalogue(request: web.Request) -> web.Response:

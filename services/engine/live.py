@@ -14,6 +14,7 @@ from services.domain import Ask, Deployment
 from services.engine import rows
 from services.progress import Progress
 from services.runs import RunSpec
+from services.servers_metrics import Gauge
 
 MS = 1_000_000
 FIGURES_EVERY = 5  # frames between two sets of running figures: text goes at 20 Hz, numbers are read at 4 Hz
@@ -54,6 +55,9 @@ class LiveColumn:
     last: dict[str, Any] = field(default_factory=dict)
     ticks: int = 0
     typical: tuple[float | None, int] = (None, 0)
+    gauge: dict[str, Any] | None = None  # how its server is, while somebody watches (`services.engine.gauges`)
+    gauge_first: Gauge | None = None
+    gauge_told: dict[str, Any] | None = None
 
     @property
     def busy(self) -> bool:
@@ -90,6 +94,7 @@ class LiveRun:
         typical, n = column.typical
         drawn = view.identity(column.index, column.deployment, self.spec.repetitions) | {
             "typical_ttft_ms": typical, "typical_n": n, "answer_from": 0, "reasoning_from": 0,
+            "gauge": column.gauge_told,
         }  # fmt: skip
         if call is None:
             return drawn | _QUEUED
@@ -154,6 +159,8 @@ class LiveRun:
             last = column.last
             change |= {name: value for name, value in now.items() if last.get(name) != value}
             column.last = now
+        if column.gauge != column.gauge_told:
+            change["gauge"] = column.gauge_told = column.gauge
         return {"i": column.index, **change} if change else None
 
     def _figures_due(self, column: LiveColumn, call: LiveCall) -> bool:
@@ -183,7 +190,7 @@ class LiveRun:
 _EMPTY_FIGURES: dict[str, Any] = {
     "ttft_ms": None, "ttfat_ms": None, "ttlt_ms": None, "end_ms": None, "decode_tps": None, "decode_est": True,
     "decode_hidden": None, "e2e_tps": None, "e2e_est": True, "in": None, "in_est": True, "cached": None, "out": None,
-    "out_est": True, "cost": "–", "cost_mark": "", "self_lag_ms": None, "lag_marked": False,
+    "out_est": True, "cost": "–", "cost_mark": "", "cost_share": None, "self_lag_ms": None, "lag_marked": False,
 }  # fmt: skip
 _NO_BAR = {"wait_end": None, "reason_end": None, "answer_end": None, "end": None}
 _QUEUED: dict[str, Any] = {

@@ -6,6 +6,8 @@ import asyncio
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from services.domain import Deployment
+from services.engine.registry import without
 from services.providers import kind_of
 from services.runs import ColumnSpec, RunSpec
 
@@ -14,10 +16,16 @@ if TYPE_CHECKING:
 
 PROBE_TOKENS = 16
 WAIT_S = 90.0
+# Fields of the chat wire that some servers refuse with 400 or 422; without them their answers are whole all the same.
+OPTIONAL = ("stream_options",)
+_ANSWERS = ("ok", "max_tokens", "empty")
 
 
 async def probe(engine: Engine, deployment_id: str, person: str) -> dict[str, Any]:
     """One cheap real call, recorded like any other (source "test"), read as an answer to the four questions.
+
+    A server that refuses ``stream_options`` is asked once more without; what it refuses is kept with the result, and
+    `Registry.calling` leaves it out of every later call, so that no measured run has to find out.
 
     Returns ``{"ok", "sentence", "reachable", "authorised", "model_exists", "capabilities", "ttft_ms", "run_id",
     "at"}`` where a question that was not reached is None. Raises ValueError for an unknown deployment.
@@ -30,13 +38,33 @@ async def probe(engine: Engine, deployment_id: str, person: str) -> dict[str, An
         result = _verdict(ok=False, sentence=f"{deployment.name} was not called: {_needs(status.needs)}.")
         await engine.registry.tested(deployment.id, result)
         return result
+    row, run_id = await _one_call(engine, deployment, person)
+    refuses: tuple[str, ...] = ()
+    if _may_refuse(deployment, row):
+        plainer = without(deployment, OPTIONAL)
+        again, again_id = await _one_call(engine, plainer, person)
+        if again["outcome"] in _ANSWERS:
+            row, run_id, refuses = again, again_id, OPTIONAL
+    result = _read(row, deployment.name, sorted(kind_of(deployment).accepts(deployment)))
+    if refuses and result["capabilities"] is not None:
+        result["capabilities"]["refuses"] = list(refuses)
+        result["sentence"] = (
+            f"{deployment.name} answers, but refuses {' and '.join(refuses)}: calls leave it out from now on."
+        )
+    result |= {"run_id": run_id, "base_url": deployment.base_url}
+    await engine.registry.tested(deployment.id, result)
+    return result
+
+
+async def _one_call(engine: Engine, deployment: Deployment, person: str) -> tuple[dict[str, Any], str]:
+    """One short recorded call to exactly this deployment: its row, and the id of its run."""
     spec = RunSpec(
         prompt="Reply with the word OK.",
         columns=(ColumnSpec(deployment.id),),
         params={"max_tokens": PROBE_TOKENS},
         source="test",
     )
-    run_id = await engine.start_run(spec, person)
+    run_id = await engine.start_run(spec, person, {deployment.id: deployment})
     run = engine.find(run_id) or engine.recent.get(run_id)
     row: dict[str, Any] | None = None
     if run is not None:
@@ -47,10 +75,13 @@ async def probe(engine: Engine, deployment_id: str, person: str) -> dict[str, An
             await run.ended.wait()
         call = run.columns[0].call
         row = call.final if call else None
-    result = _read(row or {"outcome": "lost"}, deployment.name, sorted(kind_of(deployment).accepts(deployment)))
-    result["run_id"] = run_id
-    await engine.registry.tested(deployment.id, result)
-    return result
+    return row or {"outcome": "lost"}, run_id
+
+
+def _may_refuse(deployment: Deployment, row: dict[str, Any]) -> bool:
+    """Whether a refused call may have been refused for a field that imitations of OpenAI's wire do not all know."""
+    known = deployment.kind == "openai-compatible" and deployment.wire == "chat"
+    return known and row.get("http_status") in (400, 422) and not set(OPTIONAL) & deployment.extra_body.keys()
 
 
 def _needs(needs: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from db import queries, records
 from db.writer import Writer
 from services import catalogue, deployments, keys
 from services.addresses import Forbidden, check_url
+from services.aws import known as known_aws
 from services.domain import Deployment
 from services.engine.status import DeploymentStatus
 from services.providers import KINDS, kind_of
@@ -59,6 +60,9 @@ class Registry:
             self._all[row["id"]] = replace(
                 known, color_slot=row["color_slot"], enabled=row["enabled"], origin=row["origin"]
             )
+        for signed in self._all.values():
+            if signed.aws is not None and not signed.key_env:
+                known_aws.trouble(signed.aws.profile)  # looks in the background, so that the first list knows
 
     def find(self, name: str) -> Deployment | None:
         """A deployment by id, or by name when no id matches (case is ignored)."""
@@ -68,6 +72,20 @@ class Registry:
         active = [d for d in self._all.values() if not self._rows[d.id]["archived"]]
         matching = [d for d in active if wanted in (d.id.lower(), d.name.lower())]
         return next((d for d in matching if d.enabled), matching[0] if matching else None)
+
+    def calling(self, name: str) -> Deployment:
+        """A deployment as it is called: what its last connection test found refused is left out of the request.
+
+        Raises ValueError in words for one that is not known.
+        """
+        deployment = self.find(name)
+        if deployment is None:
+            raise ValueError(
+                f"There is no deployment called “{name}”; the Deployments page lists those there are."
+            )  # fmt: skip
+        test = self._rows[deployment.id].get("test") or {}
+        refused = (test.get("capabilities") or {}).get("refuses") or ()
+        return without(deployment, refused) if test.get("base_url") == deployment.base_url else deployment
 
     def statuses(self) -> list[DeploymentStatus]:
         """Every deployment that is not archived, in colour order."""
@@ -88,6 +106,9 @@ class Registry:
             return f"needs the local model: {lacks}" if lacks else None
         if deployment.key_env and keys.lookup(deployment.key_env) is None:
             return f"needs {deployment.key_env}"
+        if deployment.aws is not None and not deployment.key_env:
+            lacks = known_aws.trouble(deployment.aws.profile)
+            return f"needs AWS credentials ({lacks})" if lacks else None
         if not deployment.key_env and deployment.aws is None and kind_of(deployment).key_required:
             return "needs the name of a key variable"
         return None
@@ -95,6 +116,10 @@ class Registry:
     def allowed_private(self, deployment: Deployment) -> frozenset[str]:
         """Private hosts that calls to this deployment may reach."""
         return deployments.allowed_private(deployment, self.config)
+
+    def private_hosts(self) -> frozenset[str]:
+        """Private hosts that calls to any listed deployment may reach."""
+        return frozenset[str]().union(*(self.allowed_private(status.deployment) for status in self.statuses()))
 
     async def save(self, deployment: Deployment) -> Deployment:
         """Add or change a deployment of the page. Raises ValueError in words."""
@@ -151,6 +176,11 @@ class Registry:
             lambda session: records.set_deployment_test(session=session, deployment_id=deployment_id, test=result)
         )
         self._load()
+
+
+def without(deployment: Deployment, names: Collection[str]) -> Deployment:
+    """A deployment whose requests leave out these fields of the body, unless its own ``extra_body`` sets them."""
+    return replace(deployment, extra_body={**dict.fromkeys(names), **deployment.extra_body})
 
 
 def _where(deployment: Deployment) -> str:

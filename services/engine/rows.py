@@ -12,6 +12,7 @@ import orjson
 
 from services import keys, outcomes, pricing, timing
 from services.domain import Ask, Deployment, Usage
+from services.price_context import normal_tier
 from services.progress import Progress
 from services.reader import Ending
 
@@ -81,14 +82,15 @@ def values(ended: Ended, *, store_text: bool) -> dict[str, Any]:
         server_ms=decoder.server_ms if decoder else None,
     )
     figures = timing.figures(stamps, output_tokens=usage.output_total)
-    cost = _cost(ended, usage, billed=billed)
+    served = keys.scrub(decoder.served_tier) if decoder and decoder.served_tier else None
+    price = _price_served(ended, served)
+    cost = _cost(ended, usage, price, billed=billed)
     delta_us, delta_kinds = timing.pack_deltas(stamps)
     answer, reasoning = "".join(progress.answer), "".join(progress.reasoning)
     error_type, error_code, finish_raw, model_reported, response_id = _clean(
         ending.error_type, ending.error_code, decoder.finish_raw if decoder else None,
         decoder.model_reported if decoder else None, decoder.response_id if decoder else None,
     )  # fmt: skip
-    served = decoder.served_tier if decoder else None
     facts = {name: keys.scrub(str(value)) for name, value in decoder.facts.items()} if decoder else {}
     limits = progress.limits
     message = (
@@ -100,13 +102,15 @@ def values(ended: Ended, *, store_text: bool) -> dict[str, Any]:
                 name=ended.deployment.name,
                 tokens=usage.output_total if progress.first else None,
                 tokens_estimated=usage.source != "provider",
-                seconds=_deadline(ending.outcome, limits),
+                # A time-out that the service states is its own, not one of our deadlines.
+                seconds=None if ending.error_type else _deadline(ending.outcome, limits),
                 status=progress.status,
                 detail=ending.detail,
                 retry_after_s=ending.retry_after_s,
                 key_env=ended.deployment.key_env,
                 url_host=None,
                 model=ended.deployment.model,
+                aws=ended.deployment.aws is not None and ended.deployment.key_env is None,
             )
         )
     )
@@ -132,7 +136,7 @@ def values(ended: Ended, *, store_text: bool) -> dict[str, Any]:
         "usage_source": usage.source,
         "usage_raw": _scrubbed(usage.raw),
         **cost,
-        "price": ended.price.to_json() if ended.price else None,
+        "price": price.to_json() if price else None,
         "finish_raw": finish_raw,
         "model_reported": model_reported,
         "response_id": response_id,
@@ -205,14 +209,26 @@ def _reached(progress: Progress) -> str:
     return "connecting" if progress.handed else "queued"
 
 
-def _cost(ended: Ended, usage: Usage, *, billed: bool) -> dict[str, Any]:
+def _price_served(ended: Ended, served: str | None) -> pricing.Price | None:
+    """The price of the tier that served the call where the service names another than the one asked for.
+
+    The row then keeps the tier asked for, in `Price.context` (`services.price_context`).
+    """
+    if served is None or normal_tier(served) == normal_tier(pricing.tier_asked(ended.deployment)):
+        return ended.price
+    started = ended.progress.t0_wall
+    at = datetime.fromtimestamp(started, UTC) if started else datetime.now(UTC)
+    return pricing.price_of(ended.deployment, at, tier=served)
+
+
+def _cost(ended: Ended, usage: Usage, price: pricing.Price | None, *, billed: bool) -> dict[str, Any]:
     """What the call cost. A request that was never sent, or was turned away before it streamed, is not billed."""
     if not billed:
         return {"cost_state": "not_billed", "cost_nanousd": 0, "cost_high_nanousd": 0, "cost_drivers": {}}
     decoder = ended.progress.decoder
     most = ended.ask.params.get("max_tokens")
     cost = pricing.cost(
-        usage, ended.price, complete=decoder is not None and decoder.terminal,
+        usage, price, complete=decoder is not None and decoder.terminal,
         max_output_tokens=most if isinstance(most, int) else None,
     )  # fmt: skip
     return {

@@ -23,7 +23,10 @@ def run_row(run: LiveRun, text: str, *, store: bool) -> dict[str, Any]:
         "attachments": [
             {"name": a.name, "chars": len(a.text), **({"text": a.text} if store else {})} for a in spec.attachments
         ],
-        "start_mode": spec.start, "stagger_s": spec.stagger_s, "repetitions": spec.repetitions, "blind": spec.blind,
+        # The pause of the run, whichever kind its start mode has: between columns, or between repetitions.
+        "start_mode": spec.start,
+        "stagger_s": spec.pause_s if spec.start == "sequential" else spec.stagger_s,
+        "repetitions": spec.repetitions, "blind": spec.blind,
         "parent_run_id": spec.parent_run_id, "starred": False, "tags": list(spec.tags), "text_stored": store,
         "n_calls": len(spec.columns) * spec.repetitions,
     }  # fmt: skip

@@ -5,10 +5,16 @@ from __future__ import annotations
 from services.domain import Deployment
 from services.providers.anthropic import AnthropicKind
 from services.providers.base import Kind
+from services.providers.bedrock import BedrockKind
+from services.providers.bedrock_provisioned import BedrockProvisionedKind
 from services.providers.openai import OpenAIKind
 from services.providers.openai_compatible import OpenAICompatibleKind
+from services.providers.sagemaker import SageMakerKind
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (AnthropicKind(), OpenAIKind(), OpenAICompatibleKind())}
+_ALL: tuple[Kind, ...] = (
+    AnthropicKind(), OpenAIKind(), OpenAICompatibleKind(), BedrockKind(), BedrockProvisionedKind(), SageMakerKind(),
+)  # fmt: skip
+KINDS: dict[str, Kind] = {kind.name: kind for kind in _ALL}
 
 
 def kind_of(deployment: Deployment) -> Kind:

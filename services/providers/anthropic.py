@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from services.domain import Ask, CacheMode, Deployment, Wire, WireError, WireRequest
-from services.providers import claude
+from services.providers import caching, claude
 from services.providers.building import allowed, choose, endpoint, wire_request
 from services.providers.errors import http_error
 from services.providers.messages_wire import MessagesDecoder
@@ -42,7 +42,7 @@ class AnthropicKind:
 
     def cache_modes(self, deployment: Deployment) -> tuple[CacheMode, ...]:
         """The modes of prompt caching that can be asked for."""
-        return ("off", "auto", "5m", "1h")
+        return caching.messages_modes(deployment)
 
     def request(self, deployment: Deployment, ask: Ask) -> WireRequest:
         """The request for one call. ``max_tokens`` is always sent, as the wire demands. Raises ValueError in words."""
@@ -53,9 +53,8 @@ class AnthropicKind:
         reasoning = _other(choice.sent) if model is None else claude.settle(model, choice, max_tokens)
         body: dict[str, Any] = {
             "model": deployment.model,
-            "messages": [{"role": message.role, "content": message.text} for message in ask.messages],
+            **caching.mark_messages(deployment, ask, caching.settle(ask, self.cache_modes(deployment), choice)),
             "stream": True,
-            **({"system": ask.system} if ask.system else {}),
             **{("stop_sequences" if n == "stop" else n): v for n, v in choice.sent.items() if n != "reasoning_effort"},
             **reasoning,
         }

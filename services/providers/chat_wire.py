@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from services.domain import Ask, Delta, Deployment
+from services.domain import Ask, Delta, Deployment, WireError
 from services.providers.decoding import WireDecoder, text
+from services.providers.errors import plain
 from services.providers.usage import from_openai, obj
 
 _PLAIN = {"role", "content"}
@@ -28,7 +29,10 @@ class ChatDecoder(WireDecoder):
             self.tier(body["service_tier"])
         choices = body.get("choices")
         first = obj(choices[0]) if isinstance(choices, list) and choices else {}
-        self.finish(first.get("finish_reason"))
+        if first.get("finish_reason"):
+            self.finish(first["finish_reason"])
+            if isinstance(first.get("stop_reason"), str | int):  # vLLM: the stop string or token that was met
+                self.facts["stop_reason"] = plain(str(first["stop_reason"]), 80)
         raw = obj(body.get("usage"))
         if not raw and "x_groq" in body:
             raw = obj(obj(body["x_groq"]).get("usage"))
@@ -49,6 +53,8 @@ class ChatDecoder(WireDecoder):
             self._ended = True
             if self.usage is not None and self.usage.source == "partial":
                 self.usage = from_openai(self.usage.raw or {})
+        elif self.finish_raw == "error":
+            self.error = WireError("stream_error", "finish_reason", "error", "the service ended its answer in an error")
         elif self.finish_raw:
             self.cut(f"the service stopped with the finish reason “{self.finish_raw}”")
         else:

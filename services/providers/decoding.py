@@ -1,9 +1,10 @@
-"""What the decoders of the three wires share: parsing an event without ever raising, and stating errors."""
+"""What the decoders of the wires share: parsing an event without ever raising, and stating errors."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -19,8 +20,8 @@ class WireDecoder:
     """Base of the decoders: a pure state machine without a clock. Subclasses fill in `take`.
 
     Beside what `base.Decoder` asks for it knows ``events`` (how many carried data), ``answered`` (answer text or a tool
-    call came, not only reasoning) and ``refused`` (the service marked its text as a refusal), which
-    `services.outcomes.judge` looks at.
+    call came, not only reasoning), ``refused`` (the service marked its text as a refusal), which
+    `services.outcomes.judge` looks at, and ``spoke`` (any content came).
     """
 
     def __init__(self) -> None:
@@ -36,10 +37,13 @@ class WireDecoder:
         self.events = 0
         self.answered = False
         self.refused = False
+        self.spoke = False
         self._ended = False
 
     def opened(self, headers: Mapping[str, str]) -> None:
         """The response's headers (names in lower case): ids that a service names only there."""
+        if headers.get("x-amzn-invoked-production-variant"):
+            self.facts["variant"] = plain(headers["x-amzn-invoked-production-variant"], 80)
         for name in ("x-amzn-requestid", "request-id", "x-request-id"):
             if headers.get(name):
                 self.facts["request_id"] = plain(headers[name], 80)
@@ -79,6 +83,7 @@ class WireDecoder:
         if "timings" in body:
             self._server_time(body["timings"])
         deltas = [delta for delta in self.take(event.name, body) if delta.text]
+        self.spoke = self.spoke or bool(deltas)
         if not self.answered and any(delta.kind != "reasoning" for delta in deltas):
             self.answered = True
         return deltas
@@ -93,6 +98,8 @@ class WireDecoder:
     def fail(self, said: Any) -> None:
         """End in the error that the service stated."""
         self.error = stated_error(said)
+        if self.spoke and self.error.outcome == "timeout_first_token":
+            self.error = replace(self.error, outcome="timeout_idle")
 
     def cut(self, message: str) -> None:
         """End as truncated: the service closed its answer in a way that is not one of its normal ones."""

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from services.domain import Outcome, WireError
+from services.providers import aws_errors
 from services.providers.usage import obj
 
 MAX_MESSAGE = 200
@@ -71,12 +72,22 @@ def stated_error(value: Any, *, status: int | None = None, retry_after_s: float 
         error = inner
     elif inner and not error.get("message"):
         error = {**error, "message": inner}
-    kind, code = _word(error.get("type")), _word(error.get("code"))
+    kind, code = _word(error.get("type") or error.get("error_type")), _word(error.get("code"))
+    if aws_errors.knows(kind):
+        return aws_error(kind, error, status=status, retry_after_s=retry_after_s)
     detail_code = _word(obj(error.get("details")).get("error_code")) or _word(error.get("error_code"))
     code = detail_code or code
     said = error.get("message") or error.get("detail") or error.get("msg") or ("" if error else value)
     message = plain(said if isinstance(said, str) else orjson.dumps(said, default=str).decode("utf-8", "replace"))
     return WireError(classify(kind, code, message, status), kind or None, code or None, message, retry_after_s)
+
+
+def aws_error(
+    kind: str, said: Mapping[str, Any], *, status: int | None = None, retry_after_s: float | None = None
+) -> WireError:
+    """A `WireError` from an error of AWS, by its type word."""
+    outcome, code, message = aws_errors.meaning(kind, said, status)
+    return WireError(outcome, _word(aws_errors.bare(kind)) or None, _word(code) or None, plain(message), retry_after_s)
 
 
 def _word(value: Any) -> str:
@@ -110,6 +121,9 @@ def http_error(status: int, headers: Mapping[str, str], body: bytes) -> WireErro
         where = f" to {host}" if host else ""
         return WireError("http_error", "redirect", str(status), f"it redirects{where} and redirects are not followed")
     parsed = _json(body)
+    aws = aws_errors.type_of(lowered, obj(parsed))
+    if aws and status >= 400:
+        return aws_error(aws, obj(parsed), status=status, retry_after_s=wait)
     if parsed is not None:
         found = _error_in(parsed, status)
         if found is not None:

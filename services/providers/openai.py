@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from services.domain import Ask, CacheMode, Deployment, Wire, WireError, WireRequest
-from services.providers import gpt
+from services.providers import caching, gpt
 from services.providers.building import allowed, choose, endpoint, wire_request
 from services.providers.chat_wire import ChatDecoder, chat_body
 from services.providers.decoding import WireDecoder
@@ -41,18 +41,20 @@ class OpenAIKind:
 
     def cache_modes(self, deployment: Deployment) -> tuple[CacheMode, ...]:
         """The modes of prompt caching that can be asked for."""
-        return ("auto",)
+        return caching.openai_modes(deployment)
 
     def request(self, deployment: Deployment, ask: Ask) -> WireRequest:
         """The request for one call. Raises ValueError in words."""
         choice = choose(deployment, ask, _CHAT if deployment.wire == "chat" else _RESPONSES)
         gpt.settle(deployment.model, choice)
+        cache = caching.openai_fields(deployment, ask, caching.settle(ask, self.cache_modes(deployment), choice))
         if deployment.wire == "chat":
-            body = chat_body(deployment, ask, choice.sent, "max_completion_tokens")
+            body = chat_body(deployment, ask, choice.sent, "max_completion_tokens") | cache
             return wire_request(deployment, "/chat/completions", body, choice, auth=BEARER)
         if gpt.ours(deployment.model) and choice.sent.get("max_tokens", MIN_RESPONSES_TOKENS) < MIN_RESPONSES_TOKENS:
             choice.drop("max_tokens", f"OpenAI's Responses API takes no limit below {MIN_RESPONSES_TOKENS} tokens")
-        return wire_request(deployment, "/responses", responses_body(deployment, ask, choice.sent), choice, auth=BEARER)
+        body = responses_body(deployment, ask, choice.sent) | cache
+        return wire_request(deployment, "/responses", body, choice, auth=BEARER)
 
     def decoder(self, deployment: Deployment) -> WireDecoder:
         """A fresh decoder for one response of this deployment's wire."""

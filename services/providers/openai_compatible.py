@@ -1,14 +1,15 @@
 """Self-hosted and third-party servers that speak OpenAI's wires: vLLM, llama.cpp, SGLang, Ollama, gateways, …
 
 Every parameter is passed on under the name these servers share; what a particular one refuses is taken out with the
-deployment's ``params`` list. ``extra_body = {stream_options = null}`` (JSON null) takes ``stream_options`` out for the
-servers that refuse it.
+deployment's ``params`` list. The connection test finds out whether a server refuses ``stream_options``, and calls then
+leave it out (`services.engine.probe`).
 """
 
 from __future__ import annotations
 
 from services.domain import Ask, CacheMode, Deployment, Wire, WireError, WireRequest
 from services.params import PARAMS
+from services.providers import caching
 from services.providers.building import allowed, choose, endpoint, wire_request
 from services.providers.chat_wire import ChatDecoder, chat_body
 from services.providers.decoding import WireDecoder
@@ -38,15 +39,17 @@ class OpenAICompatibleKind:
 
     def cache_modes(self, deployment: Deployment) -> tuple[CacheMode, ...]:
         """The modes of prompt caching that can be asked for."""
-        return ("auto", "off")
+        return caching.server_modes(deployment)
 
     def request(self, deployment: Deployment, ask: Ask) -> WireRequest:
         """The request for one call. Raises ValueError in words."""
         choice = choose(deployment, ask, _CHAT if deployment.wire == "chat" else _RESPONSES)
+        cache = caching.server_fields(caching.settle(ask, self.cache_modes(deployment), choice))
         if deployment.wire == "chat":
-            body = chat_body(deployment, ask, choice.sent, "max_tokens")
+            body = chat_body(deployment, ask, choice.sent, "max_tokens") | cache
             return wire_request(deployment, "/chat/completions", body, choice, auth=BEARER)
-        return wire_request(deployment, "/responses", responses_body(deployment, ask, choice.sent), choice, auth=BEARER)
+        body = responses_body(deployment, ask, choice.sent) | cache
+        return wire_request(deployment, "/responses", body, choice, auth=BEARER)
 
     def decoder(self, deployment: Deployment) -> WireDecoder:
         """A fresh decoder for one response of this deployment's wire."""

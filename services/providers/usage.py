@@ -7,7 +7,7 @@ service's own total.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 from services.domain import Usage
 
@@ -80,6 +80,55 @@ def from_openai(raw: Mapping[str, Any], *, source: Literal["provider", "partial"
     else:
         reasoning, answer = _split_output(made, thought)
     return Usage(uncached, cached, write_short, write_long, reasoning, answer, source, dict(raw))
+
+
+def from_converse(raw: Mapping[str, Any]) -> Usage | None:
+    """Usage of the Converse wire, where ``inputTokens`` excludes what was read from or written to the cache.
+
+    ``cacheDetails`` splits the writes by TTL; writes without it are 5-minute ones, the service's default. Models whose
+    ``inputTokens`` includes the cached ones are recognised by the total they state. None when there is no count.
+    """
+    given, made = count(raw.get("inputTokens")), count(raw.get("outputTokens"))
+    if given is None and made is None:
+        return None
+    read, written = count(raw.get("cacheReadInputTokens")), count(raw.get("cacheWriteInputTokens"))
+    read = count(raw.get("cacheReadInputTokenCount")) if read is None else read  # Nova's names over InvokeModel
+    written = count(raw.get("cacheWriteInputTokenCount")) if written is None else written
+    details = raw.get("cacheDetails")
+    by_ttl = {one.get("ttl"): count(one.get("inputTokens")) for one in map(obj, details)} if _is_list(details) else {}
+    long = by_ttl.get("1h")
+    if written is None:
+        short = by_ttl.get("5m")
+    else:
+        long = None if long is None else min(long, written)
+        short = written - (long or 0)
+    cached = (read or 0) + (short or 0) + (long or 0)
+    total = count(raw.get("totalTokens"))
+    if given is not None and cached and cached <= given and total == given + (made or 0):
+        given -= cached
+    return Usage(given, read, short, long, None, made, "provider", dict(raw))
+
+
+def from_invocation(raw: Mapping[str, Any]) -> Usage | None:
+    """``amazon-bedrock-invocationMetrics``: Bedrock's own counts at the end of an InvokeModel stream, whose
+    ``inputTokenCount`` excludes what was read from or written to the cache. None when there is no count."""
+    given, made = count(raw.get("inputTokenCount")), count(raw.get("outputTokenCount"))
+    if given is None and made is None:
+        return None
+    read, written = count(raw.get("cacheReadInputTokenCount")), count(raw.get("cacheWriteInputTokenCount"))
+    return Usage(given, read, written, None, None, made, "provider", dict(raw))
+
+
+def from_tokens(given: Any, made: Any, raw: Mapping[str, Any]) -> Usage | None:
+    """Usage of the older wires, which count input and output and nothing else. None when neither is a count."""
+    inputs, outputs = count(given), count(made)
+    if inputs is None and outputs is None:
+        return None
+    return Usage(uncached_input=inputs, answer_output=outputs, source="provider", raw=dict(raw))
+
+
+def _is_list(value: Any) -> TypeGuard[list[Any]]:
+    return isinstance(value, list)
 
 
 def _openai_writes(details: Mapping[str, Any]) -> tuple[int | None, int | None]:

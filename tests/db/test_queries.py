@@ -121,3 +121,14 @@ def test_typical_ttft_is_the_median_of_the_last_succeeded_calls(url, writer, mon
     assert queries.typical_ttft(reader(url), "one") == (25.0, 4)
     monkeypatch.setattr(queries, "TYPICAL_OVER", 3)
     assert queries.typical_ttft(reader(url), "one") == (30.0, 3)
+
+
+def test_typical_ttft_never_averages_cold_and_warm_calls_together(url, writer):
+    def calls(n, ms, **counts):
+        return [{"state": "succeeded", "ttft_ms": ms, "created_at": later(minutes=m)} | counts for m in range(n)]
+
+    cold, warm = {"cache_read": 3, "uncached_input": 997}, {"cache_read": 900, "uncached_input": 100}
+    put(writer, "run", *calls(2, 900.0, **cold), *calls(2, 100.0, **warm))
+    assert queries.typical_ttft(reader(url), "one") == (900.0, 2)
+    put(writer, "again", *calls(3, 100.0, **warm))
+    assert queries.typical_ttft(reader(url), "one") == (100.0, 5)

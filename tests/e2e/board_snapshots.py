@@ -88,10 +88,11 @@ def thinking(i: int, name: str = "o5-mini, OpenAI", **changes: Any) -> dict[str,
     return answering(i, name, **{**told, **changes})
 
 
-FOUR = [column(0, "SmolLM2 local"), answering(1), waiting(2), cut(3)]
+GAUGE = {"running": 3, "waiting": 1, "kv": 0.4196, "hit": 0.6297}
+FOUR = [column(0, "SmolLM2 local", gauge=GAUGE), answering(1, gauge=GAUGE), waiting(2), cut(3)]
 EIGHT = [
     *FOUR,
-    thinking(4),
+    thinking(4, gauge={"running": 0, "waiting": None, "kv": None, "hit": None}),
     column(5, "SmolLM2 · 1 thread", rep=3, reps=10, attempt=2, words="done, at the token limit"),
     column(6, "A deployment with a very long name that does not fit anywhere", answer=HOSTILE, color=6),
     column(7, "Ninth colour", color=8, state="cancelled", words="stopped", answer=ANSWER),

@@ -108,6 +108,19 @@ def test_every_bar_of_the_race_ends_where_the_shared_axis_says(stage: Stage, pag
     assert (done, cut) == (pytest.approx(0.551 / last, abs=0.005), pytest.approx(1.9 / last, abs=0.005))
 
 
+def test_a_running_columns_server_is_told_and_what_it_does_not_say_is_left_out(stage: Stage, page: Page) -> None:
+    columns = open_case(stage, page, "case=eight")
+    told = "server: 3 running · 1 waiting · KV 42 % · prefix hits 63 %"
+    expect(columns.nth(1).locator(".server")).to_have_text(told)
+    expect(columns.nth(4).locator(".server")).to_have_text("server: 0 running")
+    for silent in (0, 2, 3):
+        expect(columns.nth(silent).locator(".server")).to_be_hidden()
+    columns.nth(4).locator(".server").hover()
+    expect(page.locator(".tooltip")).to_contain_text("It does not report its KV cache.")
+    open_case(stage, page, "case=blind")
+    expect(page.locator(".server").nth(1)).to_be_hidden()
+
+
 def test_a_stalled_column_says_for_how_long(stage: Stage, page: Page) -> None:
     columns = open_case(stage, page, "case=eight")
     expect(columns.nth(4).locator(".words")).to_have_text(re.compile(r"reasoning · no token for 1\d s"))

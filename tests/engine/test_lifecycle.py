@@ -280,3 +280,18 @@ async def test_without_storage_of_texts_none_is_kept(tmp_path: Path) -> None:
             await house.open()
             await house.engine.retry(run.id, 0)
     assert b"secret prompt" not in (tmp_path / "lab.sqlite3").read_bytes()
+
+
+async def test_a_sequential_run_pauses_between_its_repetitions_and_a_stop_ends_the_pause(house: House) -> None:
+    await house.declare(table("a", "fake?tokens=2&itl=1&ttft=1", house.fake.url))
+    rows = await house.ask("a", start="sequential", repetitions=3, pause_s=0.3)
+    sent = sorted(row["started_at"] for row in rows)
+    assert all((later - earlier).total_seconds() >= 0.3 for earlier, later in itertools.pairwise(sent))
+    run = await house.start("a", start="sequential", repetitions=2, pause_s=300)
+    while not any(row["state"] == "succeeded" for row in house.calls(run.id)):
+        await asyncio.sleep(0.01)
+    house.engine.stop_columns(run, None)
+    rows = await house.over(run)
+    assert len(rows) == 1, "the second call was never sent"
+    with pytest.raises(ValueError, match="one after the other can pause"):
+        await house.start("a", pause_s=1.0)

@@ -20,7 +20,7 @@ STATES: dict[Outcome, State] = {
     "ok": "succeeded", "max_tokens": "succeeded", "truncated": "cut_off", "refused": "refused", "filtered": "refused",
     "throttled": "throttled", "cancelled": "cancelled", "timeout_connect": "timed_out",
     "timeout_headers": "timed_out", "timeout_first_token": "timed_out", "timeout_idle": "timed_out",
-    "timeout_total": "timed_out",
+    "timeout_total": "timed_out", "guardrail": "refused",
 }  # fmt: skip  # every other outcome is "failed"
 
 Deadline = Literal["", "connect_s", "headers_s", "first_token_s", "idle_s", "total_s"]

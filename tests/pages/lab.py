@@ -19,6 +19,7 @@ from services.client import EngineDown, EngineError
 from services.domain import Deployment
 from services.engine.status import DeploymentStatus
 from services.runs import ColumnSpec, RunSpec, new_id
+from tests.pages.fake_aws import Account, Aws
 
 ROOT = Path(__file__).resolve().parents[2]
 NEEDY = replace(catalogue.CATALOGUE[0], enabled=True)
@@ -63,6 +64,8 @@ class Lab:
         self.asked: list[tuple[Any, ...]] = []
         self.specs: list[RunSpec] = []
         self.living: dict[str, dict[str, Any]] = {}
+        self.servers: dict[str, dict[str, Any]] = {}
+        self.account = Account()
         for d in self.listed:
             self.write(records.upsert_deployment, deployment_id=d.id, spec=deployments.to_json(d), origin=d.origin,
                        enabled=d.enabled)  # fmt: skip
@@ -145,6 +148,11 @@ class Engine:
         self._up()
         return self.lab.living.get(run_id)
 
+    def server(self, deployment_id: str) -> dict[str, Any]:
+        self._may("look")
+        silent = {"supported": True, "facts": None, "facts_trouble": "It was not asked.", "gauge": None}
+        return silent | {"trouble": "It was not asked."} | self.lab.servers.get(deployment_id, {})
+
     def deployments(self) -> list[DeploymentStatus]:
         self._up()
         return [self._status(d) for d in self.lab.listed]
@@ -158,6 +166,10 @@ class Engine:
         saved = replace(d, id=d.id or deployments.slug(d.name, {x.id for x in self.lab.listed}), origin="page")
         self.lab.listed = [x for x in self.lab.listed if x.id != saved.id] + [saved]
         return saved
+
+    def aws(self, profile: str | None = None, region: str | None = None) -> Aws:
+        self._up()
+        return Aws(self.lab.account, self.person.role, profile, region)
 
     def set_enabled(self, deployment_id: str, on: bool) -> None:
         self._may("deploy")

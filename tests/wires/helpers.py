@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.domain import Delta, Deployment, Outcome, Wire
+from services.domain import Aws, Delta, Deployment, Outcome, Wire
 from services.outcomes import judge
+from services.providers import KINDS
 from services.providers.chat_wire import ChatDecoder
 from services.providers.decoding import WireDecoder
 from services.providers.messages_wire import MessagesDecoder
@@ -142,4 +143,6 @@ def read(wire: Wire, chunks: Iterable[bytes]) -> Read:
 
 
 def deployment(kind: str, wire: Wire, model: str = "some-model", **more: Any) -> Deployment:
+    if KINDS[kind].on_aws if kind in KINDS else False:
+        more = {"aws": Aws(), "region": "us-east-1"} | more
     return Deployment("d", "My deployment", kind, model, more.pop("base_url", "https://host.example"), wire, **more)

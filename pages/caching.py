@@ -1,0 +1,42 @@
+"""Prompt caching: the same long prompt several times, and what the service's cache did with it."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app import caching_ask as ask
+from app import caching_result as result
+from app import caching_state as cc
+from app import playground_run as runs
+from app import session, status
+from app.text import plain
+
+person = session.person_and_role()
+statuses, _ = session.statuses()
+
+st.title("Prompt caching")
+st.caption("Send the same long prompt several times and see what the service's cache saves: time, tokens and money.")
+status.draw(person)
+
+unknown = cc.sync(st.query_params.get("run"))
+cc.prepare(statuses)
+wanted = unknown or st.session_state[cc.RUN]
+shown, trouble = runs.load(wanted) if wanted else (None, None)
+if shown is not None and unknown:
+    cc.adopt(shown.run)
+    cc.show(unknown)
+
+if person.may("send"):
+    ask.draw(statuses, live=shown is not None and shown.live is not None)
+else:
+    st.caption("You can look at measurements here but not make them; ask whoever runs this server if you need to.")
+if trouble:
+    st.caption(f":red[:material/error: {plain(trouble)}]")
+
+if shown is None:
+    st.caption(
+        "The time to first token of each call appears here, cold and warm, with its tokens read from and written to "
+        "the cache, and when caching pays. “Measure” starts it."
+    )
+else:
+    result.draw(shown, person)

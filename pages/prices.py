@@ -1,0 +1,69 @@
+"""Prices: every price in use with its source and date, and what changed since the calls were made."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import streamlit as st
+from sqlalchemy.exc import SQLAlchemyError
+
+from app import nav, session
+from app import prices_changes as changed
+from app import prices_table as table
+from app.runs_filters import tell_apart
+from app.text import plain
+from db import price_queries, queries
+from services import prices_changes, prices_view
+
+session.person_and_role()
+
+st.title("Prices")
+st.caption("What every deployment costs today, where that price is from, and what changed since calls were made.")
+now = datetime.now(UTC)
+statuses, trouble = session.statuses()
+if trouble:
+    st.warning(plain(trouble), icon=":material/link_off:")
+live = None if trouble and not statuses else [status.deployment for status in statuses]
+try:
+    reader = session.database()
+    rows = queries.deployment_rows(reader)
+    uses = price_queries.price_uses(reader, prices_changes.USUAL_BOUNDS)
+    lines = prices_view.lines(prices_view.together(live, rows), uses, now)
+    at = prices_changes.bounds(uses, [line.price for line in lines])
+    if at != prices_changes.USUAL_BOUNDS:
+        uses = price_queries.price_uses(reader, at)
+except SQLAlchemyError:
+    st.warning("The records cannot be read just now; they are kept. Reload the page in a moment.",
+               icon=":material/database_off:")  # fmt: skip
+    st.stop()
+
+if not lines:
+    st.caption("Every deployment that is switched on is listed here with its price, its source and its date.")
+    if st.button("Go to the deployments", type="primary", icon=":material/dns:"):
+        st.switch_page(nav.page_file("deployments"))
+    st.stop()
+
+names = tell_apart([(line.deployment.id, line.deployment.name) for line in lines])
+ids = {name: deployment_id for deployment_id, name in names.items()}
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    wanted = st.multiselect("Deployment", list(ids), key="deployment", bind="query-params", placeholder="All",
+                            width=420)  # fmt: skip
+    chosen = {ids[name] for name in wanted if name in ids}
+    shown = [line for line in lines if not chosen or line.deployment.id in chosen]
+    st.download_button("Export CSV", table.to_csv(shown), f"inference-lab-prices-{now:%Y%m%d}.csv", "text/csv",
+                       icon=":material/download:", on_click="ignore")  # fmt: skip
+
+table.draw(shown)
+count = f"{len(shown):,} {'deployment' if len(shown) == 1 else 'deployments'}"
+st.caption(f"{count} · US dollars, before tax and discounts. A price of your own goes before every list.")
+without = [line for line in shown if line.missing]
+if without:
+    with st.expander(
+        f"{len(without):,} without a price: what to do", icon=":material/help:", expanded=len(without) < 4
+    ):
+        for line in without:
+            st.markdown(f"**{plain(line.deployment.name)}**: {plain(line.missing)}")
+        st.page_link(nav.page_file("deployments"), label="Go to the deployments", icon=":material/dns:")
+
+known = {line.deployment.id: line.deployment for line in shown}
+changed.draw(prices_changes.changes(known, uses, at, now))

@@ -1,0 +1,140 @@
+"""What a control call to AWS failed on, in one sentence: what happened, and what to do about it."""
+
+from __future__ import annotations
+
+import configparser
+from dataclasses import dataclass
+from typing import Literal
+
+from services import keys
+from services.aws import credentials
+
+Trouble = Literal[
+    "credentials", "expired", "denied", "throttled", "not_found", "conflict", "quota", "invalid", "unreachable",
+    "timeout", "failed",
+]  # fmt: skip
+
+_EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"})
+_UNKNOWN = frozenset(
+    {"UnrecognizedClientException", "InvalidClientTokenId", "MissingAuthenticationToken",
+     "MissingAuthenticationTokenException"}
+)  # fmt: skip
+_UNSIGNED = frozenset({"InvalidSignatureException", "SignatureDoesNotMatch", "IncompleteSignature"})
+_DENIED = frozenset({"AccessDeniedException", "AccessDenied", "UnauthorizedOperation", "NotAuthorized"})
+_THROTTLED = frozenset(
+    {"ThrottlingException", "Throttling", "ThrottledException", "TooManyRequestsException", "RequestLimitExceeded"}
+)
+_NOT_FOUND = frozenset({"ResourceNotFoundException", "ResourceNotFound", "ResourceNotFoundFault"})
+_QUOTA = frozenset({"ServiceQuotaExceededException", "LimitExceededException", "ResourceLimitExceeded"})
+_NO_ANSWER = frozenset({"EndpointConnectionError", "ConnectionClosedError", "ProxyConnectionError", "HTTPClientError"})
+_SLOW = frozenset({"ConnectTimeoutError", "ReadTimeoutError"})
+_CHAIN = frozenset(
+    {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "CredentialRetrievalError",
+     "UnauthorizedSSOTokenError", "SSOTokenLoadError", "TokenRetrievalError", "RefreshWithMFAUnsupportedError"}
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which account's which region is asked: a profile of the AWS configuration (None: the default chain)."""
+
+    profile: str | None
+    region: str
+
+    @property
+    def words(self) -> str:
+        """The profile, for a sentence."""
+        return f"the profile “{self.profile}”" if self.profile else "the default profile"
+
+
+class AwsTrouble(ValueError):
+    """AWS could not be asked or said no. The message is one sentence; ``what`` is its class."""
+
+    def __init__(self, what: Trouble, sentence: str) -> None:
+        super().__init__(keys.scrub(" ".join(sentence.split())))
+        self.what = what
+
+
+def explained(error: Exception, service: str, place: Place) -> AwsTrouble:
+    """The sentence for an exception of botocore's, raised by a call to ``service`` ("bedrock", "sagemaker", "sts")."""
+    kind = type(error).__name__
+    if isinstance(error, AwsTrouble):
+        return error
+    if isinstance(error, credentials.CredentialTrouble):
+        return AwsTrouble("credentials", f"AWS was not asked: {error}.")
+    response = getattr(error, "response", None)
+    if isinstance(response, dict) and "Error" in response:
+        return _answered(response, str(getattr(error, "operation_name", "")), service, place)
+    if kind == "NoCredentialsError":
+        return AwsTrouble("credentials", f"AWS was not asked: {credentials.trouble(place.profile) or _NONE}.")
+    if kind in _CHAIN or isinstance(error, configparser.Error):
+        return AwsTrouble("credentials", f"AWS was not asked: {credentials.explained(error, place.profile)}.")
+    where = _address(error) or f"{service} in {place.region}"
+    if kind in _SLOW:
+        return AwsTrouble("timeout", f"There was no answer in time from {where}: check the network, then try again.")
+    if kind == "SSLError":
+        return AwsTrouble(
+            "unreachable", f"No secure connection to {where} could be made: check proxy and certificates."
+        )
+    if kind in _NO_ANSWER or isinstance(error, OSError):
+        return AwsTrouble("unreachable", f"There is no answer at {where}: check the region and the network.")
+    if kind in ("ParamValidationError", "InvalidRegionError", "NoRegionError"):
+        return AwsTrouble("invalid", f"AWS cannot be asked this way: {_stop(str(error))}")
+    return AwsTrouble("failed", f"The call to {service} in {place.region} failed ({kind}): {_stop(str(error)[:300])}")
+
+
+_NONE = "no AWS credentials were found"
+
+
+def _answered(response: dict[str, object], operation: str, service: str, place: Place) -> AwsTrouble:
+    stated = response.get("Error")
+    said = stated if isinstance(stated, dict) else {}
+    code, message = str(said.get("Code", "")), _stop(str(said.get("Message", ""))[:400])
+    action = f"{service}:{operation}"
+    if code in _EXPIRED:
+        login = f"aws sso login --profile {place.profile}" if place.profile else "aws sso login"
+        return AwsTrouble(
+            "expired", f"The session of {place.words} has expired: sign in again (“{login}”, or set fresh variables)."
+        )
+    if code in _UNKNOWN:
+        return AwsTrouble(
+            "credentials",
+            f"AWS does not accept the credentials of {place.words} in {place.region}: check that the access key exists "
+            "and belongs to this part of AWS.",
+        )
+    if code in _UNSIGNED:
+        return AwsTrouble(
+            "credentials",
+            f"AWS does not accept the signature of {place.words} in {place.region}: check the secret access key and "
+            "that this machine's clock is right.",
+        )
+    if code in _DENIED:
+        return AwsTrouble(
+            "denied",
+            f"{place.words.capitalize()} may not do this in {place.region}: its role needs {action}. {message}",
+        )
+    if code in _THROTTLED:
+        return AwsTrouble("throttled", f"AWS asks to slow down ({action}): nothing was changed, try again in a minute.")
+    if code in _NOT_FOUND:
+        return AwsTrouble("not_found", f"AWS does not know it in {place.region}: {message or 'check name and region.'}")
+    if code in ("ConflictException", "ResourceInUseException", "ResourceInUse"):
+        return AwsTrouble("conflict", f"AWS refused, because it is in use or committed: {message}")
+    if code in _QUOTA:
+        more = "model units need a support request first. " if "Provisioned" in operation else ""
+        return AwsTrouble("quota", f"The account's quota does not allow this: {more}{message}")
+    if code in ("ValidationException", "ValidationError"):
+        if "could not find" in message.lower() or "not found" in message.lower():
+            return AwsTrouble("not_found", f"AWS does not know it in {place.region}: {message}")
+        return AwsTrouble("invalid", f"AWS does not accept this: {message}")
+    status = (response.get("ResponseMetadata") or {}).get("HTTPStatusCode")  # type: ignore[attr-defined]
+    return AwsTrouble("failed", f"AWS answered {code or status} to {action}: {message or 'it said no more.'}")
+
+
+def _stop(text: str) -> str:
+    line = " ".join(text.split())
+    return line if not line or line.endswith((".", "!", "?")) else f"{line}."
+
+
+def _address(error: Exception) -> str | None:
+    found = (getattr(error, "kwargs", None) or {}).get("endpoint_url")
+    return str(found).partition("?")[0] if found else None

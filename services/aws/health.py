@@ -1,0 +1,148 @@
+"""Whether a deployment on AWS could be called, found out by looking only: nothing here runs a model or costs anything.
+
+What is asked: the credential chain, sts:GetCallerIdentity, bedrock:Get… and sagemaker:Describe…, and whether the host
+of the calls answers on its port.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from services import bedrock_ids, keys
+from services.aws import control, provisioned, sagemaker
+from services.aws.explain import AwsTrouble, Place
+from services.domain import Aws, Deployment
+
+CONNECT_S = 4.0
+Grade = Literal["ok", "note", "wrong"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """``grade`` "note": it could not be found out, or may be meant so."""
+
+    grade: Grade
+    says: str
+
+
+def account(profile: str | None, region: str) -> Finding:
+    """The credentials of a profile: are there any, and does AWS accept them?"""
+    try:
+        who = control.identity(Place(profile, region))
+    except AwsTrouble as error:
+        return Finding("note" if error.what in ("denied", "unreachable", "timeout") else "wrong", str(error))
+    return Finding("ok", f"account {who.account}, {who.arn}")
+
+
+def deployment(d: Deployment) -> Finding:
+    """One deployment: its host, then what its kind can be asked about it."""
+    unreachable = _unreachable(d.base_url)
+    if unreachable:
+        return Finding("wrong", unreachable)
+    if d.key_env:
+        found = keys.lookup(d.key_env) is not None
+        return Finding("ok", f"called with {d.key_env}") if found else Finding("wrong", f"{d.key_env} is not set")
+    place = Place((d.aws or Aws()).profile, d.region or "")
+    check = _CHECKS.get(d.kind)
+    if check is None:
+        return Finding("ok", f"{urlsplit(d.base_url).hostname} answers; its models are not looked at")
+    try:
+        return check(d, place)
+    except AwsTrouble as error:
+        if error.what == "not_found":
+            return Finding("wrong", f"{d.model} was not found in {place.region}: check name and region. {error}")
+        return Finding("note" if error.what in ("denied", "throttled") else "wrong", str(error))
+
+
+def _unreachable(url: str) -> str | None:
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        socket.create_connection((host, port), CONNECT_S).close()
+    except socket.gaierror:
+        return f"the host {host} has no address: check the region and the endpoint URL"
+    except OSError as error:
+        return f"nothing answers at {host}:{port} ({error.strerror or type(error).__name__}): check host and network"
+    return None
+
+
+def _bedrock(d: Deployment, place: Place) -> Finding:
+    named = bedrock_ids.parsed(d.model, place.region)
+    if ":application-inference-profile/" in d.model or (named is not None and named.geography is not None):
+        control.call("bedrock", place, lambda b: b.get_inference_profile(inferenceProfileIdentifier=d.model))
+        model = named.model if named is not None else None
+    else:
+        model = named.model if named is not None else None
+        if model is None:
+            return Finding("note", f"{d.model} does not say which model it is, so that is not looked at")
+        control.call("bedrock", place, lambda b: b.get_foundation_model(modelIdentifier=model))
+    return _access(model, place) if model else Finding("ok", f"its inference profile is there in {place.region}")
+
+
+def _access(model: str, place: Place) -> Finding:
+    """Whether the account may use a model: what the console's page of model access shows."""
+    try:
+        said = control.call("bedrock", place, lambda b: b.get_foundation_model_availability(modelId=model))
+    except AwsTrouble as error:
+        return Finding(
+            "note", f"{model} is offered in {place.region}; whether the account may use it was not told: {error}"
+        )
+    if said.get("regionAvailability") == "NOT_AVAILABLE":
+        return Finding("wrong", f"{model} is not offered in {place.region}: choose a region or an inference profile")
+    if said.get("authorizationStatus") == "NOT_AUTHORIZED":
+        needs = "its role needs bedrock:InvokeModelWithResponseStream"
+        return Finding("wrong", f"no model access: {place.words} may not use {model}; {needs}")
+    if said.get("entitlementAvailability") == "NOT_AVAILABLE":
+        return Finding(
+            "wrong", f"no model access: the account has not agreed to the terms of {model}; open it once in Bedrock's "
+            f"model catalogue in {place.region}",
+        )  # fmt: skip
+    return Finding("ok", f"{model} is offered in {place.region} and the account may use it")
+
+
+def _provisioned(d: Deployment, place: Place) -> Finding:
+    stated = d.model.split(":")[3] if d.model.startswith("arn:") and d.model.count(":") >= 5 else ""
+    if stated and stated != place.region:
+        return Finding(
+            "wrong", f"its ARN is of the region {stated} and its region is {place.region}: make them the same"
+        )
+    one = provisioned.one(place, d.model)
+    if one.status not in ("InService", "Updating"):
+        why = f": {one.failure}" if one.failure else ""
+        return Finding("wrong", f"{one.name} is {one.status_words}{why}")
+    return Finding("ok", f"{one.name} is {one.status_words}, {one.units} model units of {one.foundation}")
+
+
+def _sagemaker(d: Deployment, place: Place) -> Finding:
+    one = sagemaker.one(place, d.model)
+    if one.status not in sagemaker.SERVING:
+        why = f": {one.failure}" if one.failure else ""
+        return Finding("wrong", f"the endpoint {one.name} is {one.status_words} ({one.status}){why}")
+    aws = d.aws or Aws()
+    names = [variant.name for variant in one.variants]
+    if aws.variant and aws.variant not in names:
+        return Finding("wrong", f"the endpoint {one.name} has no variant {aws.variant}; it has {', '.join(names)}")
+    if aws.component:
+        return _component(one.name, aws.component, place)
+    return Finding("ok", f"the endpoint {one.name} is {one.status_words}")
+
+
+def _component(endpoint: str, name: str, place: Place) -> Finding:
+    row: dict[str, Any] = control.call(
+        "sagemaker", place, lambda s: s.describe_inference_component(InferenceComponentName=name)
+    )
+    if row.get("EndpointName") != endpoint:
+        return Finding("wrong", f"the component {name} is on the endpoint {row.get('EndpointName')}, not on {endpoint}")
+    if row.get("InferenceComponentStatus") != "InService":
+        why = f": {row['FailureReason']}" if row.get("FailureReason") else ""
+        return Finding("wrong", f"the component {name} is {row.get('InferenceComponentStatus')}{why}")
+    return Finding("ok", f"the component {name} on {endpoint} is in service")
+
+
+_CHECKS: dict[str, Callable[[Deployment, Place], Finding]] = {
+    "bedrock": _bedrock, "bedrock-provisioned": _provisioned, "sagemaker": _sagemaker,
+}  # fmt: skip

@@ -1,0 +1,32 @@
+"""What every request to the engine has in common: who asks and in which role, the JSON they send, the JSON they get."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from services import access
+
+
+def answer(value: Any, status: int = 200) -> web.Response:
+    """A JSON answer; what JSON does not know is written as text."""
+    return web.Response(body=orjson.dumps(value, default=str), status=status, content_type="application/json")
+
+
+async def body_of(request: web.Request) -> dict[str, Any]:
+    """The JSON object of a request. Raises ValueError in words when it is none."""
+    try:
+        value = orjson.loads(await request.read() or b"{}")
+    except orjson.JSONDecodeError as error:
+        raise ValueError("The request to the engine was not JSON.") from error
+    if not isinstance(value, dict):
+        raise ValueError("The request to the engine was not a JSON object.")
+    return value
+
+
+def may(request: web.Request, action: access.Action) -> str:
+    """The person asking, once their role allows the action. Raises `access.Denied`."""
+    access.require(request.headers.get("x-lab-role", "viewer"), action)
+    return request.headers.get("x-lab-person", "local")[:200]

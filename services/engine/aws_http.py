@@ -1,0 +1,141 @@
+"""The engine's door to AWS's control planes. The engine holds the credentials; the pages see accounts and names only.
+
+Everything that asks AWS runs in a thread and is given up after `WAIT_S`, so that no page hangs on a region that does
+not answer. Looking needs no more than being let in; what buys, renames or deletes needs the "deploy" action.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+from aiohttp import web
+
+from services.aws import control, known, provisioned, sagemaker
+from services.aws.explain import AwsTrouble, Place
+from services.engine.asking import answer, body_of, may
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+WAIT_S = 40.0
+# Its own, so that a region that does not answer never keeps a call waiting for its signature.
+_THREADS = ThreadPoolExecutor(8, thread_name_prefix="aws-control")
+
+
+def routes() -> list[web.RouteDef]:
+    """All of them below /aws."""
+    return [
+        web.get("/aws/places", places),
+        web.get("/aws/who", who),
+        web.get("/aws/models", models),
+        web.get("/aws/endpoints", endpoints),
+        web.get("/aws/provisioned", list_provisioned),
+        web.post("/aws/provisioned", create_provisioned),
+        web.post("/aws/provisioned/rename", rename_provisioned),
+        web.post("/aws/provisioned/delete", delete_provisioned),
+        web.post("/aws/refresh", refresh),
+    ]
+
+
+async def _ask(use: Callable[[], T]) -> T:
+    try:
+        return await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(_THREADS, use), WAIT_S)
+    except TimeoutError:
+        raise AwsTrouble(
+            "timeout", f"AWS did not answer within {WAIT_S:g} s: check the network, then try again."
+        ) from None
+
+
+async def _place(request: web.Request, body: dict[str, Any] | None = None) -> Place:
+    given = request.query if body is None else body
+    return await _ask(lambda: control.place(given.get("profile"), given.get("region")))
+
+
+async def places(request: web.Request) -> web.Response:
+    may(request, "look")
+
+    def read() -> dict[str, Any]:
+        named = control.profiles()
+        try:
+            here: str | None = control.place(request.query.get("profile"), None).region
+        except AwsTrouble:
+            here = None
+        return {"profiles": named, "regions": control.regions(), "region": here}
+
+    return answer(await _ask(read))
+
+
+async def who(request: web.Request) -> web.Response:
+    may(request, "look")
+    place = await _place(request)
+    return answer({**asdict(await _ask(lambda: control.identity(place))), "region": place.region})
+
+
+async def models(request: web.Request) -> web.Response:
+    may(request, "look")
+    place = await _place(request)
+    found, routed = await _ask(lambda: control.models(place))
+    return answer({"models": [asdict(m) for m in found], "profiles": [asdict(m) for m in routed]})
+
+
+async def endpoints(request: web.Request) -> web.Response:
+    may(request, "look")
+    place = await _place(request)
+    found, more = await _ask(lambda: sagemaker.listed(place))
+    return answer({"items": [e.to_json() for e in found], "more": more})
+
+
+async def list_provisioned(request: web.Request) -> web.Response:
+    may(request, "look")
+    place = await _place(request)
+    found, more = await _ask(lambda: provisioned.listed(place))
+    return answer({"items": [p.to_json() for p in found], "more": more})
+
+
+async def create_provisioned(request: web.Request) -> web.Response:
+    person, body = may(request, "deploy"), await body_of(request)
+    place, name = await _place(request, body), str(body["name"]).strip()
+    _confirmed(body, f"create {name}")
+    made = await _ask(
+        lambda: provisioned.create(
+            place, name=name, model=str(body["model"]).strip(), units=int(body["units"]),
+            commitment=body["commitment"], token=str(body["token"]),
+        )
+    )  # fmt: skip
+    log.info("%s created the provisioned throughput %s: %d units, %s", person, made.arn, made.units, made.commitment)
+    return answer(made.to_json())
+
+
+async def rename_provisioned(request: web.Request) -> web.Response:
+    person, body = may(request, "deploy"), await body_of(request)
+    place, arn, name = await _place(request, body), str(body["arn"]), str(body["name"]).strip()
+    made = await _ask(lambda: provisioned.rename(place, arn, name))
+    log.info("%s renamed the provisioned throughput %s to %s", person, arn, name)
+    return answer(made.to_json())
+
+
+async def delete_provisioned(request: web.Request) -> web.Response:
+    person, body = may(request, "deploy"), await body_of(request)
+    place, arn = await _place(request, body), str(body["arn"])
+    found = await _ask(lambda: provisioned.one(place, arn))
+    _confirmed(body, found.name)
+    await _ask(lambda: provisioned.delete(place, arn))
+    log.info("%s deleted the provisioned throughput %s", person, arn)
+    return answer({"ok": True})
+
+
+async def refresh(request: web.Request) -> web.Response:
+    may(request, "look")
+    await _ask(control.forget)
+    known.forget()
+    return answer({"ok": True})
+
+
+def _confirmed(body: dict[str, Any], wanted: str) -> None:
+    """What costs or ends something is asked for twice: the page's typed words are checked here too."""
+    if str(body.get("confirm", "")).strip() != wanted:
+        raise AwsTrouble("invalid", f"Nothing was done: to go on, type “{wanted}” exactly.")

@@ -1,0 +1,151 @@
+"""What each fault looks like to boto3: the errors it raises, and the many that it takes for success."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, get_args
+
+import pytest
+from botocore.eventstream import ChecksumMismatch, InvalidPayloadLength
+from botocore.exceptions import (
+    ClientError,
+    ConnectionClosedError,
+    EventStreamError,
+    ReadTimeoutError,
+    ResponseStreamingError,
+)
+from urllib3.exceptions import ProtocolError
+
+from services.domain import Outcome, State
+from services.framing import FRAMERS, FramingError
+from tests.aws.clients import NAMES, streamed
+from tests.aws.faults import FAULTS
+from tests.aws.fixture import AwsEmulator
+from tests.aws.plan import golden
+from tests.aws.scripts import ROUTES, AwsScript, model, truth, with_fault
+from tests.fake.scripts import CONTENT
+
+IN_STREAM = {
+    "stream_throttling": "throttlingException", "stream_throttling_first": "throttlingException",
+    "stream_internal": "internalServerException", "stream_model_error": "modelStreamErrorException",
+    "stream_validation": "validationException", "stream_unavailable": "serviceUnavailableException",
+    "stream_model_timeout": "modelTimeoutException", "model_stream_error": "ModelStreamError",
+    "model_stream_time": "ModelStreamError", "internal_stream_failure": "InternalStreamFailure",
+    "stream_unmodelled": "InternalError",
+}  # fmt: skip
+HTTP = {
+    "throttled": ("ThrottlingException", 429), "denied": ("AccessDeniedException", 403),
+    "missing_model": ("ResourceNotFoundException", 404), "invalid": ("ValidationException", 400),
+    "model_timeout": ("ModelTimeoutException", 408), "not_ready": ("ModelNotReadyException", 429),
+    "unavailable": ("ServiceUnavailableException", 503), "internal": ("InternalServerException", 500),
+    "model_failed": ("ModelErrorException", 424), "expired": ("ExpiredTokenException", 403),
+    "unrecognised": ("UnrecognizedClientException", 403), "bad_signature": ("InvalidSignatureException", 403),
+    "quota": ("ServiceQuotaExceededException", 400), "sm_not_found": ("ValidationError", 400),
+    "sm_model_error": ("ModelError", 424), "sm_unavailable": ("ServiceUnavailable", 503),
+    "sm_internal": ("InternalFailure", 500),
+}  # fmt: skip
+# boto3 raises nothing for these, though the answer is not whole: why our own reader judges.
+SILENT = (
+    "clean_eof", "mid_frame_eof", "no_message_stop", "empty_200", "empty_200_length", "length_cut",
+)  # fmt: skip
+RAISED: dict[str, tuple[type[Exception], ...]] = {
+    "bad_crc": (ChecksumMismatch,), "bad_prelude": (ChecksumMismatch,), "bad_body": (ChecksumMismatch,),
+    "huge_frame": (InvalidPayloadLength,), "html_as_stream": (ChecksumMismatch,),
+    "html_200": (ChecksumMismatch,), "json_200": (ChecksumMismatch,), "json_200_other": (ChecksumMismatch,),
+    "mid_frame": (ProtocolError, ResponseStreamingError), "rst": (ProtocolError, ResponseStreamingError),
+    "fin": (ProtocolError, ResponseStreamingError), "close_before_head": (ConnectionClosedError,),
+    "rst_before_head": (ConnectionClosedError,), "header_stall": (ReadTimeoutError,),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def aws() -> Iterator[AwsEmulator]:
+    with AwsEmulator() as emulator:
+        yield emulator
+
+
+def named(fault: str, route: str, **options: Any) -> str:
+    return FAULTS[fault].model(NAMES[route], body=route.partition(":")[2], **options)
+
+
+def of(faults: dict[str, Any] | tuple[str, ...]) -> list[tuple[str, str]]:
+    return [(f, r) for f in faults if f in FAULTS for r in FAULTS[f].routes]
+
+
+def test_every_outcome_and_state_named_exists_and_every_fault_has_a_truth_on_each_route() -> None:
+    for spec in FAULTS.values():
+        assert set(spec.outcomes) <= set(get_args(Outcome)), spec.name
+        assert spec.routes and set(spec.routes) <= set(ROUTES)
+        for route in spec.routes:
+            expected = truth(with_fault(spec.name), route)
+            assert set(expected.states) <= set(get_args(State))
+            assert expected.outcomes == spec.outcomes
+
+
+@pytest.mark.parametrize(("fault", "route"), of(IN_STREAM))
+def test_exceptions_in_the_stream_reach_boto3_by_name(aws: AwsEmulator, fault: str, route: str) -> None:
+    _, stream = streamed(aws.url, route, named(fault, route))
+    with pytest.raises(EventStreamError) as caught:
+        list(stream)
+    assert caught.value.response["Error"]["Code"] == IN_STREAM[fault]
+    sent = sum(1 for m in aws.requests[-1].marks if m in CONTENT)
+    assert sent == (0 if fault.endswith("first") else 5)
+
+
+@pytest.mark.parametrize(("fault", "route"), of(HTTP))
+def test_errors_before_the_stream_reach_boto3_by_name(aws: AwsEmulator, fault: str, route: str) -> None:
+    with pytest.raises(ClientError) as caught:
+        streamed(aws.url, route, named(fault, route))
+    answer, (code, status) = caught.value.response, HTTP[fault]
+    if (fault, route.partition(":")[0]) == ("throttled", "sagemaker"):
+        status = 400
+    assert (answer["Error"]["Code"], answer["ResponseMetadata"]["HTTPStatusCode"]) == (code, status)
+    assert answer["Error"]["Message"] or answer.get("Message")
+
+
+@pytest.mark.parametrize(("fault", "route"), of(SILENT))
+def test_boto3_says_nothing_about_streams_that_are_not_whole(aws: AwsEmulator, fault: str, route: str) -> None:
+    list(streamed(aws.url, route, named(fault, route))[1])
+    aws.until(lambda: aws.requests[-1].done)
+    assert truth(with_fault(fault), route).outcomes[0] in {"truncated", "empty"}
+
+
+# One of the headers' stalls will do: each lasts as long as the client waits.
+@pytest.mark.parametrize(("fault", "route"), [c for c in of(RAISED) if c[0] != "header_stall" or c[1] == "converse"])
+def test_transport_and_frame_faults_raise_in_boto3_what_they_are(aws: AwsEmulator, fault: str, route: str) -> None:
+    with pytest.raises(RAISED[fault]):
+        list(streamed(aws.url, route, named(fault, route))[1])
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_stream_can_be_cut_after_any_byte(aws: AwsEmulator, route: str) -> None:
+    script = AwsScript(tokens=2, ttft=0, itl=0, text="utf8")
+    whole = golden(script, route)
+    for cut in (0, 1, 12, len(whole) // 2, len(whole) - 1):
+        assert golden(replace(script, cut=cut), route) == whole[:cut]
+        name = model(replace(script, cut=cut, body=route.partition(":")[2]), NAMES[route])
+        with pytest.raises((ProtocolError, ResponseStreamingError)):
+            list(streamed(aws.url, route, name)[1])
+        assert truth(replace(script, cut=cut), route).outcomes == ("truncated", "empty") or cut > len(whole) // 2
+
+
+def test_stalls_hold_the_connection_until_the_client_goes(aws: AwsEmulator) -> None:
+    reply, stream = streamed(aws.url, "converse", named("stall", "converse"))
+    got = list(itertools.islice(stream, 6))
+    assert len(got) == 6 and not aws.requests[-1].done
+    stream.close()
+    aws.until(lambda: aws.requests[-1].aborted)
+    assert aws.requests[-1].disconnect_ns and reply["ResponseMetadata"]["HTTPStatusCode"] == 200
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_our_own_framing_finds_the_same_bytes_and_the_same_damage(route: str) -> None:
+    framing = "sagemaker" if route.startswith("sagemaker") else "eventstream"
+    whole, framer = golden(AwsScript(tokens=3, text="utf8"), route), FRAMERS[framing]()  # type: ignore[index]  # a Framing
+    events = [e for i in range(len(whole)) for e in framer.feed(whole[i : i + 1])]
+    assert len(events) >= 4 and all(e.name != "exception" for e in events)
+    for fault in ("bad_crc", "bad_prelude", "bad_body", "huge_frame", "html_as_stream"):
+        with pytest.raises(FramingError):
+            FRAMERS[framing]().feed(golden(with_fault(fault), route))  # type: ignore[index]  # a Framing
