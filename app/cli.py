@@ -133,6 +133,90 @@ def deployments(
     )
 
 
+ListOption = Annotated[list[str] | None, Parameter(negative=(), consume_multiple=False)]
+
+
+@app.command
+def history(
+    *,
+    range: str | None = None,
+    from_: Annotated[str | None, Parameter(name="--from")] = None,
+    to: str | None = None,
+    zone: str | None = None,
+    deployment: ListOption = None,
+    kind: ListOption = None,
+    model: ListOption = None,
+    person: ListOption = None,
+    team: ListOption = None,
+    tag: ListOption = None,
+    source: ListOption = None,
+    cache: ListOption = None,
+    json: JsonOption = False,
+    data: DataOption = None,
+    deployments: FileOption = None,
+) -> int:
+    """Latency, throughput and cost of the recorded calls; with --json every figure of the History page.
+
+    Each filter may be given again; the words are those of the page's address.
+
+    Parameters
+    ----------
+    range: 1h, 24h, 7d (usual), 30d, 90d, 365d, mtd (this month) or all.
+    from_: The first day, or a moment (2026-10-25T14:30), in place of --range.
+    to: The last day, which is included, or a moment.
+    zone: The time zone of days and hours, like Europe/Berlin; usually UTC.
+    deployment: A deployment's name or id.
+    team: A team of [teams] in deployments.toml.
+    cache: warm, cold or unknown.
+    """
+    from app.cli_history import show_history
+    from services.dashboard.filters import joined
+
+    single = {"range": range, "from": from_, "to": to, "zone": zone}
+    lists = {
+        "deployment": deployment, "kind": kind, "model": model, "person": person, "team": team, "tag": tag,
+        "source": source, "cache": cache,
+    }  # fmt: skip
+    params = {name: value for name, value in single.items() if value is not None}
+    params |= {name: joined(values) for name, values in lists.items() if values}
+    return show_history(paths.data_dir(data), paths.deployments_file(deployments), params, as_json=json)
+
+
+@app.command
+def rollup(*, rebuild: Annotated[bool, Parameter(negative=())] = False, data: DataOption = None) -> int:
+    """Add the recorded calls to the rollups of the history; the engine does so by itself while it runs.
+
+    Parameters
+    ----------
+    rebuild: Make the rollups of every day whose calls are kept anew.
+    """
+    from app.cli_history import roll_up
+
+    return roll_up(paths.data_dir(data), anew=rebuild, person=_person())
+
+
+@app.command
+def demo(
+    *,
+    calls: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=10_000_000))] = 50_000,
+    days: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=3_650))] = 90,
+    seed: Annotated[int, Parameter(validator=validators.Number(gte=0))] = 7,
+    json: JsonOption = False,
+    data: DataOption = None,
+) -> int:
+    """Fill a database of its own with simulated calls, for the demo data of the History page.
+
+    Parameters
+    ----------
+    calls: How many calls to simulate.
+    days: Over how many days, ending now.
+    seed: Another seed gives other calls.
+    """
+    from app.cli_demo import make_demo
+
+    return make_demo(paths.data_dir(data), calls=calls, days=days, seed=seed, as_json=json)
+
+
 @app.command
 def doctor(*, json: JsonOption = False, data: DataOption = None, deployments: FileOption = None) -> int:
     """Say what is wrong with this installation and how to mend it. Exit code 0 when nothing is."""

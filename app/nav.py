@@ -40,6 +40,14 @@ def sections() -> dict[str, list[st.Page]]:
                 help="Every run that was recorded: search, reopen, star, tag, export and delete.",
             ),
         ],
+        "See": [
+            st.Page(
+                page_file("history"),
+                title="History",
+                icon=":material/monitoring:",
+                help="Latency, throughput and cost over time, from every recorded call.",
+            ),
+        ],
         "Set up": [
             st.Page(
                 page_file("deployments"),

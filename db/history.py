@@ -6,18 +6,33 @@ is not rolled up yet from the calls, all within one snapshot of the database.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
-from sqlalchemy import ColumnElement, Connection, Engine, and_, case, exists, false, func, literal, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    String,
+    and_,
+    case,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    type_coerce,
+)
 from sqlmodel import col
 
 from db import queries
 from db.retention import calls_kept_since
-from db.rollups import CALL, DIMENSIONS, INPUT, KEYS, NEEDED, ROLLUP, SUMS, day_of, measured
+from db.rollups import CALL, DIMENSIONS, INPUT, KEYS, NEEDED, ROLLUP, SUMS, WAITING, day_of, measured
 from db.tables import Run
 from db.types import storable
 
@@ -67,8 +82,10 @@ class _Cuts:
     loose: list[tuple[datetime, datetime]] = field(default_factory=list)
 
 
-def pieces(engine: Engine, wanted: Wanted, *, grain: Grain, sketches: Sequence[str] = ()) -> Pieces:
-    """Everything that is needed to draw a stretch of time.
+def pieces(
+    engine: Engine, wanted: Wanted, *, grain: Grain, sketches: Sequence[str] = (), sums: Sequence[str] = SUMS
+) -> Pieces:
+    """Everything that is needed to draw a stretch of time. ``sums``: those that the cells are wanted with.
 
     ``grain`` "h" keeps hours apart, "d" lets whole UTC days be read as one. A filter by tag, or by person at "h", is
     answered from the calls themselves, whose number the caller has to keep in sight (`count`).
@@ -77,17 +94,16 @@ def pieces(engine: Engine, wanted: Wanted, *, grain: Grain, sketches: Sequence[s
         kept = calls_kept_since(session=connection)
         by_call = bool(wanted.tags) or (bool(wanted.persons) and grain == "h")
         if by_call or (_all_kept(wanted, kept) and _counted(connection, wanted) <= EXACT_UP_TO):
-            calls = _calls(connection, wanted, [(wanted.start, wanted.end)], engine.dialect.name)
-            return Pieces(_no_cells(sketches), calls, _all_kept(wanted, kept), None)
+            rows = _calls(connection, wanted, [(wanted.start, wanted.end)], engine.dialect.name)
+            return Pieces(_no_cells(sketches), measured_calls(rows), _all_kept(wanted, kept), None)
         wanted = _whole_hours(wanted, kept)
         cuts = cut(wanted.start, wanted.end, grain)
         if wanted.persons:  # hours are not kept by person
             cuts = _Cuts(cuts.days, [], [*cuts.loose, *cuts.hours])
-        cells = _cells(connection, wanted, cuts, sketches)
-        calls = _calls(connection, wanted, cuts.loose, engine.dialect.name)
-        waiting = _calls(connection, wanted, _covered(cuts), engine.dialect.name, only_waiting=True)
-    frames = [frame for frame in (calls, waiting) if len(frame)]
-    return Pieces(cells, pd.concat(frames, ignore_index=True) if frames else calls, False, grain)
+        cells = _cells(connection, wanted, cuts, sketches, sums)
+        rows = _calls(connection, wanted, cuts.loose, engine.dialect.name)
+        rows += _calls(connection, wanted, _covered(cuts), engine.dialect.name, only_waiting=True)
+    return Pieces(cells, measured_calls(rows), False, grain)
 
 
 def _all_kept(wanted: Wanted, kept: datetime | None) -> bool:
@@ -133,7 +149,9 @@ def _up(moment: datetime, step: timedelta) -> datetime:
 
 
 def _covered(cuts: _Cuts) -> list[tuple[datetime, datetime]]:
-    return [*([cuts.days] if cuts.days else []), *cuts.hours]
+    """What the cells cover: one stretch without a gap, so that one look at the index finds what waits in it."""
+    spans = [*([cuts.days] if cuts.days else []), *cuts.hours]
+    return [(min(start for start, _ in spans), max(end for _, end in spans))] if spans else []
 
 
 def _counted(connection: Connection, wanted: Wanted) -> int:
@@ -142,7 +160,7 @@ def _counted(connection: Connection, wanted: Wanted) -> int:
     total = 0
     for grain, spans in (("d", [cuts.days] if cuts.days else []), ("h", cuts.hours)):
         for start, end in spans:
-            where = [ROLLUP.c.grain == ("p" if wanted.persons and grain == "d" else grain), *_in(ROLLUP, wanted)]
+            where = [ROLLUP.c.grain == ("p" if wanted.persons and grain == "d" else grain), *conditions(ROLLUP, wanted)]
             if wanted.persons and grain == "h":
                 continue
             where += [ROLLUP.c.bucket >= start, ROLLUP.c.bucket < end]
@@ -150,16 +168,31 @@ def _counted(connection: Connection, wanted: Wanted) -> int:
     return total
 
 
-def _cells(connection: Connection, wanted: Wanted, cuts: _Cuts, sketches: Sequence[str]) -> pd.DataFrame:
-    columns = [ROLLUP.c[name] for name in (*KEYS, *SUMS, *sketches)]
+def _cells(
+    connection: Connection, wanted: Wanted, cuts: _Cuts, sketches: Sequence[str], sums: Sequence[str]
+) -> pd.DataFrame:
+    # The moments as the driver gives them: reading thousands of the same hour one by one takes longer than the query.
+    moment = type_coerce(ROLLUP.c.bucket, String).label("bucket")
+    columns = [moment if name == "bucket" else ROLLUP.c[name] for name in (*KEYS, *sums, *sketches)]
     fine = "p" if wanted.persons else "d"
     spans = [(fine, *cuts.days)] if cuts.days else []
     spans += [("h", *span) for span in cuts.hours] if not wanted.persons else []
     where = [and_(ROLLUP.c.grain == grain, ROLLUP.c.bucket >= a, ROLLUP.c.bucket < b) for grain, a, b in spans]
     if not where:
         return _no_cells(sketches)
-    found = connection.execute(select(*columns).where(or_(*where), *_in(ROLLUP, wanted)))
-    return pd.DataFrame(found.fetchall(), columns=[column.name for column in columns])
+    found = connection.execute(select(*columns).where(or_(*where), *conditions(ROLLUP, wanted)))
+    # The driver's own rows, turned into columns: making objects of each row takes longer than reading them.
+    by_column = list(zip(*found.cursor.fetchall(), strict=True))
+    if not by_column:
+        return _no_cells(sketches)
+    return pd.DataFrame({
+        column.name: np.array(values, np.int64) if column.name in SUMS else _objects(values)
+        for column, values in zip(columns, by_column, strict=True)
+    })  # fmt: skip
+
+
+def _objects(values: Sequence[Any]) -> pd.Series:
+    return pd.Series(list(values), dtype=object)
 
 
 def _no_cells(sketches: Sequence[str]) -> pd.DataFrame:
@@ -173,30 +206,41 @@ def _calls(
     dialect: str,
     *,
     only_waiting: bool = False,
-) -> pd.DataFrame:
+) -> list[dict[str, Any]]:
+    if not spans:
+        return []
     within = [and_(CALL.c.created_at >= a, CALL.c.created_at < b) for a, b in spans]
-    where = [or_(*within) if within else false(), CALL.c.state != "running", *_in(CALL, wanted)]
+    where = [or_(*within), CALL.c.state != "running", *conditions(CALL, wanted)]
     if only_waiting:
-        where.append(CALL.c.rolled.is_(False))
+        where.append(WAITING)
     if wanted.tags:
-        tag = queries.each_tag(dialect)
-        named = tag.c.value.in_([storable(one) for one in wanted.tags])
-        run = exists().where(col(Run.id) == CALL.c.run_id, exists().select_from(tag).where(named))
-        where.append(run)
+        where.append(tagged(wanted.tags, dialect))
     rows = connection.execute(select(*(CALL.c[name] for name in (*NEEDED, "run_id"))).where(*where)).mappings()
-    frame = pd.DataFrame([dict(row) for row in rows], columns=[*NEEDED, "run_id"])
-    return measured_calls(frame)
+    return [dict(row) for row in rows]
 
 
-def measured_calls(frame: pd.DataFrame) -> pd.DataFrame:
-    """`db.rollups.measured` with each call's id, run and moment (UTC) kept."""
-    made = measured(frame.to_dict("records"))
-    made["run_id"] = frame["run_id"].to_numpy()
-    made["created_at"] = pd.to_datetime(frame["created_at"], utc=True).to_numpy()
+def tagged(tags: Sequence[str], dialect: str) -> ColumnElement[bool]:
+    """Calls whose run has one of these tags."""
+    tag = queries.each_tag(dialect)
+    named = tag.c.value.in_([storable(one) for one in tags])
+    return exists().where(col(Run.id) == CALL.c.run_id, exists().select_from(tag).where(named))
+
+
+def measured_calls(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """`db.rollups.measured` with each call's run and moment (UTC) kept."""
+    made = measured(rows) if rows else _no_calls().copy()
+    made["run_id"] = np.array([row["run_id"] for row in rows], dtype=object)
+    made["created_at"] = pd.to_datetime(made["created_at"], utc=True)
     return made
 
 
-def _in(table: Any, wanted: Wanted) -> list[ColumnElement[bool]]:
+@cache
+def _no_calls() -> pd.DataFrame:
+    return measured([])
+
+
+def conditions(table: Any, wanted: Wanted) -> list[ColumnElement[bool]]:
+    """What a `Wanted` asks of rows of the calls or of the rollups, time and tags left aside."""
     named = {
         "deployment_id": wanted.deployments, "kind": wanted.kinds, "model": wanted.models, "source": wanted.sources,
     }  # fmt: skip
@@ -218,27 +262,6 @@ def _cache_state(table: Any) -> ColumnElement[Any]:
     return state
 
 
-def calls_behind(
-    engine: Engine, wanted: Wanted, *, states: Sequence[str] = (), limit: int = 50, offset: int = 0
-) -> tuple[list[dict[str, Any]], int]:
-    """The calls themselves, newest first, and how many there are: what stands behind a mark of a chart."""
-    where = [
-        CALL.c.created_at >= wanted.start, CALL.c.created_at < wanted.end, CALL.c.state != "running",
-        *_in(CALL, wanted),
-    ]  # fmt: skip
-    if states:
-        where.append(CALL.c.state.in_(list(states)))
-    if wanted.tags:
-        tag = queries.each_tag(engine.dialect.name)
-        named = tag.c.value.in_([storable(one) for one in wanted.tags])
-        where.append(exists().where(col(Run.id) == CALL.c.run_id, exists().select_from(tag).where(named)))
-    columns = [CALL.c[name] for name in (*NEEDED, "run_id", "column_no", "repetition", "attempt_no", "message")]
-    with engine.connect() as connection:
-        total = int(connection.execute(select(func.count()).select_from(CALL).where(*where)).scalar_one())
-        listed = select(*columns).where(*where).order_by(CALL.c.created_at.desc(), CALL.c.id).limit(limit)
-        return [dict(row) for row in connection.execute(listed.offset(offset)).mappings()], total
-
-
 def span_of_calls(engine: Engine) -> tuple[datetime, datetime] | None:
     """When the first and the last call were made that the rollups or the calls know of; None when there is none."""
     with engine.connect() as connection:
@@ -256,9 +279,7 @@ def values_of(engine: Engine, dimension: str) -> list[str]:
     column = ROLLUP.c[dimension]
     with engine.connect() as connection:
         rolled = connection.execute(select(column).where(ROLLUP.c.grain == grain).distinct()).scalars()
-        waiting = connection.execute(
-            select(CALL.c[dimension]).where(CALL.c.rolled.is_(False), CALL.c.state != "running").distinct()
-        ).scalars()
+        waiting = connection.execute(select(CALL.c[dimension]).where(WAITING).distinct()).scalars()
         return sorted({str(value) for value in (*rolled, *waiting) if value})
 
 

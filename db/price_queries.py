@@ -10,6 +10,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Engine, Integer, Text, and_, case, cast, func, literal, select
 from sqlmodel import col
 
+from db.history import Wanted, conditions, tagged
+from db.rollups import CALL
 from db.tables import Call
 from db.types import UtcDateTime
 
@@ -41,8 +43,9 @@ class PriceUse:
     counts: dict[str, int]
 
 
-def price_uses(engine: Engine, bounds: Sequence[int] = ()) -> list[PriceUse]:
-    """Every price row in use with its calls, by deployment and first use. ``bounds``: input tokens, ascending."""
+def price_uses(engine: Engine, bounds: Sequence[int] = (), within: Wanted | None = None) -> list[PriceUse]:
+    """Every price row in use with its calls, by deployment and first use. ``bounds``: input tokens, ascending.
+    ``within``: only calls of that part of the history."""
     billed = col(Call.cost_state).in_(BILLED)
     price = cast(col(Call.price), Text)
     band = _band(bounds)
@@ -56,12 +59,17 @@ def price_uses(engine: Engine, bounds: Sequence[int] = ()) -> list[PriceUse]:
             func.sum(case((col(Call.cost_state).in_(PRICED), col(Call.cost_nanousd)), else_=0)).label("nanousd"),
             first, func.max(col(Call.created_at), type_=UtcDateTime()).label("last"), *sums,
         )
-        .where(col(Call.state) != "running")
+        .where(col(Call.state) != "running", *(_within(within, engine.dialect.name) if within else ()))
         .group_by(col(Call.deployment_id), price, band)
         .order_by(col(Call.deployment_id), first, band)
     )  # fmt: skip
     with engine.connect() as connection:
         return [_use(dict(row)) for row in connection.execute(statement).mappings()]
+
+
+def _within(wanted: Wanted, dialect: str) -> list[ColumnElement[bool]]:
+    time = [col(Call.created_at) >= wanted.start, col(Call.created_at) < wanted.end]
+    return [*time, *conditions(CALL, wanted), *([tagged(wanted.tags, dialect)] if wanted.tags else [])]
 
 
 def _band(bounds: Sequence[int]) -> ColumnElement[int]:

@@ -18,6 +18,7 @@ Row = dict[str, Any]
 TYPICAL_OVER = 200
 WARM_SHARE = 20  # a call is warm when at least one part in so many of its input was read from the cache
 MAX_THREAD = 50
+TAGS_AT_ONCE = 10_000  # runs; SQLite takes 32,766 parameters
 MAX_SEARCH = 500  # characters; SQLite refuses a LIKE pattern beyond 50,000 bytes
 _CALL_COLUMNS = list(Call.__table__.columns)  # type: ignore[attr-defined]  # SQLModel adds __table__ at run time
 _RUN_COLUMNS = list(Run.__table__.columns)  # type: ignore[attr-defined]  # as above
@@ -160,6 +161,17 @@ def tags(engine: Engine) -> list[str]:
         return sorted(connection.execute(select(tag.c.value).distinct().select_from(Run).join(tag, true())).scalars())
 
 
+def tags_of_runs(engine: Engine, run_ids: Sequence[str]) -> dict[str, list[str]]:
+    """The tags of these runs; a run without tags is left out."""
+    found: dict[str, list[str]] = {}
+    with engine.connect() as connection:
+        for start in range(0, len(run_ids), TAGS_AT_ONCE):
+            part = list(run_ids[start : start + TAGS_AT_ONCE])
+            rows = connection.execute(select(col(Run.id), col(Run.tags)).where(col(Run.id).in_(part)))
+            found |= {run_id: tags for run_id, tags in rows if tags}
+    return found
+
+
 def each_tag(dialect: str) -> TableValuedAlias:
     """The tags of a run as a table with one column ``value``."""
     each = func.json_array_elements_text if dialect == "postgresql" else func.json_each
@@ -222,3 +234,12 @@ def deployment_rows(engine: Engine) -> list[Row]:
     """Every deployment that was ever declared, by colour slot."""
     columns = list(DeploymentRow.__table__.columns)  # type: ignore[attr-defined]  # SQLModel adds __table__ at run time
     return _all(engine, select(*columns).order_by(col(DeploymentRow.color_slot)))
+
+
+def history_version(engine: Engine) -> str:
+    """A word that is another one as soon as a call was made or has ended."""
+    made, live = select(func.max(col(Call.created_at))), select(func.count()).where(col(Call.state) == "running")
+    # In the words of the partial index (`db.rollups.WAITING`).
+    waiting = select(func.count()).where(~col(Call.rolled), col(Call.state) != "running")
+    with engine.connect() as connection:
+        return " ".join(str(connection.execute(one).scalar()) for one in (made, live, waiting))

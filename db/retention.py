@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult, Result, delete, exists, select, update
+from sqlalchemy import Connection, CursorResult, Result, delete, exists, func, select, update
 from sqlmodel import Session, col
 
-from db.rollups import day_of
+from db.rollups import ROLLUP, day_of
 from db.tables import Call, Run, Setting
 
 PART = 500
@@ -68,6 +68,17 @@ def calls_kept_since(*, session: Session | Connection) -> datetime | None:
     """The UTC day from which on all calls are still there; None while none was ever forgotten."""
     value = session.execute(select(col(Setting.value)).where(col(Setting.key) == CALLS_SINCE)).scalar()
     return datetime.fromisoformat(value["day"]) if value else None
+
+
+def days_kept(connection: Connection) -> list[datetime]:
+    """The UTC days whose calls are all still there, oldest first: those whose rollups can be made anew."""
+    first, last = connection.execute(select(func.min(col(Call.created_at)), func.max(col(Call.created_at)))).one()
+    begin, end = connection.execute(select(func.min(ROLLUP.c.bucket), func.max(ROLLUP.c.bucket))).one()
+    known = [moment for moment in (first, last, begin, end) if moment is not None]
+    if not known:
+        return []
+    start = calls_kept_since(session=connection) or day_of(min(known))
+    return [start + timedelta(days=number) for number in range((day_of(max(known)) - start).days + 1)]
 
 
 def _keep_since(session: Session, day: datetime) -> None:

@@ -13,17 +13,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import Table, bindparam, delete, func, insert, select, tuple_, update
+from sqlalchemy import Table, and_, bindparam, delete, func, insert, literal_column, select, update
 from sqlmodel import Session
 
-from db import sketch
+from db import rollup_few, sketch
 from db.history_tables import Rollup
 from db.queries import WARM_SHARE
 from db.tables import Call
 
 ROLLUP: Table = Rollup.__table__  # type: ignore[attr-defined]  # SQLModel adds __table__ at run time
 CALL: Table = Call.__table__  # type: ignore[attr-defined]
+# Ended and not in the rollups yet, in the very words of the partial index: "rolled IS 0" would not be found in it.
+WAITING = and_(~CALL.c.rolled, CALL.c.state != literal_column("'running'"))
 BATCH = 500
+FEW = 200
+FOLD_LOCK = 0x1AB_F01D
 KEYS = ("grain", "bucket", "deployment_id", "model", "kind", "source", "person", "outcome", "state", "cache")
 COUNTS = ("uncached_input", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning_output", "answer_output")
 INPUT = COUNTS[:4]
@@ -46,17 +50,23 @@ DIMENSIONS = ("deployment_id", "model", "kind", "source", "person", "outcome", "
 
 
 def fold(*, session: Session, limit: int = BATCH) -> int:
-    """Add up to ``limit`` ended calls that are not rolled up yet; returns how many there were."""
-    waiting = (
-        select(*(CALL.c[name] for name in NEEDED))
-        .where(CALL.c.rolled.is_(False), CALL.c.state != "running")
-        .order_by(CALL.c.created_at)
-        .limit(limit)
-    )
+    """Add up to ``limit`` ended calls that are not rolled up yet; returns how many there were.
+
+    On PostgreSQL one engine at a time does it: another that comes meanwhile finds nothing to do.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        mine = session.execute(select(func.pg_try_advisory_xact_lock(FOLD_LOCK))).scalar()
+        if not mine:
+            return 0
+    waiting = select(*(CALL.c[name] for name in NEEDED)).where(WAITING).order_by(CALL.c.created_at).limit(limit)
     rows = [dict(row) for row in session.execute(waiting).mappings()]
     if not rows:
         return 0
-    add(session=session, frame=measured(rows))
+    if len(rows) <= FEW:
+        for cells in rollup_few.cells(rows, counts=COUNTS, sketches=SKETCHES, keys=KEYS).values():
+            _store(session, cells)
+    else:
+        add(session=session, frame=measured(rows))
     marked = update(CALL).where(CALL.c.id == bindparam("rolled_id")).values(rolled=True)
     session.execute(marked, [{"rolled_id": row["id"]} for row in rows])
     return len(rows)
@@ -138,10 +148,12 @@ def _sketches(values: Any, number: Any, groups: int) -> list[sketch.Sketch]:
 
 def _store(session: Session, cells: list[dict[str, Any]]) -> None:
     known: dict[tuple[Any, ...], Mapping[str, Any]] = {}
-    columns = tuple_(*(ROLLUP.c[name] for name in KEYS))
-    for start in range(0, len(cells), 50):
-        wanted = [tuple(cell[name] for name in KEYS) for cell in cells[start : start + 50]]
-        for row in session.execute(select(ROLLUP).where(columns.in_(wanted))).mappings():
+    grain = cells[0]["grain"] if cells else ""
+    buckets = sorted({cell["bucket"] for cell in cells})
+    # By bucket, which the index knows, and not by cell: SQLite would read the whole table for a list of row values.
+    for start in range(0, len(buckets), BATCH):
+        there = select(ROLLUP).where(ROLLUP.c.grain == grain, ROLLUP.c.bucket.in_(buckets[start : start + BATCH]))
+        for row in session.execute(there).mappings():
             known[tuple(row[name] for name in KEYS)] = dict(row)
     new: list[dict[str, Any]] = []
     changed: list[dict[str, Any]] = []

@@ -7,6 +7,7 @@ ascending order, then uint32 counts.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,13 +38,16 @@ class Sketch:
         return int(self.count.sum())
 
     def quantile(self, q: float) -> float | None:
-        """The q-quantile (0 ≤ q ≤ 1) within `RELATIVE_ERROR` of the value at that rank; None when it is empty."""
+        """The q-quantile (0 ≤ q ≤ 1), linear between the closest ranks as NumPy's, within `RELATIVE_ERROR` of it; None
+        when it is empty."""
         n = self.n
         if n == 0:
             return None
-        rank = int(q * (n - 1))
-        at = int(np.searchsorted(np.cumsum(self.count), rank, side="right"))
-        return float(_MAPPING.value(int(self.index[at])))
+        rank = q * (n - 1)
+        below = int(rank)
+        low, high = np.searchsorted(np.cumsum(self.count), [below, min(below + 1, n - 1)], side="right")
+        first, second = (float(_MAPPING.value(int(self.index[at]))) for at in (low, high))
+        return first + (second - first) * (rank - below)
 
     def curve(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The empirical distribution: the value of each bin, and the share of values up to and including it."""
@@ -64,6 +68,11 @@ def bins_of(values: Any) -> Bins:
     clipped = np.clip(np.asarray(values, dtype=float), SMALLEST, LARGEST)
     found: Bins = np.ceil(np.log(clipped) / _LOG_GAMMA).astype(np.int64)
     return found
+
+
+def bin_of(value: float) -> int:
+    """The bin of one value; the same as `bins_of` of it."""
+    return math.ceil(math.log(min(max(value, SMALLEST), LARGEST)) / _LOG_GAMMA)
 
 
 def of_values(values: Sequence[float]) -> Sketch:
@@ -95,6 +104,27 @@ def merged(sketches: Iterable[Sketch]) -> Sketch:
     if len(parts) == 1:
         return parts[0]
     return _summed(np.concatenate([part.index for part in parts]), np.concatenate([part.count for part in parts]))
+
+
+def flattened(stored: Sequence[bytes | memoryview | None]) -> tuple[Bins, Bins, Bins]:
+    """All bins of many stored sketches in one row: which sketch each is of, its index, its count."""
+    lengths = np.array([len(one) // _PER_BIN if one else 0 for one in stored], dtype=np.int64)
+    owner = np.repeat(np.arange(len(stored), dtype=np.int64), lengths)
+    data = np.frombuffer(b"".join(bytes(one) for one in stored if one), dtype=np.uint8)
+    # A sketch is its indices and then its counts: the bytes of the i-th bin lie 2i and 2·bins + 4i behind its start.
+    begins = np.cumsum(lengths) - lengths
+    place = np.arange(len(owner), dtype=np.int64) - begins[owner]
+    start = begins[owner] * _PER_BIN
+    at = start + 2 * place
+    index = (data[at].astype(np.uint16) | data[at + 1].astype(np.uint16) << 8).view(np.int16).astype(np.int64)
+    at = start + 2 * lengths[owner] + 4 * place
+    count = sum((data[at + byte].astype(np.int64) << 8 * byte for byte in range(4)), np.zeros(len(owner), np.int64))
+    return owner, index, count
+
+
+def value_of(index: int) -> float:
+    """The value that stands for a bin."""
+    return float(_MAPPING.value(index))
 
 
 def merged_by_group(groups: NDArray[np.int64], stored: Sequence[bytes | None], n_groups: int) -> list[Sketch]:

@@ -15,6 +15,7 @@ import orjson
 
 from services import deployments, paths
 from services.client_aws import AwsClient
+from services.client_history import HistoryClient
 from services.domain import Deployment
 from services.engine.status import DeploymentStatus
 from services.runs import RunSpec
@@ -160,6 +161,11 @@ class EngineClient:
     def aws(self, profile: str | None = None, region: str | None = None) -> AwsClient:
         """The control planes of AWS for one profile and region."""
         return AwsClient(self._call, profile, region)
+
+    @property
+    def history(self) -> HistoryClient:
+        """Alerts, notes and the budget."""
+        return HistoryClient(self._call)
 
     def restart_embedded(self, name: str) -> None:
         """Start an embedded model server again."""

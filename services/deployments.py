@@ -18,7 +18,9 @@ from services import addresses, keys, pricing
 from services.aws.credentials import region_of
 from services.catalogue import CATALOGUE, embedded_deployments
 from services.config_table import ConfigError, Source, Table, did_you_mean, plain, read_source
+from services.deployment_privacy import privacy
 from services.deployment_rules import AWS_KEYS, faults, is_key_name, on_amazon, title
+from services.deployment_teams import teams
 from services.deployment_text import from_json, slug, to_json, to_toml
 from services.domain import Aws, Deployment, Limits, PriceRef
 from services.providers import KINDS
@@ -36,8 +38,7 @@ FIELDS = (
 )  # fmt: skip
 PRICE_FIELDS = ("provider", "model", *pricing.RATE_NAMES, "per_hour", "instance", "count")
 BUILT_IN_IDS = frozenset(one.id for one in (*embedded_deployments(), *CATALOGUE))
-MOST_DAYS = 36_500
-SECTIONS = ("deployment", "network", "keys", "privacy", "access")
+SECTIONS = ("deployment", "network", "keys", "privacy", "access", "teams")
 # Services whose price is known from their address alone.
 LISTED_AT: Mapping[str, str] = {"api.anthropic.com": "anthropic", "api.openai.com": "openai"}
 # Kinds whose price is known from what they are.
@@ -55,14 +56,16 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """All of deployments.toml; ``Config()`` is what holds without the file. ``text_days`` None: texts are kept."""
+    """All of deployments.toml; ``Config()`` is what holds without the file. A ``…_days`` None: they are kept."""
 
     deployments: tuple[Deployment, ...] = ()
     allow_private_hosts: frozenset[str] = DEFAULT_PRIVATE_HOSTS
     key_hosts: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: keys.BUILT_IN_HOSTS)
     store_text: bool = True
     text_days: int | None = None
+    call_days: int | None = None
     access: Access = Access()
+    teams: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def load(path: Path) -> Config:
@@ -91,8 +94,7 @@ def parse(source: Source) -> Config:
         raise source.error("write [[deployment]] with two brackets, once for each deployment.", line)
     tables = [Table(source, "deployment", row, number, _title(row, number)) for number, row in enumerate(rows)]
     deployments = _unique(tables)
-    privacy = Table(source, "privacy", data.get("privacy", {}))
-    privacy.only(("store_text", "text_days"))
+    kept = privacy(Table(source, "privacy", data.get("privacy", {})))
     network = Table(source, "network", data.get("network", {}))
     network.only(("allow_private_hosts",))
     private = network.texts("allow_private_hosts")
@@ -100,9 +102,11 @@ def parse(source: Source) -> Config:
         deployments=tuple(deployments),
         allow_private_hosts=DEFAULT_PRIVATE_HOSTS if private is None else frozenset(one.lower() for one in private),
         key_hosts=_key_hosts(source, data.get("keys", {}), deployments),
-        store_text=privacy.flag("store_text", True),
-        text_days=privacy.whole("text_days", minimum=1, maximum=MOST_DAYS),
+        store_text=kept.store_text,
+        text_days=kept.text_days,
+        call_days=kept.call_days,
         access=_access(Table(source, "access", data.get("access", {}))),
+        teams=teams(Table(source, "teams", data.get("teams", {}))),
     )
     for table, deployment in zip(tables, deployments, strict=True):
         for name, sentence in faults(deployment, allowed_private(deployment, config), config.key_hosts):

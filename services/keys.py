@@ -73,6 +73,11 @@ class KeyStore:
         value = (self._environ.get(name) or self._files.get(name) or "").strip()
         return value or None
 
+    def names(self, prefix: str) -> list[str]:
+        """The names of the keys that begin so and hold something, sorted."""
+        self._refresh()
+        return sorted(name for name in {*self._environ, *self._files} if name.startswith(prefix) and self.lookup(name))
+
     def known_values(self) -> frozenset[str]:
         """Every value of `SHORTEST` characters or more that is or was loaded."""
         self._refresh()
@@ -173,6 +178,11 @@ _store = KeyStore()
 def lookup(name: str) -> str | None:
     """The key of that name: the environment first, then ``.streamlit/secrets.toml``; None when it is missing."""
     return _store.lookup(name)
+
+
+def names(prefix: str) -> list[str]:
+    """The names of the keys that begin with ``prefix`` and hold something."""
+    return _store.names(prefix)
 
 
 def known_values() -> frozenset[str]:

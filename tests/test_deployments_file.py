@@ -35,7 +35,8 @@ from services.domain import Aws, Deployment, Limits, PriceRef
 EXAMPLE = Path(__file__).parent.parent / "deployments.example.toml"
 # Lines of the example that are written as comments and can be switched on.
 SWITCHES = (
-    "# key_env", "# text_days", "# profile", "# latency", "# guardrail", "# endpoint_url", "# [keys.AWS]", "# hosts",
+    "# key_env", "# text_days", "# call_days", "# profile", "# latency", "# guardrail", "# endpoint_url",
+    "# [keys.AWS]", "# hosts",
 )  # fmt: skip
 PASTED = "sk-" + "ant-api03-canaryPASTED0123456789"
 ONE = '[[deployment]]\nname = "A"\nkind = "anthropic"\nmodel = "claude-haiku-5-5"\n'
@@ -112,7 +113,7 @@ def test_the_copy_with_every_commented_line_switched_on_loads_too() -> None:
         line.replace("# ", "", 1) if line.startswith(SWITCHES) else line for line in EXAMPLE.read_text().splitlines()
     ]
     config = read("\n".join(lines))
-    assert config.text_days == 30
+    assert (config.text_days, config.call_days) == (30, 400)
     nova, endpoint = config.deployments[4], config.deployments[6]
     assert nova.aws == Aws("team", "flex", "optimized", "abc123:1")
     assert endpoint.base_url.startswith("https://vpce-1a2b.")
@@ -129,12 +130,12 @@ def test_an_empty_file_gives_the_defaults() -> None:
 def test_the_sections_are_read() -> None:
     config = read(
         '[network]\nallow_private_hosts = ["GPU.internal", "10.0.0.0/8"]\n'
-        "[privacy]\nstore_text = false\ntext_days = 7\n"
+        "[privacy]\nstore_text = false\ntext_days = 7\ncall_days = 8\n"
         '[access]\nmode = "closed"\nsenders = ["Ada@Example.com"]\nadmins = ["bob@example.com"]\n'
         '[keys.MY_KEY]\nhosts = ["H.example:8443"]\n'
     )
     assert config.allow_private_hosts == {"gpu.internal", "10.0.0.0/8"}
-    assert (config.store_text, config.text_days) == (False, 7)
+    assert (config.store_text, config.text_days, config.call_days) == (False, 7, 8)
     assert config.access == Access("closed", ("ada@example.com",), ("bob@example.com",))
     assert config.key_hosts["MY_KEY"] == ("h.example:8443",)
 
@@ -182,6 +183,7 @@ def test_the_sections_are_read() -> None:
         ('[[deployments]]\nname = "A"\n', ["line 1", "did you mean 'deployment'?"]),
         ("[privacy]\nstore_txt = true\n", ["line 2", "[privacy]", "did you mean 'store_text'?"]),
         ("[privacy]\ntext_days = 0\n", ["line 2", "1 or more"]),
+        ("[privacy]\ntext_days = 9\ncall_days = 9\n", ["line 3", "call_days = 9", "more than text_days = 9"]),
         ('# c\n[access]\nmode = "shut"\n', ["line 3", '"open" or "closed"']),
         ('[access]\nadmins = ["bob"]\n', ["line 2", "not an e-mail"]),
         ('[network]\nallow_private = ["x"]\n', ["line 2", "did you mean 'allow_private_hosts'?"]),

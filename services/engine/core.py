@@ -9,17 +9,17 @@ import socket
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Engine as SqlEngine
 
-from db import queries, records, retention
+from db import queries, records
 from db.writer import Writer
 from services import history
 from services.addresses import GuardedResolver
 from services.domain import Ask, Deployment, Message
 from services.embedded import EmbeddedPool
+from services.engine.alerting import Alerting
 from services.engine.calls import Calls
 from services.engine.deadlines import Ticker
 from services.engine.gauges import Gauges
@@ -30,13 +30,11 @@ from services.engine.registry import Registry
 from services.engine.revive import revived
 from services.engine.rolling import Rolling
 from services.engine.run_row import run_row
+from services.engine.upkeep import Upkeep
 from services.reader import opened_session
 from services.runs import RunSpec, new_id
 
 log = logging.getLogger(__name__)
-HEARTBEAT_S = 10.0
-STALE_OWNER_S = 45.0
-FORGET_EVERY = 360  # heartbeats: hourly
 REMEMBERED_RUNS = 100
 NEAR_KEEPALIVE_S = 3.0  # llama.cpp closes an idle connection after 5 s
 FAR_KEEPALIVE_S = 15.0
@@ -55,7 +53,6 @@ class Engine:
         self.registry = registry
         self.pool = pool
         registry.local_lacks = pool.lacks
-        self.single_owner = single_owner
         self.heartbeat = Heartbeat(asyncio.get_running_loop())
         self.calls = Calls(
             engine_id=self.id, writer=writer, registry=registry, pool=pool, heartbeat=self.heartbeat
@@ -64,6 +61,9 @@ class Engine:
         self.runs: dict[str, LiveRun] = {}
         self.recent: OrderedDict[str, LiveRun] = OrderedDict()
         self.ticker = Ticker(self.runs.values, lambda: self.calls.live)
+        self.upkeep = Upkeep(writer, registry, self.calls, owner_id=self.id, single_owner=single_owner)
+        self.rolling = Rolling(writer, self._busy)
+        self.alerting = Alerting(writer, reader, busy=self._busy, rolled=lambda: self.rolling.added)
         self._tasks: set[asyncio.Task[Any]] = set()
         self.lost_at_start: list[str] = []
 
@@ -74,7 +74,7 @@ class Engine:
                 session=session, owner_id=self.id, pid=os.getpid(), host=socket.gethostname()
             )
         )
-        self.lost_at_start = await self._mark_lost()
+        self.lost_at_start = await self.upkeep.mark_lost()
         await asyncio.to_thread(queries.typical_ttft, self.reader, "")  # the first query of a process imports much
         await self.registry.refresh()
         resolver = GuardedResolver(self.registry.private_hosts)
@@ -83,8 +83,10 @@ class Engine:
         )
         self.ticker.start()
         self.gauges.open(self.registry.private_hosts)
-        self._spawn(self._own(), "owner")
-        self._spawn(Rolling(self.writer, lambda: bool(self.calls.live)).run(), "rolling")
+        self._spawn(self.upkeep.run(), "owner")
+        self._spawn(self.upkeep.keep_forgetting(), "forgetting")
+        self._spawn(self.rolling.run(), "rolling")
+        self._spawn(self.alerting.run(), "alerting")
         self._spawn(self.gauges.follow(lambda: self.runs.values()), "gauges")
 
     async def close(self) -> None:
@@ -97,6 +99,7 @@ class Engine:
         await self.ticker.close()
         for task in self._tasks:
             task.cancel()
+        await self.alerting.close()
         await self.calls.close()
         await self.gauges.close()
         await self.writer.write(lambda session: records.release_owner(session=session, owner_id=self.id))
@@ -270,36 +273,8 @@ class Engine:
         for column in run.columns:
             column.typical = found[column.deployment.id]
 
-    async def _mark_lost(self) -> list[str]:
-        return await self.writer.write(
-            lambda session: records.mark_lost(
-                session=session, owner_id=self.id, stale_after_s=STALE_OWNER_S, single_owner=self.single_owner
-            )
-        )
-
-    async def _own(self) -> None:
-        """Keep the heartbeat, take over what other engines left, and forget texts whose time is up."""
-        beats = 0
-        while True:
-            try:
-                await self.writer.write(lambda session: records.heartbeat(session=session, owner_id=self.id))
-                if not self.single_owner:
-                    await self._mark_lost()
-                await self.calls.write_again()
-                if beats % FORGET_EVERY == 0:
-                    await self.forget()
-            except Exception:
-                log.exception("the engine's upkeep could not be written")
-            beats += 1
-            await asyncio.sleep(HEARTBEAT_S)
-
-    async def forget(self) -> int:
-        """Forget the texts of runs older than the privacy setting allows; returns of how many runs."""
-        days = self.registry.config.text_days
-        if days is None:
-            return 0
-        before = datetime.now(UTC) - timedelta(days=days)
-        return await self.writer.write(lambda session: retention.forget_texts(session=session, older_than=before))
+    def _busy(self) -> bool:
+        return bool(self.calls.live)
 
     def _spawn(self, work: Any, name: str) -> asyncio.Task[Any]:
         task: asyncio.Task[Any] = asyncio.get_running_loop().create_task(work, name=name)

@@ -16,7 +16,7 @@ from aiohttp import web
 from db import records
 from db.writer import WriteFailed
 from services import access, deployments, keys
-from services.engine import aws_http
+from services.engine import aws_http, history_http, rollup_http
 from services.engine.asking import answer as _json
 from services.engine.asking import body_of as _body
 from services.engine.asking import may as _may
@@ -55,6 +55,8 @@ def make_app(engine: Engine) -> web.Application:
             web.post("/catalogue/{provider}", switch_catalogue),
             web.post("/embedded/{name}/restart", restart_embedded),
             *aws_http.routes(),
+            *history_http.routes(engine),
+            *rollup_http.routes(engine),
         ]
     )
     return app

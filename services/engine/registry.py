@@ -10,7 +10,7 @@ from typing import Any
 
 from db import queries, records
 from db.writer import Writer
-from services import catalogue, deployments, keys
+from services import catalogue, deployments, keys, powered
 from services.addresses import Forbidden, check_url
 from services.aws import known as known_aws
 from services.domain import Deployment
@@ -138,7 +138,7 @@ class Registry:
             check_url(fresh.base_url, allow_private=self.allowed_private(fresh))
         except Forbidden as error:
             raise ValueError(str(error)) from error
-        await self._writer.write(lambda session: _put(session, fresh))
+        await self._writer.write(lambda session: _save(session, fresh))
         self._load()
         return self._all[fresh.id]
 
@@ -147,7 +147,9 @@ class Registry:
         if deployment_id not in self._all:
             raise ValueError("That deployment is not known any more; reload the page.")
         await self._writer.write(
-            lambda session: records.set_deployment_enabled(session=session, deployment_id=deployment_id, enabled=on)
+            lambda session: _and_meters(
+                session, records.set_deployment_enabled, deployment_id=deployment_id, enabled=on
+            )
         )
         self._load()
 
@@ -166,7 +168,7 @@ class Registry:
         if known.origin != "page":
             raise ValueError(f"{known.name} is declared in {_where(known)}: switch it off here or remove it there.")
         await self._writer.write(
-            lambda session: records.archive_deployment(session=session, deployment_id=deployment_id)
+            lambda session: _and_meters(session, records.archive_deployment, deployment_id=deployment_id)
         )
         self._load()
 
@@ -201,3 +203,15 @@ def _sync(session: Any, declared: list[Deployment]) -> None:
     records.archive_missing_deployments(
         session=session, keep=[d.id for d in declared], origins=["file", "catalogue", "embedded"]
     )
+    powered.settle(session=session)
+
+
+def _save(session: Any, deployment: Deployment) -> None:
+    _put(session, deployment)
+    powered.settle(session=session)
+
+
+def _and_meters(session: Any, write: Callable[..., Any], **values: Any) -> None:
+    """A change of a deployment, and of what runs by the hour because of it, in one transaction."""
+    write(session=session, **values)
+    powered.settle(session=session)

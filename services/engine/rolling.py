@@ -13,7 +13,7 @@ from db import rollups
 from db.writer import WriteFailed, Writer
 
 log = logging.getLogger(__name__)
-IDLE_BATCH, IDLE_EVERY_S = 500, 1.0
+IDLE_BATCH, IDLE_EVERY_S = rollups.FEW, 1.0
 # Adding up takes the interpreter's lock for milliseconds: while calls are being stamped it is done rarely and in
 # crumbs. What waits is not missing anywhere: readers take it from the calls.
 BUSY_BATCH, BUSY_EVERY_S = 20, 5.0
@@ -25,6 +25,7 @@ class Rolling:
     def __init__(self, writer: Writer, busy: Callable[[], bool]) -> None:
         self._writer = writer
         self._busy = busy
+        self.added = 0  # since this engine started
 
     async def run(self) -> None:
         """Never returns; what cannot be written is tried again."""
@@ -42,7 +43,9 @@ class Rolling:
 
     async def once(self, limit: int) -> int:
         """Add up to ``limit`` calls; returns how many there were."""
-        return await self._writer.write(partial(_fold, limit))
+        added = await self._writer.write(partial(_fold, limit))
+        self.added += added
+        return added
 
 
 def _fold(limit: int, session: Session) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from services import keys, outcomes, pricing, timing
+from services import keys, outcomes, plain_price, pricing, timing
 from services.domain import Ask, Deployment, Usage
 from services.price_context import normal_tier
 from services.progress import Progress
@@ -224,7 +224,10 @@ def _price_served(ended: Ended, served: str | None) -> pricing.Price | None:
 def _cost(ended: Ended, usage: Usage, price: pricing.Price | None, *, billed: bool) -> dict[str, Any]:
     """What the call cost. A request that was never sent, or was turned away before it streamed, is not billed."""
     if not billed:
-        return {"cost_state": "not_billed", "cost_nanousd": 0, "cost_high_nanousd": 0, "cost_drivers": {}}
+        return {
+            "cost_state": "not_billed", "cost_nanousd": 0, "cost_high_nanousd": 0, "cost_drivers": {},
+            "plain_nanousd": 0,
+        }  # fmt: skip
     decoder = ended.progress.decoder
     most = ended.ask.params.get("max_tokens")
     cost = pricing.cost(
@@ -236,4 +239,14 @@ def _cost(ended: Ended, usage: Usage, price: pricing.Price | None, *, billed: bo
         "cost_nanousd": cost.nanousd,
         "cost_high_nanousd": cost.high_nanousd,
         "cost_drivers": dict(cost.drivers),
+        "plain_nanousd": plain_price.plain_nanousd(usage, price, _standard(ended, price)),
     }
+
+
+def _standard(ended: Ended, price: pricing.Price | None) -> pricing.Price | None:
+    """The standard price beside one of waiting; None where the call's own price is the standard one."""
+    if not plain_price.is_discounted(price):
+        return None
+    started = ended.progress.t0_wall
+    at = datetime.fromtimestamp(started, UTC) if started else datetime.now(UTC)
+    return pricing.price_of(ended.deployment, at, tier="default")

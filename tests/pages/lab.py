@@ -20,6 +20,7 @@ from services.domain import Deployment
 from services.engine.status import DeploymentStatus
 from services.runs import ColumnSpec, RunSpec, new_id
 from tests.pages.fake_aws import Account, Aws
+from tests.pages.fake_history import History
 
 ROOT = Path(__file__).resolve().parents[2]
 NEEDY = replace(catalogue.CATALOGUE[0], enabled=True)
@@ -66,6 +67,7 @@ class Lab:
         self.living: dict[str, dict[str, Any]] = {}
         self.servers: dict[str, dict[str, Any]] = {}
         self.account = Account()
+        self.targets: list[str] = []
         for d in self.listed:
             self.write(records.upsert_deployment, deployment_id=d.id, spec=deployments.to_json(d), origin=d.origin,
                        enabled=d.enabled)  # fmt: skip
@@ -170,6 +172,10 @@ class Engine:
     def aws(self, profile: str | None = None, region: str | None = None) -> Aws:
         self._up()
         return Aws(self.lab.account, self.person.role, profile, region)
+
+    @property
+    def history(self) -> History:
+        return History(self.lab, self._may, self.person.name)
 
     def set_enabled(self, deployment_id: str, on: bool) -> None:
         self._may("deploy")

@@ -1,0 +1,169 @@
+"""Alerts on the History page: what fires now, and the popover in which they are added, switched and deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, cast
+from zoneinfo import ZoneInfo
+
+import streamlit as st
+from sqlalchemy import Engine
+
+from app import session
+from app.status import attempt, draw_refusal
+from app.text import plain
+from db import alerts as store
+from services import alerts
+from services.alerts import METRICS, Alert, Metric
+
+REFUSED = "hx_alert_refused"
+WINDOWS = {"5 min": 300, "15 min": 900, "1 hour": 3600, "6 hours": 21_600, "24 hours": 86_400}
+# What is typed for each figure: its unit, and how much of the stored unit one of it is.
+UNITS: Mapping[Metric, tuple[str, float]] = {
+    "p95_ttft": ("seconds", 1000.0), "error_rate": ("%", 0.01), "spend_day": ("US dollars", 1.0),
+}  # fmt: skip
+EVENTS = 8
+
+
+def banner(database: Engine, names: Mapping[str, str], zone: ZoneInfo) -> None:
+    """A line for each alert that fires: what was measured, and since when. Nothing when none does."""
+    for row in store.firing(database):
+        since = row["since"]
+        when = f" Since {since.astimezone(zone):%-d %b %H:%M} ({zone.key})." if since else ""
+        now = _now(row)
+        st.warning(plain(f"{row['sentence'] or _title(row, names)}{when}{now}"), icon=":material/notifications_active:")
+
+
+def _now(row: Mapping[str, Any]) -> str:
+    alert = Alert.from_row(row)
+    if row["value"] is None:
+        return f" Just now: {alerts.NOT_ENOUGH}."
+    return f" Just now: {alerts.amount(alert.metric, row['value'])}."
+
+
+def _title(row: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """ "p95 time to first token of Haiku above 2 s over 15 min"."""
+    alert = Alert.from_row(row)
+    whose = f" of {', '.join(names.get(one, one) for one in alert.deployments)}" if alert.deployments else ""
+    limit = alerts.amount(alert.metric, alert.threshold)
+    return f"{METRICS[alert.metric]}{whose} above {limit} over {alerts.span(alert.window_s)}"
+
+
+def manage(
+    database: Engine, names: Mapping[str, str], zone: ZoneInfo, person: session.Person, *, demo: bool = False
+) -> None:  # fmt: skip
+    """The popover "Alerts": those there are with their switch, a form for another, and the last events. Demo data has
+    an alert of its own, which stays as it is. ``names``: deployment ids to names that tell them apart."""
+    rows = store.alerts(database)
+    with st.popover("Alerts", icon=":material/notifications:"):
+        may = person.may("deploy") and not demo
+        if not rows:
+            st.caption("An alert watches a figure and tells you, here and by webhook or e-mail, when it is too high.")
+        for row in rows:
+            _line(row, names, may=may)
+        draw_refusal(REFUSED)
+        if may:
+            with st.expander("Add an alert", icon=":material/add:", expanded=not rows):
+                _form(names)
+        elif not demo:
+            st.caption("Whoever runs this server can add and change alerts.")
+        _events(database, {row["id"]: _name(row, names) for row in rows}, zone)
+
+
+def _name(row: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    return str(row["name"] or _title(row, names))
+
+
+def _line(row: Mapping[str, Any], names: Mapping[str, str], *, may: bool) -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        state = "fires" if row["firing"] else "quiet" if row["checked_at"] else "not looked at yet"
+        if row["checked_at"] and row["value"] is None:
+            state = f"{state}, {alerts.NOT_ENOUGH} ({row['n'] or 0})"
+        state = state if row["enabled"] else "switched off"
+        named = f"**{plain(row['name'])}** " if row["name"] else ""
+        to = f" · to {', '.join(row['targets'])}" if row["targets"] else ""
+        st.markdown(f"{named}{plain(_title(row, names) + to)} · {plain(state)}", width="stretch")
+        if may:
+            st.button(
+                "Switch off" if row["enabled"] else "Switch on", key=f"hx_alert_on_{row['id']}", type="tertiary",
+                icon=":material/notifications_off:" if row["enabled"] else ":material/notifications:",
+                on_click=_switch, args=(dict(row),),
+            )  # fmt: skip
+            st.button(
+                "Delete", key=f"hx_alert_del_{row['id']}", icon=":material/delete:", type="tertiary",
+                on_click=_delete, args=(str(row["id"]),),
+            )  # fmt: skip
+
+
+def _form(names: Mapping[str, str]) -> None:
+    metric = st.selectbox("Figure", list(METRICS), key="hx_alert_metric", format_func=METRICS.__getitem__)
+    unit, _ = UNITS[metric]
+    st.number_input(
+        f"Fires above ({unit})", key=f"hx_alert_limit_{metric}", min_value=0.0, value=None, placeholder=unit
+    )  # fmt: skip
+    if metric != "spend_day":
+        st.selectbox("Over the last", list(WINDOWS), index=1, key="hx_alert_window")
+    st.multiselect(
+        "Deployments", list(names), key="hx_alert_deployments", placeholder="All together",
+        format_func=lambda one: plain(names.get(one, one)),
+    )  # fmt: skip
+    targets = _targets()
+    st.multiselect(
+        "Send to", targets, key="hx_alert_targets",
+        placeholder="this page only" if targets else "no address is set on this server",
+        help="Addresses are kept out of this page: they are variables of the server (environment or secrets.toml) "
+        "whose names begin with ALERT_, like ALERT_WEBHOOK = json://host/path or ALERT_MAIL = mailto://….",
+    )  # fmt: skip
+    st.text_input("Name (optional)", key="hx_alert_name", max_chars=alerts.LONGEST_NAME)
+    st.button("Add alert", key="hx_alert_add", type="primary", icon=":material/add_alert:", on_click=_add)
+
+
+def _targets() -> list[str]:
+    try:
+        return session.engine().history.alerts()[1]
+    except session.EngineError:
+        return []
+
+
+def _add() -> None:
+    held = st.session_state
+    metric = cast(Metric, held.get("hx_alert_metric") or "p95_ttft")
+    limit = held.get(f"hx_alert_limit_{metric}")
+
+    def save() -> None:
+        if limit is None:
+            raise ValueError("Write above which value the alert fires.")
+        row = {
+            "metric": metric, "threshold": float(limit) * UNITS[metric][1],
+            "window_s": WINDOWS.get(str(held.get("hx_alert_window")), 900), "name": held.get("hx_alert_name") or "",
+            "deployments": list(held.get("hx_alert_deployments") or ()),
+            "targets": list(held.get("hx_alert_targets") or ()),
+        }  # fmt: skip
+        session.engine().history.save_alert(Alert.from_row(row))
+
+    if attempt(REFUSED, save):
+        for name in (f"hx_alert_limit_{metric}", "hx_alert_name", "hx_alert_deployments", "hx_alert_targets"):
+            held.pop(name, None)
+
+
+def _switch(row: Mapping[str, Any]) -> None:
+    changed = replace(Alert.from_row(row), enabled=not row["enabled"])
+    attempt(REFUSED, lambda: session.engine().history.save_alert(changed))
+
+
+def _delete(alert_id: str) -> None:
+    attempt(REFUSED, lambda: session.engine().history.delete_alert(alert_id))
+
+
+def _events(database: Engine, named: Mapping[str, str], zone: ZoneInfo) -> None:
+    rows = store.events(database, limit=EVENTS)
+    if not rows:
+        return
+    st.caption("Last events")
+    for row in rows:
+        at = cast(datetime, row["at"]).astimezone(zone)
+        told = f" {row['delivered'][0].upper()}{row['delivered'][1:]}." if row["delivered"] else " Being sent."
+        said = row["sentence"] or f"{named.get(row['alert_id'], 'An alert')} {'began' if row['firing'] else 'ended'}."
+        st.caption(f"{at:%-d %b %H:%M} · {plain(said + told)}")

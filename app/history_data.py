@@ -1,0 +1,85 @@
+"""What the page reads: one `Data` for each filter, kept for all who look at the same thing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from itertools import count
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import streamlit as st
+from sqlalchemy import Engine
+
+from app import session
+from app.history_demo import Source
+from db import history, queries
+from services.dashboard import figures
+from services.dashboard.figures import Data, Filter
+
+KEEP_S, LOOK_AGAIN_S = 60.0, 1.0
+Teams = Mapping[str, tuple[str, ...]]
+
+
+def teams() -> Teams:
+    """The teams of deployments.toml: name → people."""
+    return getattr(session.sources.config(), "teams", None) or {}
+
+
+def load(source: Source, chosen: Filter) -> Data:
+    """Everything that the panels of a filter need. Read again when a call was made or has ended since, and each minute.
+
+    It is shared between sessions: nothing may change it.
+    """
+    return _read(source.database, chosen, source.now, teams())
+
+
+def month(data: Data) -> Data:
+    """The month so far, of everything but the time that ``data`` is filtered by."""
+    if data.filter.range == "mtd":
+        return data
+    return _read(data.engine, data.filter.but(range="mtd", start=None, end=None), data.now, data.teams)
+
+
+def _read(engine: Engine, chosen: Filter, now: datetime, known: Teams) -> Data:
+    # All who look within a minute share one reading, until a call is made or ends.
+    minute = now.replace(second=0, microsecond=0)
+    return _load(chosen, minute, _version(_number(engine), engine), _number(engine), engine, now, known)
+
+
+# An engine does not tell which file it reads (its address is "sqlite://"), so each gets a number of its own.
+_numbers: WeakKeyDictionary[Engine, int] = WeakKeyDictionary()
+_next = count()
+
+
+def _number(engine: Engine) -> int:
+    return _numbers.setdefault(engine, next(_next))
+
+
+# A resource, not data: copying the sketches of a long history for every viewer would take longer than the panels do.
+@st.cache_resource(ttl=KEEP_S, max_entries=40, show_spinner=False)
+def _load(
+    chosen: Filter, minute: datetime, version: str, of: int, _engine: Engine, _now: datetime, _teams: Teams
+) -> Data:
+    del minute, version, of
+    return figures.load(_engine, chosen, _now, teams=_teams)
+
+
+@st.cache_data(ttl=KEEP_S, max_entries=20, show_spinner=False)
+def values(version: str, of: int, _engine: Engine) -> dict[str, list[Any]]:
+    """What can be chosen in the filters: every kind, model, person, source and tag that any call has."""
+    del version, of
+    found = {name: history.values_of(_engine, name) for name in ("deployment_id", "kind", "model", "person", "source")}
+    return found | {"tag": queries.tags(_engine)}
+
+
+def choices(engine: Engine) -> dict[str, list[Any]]:
+    """`values` of a database as it stands."""
+    return values(_version(_number(engine), engine), _number(engine), engine)
+
+
+# With forty people looking while calls are being made, each second's change is read once and not forty times.
+@st.cache_data(ttl=LOOK_AGAIN_S, max_entries=20, show_spinner=False)
+def _version(of: int, _engine: Engine) -> str:
+    del of
+    return queries.history_version(_engine)

@@ -1,0 +1,156 @@
+"""Speed against price: p95 of the first token × cost per 1,000 calls, one bubble for each deployment."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from app import history_look as looks
+from app import history_panel as panels
+from app import palette
+from app.history_calls import Mark
+from app.history_look import Look
+from app.history_vega import Spec, layers, picked, q, tips, to, view, word
+from app.text import clip, plain
+from services import words
+from services.dashboard import figures
+from services.dashboard.figures import Data
+from services.pricing import money
+
+PLACE, HEIGHT = "hs_scatter", 320
+# What a label is taken to need of a plot of this size, in pixels, when places are given out.
+PLOT, LETTER, LINE = (290.0, 275.0), 6.2, 15.0
+
+
+@st.fragment(key="hs_scatter_panel")
+def draw(data: Data) -> None:
+    """The panel, with a sentence on who is missing in it."""
+    title, subtitle = (
+        "Speed against price",
+        "p95 of the first token and spend per 1,000 calls, both log · bubble: calls",
+    )
+    frame, shown = figures.scatter(data), looks.look()
+    names = looks.names_of(data)
+    fit = frame[frame["p95_ttft"].notna() & frame["usd_per_1000"].notna()]
+    with panels.panel(title, subtitle) as menu:
+        with menu:
+            panels.export(data, panels.Export(
+                "speed-and-price", lambda: frame.assign(deployment=frame["deployment_id"].map(names)).rename(
+                    columns={"p95_ttft": "ttft_p95_ms", "n": "calls"}),
+                (lambda: {**chart(data, fit, shown), "width": panels.WIDTH}) if len(fit) else None,
+            ), title, subtitle)  # fmt: skip
+        if fit.empty:
+            st.caption("A bubble needs 20 measured calls and a known cost.")
+        else:
+            panels.draw_chart(
+                chart(data, fit, shown), f"{PLACE}__all", _alt(fit, names),
+                lambda found: Mark(names[found["deployment_id"]], {"deployment_id": found["deployment_id"]})
+                if found.get("deployment_id") in names else None, shown=shown,
+            )  # fmt: skip
+        _absent(frame, names)
+        panels.draw_calls(data, PLACE)
+
+
+def _absent(frame: pd.DataFrame, names: dict[str, str]) -> None:
+    slow = [names[one] for one in frame.loc[frame["p95_ttft"].isna(), "deployment_id"]]
+    free = [names[one] for one in frame.loc[frame["p95_ttft"].notna() & frame["usd_per_1000"].isna(), "deployment_id"]]
+    parts = [f"fewer than 20 measured calls: {', '.join(slow)}" if slow else "",
+             f"no known cost: {', '.join(free)}" if free else ""]  # fmt: skip
+    if any(parts) and len(frame):
+        st.caption(plain(f"Not drawn: {'; '.join(one for one in parts if one)}."))
+
+
+def _alt(fit: pd.DataFrame, names: dict[str, str]) -> str:
+    parts = [f"{names[row.deployment_id]} {words.seconds(row.p95_ttft)} {money(round(row.usd_per_1000 * 1e9))}"
+             for row in fit.itertuples()]  # fmt: skip
+    return f"p95 first token and spend per 1,000 calls: {', '.join(parts[:12])}"
+
+
+def chart(data: Data, fit: pd.DataFrame, shown: Look) -> Spec:
+    """The bubbles, named beside themselves, with the better corner shaded. What is free stands left of the scale."""
+    names, free = looks.names_of(data), fit["usd_per_1000"] <= 0
+    ids = list(fit["deployment_id"])
+    ys = looks.log_domain(fit["p95_ttft"] / 1000, pad=1.6) or (0.1, 1.0)
+    xs = looks.log_domain(fit["usd_per_1000"], pad=1.6)
+    first, last = xs or (1.0, 10.0)
+    room = (last / first) ** 0.16
+    lowest = first / room**1.5 if free.any() else first
+    found = pd.DataFrame({
+        "deployment_id": ids, "name": [clip(names[one], 30) for one in ids], "s": fit["p95_ttft"].to_numpy() / 1000,
+        "usd": fit["usd_per_1000"].where(~free, first / room).to_numpy(), "n": fit["n"].to_numpy(),
+        "speed": [words.seconds(one) for one in fit["p95_ttft"]],
+        "cost": [money(round(one * 1e9)) if one > 0 else "free" for one in fit["usd_per_1000"]],
+    })  # fmt: skip
+    place_labels(found, (lowest, last), ys)
+    values = [*([first / room] if free.any() else []), *(looks.log_ticks(first, last) if xs else [])]
+    said = f"datum.value < {first * 0.999!r} ? 'free' : '$' + format(datum.value, '~r')"
+    x = {"title": "spend per 1,000 calls, $ (log)", "scale": {"type": "log", "domain": [lowest, last], "nice": False},
+         "axis": {"values": values, "labelExpr": said, "grid": False}}  # fmt: skip
+    y = {"title": "p95 first token, s (log)", "scale": {"type": "log", "domain": list(ys), "nice": False},
+         "axis": {"values": looks.log_ticks(*ys), "format": "~r"}}  # fmt: skip
+    corner = pd.DataFrame({"usd": [lowest], "to": [math.sqrt(lowest * last)], "s": [ys[0]],
+                           "up": [math.sqrt(ys[0] * ys[1])], "words": ["faster and cheaper"]})  # fmt: skip
+    at = {"x": q("usd", **x), "y": q("s", **y)}
+    dots = view("point", found, {
+        **at, "color": looks.deployment_colors(data, ids, shown, legend=False),
+        "shape": word("deployment_id", legend=None, scale=looks.slots(data, ids, palette.shape)),
+        "size": q("n", legend=None, scale={"type": "sqrt", "domain": [0, int(found["n"].max())], "range": [60, 900]}),
+        "stroke": picked(shown.ink, "transparent"),
+        "tooltip": tips(("name", "Deployment"), ("speed", "p95 first token"), ("cost", "per 1,000 calls"),
+                        ("n", "Calls", ",")),
+    }, pick=["deployment_id"], filled=True, cursor="pointer", strokeWidth=2, opacity=0.88)  # fmt: skip
+    return layers(
+        *_better(corner, at, shown, len(found)),
+        dots,
+        *(
+            view("text", rows, {**at, "text": word("name")}, align=str(align), dx=float(dx), dy=float(dy),
+                 baseline="middle", color=shown.ink, fontSize=12)
+            for (align, dx, dy), rows in found.groupby(["align", "dx", "dy"])
+        ),
+        height=HEIGHT,
+    )  # fmt: skip
+
+
+def _better(corner: pd.DataFrame, at: Spec, shown: Look, n: int) -> list[Spec]:
+    """The better corner, where there is something to compare."""
+    if n < 2:
+        return []
+    return [
+        view("rect", corner, {**at, "x2": to("to"), "y2": to("up")}, color=shown.good, opacity=0.1),
+        view("text", corner, {**at, "text": word("words")}, align="left", baseline="bottom", dx=6, dy=-5,
+             color=shown.good, fontSize=11.5),
+    ]  # fmt: skip
+
+
+def place_labels(found: pd.DataFrame, xs: tuple[float, float], ys: tuple[float, float]) -> None:
+    """Beside each bubble where nothing else is: right, left, above or below. Writes align, dx and dy."""
+    wide, high = PLOT
+    px = np.log(found["usd"] / xs[0]) / math.log(xs[1] / xs[0]) * wide
+    py = (1 - np.log(found["s"] / ys[0]) / math.log(ys[1] / ys[0])) * high
+    radius = np.sqrt(60 + 840 * found["n"] / max(int(found["n"].max()), 1)) / math.sqrt(math.pi) + 4
+    taken = [(x - r, y - r, x + r, y + r) for x, y, r in zip(px, py, radius, strict=True)]
+    taken.append((0, high - 24, 130, high))  # the words in the corner
+    chosen = []
+    for number, (x, y, r, name) in enumerate(zip(px, py, radius, found["name"], strict=True)):
+        length = len(name) * LETTER
+        options = [("left", r, 0.0), ("right", -r, 0.0), ("center", 0.0, -r - 7), ("center", 0.0, r + 8),
+                   ("left", r, -11.0), ("left", r, 12.0), ("right", -r, -11.0), ("right", -r, 12.0)]  # fmt: skip
+        best, least = options[0], math.inf
+        for option in options:
+            align, dx, dy = option
+            left = x + dx - (length if align == "right" else length / 2 if align == "center" else 0)
+            box = (left, y + dy - LINE / 2, left + length, y + dy + LINE / 2)
+            over = sum(_overlap(box, other) for at, other in enumerate(taken) if at != number)
+            over += 40 * (max(0.0, -box[0]) + max(0.0, box[2] - wide) + max(0.0, -box[1]) + max(0.0, box[3] - high))
+            if over < least:
+                best, least, kept = option, over, box
+        taken.append(kept)
+        chosen.append(best)
+    found["align"], found["dx"], found["dy"] = (list(part) for part in zip(*chosen, strict=True))
+
+
+def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
+    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))

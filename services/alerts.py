@@ -1,0 +1,215 @@
+"""Alerts: a threshold on one figure over the last while. What fires and in which words; nothing here does anything.
+
+The three figures, and what a threshold is in:
+
+* ``p95_ttft``: the 95th percentile of the time to first token of succeeded calls, in milliseconds, from 20 calls on;
+* ``error_rate``: the share (0 to 1) of calls that failed, timed out, were throttled, cut off or lost, from 10 calls on.
+  Stopped, denied and replayed calls count neither as errors nor as calls; a refusal of the model is an answer;
+* ``spend_day``: US dollars over the last 24 hours, calls and hours of being on together.
+
+With fewer calls an alert stays as it is: silence is no sign of health.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal, cast
+
+import pandas as pd
+
+from db import sketch
+from db.history import Pieces, Wanted
+from services.pricing import NANO, money
+
+Metric = Literal["p95_ttft", "error_rate", "spend_day"]
+METRICS: Mapping[Metric, str] = {
+    "p95_ttft": "p95 time to first token", "error_rate": "Error rate", "spend_day": "Spend in 24 hours",
+}  # fmt: skip
+NEEDED: Mapping[Metric, int] = {"p95_ttft": 20, "error_rate": 10, "spend_day": 0}
+ERRORS = frozenset({"failed", "timed_out", "throttled", "cut_off", "lost"})
+UNCOUNTED = frozenset({"cancelled", "denied", "replayed"})
+DAY_S = 86_400
+SHORTEST_S, LONGEST_S = 60, 7 * DAY_S
+LONGEST_NAME = 80
+NOT_ENOUGH = "not enough calls"
+TARGET_PREFIX = "ALERT_"
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """A threshold that is watched. ``targets``: names of variables that hold addresses (`services.alert_sending`)."""
+
+    metric: Metric
+    threshold: float
+    window_s: int
+    deployments: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    name: str = ""
+    enabled: bool = True
+    id: str = ""
+    firing: bool = False
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Alert:
+        """An alert as `db.alerts` or a request holds it. Raises ValueError in words when it cannot be watched."""
+        metric = row.get("metric")
+        if metric not in METRICS:
+            raise ValueError(f"An alert watches one of {', '.join(METRICS)}.")
+        try:
+            threshold, window = float(row["threshold"]), int(row.get("window_s") or DAY_S)
+        except (KeyError, TypeError, ValueError):
+            raise ValueError("The threshold of an alert is a number.") from None
+        made = cls(
+            metric=cast(Metric, metric), threshold=threshold,
+            window_s=DAY_S if metric == "spend_day" else window,
+            deployments=_texts(row.get("deployments")), targets=_texts(row.get("targets")),
+            name=" ".join(str(row.get("name") or "").split())[:LONGEST_NAME], enabled=bool(row.get("enabled", True)),
+            id=str(row.get("id") or ""), firing=bool(row.get("firing")),
+        )  # fmt: skip
+        made._check()
+        return made
+
+    def _check(self) -> None:
+        if not math.isfinite(self.threshold) or self.threshold <= 0:
+            raise ValueError("The threshold of an alert is a number above 0.")
+        if self.metric == "error_rate" and self.threshold >= 1:
+            raise ValueError("The threshold of an error rate lies below 100 %.")
+        if not SHORTEST_S <= self.window_s <= LONGEST_S:
+            raise ValueError("An alert looks back between 1 minute and 7 days.")
+
+    def to_values(self) -> dict[str, Any]:
+        """What `db.alerts.save` keeps."""
+        return {
+            "name": self.name, "metric": self.metric, "threshold": self.threshold, "window_s": self.window_s,
+            "deployments": list(self.deployments), "targets": list(self.targets), "enabled": self.enabled,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A figure and the number of calls it rests on. None: there is none, or too few calls. ``bounded``: some of the
+    spend is a lower bound, so the sum is one."""
+
+    value: float | None
+    n: int
+    bounded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether an alert fires after an evaluation. ``changed``: it began or ended, and ``sentence`` is its notice."""
+
+    firing: bool
+    changed: bool
+    sentence: str
+
+
+def _texts(values: object) -> tuple[str, ...]:
+    return tuple(str(one) for one in values) if isinstance(values, list | tuple) else ()
+
+
+def check_targets(targets: Collection[str], known: Collection[str]) -> None:
+    """Raises ValueError in words for a target that is not the name of a variable that holds an address.
+
+    Only names that begin with ALERT_ are looked up: a page must not find out which other variables there are.
+    """
+    for name in targets:
+        if name not in known:
+            raise ValueError(
+                f"There is no variable {name[:60]} to send to: put an address like ALERT_WEBHOOK = \"json://…\" into "
+                "the environment or .streamlit/secrets.toml; its name begins with ALERT_."
+            )  # fmt: skip
+
+
+def wanted(alert: Alert, now: datetime) -> Wanted:
+    """The calls that an alert looks at now."""
+    return Wanted(now - timedelta(seconds=alert.window_s), now, deployments=alert.deployments)
+
+
+def sketches_of(metric: Metric) -> Sequence[str]:
+    """The sketches that `db.history.pieces` has to bring for a figure."""
+    return ("ttft",) if metric == "p95_ttft" else ()
+
+
+def measure(alert: Alert, found: Pieces, hours_nanousd: int = 0) -> Measured:
+    """The figure of an alert from the calls it looks at; ``hours_nanousd``: what being on cost meanwhile."""
+    if alert.metric == "p95_ttft":
+        measured = _p95(found)
+    elif alert.metric == "error_rate":
+        measured = _errors(found)
+    else:
+        spent, n, bounded = (_sum(found, name) for name in ("cost_nanousd", "n", "n_bounded"))
+        measured = Measured((spent + hours_nanousd) / NANO, n, bounded > 0)
+    return measured if measured.n >= NEEDED[alert.metric] else Measured(None, measured.n)
+
+
+def _p95(found: Pieces) -> Measured:
+    loose = found.calls["ttft"].dropna().to_numpy(dtype=float)
+    packed = [sketch.unpack(one) for one in found.cells["ttft"]] if len(found.cells) else []
+    if not any(one.n for one in packed):
+        ordered = sorted(loose)
+        return Measured(float(ordered[int(0.95 * (len(ordered) - 1))]) if ordered else None, len(ordered))
+    whole = sketch.merged([*packed, sketch.of_values(list(loose))])
+    return Measured(whole.quantile(0.95), whole.n)
+
+
+def _errors(found: Pieces) -> Measured:
+    counted: dict[str, int] = {}
+    for frame in (found.cells, found.calls):
+        if len(frame):
+            for state, n in frame.groupby("state")["n"].sum().items():
+                counted[str(state)] = counted.get(str(state), 0) + int(n)
+    total = sum(n for state, n in counted.items() if state not in UNCOUNTED)
+    wrong = sum(n for state, n in counted.items() if state in ERRORS)
+    return Measured(wrong / total if total else None, total)
+
+
+def _sum(found: Pieces, name: str) -> int:
+    return sum(int(pd.to_numeric(frame[name]).sum()) for frame in (found.cells, found.calls) if len(frame))
+
+
+def judge(alert: Alert, measured: Measured, names: Mapping[str, str]) -> Verdict:
+    """Whether an alert fires now: it begins when the figure is above the threshold, once, and ends when one evaluation
+    finds it at or below. ``names``: deployment ids to names."""
+    if measured.value is None:
+        return Verdict(alert.firing, False, f"{NOT_ENOUGH}: {measured.n} of {NEEDED[alert.metric]}")
+    above = measured.value > alert.threshold
+    return Verdict(above, above != alert.firing, sentence(alert, measured, names, above=above))
+
+
+def sentence(alert: Alert, measured: Measured, names: Mapping[str, str], *, above: bool) -> str:
+    """ "p95 time to first token of Haiku was 2.31 s over the last 15 min (412 calls): above 2 s." """
+    whose = f" of {_listed([names.get(one, one) for one in alert.deployments])}" if alert.deployments else ""
+    n = f"{measured.n:,} {'call' if measured.n == 1 else 'calls'}"
+    least = "at least " if measured.bounded else ""
+    was = f"was {least}{amount(alert.metric, measured.value)}"
+    limit = amount(alert.metric, alert.threshold)
+    end = f"above {limit}" if above else f"no longer above {limit}"
+    return f"{METRICS[alert.metric]}{whose} {was} over the last {span(alert.window_s)} ({n}): {end}."
+
+
+def amount(metric: Metric, value: float | None) -> str:
+    """A figure with its unit: "2.31 s", "480 ms", "4.2 %", "$12.50"; "–" for none."""
+    if value is None:
+        return "–"
+    if metric == "spend_day":
+        return money(round(value * NANO))
+    if metric == "error_rate":
+        return f"{value * 100:.3g} %"
+    return f"{value / 1000:.3g} s" if value >= 1000 else f"{value:.3g} ms"
+
+
+def span(seconds: int) -> str:
+    """ "15 min", "24 hours", "7 days"."""
+    for size, word in ((DAY_S, "day"), (3600, "hour"), (60, "min")):
+        if seconds >= size * (2 if word == "day" else 1) and seconds % size == 0:
+            n = seconds // size
+            return f"{n} {word}{'s' if n != 1 and word != 'min' else ''}"
+    return f"{seconds} s"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,160 @@
+"""What a view of the history is narrowed to, and the words for it in an address. A view that is sent to somebody is
+these words and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any, Literal, get_args
+from zoneinfo import ZoneInfo
+
+Range = Literal["1h", "24h", "7d", "30d", "90d", "365d", "mtd", "all", "custom"]
+RANGES: tuple[Range, ...] = get_args(Range)
+RANGE_WORDS: Mapping[Range, str] = {
+    "1h": "Last hour", "24h": "Last 24 hours", "7d": "Last 7 days", "30d": "Last 30 days", "90d": "Last 90 days",
+    "365d": "Last 365 days", "mtd": "This month", "all": "All", "custom": "From … to …",
+}  # fmt: skip
+DEFAULT_RANGE: Range = "7d"
+# What the service said of its prompt cache; "unknown": it said nothing.
+CACHES = ("warm", "cold", "unknown")
+# Field → its word in the address and on the command line.
+LISTS: Mapping[str, str] = {
+    "deployments": "deployment", "kinds": "kind", "models": "model", "persons": "person", "teams": "team",
+    "tags": "tag", "sources": "source", "caches": "cache",
+}  # fmt: skip
+SINGLE = ("range", "from", "to", "zone")
+SEPARATOR = ","
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which calls are looked at. Each list that is not empty narrows them; within a list any value will do.
+
+    ``start`` and ``end`` (aware, ``end`` exclusive) count only with the range "custom". ``zone`` is an IANA name: days
+    and hours are those of that zone. ``teams`` are the names of ``[teams]`` in deployments.toml. ``ignored`` says in
+    sentences what an address held that means nothing here.
+    """
+
+    range: Range = DEFAULT_RANGE
+    start: datetime | None = None
+    end: datetime | None = None
+    zone: str = "UTC"
+    deployments: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    persons: tuple[str, ...] = ()
+    teams: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    caches: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def timezone(self) -> ZoneInfo:
+        """The zone itself."""
+        return ZoneInfo(self.zone)
+
+    @property
+    def is_narrowed(self) -> bool:
+        """Whether anything but time is filtered."""
+        return any(getattr(self, name) for name in LISTS)
+
+    def but(self, **changes: Any) -> Filter:
+        """The same filter with some fields changed."""
+        return replace(self, **changes)
+
+    def to_params(self) -> dict[str, str]:
+        """The filter as the parameters of an address; `from_params` gives it back. What is usual is left out."""
+        params: dict[str, str] = {}
+        if self.range != DEFAULT_RANGE:
+            params["range"] = self.range
+        if self.range == "custom":
+            for name, moment in (("from", self.start), ("to", self.end)):
+                if moment is not None:
+                    params[name] = moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        if self.zone != "UTC":
+            params["zone"] = self.zone
+        for name, word in LISTS.items():
+            if values := getattr(self, name):
+                params[word] = joined(values)
+        return params
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, str]) -> Filter:
+        """Inverse of `to_params`. Values that mean nothing are left out, each with a sentence in ``ignored``.
+
+        "from" and "to" may be days ("2026-10-25"; "to" includes its day) or moments; without an offset they are of
+        ``zone``. Parameters of other names are somebody else's.
+        """
+        ignored: list[str] = []
+        values: dict[str, Any] = {}
+        values["zone"] = zone = _zone(params.get("zone"), ignored)
+        for name, word in LISTS.items():
+            if word in params:
+                values[name] = tuple(dict.fromkeys(_split(params[word])))
+        _only(values, "caches", CACHES, ignored)
+        chosen = params.get("range", "custom" if "from" in params or "to" in params else DEFAULT_RANGE)
+        if chosen not in RANGES:
+            ignored.append(f"There is no range “{chosen[:40]}”; the last 7 days are shown.")
+            chosen = DEFAULT_RANGE
+        if chosen == "custom":
+            values["start"] = _moment(params.get("from"), zone, ignored, whole_day=False)
+            values["end"] = _moment(params.get("to"), zone, ignored, whole_day=True)
+            if values["start"] and values["end"] and values["start"] >= values["end"]:
+                ignored.append("The range ends before it begins; the last 7 days are shown.")
+                chosen, values["start"], values["end"] = DEFAULT_RANGE, None, None
+        return cls(range=chosen, ignored=tuple(ignored), **values)
+
+
+PARAMS = (*SINGLE, *LISTS.values())
+
+
+def _zone(name: str | None, ignored: list[str]) -> str:
+    if not name:
+        return "UTC"
+    try:
+        return ZoneInfo(name).key
+    except (KeyError, ValueError, OSError):  # not found, no name at all, the name of a directory
+        ignored.append(f"There is no time zone “{name[:40]}”; times are UTC.")
+        return "UTC"
+
+
+def _only(values: dict[str, Any], name: str, known: tuple[str, ...], ignored: list[str]) -> None:
+    wrong = [value for value in values.get(name, ()) if value not in known]
+    if wrong:
+        ignored.append(f"There is no {LISTS[name]} “{wrong[0][:40]}”; it can be {', '.join(known)}.")
+        values[name] = tuple(value for value in values[name] if value in known)
+
+
+def _moment(text: str | None, zone: str, ignored: list[str], *, whole_day: bool) -> datetime | None:
+    """A day or a moment of an address, as UTC; None when there is none. A day that ends a range is part of it."""
+    if not text:
+        return None
+    try:
+        if len(text) == len("2026-10-25"):
+            day = date.fromisoformat(text) + timedelta(days=1 if whole_day else 0)
+            return datetime.combine(day, time(), ZoneInfo(zone)).astimezone(UTC)
+        moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(zone))).astimezone(UTC)
+    except (ValueError, OverflowError):
+        ignored.append(f"“{text[:40]}” is no date; write it like 2026-10-25 or 2026-10-25T14:30.")
+        return None
+
+
+def joined(values: Iterable[str]) -> str:
+    """Values as one parameter: commas between them, and a backslash before a comma that is part of a value."""
+    return SEPARATOR.join(value.replace("\\", "\\\\").replace(SEPARATOR, "\\" + SEPARATOR) for value in values)
+
+
+def _split(text: str) -> list[str]:
+    """Values between commas; a backslash takes the meaning from the comma (or backslash) behind it."""
+    parts, letters = [""], iter(text)
+    for letter in letters:
+        if letter == "\\":
+            parts[-1] += next(letters, "")
+        elif letter == SEPARATOR:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part for part in parts if part]

@@ -1,0 +1,17 @@
+"""The section [teams] of deployments.toml: who belongs together when the history is looked at by team."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from services.config_table import Table
+
+
+def teams(table: Table) -> Mapping[str, tuple[str, ...]]:
+    """Team → its people (e-mail addresses, or names where nobody signs in), as they are written."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name in table.values:
+        if not name.strip():
+            raise table.error("has a team without a name.", name)
+        found[name] = tuple(dict.fromkeys(table.texts(name) or ()))
+    return found

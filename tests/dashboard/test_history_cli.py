@@ -1,0 +1,149 @@
+"""`lab history` and `lab rollup` as a script uses them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from db import rollups
+from db.engine import reader
+from db.history_tables import Rollup
+from db.writer import Writer
+from services.paths import ROOT
+from services.rebuild import OwnRollups, rebuild
+from tests.dashboard.calls import NOW, START, fill, fold_all, make_calls
+from tests.db.rows import ask, do
+from tests.engine.house import KEY, KEY_NAME, table
+from tests.engine.process import engine_process
+
+TEAMS = '[teams]\nsearch = ["ada", "bob"]\n'
+
+
+@pytest.fixture
+def data(migrated_file: Path, tmp_path: Path, open_writer: Any) -> Path:
+    """A data directory with calls that are rolled up."""
+    shutil.copy(migrated_file, tmp_path / "lab.sqlite3")
+    writer = open_writer(url_of(tmp_path))
+    fill(writer)
+    fold_all(writer)
+    (tmp_path / "deployments.toml").write_text(TEAMS)
+    return tmp_path
+
+
+def url_of(data: Path) -> str:
+    return f"sqlite:///{data}/lab.sqlite3"
+
+
+def lab(data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    where = ["--data", str(data)]
+    if arguments[0] == "history":
+        where += ["--deployments", str(data / "deployments.toml")]
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "app.cli", *arguments, *where], cwd="/", capture_output=True, text=True,
+        timeout=120, env={**os.environ, "PYTHONPATH": str(ROOT), "LAB_EMBEDDED": "0"},
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr
+    return done
+
+
+SPAN = ["--from", START.isoformat(), "--to", NOW.isoformat()]
+
+
+def test_history_as_json_holds_every_figure_of_the_page_and_agrees_with_the_calls(data: Path) -> None:
+    done = lab(data, "history", *SPAN, "--zone", "Europe/Berlin", "--deployment", "A", "--team", "search", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    mine = [r for r in make_calls() if r["deployment_id"] == "a" and r["person"] in ("ada", "bob")]
+    kpis = {one["key"]: one for one in found["kpis"]}
+    assert kpis["calls"]["value"] == len(mine)
+    assert found["spend"]["total"] == kpis["spend"]["value"] == sum(r["cost_nanousd"] or 0 for r in mine)
+    assert sum(line["n"] for line in found["states"]) == len(mine)
+    assert set(found["latency"]) == {"ttft", "ttfat", "ttlt", "tpot", "decode", "e2e"}
+    assert {"cost", "savings", "pace", "scatter", "ranking", "repriced", "heatmap", "distribution", "medians",
+            "throughput", "said", "notes", "window", "filter"} <= set(found)  # fmt: skip
+    assert all(sum(line["nanousd"] for line in found["cost"][by]) == found["spend"]["total"] for by in found["cost"])
+    assert any(line["p95"] is None for line in found["latency"]["ttft"]), "a percentile that is not shown is null"
+
+
+def test_history_in_words_names_deployments_and_says_where_the_figures_come_from(data: Path) -> None:
+    done = lab(data, "history", *SPAN)
+    assert done.returncode == 0, done.stderr
+    assert "900 calls, each one read" in done.stdout and "≥ $" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--deployment", "nobody"], "no deployment “nobody”"),
+        (["--range", "9y"], "no range “9y”"),
+        (["--team", "none"], "no team “none”"),
+        (["--zone", "Mars"], "no time zone “Mars”"),
+        (["--from", "soon"], "“soon” is no date"),
+    ],
+)
+def test_a_filter_that_means_nothing_is_refused_in_words(data: Path, arguments: list[str], words: str) -> None:
+    done = lab(data, "history", *arguments, "--json")
+    assert done.returncode == 2 and words in done.stderr and not done.stdout
+
+
+def cells(data: Path) -> list[Any]:
+    names = ", ".join(f'"{name}"' for name in (*rollups.KEYS, *rollups.SUMS, *rollups.SKETCHES))
+    return [tuple(row) for row in ask(url_of(data), f"SELECT {names} FROM rollup ORDER BY {', '.join(rollups.KEYS)}")]
+
+
+@pytest.fixture
+def spoiled(data: Path, open_writer: Any) -> Iterator[tuple[Path, list[Any]]]:
+    """Rollups with a wrong number and with a cell that no call stands behind; and what they should be."""
+    right = cells(data)
+    writer = open_writer(url_of(data))
+    ghost = {name: "x" for name in rollups.KEYS} | {"grain": "h", "bucket": START - timedelta(hours=5)}
+    do(writer, lambda *, session: session.add(Rollup(**ghost, n=3)))
+    do(writer, lambda *, session: session.execute(rollups.ROLLUP.update().values(n=rollups.ROLLUP.c.n + 1)) and None)
+    assert cells(data) != right
+    yield data, right
+
+
+def test_a_rebuild_without_an_engine_makes_the_rollups_those_of_the_calls(spoiled: tuple[Path, list[Any]]) -> None:
+    data, right = spoiled
+    done = lab(data, "rollup", "--rebuild")
+    assert done.returncode == 0, done.stderr
+    assert "900 calls rolled up" in done.stdout
+    assert cells(data) == right
+
+
+def test_a_rebuild_goes_through_the_engine_that_runs(spoiled: tuple[Path, list[Any]]) -> None:
+    data, right = spoiled
+    file = data / "deployments.toml"
+    file.write_text(table("good", "fake", "http://127.0.0.1:9"))
+    with engine_process(data, file, {KEY_NAME: KEY}) as engine:
+        engine.start().close()
+        done = lab(data, "rollup", "--rebuild")
+        assert done.returncode == 0, done.stderr
+        assert cells(data) == right
+
+
+def test_a_rebuild_that_is_stopped_half_way_loses_nothing(spoiled: tuple[Path, list[Any]], open_writer: Any) -> None:
+    data, right = spoiled
+    writer: Writer = open_writer(url_of(data))
+
+    def stop(done: int, added: int) -> None:
+        if done == 4:
+            raise KeyboardInterrupt
+
+    from db.retention import days_kept
+
+    with reader(url_of(data)).connect() as connection:
+        days = days_kept(connection)
+    with pytest.raises(KeyboardInterrupt):
+        rebuild(OwnRollups(writer), days, stop)
+    assert rebuild(OwnRollups(writer), days, lambda *_: None) == 900
+    assert cells(data) == right

@@ -1,0 +1,50 @@
+"""Pricing anew is a view of the calls of the filter: tokens × today's rates."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from db.engine import reader
+from services.dashboard import figures
+from services.dashboard.figures import Filter
+from services.domain import Deployment, PriceRef, Usage
+from services.pricing import Price, cost
+from tests.dashboard.calls import NOW, declare, fill, fold_all, make_calls
+from tests.db.rows import ask
+
+RATES = {"input": "3", "cache_read": "3", "cache_write_5m": "3", "cache_write_1h": "3", "output": "15"}
+
+
+def test_the_same_tokens_at_twice_the_price_cost_twice_as_much_and_no_call_changes(url: str, open_writer: Any) -> None:
+    usage, price = Usage(1000, 0, 0, 0, None, 500, source="provider"), Price("deployment", "2026-10-01", rates=RATES)
+    made = cost(usage, price, complete=True)
+    rows = [
+        make_calls(1)[0] | {
+            "id": f"p{number}", "deployment_id": "ab"[number % 2], "created_at": NOW - timedelta(hours=30 + number),
+            "state": "succeeded", "price": price.to_json(), "cost_state": made.state, "cost_nanousd": made.nanousd,
+            "cost_drivers": made.drivers, "uncached_input": 1000, "cache_read": 0, "cache_write_5m": 0,
+            "cache_write_1h": 0, "reasoning_output": None, "answer_output": 500,
+        }
+        for number in range(6)
+    ]  # fmt: skip
+    writer = open_writer(url)
+    fill(writer, rows)
+    fold_all(writer)
+    twice = {name: str(2 * int(rate)) for name, rate in RATES.items()}
+    base = Deployment(
+        id="", name="", kind="openai", model="m", base_url="http://localhost:1", wire="chat", key_env=None
+    )
+    for slot, (name, rates) in enumerate((("a", twice), ("b", RATES))):
+        declare(writer, replace(base, id=name, name=name, price=PriceRef(override=rates)), slot)
+    engine = reader(url)
+    found = figures.repriced(figures.load(engine, Filter("7d"), NOW))
+    assert (found.was, found.today) == (6 * 10_500_000, 9 * 10_500_000)
+    lines = found.table.set_index("deployment_id")
+    assert (lines.loc["a", "difference"], lines.loc["b", "difference"]) == (3 * 10_500_000, 0)
+    only = figures.repriced(figures.load(engine, Filter("7d", deployments=("b",)), NOW))
+    assert only.was == only.today == 3 * 10_500_000
+    early = figures.repriced(figures.load(engine, Filter("24h"), NOW))
+    assert early.was == early.today == 0 and early.table.empty
+    assert ask(url, "SELECT sum(cost_nanousd) FROM call")[0][0] == 6 * 10_500_000

@@ -1,0 +1,171 @@
+"""Alerts, notes, the budget and the demo data, as the History page draws them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from app.history_notes import marks
+from db import alerts as store
+from db import notes
+from services import budget
+from services.alerts import Alert
+from services.dashboard import demo
+from tests.pages.lab import Lab, buttons, said
+
+AT = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
+SLOW = Alert("p95_ttft", 2000.0, 900, ("local-chat",), ("ALERT_WEBHOOK",), "Slow")
+NAMES = {"local-chat": "SmolLM2 *chat*"}
+
+
+def panel() -> None:
+    from zoneinfo import ZoneInfo
+
+    import streamlit as st
+
+    from app import history_alerts, history_budget, history_demo, history_notes, session
+
+    person = session.person_and_role()
+    source = history_demo.source(person)
+    zone, names = ZoneInfo("Europe/Berlin"), {"local-chat": "SmolLM2 *chat*"}
+    if source.ready:
+        history_alerts.banner(source.database, names, zone)
+        history_alerts.manage(source.database, names, zone, person, demo=source.demo)
+        history_notes.manage(source.database, zone, person, demo=source.demo)
+        history_budget.manage(source.database, person, demo=source.demo)
+        st.caption(f"now {source.now:%Y-%m-%d %H:%M}")
+
+
+def opened(**query: str) -> AppTest:
+    at = AppTest.from_function(panel, default_timeout=30)
+    for name, value in query.items():
+        at.query_params[name] = value
+    at.run()
+    assert not at.exception
+    return at
+
+
+def fire(lab: Lab, sentence: str = "p95 was 2.31 s over the last 15 min (412 calls): above 2 s.") -> None:
+    lab.write(store.save, alert_id="a", values=SLOW.to_values(), person="ada", at=AT)
+    event = {"id": "e", "sentence": sentence, "delivered": "sent to ALERT_WEBHOOK"}
+    lab.write(store.checked, seen=store.alerts(lab.database())[0], at=AT, value=2310.0, n=412, firing=True, event=event)
+
+
+def test_a_firing_alert_is_a_line_with_its_figures_and_since_when(lab: Lab) -> None:
+    assert not opened().warning
+    fire(lab)
+    at = opened()
+    assert len(at.warning) == 1
+    assert "2.31 s over the last 15 min (412 calls): above 2 s. Since 20 Nov 10:30 (Europe/Berlin)." in said(at)
+    assert "Sent to ALERT_WEBHOOK." in said(at)
+
+
+def test_text_of_a_name_is_shown_and_never_obeyed(lab: Lab) -> None:
+    fire(lab, "p95 of **bold** [x](http://evil.example) was high.")
+    assert r"\*\*bold\*\*" in opened().warning[0].value
+
+
+def test_an_alert_is_added_in_the_units_of_a_reader_switched_off_and_deleted(lab: Lab) -> None:
+    lab.targets = ["ALERT_WEBHOOK"]
+    at = opened()
+    at.selectbox(key="hx_alert_metric").select("error_rate").run()
+    at.number_input(key="hx_alert_limit_error_rate").set_value(5.0)
+    at.selectbox(key="hx_alert_window").select("1 hour")
+    at.multiselect(key="hx_alert_deployments").select("local-chat")
+    at.multiselect(key="hx_alert_targets").select("ALERT_WEBHOOK")
+    at.button(key="hx_alert_add").click().run()
+    assert not at.exception
+    (row,) = store.alerts(lab.database())
+    assert (row["metric"], row["threshold"], row["window_s"]) == ("error_rate", pytest.approx(0.05), 3600)
+    assert (row["deployments"], row["targets"]) == (["local-chat"], ["ALERT_WEBHOOK"])
+    assert "Error rate of SmolLM2 *chat* above 5 % over 1 hour · to ALERT_WEBHOOK" in said(at)
+    at.button(key=f"hx_alert_on_{row['id']}").click().run()
+    assert not store.alerts(lab.database())[0]["enabled"] and "switched off" in said(at)
+    at.button(key=f"hx_alert_del_{row['id']}").click().run()
+    assert store.alerts(lab.database()) == []
+
+
+def test_a_refusal_is_a_sentence_beside_the_form(lab: Lab) -> None:
+    at = opened()
+    at.button(key="hx_alert_add").click().run()
+    assert "Write above which value the alert fires." in said(at)
+    at.selectbox(key="hx_alert_metric").select("error_rate").run()
+    at.number_input(key="hx_alert_limit_error_rate").set_value(400.0)
+    at.button(key="hx_alert_add").click().run()
+    assert "below 100 %" in said(at) and store.alerts(lab.database()) == []
+
+
+def test_a_note_is_kept_at_the_moment_of_the_page_s_zone_and_deleted(lab: Lab) -> None:
+    at = opened()
+    at.text_input(key="hx_note_text").input("moved to Haiku")
+    at.datetime_input(key="hx_note_at").set_value(datetime(2026, 7, 1, 12, 0))
+    next(b for b in at.button if b.label == "Add note").click().run()
+    (row,) = notes.notes(lab.database())
+    assert (row["note"], row["at"]) == ("moved to Haiku", datetime(2026, 7, 1, 10, 0, tzinfo=UTC))
+    drawn = marks(lab.database(), datetime(2026, 7, 1, tzinfo=UTC), datetime(2026, 7, 2, tzinfo=UTC))
+    assert drawn["note"].tolist() == ["moved to Haiku"] and str(drawn["at"].dtype).endswith("UTC]")
+    assert len(marks(lab.database(), AT, AT + timedelta(days=1))) == 0
+    at.button(key=f"hx_note_{row['id']}").click().run()
+    assert notes.notes(lab.database()) == []
+
+
+def test_the_budget_is_set_as_it_is_typed_and_taken_away(lab: Lab) -> None:
+    at = opened()
+    assert "No budget is set." in said(at)
+    at.text_input(key="hx_budget_usd").input("$6,000")
+    next(b for b in at.button if b.label == "Set budget").click().run()
+    assert budget.monthly(lab.database()) == 6000 and "$6,000.00 a month" in said(at)
+    at.text_input(key="hx_budget_usd").input("-1")
+    next(b for b in at.button if b.label == "Set budget").click().run()
+    assert "0 or more US dollars" in said(at) and budget.monthly(lab.database()) == 6000
+
+
+def test_who_may_only_look_sees_everything_and_changes_nothing(lab: Lab) -> None:
+    fire(lab)
+    lab.close_doors()
+    at = opened()
+    assert at.warning and "Slow" in said(at)
+    assert not [b for b in buttons(at) if b in ("Add alert", "Delete", "Add note", "Set budget", "Switch off")]
+
+
+def test_demo_data_is_offered_made_and_labelled_and_never_mixed(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAB_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr(demo.make, "__defaults__", (400,))
+    fire(lab)
+    at = opened()
+    assert "demo" not in at.query_params and "simulated" not in said(at)
+    at.toggle(key="hx_demo").set_value(True).run()
+    assert "There is no demo data on this server yet" in said(at) and "simulated" in said(at) and not at.warning
+    at.button(key="hx_demo_make").click().run()
+    assert not at.exception
+    assert at.query_params["demo"] in ("1", ["1"])
+    assert "demo data, simulated" in said(at)
+    assert not at.warning, "the alert of the real records"
+    assert "simulated: nobody was told" in said(at).lower() and "Slow first token" in said(at)
+    assert not [b for b in buttons(at) if b in ("Add alert", "Delete", "Add note", "Set budget", "Switch off")]
+    again = opened(demo="1")
+    assert again.toggle(key="hx_demo").value is True and "demo data, simulated" in said(again)
+    again.toggle(key="hx_demo").set_value(False).run()
+    assert again.warning and "demo" not in again.query_params and "simulated" not in said(again)
+
+
+def test_demo_data_of_last_month_is_looked_at_from_its_own_end(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAB_DATA", str(tmp_path))
+    demo.make(demo.file(tmp_path), 50, days=3, end=AT)
+    assert "now 2026-11-20 09:30" in said(opened(demo="1"))
+
+
+def test_a_viewer_is_told_how_demo_data_is_made_but_cannot_fill_the_disk(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAB_DATA", str(tmp_path / "data"))
+    lab.close_doors()
+    at = opened(demo="1")
+    assert "lab demo" in said(at) and "Make demo data" not in buttons(at)
