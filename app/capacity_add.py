@@ -12,7 +12,6 @@ from app import capacity_open as dialogs
 from app import session
 from app.deployments_form import WIRE_WORDS
 from app.status import attempt, draw_refusal
-from app.text import plain
 from services import deployments
 from services.aws.provisioned import ProvisionedThroughput
 from services.aws.sagemaker import SageMakerEndpoint, Variant
@@ -48,14 +47,14 @@ def endpoint(one: SageMakerEndpoint, seen: look.Seen) -> None:
     )  # fmt: skip
     if one.components:
         st.selectbox(
-            "Inference component", [c.name for c in one.components], key="cap_add_component", format_func=plain,
+            "Inference component", [c.name for c in one.components], key="cap_add_component",
             help="This endpoint holds several models; a call has to name one.",
         )  # fmt: skip
     elif one.components is None:
         st.text_input("Inference component", key="cap_add_component", placeholder="only if it holds several models",
                       help="The account may not list them.")  # fmt: skip
     elif len(one.variants) > 1:
-        st.selectbox("Variant", [ROUTED, *(v.name for v in one.variants)], key="cap_add_variant", format_func=plain)
+        st.selectbox("Variant", [ROUTED, *(v.name for v in one.variants)], key="cap_add_variant")
     st.text_input(
         "Own price, US dollars per instance and hour", key="cap_add_price",
         placeholder=_list_price(one), help="Empty: the dated file of instance prices, where it knows the type here.",

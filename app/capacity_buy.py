@@ -56,7 +56,7 @@ def _draw_model(seen: look.Seen) -> None:
     lacking = seen.troubles.get("models")
     st.selectbox(
         "Model", list(titles), index=None, key="cap_buy_model", accept_new_options=True,
-        format_func=lambda m: f"{plain(m)} · {plain(titles[m])}" if titles.get(m) else plain(m),
+        format_func=lambda m: f"{m} · {titles[m]}" if titles.get(m) else m,
         placeholder="a model id, or the ARN of a custom model",
         help=lacking or "Listed are the models that Bedrock sells provisioned in this region; an ARN can be typed.",
     )  # fmt: skip

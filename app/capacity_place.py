@@ -26,7 +26,7 @@ def draw() -> look.Seen | None:
     regions = list(dict.fromkeys([*([places.region] if places.region else []), *places.regions]))
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = st.selectbox(
-            "AWS profile", names, key="profile", bind="query-params", width=260, format_func=plain,
+            "AWS profile", names, key="profile", bind="query-params", width=260,
             help="The profiles of the AWS configuration where the engine runs. The default chain is what every AWS "
             "tool takes: environment, default profile, SSO, the role of the machine.",
         )  # fmt: skip

@@ -42,4 +42,4 @@ def hourly(price: PriceRef) -> str | None:
         return f"{many}{price.instance}, by the hour of being on (dated file of instance prices)"
     if price.per_hour is None:
         return None
-    return "free: it runs on this machine" if price.per_hour == "0" else f"{many}${price.per_hour} per hour of being on"
+    return "free" if price.per_hour == "0" else f"{many}${price.per_hour} per hour of being on"

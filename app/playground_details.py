@@ -138,6 +138,8 @@ def _request(row: Row) -> None:
     if request.get("url"):
         st.text(f"{request.get('method')} {request['url']}")
     facts = {
+        "Region": row.get("region"), "Service tier asked for": row.get("tier_asked"),
+        "Service tier that served it": row.get("tier_served"),
         "Wire": row.get("wire"), "HTTP status": row.get("http_status"), "Finish reason": row.get("finish_raw"),
         "Model, as it calls itself": row.get("model_reported"), "Response id": row.get("response_id"),
         "Error type": row.get("error_type"), "Error code": row.get("error_code"), "Recorded as": row.get("id"),

@@ -61,7 +61,8 @@ def _comparison(shown: runs.Shown) -> None:
     )
     if any(cell.best for row in rows for cell in row.cells.values()):
         said = f" Of several repetitions: {FIGURES['median']}" if k > 1 else ""
-        st.caption(f"Marked: the best value; beside the others, their distance from it.{said}")
+        apart = " Cold and warm lines are each compared with their own kind." if any(r.cache for r in rows) else ""
+        st.caption(f"Marked: the best value; beside the others, their distance from it.{apart}{said}")
     if k > 1:
         st.caption("The columns and bars above show the last repetition; “Call details” has every one.")
 

@@ -22,8 +22,13 @@ SECRET_HEADER = re.compile(r"(?i)authorization|cookie|(?:^|[-_])(?:apikey|key|to
 # What the request is made of: given in extra_body it would silently change what is asked or how it is read.
 # Under this name in [keys] stand the hosts beside AWS's own that a signature with AWS credentials may go to.
 AWS_KEYS = "AWS"
+# The services' own hosts and their VPC endpoints, not everything below AWS's domains: an API gateway, a bucket or a
+# load balancer there belongs to whoever made it.
 AMAZON = re.compile(
-    r"[a-z0-9.-]+\.(?:amazonaws\.com|amazonaws\.com\.cn|amazonaws\.eu|api\.aws|api\.amazonwebservices\.com\.cn)\Z"
+    r"(?:vpce-[0-9a-f]+-[0-9a-z]+(?:-[a-z0-9-]+)?\.)?"
+    r"(?:bedrock-runtime(?:-fips)?|bedrock-mantle|runtime\.sagemaker(?:-fips)?|runtime-fips\.sagemaker)"
+    r"\.[a-z]{2,8}(?:-[a-z0-9]+)+-\d+(?:\.vpce)?"
+    r"\.(?:amazonaws\.com|amazonaws\.com\.cn|amazonaws\.eu|api\.aws|api\.amazonwebservices\.com\.cn)\Z"
 )
 REGION = re.compile(r"[a-z]{2,8}(?:-[a-z0-9]+)+-\d+\Z")
 AWS_CHOICES: Mapping[str, tuple[str, ...]] = {
@@ -139,7 +144,11 @@ def _key(d: Deployment, key_hosts: Mapping[str, Sequence[str]]) -> Iterator[Faul
 def on_amazon(url: str) -> bool:
     """Whether an address is one of AWS's own, over TLS."""
     parts = urlsplit(url)
-    return parts.scheme == "https" and bool(AMAZON.match((parts.hostname or "").rstrip(".")))
+    try:
+        port = parts.port
+    except ValueError:
+        return False
+    return parts.scheme == "https" and port in (None, 443) and bool(AMAZON.match((parts.hostname or "").rstrip(".")))
 
 
 def _aws(d: Deployment, key_hosts: Mapping[str, Sequence[str]]) -> Iterator[Fault]:

@@ -184,6 +184,8 @@ def _deployment(table: Table, taken: set[str]) -> Deployment:
         region = region_of(region, aws.profile)
         if region is None:
             raise table.error("needs 'region', for example \"us-east-1\".")
+    if table.text("base_url") and table.text("endpoint_url"):
+        raise table.error("has both 'base_url' and 'endpoint_url', which are the same thing: give one.", "endpoint_url")
     base_url = table.text("base_url") or table.text("endpoint_url") or kind.default_base_url
     if not base_url:
         raise table.error(f"needs 'base_url': a deployment of kind {kind_name!r} has no address of its own.")
@@ -235,6 +237,10 @@ def _price(table: Table, base_url: str) -> PriceRef:
             raise table.error(f"has an unknown price field {key!r}{did_you_mean(key, PRICE_FIELDS)}", "price")
     texts = {key: str(value) for key, value in row.items()}
     rates = {key: texts[key] for key in pricing.RATE_NAMES if key in texts}
+    if "count" in texts and not {"per_hour", "instance"} & set(texts):
+        raise table.error(
+            "has a price with 'count' alone: it counts instances or units of 'per_hour' or 'instance'.", "price"
+        )
     forms = [bool(rates), "per_hour" in texts, "instance" in texts, "provider" in texts or "model" in texts]
     if sum(forms) > 1:
         raise table.error(

@@ -86,6 +86,9 @@ class EventStreamFramer:
         return ServerEvent("exception", orjson.dumps({**_object(message.payload), **said}))
 
 
+_SSE_FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
+
+
 class SageMakerFramer:
     """What a container wrote, taken out of the ``PayloadPart`` frames that SageMaker cut it into.
 
@@ -115,7 +118,7 @@ class SageMakerFramer:
         for frame in frames:
             if frame.name == "PayloadPart":
                 events += self._part(frame.data)
-            else:
+            elif frame.name == "exception":
                 events.append(frame)
         return events
 
@@ -129,6 +132,8 @@ class SageMakerFramer:
             begins = self._start.removeprefix(b"\xef\xbb\xbf").lstrip()
             if not begins:
                 return []
+            if begins[:1] not in b"{[" and not any(f.startswith(begins[: len(f)]) for f in _SSE_FIELDS):
+                raise FramingError("what the endpoint's container wrote is neither server-sent events nor JSON lines")
             self._inner = JsonLines() if begins[:1] in b"{[" else SSEDecoder()
             data, self._start = self._start, b""
         return self._inner.feed(data)

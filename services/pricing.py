@@ -39,6 +39,7 @@ DRIVERS: Mapping[str, str] = {
     "answer_output": "output",
 }
 NANO = 1_000_000_000
+MOST_INSTANCES = 10_000
 MOST_DOLLARS = 1_000_000  # for a million tokens or an hour: more is a slip of the finger, and would not fit the records
 # nano-dollars per token = ($ per 1M tokens) × 10⁹ / 10⁶
 NANO_PER_RATE = Decimal(1000)
@@ -94,12 +95,12 @@ def check_price(ref: PriceRef) -> None:
                 raise ValueError(f"the price needs {needed!r}, in US dollars per 1,000,000 tokens")
         for value in ref.override.values():
             decimal_amount(value)
-    if ref.per_hour is not None:
-        decimal_amount(ref.per_hour)
+    if isinstance(ref.count, bool) or not isinstance(ref.count, int) or not 1 <= ref.count <= MOST_INSTANCES:
+        raise ValueError(f"the price is for a number of instances or units that is not from 1 to {MOST_INSTANCES:,}")
+    if ref.per_hour is not None and decimal_amount(ref.per_hour) * ref.count > MOST_DOLLARS:
+        raise ValueError(f"the price comes to more than {MOST_DOLLARS:,} US dollars an hour")
     if ref.instance is not None and not ref.instance.strip():
         raise ValueError('the price names no instance type, for example instance = "ml.g5.xlarge"')
-    if ref.count < 1:
-        raise ValueError("the price is for fewer than 1 instance or unit")
     if ref.model is not None and ref.provider is None:
         raise ValueError('the price names a model without its provider, for example provider = "openai"')
 

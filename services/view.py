@@ -11,6 +11,7 @@ from typing import Any
 
 from services import deployments, hourly, pricing
 from services.domain import Deployment
+from services.price_context import normal_tier
 from services.providers import kind_of
 
 Row = Mapping[str, Any]
@@ -131,7 +132,11 @@ def bar(row: Row) -> dict[str, Any]:
 
 def badge(deployment: Deployment) -> str:
     """How a deployment is run, in two words: its kind's badge, or "this machine" for a server of ours."""
-    return "this machine" if deployment.base_url.startswith("embedded://") else kind_of(deployment).badge
+    if deployment.base_url.startswith("embedded://"):
+        return "this machine"
+    kind = kind_of(deployment)
+    # Bedrock's endpoints that speak a general wire are a managed service, whatever speaks that wire elsewhere.
+    return "Amazon Bedrock" if deployment.aws is not None and not kind.on_aws else kind.badge
 
 
 def identity(index: int, deployment: Deployment, reps: int) -> dict[str, Any]:
@@ -157,13 +162,21 @@ def final(row: Row) -> dict[str, Any]:
         "phase": "done",
         "state": row["state"],
         "words": words(row),
-        "note": row.get("message"),
+        "note": row.get("message") or other_tier(row),
         "elapsed_ms": row.get("end_ms") or 0.0,
         "idle_ms": 0.0,
         "fig": figures(row),
         "bar": bar(row),
         "failed": row["state"] not in NEVER_RED,
     }
+
+
+def other_tier(row: Row) -> str | None:
+    """A sentence where another service tier served the call than the one that was asked for."""
+    asked, served = row.get("tier_asked"), row.get("tier_served")
+    if not asked or not served or normal_tier(str(asked)) == normal_tier(str(served)):
+        return None
+    return f"The service tier “{asked}” was asked for; “{served}” served this call and is what it was priced at."
 
 
 def last_attempts(calls: Sequence[Row]) -> list[Row]:

@@ -63,7 +63,7 @@ class Column {
     this.thinking.append(this.thinkingLabel, this.reasoning.node);
     this.answer = new GrowingText("answer");
     this.note = el("p", "note");
-    this.body.append(this.thinking, this.answer.node, this.note);
+    this.body.append(this.thinking, this.answer.node);
     this.body.onscroll = () => {
       const b = this.body;
       this.follow = b.scrollHeight - b.scrollTop - b.clientHeight < 24;
@@ -73,7 +73,8 @@ class Column {
     this.toEnd.type = "button";
     this.toEnd.hidden = true;
     this.toEnd.onclick = () => this.scrollToEnd();
-    root.append(head, this.figs, this.server, this.body, this.toEnd);
+    // Below the text, not in it: why an answer failed must be seen without scrolling.
+    root.append(head, this.figs, this.server, this.body, this.note, this.toEnd);
   }
 
   get running() {

@@ -6,11 +6,13 @@ part that passes by is made known to `services.keys`, so that no log, page or re
 
 from __future__ import annotations
 
+import asyncio
 import configparser
 import os
 import threading
 import time
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from services import keys
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 # For this long a chain that gave nothing is not asked again: on a machine that is no EC2 it waits for one to answer.
 ASK_AGAIN_S = 30.0
+WAIT_S = 10.0
 BEARER_ENV = "AWS_BEARER_TOKEN_BEDROCK"
 
 
@@ -38,8 +41,11 @@ class _Chain:
     credentials: Any = None
     trouble: str | None = None
     asked: float = 0.0
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
+# Its own threads: those of the loop also read the database.
+_THREADS = ThreadPoolExecutor(16, thread_name_prefix="aws-credentials")
 _chains: dict[str | None, _Chain] = {}
 _lock = threading.Lock()
 
@@ -51,8 +57,11 @@ def frozen(profile: str | None) -> ReadOnlyCredentials:
     """
     from botocore.exceptions import BotoCoreError
 
-    with _lock:
-        chain = _chain(profile)
+    chain = _chain(profile)
+    # One profile that hangs (a credential process, an SSO host that is silent) must not hold up the others.
+    if not chain.lock.acquire(timeout=WAIT_S):
+        raise CredentialTrouble(late(profile))
+    try:
         if chain.credentials is None:
             if chain.trouble and time.monotonic() - chain.asked < ASK_AGAIN_S:
                 raise CredentialTrouble(chain.trouble)
@@ -71,10 +80,21 @@ def frozen(profile: str | None) -> ReadOnlyCredentials:
             chain.credentials = None
             chain.trouble = explained(error, profile)
             raise CredentialTrouble(chain.trouble) from error
+    finally:
+        chain.lock.release()
     if not found.access_key or not found.secret_key:
         raise CredentialTrouble(_none(profile))
     keys.remember(found.access_key, found.secret_key, found.token or "")
     return found
+
+
+async def soon(profile: str | None) -> ReadOnlyCredentials:
+    """`frozen` for a coroutine, given up after `WAIT_S`. Raises `CredentialTrouble`."""
+    asked = asyncio.get_running_loop().run_in_executor(_THREADS, frozen, profile)
+    try:
+        return await asyncio.wait_for(asked, WAIT_S)
+    except TimeoutError:
+        raise CredentialTrouble(late(profile)) from None
 
 
 def trouble(profile: str | None) -> str | None:
@@ -93,12 +113,26 @@ def forget() -> None:
 
 
 def _chain(profile: str | None) -> _Chain:
-    known = _chains.get(profile)
-    if known is None:
-        import botocore.session
+    import botocore.session
 
-        known = _chains[profile] = _Chain(botocore.session.Session(profile=profile))
-    return known
+    with _lock:
+        known = _chains.get(profile)
+        if known is None:
+            known = _chains[profile] = _Chain(botocore.session.Session(profile=profile))
+        return known
+
+
+def late(profile: str | None) -> str:
+    """What to say of a profile whose credentials did not come in time, as the rest of a sentence."""
+    return (
+        f"the credentials of {_named(profile)} did not come within {WAIT_S:g} s: check its credential process or sign "
+        "in again"
+    )
+
+
+def _named(profile: str | None) -> str:
+    name = profile or os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE")
+    return f"the profile “{name}”" if name else "the default profile"
 
 
 def region_of(region: str | None, profile: str | None) -> str | None:
@@ -135,7 +169,7 @@ def signing(deployment: Deployment, service: str) -> Signing | None:
 
 def explained(error: Exception, profile: str | None) -> str:
     """What a failure of the credential chain means and how to mend it, as the rest of a sentence."""
-    named = f"the profile “{profile}”" if profile else "the default profile"
+    named = _named(profile)
     login = f"aws sso login --profile {profile}" if profile else "aws sso login"
     kind = type(error).__name__
     if kind == "ProfileNotFound":

@@ -129,7 +129,7 @@ async def delete_provisioned(request: web.Request) -> web.Response:
 
 
 async def refresh(request: web.Request) -> web.Response:
-    may(request, "look")
+    may(request, "send")
     await _ask(control.forget)
     known.forget()
     return answer({"ok": True})

@@ -206,7 +206,7 @@ class Calls:
                 "AWS signatures may not be sent to this host; declare it in deployments.toml or list it in [keys.AWS]",
             )  # fmt: skip
         try:
-            frozen = await asyncio.to_thread(credentials.frozen, signing.profile)
+            frozen = await credentials.soon(signing.profile)
         except credentials.CredentialTrouble as error:
             return Ending("unauthorised", str(error), "no_credentials")
 
@@ -226,7 +226,7 @@ def _at_its_limit(call: LiveCall) -> bool:
     most = call.ask.params.get("max_tokens")
     if call.deployment.wire != "responses" or usage is None or usage.source != "provider" or not isinstance(most, int):
         return False
-    return (usage.output_total or 0) >= most
+    return usage.output_total == most
 
 
 def _not_sent(request: WireRequest | None) -> str | None:

@@ -107,6 +107,7 @@ def _read(row: dict[str, Any], name: str, accepts: list[str]) -> dict[str, Any]:
     # A model that thinks may use up so few tokens before its answer begins; it is there all the same.
     thinking = outcome == "empty" and bool(row.get("n_deltas") or row.get("usage_source") == "provider")
     ok = thinking or outcome in ("ok", "max_tokens")
+    began = ok or bool(row.get("n_deltas"))  # who gets tokens was let in, however it ended
     capabilities = {
         "streams": bool(row.get("n_deltas")),
         "reports_usage": row.get("usage_source") == "provider",
@@ -120,7 +121,7 @@ def _read(row: dict[str, Any], name: str, accepts: list[str]) -> dict[str, Any]:
     if thinking:
         sentence = f"{name} answers; it was still reasoning when the {PROBE_TOKENS} tokens of this test were used up."
     return _verdict(
-        ok=ok, reachable=True, authorised=True if ok else None, model_exists=True if ok else None,
+        ok=ok, reachable=True, authorised=True if began else None, model_exists=True if began else None,
         capabilities=capabilities if ok else None, ttft_ms=row.get("ttft_ms"), sentence=sentence,
     )  # fmt: skip
 

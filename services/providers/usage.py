@@ -95,7 +95,8 @@ def from_converse(raw: Mapping[str, Any]) -> Usage | None:
     read = count(raw.get("cacheReadInputTokenCount")) if read is None else read  # Nova's names over InvokeModel
     written = count(raw.get("cacheWriteInputTokenCount")) if written is None else written
     details = raw.get("cacheDetails")
-    by_ttl = {one.get("ttl"): count(one.get("inputTokens")) for one in map(obj, details)} if _is_list(details) else {}
+    listed = map(obj, details) if _is_list(details) else ()
+    by_ttl = {str(one.get("ttl")): count(one.get("inputTokens")) for one in listed}
     long = by_ttl.get("1h")
     if written is None:
         short = by_ttl.get("5m")

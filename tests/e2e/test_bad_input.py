@@ -99,8 +99,8 @@ def test_a_deployments_file_that_breaks_is_told_and_what_was_known_goes_on(lab: 
     ("address", "words"),
     [
         ("http://169.254.169.254/v1", "metadata|not allowed|may not"),
-        ("ftp://host/v1", "http"),
-        ("not an address", "http|address"),
+        ("ftp://host/v1", "start with https"),
+        ("not an address", "has an address that cannot be used"),
         ("http://user:pass@host/v1", "user|password|credential"),
     ],
 )

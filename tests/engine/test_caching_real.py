@@ -61,7 +61,9 @@ async def test_of_four_calls_with_one_long_prompt_the_first_is_cold_and_the_rest
         assert max(found.warm) < found.cold[0], "a prefix that is read is not worked through again"
         assert "instead of" in caching_words.conclusion(found)
     cold, warm = stats.compare(rows)
-    assert (cold.note, warm.note) == ("1 cold prompt cache", "3 warm prompt cache")
+    # Before it may stand how many stamps came late on a busy machine.
+    assert cold.note.endswith("1 cold prompt cache")
+    assert warm.note.endswith("3 warm prompt cache")
 
 
 @pytest.mark.parametrize("name", ["local-chat", "local-responses"])
