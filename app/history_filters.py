@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -49,6 +50,12 @@ class Choices:
         })  # fmt: skip
 
 
+@cache
+def _zones() -> list[str]:
+    """Every zone there is; the disk is asked once."""
+    return sorted({*available_timezones(), "UTC"})
+
+
 def _same(values: Sequence[str]) -> dict[str, str]:
     return {one: one for one in values}
 
@@ -89,7 +96,7 @@ def _time() -> None:
             with st.container(horizontal=True):
                 st.datetime_input("From", key=FROM, value=None, width=220)
                 st.datetime_input("To, not included", key=TO, value=None, width=220)
-        st.selectbox("Zone of days and hours", sorted({*available_timezones(), "UTC"}), key=ZONE, width=320)
+        st.selectbox("Zone of days and hours", _zones(), key=ZONE, width=320)
 
 
 def _span_words() -> str:
@@ -149,6 +156,8 @@ def _give_address(chosen: Filter) -> None:
                 st.query_params[name] = params[word]
         elif name in st.query_params:
             del st.query_params[name]
+    # The browser's way back from an opened run leaves the run in the address.
+    st.query_params.pop("run", None)
     st.session_state[HELD] = params
 
 
