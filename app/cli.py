@@ -157,7 +157,7 @@ def history(
 ) -> int:
     """Latency, throughput and cost of the recorded calls; with --json every figure of the History page.
 
-    Each filter may be given again; the words are those of the page's address.
+    Each filter may be given again; the page's address has its own words for the same filters.
 
     Parameters
     ----------
@@ -233,6 +233,9 @@ def main() -> None:
     except EngineError as error:
         print(str(error), file=sys.stderr)
         code = 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads any more: end without a word
+        code = 0
     except OSError as error:
         at = f" ({error.filename})" if error.filename else ""
         print(f"The data directory cannot be used: {error.strerror or error}{at}; give another with --data.",

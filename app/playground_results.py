@@ -61,17 +61,22 @@ def _comparison(shown: runs.Shown) -> None:
     )
     if any(cell.best for row in rows for cell in row.cells.values()):
         said = f" Of several repetitions: {FIGURES['median']}" if k > 1 else ""
-        apart = " Cold and warm lines are each compared with their own kind." if any(r.cache for r in rows) else ""
+        apart = " Lines with a warm prompt cache are compared among themselves." if mixed(rows) else ""
         st.caption(f"Marked: the best value; beside the others, their distance from it.{apart}{said}")
     if k > 1:
         st.caption("The columns and bars above show the last repetition; “Call details” has every one.")
+
+
+def mixed(rows: Sequence[stats.CompareRow]) -> bool:
+    """Whether some lines found the prompt cache warm and others did not: they are compared apart, and named apart."""
+    return len({row.warm for row in rows}) > 1
 
 
 def styled(rows: Sequence[stats.CompareRow]) -> pd.io.formats.style.Styler:
     """The comparison as a table whose best cells are marked in the colours of the theme."""
     frame = pd.DataFrame(
         [
-            {"name": row.name}
+            {"name": f"{row.name} · warm" if mixed(rows) and row.warm and not row.cache else row.name}
             | {m.key: cell_text(row, m.key) for m in stats.METRICS}
             | {"succeeded": row.succeeded}
             | ({"note": row.note} if any(r.note for r in rows) else {})

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, cast
 
+import numpy as np
 import pandas as pd
 
 from db import sketch
@@ -56,12 +57,14 @@ class Alert:
     def from_row(cls, row: Mapping[str, Any]) -> Alert:
         """An alert as `db.alerts` or a request holds it. Raises ValueError in words when it cannot be watched."""
         metric = row.get("metric")
-        if metric not in METRICS:
+        if not isinstance(metric, str) or metric not in METRICS:
             raise ValueError(f"An alert watches one of {', '.join(METRICS)}.")
         try:
             threshold, window = float(row["threshold"]), int(row.get("window_s") or DAY_S)
         except (KeyError, TypeError, ValueError):
-            raise ValueError("The threshold of an alert is a number.") from None
+            raise ValueError("The threshold and the window of an alert are numbers.") from None
+        if any(not isinstance(row.get(name) or [], list | tuple) for name in ("deployments", "targets")):
+            raise ValueError("The deployments and targets of an alert are lists of names.")
         made = cls(
             metric=cast(Metric, metric), threshold=threshold,
             window_s=DAY_S if metric == "spend_day" else window,
@@ -150,8 +153,8 @@ def _p95(found: Pieces) -> Measured:
     loose = found.calls["ttft"].dropna().to_numpy(dtype=float)
     packed = [sketch.unpack(one) for one in found.cells["ttft"]] if len(found.cells) else []
     if not any(one.n for one in packed):
-        ordered = sorted(loose)
-        return Measured(float(ordered[int(0.95 * (len(ordered) - 1))]) if ordered else None, len(ordered))
+        # Interpolated between ranks, as on the page (`services.stats`): both have to name the same figure.
+        return Measured(float(np.quantile(loose, 0.95)) if len(loose) else None, len(loose))
     whole = sketch.merged([*packed, sketch.of_values(list(loose))])
     return Measured(whole.quantile(0.95), whole.n)
 

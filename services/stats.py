@@ -124,6 +124,7 @@ class CompareRow:
     succeeded: str
     note: str
     cache: str | None = None
+    warm: bool = False
 
 
 def compare(calls: Sequence[Mapping[str, Any]]) -> list[CompareRow]:
@@ -133,26 +134,25 @@ def compare(calls: Sequence[Mapping[str, Any]]) -> list[CompareRow]:
     than one repetition a cell is a median with its 95 % interval, and a difference from the best that could be chance
     reads "no difference seen".
 
-    A column whose succeeded calls found the prompt cache cold and warm gets a line for each: a median over both would
-    be nobody's time. Where there is such a column, warm lines are compared with warm ones only.
+    A column whose succeeded calls found the prompt cache cold and warm gets a line for each, and warm lines are
+    compared with warm ones only: a median over both would be nobody's time.
     """
     columns: dict[int, list[Row]] = {}
     for row in view.last_attempts(calls):
         columns.setdefault(row["column_no"], []).append(row)
     lines = {at: rows for column, found in columns.items() for at, rows in _by_cache(column, found).items()}
-    apart = any(cache is not None for _, cache in lines)
     cells: dict[str, dict[At, Cell]] = {}
     for metric in METRICS:
         values = {at: _values(metric, rows) for at, rows in lines.items()}
         cells[metric.key] = {}
-        for kind in (False, True) if apart else (None,):
-            alike = {at: found for at, found in values.items() if kind is None or _warm(lines[at]) is kind}
+        for warm in (False, True):
+            alike = {at: found for at, found in values.items() if _warm(lines[at]) is warm}
             cells[metric.key] |= _cells(metric, alike, lines)
     return [
         CompareRow(
             at[0], _name(at, rows), str(rows[0]["deployment_id"]),
             {metric.key: cells[metric.key][at] for metric in METRICS}, _succeeded(columns[at[0]]),
-            "; ".join(filter(None, (_left_out(rows), cache_state.counted(filter(_counts, rows))))), at[1],
+            "; ".join(filter(None, (_left_out(rows), cache_state.counted(filter(_counts, rows))))), at[1], _warm(rows),
         )
         for at, rows in lines.items()
     ]  # fmt: skip

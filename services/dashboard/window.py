@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from services.dashboard.filters import RANGE_WORDS, Filter
 
 MOST_BUCKETS = 120
+# Nothing was measured before; a century is what any zone and any difference of two moments can still hold.
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 MINUTE, HOUR, DAY, WEEK = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1), timedelta(weeks=1)
 # Up to such a length → such a step.
 STEPS = (
@@ -99,7 +101,7 @@ def resolve(chosen: Filter, now: datetime, first: datetime | None = None) -> Win
     zone = ZoneInfo(chosen.zone)
     now = now.astimezone(UTC)
     end = min(chosen.end or now, now) if chosen.range == "custom" else now
-    start = _start(chosen, end, zone, first)
+    start = max(_start(chosen, end, zone, first), EARLIEST)
     if start >= end:
         start, end = (start, start + MINUTE) if chosen.range == "custom" else (end - HOUR, end)
     step = step_for(end - start)
@@ -109,7 +111,7 @@ def resolve(chosen: Filter, now: datetime, first: datetime | None = None) -> Win
     elif grain == "d" and chosen.range == "mtd":
         start = floor(start, DAY, ZoneInfo("UTC"))
     grain = "h" if end - start <= HOURS_UP_TO else "d"
-    previous = None if chosen.range == "all" else (start - (end - start), start)
+    previous = None if chosen.range == "all" or start - EARLIEST < end - start else (start - (end - start), start)
     return Window(start, end, step, grain, chosen.zone, end >= now, previous, RANGE_WORDS[chosen.range])
 
 

@@ -22,6 +22,9 @@ MOST_ALERTS = 50
 T = TypeVar("T")
 
 
+FIRST_YEAR, LAST_YEAR = 2000, 2200
+
+
 class _Door:
     """The handlers, with the engine they ask."""
 
@@ -66,9 +69,7 @@ class _Door:
 
     async def add_note(self, request: web.Request) -> web.Response:
         person, body = may(request, "annotate"), await body_of(request)
-        at, note_id, note = datetime.fromisoformat(str(body["at"])), new_id(), str(body["note"])
-        if at.tzinfo is None:
-            raise ValueError("The moment of a note needs a time zone.")
+        at, note_id, note = _moment(body["at"]), new_id(), str(body["note"])
         await self._engine.writer.write(
             lambda session: note_store.add(session=session, note_id=note_id, at=at, note=note, person=person)
         )
@@ -91,6 +92,21 @@ class _Door:
         usd = None if given is None else str(given)
         await self._engine.writer.write(lambda session: budget.keep(session=session, usd=usd))
         return answer({"ok": True})
+
+
+def _moment(given: object) -> datetime:
+    """The moment of a note. Raises ValueError in words. Between these years no zone can push it out of the calendar."""
+    try:
+        at = datetime.fromisoformat(str(given))
+    except ValueError:
+        raise ValueError(
+            "The moment of a note is a date and a time with its zone, like 2026-11-24T12:00:00+00:00."
+        ) from None
+    if at.tzinfo is None:
+        raise ValueError("The moment of a note needs a time zone.")
+    if not FIRST_YEAR <= at.year <= LAST_YEAR:
+        raise ValueError(f"A note stands between the years {FIRST_YEAR} and {LAST_YEAR}.")
+    return at
 
 
 def routes(engine: Engine) -> list[web.RouteDef]:
