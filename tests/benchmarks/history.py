@@ -28,6 +28,7 @@ from app import session as app_session
 from db import history, rollups, sketch
 from db.engine import make_engine, reader
 from services import deployments
+from services.dashboard import demo
 from services.paths import ROOT
 from tests.benchmarks.histories import END, make
 from tests.benchmarks.report import aim, num, table
@@ -35,10 +36,7 @@ from tests.postgres import Server, binaries_here
 
 SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
 PLAIN_UP_TO = 1_000_000  # beyond, the plain way wants more memory than a small server has
-FILTERS = (
-    {"range": "30d"}, {"range": "30d", "deployment": "dep-1,dep-2"}, {"range": "90d", "source": "batch"},
-    {"range": "7d"}, {"range": "365d"}, {"range": "365d", "model": "model-1"},
-)  # fmt: skip
+RANGES = ("30d", "30d", "90d", "7d", "365d", "365d")
 HEADER = (
     "", "calls", "filter → page, median ms", "slowest ms", "aim (median)", "plain way, 365 days ms", "× plain",
     "bytes a call", "rollups' share %", "fold µs a call",
@@ -69,7 +67,7 @@ def main(*, quick: bool = False) -> None:
     for calls in sizes:
         with tempfile.TemporaryDirectory(prefix="lab-history-") as folder:
             url = f"sqlite:///{folder}/lab.sqlite3"
-            make(url, Path(folder), calls)
+            demo.make(Path(folder) / "lab.sqlite3", calls, days=365)
             rows.append(_measured("SQLite", url, calls, pages, Path(folder)))
             errors.append(_error(url, calls))
     if not quick and binaries_here() and 1_000_000 in sizes:
@@ -89,7 +87,7 @@ def main(*, quick: bool = False) -> None:
 
 
 def _measured(name: str, url: str, calls: int, pages: dict[Any, float], folder: Path | None) -> list[str]:
-    took = [_page(url, chosen) for chosen in FILTERS]
+    took = [_page(url, chosen) for chosen in _filters(url)]
     pages[name, calls] = median(took)
     plain = _timed(lambda: _plain(url)) if calls <= PLAIN_UP_TO else float("nan")
     size = share = float("nan")
@@ -100,6 +98,15 @@ def _measured(name: str, url: str, calls: int, pages: dict[Any, float], folder: 
     limit = aim(median(took), 500) if calls == 1_000_000 else ""
     return [name, f"{calls:,}", num(median(took), 0), num(max(took), 0), limit, num(plain, 0),
             num(plain / took[4], 1), num(size, 0), num(share, 1), num(fold, 0)]  # fmt: skip
+
+
+def _filters(url: str) -> list[dict[str, str]]:
+    """Six changes of the filter: the whole of a stretch, two deployments, one source, one model."""
+    models, ids, _, sources = (
+        history.values_of(reader(url), name) for name in ("model", "deployment_id", "kind", "source")
+    )
+    more = ({}, {"deployments": ",".join(ids[:2])}, {"sources": sources[0]}, {}, {}, {"models": models[0]})
+    return [{"range": one, **also} for one, also in zip(RANGES, more, strict=True)]
 
 
 def _page(url: str, chosen: dict[str, str]) -> float:
