@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from app import stopping
+
+if __name__ == "__main__":  # loading the rest takes most of a second, in which somebody may think better of it
+    stopping.while_loading()
+
 import getpass
 import logging
 import os
@@ -12,6 +17,7 @@ from typing import Annotated
 from cyclopts import App, Group, Parameter, validators
 from cyclopts.exceptions import CycloptsError
 
+from app.cli_words import PageWords, history_params
 from services import paths
 from services.client import EngineError
 from services.domain import CacheMode
@@ -20,6 +26,7 @@ app = App(
     name="lab",
     help="Inference Lab: compare deployments of language models, measured where the bytes arrive.",
     version="0.1.0",
+    suppress_keyboard_interrupt=False,  # `main` says that it was stopped
 )
 where = Group("Where", sort_key=9)
 DataOption = Annotated[Path | None, Parameter(name="--data", group=where, help="Data directory (else LAB_DATA).")]
@@ -151,13 +158,15 @@ def history(
     tag: ListOption = None,
     source: ListOption = None,
     cache: ListOption = None,
+    url: str | None = None,
+    page: PageWords | None = None,
     json: JsonOption = False,
     data: DataOption = None,
     deployments: FileOption = None,
 ) -> int:
     """Latency, throughput and cost of the recorded calls; with --json every figure of the History page.
 
-    Each filter may be given again; the page's address has its own words for the same filters.
+    Each filter may be given again; the words of the page's address are understood too.
 
     Parameters
     ----------
@@ -168,18 +177,21 @@ def history(
     deployment: A deployment's name or id.
     team: A team of [teams] in deployments.toml.
     cache: warm, cold or unknown.
+    url: A whole address of the History page, in quotes: its view. Other filters go before what it says.
     """
     from app.cli_history import show_history
-    from services.dashboard.filters import joined
 
     single = {"range": range, "from": from_, "to": to, "zone": zone}
     lists = {
         "deployment": deployment, "kind": kind, "model": model, "person": person, "team": team, "tag": tag,
         "source": source, "cache": cache,
     }  # fmt: skip
-    params = {name: value for name, value in single.items() if value is not None}
-    params |= {name: joined(values) for name, values in lists.items() if values}
-    return show_history(paths.data_dir(data), paths.deployments_file(deployments), params, as_json=json)
+    try:
+        params, file = history_params(single, lists, page, deployments, url)
+    except ValueError as error:
+        print(str(error), file=sys.stderr)
+        return 2
+    return show_history(paths.data_dir(data), paths.deployments_file(file), params, as_json=json)
 
 
 @app.command
@@ -229,6 +241,7 @@ def main() -> None:
     """The `lab` command."""
     logging.getLogger().addHandler(logging.NullHandler())
     try:
+        stopping.while_working()
         code = app(result_action="return_value")
     except EngineError as error:
         print(str(error), file=sys.stderr)
@@ -244,7 +257,9 @@ def main() -> None:
     except CycloptsError:
         code = 2
     except KeyboardInterrupt:
-        code = 130
+        print(f"\n{stopping.SENTENCE}", file=sys.stderr)
+        code = stopping.CODE
+    stopping.while_ending()
     sys.exit(code if isinstance(code, int) else 0)
 
 

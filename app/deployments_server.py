@@ -14,7 +14,7 @@ from db import queries
 from services import hourly, pricing
 from services.domain import Deployment
 from services.servers import ServerFacts, has_server, unserved
-from services.servers_metrics import Gauge, hits_since, lacks
+from services.servers_metrics import FIGURES, Gauge, hits_since, lacks
 
 WATCHED = "dp_server"  # the deployment that is looked at, and its first gauge
 HELP = {
@@ -74,6 +74,7 @@ def _watch(d: Deployment) -> None:
 
 
 NOTHING = "This server does not say how it is."
+UNREADABLE = "not readable"
 
 
 def _draw_gauge(d: Deployment, gauge: Gauge) -> None:
@@ -84,11 +85,12 @@ def _draw_gauge(d: Deployment, gauge: Gauge) -> None:
     hits = hits_since(Gauge.from_json(seen["first"]), gauge)
     ever = hits_since(None, gauge)
     with st.container(horizontal=True, gap="medium"):
-        _figure("Running", _count(gauge.running), HELP["running"])
-        _figure("Waiting", _count(gauge.waiting), HELP["waiting"])
-        _figure("KV cache", _share(gauge.kv_used), HELP["kv"])
-        _figure("Prefix hits", _share(hits), HELP["hits"] + " Since you opened this panel.")
-        _figure("Hits since its start", _share(ever), HELP["hits"] + " Since the server was started.")
+        none = {name: UNREADABLE if name in gauge.unreadable else "–" for name in FIGURES}
+        _figure("Running", _count(gauge.running, none["running"]), HELP["running"])
+        _figure("Waiting", _count(gauge.waiting, none["waiting"]), HELP["waiting"])
+        _figure("KV cache", _share(gauge.kv_used, none["kv"]), HELP["kv"])
+        _figure("Prefix hits", _share(hits, none["prefix"]), HELP["hits"] + " Since you opened this panel.")
+        _figure("Hits since its start", _share(ever, none["prefix"]), HELP["hits"] + " Since the server was started.")
     for sentence in lacks(gauge):
         st.caption(plain(sentence))
 
@@ -101,12 +103,12 @@ def _figure(label: str, value: str, about: str) -> None:
     st.metric(label, value, help=about, width="content")
 
 
-def _count(value: int | None) -> str:
-    return "–" if value is None else f"{value:,}"
+def _count(value: int | None, otherwise: str) -> str:
+    return otherwise if value is None else f"{value:,}"
 
 
-def _share(value: float | None) -> str:
-    return "–" if value is None else f"{value * 100:.0f} %"
+def _share(value: float | None, otherwise: str) -> str:
+    return otherwise if value is None else f"{value * 100:.0f} %"
 
 
 def _draw_facts(d: Deployment, said: dict[str, Any]) -> None:

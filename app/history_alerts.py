@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -25,15 +27,30 @@ UNITS: Mapping[Metric, tuple[str, float]] = {
     "p95_ttft": ("seconds", 1000.0), "error_rate": ("%", 0.01), "spend_day": ("US dollars", 1.0),
 }  # fmt: skip
 EVENTS = 8
+TOLD = 3  # alerts in the banner
+TARGETS, ASK_AGAIN_S = "hx_alert_known_targets", 10.0
 
 
 def banner(database: Engine, names: Mapping[str, str], zone: ZoneInfo) -> None:
-    """A line for each alert that fires: what was measured, and since when. Nothing when none does."""
-    for row in store.firing(database):
-        since = row["since"]
-        when = f" Since {since.astimezone(zone):%-d %b %H:%M} ({zone.key})." if since else ""
-        now = _now(row)
-        st.warning(plain(f"{row['sentence'] or _title(row, names)}{when}{now}"), icon=":material/notifications_active:")
+    """One banner: what was measured by each alert that fires, and since when. Above `TOLD` of them it says how many
+    there are and the first, and the others can be unfolded. Nothing when none fires."""
+    said = [_fires(row, names, zone) for row in store.firing(database)]
+    if not said:
+        return
+    if len(said) == 1:
+        st.warning(said[0], icon=":material/notifications_active:")
+        return
+    lines = "\n".join(f"- {one}" for one in said[:TOLD])
+    st.warning(f"**{len(said)} alerts fire.**\n\n{lines}", icon=":material/notifications_active:")
+    if rest := said[TOLD:]:
+        with st.expander(f"{len(rest)} more {'alert fires' if len(rest) == 1 else 'alerts fire'}"):
+            st.markdown("\n".join(f"- {one}" for one in rest))
+
+
+def _fires(row: Mapping[str, Any], names: Mapping[str, str], zone: ZoneInfo) -> str:
+    since = row["since"]
+    when = f" Since {since.astimezone(zone):%-d %b %H:%M} ({zone.key})." if since else ""
+    return plain(f"{row['sentence'] or _title(row, names)}{when}{_now(row)}")
 
 
 def _now(row: Mapping[str, Any]) -> str:
@@ -107,7 +124,7 @@ def _form(names: Mapping[str, str]) -> None:
         st.selectbox("Over the last", list(WINDOWS), index=1, key="hx_alert_window")
     st.multiselect(
         "Deployments", list(names), key="hx_alert_deployments", placeholder="All together",
-        format_func=lambda one: plain(names.get(one, one)),
+        format_func=lambda one: names.get(one, one),
     )  # fmt: skip
     targets = _targets()
     st.multiselect(
@@ -121,10 +138,17 @@ def _form(names: Mapping[str, str]) -> None:
 
 
 def _targets() -> list[str]:
+    """Where an alert can be sent to. The page is drawn with every click on it, and this list changes with the server's
+    own settings only: it is asked for once in `ASK_AGAIN_S`, and again at once where there was no answer."""
+    asked, found = st.session_state.get(TARGETS, (-math.inf, []))
+    if time.monotonic() - asked < ASK_AGAIN_S:
+        return list(found)
     try:
-        return session.engine().history.alerts()[1]
+        found = session.engine().history.alerts()[1]
     except session.EngineError:
         return []
+    st.session_state[TARGETS] = (time.monotonic(), found)
+    return list(found)
 
 
 def _add() -> None:

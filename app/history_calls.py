@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -14,30 +14,36 @@ import streamlit as st
 from app import history_look as looks
 from app import nav, session
 from app.definitions import FIGURES
+from app.history_csv import calls_table, to_csv
 from app.history_filters import SOURCE_WORDS
 from app.text import clip, plain
 from db.behind import Behind, calls_behind, spent_behind
 from db.history import Wanted
 from services import view, words
-from services.dashboard.behind import wanted_behind
+from services.dashboard.behind import forgotten, wanted_behind
 from services.dashboard.figures import Data
+from services.dashboard.paid import Paid, paid_words
 from services.dashboard.window import HOURS_UP_TO
 from services.pricing import money
 
 PAGE_SIZE = 15
+IN_FILE = 10_000  # calls of a CSV: more take seconds to read and no spreadsheet shows them well
 Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
     """What was clicked. ``title``: in words. ``narrow``: what `wanted_behind` is told; ``states``: only calls that
-    ended so; ``tags``: exactly these; ``hour_of_week``: (weekday, hour) of the zone."""
+    ended so; ``tags``: exactly these; ``hour_of_week``: (weekday, hour) of the zone. ``paid``: what of it was paid by
+    the hour; ``calls`` false: no call is behind it at all."""
 
     title: str
     narrow: Mapping[str, Any] = field(default_factory=dict)
     states: Sequence[str] = ()
     tags: Sequence[str] | None = None
     hour_of_week: tuple[int, int] | None = None
+    paid: Paid | None = None
+    calls: bool = True
 
 
 def clicked(event: Any, name: str = "pick") -> dict[str, Any] | None:
@@ -49,6 +55,9 @@ def clicked(event: Any, name: str = "pick") -> dict[str, Any] | None:
 def draw(data: Data, mark: Mark, key: str, close: Callable[[], None] | None = None) -> None:
     """The calls of a mark, a page at a time, with their number, what they cost and the way to their runs. ``close``:
     what a button "Close" calls."""
+    if not mark.calls:
+        _head(f"**{plain(mark.title)}** · no call is behind this", mark, 0, key, close)
+        return
     wanted = wanted_behind(data, **mark.narrow)
     spans = hours_of_week(data, wanted, *mark.hour_of_week) if mark.hour_of_week else ()
     only = Behind(mark.states, spans, mark.tags)
@@ -58,21 +67,57 @@ def draw(data: Data, mark: Mark, key: str, close: Callable[[], None] | None = No
     page = st.pagination(pages, key=f"{key}_page") if pages > 1 else 1
     rows, total = calls_behind(data.engine, wanted, only, limit=PAGE_SIZE, offset=(min(page, pages) - 1) * PAGE_SIZE)
     with slot:
-        with st.container(horizontal=True, vertical_alignment="center"):
-            st.caption(f"**Calls behind {plain(mark.title)}** · {_sums(data, wanted, only, total)}", width="stretch")
-            if close is not None:
-                st.button("Close", key=f"{key}_close", type="tertiary", icon=":material/close:", on_click=close)
+        said = f"**Calls behind {plain(mark.title)}** · {_sums(data, wanted, only, total)}"
+        _head(said, mark, total, key, close, (lambda: csv_of(data, wanted, only)) if total else None)
         if rows:
             _table(data, rows, key)
 
 
+def _head(
+    said: str, mark: Mark, total: int, key: str, close: Callable[[], None] | None, file: Callable[[], str] | None = None
+) -> None:  # fmt: skip
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(said, width="stretch")
+        if file is not None:
+            label = "CSV" if total <= IN_FILE else f"CSV of the newest {IN_FILE:,}"
+            st.download_button(label, file, "inference-lab-calls.csv", "text/csv", key=f"{key}_file", type="tertiary",
+                               icon=":material/download:", on_click="ignore",
+                               help=f"All calls behind the mark, at most {IN_FILE:,}.")  # fmt: skip
+        if close is not None:
+            st.button("Close", key=f"{key}_close", type="tertiary", icon=":material/close:", on_click=close)
+    if mark.paid is not None:
+        st.caption(plain(paid_words(mark.paid)))
+
+
+def csv_of(data: Data, wanted: Wanted, only: Behind) -> str:
+    """The newest `IN_FILE` of the calls as CSV."""
+    rows, _ = calls_behind(data.engine, wanted, only, limit=IN_FILE)
+    return to_csv(calls_table(data, rows))
+
+
 def _sums(data: Data, wanted: Wanted, only: Behind, total: int) -> str:
+    gone = forgotten(data.engine, wanted)
     if not total:
-        return "no call is kept; figures of forgotten calls are only in the sums"
+        if gone is not None:
+            return f"no call is kept: {_before(gone)} were forgotten and are only in the sums"
+        return _none_made(data, wanted, only)
     spent, known, bounded = spent_behind(data.engine, wanted, only)
-    cost = plain(money(spent, "≥" if bounded else "")) if known else "no price"
+    cost = plain(money(spent, "≥" if bounded else "")) if known else "no price of their own"
     without = f" · {total - known:,} without a price of their own" if known and known < total else ""
-    return f"{total:,} {'call' if total == 1 else 'calls'} · {cost}{without} · newest first"
+    rest = f" · {_before(gone)} were forgotten and are only in the sums" if gone is not None else ""
+    return f"{total:,} {'call' if total == 1 else 'calls'} · {cost}{without} · newest first{rest}"
+
+
+def _before(day: datetime) -> str:
+    return f"those of the days before {day:%-d %b %Y} (UTC)"
+
+
+def _none_made(data: Data, wanted: Wanted, only: Behind) -> str:
+    others = calls_behind(data.engine, wanted, replace(only, states=()), limit=0)[1] if only.states else 0
+    if not others:
+        return f"no call{' of this selection' if data.filter.is_narrowed else ''} was made there"
+    ended = " or ".join(looks.state_words(state) for state in only.states)
+    return f"{others:,} {'call was' if others == 1 else 'calls were'} made there, none of them {ended}"
 
 
 def _table(data: Data, rows: Sequence[Row], key: str) -> None:

@@ -20,6 +20,7 @@ from services.dashboard import figures
 from services.dashboard.cost import BY_THE_HOUR
 from services.dashboard.figures import Data
 from services.dashboard.keys import NO_TAG, UNKNOWN
+from services.dashboard.paid import paid
 from services.pricing import money
 from services.providers import KINDS
 
@@ -94,19 +95,23 @@ def _alt(frame: pd.DataFrame, by: str, names: dict[str, str]) -> str:
 
 
 def mark_of(data: Data, by: str, found: Mapping[str, Any]) -> Mark | None:
-    """The calls of a bar or a column; None for what no call stands behind."""
+    """The calls of a bar or a column and what of it was paid by the hour; None for what has neither."""
     key = str(found.get("key") or "")
     if by == "day":
         label = next((one for one in data.days.labels if one.date().isoformat() == key), None)
-        return Mark(f"{key} ({data.window.day_zone})", {"day": label}) if label is not None else None
-    if not key or key == BY_THE_HOUR:
+        if label is None:
+            return None
+        return Mark(f"{key} ({data.window.day_zone})", {"day": label}, paid=paid(data, by, key))
+    if not key:
         return None
     title = _names(data, by).get(key, key)
+    if key == BY_THE_HOUR:
+        return Mark(title, paid=paid(data, by, key), calls=False)
     if by == "tag":
         return Mark(title, tags=() if key == NO_TAG else tuple(key.split(" + ")))
     if key == UNKNOWN:
         return Mark(title, {NARROW[by]: ""}) if by in ("model", "kind") else None
-    return Mark(title, {NARROW[by]: key})
+    return Mark(title, {NARROW[by]: key}, paid=paid(data, by, key))
 
 
 def _sentences(data: Data) -> None:
@@ -137,6 +142,8 @@ def _repriced(data: Data) -> None:
         "name": [names.get(one, one) for one in found.table["deployment_id"]], "n": found.table["n"],
         **{column: [_amount(one) for one in found.table[column]]
            for column in ("was_nanousd", "today_nanousd", "difference")},
+        # Why a deployment has a second line; no column where none has.
+        **({"reason": found.table["reason"]} if found.table["reason"].any() else {}),
     })  # fmt: skip
     text = st.column_config.TextColumn
     st.dataframe(
@@ -146,6 +153,7 @@ def _repriced(data: Data) -> None:
             "was_nanousd": text("Cost", alignment="right"),
             "today_nanousd": text("At today's prices", alignment="right"),
             "difference": text("Difference", alignment="right"),
+            "reason": text("Not compared, as it"),
         },
     )  # fmt: skip
 
@@ -166,7 +174,8 @@ def draw_month(data: Data) -> None:
                             "the month so far, whatever the range above"))  # fmt: skip
     with panels.panel(title, subtitle) as menu:
         with menu:
-            panels.export(data, panels.Export(
+            # The subtitle of the picture says which time is drawn: the month's, not that of the filter.
+            panels.export(month_of(data), panels.Export(
                 "month", lambda: pd.DataFrame({
                     "day": [one.date().isoformat() for one in found.days["day"]],
                     "spent_usd": [format(Decimal(int(one)) / 10**9, "f") for one in found.days["spent"]],

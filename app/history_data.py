@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from itertools import count
 from typing import Any
@@ -17,8 +19,23 @@ from db import history, queries
 from services.dashboard import figures
 from services.dashboard.figures import Data, Filter
 
+# Drawing is one thread's work at a time whatever we do (the interpreter's lock): people who wait in a line are served
+# sooner, nearly all of them, than people who all get a slice of it. Nobody waits longer than this for a slow one.
+TURN_S = 2.0
+_turns = threading.Lock()
 KEEP_S, LOOK_AGAIN_S = 60.0, 1.0
 Teams = Mapping[str, tuple[str, ...]]
+
+
+@contextmanager
+def turn() -> Iterator[None]:
+    """The time in which one page is drawn, one after the other in the order in which they came."""
+    mine = _turns.acquire(timeout=TURN_S)
+    try:
+        yield
+    finally:
+        if mine:
+            _turns.release()
 
 
 def teams() -> Teams:
@@ -35,16 +52,16 @@ def load(source: Source, chosen: Filter) -> Data:
 
 
 def month(data: Data) -> Data:
-    """The month so far, of everything but the time that ``data`` is filtered by."""
+    """The month so far, of everything but the time that ``data`` is filtered by: what `figures.pace` needs of it."""
     if data.filter.range == "mtd":
         return data
-    return _read(data.engine, data.filter.but(range="mtd", start=None, end=None), data.now, data.teams)
+    return _read(data.engine, data.filter.but(range="mtd", start=None, end=None), data.now, data.teams, lean=True)
 
 
-def _read(engine: Engine, chosen: Filter, now: datetime, known: Teams) -> Data:
+def _read(engine: Engine, chosen: Filter, now: datetime, known: Teams, *, lean: bool = False) -> Data:
     # All who look within a minute share one reading, until a call is made or ends.
     minute = now.replace(second=0, microsecond=0)
-    return _load(chosen, minute, _version(_number(engine), engine), _number(engine), engine, now, known)
+    return _load(chosen, lean, minute, _version(_number(engine), engine), _number(engine), engine, now, known)
 
 
 # An engine does not tell which file it reads (its address is "sqlite://"), so each gets a number of its own.
@@ -59,18 +76,18 @@ def _number(engine: Engine) -> int:
 # A resource, not data: copying the sketches of a long history for every viewer would take longer than the panels do.
 @st.cache_resource(ttl=KEEP_S, max_entries=40, show_spinner=False)
 def _load(
-    chosen: Filter, minute: datetime, version: str, of: int, _engine: Engine, _now: datetime, _teams: Teams
+    chosen: Filter, lean: bool, minute: datetime, version: str, of: int, _engine: Engine, _now: datetime, _teams: Teams
 ) -> Data:
     del minute, version, of
-    return figures.load(_engine, chosen, _now, teams=_teams)
+    return figures.load(_engine, chosen, _now, teams=_teams, lean=lean)
 
 
 @st.cache_data(ttl=KEEP_S, max_entries=20, show_spinner=False)
 def values(version: str, of: int, _engine: Engine) -> dict[str, list[Any]]:
     """What can be chosen in the filters: every kind, model, person, source and tag that any call has."""
     del version, of
-    found = {name: history.values_of(_engine, name) for name in ("deployment_id", "kind", "model", "person", "source")}
-    return found | {"tag": queries.tags(_engine)}
+    found = history.values_of(_engine, "deployment_id", "kind", "model", "person", "source")
+    return {**found, "tag": queries.tags(_engine)}
 
 
 def choices(engine: Engine) -> dict[str, list[Any]]:

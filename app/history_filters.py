@@ -10,23 +10,16 @@ from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
 import streamlit as st
+from streamlit.errors import StreamlitAPIException
 
 from app.runs_filters import SOURCES, zone
 from app.text import clip, plain
+from services.dashboard.address import ADDRESS, ALIASES, params_of, unknown
 from services.dashboard.figures import RANGE_WORDS, RANGES, Filter
 from services.dashboard.filters import CACHES, DEFAULT_RANGE, LISTS, Range
 from services.providers import KINDS
 
 HELD, EXACT, RANGE, ZONE, FROM, TO = "hs_held", "hs_exact", "hs_range", "hs_zone", "hs_from", "hs_to"
-# The words of `Filter.to_params` → those of the address. Other pages bind widgets to "deployment", "person", "from" …,
-# and Streamlit lets nobody else write a name that was bound a moment ago.
-ADDRESS = {
-    "range": "range",
-    "zone": "zone",
-    "from": "since",
-    "to": "until",
-    **{word: name for name, word in LISTS.items()},
-}
 CACHE_WORDS = {"warm": "Warm", "cold": "Cold", "unknown": "Not reported"}
 SOURCE_WORDS = {**SOURCES, "batch": "Batch", "load": "Load test"}
 
@@ -80,6 +73,8 @@ def draw(choices: Choices) -> Filter:
             st.button("Clear", key="hs_clear", type="tertiary", icon=":material/close:", on_click=clear)
     if ignored:
         st.caption(f":material/info: {plain(' '.join(ignored))}")
+    if strange := unknown(st.query_params):
+        st.caption(f":material/info: {plain(strange)}")
     _give_address(chosen)
     return chosen
 
@@ -115,7 +110,7 @@ def _pill(name: str, choices: Choices, nothing: str, icon: str, *more: str) -> A
 def _list(name: str, label: str, choices: Choices, help: str | None = None) -> None:
     options = choices.of[name]
     st.multiselect(
-        label, list(options), key=f"hs_{name}", format_func=lambda one: plain(options.get(one, one)), placeholder="All",
+        label, list(options), key=f"hs_{name}", format_func=lambda one: options.get(one, one), placeholder="All",
         help=help, disabled=not options, width=380,
     )  # fmt: skip
 
@@ -126,7 +121,7 @@ def _list(name: str, label: str, choices: Choices, help: str | None = None) -> N
 def _take_address(choices: Choices) -> list[str]:
     """Bring an address that the session does not know into the widgets; returns what it held that means nothing."""
     state = st.session_state
-    asked = {word: st.query_params[name] for word, name in ADDRESS.items() if name in st.query_params}
+    asked = params_of(_query())
     if RANGE in state and (not asked or asked == state.get(HELD)):
         return []
     # Coming back from another page finds the address cleared: what was chosen last is shown again.
@@ -141,11 +136,28 @@ def _take_address(choices: Choices) -> list[str]:
         state[key] = local.replace(tzinfo=None, second=0, microsecond=0, fold=0) if local else None
         state[EXACT][key] = (state[key], found.zone, moment)
     for name, word in LISTS.items():
-        known = [one for one in getattr(found, name) if one in choices.of[name]]
-        ignored += [f"There is no {word} “{clip(one, 40)}” in the history." for one in getattr(found, name)
+        # The command line takes a deployment's name too; the page's own address holds its id.
+        ids = {} if name != "deployments" else {label: one for one, label in choices.of[name].items()}
+        asked_for = [one if one in choices.of[name] else ids.get(one, one) for one in getattr(found, name)]
+        known = [one for one in dict.fromkeys(asked_for) if one in choices.of[name]]
+        ignored += [f"There is no {word} “{clip(one, 40)}” in the history." for one in asked_for
                     if one not in choices.of[name]]  # fmt: skip
         state[f"hs_{name}"] = known
     return ignored[:3] + ([f"{len(ignored) - 3} more were ignored."] if len(ignored) > 3 else [])
+
+
+def _query() -> dict[str, list[str]]:
+    """The words of the address with their values. Those of the command line are taken out of it."""
+    query = {name: st.query_params.get_all(name) for name in ADDRESS.values() if name in st.query_params}
+    for word in ALIASES:
+        if word in st.query_params:
+            values = st.query_params.get_all(word)
+            try:
+                del st.query_params[word]
+            except StreamlitAPIException:  # bound a moment ago: it is the other page's that somebody comes from
+                continue
+            query[word] = values
+    return query
 
 
 def _give_address(chosen: Filter) -> None:

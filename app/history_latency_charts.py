@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from app import history_look as looks
-from app import palette
+from app import history_notes, palette
 from app.history_look import Look, millis
 from app.history_vega import Spec, layers, picked, q, tips, to, view, when, word
 from services import words
@@ -96,8 +96,10 @@ def facet(
     }, only="datum.n > 0", color=shown.bars)  # fmt: skip
     hit = bucket_hits(rows, x, height, shown, ("n", "Calls measured", ","), ("p50_words", "p50"), ("p95_words", "p95"),
                       ("p99_words", "p99"))  # fmt: skip
+    behind, front = history_notes.rules(notes, shown, x)
     return layers(
-        {"layer": drawn}, bars, *note_rules(notes, shown, x), hit, height=height, title=title, subtitle=subtitle,
+        # A facet has no room for a note's words: its sign says them on hovering.
+        *behind, {"layer": drawn}, bars, *front[:1], hit, height=height, title=title, subtitle=subtitle,
         resolve={"scale": {"y": "independent"}},
     )  # fmt: skip
 
@@ -108,20 +110,6 @@ def bucket_hits(rows: pd.DataFrame, x: Spec, height: int, shown: Look, *said: An
         "x": q("at", **x), "x2": to("until"), "y": {"value": 0}, "y2": {"value": height},
         "opacity": picked(0.12, 0), "tooltip": tips(("when", "Bucket"), *said),
     }, pick=["at"], color=shown.ink, cursor="pointer")  # fmt: skip
-
-
-def note_rules(notes: Sequence[Mapping[str, Any]], shown: Look, x: Spec) -> list[Spec]:
-    """The notes on moments of the window, as thin rules with their words on hovering."""
-    if not notes:
-        return []
-    rows = pd.DataFrame({"moment": millis([one["at"] for one in notes]), "note": [one["note"] or "" for one in notes],
-                         "who": [one["person"] for one in notes]})  # fmt: skip
-    said = {"x": q("moment", **x), "tooltip": tips(("note", "Note"), ("who", "By"))}
-    return [
-        view("rule", rows, said, color=shown.ink, strokeDash=[3, 3], strokeWidth=1, opacity=0.6),
-        view("point", rows, {**said, "y": {"value": 3}}, shape="triangle-down", filled=True, color=shown.ink, size=45,
-             opacity=0.9),
-    ]  # fmt: skip
 
 
 # --- distribution --------------------------------------------------------------------------------------------------

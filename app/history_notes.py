@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pandas as pd
 import streamlit as st
 from sqlalchemy import Engine
 
+from app import history_look as looks
 from app import session
+from app.history_look import Look
+from app.history_vega import Spec, q, tips, view, word
 from app.status import attempt, draw_refusal
 from app.text import clip, plain
 from db import notes
 
 SHOWN = 20
+ROOM = 1.14  # how much higher than its highest mark a chart with notes is
+# Pixels of the narrowest chart with notes and of a letter, and the letters below which no words are written.
+NARROWEST, LETTER, LETTERS, FEWEST = 240.0, 5.2, 10, 5
 REFUSED = "hx_note_refused"
 
 
@@ -24,6 +32,42 @@ def marks(database: Engine, start: datetime, end: datetime) -> pd.DataFrame:
     frame = pd.DataFrame({"at": [row["at"] for row in rows], "note": [row["note"] or "" for row in rows]})
     frame["at"] = pd.to_datetime(frame["at"], utc=True)
     return frame.astype({"note": "object"})
+
+
+def rules(notes: Sequence[Mapping[str, Any]], shown: Look, x: Spec) -> tuple[list[Spec], list[Spec]]:
+    """The notes as layers for a chart over time: thin rules, to be drawn behind its marks, so that none is hidden by
+    a note; and in front, above the marks (`ROOM`), a sign with the first words. ``x``: `history_look.time_x`."""
+    if not notes:
+        return [], []
+    low, high = x["scale"]["domain"]
+    moments = [int(one) for one in looks.millis([one["at"] for one in notes])]
+    rows = pd.DataFrame({"moment": moments, "note": [one["note"] or "" for one in notes],
+                         "who": [one["person"] for one in notes],
+                         "words": _first_words([(one - low) / max(high - low, 1) for one in moments], notes),
+                         "side": ["right" if one - low > high - one else "left" for one in moments]})  # fmt: skip
+    said = {"x": q("moment", **x), "tooltip": tips(("note", "Note"), ("who", "By"))}
+    front = [view("point", rows, {**said, "y": {"value": 4}}, shape="triangle-down", filled=True, color=shown.ink,
+                  size=45, opacity=0.9)]  # fmt: skip
+    front += [
+        view("text", rows, {**said, "y": {"value": 4}, "text": word("words")}, only=f"datum.side === '{side}'",
+             align=side, dx=dx, baseline="middle", color=shown.muted, fontSize=LETTERS)
+        for side, dx in (("left", 7), ("right", -7)) if side in set(rows["side"])
+    ]  # fmt: skip
+    return [view("rule", rows, said, color=shown.ink, strokeDash=[3, 3], strokeWidth=1, opacity=0.5)], front
+
+
+def _first_words(places: Sequence[float], notes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """As much of each note as there is room for beside its rule, towards the middle; ``places``: 0 to 1, ascending."""
+    found = []
+    for number, (at, note) in enumerate(zip(places, notes, strict=True)):
+        step = -1 if at > 0.5 else 1
+        there = 0 <= number + step < len(places)
+        other = places[number + step] if there else (0.0 if step < 0 else 1.0)
+        # Two that look at each other share the room between them.
+        share = 0.5 if there and (other > 0.5) != (at > 0.5) else 1.0
+        letters = int((abs(other - at) * share * NARROWEST - 14) / LETTER)
+        found.append(clip(note["note"] or "", letters) if letters >= FEWEST else "")
+    return found
 
 
 def manage(database: Engine, zone: ZoneInfo, person: session.Person, *, demo: bool = False) -> None:

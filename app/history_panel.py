@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import html
-import io
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,12 +14,11 @@ import streamlit as st
 
 from app import history_calls as calls
 from app import history_look as looks
+from app.history_csv import to_csv as to_csv
 from app.history_picture import picture
 from app.history_vega import Spec, finished, standalone, unlabelled
-from app.text import plain
-from services import keys
+from app.text import NOTHING, plain
 from services.dashboard.figures import Data
-from services.export import safe_cell
 
 WIDTH = 900  # of an exported picture, in pixels of the screen
 
@@ -74,33 +71,13 @@ def _drawn(
 
 
 def _unescaped(text: str) -> str:
-    return re.sub(r"\\(.)", r"\1", text)
+    return re.sub(r"\\(.)", r"\1", text.replace(NOTHING, ""))
 
 
 def span(data: Data) -> str:
     """The stretch of time, in words of its zone."""
     first, last = (pd.Timestamp(one).tz_convert(data.window.zone) for one in (data.window.start, data.window.end))
     return f"{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}, {data.window.zone}"
-
-
-def to_csv(frame: pd.DataFrame) -> str:
-    """A table as CSV (RFC 4180, CRLF), fit for a spreadsheet: no cell is taken for a formula, no key is in it."""
-    out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow([safe_cell(str(name)) for name in frame.columns])
-    for row in frame.itertuples(index=False, name=None):
-        writer.writerow(["" if _nothing(value) else safe_cell(_plain(value)) for value in row])
-    return keys.scrub(out.getvalue())
-
-
-def _nothing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and value != value)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, pd.Timestamp):
-        return value.isoformat()
-    return value.item() if hasattr(value, "item") else value
 
 
 def draw_chart(

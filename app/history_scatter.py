@@ -22,7 +22,8 @@ from services.pricing import money
 
 PLACE, HEIGHT = "hs_scatter", 320
 # What a label is taken to need of a plot of this size, in pixels, when places are given out.
-PLOT, LETTER, LINE = (290.0, 275.0), 6.2, 15.0
+PLOT, LETTER, LINE = (290.0, 275.0), 5.7, 15.0
+OUTSIDE = 10_000.0  # a pixel beyond the edge is worse than any overlap: it is cut off
 
 
 @st.fragment(key="hs_scatter_panel")
@@ -107,11 +108,20 @@ def chart(data: Data, fit: pd.DataFrame, shown: Look) -> Spec:
         dots,
         *(
             view("text", rows, {**at, "text": word("name")}, align=str(align), dx=float(dx), dy=float(dy),
-                 baseline="middle", color=shown.ink, fontSize=12)
+                 baseline="middle", color=shown.ink, fontSize=12, limit={"expr": _room(str(align), float(dx))})
             for (align, dx, dy), rows in found.groupby(["align", "dx", "dy"])
         ),
         height=HEIGHT,
     )  # fmt: skip
+
+
+def _room(align: str, dx: float) -> str:
+    """The pixels between a label's anchor and the edge, as an expression: in a plot narrower than `PLOT` a label ends
+    in an ellipsis and its tooltip tells the rest."""
+    at = "scale('x', datum.usd)"
+    if align == "center":
+        return f"2 * min({at}, width - {at})"
+    return f"width - {at} - {dx!r}" if align == "left" else f"{at} + {dx!r}"
 
 
 def _better(corner: pd.DataFrame, at: Spec, shown: Look, n: int) -> list[Spec]:
@@ -144,7 +154,9 @@ def place_labels(found: pd.DataFrame, xs: tuple[float, float], ys: tuple[float, 
             left = x + dx - (length if align == "right" else length / 2 if align == "center" else 0)
             box = (left, y + dy - LINE / 2, left + length, y + dy + LINE / 2)
             over = sum(_overlap(box, other) for at, other in enumerate(taken) if at != number)
-            over += 40 * (max(0.0, -box[0]) + max(0.0, box[2] - wide) + max(0.0, -box[1]) + max(0.0, box[3] - high))
+            over += OUTSIDE * (
+                max(0.0, -box[0]) + max(0.0, box[2] - wide) + max(0.0, -box[1]) + max(0.0, box[3] - high)
+            )
             if over < least:
                 best, least, kept = option, over, box
         taken.append(kept)

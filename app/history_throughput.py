@@ -10,9 +10,9 @@ import pandas as pd
 import streamlit as st
 
 from app import history_look as looks
+from app import history_notes
 from app import history_panel as panels
 from app.history_calls import Mark
-from app.history_latency_charts import note_rules
 from app.history_look import Look, millis
 from app.history_vega import Spec, layers, picked, q, tips, to, view, when, word
 from services.dashboard import figures
@@ -38,7 +38,8 @@ def draw(data: Data) -> None:
 
     def all_of_them() -> Spec:
         width = panels.WIDTH // 3 - 50
-        parts = [{**chart(data, stacked[rate], rate, shown, notes), "width": width} for rate in RATES]
+        # What the page writes below its charts has to be in the picture; once is enough, the colours are the same.
+        parts = [{**chart(data, stacked[rate], rate, shown, notes, legend=True), "width": width} for rate in RATES]
         return {"concat": parts, "columns": 3, "spacing": 30}
 
     with panels.panel(title, subtitle) as menu:
@@ -86,10 +87,15 @@ def stack(data: Data, frame: pd.DataFrame, value: str, series: str, order: Seque
     return found.drop(columns="bucket")[found[value] > 0]
 
 
-def chart(data: Data, found: pd.DataFrame, rate: str, shown: Look, notes: Any) -> Spec:
-    """One rate over time."""
+def chart(
+    data: Data, found: pd.DataFrame, rate: str, shown: Look, notes: Any, *, legend: bool = False
+) -> Spec:  # fmt: skip
+    """One rate over time; ``legend``: with what its colours mean, even where there is one only."""
     found = found.assign(name=found["deployment_id"].map(looks.names_of(data)))
     color = looks.deployment_colors(data, data.ids, shown, legend=False)
+    if legend:
+        names = [looks.names_of(data)[one] for one in data.ids]
+        color = {**color, "legend": looks.legend_of(names, data.ids)}
     said = tips(("name", "Deployment"), ("when", "Bucket"), (rate, RATES[rate], ",.3~g"))
     return bars(data, found, ["at", "deployment_id"], color, said, shown, notes, most=4, title=RATES[rate])
 
@@ -100,14 +106,15 @@ def bars(
 ) -> Spec:  # fmt: skip
     """Stacked bars over time that can be clicked; the running bucket is pale. ``whole``: the least step of a mark."""
     x = looks.time_x(data, most)
-    top = float(found["to"].max()) * 1.06 if len(found) else 1.0
+    top = float(found["to"].max()) * (history_notes.ROOM if notes else 1.06) if len(found) else 1.0
+    behind, front = history_notes.rules(notes, shown, x)
     drawn = view("rect", found, {
         "x": q("bar", **x), "x2": to("bar_end"), "y2": to("to"), "color": color, "tooltip": said,
         "y": q("from", title=None, scale={"domain": [0, top], "nice": False},
                axis={"tickCount": 4, "tickMinStep": whole, "format": ",~r"}),
         "opacity": when("datum.running", looks.PALE, 1), "stroke": picked(shown.ink, None),
     }, pick=fields, cursor="pointer", strokeWidth=1.5)  # fmt: skip
-    return layers(drawn, *note_rules(notes, shown, x), height=height, title=title)
+    return layers(*behind, drawn, *front, height=height, title=title)
 
 
 def _table(data: Data, frame: pd.DataFrame) -> pd.DataFrame:

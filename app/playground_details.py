@@ -12,7 +12,7 @@ import streamlit as st
 from app import playground_run as runs
 from app.definitions import FIGURES
 from app.text import plain
-from services import cache_state, history, view, words
+from services import cache_state, history, price_row, view, words
 from services.params import PARAMS
 from services.providers.caching import DROPPED, LABEL, MODE_WORDS
 
@@ -70,6 +70,8 @@ def draw_call(row: Row, calls: Sequence[Row]) -> None:
         _attempts([c for c in calls if (c["column_no"], c["repetition"]) == (row["column_no"], row["repetition"])])
     with price:
         st.caption(FIGURES["price"])
+        if price_row.damaged(row.get("price")):
+            st.caption("Price not readable: the price row of this call is damaged. Its cost is as it was recorded.")
         _json(row.get("price"), "No price is known for this deployment, so its cost says “no price”.")
     with usage:
         st.caption("The service's own account of the tokens, unchanged.")

@@ -9,6 +9,7 @@ import streamlit as st
 from app.runs_filters import zone
 from app.text import plain
 from services import prices_view, pricing
+from services.price_row import NOT_READABLE
 from services.prices_changes import Change
 
 SHOWN = 20
@@ -31,6 +32,9 @@ def sentence(one: Change) -> str:
     """ "was $3 / $15 until 1 Nov 2026, today $2 / $10: 120 calls, −$1.20 if re-priced"."""
     day = one.last.astimezone(zone()[1]).strftime("%-d %b %Y")
     calls = f"{one.n:,} {'call' if one.n == 1 else 'calls'}"
+    if one.damaged:
+        paid = f", {pricing.money(one.nanousd)} as recorded" if one.nanousd else ""
+        return f"{NOT_READABLE} until {day}, today {prices_view.short(one.now)}: {calls}{paid}"
     was, now = prices_view.short(one.was), prices_view.short(one.now)
     was, now = (f"{was}{_lengths(one.was)}", f"{now}{_lengths(one.now)}") if was == now else (was, now)
     return f"was {was} until {day}, today {now}: {calls}{_money(one)}"

@@ -32,7 +32,7 @@ from sqlmodel import col
 
 from db import queries
 from db.retention import calls_kept_since
-from db.rollups import CALL, DIMENSIONS, INPUT, KEYS, NEEDED, ROLLUP, SUMS, WAITING, day_of, measured
+from db.rollups import CALL, DIMENSIONS, INPUT, NEEDED, ROLLUP, SUMS, WAITING, day_of, measured
 from db.tables import Run
 from db.types import storable
 
@@ -59,7 +59,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """The calls of a `Wanted`. ``cells``: rollup rows (`db.rollups`: keys, sums, the sketches asked for);
+    """The calls of a `Wanted`. ``cells``: rollup rows (``bucket``, dimensions, sums and the sketches asked for);
     ``calls``: measured calls (the same names, one line each, with ``created_at``). ``exact``: no cell was used.
 
     ``grain`` is the coarsest of the cells: a day's cell cannot be told apart by hours. Where calls were forgotten
@@ -83,9 +83,11 @@ class _Cuts:
 
 
 def pieces(
-    engine: Engine, wanted: Wanted, *, grain: Grain, sketches: Sequence[str] = (), sums: Sequence[str] = SUMS
-) -> Pieces:
-    """Everything that is needed to draw a stretch of time. ``sums``: those that the cells are wanted with.
+    engine: Engine, wanted: Wanted, *, grain: Grain, sketches: Sequence[str] = (), sums: Sequence[str] = SUMS,
+    dimensions: Sequence[str] = DIMENSIONS,
+) -> Pieces:  # fmt: skip
+    """Everything that is needed to draw a stretch of time. ``sums``, ``dimensions``: those that the cells are wanted
+    with; each one costs time.
 
     ``grain`` "h" keeps hours apart, "d" lets whole UTC days be read as one. A filter by tag, or by person at "h", is
     answered from the calls themselves, whose number the caller has to keep in sight (`count`).
@@ -100,7 +102,7 @@ def pieces(
         cuts = cut(wanted.start, wanted.end, grain)
         if wanted.persons:  # hours are not kept by person
             cuts = _Cuts(cuts.days, [], [*cuts.loose, *cuts.hours])
-        cells = _cells(connection, wanted, cuts, sketches, sums)
+        cells = _cells(connection, wanted, cuts, (*dimensions, *sums, *sketches), sketches)
         rows = _calls(connection, wanted, cuts.loose, engine.dialect.name)
         rows += _calls(connection, wanted, _covered(cuts), engine.dialect.name, only_waiting=True)
     return Pieces(cells, measured_calls(rows), False, grain)
@@ -169,11 +171,11 @@ def _counted(connection: Connection, wanted: Wanted) -> int:
 
 
 def _cells(
-    connection: Connection, wanted: Wanted, cuts: _Cuts, sketches: Sequence[str], sums: Sequence[str]
+    connection: Connection, wanted: Wanted, cuts: _Cuts, names: Sequence[str], sketches: Sequence[str]
 ) -> pd.DataFrame:
     # The moments as the driver gives them: reading thousands of the same hour one by one takes longer than the query.
     moment = type_coerce(ROLLUP.c.bucket, String).label("bucket")
-    columns = [moment if name == "bucket" else ROLLUP.c[name] for name in (*KEYS, *sums, *sketches)]
+    columns = [moment, *(ROLLUP.c[name] for name in names)]
     fine = "p" if wanted.persons else "d"
     spans = [(fine, *cuts.days)] if cuts.days else []
     spans += [("h", *span) for span in cuts.hours] if not wanted.persons else []
@@ -196,7 +198,7 @@ def _objects(values: Sequence[Any]) -> pd.Series:
 
 
 def _no_cells(sketches: Sequence[str]) -> pd.DataFrame:
-    return pd.DataFrame(columns=[*KEYS, *SUMS, *sketches])
+    return pd.DataFrame(columns=["bucket", *DIMENSIONS, *SUMS, *sketches])
 
 
 def _calls(
@@ -273,17 +275,23 @@ def span_of_calls(engine: Engine) -> tuple[datetime, datetime] | None:
     return (min(found), last or max(found)) if found else None
 
 
-def values_of(engine: Engine, dimension: str) -> list[str]:
-    """Every value of a dimension (`db.rollups.DIMENSIONS`) that any call has, for the filters."""
-    if dimension not in DIMENSIONS:
-        raise ValueError(f"{dimension!r} is no dimension")
-    grain = "p" if dimension == "person" else "d"
-    column = ROLLUP.c[dimension]
+def values_of(engine: Engine, *dimensions: str) -> dict[str, list[str]]:
+    """Every value of dimensions (`db.rollups.DIMENSIONS`) that any call has, for the filters."""
+    if unknown := [one for one in dimensions if one not in DIMENSIONS]:
+        raise ValueError(f"{unknown[0]!r} is no dimension")
+    found: dict[str, set[str]] = {name: set() for name in dimensions}
     with engine.connect() as connection:
-        rolled = connection.execute(select(column).where(ROLLUP.c.grain == grain).distinct()).scalars()
-        # Not DISTINCT: SQLite would walk an index over all calls for it instead of the few that wait.
-        waiting = connection.execute(select(CALL.c[dimension]).where(WAITING)).scalars()
-        return sorted({str(value) for value in (*rolled, *waiting) if value})
+        # All that days know in one pass over them; persons have rows of their own.
+        for grain, names in (("d", [one for one in dimensions if one != "person"]), ("p", ["person"])):
+            if not set(names) & set(dimensions):
+                continue
+            rolled = select(*(ROLLUP.c[name] for name in names)).where(ROLLUP.c.grain == grain).distinct()
+            # Not DISTINCT: SQLite would walk an index over all calls for it instead of the few that wait.
+            waiting = select(*(CALL.c[name] for name in names)).where(WAITING)
+            for row in (*connection.execute(rolled), *connection.execute(waiting)):
+                for name, value in zip(names, row, strict=True):
+                    found[name].add(str(value or ""))
+    return {name: sorted(values - {""}) for name, values in found.items()}
 
 
 def now() -> datetime:

@@ -77,30 +77,50 @@ def measured(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
     A figure is NaN unless the call succeeded and its stamps were not late by our own fault.
     """
-    frame = pd.DataFrame(rows, columns=list(NEEDED))
+    # Column by column, and one frame at the end: for a few hundred calls, pandas' own operations would take longer than
+    # reading them did.
+    made: dict[str, Any] = {name: [row.get(name) for row in rows] for name in NEEDED}
     for name in ("outcome", "model", "kind", "source", "person"):
-        frame[name] = frame[name].fillna("").astype(str)
-    read = pd.to_numeric(frame["cache_read"], errors="coerce")
-    given = sum(pd.to_numeric(frame[name], errors="coerce").fillna(0) for name in INPUT)
+        made[name] = ["" if _missing(value) else str(value) for value in made[name]]
+    given, read = (
+        sum((_whole(made[name]) for name in INPUT), np.zeros(len(rows), np.int64)),
+        _number(made["cache_read"]),
+    )
     warm = (read > 0) & (read * WARM_SHARE >= given)
-    frame["cache"] = np.where(warm, "warm", np.where(read.notna(), "cold", ""))
-    late = frame["lag_marked"].fillna(False).astype(bool)
-    usable = (frame["state"] == "succeeded") & ~late
-    frame["n"], frame["n_late"] = 1, ((frame["state"] == "succeeded") & late).astype("int64")
-    frame["n_priced"] = frame["cost_nanousd"].notna().astype("int64")
-    frame["n_bounded"] = (frame["cost_state"] == "lower_bound").astype("int64")
-    frame["n_estimated"] = (frame["usage_source"] != "provider").astype("int64")
-    drivers = [cost or {} for cost in frame["cost_drivers"]]
+    made["cache"] = np.where(warm, "warm", np.where(np.isfinite(read), "cold", "")).astype(object)
+    late = np.array([not _missing(value) and bool(value) for value in made["lag_marked"]], dtype=bool)
+    succeeded = np.array([state == "succeeded" for state in made["state"]], dtype=bool)
+    made["n"], made["n_late"] = np.ones(len(rows), np.int64), (succeeded & late).astype(np.int64)
+    made["n_priced"] = np.array([not _missing(value) for value in made["cost_nanousd"]], dtype=np.int64)
+    made["n_bounded"] = np.array([state == "lower_bound" for state in made["cost_state"]], dtype=np.int64)
+    made["n_estimated"] = np.array([source != "provider" for source in made["usage_source"]], dtype=np.int64)
+    drivers = [cost if isinstance(cost, Mapping) else {} for cost in made["cost_drivers"]]
     for name, driver in zip(COUNTS, DRIVERS, strict=True):
-        frame[driver] = [int(cost.get(name) or 0) for cost in drivers]
-    frame["plain_nanousd"] = frame["plain_nanousd"].where(frame["plain_nanousd"].notna(), frame["cost_nanousd"])
-    frame["busy_ms"] = pd.to_numeric(frame["end_ms"], errors="coerce").fillna(0).round()
-    for name in SUMS:
-        frame[name] = pd.to_numeric(frame[name], errors="coerce").fillna(0).astype("int64")
+        made[driver] = [cost.get(name) for cost in drivers]
+    made["plain_nanousd"] = [
+        cost if _missing(plain) else plain
+        for plain, cost in zip(made["plain_nanousd"], made["cost_nanousd"], strict=True)
+    ]
+    made["busy_ms"] = np.round(np.nan_to_num(_number(made["end_ms"])))
+    made |= {name: _whole(made[name]) for name in SUMS}
     for name, column in SKETCHES.items():
-        values = pd.to_numeric(frame[column], errors="coerce").astype(float)
-        frame[name] = values.where(usable & np.isfinite(values))
-    return frame
+        values = _number(made[column])
+        made[name] = np.where(succeeded & ~late & np.isfinite(values), values, np.nan)
+    return pd.DataFrame(made)
+
+
+def _missing(value: Any) -> bool:
+    return value is None or value != value
+
+
+def _number(values: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return np.array([np.nan if value is None else value for value in values], dtype=float)
+
+
+def _whole(values: Any) -> np.ndarray[Any, np.dtype[np.int64]]:
+    if isinstance(values, np.ndarray):
+        return values.astype(np.int64)
+    return np.array([0 if _missing(value) else int(value) for value in values], dtype=np.int64)
 
 
 def add(*, session: Session, frame: pd.DataFrame) -> int:

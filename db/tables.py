@@ -20,6 +20,8 @@ class Run(SQLModel, table=True):
     """One prompt sent to one to eight deployments, k times."""
 
     __tablename__ = "run"
+    # For `queries.tags`; as text, because PostgreSQL does not order json.
+    __table_args__ = (Index("ix_run_tags", text("CAST(tags AS TEXT)")),)
 
     id: str = Field(primary_key=True)
     created_at: datetime = _when(nullable=False, index=True)

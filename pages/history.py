@@ -26,6 +26,7 @@ from app import (
 from app.runs_filters import tell_apart
 from app.text import plain
 from db import queries
+from services.dashboard.figures import Data, Pace
 
 person = session.person_and_role()
 
@@ -33,50 +34,61 @@ with st.container(horizontal=True, vertical_alignment="center", horizontal_align
     st.title("History", width="content")
     tools = st.container(horizontal=True, vertical_alignment="center", width="content")
 st.caption("What the deployments did to latency, throughput and cost. Every mark opens the calls behind it.")
-try:
-    with tools:
-        source = history_demo.source(person)
-    if not source.ready:
-        st.stop()
-    known = queries.deployment_rows(source.database)
-    names = tell_apart([(row["id"], str((row["spec"] or {}).get("name", row["id"]))) for row in known])
-    values = history_data.choices(source.database)
-    if not values["deployment_id"]:
-        history_empty.draw(person)
-        st.stop()
-    choices = history_filters.Choices.made(values, names, list(history_data.teams()))
-    chosen = history_filters.draw(choices)
-    zone = ZoneInfo(chosen.zone)
-    with tools:
-        history_notes.manage(source.database, zone, person, demo=source.demo)
-        history_alerts.manage(source.database, names, zone, person, demo=source.demo)
-        history_budget.manage(source.database, person, demo=source.demo)
-    history_alerts.banner(source.database, names, zone)
-    data = history_data.load(source, chosen)
-    month = history_cost.pace(data)
-except SQLAlchemyError:
-    st.warning("The records cannot be read just now; they are kept. Reload the page in a moment.",
-               icon=":material/database_off:")  # fmt: skip
-    st.stop()
 
-history_kpis.draw(data, month)
-if not data.n and not len(data.period.hours):
-    history_empty.draw_no_match(chosen)
-    st.stop()
-with st.container(border=True):
-    history_latency.draw(data)
-left, right = st.columns([3, 2], gap="small")
-with left.container(border=True, height="stretch"):
-    history_cost.draw(data)
-with right.container(border=True, height="stretch"):
-    history_scatter.draw(data)
-with st.container(border=True):
-    history_throughput.draw(data)
-left, right = st.columns(2, gap="small")
-with left.container(border=True, height="stretch"):
-    history_throughput.draw_states(data)
-with right.container(border=True, height="stretch"):
-    history_cost.draw_month(data)
-with st.container(border=True):
-    history_ranking.draw(data)
-st.caption(plain(" ".join((f"{data.said}.", *data.notes, f"Times in {chosen.zone}."))))
+
+def read() -> tuple[Data, Pace]:
+    """The filter bar, and what it asks for; stops the page where there is nothing to read or nobody to read it."""
+    try:
+        with tools:
+            source = history_demo.source(person)
+        if not source.ready:
+            st.stop()
+        known = queries.deployment_rows(source.database)
+        names = tell_apart([(row["id"], str((row["spec"] or {}).get("name", row["id"]))) for row in known])
+        values = history_data.choices(source.database)
+        if not values["deployment_id"]:
+            history_empty.draw(person)
+            st.stop()
+        choices = history_filters.Choices.made(values, names, list(history_data.teams()))
+        chosen = history_filters.draw(choices)
+        zone = ZoneInfo(chosen.zone)
+        with tools:
+            history_notes.manage(source.database, zone, person, demo=source.demo)
+            history_alerts.manage(source.database, names, zone, person, demo=source.demo)
+            history_budget.manage(source.database, person, demo=source.demo)
+        history_alerts.banner(source.database, names, zone)
+        data = history_data.load(source, chosen)
+        return data, history_cost.pace(data)
+    except SQLAlchemyError:
+        st.warning("The records cannot be read just now; they are kept. Reload the page in a moment.",
+                   icon=":material/database_off:")  # fmt: skip
+        st.stop()
+
+
+def draw(data: Data, month: Pace) -> None:
+    """The panels."""
+    history_kpis.draw(data, month)
+    if not data.n and not len(data.period.hours):
+        history_empty.draw_no_match(data.filter)
+        return
+    with st.container(border=True):
+        history_latency.draw(data)
+    left, right = st.columns([3, 2], gap="small")
+    with left.container(border=True, height="stretch"):
+        history_cost.draw(data)
+    with right.container(border=True, height="stretch"):
+        history_scatter.draw(data)
+    with st.container(border=True):
+        history_throughput.draw(data)
+    left, right = st.columns(2, gap="small")
+    with left.container(border=True, height="stretch"):
+        history_throughput.draw_states(data)
+    with right.container(border=True, height="stretch"):
+        history_cost.draw_month(data)
+    with st.container(border=True):
+        history_ranking.draw(data)
+    st.caption(plain(" ".join((f"{data.said}.", *data.notes, f"Times in {data.filter.zone}."))))
+
+
+with history_data.turn():
+    draw(*read())

@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 from sqlmodel import Session
 
 from db import settings
-from services.pricing import decimal_amount
+from services.pricing import MOST_DOLLARS, decimal_amount
 
 BUDGET = "budget"
 
@@ -25,7 +25,17 @@ def keep(*, session: Session, usd: str | None) -> None:
     if not text:
         settings.write(session=session, key=BUDGET, value=None)
         return
-    amount = decimal_amount(text)
-    if amount == 0:
-        raise ValueError("A budget is more than 0 US dollars; leave it empty for none.")
-    settings.write(session=session, key=BUDGET, value={"monthly_usd": format(amount, "f")})
+    settings.write(session=session, key=BUDGET, value={"monthly_usd": format(_amount(text), "f")})
+
+
+def _amount(text: str) -> Decimal:
+    try:
+        amount = decimal_amount(text)
+    except ValueError:
+        amount = Decimal(0)  # what it says is about a price
+    if not amount:
+        raise ValueError(
+            f"This budget cannot be kept: it must be a number of US dollars above 0 and at most {MOST_DOLLARS:,}, not "
+            f"{text!r}. Leave it empty for no budget."
+        )
+    return amount

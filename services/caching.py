@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, cast
 
-from services import cache_minimums, cache_state, deployments, pricing, stats, view
+from services import cache_minimums, cache_state, deployments, price_row, pricing, stats, view
 from services.domain import CacheMode, Deployment, Usage
 
 Row = Mapping[str, Any]
@@ -144,7 +144,7 @@ def cost_without(row: Row) -> int | None:
         uncached_input=view.input_tokens(row), reasoning_output=row.get("reasoning_output"),
         answer_output=row.get("answer_output"), source="provider",
     )  # fmt: skip
-    return pricing.cost(usage, pricing.Price.from_json(row["price"]), complete=True).nanousd
+    return pricing.cost(usage, price_row.read(row["price"]), complete=True).nanousd
 
 
 def prices_of(rows: Sequence[Row], deployment: Deployment, modes: Sequence[CacheMode | None]) -> Prices | None:
@@ -162,7 +162,5 @@ def prices_of(rows: Sequence[Row], deployment: Deployment, modes: Sequence[Cache
 
 
 def _rates(row: Row) -> Mapping[str, str]:
-    if not row.get("price"):
-        return {}
-    price = pricing.Price.from_json(row["price"])
-    return {} if price.rates is None else price.rates_for(view.input_tokens(row) or 0)
+    price = price_row.read(row.get("price"))
+    return {} if price is None or price.rates is None else price.rates_for(view.input_tokens(row) or 0)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from services import cache_state, keys, record, view
+from services import cache_state, keys, price_row, record, view
 
 SCHEMA = 1
 _RISKY = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -94,10 +94,17 @@ def _line(row: Mapping[str, Any]) -> dict[str, Any]:
         "cost_state": row.get("cost_state"),
         "cost_usd": record.usd(row.get("cost_nanousd")),
         "cost_high_usd": record.usd(row.get("cost_high_nanousd")),
-        "price_source": (row.get("price") or {}).get("source"),
+        "price_source": _price_source(row.get("price")),
         "answer": row.get("answer"),
         "reasoning": row.get("reasoning"),
     }
+
+
+def _price_source(stored: object) -> str | None:
+    if price_row.damaged(stored):
+        return price_row.NOT_READABLE
+    price = price_row.read(stored)
+    return None if price is None else price.source
 
 
 def safe_cell(value: Any) -> Any:

@@ -8,6 +8,9 @@ from decimal import Decimal
 from typing import Any
 
 RATE_NAMES = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "output")
+NOT_READABLE = "price not readable"
+# US dollars, and the power of ten of the smallest: the bounds of `pricing.decimal_amount`, which wrote these rows.
+MOST, SMALLEST = 1_000_000, -12
 LESS_SPECIAL = {"cache_read": "input", "cache_write_5m": "input", "cache_write_1h": "cache_write_5m"}
 
 
@@ -64,19 +67,22 @@ class Price:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Price:
-        """Inverse of `to_json`. Raises KeyError when ``source`` or ``date`` is missing."""
-        rates = row.get("rates")
-        return cls(
-            source=str(row["source"]),
-            date=str(row["date"]),
-            model=row.get("model"),
-            rates=None if rates is None else dict(rates),
-            tiers=tuple(PriceTier(int(t["above"]), dict(t["rates"])) for t in row.get("tiers") or ()),
-            per_hour=row.get("per_hour"),
-            context=dict(row.get("context") or {}),
-            instance=row.get("instance"),
-            count=int(row.get("count") or 1),
-        )
+        """Inverse of `to_json`. Raises ValueError for a row that no version of this program wrote; see `read`."""
+        try:
+            rates, per_hour = row.get("rates"), row.get("per_hour")
+            return cls(
+                source=str(row["source"]),
+                date=str(row["date"]),
+                model=_word(row.get("model")),
+                rates=None if rates is None else _amounts(rates),
+                tiers=tuple(PriceTier(int(t["above"]), _amounts(t["rates"])) for t in row.get("tiers") or ()),
+                per_hour=None if per_hour is None else _amount(per_hour),
+                context={name: str(value) for name, value in (row.get("context") or {}).items()},
+                instance=_word(row.get("instance")),
+                count=int(row.get("count") or 1),
+            )
+        except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"This price row is not readable ({type(error).__name__}).") from error
 
     def rates_for(self, input_tokens: int) -> Mapping[str, str]:
         """The rates ($ per 1M tokens) of a call with that many input tokens, cached ones included."""
@@ -85,6 +91,36 @@ class Price:
             if input_tokens > tier.above:
                 rates = tier.rates
         return rates
+
+
+def read(row: object) -> Price | None:
+    """The price row stored with a call; None for none, and for a damaged one: what the call cost stays as recorded."""
+    try:
+        return Price.from_json(row) if isinstance(row, Mapping) else None
+    except ValueError:
+        return None
+
+
+def damaged(row: object) -> bool:
+    """Whether there is a price row that cannot be read: it is shown as `NOT_READABLE`, never as no price."""
+    return row is not None and read(row) is None
+
+
+def _word(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _amounts(rates: Mapping[str, Any]) -> dict[str, str]:
+    return {name: _amount(value) for name, value in rates.items()}
+
+
+def _amount(value: object) -> str:
+    """An amount as text. Raises ValueError or ArithmeticError for what is no price, before anybody calculates."""
+    text = value if isinstance(value, str) else str(value)
+    amount = Decimal(text)
+    if not amount.is_finite() or not 0 <= amount <= MOST or (amount and amount.adjusted() < SMALLEST):
+        raise ValueError("no price")
+    return text
 
 
 def completed(known: Mapping[str, Decimal], usual: Iterable[str] = ()) -> dict[str, Decimal]:

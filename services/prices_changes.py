@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any, cast
 
 from db.price_queries import PriceUse
-from services import pricing
+from services import price_row, pricing
 from services.domain import Deployment, Usage
 from services.price_row import RATE_NAMES, Price
 
@@ -27,6 +27,7 @@ class Change:
 
     ``nanousd`` is what they cost, ``today_nanousd`` what their tokens cost at today's price; None where one of the two
     is not by the token. Without a price then, ``nanousd`` is None. ``n`` leaves out calls that were not billed.
+    ``damaged``: the stored row is not readable, so ``was`` is None and ``nanousd`` is the cost as it was recorded.
     """
 
     deployment: Deployment
@@ -38,6 +39,7 @@ class Change:
     nanousd: int | None
     today_nanousd: int | None
     inexact: bool = False
+    damaged: bool = False
 
     @property
     def difference(self) -> int | None:
@@ -55,10 +57,14 @@ def bounds(uses: Iterable[PriceUse], today: Iterable[Price | None]) -> tuple[int
 
 def stored(text: str | None) -> Price | None:
     """The price row of a call from its JSON text; None for none, or for one that this version cannot read."""
+    return price_row.read(_row(text))
+
+
+def _row(text: str | None) -> object:
     try:
-        return None if text is None or text == "null" else Price.from_json(json.loads(text))
-    except (KeyError, TypeError, ValueError):
-        return None
+        return None if text is None else json.loads(text)
+    except (ValueError, RecursionError):
+        return text  # no JSON: a row that is there and is not readable
 
 
 def changes(
@@ -68,7 +74,8 @@ def changes(
     groups: dict[tuple[str, Any], list[PriceUse]] = {}
     for use in uses:
         if use.deployment_id in known:
-            groups.setdefault((use.deployment_id, _what_is_charged(stored(use.price))), []).append(use)
+            charged: Any = "damaged" if price_row.damaged(_row(use.price)) else _what_is_charged(stored(use.price))
+            groups.setdefault((use.deployment_id, charged), []).append(use)
     found = [_change(known[of], group, at, now) for (of, _), group in groups.items()]
     return sorted((one for one in found if one is not None), key=lambda one: one.last, reverse=True)
 
@@ -76,18 +83,20 @@ def changes(
 def _change(d: Deployment, uses: Sequence[PriceUse], at: Sequence[int], now: datetime) -> Change | None:
     was = stored(uses[-1].price)
     today = _today(d, was, now)
-    if _what_is_charged(was)[:-1] == _what_is_charged(today)[:-1]:
+    damaged = price_row.damaged(_row(uses[-1].price))
+    if not damaged and _what_is_charged(was)[:-1] == _what_is_charged(today)[:-1]:
         return None
     n = sum(use.n if was is not None and was.rates is None else use.n_billed for use in uses)
     if not n:
         return None
-    by_token = (was is None or was.rates is not None) and today is not None and today.rates is not None
+    by_token = not damaged and (was is None or was.rates is not None) and today is not None and today.rates is not None
+    paid = damaged or (was is not None and was.rates is not None)
     return Change(
         deployment=d, was=was, now=today, n=n,
         first=min(use.first for use in uses), last=max(use.last for use in uses),
-        nanousd=sum(use.nanousd for use in uses) if was is not None and was.rates is not None else None,
+        nanousd=sum(use.nanousd for use in uses) if paid else None,
         today_nanousd=_priced_anew(uses, today, at) if by_token and today is not None else None,
-        inexact=any(use.n_inexact for use in uses),
+        inexact=any(use.n_inexact for use in uses), damaged=damaged,
     )  # fmt: skip
 
 

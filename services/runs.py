@@ -9,11 +9,14 @@ from typing import Any, cast
 
 from services import params, templates
 from services.domain import CacheMode, StartMode
+from services.given import Given
 
 MAX_COLUMNS = 8
 MAX_REPETITIONS = 30
 MAX_PAUSE_S = 600
 MAX_PROMPT_CHARS = 1_000_000
+MAX_TEXT = 16 * 2**20  # of one text of a request; `RunSpec.checked` says what is too long to be sent
+ANY_COUNT = (-1_000_000, 1_000_000)  # `RunSpec.checked` has its own sentence for what is too many
 CACHE_MODES: tuple[CacheMode, ...] = ("off", "auto", "5m", "1h")
 START_MODES: tuple[StartMode, ...] = ("together", "staggered", "sequential")
 
@@ -127,35 +130,35 @@ class RunSpec:
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> RunSpec:
-        """Read a spec. Raises ValueError when the shape is not one of ours."""
-        try:
-            return RunSpec(
-                prompt=str(value["prompt"]),
-                system=value.get("system") or None,
-                columns=tuple(
-                    ColumnSpec(
-                        str(c["deployment_id"]),
-                        bool(c.get("use_shared_params", True)),
-                        dict(c.get("params") or {}),
-                        c.get("cache"),
-                    )
-                    for c in value["columns"]
-                ),
-                params=dict(value.get("params") or {}),
-                repetitions=int(value.get("repetitions", 1)),
-                start=cast(StartMode, value.get("start", "together")),
-                stagger_s=float(value.get("stagger_s", 0.5)),
-                blind=bool(value.get("blind", False)),
-                template=value.get("template"),
-                variables={str(k): str(v) for k, v in (value.get("variables") or {}).items()},
-                attachments=tuple(Attachment(str(a["name"]), str(a["text"])) for a in value.get("attachments") or ()),
-                parent_run_id=value.get("parent_run_id"),
-                tags=tuple(str(t) for t in value.get("tags") or ()),
-                source=str(value.get("source", "playground")),
-                pause_s=float(value.get("pause_s", 0.0)),
-            )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"The run could not be read: {error!r} is missing or of the wrong kind.") from error
+        """Read a spec. Raises ValueError with one sentence when the shape is not one of ours."""
+        given = Given(value)
+        given.need("prompt", "columns")
+        shared = given.table("variables")
+        return RunSpec(
+            prompt=given.text("prompt", longest=MAX_TEXT),
+            system=given.words("system", longest=MAX_TEXT) or None,
+            columns=tuple(
+                ColumnSpec(
+                    one.text("deployment_id"), one.flag("use_shared_params", True), one.table("params").values,
+                    cast(CacheMode | None, one.words("cache")),
+                )
+                for one in given.tables("columns")
+            ),
+            params=given.table("params").values,
+            repetitions=given.whole("repetitions", *ANY_COUNT, default=1),
+            start=cast(StartMode, given.text("start") if given.has("start") else "together"),
+            stagger_s=given.number("stagger_s", 0.5),
+            blind=given.flag("blind", False),
+            template=given.words("template"),
+            variables={name: shared.text(name, longest=MAX_TEXT) for name in shared.values},
+            attachments=tuple(
+                Attachment(one.text("name"), one.text("text", longest=MAX_TEXT)) for one in given.tables("attachments")
+            ),
+            parent_run_id=given.words("parent_run_id"),
+            tags=given.texts("tags"),
+            source=given.words("source") or "playground",
+            pause_s=given.number("pause_s", 0.0),
+        )  # fmt: skip
 
 
 def new_id() -> str:

@@ -19,9 +19,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -29,7 +29,19 @@ from services.servers import LLAMACPP, SGLANG, TGI, VLLM
 
 MAX_LINES = 400  # of known names: engines × models, with room
 MAX_LINE = 4096  # characters
+MOST_REQUESTS, MOST_TOKENS = 1e9, 1e18
 Names = tuple[str, ...]
+
+
+FIGURES = {
+    "running": "how many requests it works on", "waiting": "how many requests wait", "kv": "its KV cache",
+    "prefix": "its prefix cache",
+}  # fmt: skip
+T = TypeVar("T")
+
+
+class _Odd(ValueError):
+    """A figure is stated, and cannot be: below 0, no number, or more than there can be."""
 
 
 class NoMetrics(ValueError):
@@ -40,7 +52,7 @@ class NoMetrics(ValueError):
 class Gauge:
     """A server's state at one moment. Counts of requests; ``kv_used`` from 0 to 1; the two counters are prompt tokens
     (blocks in early V1 of vLLM) since the server started; ``hit_rate`` (0 to 1) is set where a server states only
-    that. None: it does not say."""
+    that. None: it does not say, or says what cannot be; the latter figures (of `FIGURES`) are in ``unreadable``."""
 
     software: str
     running: int | None = None
@@ -49,15 +61,17 @@ class Gauge:
     prefix_queries: float | None = None
     prefix_hits: float | None = None
     hit_rate: float | None = None
+    unreadable: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; `from_json` gives it back unchanged."""
-        return dataclasses.asdict(self)
+        return {**dataclasses.asdict(self), "unreadable": list(self.unreadable)}
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Gauge:
         """Inverse of `to_json`; fields it does not know are left out."""
-        return cls(**{field.name: row[field.name] for field in dataclasses.fields(cls) if field.name in row})
+        known = {field.name: row[field.name] for field in dataclasses.fields(cls) if field.name in row}
+        return cls(**{**known, "unreadable": tuple(row.get("unreadable") or ())})
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +144,13 @@ def read_metrics(page: bytes) -> Gauge:
             raise NoMetrics("What this address answers at /metrics is not a metrics page.")
         raise NoMetrics("This server's /metrics holds none of the figures of vLLM, SGLang, TGI or llama.cpp.")
     gauges = [_gauge(dialect, found) for dialect in DIALECTS]
-    return max(gauges, key=lambda gauge: sum(value is not None for value in dataclasses.astuple(gauge)))
+    return max(gauges, key=_told)
+
+
+def _told(gauge: Gauge) -> tuple[int, int]:
+    """How much a reading tells, to choose among dialects: its figures, then those that stand there unreadably."""
+    figures = (gauge.running, gauge.waiting, gauge.kv_used, gauge.prefix_queries, gauge.prefix_hits, gauge.hit_rate)
+    return sum(value is not None for value in figures), len(gauge.unreadable)
 
 
 def _lines(page: bytes) -> Iterator[str]:
@@ -149,7 +169,7 @@ def _lines(page: bytes) -> Iterator[str]:
 
 
 def _series(lines: Iterable[str]) -> Series:
-    """Finite values of at least 0 under each known name. A line that cannot be parsed is no line."""
+    """The values under each known name, whatever they are. A line that cannot be parsed is no line."""
     found: Series = {}
     for line in lines:
         try:
@@ -158,43 +178,66 @@ def _series(lines: Iterable[str]) -> Series:
             continue
         for sample in samples:
             first = all(sample.labels.get(rank, "0") in ("0", "") for rank in _RANKS)
-            if sample.name in _KNOWN and first and math.isfinite(sample.value) and sample.value >= 0:
+            if sample.name in _KNOWN and first:
                 found.setdefault(sample.name, []).append(float(sample.value))
     return found
 
 
 def _gauge(dialect: _Dialect, found: Series) -> Gauge:
-    queries = _sum(dialect.queries, found) if all(name in found for name in dialect.queries) else None
-    hits = _sum(dialect.hits, found)
-    if queries is None or hits is None or hits > queries:
-        queries = hits = None
+    odd: dict[str, None] = {}
+
+    def take(figure: str, read: Callable[[], T]) -> T | None:
+        try:
+            return read()
+        except _Odd:
+            odd[figure] = None
+            return None
+
+    queries, hits = take("prefix", lambda: _counters(dialect, found)) or (None, None)
     return Gauge(
         dialect.software,
-        running=_whole(_sum(dialect.running, found)),
-        waiting=_whole(_sum(dialect.waiting, found)),
-        kv_used=_share(dialect.kv, found),
+        running=take("running", lambda: _whole(_sum(dialect.running, found))),
+        waiting=take("waiting", lambda: _whole(_sum(dialect.waiting, found))),
+        kv_used=take("kv", lambda: _share(dialect.kv, found)),
         prefix_queries=queries,
         prefix_hits=hits,
-        hit_rate=None if queries is not None else _share(dialect.rate, found),
+        hit_rate=None if queries is not None else take("prefix", lambda: _share(dialect.rate, found)),
+        unreadable=tuple(odd),
     )
 
 
+def _counters(dialect: _Dialect, found: Series) -> tuple[float, float] | None:
+    """Tokens that were asked and those that were hits; None when one of the two is not stated."""
+    queries = _sum(dialect.queries, found) if all(name in found for name in dialect.queries) else None
+    hits = _sum(dialect.hits, found)
+    if queries is None or hits is None:
+        return None
+    if hits > queries:
+        raise _Odd
+    return queries, hits
+
+
 def _sum(names: Names, found: Series) -> float | None:
-    """The sum over engines and names; None when there is none of them."""
+    """The sum over engines and names; None when there is none of them. One value that cannot be spoils it: the rest
+    would be too small a sum. Raises `_Odd`."""
     values = [value for name in names for value in found.get(name, ())]
+    if not all(0 <= value <= MOST_TOKENS for value in values):
+        raise _Odd
     return math.fsum(values) if values else None
 
 
 def _whole(value: float | None) -> int | None:
-    return round(value) if value is not None and value < 1e9 else None
+    if value is not None and value >= MOST_REQUESTS:
+        raise _Odd
+    return None if value is None else round(value)
 
 
 def _share(names: Names, found: Series) -> float | None:
-    """The mean over engines of the first name that is there; None when a value is no share."""
+    """The mean over engines of the first name that is there; None when there is none. Raises `_Odd`."""
     values: list[float] = next((found[name] for name in names if name in found), [])
-    if not values or max(values) > 1.001:
-        return None
-    return min(math.fsum(values) / len(values), 1.0)
+    if not all(0 <= value <= 1.001 for value in values):
+        raise _Odd
+    return min(math.fsum(values) / len(values), 1.0) if values else None
 
 
 def hits_since(before: Gauge | None, now: Gauge) -> float | None:
@@ -214,11 +257,13 @@ def hits_since(before: Gauge | None, now: Gauge) -> float | None:
 
 
 def lacks(gauge: Gauge) -> tuple[str, ...]:
-    """One sentence for each figure that this server does not report."""
-    said = {
-        "how many requests it works on": gauge.running,
-        "how many requests wait": gauge.waiting,
-        "its KV cache": gauge.kv_used,
-        "its prefix cache": gauge.prefix_queries if gauge.hit_rate is None else gauge.hit_rate,
-    }
-    return tuple(f"This server does not report {what}." for what, value in said.items() if value is None)
+    """One sentence for each figure that this server does not report, or reports as something that cannot be."""
+    values = {
+        "running": gauge.running, "waiting": gauge.waiting, "kv": gauge.kv_used,
+        "prefix": gauge.prefix_queries if gauge.hit_rate is None else gauge.hit_rate,
+    }  # fmt: skip
+    return tuple(
+        f"What this server reports as {FIGURES[name]} is not readable." if name in gauge.unreadable
+        else f"This server does not report {FIGURES[name]}."
+        for name, value in values.items() if value is None
+    )  # fmt: skip

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from services import deployments, hourly, pricing
+from services import deployments, hourly, price_row, pricing
 from services.domain import Deployment
 from services.price_context import normal_tier
 from services.providers import kind_of
@@ -71,8 +71,8 @@ def cost_words(row: Row) -> tuple[str, str]:
     if state == "not_billed":
         return "", "not billed"
     if state == "by_the_hour":
-        per_hour = (row.get("price") or {}).get("per_hour")
-        return "", f"${per_hour} / h" if per_hour else "by the hour"
+        price = price_row.read(row.get("price"))
+        return "", f"${price.per_hour} / h" if price is not None and price.per_hour else "by the hour"
     if state == "free":
         return "", "free"
     if row.get("cost_nanousd") is None:
@@ -85,7 +85,8 @@ def full_use(row: Row) -> int | None:
     machine never idle. None for every other call."""
     if row.get("cost_state") != "by_the_hour":
         return None
-    return hourly.share_nanousd((row.get("price") or {}).get("per_hour"), row.get("end_ms"))
+    price = price_row.read(row.get("price"))
+    return None if price is None else hourly.share_nanousd(price.per_hour, row.get("end_ms"))
 
 
 def cost_of_1000(rows: Sequence[Row]) -> str:

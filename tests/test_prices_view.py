@@ -14,7 +14,7 @@ import pytest
 from app.prices_changes import sentence
 from app.prices_table import to_csv
 from db.price_queries import COUNTS, PriceUse
-from services import prices_changes, prices_view
+from services import caching, price_row, prices_changes, prices_view, view
 from services.domain import Aws, Deployment, PriceRef
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -47,6 +47,38 @@ def test_a_cheaper_price_today_is_told_with_what_the_same_tokens_would_cost() ->
 def test_the_same_price_from_another_source_or_day_is_no_change() -> None:
     same = row({name: rate if name == "output" else "2.0" for name, rate in (RATES | {"output": "10.00"}).items()})
     assert changed(OWN, use(same), use(same | {"source": "list", "date": "2020-01-01"})) == []
+
+
+DAMAGED = (
+    "{", '"text"', "[1]", "5", "{}", '{"source": "x"}', '{"source": "x", "date": "d", "rates": "abc"}',
+    '{"source": "x", "date": "d", "rates": {"input": "abc"}}', '{"source": "x", "date": "d", "rates": {"input": null}}',
+    '{"source": "x", "date": "d", "rates": {"input": "NaN"}}', '{"source": "x", "date": "d", "per_hour": []}',
+    '{"source": "x", "date": "d", "per_hour": "-1"}', '{"source": "x", "date": "d", "per_hour": "1e999"}',
+    '{"source": "x", "date": "d", "tiers": [5]}', '{"source": "x", "date": "d", "tiers": [{"above": 1e400}]}',
+    '{"source": "x", "date": "d", "context": [1]}', '{"source": "x", "date": "d", "count": "many"}', "[" * 100_000,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", DAMAGED)
+def test_a_damaged_price_row_is_told_as_not_readable_with_the_cost_as_recorded(text: str) -> None:
+    uses = [replace(use(None, n=3, nanousd=3_600_000_000), price=text), use(None, n=1)]
+    assert prices_changes.bounds(uses, [])
+    damaged, without = changed(OWN, *uses)
+    assert (damaged.damaged, damaged.nanousd, damaged.difference, without.damaged) == (True, 3_600_000_000, None, False)
+    assert sentence(damaged) == "price not readable until 1 Nov 2026, today $2 / $10: 3 calls, $3.60 as recorded"
+    assert "was no price" in sentence(without)
+
+
+@pytest.mark.parametrize("stored", [json.loads(text) for text in DAMAGED if len(text) < 99 and text != "{"])
+def test_a_call_with_a_damaged_price_row_keeps_its_cost(stored: Any) -> None:
+    call = {"price": stored, "cost_state": "exact", "cost_nanousd": 10**9, "uncached_input": 5, "answer_output": 5,
+            "end_ms": 900.0, "state": "succeeded"}  # fmt: skip
+    assert view.cost_words(call) == ("", "$1.00")
+    assert view.cost_words(call | {"cost_state": "by_the_hour"}) == ("", "by the hour")
+    assert view.full_use(call | {"cost_state": "by_the_hour"}) is None
+    assert caching.cost_without(call) is None
+    assert caching.prices_of([call], OWN, ["5m"]) is None
+    assert price_row.damaged(stored) and not price_row.damaged(None)
 
 
 def test_rows_that_charge_alike_are_one_change() -> None:

@@ -81,6 +81,22 @@ def test_a_value_that_cannot_be_is_unknown(said: bytes) -> None:
     assert (gauge.running, gauge.waiting) == (None, 2)
 
 
+@pytest.mark.parametrize("said", [b"1e308", b"-1e308", b"NaN", b"+Inf"])
+def test_a_figure_that_cannot_be_is_said_to_be_not_readable(said: bytes) -> None:
+    names = (
+        "num_requests_running", "num_requests_waiting", "kv_cache_usage_perc", "prefix_cache_queries_total",
+        "prefix_cache_hits_total",
+    )  # fmt: skip
+    # Two engines each: their sum overflows.
+    lines = [b'vllm:%s{engine="%d"} %s\n' % (name.encode(), engine, said) for name in names for engine in (0, 1)]
+    gauge = read_metrics(b"".join(lines))
+    assert gauge == Gauge("vLLM", unreadable=("prefix", "running", "waiting", "kv"))
+    assert Gauge.from_json(gauge.to_json()) == gauge
+    assert len(lacks(gauge)) == 4 and all(one.endswith("is not readable.") for one in lacks(gauge))
+    mixed = read_metrics(b'vllm:num_requests_running{engine="0"} 1\nvllm:num_requests_running{engine="1"} ' + said)
+    assert mixed.running is None, "the sum of the others would be too small"
+
+
 def test_a_cache_that_is_fuller_than_full_and_more_hits_than_questions_are_unknown() -> None:
     gauge = read_metrics(
         b"vllm:num_requests_running 1\nvllm:kv_cache_usage_perc 42.0\n"

@@ -54,8 +54,26 @@ def deployment(d: Deployment) -> Finding:
         return check(d, place)
     except AwsTrouble as error:
         if error.what == "not_found":
-            return Finding("wrong", f"{d.model} was not found in {place.region}: check name and region. {error}")
+            return Finding("wrong", _not_there(d, place))
         return Finding("note" if error.what in ("denied", "throttled") else "wrong", str(error))
+
+
+def _not_there(d: Deployment, place: Place) -> str:
+    """What AWS does not know, and what to do: a name that is written wrong looks the same as another region's."""
+    if d.kind == "bedrock":
+        return _elsewhere(d.model, place)
+    what = "endpoint" if d.kind == "sagemaker" else "provisioned throughput"
+    return (
+        f"the account of {place.words} has no {what} {d.model} in {place.region}: set the deployment's region to the "
+        "one that it is in, or correct its name"
+    )
+
+
+def _elsewhere(model: str, place: Place) -> str:
+    return (
+        f"{model} is not offered in {place.region}: set the deployment's region to one that offers it, or its model to "
+        f"a name that {place.region} offers, such as an inference profile"
+    )
 
 
 def _unreachable(url: str) -> str | None:
@@ -92,7 +110,7 @@ def _access(model: str, place: Place) -> Finding:
             "note", f"{model} is offered in {place.region}; whether the account may use it was not told: {error}"
         )
     if said.get("regionAvailability") == "NOT_AVAILABLE":
-        return Finding("wrong", f"{model} is not offered in {place.region}: choose a region or an inference profile")
+        return Finding("wrong", _elsewhere(model, place))
     if said.get("authorizationStatus") == "NOT_AUTHORIZED":
         needs = "its role needs bedrock:InvokeModelWithResponseStream"
         return Finding("wrong", f"no model access: {place.words} may not use {model}; {needs}")
@@ -108,7 +126,7 @@ def _provisioned(d: Deployment, place: Place) -> Finding:
     stated = d.model.split(":")[3] if d.model.startswith("arn:") and d.model.count(":") >= 5 else ""
     if stated and stated != place.region:
         return Finding(
-            "wrong", f"its ARN is of the region {stated} and its region is {place.region}: make them the same"
+            "wrong", f"its ARN belongs to {stated} but its region is {place.region}: set its region to {stated}"
         )
     one = provisioned.one(place, d.model)
     if one.status not in ("InService", "Updating"):
@@ -132,9 +150,14 @@ def _sagemaker(d: Deployment, place: Place) -> Finding:
 
 
 def _component(endpoint: str, name: str, place: Place) -> Finding:
-    row: dict[str, Any] = control.call(
-        "sagemaker", place, lambda s: s.describe_inference_component(InferenceComponentName=name)
-    )
+    try:
+        row: dict[str, Any] = control.call(
+            "sagemaker", place, lambda s: s.describe_inference_component(InferenceComponentName=name)
+        )
+    except AwsTrouble as error:
+        if error.what != "not_found":
+            raise
+        return Finding("wrong", f"the endpoint {endpoint} has no component {name}: correct its name")
     if row.get("EndpointName") != endpoint:
         return Finding("wrong", f"the component {name} is on the endpoint {row.get('EndpointName')}, not on {endpoint}")
     if row.get("InferenceComponentStatus") != "InService":

@@ -8,12 +8,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+from sqlalchemy import Engine
 
 from db import history
 from db.behind import Behind, calls_behind
 from db.history import Wanted
+from db.retention import calls_kept_since
 from services.dashboard.keys import teams_of
 from services.dashboard.load import NOBODY, Data
+from services.dashboard.window import HOUR
 
 
 def behind(
@@ -51,10 +54,25 @@ def wanted_behind(
     ):  # fmt: skip
         wanted = _narrowed(wanted, name, value)
     if team is not None:
-        known = np.array(wanted.persons or history.values_of(data.engine, "person"), dtype=object)
+        known = np.array(wanted.persons or history.values_of(data.engine, "person")["person"], dtype=object)
         members = known[teams_of(data, known) == team]
         wanted = replace(wanted, persons=tuple(members) or (NOBODY,))
     return wanted
+
+
+def forgotten(engine: Engine, wanted: Wanted) -> datetime | None:
+    """The day (UTC) before which calls of this stretch were forgotten; None where all that were made are kept.
+
+    Of whom a forgotten call was and how it was tagged is not known any more, so both are left aside here.
+    """
+    with engine.connect() as connection:
+        kept = calls_kept_since(session=connection)
+    if kept is None or wanted.start >= kept:
+        return None
+    # Whole hours, as nothing finer is left there.
+    start = wanted.start.replace(minute=0, second=0, microsecond=0)
+    end = min(wanted.end.replace(minute=0, second=0, microsecond=0) + HOUR, kept)
+    return kept if history.count(engine, replace(wanted, start=start, end=end, persons=(), tags=())) else None
 
 
 def _narrowed(wanted: Wanted, name: str, value: str | None) -> Wanted:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from db.rollups import DRIVERS
-from services.dashboard.keys import BYS, keyed
+from services.dashboard.keys import BYS, UNKNOWN, keyed
 from services.dashboard.load import Data, Period
 from services.pricing import money
 
@@ -97,7 +97,7 @@ def cost(data: Data, by: str) -> pd.DataFrame:
     table = _calls_by(data, by)
     hours = data.period.hours
     if len(hours):
-        keys = _keys_of_hours(data, by)
+        keys = keys_of_hours(data, by)
         for driver, column in HOURS.items():
             table = pd.concat([table, pd.DataFrame({"key": keys, "driver": driver, "nanousd": hours[column]})])
     table = table.groupby(["key", "driver"], as_index=False, sort=False)["nanousd"].sum()
@@ -130,7 +130,8 @@ def _driven(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def _keys_of_hours(data: Data, by: str) -> list[str]:
+def keys_of_hours(data: Data, by: str) -> list[str]:
+    """For each line of the hours the key that it has in `cost`."""
     hours = data.period.hours
     if by == "day":
         labels = data.days.labels
@@ -139,7 +140,7 @@ def _keys_of_hours(data: Data, by: str) -> list[str]:
         return [str(one) for one in hours["deployment_id"]]
     if by in ("model", "kind"):
         known = [data.deployments.get(one) for one in hours["deployment_id"]]
-        return [getattr(one, by) if one is not None else "unknown" for one in known]
+        return [getattr(one, by) if one is not None else UNKNOWN for one in known]
     return [BY_THE_HOUR] * len(hours)
 
 
@@ -170,10 +171,13 @@ def savings(data: Data) -> Savings:
 
 
 def pace(data: Data, budget: int | None = None) -> Pace:
-    """The month so far against a ``budget`` (nano-dollars for the month), from data of the range "mtd"."""
-    by_day = cost(data, "day").groupby("key")["nanousd"].sum()
-    labels = data.days.labels
-    spent = by_day.reindex([label.date().isoformat() for label in labels], fill_value=0).cumsum().to_numpy()
+    """The month so far against a ``budget`` (nano-dollars for the month), from data of the range "mtd" (or lean)."""
+    rows, hours, labels = data.period.rows, data.period.hours, data.days.labels
+    by_day = np.zeros(len(labels), dtype=np.int64)
+    np.add.at(by_day, data.days.number(rows["at"].to_numpy()), rows["cost_nanousd"].to_numpy(np.int64))
+    for column in HOURS.values():
+        np.add.at(by_day, hours["day"].to_numpy(np.int64), hours[column].to_numpy(np.int64))
+    spent = by_day.cumsum()
     first = data.window.start.astimezone(ZoneInfo(data.window.zone))
     month = _month_s(first)
     gone = (data.window.end - data.window.start).total_seconds()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -34,8 +35,9 @@ def hours_of(
     on = on[[_matches(chosen, known.get(one), one) for one in on["deployment_id"]]]
     if on.empty:
         return pd.DataFrame(columns=list(COLUMNS))
+    edges = [edge.replace(tzinfo=UTC) for edge in days.edges.astype("datetime64[us]").tolist()]
     paid = pd.DataFrame(
-        [piece for line in on.itertuples() for piece in _by_day(line, days)],
+        [piece for line in on.itertuples() for piece in _by_day(line, days, edges)],
         columns=["deployment_id", "day", "on_s", "nanousd"],
     )
     paid = paid.groupby(["deployment_id", "day"], as_index=False, sort=True).sum()
@@ -59,11 +61,10 @@ def _matches(chosen: Filter, known: Deployment | None, deployment_id: str) -> bo
     )
 
 
-def _by_day(line: Any, days: Buckets) -> list[tuple[str, int, float, int]]:
-    """A stretch of being on, cut at the days; the parts cost together exactly what it costs."""
+def _by_day(line: Any, days: Buckets, edges: list[datetime]) -> list[tuple[str, int, float, int]]:
+    """A stretch of being on, cut at the days' ``edges``; the parts cost together exactly what it costs."""
     begin, end = line.on_at.to_pydatetime(), line.off_at.to_pydatetime()
-    edges = [edge.replace(tzinfo=UTC) for edge in days.edges.astype("datetime64[us]").tolist()]
-    cuts: list[datetime] = [begin, *(edge for edge in edges if begin < edge < end), end]
+    cuts: list[datetime] = [begin, *edges[bisect_right(edges, begin) : bisect_left(edges, end)], end]
     first = np.array([cut.replace(tzinfo=None) for cut in cuts[:-1]], dtype="datetime64[us]")
     so_far = [powered.nanousd(line.usd_per_hour, begin, cut) for cut in cuts]
     return [

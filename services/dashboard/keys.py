@@ -43,7 +43,7 @@ def _by_person(data: Data) -> tuple[pd.DataFrame, str]:
     if data.period.n_cells == 0 or data.wanted.persons:
         return data.period.rows, ""
     if "persons" not in data._kept:
-        everyone = tuple(history.values_of(data.engine, "person"))
+        everyone = tuple(history.values_of(data.engine, "person")["person"])
         wanted = replace(data.wanted, persons=everyone)
         read = history.pieces(data.engine, wanted, grain="d", sketches=())
         data._kept["persons"] = rows_of(read)

@@ -25,6 +25,7 @@ TIMES = (
     ("ttlt_p50", "Last token p50", "ttlt", 0.50), ("ttlt_p95", "Last token p95", "ttlt", 0.95),
     ("decode_p50", "Decode speed p50", "decode", 0.50),
 )  # fmt: skip
+_IN_TIMES = {(metric, q) for _, _, metric, q in TIMES}
 HELP: Mapping[str, str] = {
     "calls": "Every request that ended, however it ended; a retry is a call of its own.",
     "success": "Succeeded ÷ all calls but those that were stopped by somebody, denied by a budget or answered from a "
@@ -115,9 +116,13 @@ def _times(now: Period, before: Period | None) -> list[Kpi]:
 
 def overall(period: Period, metric: str, q: float) -> tuple[int, float | None]:
     """How many calls were measured, and a percentile of all of them; None where there are too few."""
-    n, values = by_group(period.measured(metric), np.zeros(len(period.rows), dtype=np.int64), 1, [q])
-    enough = n[0] >= NEEDED.get(q, 1)
-    return int(n[0]), float(values[0, 0]) if enough else None
+    kept, key = period.quantiles, (metric, q)
+    if key not in kept:
+        asked = [at for _, _, name, at in TIMES if name == metric] if key in _IN_TIMES else [q]
+        n, values = by_group(period.measured(metric), np.zeros(len(period.rows), dtype=np.int64), 1, asked)
+        kept |= {(metric, at): (int(n[0]), float(values[line, 0])) for line, at in enumerate(asked)}
+    n_all, value = kept[key]
+    return n_all, value if n_all >= NEEDED.get(q, 1) else None
 
 
 def _spends(now: Period, before: Period | None) -> list[Kpi]:

@@ -8,6 +8,7 @@ import orjson
 from aiohttp import web
 
 from services import access
+from services.given import Given
 
 
 def answer(value: Any, status: int = 200) -> web.Response:
@@ -15,15 +16,15 @@ def answer(value: Any, status: int = 200) -> web.Response:
     return web.Response(body=orjson.dumps(value, default=str), status=status, content_type="application/json")
 
 
-async def body_of(request: web.Request) -> dict[str, Any]:
-    """The JSON object of a request. Raises ValueError in words when it is none."""
+async def body_of(request: web.Request) -> Given:
+    """The JSON object of a request, to be read field by field. Raises ValueError in words when it is none."""
     try:
         value = orjson.loads(await request.read() or b"{}")
     except orjson.JSONDecodeError as error:
         raise ValueError("The request to the engine was not JSON.") from error
     if not isinstance(value, dict):
         raise ValueError("The request to the engine was not a JSON object.")
-    return value
+    return Given(value)
 
 
 def may(request: web.Request, action: access.Action) -> str:

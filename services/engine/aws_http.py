@@ -11,17 +11,19 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from aiohttp import web
 
 from services.aws import control, known, provisioned, sagemaker
 from services.aws.explain import AwsTrouble, Place
 from services.engine.asking import answer, body_of, may
+from services.given import Given
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 WAIT_S = 40.0
+MOST_UNITS = 10_000  # of one purchase: more is a slip of the finger
 # Its own, so that a region that does not answer never keeps a call waiting for its signature.
 _THREADS = ThreadPoolExecutor(8, thread_name_prefix="aws-control")
 
@@ -50,9 +52,10 @@ async def _ask(use: Callable[[], T]) -> T:
         ) from None
 
 
-async def _place(request: web.Request, body: dict[str, Any] | None = None) -> Place:
-    given = request.query if body is None else body
-    return await _ask(lambda: control.place(given.get("profile"), given.get("region")))
+async def _place(request: web.Request, body: Given | None = None) -> Place:
+    given = Given(request.query) if body is None else body
+    profile, region = given.words("profile"), given.words("region")
+    return await _ask(lambda: control.place(profile, region))
 
 
 async def places(request: web.Request) -> web.Response:
@@ -98,21 +101,21 @@ async def list_provisioned(request: web.Request) -> web.Response:
 
 async def create_provisioned(request: web.Request) -> web.Response:
     person, body = may(request, "deploy"), await body_of(request)
-    place, name = await _place(request, body), str(body["name"]).strip()
+    name, model, units = body.text("name").strip(), body.text("model").strip(), body.whole("units", 1, MOST_UNITS)
+    commitment, token = cast(provisioned.Commitment, body.text("commitment")), body.text("token")
     _confirmed(body, f"create {name}")
+    place = await _place(request, body)
     made = await _ask(
-        lambda: provisioned.create(
-            place, name=name, model=str(body["model"]).strip(), units=int(body["units"]),
-            commitment=body["commitment"], token=str(body["token"]),
-        )
-    )  # fmt: skip
+        lambda: provisioned.create(place, name=name, model=model, units=units, commitment=commitment, token=token)
+    )
     log.info("%s created the provisioned throughput %s: %d units, %s", person, made.arn, made.units, made.commitment)
     return answer(made.to_json())
 
 
 async def rename_provisioned(request: web.Request) -> web.Response:
     person, body = may(request, "deploy"), await body_of(request)
-    place, arn, name = await _place(request, body), str(body["arn"]), str(body["name"]).strip()
+    arn, name = body.text("arn"), body.text("name").strip()
+    place = await _place(request, body)
     made = await _ask(lambda: provisioned.rename(place, arn, name))
     log.info("%s renamed the provisioned throughput %s to %s", person, arn, name)
     return answer(made.to_json())
@@ -120,7 +123,8 @@ async def rename_provisioned(request: web.Request) -> web.Response:
 
 async def delete_provisioned(request: web.Request) -> web.Response:
     person, body = may(request, "deploy"), await body_of(request)
-    place, arn = await _place(request, body), str(body["arn"])
+    arn, _ = body.text("arn"), body.words("confirm")
+    place = await _place(request, body)
     found = await _ask(lambda: provisioned.one(place, arn))
     _confirmed(body, found.name)
     await _ask(lambda: provisioned.delete(place, arn))
@@ -135,7 +139,7 @@ async def refresh(request: web.Request) -> web.Response:
     return answer({"ok": True})
 
 
-def _confirmed(body: dict[str, Any], wanted: str) -> None:
+def _confirmed(body: Given, wanted: str) -> None:
     """What costs or ends something is asked for twice: the page's typed words are checked here too."""
-    if str(body.get("confirm", "")).strip() != wanted:
+    if (body.words("confirm") or "").strip() != wanted:
         raise AwsTrouble("invalid", f"Nothing was done: to go on, type “{wanted}” exactly.")

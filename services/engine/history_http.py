@@ -13,16 +13,15 @@ from db import alerts as alert_store
 from db import notes as note_store
 from services import alert_sending, alerts, budget
 from services.engine.asking import answer, body_of, may
+from services.given import Given
 from services.runs import new_id
 
 if TYPE_CHECKING:
     from services.engine.core import Engine
 
 MOST_ALERTS = 50
+LONGEST_NOTE = 100_000  # characters as they are sent; the records keep the beginning
 T = TypeVar("T")
-
-
-FIRST_YEAR, LAST_YEAR = 2000, 2200
 
 
 class _Door:
@@ -40,7 +39,7 @@ class _Door:
 
     async def save_alert(self, request: web.Request) -> web.Response:
         person, body = may(request, "deploy"), await body_of(request)
-        alert = alerts.Alert.from_row(body)
+        alert = _alert(body)
         alerts.check_targets(alert.targets, alert_sending.targets())
         known = {row["id"] for row in await self._read(alert_store.alerts)}
         if alert.id and alert.id not in known:
@@ -69,7 +68,7 @@ class _Door:
 
     async def add_note(self, request: web.Request) -> web.Response:
         person, body = may(request, "annotate"), await body_of(request)
-        at, note_id, note = _moment(body["at"]), new_id(), str(body["note"])
+        at, note_id, note = body.moment("at"), new_id(), body.text("note", longest=LONGEST_NOTE)
         await self._engine.writer.write(
             lambda session: note_store.add(session=session, note_id=note_id, at=at, note=note, person=person)
         )
@@ -88,25 +87,22 @@ class _Door:
 
     async def set_budget(self, request: web.Request) -> web.Response:
         may(request, "deploy")
-        given = (await body_of(request)).get("monthly_usd")
-        usd = None if given is None else str(given)
+        body = await body_of(request)
+        named = isinstance(body.values.get("monthly_usd"), str) or not body.has("monthly_usd")
+        usd = body.words("monthly_usd", longest=40) if named else str(body.number("monthly_usd"))
         await self._engine.writer.write(lambda session: budget.keep(session=session, usd=usd))
         return answer({"ok": True})
 
 
-def _moment(given: object) -> datetime:
-    """The moment of a note. Raises ValueError in words. Between these years no zone can push it out of the calendar."""
-    try:
-        at = datetime.fromisoformat(str(given))
-    except ValueError:
-        raise ValueError(
-            "The moment of a note is a date and a time with its zone, like 2026-11-24T12:00:00+00:00."
-        ) from None
-    if at.tzinfo is None:
-        raise ValueError("The moment of a note needs a time zone.")
-    if not FIRST_YEAR <= at.year <= LAST_YEAR:
-        raise ValueError(f"A note stands between the years {FIRST_YEAR} and {LAST_YEAR}.")
-    return at
+def _alert(body: Given) -> alerts.Alert:
+    """The alert of a request. Raises ValueError in words."""
+    body.need("metric", "threshold")
+    return alerts.Alert.from_row({
+        "metric": body.text("metric"), "threshold": body.number("threshold"),
+        "window_s": body.whole("window_s", 0, alerts.LONGEST_S, default=0), "name": body.words("name"),
+        "deployments": body.texts("deployments"), "targets": body.texts("targets"),
+        "enabled": body.flag("enabled", True), "id": body.words("id"),
+    })  # fmt: skip
 
 
 def routes(engine: Engine) -> list[web.RouteDef]:

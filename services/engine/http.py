@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
+from sqlalchemy.exc import IntegrityError
 
 from db import records
 from db.writer import WriteFailed
@@ -23,12 +24,15 @@ from services.engine.asking import may as _may
 from services.engine.core import Engine
 from services.engine.probe import probe
 from services.engine.status import DeploymentStatus
-from services.runs import RunSpec, new_id
+from services.given_deployment import deployment_of
+from services.runs import MAX_COLUMNS, MAX_REPETITIONS, RunSpec, new_id
 
 log = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 ENGINE = web.AppKey("engine", Engine)
 MAX_BODY = 16 * 2**20
+MAX_NOTE = 100_000  # characters of a note as it is sent; the records keep its beginning
+COLUMNS = (0, MAX_COLUMNS - 1)
 
 
 def make_app(engine: Engine) -> web.Application:
@@ -73,6 +77,8 @@ async def _plain_errors(request: web.Request, handler: Handler) -> web.StreamRes
         return _json({"error": keys.scrub(said)}, status=422)
     except WriteFailed as error:
         return _json({"error": keys.scrub(str(error))}, status=503)
+    except web.HTTPRequestEntityTooLarge:
+        return _json({"error": f"The request is larger than {MAX_BODY // 2**20} MB."}, status=413)
     except web.HTTPException:
         raise
     except Exception:
@@ -101,7 +107,7 @@ async def health(request: web.Request) -> web.Response:
 
 async def start_run(request: web.Request) -> web.Response:
     person = _may(request, "send")
-    spec = RunSpec.from_json(await _body(request))
+    spec = RunSpec.from_json((await _body(request)).values)
     return _json({"run_id": await request.app[ENGINE].start_run(spec, person)})
 
 
@@ -132,28 +138,29 @@ async def stream(request: web.Request) -> web.StreamResponse:
 async def stop(request: web.Request) -> web.Response:
     _may(request, "send")
     body = await _body(request)
+    column = body.whole("column", *COLUMNS) if body.has("column") else None
     engine = request.app[ENGINE]
     run = engine.find(request.match_info["id"])
     if run is not None:
-        column = body.get("column")
-        engine.stop_columns(run, None if column is None else int(column))
+        engine.stop_columns(run, column)
     return _json({"stopped": run is not None})
 
 
 async def retry(request: web.Request) -> web.Response:
     _may(request, "send")
     body = await _body(request)
-    await request.app[ENGINE].retry(request.match_info["id"], int(body["column"]))
+    await request.app[ENGINE].retry(request.match_info["id"], body.whole("column", *COLUMNS))
     return _json({"ok": True})
 
 
 async def annotate(request: web.Request) -> web.Response:
     _may(request, "annotate")
     body, run_id = await _body(request), request.match_info["id"]
+    starred = body.flag("starred") if body.has("starred") else None
+    tags = body.texts("tags") if body.has("tags") else None
+    note = body.words("note", longest=MAX_NOTE)
     done = await request.app[ENGINE].writer.write(
-        lambda session: records.annotate_run(
-            session=session, run_id=run_id, starred=body.get("starred"), tags=body.get("tags"), note=body.get("note")
-        )
+        lambda session: records.annotate_run(session=session, run_id=run_id, starred=starred, tags=tags, note=note)
     )
     return _json({"ok": bool(done)})
 
@@ -161,7 +168,9 @@ async def annotate(request: web.Request) -> web.Response:
 async def delete_runs(request: web.Request) -> web.Response:
     _may(request, "delete")
     engine = request.app[ENGINE]
-    ids = [str(i) for i in (await _body(request))["run_ids"]]
+    body = await _body(request)
+    body.need("run_ids")
+    ids = body.texts("run_ids")
     if any(i in engine.runs for i in ids):
         raise ValueError("A run that is still under way cannot be deleted; stop it first.")
     done = await engine.writer.write(lambda session: records.delete_runs(session=session, run_ids=ids))
@@ -170,11 +179,17 @@ async def delete_runs(request: web.Request) -> web.Response:
 
 async def vote(request: web.Request) -> web.Response:
     person = _may(request, "vote")
+    body = await _body(request)
     values = {
-        k: v for k, v in (await _body(request)).items()
-        if k in {"choice", "blind", "column_a", "column_b", "deployment_a", "deployment_b", "winner", "repetition"}
-    } | {"id": new_id(), "run_id": request.match_info["id"], "person": person}  # fmt: skip
-    await request.app[ENGINE].writer.write(lambda session: records.insert_vote(session=session, values=values))
+        "id": new_id(), "run_id": request.match_info["id"], "person": person, "choice": body.text("choice"),
+        "blind": body.flag("blind", False), "repetition": body.whole("repetition", 1, MAX_REPETITIONS, default=1),
+        **{name: body.words(name) for name in ("deployment_a", "deployment_b", "winner")},
+        **{name: body.whole(name, *COLUMNS) if body.has(name) else None for name in ("column_a", "column_b")},
+    }  # fmt: skip
+    try:
+        await request.app[ENGINE].writer.write(lambda session: records.insert_vote(session=session, values=values))
+    except IntegrityError:
+        raise ValueError("This run is not in the records any more, so it cannot be voted on.") from None
     return _json({"ok": True})
 
 
@@ -193,13 +208,14 @@ async def list_deployments(request: web.Request) -> web.Response:
 
 async def save_deployment(request: web.Request) -> web.Response:
     _may(request, "deploy")
-    saved = await request.app[ENGINE].registry.save(deployments.from_json(await _body(request)))
+    saved = await request.app[ENGINE].registry.save(deployment_of(await _body(request)))
     return _json(deployments.to_json(saved))
 
 
 async def switch_deployment(request: web.Request) -> web.Response:
     _may(request, "deploy")
-    await request.app[ENGINE].registry.set_enabled(request.match_info["id"], bool((await _body(request))["enabled"]))
+    on = (await _body(request)).flag("enabled")
+    await request.app[ENGINE].registry.set_enabled(request.match_info["id"], on)
     return _json({"ok": True})
 
 
@@ -221,7 +237,7 @@ async def look_at_server(request: web.Request) -> web.Response:
 
 async def switch_catalogue(request: web.Request) -> web.Response:
     _may(request, "deploy")
-    on = bool((await _body(request))["on"])
+    on = (await _body(request)).flag("on")
     return _json({"changed": await request.app[ENGINE].registry.enable_catalogue(request.match_info["provider"], on)})
 
 

@@ -24,8 +24,8 @@ class _Door:
     async def unroll(self, request: web.Request) -> web.Response:
         """Take the rollups of one UTC day away; its calls are then added again."""
         may(request, "deploy")
-        day = datetime.fromisoformat(str((await body_of(request))["day"]))
-        if day.tzinfo is None or day != rollups.day_of(day):
+        day = (await body_of(request)).moment("day")
+        if day != rollups.day_of(day):
             raise ValueError("A day is given as its first instant in UTC.")
         return answer({"unmarked": await self._engine.writer.write(partial(_unroll, day))})
 

@@ -19,7 +19,8 @@ from db import rollups
 from db.engine import make_engine
 from db.migrate import upgrade
 
-END = datetime(2026, 11, 20, tzinfo=UTC)
+# Last midnight: a range of 24 hours has calls in it.
+END = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 DAYS = 365
 PEOPLE = 12
 PRICE = {

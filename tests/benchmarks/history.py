@@ -102,9 +102,7 @@ def _measured(name: str, url: str, calls: int, pages: dict[Any, float], folder: 
 
 def _filters(url: str) -> list[dict[str, str]]:
     """Six changes of the filter: the whole of a stretch, two deployments, one source, one model."""
-    models, ids, _, sources = (
-        history.values_of(reader(url), name) for name in ("model", "deployment_id", "kind", "source")
-    )
+    models, ids, sources = history.values_of(reader(url), "model", "deployment_id", "source").values()
     more = ({}, {"deployments": ",".join(ids[:2])}, {"sources": sources[0]}, {}, {}, {"models": models[0]})
     return [{"range": one, **also} for one, also in zip(RANGES, more, strict=True)]
 

@@ -71,15 +71,18 @@ def test_no_model_access_is_named(aws: AwsEmulator, tmp_path: Path) -> None:
 
 def test_a_model_that_the_region_does_not_have_is_named(aws: AwsEmulator, tmp_path: Path) -> None:
     found = look(tmp_path, table("A", "bedrock", "anthropic.claude-elsewhere-v1:0", aws.url))["A"]
-    assert found.grade == "wrong"
-    assert found.says.startswith("anthropic.claude-elsewhere-v1:0 was not found in us-east-1: check name and region.")
+    assert found == Finding(
+        "wrong",
+        "anthropic.claude-elsewhere-v1:0 is not offered in us-east-1: set the deployment's region to one that offers "
+        "it, or its model to a name that us-east-1 offers, such as an inference profile",
+    )
 
 
 def test_an_arn_of_another_region_is_named_without_a_call(aws: AwsEmulator, tmp_path: Path) -> None:
     arn = "arn:aws:bedrock:eu-west-1:123456789012:provisioned-model/abcdefabcdef"
     found = look(tmp_path, table("A", "bedrock-provisioned", arn, aws.url))["A"]
     assert found == Finding(
-        "wrong", "its ARN is of the region eu-west-1 and its region is us-east-1: make them the same"
+        "wrong", "its ARN belongs to eu-west-1 but its region is us-east-1: set its region to eu-west-1"
     )
 
 
@@ -94,7 +97,11 @@ def test_an_endpoint_that_is_not_in_service_says_its_state_and_why(
     )  # fmt: skip
     assert found["Odd"] == Finding("wrong", "the endpoint odd is failed (Failed): no capacity for the instance type")
     assert found["Chat"] == Finding("ok", "the endpoint chat is in service")
-    assert found["Gone"].grade == "wrong" and "gone was not found in us-east-1" in found["Gone"].says
+    assert found["Gone"] == Finding(
+        "wrong",
+        "the account of the default profile has no endpoint gone in us-east-1: set the deployment's region to the one "
+        "that it is in, or correct its name",
+    )
     assert found["Part"] == Finding("wrong", "the endpoint chat has no variant Blue; it has AllTraffic")
 
 

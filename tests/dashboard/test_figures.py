@@ -163,3 +163,19 @@ def test_the_pace_is_what_the_month_costs_if_it_goes_on_so(quick: tuple[Engine, 
     assert found.days["spent"].is_monotonic_increasing and len(found.days) == 2
     assert found.days["budget"].iloc[1] == pytest.approx(50e9 / 15)
     assert "of $50.00" in found.text
+
+
+@pytest.mark.parametrize("at_once", [-1, 5_000], ids=["cells", "calls"])
+@pytest.mark.parametrize(
+    "chosen", [Filter("mtd"), Filter("mtd", "Asia/Kolkata"), Filter("mtd").but(sources=("batch",))]
+)
+def test_the_lean_month_has_the_pace_of_the_whole_one(
+    filled: tuple[Engine, Writer], chosen: Filter, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "EXACT_UP_TO", at_once)
+    now = datetime(2026, 11, 9, 17, 23, tzinfo=UTC)
+    whole, lean = (figures.load(filled[0], chosen, now, lean=lean) for lean in (False, True))
+    one, other = figures.pace(whole, 10**10), figures.pace(lean, 10**10)
+    assert one.spent == other.spent == figures.spend(whole).total
+    assert one.expected == other.expected and one.text == other.text
+    assert one.days.equals(other.days)

@@ -8,16 +8,21 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
+from app.cli_words import PageWords, history_params
 from db import rollups
 from db.engine import reader
 from db.history_tables import Rollup
 from db.writer import Writer
+from services.dashboard.address import ADDRESS
+from services.dashboard.filters import LISTS
 from services.paths import ROOT
 from services.rebuild import OwnRollups, rebuild
 from tests.dashboard.calls import NOW, START, fill, fold_all, make_calls
@@ -93,6 +98,76 @@ def test_history_in_words_names_deployments_and_says_where_the_figures_come_from
 def test_a_filter_that_means_nothing_is_refused_in_words(data: Path, arguments: list[str], words: str) -> None:
     done = lab(data, "history", *arguments, "--json")
     assert done.returncode == 2 and words in done.stderr and not done.stdout
+
+
+PAGE = {"range": "custom", "since": START.isoformat(), "until": NOW.isoformat(), "zone": "Europe/Berlin",
+        "persons": "ada,bob", "deployments": "a", "metric": "ttft"}  # fmt: skip
+
+
+def test_a_view_goes_from_the_browser_to_the_command_line_by_its_address(data: Path) -> None:
+    spelt = lab(data, "history", *SPAN, "--zone", "Europe/Berlin", "--person", "ada", "--person", "bob",
+                "--deployment", "a", "--json")  # fmt: skip
+    by_url = lab(data, "history", "--url", f"http://127.0.0.1:8501/history?{urlencode(PAGE)}", "--json")
+    own = [part for name in ("since", "until", "zone", "persons") for part in (f"--{name}", PAGE[name])]
+    by_words = lab(data, "history", *own, "--deployment", "a", "--json")
+    assert spelt.returncode == by_url.returncode == by_words.returncode == 0, by_url.stderr + by_words.stderr
+    first, *others = ({name: json.loads(done.stdout)[name] for name in ("filter", "window", "kpis", "ranking")}
+                      for done in (spelt, by_url, by_words))  # fmt: skip
+    assert first["filter"]["person"] == "ada,bob" and others == [first, first]
+
+
+def test_every_word_of_the_page_is_understood_and_none_is_in_the_help() -> None:
+    words = {one.name for one in fields(PageWords)}
+    assert words | {"range", "zone", "deployments"} == set(ADDRESS.values())
+    lists = dict.fromkeys(LISTS.values())
+    found, file = history_params({}, lists, PageWords(since="2026-01-01", tags=["a,b", "c"]), Path("d1"), None)
+    assert (found, file) == ({"from": "2026-01-01", "tag": "a,b,c", "deployment": "d1"}, None)
+    assert history_params({}, lists, None, Path("x.toml"), None) == ({}, Path("x.toml"))
+    url = "https://lab.example/history?range=30d&sources=batch&by=model&embed=true"
+    assert history_params({"from": "2026-01-01"}, lists, None, None, url)[0] == {"from": "2026-01-01",
+                                                                               "source": "batch"}  # fmt: skip
+    shown = subprocess.run([sys.executable, "-P", "-m", "app.cli", "history", "--help"], cwd="/", capture_output=True,
+                           text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}).stdout  # fmt: skip
+    assert "--url" in shown and "--since" not in shown
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://h/runs?range=7d", "This is not the address of the History page"),
+        ("http://h/history?foo=1", "a word the History page does not know: “foo”."),
+        ("http://h/history?demo=1", "This address shows the demo data"),
+        ("http://[h/history", "This is no address"),
+    ],
+)
+def test_an_address_that_shows_no_view_is_refused_in_words(data: Path, url: str, words: str) -> None:
+    done = lab(data, "history", "--url", url)
+    assert done.returncode == 2 and words in done.stderr and not done.stdout
+
+
+# Ctrl-C at the moment a module is loaded: the program's own first one, a command's, and one in the middle of work.
+STOP_AT = """
+import builtins, os, signal
+load = builtins.__import__
+def loading(name, *rest, **more):
+    if name == {name!r}:
+        builtins.__import__ = load
+        os.kill(os.getpid(), signal.SIGINT)
+    return load(name, *rest, **more)
+builtins.__import__ = loading
+"""
+
+
+@pytest.mark.parametrize("name", ["getpass", "cyclopts", "services.client", "alembic"])
+@pytest.mark.parametrize("command", ["rollup", "history", "demo"])
+def test_ctrl_c_at_the_start_is_one_sentence(tmp_path: Path, command: str, name: str) -> None:
+    (tmp_path / "sitecustomize.py").write_text(STOP_AT.format(name=name))
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "app.cli", command, "--data", str(tmp_path / "data")], cwd="/", text=True,
+        capture_output=True, timeout=120,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}", "LAB_EMBEDDED": "0"},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr.strip()) == (130, "Stopped before it was done; what was recorded is kept.")
 
 
 def cells(data: Path) -> list[Any]:

@@ -132,3 +132,12 @@ def test_typical_ttft_never_averages_cold_and_warm_calls_together(url, writer):
     assert queries.typical_ttft(reader(url), "one") == (900.0, 2)
     put(writer, "again", *calls(3, 100.0, **warm))
     assert queries.typical_ttft(reader(url), "one") == (100.0, 5)
+
+
+def test_the_tags_in_use_are_found_by_steps_through_their_index(history):
+    engine = reader(history)
+    assert queries.tags(engine) == ["Demo", "a,b", "demo", 'say "demo"']
+    if engine.dialect.name == "sqlite":
+        with engine.connect() as connection:
+            plan = str(connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {queries._LISTS}").all())
+        assert plan.count("ix_run_tags") == 2 and "SCAN run" not in plan

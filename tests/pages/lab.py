@@ -12,6 +12,7 @@ from sqlmodel import Session, SQLModel
 from streamlit.testing.v1 import AppTest
 
 from app import session as app_session
+from app.text import NOTHING
 from db import records
 from db.engine import make_engine, reader
 from services import access, catalogue, deployments
@@ -40,7 +41,7 @@ def page(path: str = "playground", **query: str) -> AppTest:
 def said(at: AppTest) -> str:
     """Everything that the page says in words, without the escapes."""
     parts = [e.value for kind in (at.caption, at.markdown, at.text, at.warning, at.error) for e in kind]
-    return "\n".join(str(p) for p in parts).replace("\\", "")
+    return "\n".join(str(p) for p in parts).replace("\\", "").replace(NOTHING, "")
 
 
 def buttons(at: AppTest) -> list[str]:

@@ -13,7 +13,7 @@ from db.tables import Call, DeploymentRow
 from services import deployments
 from services.domain import Deployment, PriceRef
 from services.servers import ServerFacts
-from services.servers_metrics import Gauge
+from services.servers_metrics import Gauge, read_metrics
 from tests.pages.lab import NEEDY, Lab, page, said
 
 GAUGE = Gauge("vLLM", 3, 1, 0.4196, 1000.0, 500.0)
@@ -86,6 +86,15 @@ def test_what_is_not_reported_is_said_and_never_zero(lab: Lab) -> None:
     at.run()
     assert metrics(at) == {}
     assert "There is no /metrics at this address (404)." in said(at)
+
+
+def test_what_cannot_be_read_is_said_to_be_not_readable(lab: Lab) -> None:
+    own(lab)
+    told(lab, read_metrics(b"vllm:num_requests_running 1e308\nvllm:num_requests_waiting -1e308\n"))
+    at = opened()
+    assert not at.exception
+    assert (metrics(at)["Running"], metrics(at)["Waiting"]) == ("not readable", "not readable")
+    assert "What this server reports as how many requests wait is not readable." in said(at)
 
 
 def test_a_managed_api_has_no_server_to_look_at(lab: Lab) -> None:

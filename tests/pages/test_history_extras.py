@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -9,11 +10,13 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app.history_notes import marks
+from app.text import NOTHING, plain
 from db import alerts as store
 from db import notes
 from services import budget
 from services.alerts import Alert
 from services.dashboard import demo
+from tests.pages.fake_history import History
 from tests.pages.lab import Lab, buttons, said
 
 AT = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
@@ -61,6 +64,61 @@ def test_a_firing_alert_is_a_line_with_its_figures_and_since_when(lab: Lab) -> N
     assert len(at.warning) == 1
     assert "2.31 s over the last 15 min (412 calls): above 2 s. Since 20 Nov 10:30 (Europe/Berlin)." in said(at)
     assert "Sent to ALERT_WEBHOOK." in said(at)
+
+
+def test_many_firing_alerts_are_one_banner_with_the_first_and_the_others_below_it(lab: Lab) -> None:
+    for number in range(12):
+        lab.write(store.save, alert_id=f"a{number:02}", values=SLOW.to_values(), person="ada", at=AT)
+    for row in store.alerts(lab.database()):
+        event = {"id": f"e-{row['id']}", "sentence": f"{row['id']} was high.", "delivered": ""}
+        lab.write(store.checked, seen=row, at=AT, value=2310.0, n=412, firing=True, event=event)
+    at = opened()
+    (banner,) = at.warning
+    assert "12 alerts fire" in banner.value and banner.value.count("was high") == 3
+    (more,) = [one for one in at.expander if one.label == "9 more alerts fire"]
+    assert more.markdown[0].value.count("was high") == 9
+
+
+def test_drawing_the_page_again_asks_the_engine_nothing(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    ask = History.alerts
+    monkeypatch.setattr(History, "alerts", lambda self: asked.append("alerts") or ask(self))
+    lab.targets = ["ALERT_WEBHOOK"]
+    at = opened()
+    assert len(asked) == 1
+    for _ in range(3):
+        at.run()
+    assert len(asked) == 1 and at.multiselect(key="hx_alert_targets").options == ["ALERT_WEBHOOK"]
+    lab.down = True
+    assert not opened().exception
+
+
+def test_a_name_among_the_choices_is_written_as_it_is(lab: Lab) -> None:
+    assert opened().multiselect(key="hx_alert_deployments").options == ["SmolLM2 *chat*"]
+
+
+ADDRESSES = ["see https://evil.example/x?y=1", "HTTP://www.evil.example", "www.evil.example", "x@evil.example",
+             "(https://evil.example)", "wwww.evil.example"]  # fmt: skip
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_an_address_in_a_text_is_no_link(address: str) -> None:
+    escaped = plain(address)
+    stretches = escaped.replace("\\", "").split(NOTHING)
+    assert len(stretches) > 1 and "".join(stretches) == address
+    # As remark-gfm looks for them, in each stretch of text by itself.
+    link = re.compile(r"(?i)(https?://|www(?=\.))[-.\w]+|[-.\w+]+@[-\w]+(\.[-\w]+)+")
+    assert link.search(address) and not [one for one in stretches if link.search(one)]
+
+
+def test_text_without_an_address_is_only_escaped() -> None:
+    assert plain("p95: 2 s, @home, www") == r"p95\: 2 s\, \@home\, www"
+
+
+def test_a_note_that_holds_an_address_is_no_link(lab: Lab) -> None:
+    lab.write(notes.add, note_id="n", at=AT, note="see https://evil.example/x", person="ada")
+    (line,) = [one.value for one in opened().markdown if "evil" in one.value]
+    assert f"https{NOTHING}" in line
 
 
 def test_text_of_a_name_is_shown_and_never_obeyed(lab: Lab) -> None:
@@ -120,7 +178,16 @@ def test_the_budget_is_set_as_it_is_typed_and_taken_away(lab: Lab) -> None:
     assert budget.monthly(lab.database()) == 6000 and "$6,000.00 a month" in said(at)
     at.text_input(key="hx_budget_usd").input("-1")
     next(b for b in at.button if b.label == "Set budget").click().run()
-    assert "0 or more US dollars" in said(at) and budget.monthly(lab.database()) == 6000
+    assert budget.monthly(lab.database()) == 6000
+
+
+@pytest.mark.parametrize("typed", ["-1", "0", "many", "1e400", "9999999"])
+def test_a_refused_budget_is_told_in_words_about_budgets(lab: Lab, typed: str) -> None:
+    at = opened()
+    at.text_input(key="hx_budget_usd").input(typed)
+    next(b for b in at.button if b.label == "Set budget").click().run()
+    assert "This budget cannot be kept: it must be a number of US dollars above 0" in said(at)
+    assert "price" not in said(at) and budget.monthly(lab.database()) is None
 
 
 def test_who_may_only_look_sees_everything_and_changes_nothing(lab: Lab) -> None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+from sqlmodel import col, select
+
 from db import records
+from db.tables import Run
 from services import deployments
 from services.domain import Deployment, PriceRef
 from tests.pages.lab import Lab, page, said
@@ -103,3 +107,23 @@ def test_without_the_engine_the_page_still_shows_the_records(lab: Lab) -> None:
     assert "The engine does not answer" in said(at)
     assert "*Own*" in list(at.dataframe[0].value["name"])
     assert "was $3 / $15 until" in said(at)
+
+
+@pytest.mark.parametrize(
+    "stored", [[1], "text", {"source": "x", "date": "d", "rates": {"input": "abc"}}, {"per_hour": []}]
+)
+def test_a_damaged_price_row_takes_no_page_down(lab: Lab, stored: object) -> None:
+    only(lab, OWN)
+    record(lab, OWN, price=stored, cost_nanousd=10**9)
+    at = page("prices").run()
+    assert not at.exception
+    assert "price not readable until" in said(at) and "$1.00 as recorded" in said(at)
+    with lab.database().connect() as connection:
+        (run_id,) = connection.execute(select(col(Run.id))).scalars()
+    run = page(run=run_id)
+    run.session_state["pg_details"] = True
+    run.run()
+    assert not run.exception
+    assert "Price not readable" in said(run)
+    history = page("history", today="true", range="all").run()
+    assert not history.exception

@@ -1,0 +1,59 @@
+"""What leaves the History page as CSV: any table, and the calls behind a mark."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pandas as pd
+
+from app import history_look as looks
+from services import keys, view
+from services.dashboard.figures import Data
+from services.export import safe_cell
+
+
+def to_csv(frame: pd.DataFrame) -> str:
+    """A table as CSV (RFC 4180, CRLF), fit for a spreadsheet: no cell is taken for a formula, no key is in it."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow([safe_cell(str(name)) for name in frame.columns])
+    for row in frame.itertuples(index=False, name=None):
+        writer.writerow(["" if _nothing(value) else safe_cell(_plain(value)) for value in row])
+    return keys.scrub(out.getvalue())
+
+
+def _nothing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and value != value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, pd.Timestamp):
+        return value.isoformat()
+    return value.item() if hasattr(value, "item") else value
+
+
+def calls_table(data: Data, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Calls as they are exported, each unit in the column's name; what is not known of a call stays empty."""
+    zone, names = ZoneInfo(data.window.zone), looks.names_of(data)
+    columns = {
+        "sent": [row["created_at"].astimezone(zone).isoformat() for row in rows],
+        "deployment": [names.get(row["deployment_id"], row["deployment_id"]) for row in rows],
+        **{name: [row[name] for row in rows] for name in ("deployment_id", "model", "state", "ttft_ms", "ttlt_ms")},
+        "decode_tokens_per_s": [row["decode_tps"] for row in rows],
+        "input_tokens": [view.input_tokens(row) for row in rows],
+        "output_tokens": [view.output_tokens(row) for row in rows],
+        "cost_usd": [_usd(row["cost_nanousd"]) for row in rows],
+        **{name: [row[name] for row in rows] for name in ("cost_state", "person", "source", "message", "run_id")},
+        "call_id": [row["id"] for row in rows],
+    }
+    # As they are: a column of numbers with gaps would turn counts into fractions.
+    return pd.DataFrame(columns, dtype=object)
+
+
+def _usd(nanousd: int | None) -> str | None:
+    return None if nanousd is None else format(Decimal(int(nanousd)) / 10**9, "f")
