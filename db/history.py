@@ -7,10 +7,10 @@ is not rolled up yet from the calls, all within one snapshot of the database.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,15 +31,15 @@ from sqlalchemy import (
 from sqlmodel import col
 
 from db import queries
+from db.history_cuts import DAY, HOUR, Cuts, Grain, covered, cut, down, up
 from db.retention import calls_kept_since
-from db.rollups import CALL, DIMENSIONS, INPUT, NEEDED, ROLLUP, SUMS, WAITING, day_of, measured
+from db.rollups import CALL, DIMENSIONS, INPUT, NEEDED, ROLLUP, SUMS, WAITING, measured
 from db.tables import Run
 from db.types import storable
 
 # Up to so many calls are read as themselves: every percentile is then exact.
 EXACT_UP_TO = 5_000
-HOUR, DAY = timedelta(hours=1), timedelta(days=1)
-Grain = Literal["h", "d"]
+FENCE = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +73,6 @@ class Pieces:
     grain: Grain | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Cuts:
-    """Where the cells of a stretch lie: days from a to b, hours around them; the rest are calls."""
-
-    days: tuple[datetime, datetime] | None
-    hours: list[tuple[datetime, datetime]] = field(default_factory=list)
-    loose: list[tuple[datetime, datetime]] = field(default_factory=list)
-
-
 def pieces(
     engine: Engine, wanted: Wanted, *, grain: Grain, sketches: Sequence[str] = (), sums: Sequence[str] = SUMS,
     dimensions: Sequence[str] = DIMENSIONS,
@@ -98,13 +89,13 @@ def pieces(
         if by_call or (_all_kept(wanted, kept) and _counted(connection, wanted) <= EXACT_UP_TO):
             rows = _calls(connection, wanted, [(wanted.start, wanted.end)], engine.dialect.name)
             return Pieces(_no_cells(sketches), measured_calls(rows), _all_kept(wanted, kept), None)
-        wanted = _whole_hours(wanted, kept)
+        wanted = _up_to_the_last(connection, _whole_hours(wanted, kept), grain)
         cuts = cut(wanted.start, wanted.end, grain)
         if wanted.persons:  # hours are not kept by person
-            cuts = _Cuts(cuts.days, [], [*cuts.loose, *cuts.hours])
+            cuts = Cuts(cuts.days, [], [*cuts.loose, *cuts.hours])
         cells = _cells(connection, wanted, cuts, (*dimensions, *sums, *sketches), sketches)
         rows = _calls(connection, wanted, cuts.loose, engine.dialect.name)
-        rows += _calls(connection, wanted, _covered(cuts), engine.dialect.name, only_waiting=True)
+        rows += _calls(connection, wanted, covered(cuts), engine.dialect.name, only_waiting=True)
     return Pieces(cells, measured_calls(rows), False, grain)
 
 
@@ -116,44 +107,25 @@ def _whole_hours(wanted: Wanted, kept: datetime | None) -> Wanted:
     """Where calls were forgotten nothing finer than an hour is left: ends that lie there are moved outward to one."""
     if kept is None:
         return wanted
-    start = _down(wanted.start, HOUR) if wanted.start < kept else wanted.start
-    end = _up(wanted.end, HOUR) if wanted.end < kept else wanted.end
+    start = down(wanted.start, HOUR) if wanted.start < kept else wanted.start
+    end = up(wanted.end, HOUR) if wanted.end < kept else wanted.end
     return replace(wanted, start=start, end=end)
+
+
+def _up_to_the_last(connection: Connection, wanted: Wanted, grain: Grain) -> Wanted:
+    """Where no call was made after the end, the cell that the end lies in holds just the calls before it: to read it
+    is to read the same calls, and not thousands of the last hour one by one."""
+    end = up(wanted.end, DAY if grain == "d" else HOUR)
+    later = select(CALL.c.created_at).where(CALL.c.created_at >= wanted.end).limit(1)
+    if end == wanted.end or connection.execute(later).first() is not None:
+        return wanted
+    return replace(wanted, end=end)
 
 
 def count(engine: Engine, wanted: Wanted) -> int:
     """How many calls ended in a stretch of time, filters by tag left aside."""
     with engine.connect() as connection:
         return _counted(connection, wanted)
-
-
-def cut(start: datetime, end: datetime, grain: Grain) -> _Cuts:
-    """Cut a stretch into whole UTC days ("d" only), whole hours, and what is left at its ends."""
-    first, last = _up(start, HOUR), _down(end, HOUR)
-    if first >= last:
-        return _Cuts(None, [], [(start, end)])
-    loose = [(a, b) for a, b in ((start, first), (last, end)) if a < b]
-    if grain == "d":
-        day, after = _up(first, DAY), _down(last, DAY)
-        if day < after:
-            return _Cuts((day, after), [(a, b) for a, b in ((first, day), (after, last)) if a < b], loose)
-    return _Cuts(None, [(first, last)], loose)
-
-
-def _down(moment: datetime, step: timedelta) -> datetime:
-    day = day_of(moment)
-    return day + (moment - day) // step * step
-
-
-def _up(moment: datetime, step: timedelta) -> datetime:
-    down = _down(moment, step)
-    return down if down == moment else down + step
-
-
-def _covered(cuts: _Cuts) -> list[tuple[datetime, datetime]]:
-    """What the cells cover: one stretch without a gap, so that one look at the index finds what waits in it."""
-    spans = [*([cuts.days] if cuts.days else []), *cuts.hours]
-    return [(min(start for start, _ in spans), max(end for _, end in spans))] if spans else []
 
 
 def _counted(connection: Connection, wanted: Wanted) -> int:
@@ -171,7 +143,7 @@ def _counted(connection: Connection, wanted: Wanted) -> int:
 
 
 def _cells(
-    connection: Connection, wanted: Wanted, cuts: _Cuts, names: Sequence[str], sketches: Sequence[str]
+    connection: Connection, wanted: Wanted, cuts: Cuts, names: Sequence[str], sketches: Sequence[str]
 ) -> pd.DataFrame:
     # The moments as the driver gives them: reading thousands of the same hour one by one takes longer than the query.
     moment = type_coerce(ROLLUP.c.bucket, String).label("bucket")
@@ -211,14 +183,18 @@ def _calls(
 ) -> list[dict[str, Any]]:
     if not spans:
         return []
-    within = [and_(CALL.c.created_at >= a, CALL.c.created_at < b) for a, b in spans]
-    where = [or_(*within), CALL.c.state != "running", *conditions(CALL, wanted)]
+    within = or_(*(and_(CALL.c.created_at >= a, CALL.c.created_at < b) for a, b in spans))
+    asked = select(*(CALL.c[name] for name in (*NEEDED, "run_id")))
     if only_waiting:
-        where.append(WAITING)
+        # First those that wait, behind a fence (LIMIT), then what is asked of them: for a filter by deployment SQLite
+        # would otherwise take that index, which knows all of a deployment's calls, and not the few that wait.
+        few = asked.where(within, WAITING).limit(FENCE).subquery()
+        asked = select(*few.c).where(*conditions(few, wanted))
+    else:
+        asked = asked.where(within, CALL.c.state != "running", *conditions(CALL, wanted))
     if wanted.tags:
-        where.append(tagged(wanted.tags, dialect))
-    rows = connection.execute(select(*(CALL.c[name] for name in (*NEEDED, "run_id"))).where(*where)).mappings()
-    return [dict(row) for row in rows]
+        asked = asked.where(tagged(wanted.tags, dialect))
+    return [dict(row) for row in connection.execute(asked).mappings()]
 
 
 def tagged(tags: Sequence[str], dialect: str) -> ColumnElement[bool]:
@@ -258,9 +234,9 @@ def _cache_state(table: Any) -> ColumnElement[Any]:
     if table is ROLLUP:
         kept: ColumnElement[Any] = ROLLUP.c.cache
         return kept
-    given = sum((func.coalesce(CALL.c[name], 0) for name in INPUT), start=literal(0))
-    warm = and_(CALL.c.cache_read > 0, CALL.c.cache_read * queries.WARM_SHARE >= given)
-    state: ColumnElement[Any] = case((warm, "warm"), (CALL.c.cache_read.is_not(None), "cold"), else_="")
+    given = sum((func.coalesce(table.c[name], 0) for name in INPUT), start=literal(0))
+    warm = and_(table.c.cache_read > 0, table.c.cache_read * queries.WARM_SHARE >= given)
+    state: ColumnElement[Any] = case((warm, "warm"), (table.c.cache_read.is_not(None), "cold"), else_="")
     return state
 
 

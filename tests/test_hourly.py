@@ -123,7 +123,8 @@ def test_a_little_is_not_nothing() -> None:
 
 
 def paid(**values: object) -> dict[str, object]:
-    base = {"state": "succeeded", "cost_state": "by_the_hour", "price": {"per_hour": "36"}, "end_ms": 1000.0}
+    base = {"state": "succeeded", "cost_state": "by_the_hour", "end_ms": 1000.0,
+            "price": {"source": "deployment", "date": "2026-11-24", "per_hour": "36"}}  # fmt: skip
     return base | values
 
 

@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 
 from db import history, queries
 from db.history import Pieces, Wanted
-from db.rollups import DIMENSIONS, SKETCHES, SUMS
+from db.rollups import DIMENSIONS, INPUT, SKETCHES, SUMS
 from services.dashboard import said, window
 from services.dashboard.filters import Filter
 from services.dashboard.hours import hours_of
@@ -27,6 +27,8 @@ from services.prices_view import together
 METRICS = tuple(SKETCHES)  # ttft, ttfat, ttlt, tpot in ms; decode, e2e in tokens per second
 LATENCIES = METRICS[:4]
 LEAN = ("n", "cost_nanousd", "busy_ms")
+# No panel shows the counts of input, so their columns are not read of thousands of cells.
+DRAWN = tuple(name for name in SUMS if name not in (*INPUT, "n_estimated"))
 IN_KPIS = ("ttft", "ttlt", "decode")
 NOBODY = "\N{EM DASH} nobody"  # matches no one: an empty team must not show everybody
 # A person's calls are read one by one where hours are asked for; above so many their days are read.
@@ -37,7 +39,7 @@ Teams = Mapping[str, tuple[str, ...]]
 @dataclass(frozen=True)
 class Period:
     """Every ended call of a stretch once. ``rows``: rollup cells, then single calls, with ``at`` (UTC, no zone), the
-    dimensions and the sums of `db.rollups`. ``hours``: what was paid by the hour (`hours.hours_of`).
+    dimensions and the sums (`DRAWN`) of `db.rollups`. ``hours``: what was paid by the hour (`hours.hours_of`).
     ``quantiles``: those of all rows that were asked for, by figure and share: how many values, and which."""
 
     rows: pd.DataFrame
@@ -149,7 +151,7 @@ def load(
     ``lean``: only what `cost.pace` is made from (`LEAN`), in a fifth of the time; no figure, no period before.
     """
     asked = () if lean else tuple(name for name in METRICS if name in metrics or name in IN_KPIS)
-    sums, dimensions = (LEAN, ("deployment_id",)) if lean else (SUMS, DIMENSIONS)
+    sums, dimensions = (LEAN, ("deployment_id",)) if lean else (DRAWN, DIMENSIONS)
     span = history.span_of_calls(engine) if chosen.range == "all" else None
     known = {one.id: one for one in together(None, queries.deployment_rows(engine))}
     view = window.resolve(chosen, now, span[0] if span else None)
@@ -166,7 +168,7 @@ def load(
     if view.previous is not None and not lean:
         earlier = replace(view, start=view.previous[0], end=view.previous[1], running=False)
         past = replace(wanted, start=earlier.start, end=earlier.end)
-        read = history.pieces(engine, past, grain="d", sketches=IN_KPIS)
+        read = history.pieces(engine, past, grain="d", sketches=IN_KPIS, sums=sums, dimensions=dimensions)
         before = _period(engine, chosen, known, read, IN_KPIS, window.buckets(earlier, step=DAY))
     buckets = window.buckets(drawn, whole_hours=by_cells)
     how = "" if lean else said.how(found, period.totals, view, drawn, buckets)
