@@ -17,6 +17,7 @@ from typing import Annotated
 from cyclopts import App, Group, Parameter, validators
 from cyclopts.exceptions import CycloptsError
 
+from app.cli_batch import batch
 from app.cli_words import PageWords, history_params
 from services import paths
 from services.client import EngineError
@@ -28,6 +29,7 @@ app = App(
     version="0.1.0",
     suppress_keyboard_interrupt=False,  # `main` says that it was stopped
 )
+app.command(batch)
 where = Group("Where", sort_key=9)
 DataOption = Annotated[Path | None, Parameter(name="--data", group=where, help="Data directory (else LAB_DATA).")]
 FileOption = Annotated[
@@ -227,6 +229,18 @@ def demo(
     from app.cli_demo import make_demo
 
     return make_demo(paths.data_dir(data), calls=calls, days=days, seed=seed, as_json=json)
+
+
+@app.command
+def worker(*, json: JsonOption = False, data: DataOption = None, deployments: FileOption = None) -> int:
+    """Send batches until stopped. The engine starts one by itself; start more to share the work.
+
+    With DATABASE_URL (PostgreSQL) workers may run on any number of machines, each with its own keys and
+    deployments.toml. Set LAB_WORKER=0 for an engine that should start none.
+    """
+    from app.cli_worker import work_until_stopped
+
+    return work_until_stopped(paths.data_dir(data), paths.deployments_file(deployments), as_json=json)
 
 
 @app.command

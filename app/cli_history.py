@@ -14,15 +14,15 @@ import pandas as pd
 from rich.table import Table
 from sqlalchemy import Engine
 
+from app.cli_records import recorded
 from app.terminal import console
 from db import queries
-from db.engine import database_url, reader
-from db.migrate import upgrade
+from db.engine import reader
 from db.retention import days_kept
 from db.writer import Writer
 from services import budget, deployments, words
 from services.client import EngineClient, EngineDown
-from services.dashboard import figures
+from services.dashboard import figures, said
 from services.dashboard.figures import Data, Filter
 from services.paths import socket_path
 from services.pricing import money
@@ -32,12 +32,12 @@ NANO = 1_000_000_000
 
 
 def show_history(data: Path, file: Path, params: Mapping[str, str], *, as_json: bool) -> int:
-    """Print every figure of a view. Returns 2 when the filter holds something that means nothing."""
-    data.mkdir(parents=True, exist_ok=True)
-    url = database_url(data)
-    upgrade(url, data)
+    """Print every figure of a view. Returns 2 without records, or for a filter that means nothing."""
+    url = recorded(data)
+    if url is None:
+        return 2
     engine = reader(url)
-    chosen = _with_ids(engine, Filter.from_params(params))
+    chosen = _with_ids(engine, Filter.from_params(params, script=True))
     if chosen.ignored:
         print("\n".join(chosen.ignored), file=sys.stderr)
         return 2
@@ -79,7 +79,7 @@ def every_figure(data: Data) -> dict[str, Any]:
     monthly = budget.monthly(data.engine)
     chosen = data.filter.but(range="mtd", start=None, end=None)
     month = data if data.filter.range == "mtd" else figures.load(
-        data.engine, chosen, data.now, teams=data.teams, metrics=()
+        data.engine, chosen, data.now, teams=data.teams, lean=True
     )  # fmt: skip
     pace = figures.pace(month, None if monthly is None else int(monthly * NANO))
     today = figures.repriced(data)
@@ -147,12 +147,13 @@ def _print(data: Data) -> None:
             words.printable(data.name(row["deployment_id"])), words.count(row["n"]),
             words.DASH if row["success"] is None else f"{row['success'] * 100:.1f} %", words.seconds(row["ttft_p50"]),
             words.seconds(row["ttft_p95"]), words.seconds(row["ttlt_p50"]), words.rate(row["decode_p50"]),
-            money(row["nanousd"]) if per_1000 is not None else "no price",
+            # As on the page: hours that were paid are known, whether there was a call in them or not.
+            money(row["nanousd"]) if row["n_unpriced"] < row["n"] or row["nanousd"] > 0 else "no price",
             words.DASH if per_1000 is None else money(round(per_1000 * NANO)),
         )  # fmt: skip
     out.print()
     out.print(table)
-    out.print("\n".join(["", data.said, *data.notes]))
+    out.print("\n".join(["", said.stretch(data.window), data.said, *data.notes]))
 
 
 # --- rollups ---------------------------------------------------------------------------------------------------------
@@ -163,9 +164,9 @@ def roll_up(data: Path, *, anew: bool, person: str) -> int:
 
     It can be stopped at any moment: nothing is lost or counted twice, and the rest is added when the engine runs.
     """
-    data.mkdir(parents=True, exist_ok=True)
-    url = database_url(data)
-    upgrade(url, data)
+    url = recorded(data)
+    if url is None:
+        return 2
     with reader(url).connect() as connection:
         days = days_kept(connection) if anew else []
     client = EngineClient(socket_path(data), person=person, role="admin")

@@ -9,10 +9,10 @@ from typing import Any
 
 from rich.table import Table
 
+from app.cli_records import recorded
 from app.terminal import console
 from db import queries
-from db.engine import database_url, reader
-from db.migrate import upgrade
+from db.engine import reader
 from services import record, words
 from services.client import EngineError
 from services.deployments import to_json
@@ -20,10 +20,10 @@ from services.engine.spawn import engine_for
 
 
 def list_runs(data: Path, *, limit: int, search: str | None, run_id: str | None, as_json: bool) -> int:
-    """Print the newest runs, or the calls of one. Returns 1 when the run is not there."""
-    data.mkdir(parents=True, exist_ok=True)
-    url = database_url(data)
-    upgrade(url, data)
+    """Print the newest runs, or the calls of one. Returns 1 when the run is not there, 2 without records."""
+    url = recorded(data)
+    if url is None:
+        return 2
     read = reader(url)
     if run_id is not None:
         calls = queries.calls_of_run(read, run_id)

@@ -29,7 +29,7 @@ def send_prompt(
     try:
         spec = RunSpec(
             prompt=prompt, columns=tuple(ColumnSpec(name, cache=cache) for name in names), system=system,
-            params=params.clean(_pairs(given)), repetitions=repetitions, source="cli",
+            params=params.clean(pairs(given)), repetitions=repetitions, source="cli",
         ).checked()  # fmt: skip
     except ValueError as error:
         print(str(error), file=sys.stderr)
@@ -58,17 +58,18 @@ def send_prompt(
     return 0 if rows and all(row["state"] == "succeeded" for row in rows) else 1
 
 
-def _pairs(given: list[str]) -> dict[str, Any]:
-    pairs: dict[str, Any] = {}
+def pairs(given: list[str]) -> dict[str, Any]:
+    """Parameters that were given as name=value. Raises ValueError in words."""
+    found: dict[str, Any] = {}
     for pair in given:
         name, equals, value = pair.partition("=")
         if not equals:
             raise ValueError(f"A parameter is given as name=value; “{pair}” has no “=”.")
         try:
-            pairs[name.strip()] = json.loads(value)
+            found[name.strip()] = json.loads(value)
         except json.JSONDecodeError:
-            pairs[name.strip()] = value
-    return pairs
+            found[name.strip()] = value
+    return found
 
 
 def _follow(engine: EngineClient, run_id: str, *, quiet: bool, alone: bool) -> None:

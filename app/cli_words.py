@@ -35,7 +35,8 @@ def history_params(
     single: Mapping[str, str | None], lists: Mapping[str, Sequence[str] | None], page: PageWords | None,
     file: Path | None, url: str | None,
 ) -> tuple[dict[str, str], Path | None]:  # fmt: skip
-    """The parameters of `Filter.from_params` and the deployments file. Raises ValueError in words for a wrong ``url``.
+    """The parameters of `Filter.from_params` and the deployments file. Raises ValueError in words for a wrong ``url``
+    and for two ranges.
 
     What is given beside an address goes before what the address says.
     """
@@ -50,6 +51,11 @@ def history_params(
     given = params_of(query)
     given |= {name: value for name, value in single.items() if value is not None}
     given |= {name: joined(values) for name, values in lists.items() if values}
+    dates = [name for name in ("from", "to") if name in given]
+    if dates and given.get("range", "custom") != "custom":
+        raise ValueError(
+            f"--range {given['range']} and --{dates[0]} are two ranges: give one of them (--from and --to go together)."
+        )
     found = params_of_url(url) if url is not None else {}
     if {"from", "to"} & set(given):
         found = {name: value for name, value in found.items() if name not in ("range", "from", "to")}

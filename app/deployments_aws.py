@@ -9,7 +9,7 @@ from services.domain import Aws, Deployment, PriceRef
 
 LABELS = {
     "service_tier": "Service tier", "latency": "Latency", "guardrail": "Guardrail", "component": "Inference component",
-    "variant": "Variant", "serves": "Model behind it",
+    "variant": "Variant", "serves": "Model behind it", "batch_s3": "S3 for batches", "batch_role": "Role for batches",
 }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from services.providers.base import Kind
 
 EMPTY: Mapping[str, Any] = {
     "signed": False, "region": "", "profile": "", "service_tier": None, "latency": None, "guardrail": "",
-    "component": "", "variant": "", "serves": "",
+    "component": "", "variant": "", "serves": "", "batch_role": "", "batch_s3": "",
 }  # fmt: skip
 TIERS = {
     "priority": "Priority: before the others, at a higher price", "default": "Default",
@@ -27,9 +27,9 @@ SERVES = {
     "sagemaker": "only when the container serves several",
 }
 NAMES: Mapping[str, tuple[str, ...]] = {
-    "bedrock": ("profile", "service_tier", "latency", "guardrail", "serves"),
+    "bedrock": ("profile", "service_tier", "latency", "guardrail", "serves", "batch_role", "batch_s3"),
     "bedrock-provisioned": ("profile", "latency", "guardrail", "serves"),
-    "sagemaker": ("profile", "component", "variant", "serves"),
+    "sagemaker": ("profile", "component", "variant", "serves", "batch_s3"),
 }
 
 
@@ -40,6 +40,7 @@ def fields_of(d: Deployment) -> dict[str, Any]:
         "signed": d.aws is not None, "region": d.region or "", "profile": aws.profile or "",
         "service_tier": aws.service_tier, "latency": aws.latency, "guardrail": aws.guardrail or "",
         "component": aws.component or "", "variant": aws.variant or "", "serves": aws.serves or "",
+        "batch_role": aws.batch_role or "", "batch_s3": aws.batch_s3 or "",
     }  # fmt: skip
 
 
@@ -85,6 +86,18 @@ def draw(prefix: str, kind: Kind) -> None:
         if "component" in shown:
             _text("Inference component", prefix + "component", "only for endpoints that hold several models")
             _text("Variant", prefix + "variant", "empty: as the endpoint routes")
+        if "batch_s3" in shown:
+            _text(
+                "S3 for batches", prefix + "batch_s3", "s3://bucket/prefix; empty: no batch jobs of AWS's",
+                help="Where the files of batch jobs are put, in the region above. Without it batches are sent one by "
+                "one, at the full price.",
+            )  # fmt: skip
+        if "batch_role" in shown:
+            _text(
+                "Role for batches", prefix + "batch_role", "arn:aws:iam::123456789012:role/batch",
+                help="The role that Bedrock reads and writes those files with: it trusts bedrock.amazonaws.com, and "
+                "the credentials above may pass it on (iam:PassRole).",
+            )  # fmt: skip
 
 
 def _text(label: str, key: str, placeholder: str, help: str | None = None) -> None:

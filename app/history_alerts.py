@@ -20,11 +20,11 @@ from db import alerts as store
 from services import alerts
 from services.alerts import METRICS, Alert, Metric
 
-REFUSED = "hx_alert_refused"
+REFUSED, REFUSED_NEW = "hx_alert_refused", "hx_alert_refused_new"
 WINDOWS = {"5 min": 300, "15 min": 900, "1 hour": 3600, "6 hours": 21_600, "24 hours": 86_400}
-# What is typed for each figure: its unit, and how much of the stored unit one of it is.
-UNITS: Mapping[Metric, tuple[str, float]] = {
-    "p95_ttft": ("seconds", 1000.0), "error_rate": ("%", 0.01), "spend_day": ("US dollars", 1.0),
+# What is typed for each figure: its unit, how much of the stored unit one of it is, and a step of the field's buttons.
+UNITS: Mapping[Metric, tuple[str, float, float]] = {
+    "p95_ttft": ("seconds", 1000.0, 0.1), "error_rate": ("%", 0.01, 0.1), "spend_day": ("US dollars", 1.0, 1.0),
 }  # fmt: skip
 EVENTS = 8
 TOLD = 3  # alerts in the banner
@@ -82,7 +82,9 @@ def manage(
             _line(row, names, may=may)
         draw_refusal(REFUSED)
         if may:
-            with st.expander("Add an alert", icon=":material/add:", expanded=not rows):
+            # A refusal is told in it, at its end: one written above it would close it. By its key the browser knows it
+            # again when a line is added above it.
+            with st.expander("Add an alert", icon=":material/add:", expanded=not rows, key="hx_alert_new"):
                 _form(names)
         elif not demo:
             st.caption("Whoever runs this server can add and change alerts.")
@@ -116,9 +118,11 @@ def _line(row: Mapping[str, Any], names: Mapping[str, str], *, may: bool) -> Non
 
 def _form(names: Mapping[str, str]) -> None:
     metric = st.selectbox("Figure", list(METRICS), key="hx_alert_metric", format_func=METRICS.__getitem__)
-    unit, _ = UNITS[metric]
+    unit, _, step = UNITS[metric]
+    # No least value here: the field would keep a smaller one to itself, and nothing would say why. The format shows all
+    # digits that were typed.
     st.number_input(
-        f"Fires above ({unit})", key=f"hx_alert_limit_{metric}", min_value=0.0, value=None, placeholder=unit
+        f"Fires above ({unit})", key=f"hx_alert_limit_{metric}", value=None, placeholder=unit, step=step, format="%.12g"
     )  # fmt: skip
     if metric != "spend_day":
         st.selectbox("Over the last", list(WINDOWS), index=1, key="hx_alert_window")
@@ -135,6 +139,7 @@ def _form(names: Mapping[str, str]) -> None:
     )  # fmt: skip
     st.text_input("Name (optional)", key="hx_alert_name", max_chars=alerts.LONGEST_NAME)
     st.button("Add alert", key="hx_alert_add", type="primary", icon=":material/add_alert:", on_click=_add)
+    draw_refusal(REFUSED_NEW)
 
 
 def _targets() -> list[str]:
@@ -159,17 +164,20 @@ def _add() -> None:
     def save() -> None:
         if limit is None:
             raise ValueError("Write above which value the alert fires.")
+        threshold = float(limit) * UNITS[metric][1]
+        alerts.check_limit(metric, threshold)
         row = {
-            "metric": metric, "threshold": float(limit) * UNITS[metric][1],
+            "metric": metric, "threshold": threshold,
             "window_s": WINDOWS.get(str(held.get("hx_alert_window")), 900), "name": held.get("hx_alert_name") or "",
             "deployments": list(held.get("hx_alert_deployments") or ()),
             "targets": list(held.get("hx_alert_targets") or ()),
         }  # fmt: skip
         session.engine().history.save_alert(Alert.from_row(row))
 
-    if attempt(REFUSED, save):
-        for name in (f"hx_alert_limit_{metric}", "hx_alert_name", "hx_alert_deployments", "hx_alert_targets"):
-            held.pop(name, None)
+    if attempt(REFUSED_NEW, save):
+        # A value that is only forgotten here stays in the field of the browser.
+        held[f"hx_alert_limit_{metric}"], held["hx_alert_name"] = None, ""
+        held["hx_alert_deployments"], held["hx_alert_targets"] = [], []
 
 
 def _switch(row: Mapping[str, Any]) -> None:

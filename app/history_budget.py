@@ -24,15 +24,23 @@ def manage(database: Engine, person: session.Person, *, demo: bool = False) -> N
         if not person.may("deploy") or demo:
             return
         with st.form("hx_budget", border=False):
-            shown = format(amount, "f") if amount is not None else ""
-            st.text_input("US dollars a month", key="hx_budget_usd", value=shown, placeholder="none", max_chars=12)
+            shown = budget.written(amount) if amount is not None else ""
+            st.text_input("US dollars a month", key="hx_budget_usd", value=shown, placeholder="none", max_chars=16,
+                          help="Written like 1000, 1,000 or 1,000.50; empty for no budget.")  # fmt: skip
             st.form_submit_button("Set budget", icon=":material/check:", on_click=_set)
         draw_refusal(REFUSED)
 
 
 def _set() -> None:
-    text = str(st.session_state.get("hx_budget_usd") or "").strip().removeprefix("$").replace(",", "").strip()
-    attempt(REFUSED, lambda: session.engine().history.set_budget(text or None))
+    text = str(st.session_state.get("hx_budget_usd") or "").strip()
+    attempt(REFUSED, lambda: _keep(text or None))
+
+
+def _keep(text: str | None) -> None:
+    session.engine().history.set_budget(text)
+    # What is kept stands in the field, and not what was typed.
+    kept = budget.monthly(session.database())
+    st.session_state["hx_budget_usd"] = budget.written(kept) if kept is not None else ""
 
 
 def _dollars(amount: Decimal) -> str:

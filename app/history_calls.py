@@ -17,7 +17,7 @@ from app.definitions import FIGURES
 from app.history_csv import calls_table, to_csv
 from app.history_filters import SOURCE_WORDS
 from app.text import clip, plain
-from db.behind import Behind, calls_behind, spent_behind
+from db.behind import Behind, calls_behind, measured_behind, spent_behind
 from db.history import Wanted
 from services import view, words
 from services.dashboard.behind import forgotten, wanted_behind
@@ -35,7 +35,8 @@ Row = Mapping[str, Any]
 class Mark:
     """What was clicked. ``title``: in words. ``narrow``: what `wanted_behind` is told; ``states``: only calls that
     ended so; ``tags``: exactly these; ``hour_of_week``: (weekday, hour) of the zone. ``paid``: what of it was paid by
-    the hour; ``calls`` false: no call is behind it at all."""
+    the hour; ``calls`` false: no call is behind it at all. ``figure``: what the mark is a figure of, one of
+    `LATENCIES`; not every call that succeeded was measured in it."""
 
     title: str
     narrow: Mapping[str, Any] = field(default_factory=dict)
@@ -44,6 +45,7 @@ class Mark:
     hour_of_week: tuple[int, int] | None = None
     paid: Paid | None = None
     calls: bool = True
+    figure: str = ""
 
 
 def clicked(event: Any, name: str = "pick") -> dict[str, Any] | None:
@@ -60,7 +62,7 @@ def draw(data: Data, mark: Mark, key: str, close: Callable[[], None] | None = No
         return
     wanted = wanted_behind(data, **mark.narrow)
     spans = hours_of_week(data, wanted, *mark.hour_of_week) if mark.hour_of_week else ()
-    only = Behind(mark.states, spans, mark.tags)
+    only = Behind(mark.states, spans, mark.tags, mark.figure)
     slot = st.container()
     _, total = calls_behind(data.engine, wanted, only, limit=0)
     pages = max(1, -(-total // PAGE_SIZE))
@@ -105,7 +107,21 @@ def _sums(data: Data, wanted: Wanted, only: Behind, total: int) -> str:
     cost = plain(money(spent, "≥" if bounded else "")) if known else "no price of their own"
     without = f" · {total - known:,} without a price of their own" if known and known < total else ""
     rest = f" · {_before(gone)} were forgotten and are only in the sums" if gone is not None else ""
-    return f"{total:,} {'call' if total == 1 else 'calls'} · {cost}{without} · newest first{rest}"
+    many = f"{total:,} {'call' if total == 1 else 'calls'}"
+    said, order = _measured(data, wanted, only, total, many) if only.figure else (many, "newest first")
+    return f"{said} · {cost}{without} · {order}{rest}"
+
+
+def _measured(data: Data, wanted: Wanted, only: Behind, total: int, many: str) -> tuple[str, str]:
+    """How many of the calls are in the figure of the mark and why the others are not; and the order of the list."""
+    taken, late, batch = measured_behind(data.engine, wanted, only)
+    if taken == total:
+        return many, "newest first"
+    why = [(batch, "batch calls, which have no times of their own"), (late, "stamped late by our own fault"),
+           (total - taken - late - batch, "without this figure")]  # fmt: skip
+    others = ", ".join(f"{n:,} {words}" for n, words in why if n)
+    verb = "was" if total == 1 else "were"
+    return f"{taken:,} of {many} {verb} measured; the others: {others}", "measured first, then newest first"
 
 
 def _before(day: datetime) -> str:

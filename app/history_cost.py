@@ -14,6 +14,7 @@ from app import history_look as looks
 from app import history_panel as panels
 from app.history_calls import Mark
 from app.history_data import month as month_of
+from app.kind_names import KIND_NAMES
 from app.text import plain
 from services import budget
 from services.dashboard import figures
@@ -21,12 +22,15 @@ from services.dashboard.cost import BY_THE_HOUR
 from services.dashboard.figures import Data
 from services.dashboard.keys import NO_TAG, UNKNOWN
 from services.dashboard.paid import paid
+from services.dashboard.reprice import NO_PRICE_THEN, NO_PRICE_TODAY, NOT_COUNTED, NOT_READABLE
 from services.pricing import money
-from services.providers import KINDS
 
 BYS = {"deployment": "Deployment", "model": "Model", "kind": "Kind", "person": "Person", "team": "Team", "tag": "Tag",
        "day": "Day"}  # fmt: skip
 PLACE = "hs_cost"
+# Short enough for a column beside the name.
+NOT_COMPARED = {"": "", NO_PRICE_THEN: "no price then", NO_PRICE_TODAY: "no price today",
+                NOT_READABLE: "price unreadable", NOT_COUNTED: "tokens unknown"}  # fmt: skip
 NARROW = {"deployment": "deployment_id", "model": "model", "kind": "kind", "person": "person", "team": "team"}
 
 
@@ -69,7 +73,7 @@ def draw(data: Data) -> None:
 def _names(data: Data, by: str) -> dict[str, str]:
     if by == "deployment":
         return looks.names_of(data)
-    return {one: kind.title.partition(" (")[0] for one, kind in KINDS.items()} if by == "kind" else {}
+    return dict(KIND_NAMES) if by == "kind" else {}
 
 
 def _nothing(data: Data) -> str:
@@ -139,21 +143,23 @@ def _repriced(data: Data) -> None:
     if found.table.empty:
         return
     frame = pd.DataFrame({
-        "name": [names.get(one, one) for one in found.table["deployment_id"]], "n": found.table["n"],
+        "name": [names.get(one, one) for one in found.table["deployment_id"]],
+        # Why a deployment has a second line, beside its name: further right it would be cut off. No column where none
+        # has.
+        **({"reason": found.table["reason"].map(NOT_COMPARED)} if found.table["reason"].any() else {}),
+        "n": found.table["n"],
         **{column: [_amount(one) for one in found.table[column]]
            for column in ("was_nanousd", "today_nanousd", "difference")},
-        # Why a deployment has a second line; no column where none has.
-        **({"reason": found.table["reason"]} if found.table["reason"].any() else {}),
     })  # fmt: skip
     text = st.column_config.TextColumn
     st.dataframe(
         frame, hide_index=True, height="content", key="hs_repriced", alt="The same calls at today's prices",
         column_config={
-            "name": text("Deployment"), "n": st.column_config.NumberColumn("Calls", format="localized"),
-            "was_nanousd": text("Cost", alignment="right"),
-            "today_nanousd": text("At today's prices", alignment="right"),
-            "difference": text("Difference", alignment="right"),
-            "reason": text("Not compared, as it"),
+            "name": text("Deployment", pinned=True), "reason": text("Not compared", width=115),
+            "n": st.column_config.NumberColumn("Calls", format="localized", width=50),
+            "was_nanousd": text("Cost", alignment="right", width=68),
+            "today_nanousd": text("Today", alignment="right", width=68, help="At today's prices."),
+            "difference": text("Difference", alignment="right", width=76),
         },
     )  # fmt: skip
 

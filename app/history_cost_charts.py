@@ -45,20 +45,23 @@ def bars(found: pd.DataFrame, shown: Look) -> Spec:
     """One bar for each key, stacked by driver; idle hours are hatched."""
     found = _stacked(found)
     sums = found.groupby(["key", "name"], as_index=False, sort=False)["nanousd"].sum()
+    # A row for each key: two that are called alike share neither their bar nor their amount.
+    called = looks.lookup(dict(zip(sums["key"], sums["name"], strict=True)))
     sums["words"], sums["to"] = [money(int(one)) for one in sums["nanousd"]], sums["nanousd"] / NANO
     longest = max(float(found["to"].max()), 1e-9)
-    y = {"sort": list(sums["name"]), "title": None, "scale": {"paddingInner": 0.36, "paddingOuter": 0.1}}
-    named = word("name", axis={"labelLimit": 165, "labelColor": shown.ink, "labelFontSize": 12}, **y)
+    y = {"sort": list(sums["key"]), "title": None, "scale": {"paddingInner": 0.36, "paddingOuter": 0.1}}
+    axis = {"labelExpr": called, "labelLimit": 165, "labelColor": shown.ink, "labelFontSize": 12}
+    named = word("key", axis=axis, **y)
     x = {"title": None, "axis": {"tickCount": 5, "format": "$,~r"},
          "scale": {"domain": [min(0.0, float(found["from"].min())), longest * 1.3], "nice": False}}  # fmt: skip
     fill = view("bar", found, {
         "y": named, "x": q("from", **x), "x2": to("to"), **_painted(found, shown),
         "tooltip": tips(("name", "Of"), ("driver", "For"), ("words", "Cost")),
     }, pick=["key", "driver"], cursor="pointer", strokeWidth=1)  # fmt: skip
-    stripes = _stripes(found[found["hatched"]], ["name"], longest / STRIPES)
+    stripes = _stripes(found[found["hatched"]], ["key"], longest / STRIPES)
     hatch = view("rule", stripes, {
-        "x": q("low", **x), "x2": to("high"), "y": word("name", bandPosition=1, **y),
-        "y2": {"field": "name", "bandPosition": 0},
+        "x": q("low", **x), "x2": to("high"), "y": word("key", bandPosition=1, **y),
+        "y2": {"field": "key", "bandPosition": 0},
     }, color=_HOURS[shown.theme], strokeWidth=1.3, tooltip=None)  # fmt: skip
     amounts = view("text", sums, {"y": named, "x": q("to", **x), "text": word("words")}, align="left", dx=6,
                    color=shown.ink, fontSize=12)  # fmt: skip
@@ -107,7 +110,8 @@ def days(data: Data, found: pd.DataFrame, shown: Look) -> Spec:
     found["at"], found["until"] = [spans[one][0] for one in found["key"]], [spans[one][1] for one in found["key"]]
     gap = (found["until"] - found["at"]) * 0.1
     found["bar"], found["bar_end"] = found["at"] + gap, found["until"] - gap
-    found["running"] = (found["key"] == list(spans)[-1]) & data.window.running
+    cut = dict(zip(spans, data.days.is_partial.tolist(), strict=True))
+    found["running"] = [cut[one] for one in found["key"]]
     x = looks.time_x(data, 8, zone=data.window.day_zone)
     top = max(float(found["to"].max()), 1e-9)
     y = {"title": None, "scale": {"domain": [0, top * 1.05], "nice": False}, "axis": {"tickCount": 4, "format": "$,~r"}}

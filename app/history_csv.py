@@ -16,6 +16,31 @@ from services import keys, view
 from services.dashboard.figures import Data
 from services.export import safe_cell
 
+# What a figure is called in the services → in an export, where each unit is in the column's name.
+COLUMNS: Mapping[str, str] = {
+    "success": "success_share", "share": "share_of_calls", "decode_p50": "decode_p50_tokens_per_s",
+    "out_tokens": "output_tokens", "usd_per_1000": "spend_usd_per_1000_calls",
+    "usd_per_1m_output": "spend_usd_per_1m_output_tokens", "utilisation": "paid_hours_used_share",
+    "n": "calls", "n_unpriced": "calls_without_known_cost", "still_running": "bucket_is_partial",
+    "running": "bucket_is_partial", "weekday": "weekday_from_monday_0", "hour": "hour_of_day", "idle": "is_idle",
+}  # fmt: skip
+
+
+def with_units(frame: pd.DataFrame) -> pd.DataFrame:
+    """A panel's table as it is exported: `COLUMNS` for its names, and nano-dollars as dollars, empty where no cost is
+    known."""
+    found = frame.rename(columns=COLUMNS)
+    if "nanousd" in found:
+        unknown = (frame["nanousd"] == 0) & (frame["n_unpriced"] > 0) & (frame["n_unpriced"] == _calls(frame))
+        spent = [None if no else _usd(one) for no, one in zip(unknown, frame["nanousd"], strict=True)]
+        found["nanousd"] = pd.Series(spent, index=found.index, dtype=object)
+        found = found.rename(columns={"nanousd": "spend_usd"})
+    return found
+
+
+def _calls(frame: pd.DataFrame) -> pd.Series:
+    return frame["calls" if "calls" in frame else "n"]
+
 
 def to_csv(frame: pd.DataFrame) -> str:
     """A table as CSV (RFC 4180, CRLF), fit for a spreadsheet: no cell is taken for a formula, no key is in it."""

@@ -12,12 +12,12 @@ from zoneinfo import ZoneInfo, available_timezones
 import streamlit as st
 from streamlit.errors import StreamlitAPIException
 
+from app.kind_names import KIND_NAMES
 from app.runs_filters import SOURCES, zone
 from app.text import clip, plain
 from services.dashboard.address import ADDRESS, ALIASES, params_of, unknown
 from services.dashboard.figures import RANGE_WORDS, RANGES, Filter
 from services.dashboard.filters import CACHES, DEFAULT_RANGE, LISTS, Range
-from services.providers import KINDS
 
 HELD, EXACT, RANGE, ZONE, FROM, TO = "hs_held", "hs_exact", "hs_range", "hs_zone", "hs_from", "hs_to"
 CACHE_WORDS = {"warm": "Warm", "cold": "Cold", "unknown": "Not reported"}
@@ -33,7 +33,7 @@ class Choices:
     @classmethod
     def made(cls, values: Mapping[str, Sequence[str]], names: Mapping[str, str], teams: Sequence[str]) -> Choices:
         """From the values that calls have; ``names`` are the deployments' that were ever declared."""
-        kinds = {kind: KINDS[kind].title.partition(" (")[0] if kind in KINDS else kind for kind in values["kind"]}
+        kinds = {kind: KIND_NAMES.get(kind, kind) for kind in values["kind"]}
         used = {one: names.get(one, one) for one in values["deployment_id"]}
         # Only those that were called or paid for can be chosen; a link may name any that was ever declared.
         return cls({
@@ -95,9 +95,11 @@ def _time() -> None:
 
 
 def _span_words() -> str:
-    first, last = st.session_state.get(FROM), st.session_state.get(TO)
-    words = [f"{one:%Y-%m-%d %H:%M}" if one else "…" for one in (first, last)]
-    return " to ".join(words)
+    """The dates of a range of one's own. An end that is not chosen is said as what is shown in its place."""
+    first, last = (f"{one:%Y-%m-%d %H:%M}" if one else "" for one in map(st.session_state.get, (FROM, TO)))
+    if not first:
+        return f"7 days to {last}" if last else f"{RANGE_WORDS[DEFAULT_RANGE]} (no dates are chosen)"
+    return f"{first} to {last or 'now'}"
 
 
 def _pill(name: str, choices: Choices, nothing: str, icon: str, *more: str) -> Any:

@@ -76,5 +76,5 @@ def _month(month: Pace) -> None:
     st.metric(
         "This month", plain(money(month.spent)), plain(" · ".join(one for one in parts if one)), "off",
         delta_arrow="off", border=True, height="stretch",
-        help="What was spent since the month began, and what the whole month costs at this pace.",
+        help=figures.PACE_HELP,
     )  # fmt: skip

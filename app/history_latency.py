@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -74,11 +74,12 @@ def _time(data: Data, metric: str, menu: Any) -> None:
     middles = _middles(data, found, metric)
     labels = dict(zip(looks.millis(data.buckets.edges[:-1]).tolist(), data.buckets.labels, strict=True))
     alone = len(shown_ids) == 1
+    below = charts.below_titles(middles, alone=alone)
     with st.grid(min(PER_ROW, len(shown_ids)), min_column_width=200, gap="small"):
         for one in shown_ids:
-            chart = _facet(data, found, one, domain, shown, notes, middles, alone=alone)
+            chart = _facet(data, found, one, domain, shown, notes, below, alone=alone)
             panels.draw_chart(
-                chart, f"{PLACE}__{one}", _alt(data, one, metric, middles, found), opener(data, one, labels),
+                chart, f"{PLACE}__{one}", _alt(data, one, metric, middles, found), opener(data, one, labels, metric),
                 shown=shown,
             )  # fmt: skip
     silent = [plain(looks.names_of(data)[one]) for one in data.ids if one not in shown_ids]
@@ -88,37 +89,40 @@ def _time(data: Data, metric: str, menu: Any) -> None:
 
 def _facet(
     data: Data, found: pd.DataFrame, one: str, domain: Any, shown: looks.Look, notes: Any,
-    middles: dict[str, str], *, alone: bool = False, width: int | None = None,
+    below: Mapping[str, Sequence[str]], *, alone: bool = False, width: int | None = None,
 ) -> Any:  # fmt: skip
     chart = charts.facet(
         data, found, one, shown, domain=domain, notes=notes, alone=alone, title=clip(looks.names_of(data)[one], 36),
-        subtitle=middles.get(one, ""),
+        subtitle=below.get(one, ()),
     )  # fmt: skip
     return {**chart, "width": width} if width else chart
 
 
 def _middles(data: Data, found: pd.DataFrame, metric: str) -> dict[str, str]:
-    """The median of each deployment in words, with its n and with what is not drawn."""
+    """The median of each deployment in words, with its n and with what is not drawn. How many calls there have to be
+    is a rule for each bucket: all of them together may well be more."""
     some = found.groupby("deployment_id")[["p95", "p99"]].count()
     return {
         row["deployment_id"]: panels.hint((
             f"p50 {words.seconds(row['p50'])} · n {row['n']:,}",
-            "no p95: n < 20" if not some["p95"][row["deployment_id"]] else
-            "no p99: n < 100" if not some["p99"][row["deployment_id"]] else "",
+            "no p95 band: fewer than 20 calls in each bucket" if not some["p95"][row["deployment_id"]] else
+            "no p99 line: fewer than 100 calls in each bucket" if not some["p99"][row["deployment_id"]] else "",
         ))
         for row in figures.medians(data, metric).to_dict("records") if row["n"]
     }  # fmt: skip
 
 
 def _all(data: Data, found: pd.DataFrame, metric: str, ids: list[str], domain: Any, shown: Any, notes: Any) -> Any:
-    middles = _middles(data, found, metric)
+    below = charts.below_titles(_middles(data, found, metric), alone=len(ids) == 1)
     width = panels.WIDTH if len(ids) == 1 else 210
-    parts = [_facet(data, found, one, domain, shown, notes, middles, alone=len(ids) == 1, width=width)
+    parts = [_facet(data, found, one, domain, shown, notes, below, alone=len(ids) == 1, width=width)
              for one in ids]  # fmt: skip
     return {"concat": parts, "columns": PER_ROW, "spacing": 26}
 
 
-def opener(data: Data, one: str, labels: Mapping[int, Any]) -> Callable[[Mapping[str, Any]], Mark | None]:
+def opener(
+    data: Data, one: str, labels: Mapping[int, Any], metric: str = "ttft"
+) -> Callable[[Mapping[str, Any]], Mark | None]:
     """What makes a mark of a bucket that was clicked. ``labels``: its position → its label."""
 
     def mark(found: Mapping[str, Any]) -> Mark | None:
@@ -126,7 +130,7 @@ def opener(data: Data, one: str, labels: Mapping[int, Any]) -> Callable[[Mapping
         if label is None:
             return None
         title = f"{looks.names_of(data)[one]}, {looks.bucket_words(data, label)}"
-        return Mark(title, {"deployment_id": one, "bucket": label}, MEASURED)
+        return Mark(title, {"deployment_id": one, "bucket": label}, MEASURED, figure=metric)
 
     return mark
 
@@ -169,8 +173,8 @@ def _distribution(data: Data, metric: str, menu: Any) -> None:
         panels.draw_chart(
             charts.ecdf(data, frame, metric, shown), f"{PLACE}__ecdf",
             f"Distribution of {charts.TITLES[metric]} by deployment",
-            lambda found: Mark(names[found["deployment_id"]], {"deployment_id": found["deployment_id"]}, MEASURED)
-            if found.get("deployment_id") in names else None, shown=shown,
+            lambda found: Mark(names[found["deployment_id"]], {"deployment_id": found["deployment_id"]}, MEASURED,
+                               figure=metric) if found.get("deployment_id") in names else None, shown=shown,
             legend=looks.legend_entries(data, list(dict.fromkeys(frame["deployment_id"])), shown),
         )  # fmt: skip
     with right:
@@ -222,13 +226,15 @@ def _hours(data: Data, metric: str, menu: Any) -> None:
         return
     panels.draw_chart(
         charts.heat(frame, metric, shown), f"{PLACE}__heat",
-        f"Median {charts.TITLES[metric]} by weekday and hour in {data.window.zone}", hour_mark, shown=shown,
+        f"Median {charts.TITLES[metric]} by weekday and hour in {data.window.zone}",
+        lambda found: hour_mark(found, metric), shown=shown,
     )  # fmt: skip
 
 
-def hour_mark(found: Mapping[str, Any]) -> Mark | None:
+def hour_mark(found: Mapping[str, Any], metric: str = "ttft") -> Mark | None:
     """An hour of the week that was clicked."""
     day, hour = int(found.get("weekday", -1)), int(found.get("hour", -1))
     if not (0 <= day < 7 and 0 <= hour < 24):
         return None
-    return Mark(f"{charts.WEEKDAYS[day]} {hour:02}:00 to {hour:02}:59", states=MEASURED, hour_of_week=(day, hour))
+    title = f"{charts.WEEKDAYS[day]} {hour:02}:00 to {hour:02}:59"
+    return Mark(title, states=MEASURED, hour_of_week=(day, hour), figure=metric)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from services.dashboard.quantiles import why_missing
 TITLES = {"ttft": "First token", "ttfat": "First answer token", "ttlt": "Last token", "tpot": "Time per output token"}
 UNIT = {"ttft": "s", "ttfat": "s", "ttlt": "s", "tpot": "ms"}
 FACET, ALONE, BARS = 150, 250, 26
+LINE = 34  # letters of a line below a facet's title
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 RAMP = {"light": ["#eaf1f8", "#9cc0de", "#3f7fb5", "#0b3a66"], "dark": ["#24303a", "#3f6d8f", "#8fc1e0", "#eef7fc"]}
 
@@ -62,9 +64,22 @@ def over_time(data: Data, frame: pd.DataFrame, metric: str) -> pd.DataFrame:
     return found
 
 
+def below_titles(middles: Mapping[str, str], *, alone: bool) -> dict[str, list[str]]:
+    """The words below each facet's title, in lines that a facet has room for. All have as many lines, so that the plots
+    of a row stand level."""
+    if alone:
+        return {one: [said] for one, said in middles.items()}
+    lines = {}
+    for one, said in middles.items():
+        median, _, missing = said.partition(" · no ")
+        lines[one] = [median, *(textwrap.wrap(f"no {missing}", LINE) if missing else [])]
+    most = max(map(len, lines.values()), default=0)
+    return {one: found + [" "] * (most - len(found)) for one, found in lines.items()}
+
+
 def facet(
     data: Data, found: pd.DataFrame, deployment_id: str, shown: Look, *, domain: tuple[float, float],
-    notes: Sequence[Mapping[str, Any]], title: str, subtitle: str, alone: bool = False,
+    notes: Sequence[Mapping[str, Any]], title: str, subtitle: str | Sequence[str], alone: bool = False,
 ) -> Spec:  # fmt: skip
     """One deployment over time: p50 line, p50–p95 band, thin p99, calls below; what is missing stays a gap."""
     rows = found[found["deployment_id"] == deployment_id].drop(columns="deployment_id")

@@ -132,7 +132,7 @@ def _quoted(text: str) -> str:
 def notes_of(data: Data) -> list[dict[str, Any]]:
     """The notes on moments of the window, oldest first."""
     found = notes.notes(data.engine, data.window.start, data.window.end)
-    return sorted(found, key=lambda one: one["at"])
+    return found[::-1]
 
 
 # --- axes ----------------------------------------------------------------------------------------------------------

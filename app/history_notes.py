@@ -23,6 +23,8 @@ SHOWN = 20
 ROOM = 1.14  # how much higher than its highest mark a chart with notes is
 # Pixels of the narrowest chart with notes and of a letter, and the letters below which no words are written.
 NARROWEST, LETTER, LETTERS, FEWEST = 240.0, 5.2, 10, 5
+NEAR = 4.0  # pixels of the narrowest chart: notes that are nearer than this share one sign
+TOLD, LINE = 6, 80  # notes in the tooltip of a sign, and letters of a line in the popover
 REFUSED = "hx_note_refused"
 
 
@@ -36,14 +38,17 @@ def marks(database: Engine, start: datetime, end: datetime) -> pd.DataFrame:
 
 def rules(notes: Sequence[Mapping[str, Any]], shown: Look, x: Spec) -> tuple[list[Spec], list[Spec]]:
     """The notes as layers for a chart over time: thin rules, to be drawn behind its marks, so that none is hidden by
-    a note; and in front, above the marks (`ROOM`), a sign with the first words. ``x``: `history_look.time_x`."""
+    a note; and in front, above the marks (`ROOM`), a sign with the first words. Notes that share a place share a sign,
+    which tells all of them on hovering. ``x``: `history_look.time_x`."""
     if not notes:
         return [], []
     low, high = x["scale"]["domain"]
-    moments = [int(one) for one in looks.millis([one["at"] for one in notes])]
-    rows = pd.DataFrame({"moment": moments, "note": [one["note"] or "" for one in notes],
-                         "who": [one["person"] for one in notes],
-                         "words": _first_words([(one - low) / max(high - low, 1) for one in moments], notes),
+    groups = _together(notes, [int(one) for one in looks.millis([one["at"] for one in notes])], high - low)
+    moments = [one for one, _ in groups]
+    rows = pd.DataFrame({"moment": moments, "note": [_all_of(group) for _, group in groups],
+                         "who": [", ".join(dict.fromkeys(one["person"] for one in group)) for _, group in groups],
+                         "words": _first_words([(one - low) / max(high - low, 1) for one in moments],
+                                               [group for _, group in groups]),
                          "side": ["right" if one - low > high - one else "left" for one in moments]})  # fmt: skip
     said = {"x": q("moment", **x), "tooltip": tips(("note", "Note"), ("who", "By"))}
     front = [view("point", rows, {**said, "y": {"value": 4}}, shape="triangle-down", filled=True, color=shown.ink,
@@ -56,17 +61,39 @@ def rules(notes: Sequence[Mapping[str, Any]], shown: Look, x: Spec) -> tuple[lis
     return [view("rule", rows, said, color=shown.ink, strokeDash=[3, 3], strokeWidth=1, opacity=0.5)], front
 
 
-def _first_words(places: Sequence[float], notes: Sequence[Mapping[str, Any]]) -> list[str]:
-    """As much of each note as there is room for beside its rule, towards the middle; ``places``: 0 to 1, ascending."""
+def _together(notes: Sequence[Mapping[str, Any]], moments: Sequence[int], span: int) -> list[tuple[int, list[Any]]]:
+    """The notes by place: where the first of each place is, and those of it, oldest first."""
+    groups: list[tuple[int, list[Any]]] = []
+    for note, at in zip(notes, moments, strict=True):
+        if not groups or at - groups[-1][0] >= NEAR / NARROWEST * span:
+            groups.append((at, []))
+        groups[-1][1].append(note)
+    return groups
+
+
+def _all_of(group: Sequence[Mapping[str, Any]]) -> str:
+    told = [one["note"] or "" for one in group]
+    rest = f" · + {len(told) - TOLD} more" if len(told) > TOLD else ""
+    return " · ".join(told[:TOLD]) + rest
+
+
+def _first_words(places: Sequence[float], groups: Sequence[Sequence[Mapping[str, Any]]]) -> list[str]:
+    """As much of each place's first note as there is room for beside its rule, towards the middle, and how many more
+    notes there are; ``places``: 0 to 1, ascending."""
     found = []
-    for number, (at, note) in enumerate(zip(places, notes, strict=True)):
+    for number, (at, group) in enumerate(zip(places, groups, strict=True)):
         step = -1 if at > 0.5 else 1
         there = 0 <= number + step < len(places)
         other = places[number + step] if there else (0.0 if step < 0 else 1.0)
         # Two that look at each other share the room between them.
         share = 0.5 if there and (other > 0.5) != (at > 0.5) else 1.0
         letters = int((abs(other - at) * share * NARROWEST - 14) / LETTER)
-        found.append(clip(note["note"] or "", letters) if letters >= FEWEST else "")
+        more = f" · + {len(group) - 1} more" if len(group) > 1 else ""
+        # How many there are is worth more than a part of a word.
+        short = f"{len(group)} notes" if more else ""
+        fits = letters - len(more) >= FEWEST
+        found.append(clip(group[0]["note"] or "", letters - len(more)) + more if fits
+                     else short if len(short) <= letters else "")  # fmt: skip
     return found
 
 
@@ -108,8 +135,9 @@ def _add(zone: ZoneInfo) -> None:
 def _line(row: dict[str, object], zone: ZoneInfo, *, may: bool) -> None:
     at = row["at"]
     assert isinstance(at, datetime)
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f"**{at.astimezone(zone):%-d %b %Y %H:%M}** {plain(clip(str(row['note']), 80))}", width="stretch")
+    # Without wrapping, a long note takes a second line itself and its button stays beside it.
+    with st.container(horizontal=True, vertical_alignment="center", wrap=False):
+        st.markdown(f"**{at.astimezone(zone):%-d %b %Y %H:%M}** {plain(clip(str(row['note']), LINE))}", width="stretch")
         if may:
             st.button(
                 "Delete", key=f"hx_note_{row['id']}", icon=":material/delete:", type="tertiary", on_click=_delete,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
+from zoneinfo import ZoneInfo
 
 import pandas as pd
 import streamlit as st
@@ -15,6 +16,7 @@ import streamlit as st
 from app import history_calls as calls
 from app import history_look as looks
 from app.history_csv import to_csv as to_csv
+from app.history_csv import with_units
 from app.history_picture import picture
 from app.history_vega import Spec, finished, standalone, unlabelled
 from app.text import NOTHING, plain
@@ -48,9 +50,9 @@ def panel(title: str, subtitle: str, *, help: str | None = None) -> Iterator[Any
 def export(data: Data, what: Export, title: str, subtitle: str) -> None:
     """A small menu with the data as CSV and the picture as PNG and SVG, each made when it is asked for."""
     shown, zone = looks.look(), data.window.zone
-    stem = f"inference-lab-{what.name}-{data.window.end:%Y%m%d-%H%M}"
+    stem = f"inference-lab-{what.name}-{data.window.end.astimezone(ZoneInfo(zone)):%Y%m%d-%H%M}"
     with st.popover("Export", icon=":material/download:", type="tertiary", key=f"hs_export_{what.name}"):
-        st.download_button("Data as CSV", lambda: to_csv(what.frame()), f"{stem}.csv", "text/csv",
+        st.download_button("Data as CSV", lambda: to_csv(with_units(what.frame())), f"{stem}.csv", "text/csv",
                            key=f"hs_csv_{what.name}", on_click="ignore", width="stretch")  # fmt: skip
         for kind, mime in (("png", "image/png"), ("svg", "image/svg+xml")) if what.chart else ():
             st.download_button(

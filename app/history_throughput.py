@@ -23,7 +23,10 @@ RATES = {
     "out_tok_s": "Output tokens per second",
     "in_flight": "Calls in flight, mean",
 }
+# The least that the top of each axis is: of a single call the ticks would be millionths.
+LEAST = {"calls_per_min": 0.02, "out_tok_s": 0.1, "in_flight": 0.001}
 HEIGHT, TALL = 150, 210
+SEEN = 2.0  # pixels of the lowest bar: what happened is not to look like nothing
 PLACE, ENDS = "hs_throughput", "hs_states"
 
 
@@ -44,7 +47,11 @@ def draw(data: Data) -> None:
 
     with panels.panel(title, subtitle) as menu:
         with menu:
-            panels.export(data, panels.Export("throughput", lambda: _table(data, frame), all_of_them), title, subtitle)
+            picture = all_of_them if data.n else None
+            panels.export(data, panels.Export("throughput", lambda: _table(data, frame), picture), title, subtitle)
+        if not data.n:
+            st.caption("No call was made in this time.")
+            return
         with st.grid(3, min_column_width=260, gap="small"):
             for rate, words in RATES.items():
                 panels.draw_chart(
@@ -97,16 +104,19 @@ def chart(
         names = [looks.names_of(data)[one] for one in data.ids]
         color = {**color, "legend": looks.legend_of(names, data.ids)}
     said = tips(("name", "Deployment"), ("when", "Bucket"), (rate, RATES[rate], ",.3~g"))
-    return bars(data, found, ["at", "deployment_id"], color, said, shown, notes, most=4, title=RATES[rate])
+    return bars(data, found, ["at", "deployment_id"], color, said, shown, notes, most=4, title=RATES[rate],
+                least=LEAST[rate])  # fmt: skip
 
 
 def bars(
     data: Data, found: pd.DataFrame, fields: list[str], color: Spec, said: Any, shown: Look, notes: Any, *, most: int,
-    title: str = "", height: int = HEIGHT, whole: float = 0.0,
+    title: str = "", height: int = HEIGHT, whole: float = 0.0, least: float = 0.0,
 ) -> Spec:  # fmt: skip
-    """Stacked bars over time that can be clicked; the running bucket is pale. ``whole``: the least step of a mark."""
+    """Stacked bars over time that can be clicked; the running bucket is pale. ``whole``: the least step of a mark;
+    ``least``: the least top of the axis."""
     x = looks.time_x(data, most)
-    top = float(found["to"].max()) * (history_notes.ROOM if notes else 1.06) if len(found) else 1.0
+    top = max(float(found["to"].max()) * (history_notes.ROOM if notes else 1.06), least) if len(found) else 1.0
+    found = found.assign(to=np.maximum(found["to"], found["from"] + top * SEEN / height))
     behind, front = history_notes.rules(notes, shown, x)
     drawn = view("rect", found, {
         "x": q("bar", **x), "x2": to("bar_end"), "y2": to("to"), "color": color, "tooltip": said,

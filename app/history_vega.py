@@ -61,13 +61,19 @@ def picked(then: Any, otherwise: Any) -> Spec:
     return {"condition": {"param": "pick", "empty": False, "value": then}, "value": otherwise}
 
 
-def layers(*views: Spec, height: int | Spec, title: str = "", subtitle: str = "", **more: Any) -> Spec:
-    """Views on top of each other."""
+def layers(
+    *views: Spec, height: int | Spec, title: str = "", subtitle: str | Sequence[str] = "", **more: Any
+) -> Spec:  # fmt: skip
+    """Views on top of each other. ``subtitle``: one line or several."""
     made: Spec = {"layer": list(views), "height": height, **more}
     if title:
         made["title"] = {"text": title, "fontSize": 12.5, "anchor": "start", "limit": 230,
-                         **({"subtitle": subtitle} if subtitle else {})}  # fmt: skip
+                         **({"subtitle": _lines(subtitle)} if subtitle else {})}  # fmt: skip
     return made
+
+
+def _lines(text: str | Sequence[str]) -> str | list[str]:
+    return text if isinstance(text, str) else list(text) if len(text) > 1 else text[0]
 
 
 def finished(spec: Spec, look: Look) -> Spec:

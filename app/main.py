@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import mark, nav, session, status
+from app import mark, nav, session, status, style
 from app.playground_state import AWAY
 
 st.set_page_config(page_title="Inference Lab", page_icon=mark.icon(), layout="wide", initial_sidebar_state=212)
+style.draw()
 st.logo(mark.name(dark=st.context.theme.type == "dark"), icon_image=mark.icon())
 
 if not session.signed_in():

@@ -34,6 +34,12 @@ def sections() -> dict[str, list[st.Page]]:
                 help="Send one long prompt several times: first token cold and warm, tokens, cost, when it pays.",
             ),
             st.Page(
+                page_file("batch"),
+                title="Batch",
+                icon=":material/dynamic_form:",
+                help="Send a file of prompts: checked before, at batch prices, every line answered or accounted for.",
+            ),
+            st.Page(
                 page_file("runs"),
                 title="Runs",
                 icon=":material/history:",

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, and_, case, exists, func, or_, select
+from sqlalchemy import ColumnElement, Engine, and_, case, exists, false, func, not_, or_, select
 from sqlmodel import col
 
 from db.history import Wanted, conditions, tagged
-from db.rollups import CALL, NEEDED
+from db.rollups import CALL, NEEDED, SKETCHES
 from db.tables import Run
 
 LISTED = (*NEEDED, "run_id", "column_no", "repetition", "attempt_no", "message")
@@ -20,11 +20,13 @@ LISTED = (*NEEDED, "run_id", "column_no", "repetition", "attempt_no", "message")
 @dataclass(frozen=True, slots=True)
 class Behind:
     """Narrower than a `Wanted`. ``states``: ended so; ``spans``: made in one of these stretches; ``tags``: the run has
-    exactly these tags (() for none at all), None for any."""
+    exactly these tags (() for none at all), None for any. ``figure``: one of `SKETCHES`; calls that were measured in it
+    are listed first."""
 
     states: Sequence[str] = ()
     spans: Sequence[tuple[datetime, datetime]] = ()
     tags: Sequence[str] | None = None
+    figure: str = ""
 
 
 ALL = Behind()
@@ -38,7 +40,8 @@ def calls_behind(
     with engine.connect() as connection:
         total = int(connection.execute(select(func.count()).select_from(CALL).where(*where)).scalar_one())
         listed = select(*(CALL.c[name] for name in LISTED)).where(*where)
-        listed = listed.order_by(CALL.c.created_at.desc(), CALL.c.id).limit(limit).offset(offset)
+        first = [case((_measured(only.figure), 0), else_=1)] if only.figure else []
+        listed = listed.order_by(*first, CALL.c.created_at.desc(), CALL.c.id).limit(limit).offset(offset)
         return [dict(row) for row in connection.execute(listed).mappings()], total
 
 
@@ -51,6 +54,26 @@ def spent_behind(engine: Engine, wanted: Wanted, only: Behind = ALL) -> tuple[in
     with engine.connect() as connection:
         spent, known, bounded = connection.execute(select(*sums).where(*_where(engine, wanted, only))).one()
     return int(spent), int(known), int(bounded)
+
+
+def measured_behind(engine: Engine, wanted: Wanted, only: Behind) -> tuple[int, int, int]:
+    """Of the calls of `calls_behind`: how many were measured in ``only.figure``, how many were not as their stamps were
+    late by our own fault, and how many of the rest are of batches."""
+    taken, late = _measured(only.figure), _late()
+    batch = and_(not_(taken), not_(late), CALL.c.source == "batch")
+    sums = (func.coalesce(func.sum(case((one, 1), else_=0)), 0) for one in (taken, and_(not_(taken), late), batch))
+    with engine.connect() as connection:
+        measured, by_us, of_batches = connection.execute(select(*sums).where(*_where(engine, wanted, only))).one()
+    return int(measured), int(by_us), int(of_batches)
+
+
+def _measured(figure: str) -> ColumnElement[bool]:
+    """As `db.rollups.measured` has it."""
+    return and_(CALL.c.state == "succeeded", not_(_late()), CALL.c[SKETCHES[figure]].is_not(None))
+
+
+def _late() -> ColumnElement[bool]:
+    return func.coalesce(CALL.c.lag_marked, false())
 
 
 def _where(engine: Engine, wanted: Wanted, only: Behind) -> list[ColumnElement[bool]]:

@@ -14,10 +14,11 @@ LONGEST = 200
 
 
 def notes(engine: Engine, start: datetime | None = None, end: datetime | None = None) -> list[dict[str, Any]]:
-    """The notes from ``start`` to ``end`` (exclusive, both open where None), newest first."""
+    """The notes from ``start`` to ``end`` (exclusive, both open where None), newest first; of those of one moment the
+    one that was written last."""
     wanted = select(
         col(Annotation.id), col(Annotation.at), col(Annotation.note), col(Annotation.person), col(Annotation.created_at)
-    ).order_by(col(Annotation.at).desc(), col(Annotation.id))
+    ).order_by(col(Annotation.at).desc(), col(Annotation.created_at).desc(), col(Annotation.id))
     if start is not None:
         wanted = wanted.where(col(Annotation.at) >= start)
     if end is not None:

@@ -31,7 +31,7 @@ LOST = (
     "Our own process ended while this call was under way; its text so far was not kept and it may have been billed: "
     "send it again if you need it."
 )
-
+WORKER = "worker-"  # how the id of an owner begins that is a worker of batches and no engine
 
 CHOICES = ("a", "b", "tie", "both_bad", "best")
 PART = 500
@@ -65,6 +65,11 @@ def insert_run(*, session: Session, values: dict[str, Any]) -> None:
     session.execute(_RUN.insert(), values)
 
 
+def set_run_calls(*, session: Session, run_id: str, n_calls: int) -> None:
+    """How many calls a run is going to have."""
+    session.execute(update(Run).where(col(Run.id) == run_id).values(n_calls=n_calls))
+
+
 def insert_calls(*, session: Session, rows: Sequence[dict[str, Any]]) -> None:
     """Record calls (state "running") before their requests are sent."""
     session.execute(_CALL.insert(), list(rows))
@@ -78,7 +83,7 @@ def finish_call(*, session: Session, call_id: str, values: dict[str, Any]) -> bo
 # --- engines -------------------------------------------------------------------------------------------------------
 
 
-def _clock(session: Session) -> datetime:
+def clock(session: Session) -> datetime:
     """Now. On PostgreSQL by the server's clock: engines on several hosts judge each other's heartbeats by it."""
     if session.get_bind().dialect.name == "postgresql":
         now: datetime = session.execute(select(func.now())).scalar_one()
@@ -88,31 +93,31 @@ def _clock(session: Session) -> datetime:
 
 def adopt_owner(*, session: Session, owner_id: str, pid: int, host: str) -> None:
     """Record that an engine works on this database from now on."""
-    now = _clock(session)
+    now = clock(session)
     session.execute(insert(Owner).values(id=owner_id, pid=pid, host=host, started_at=now, heartbeat_at=now))
 
 
 def heartbeat(*, session: Session, owner_id: str) -> None:
     """Say that an engine still lives."""
-    session.execute(update(Owner).where(col(Owner.id) == owner_id).values(heartbeat_at=_clock(session)))
+    session.execute(update(Owner).where(col(Owner.id) == owner_id).values(heartbeat_at=clock(session)))
 
 
 def release_owner(*, session: Session, owner_id: str) -> None:
     """Say that an engine ended in good order."""
-    session.execute(update(Owner).where(col(Owner.id) == owner_id).values(stopped_at=_clock(session)))
+    session.execute(update(Owner).where(col(Owner.id) == owner_id).values(stopped_at=clock(session)))
 
 
 def mark_lost(*, session: Session, owner_id: str, stale_after_s: float, single_owner: bool) -> list[str]:
     """Calls that run under an engine that is dead become *lost*; returns their ids.
 
     ``single_owner`` (SQLite): every engine but ``owner_id`` is dead. Otherwise one is dead when it stopped, or when
-    its heartbeat is older than ``stale_after_s`` seconds.
+    its heartbeat is older than ``stale_after_s`` seconds. Workers of batches are always judged by their heartbeat.
     """
-    alive = select(col(Owner.id)).where(col(Owner.id) == owner_id)
-    if not single_owner:
-        fresh = _clock(session) - timedelta(seconds=stale_after_s)
-        beating = and_(col(Owner.heartbeat_at) > fresh, col(Owner.stopped_at).is_(None))
-        alive = select(col(Owner.id)).where(or_(col(Owner.id) == owner_id, beating))
+    fresh = clock(session) - timedelta(seconds=stale_after_s)
+    beating = and_(col(Owner.heartbeat_at) > fresh, col(Owner.stopped_at).is_(None))
+    if single_owner:
+        beating = and_(beating, col(Owner.id).startswith(WORKER))
+    alive = select(col(Owner.id)).where(or_(col(Owner.id) == owner_id, beating))
     done = session.execute(
         update(Call)
         .where(col(Call.state) == "running", or_(col(Call.owner).is_(None), col(Call.owner).not_in(alive)))

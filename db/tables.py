@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy import Column, Index, LargeBinary, text
 from sqlmodel import Field, SQLModel
 
-from db import history_tables as history_tables  # their tables belong to the same metadata
+from db import batch_tables as batch_tables  # their tables belong to the same metadata
+from db import history_tables as history_tables  # as above
 from db.columns import count as _count
 from db.columns import json_value as _json
 from db.columns import named as _named

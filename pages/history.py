@@ -26,6 +26,7 @@ from app import (
 from app.runs_filters import tell_apart
 from app.text import plain
 from db import queries
+from services.dashboard import said
 from services.dashboard.figures import Data, Pace
 
 person = session.person_and_role()
@@ -66,7 +67,8 @@ def read() -> tuple[Data, Pace]:
 
 
 def draw(data: Data, month: Pace) -> None:
-    """The panels."""
+    """The panels, and above them which time they are of: a range begins with a whole hour, or day."""
+    st.caption(plain(said.stretch(data.window)))
     history_kpis.draw(data, month)
     if not data.n and not len(data.period.hours):
         history_empty.draw_no_match(data.filter)

@@ -35,6 +35,10 @@ UNCOUNTED = frozenset({"cancelled", "denied", "replayed"})
 DAY_S = 86_400
 SHORTEST_S, LONGEST_S = 60, 7 * DAY_S
 LONGEST_NAME = 80
+# The largest limit that can be meant, in the unit of a threshold and in words; that of an error rate is below 100 %.
+MOST: Mapping[Metric, tuple[float, str]] = {
+    "p95_ttft": (3_600_000.0, "3,600 s"), "spend_day": (1_000_000.0, "$1,000,000"),
+}  # fmt: skip
 NOT_ENOUGH = "not enough calls"
 TARGET_PREFIX = "ALERT_"
 
@@ -112,6 +116,16 @@ class Verdict:
 
 def _texts(values: object) -> tuple[str, ...]:
     return tuple(str(one) for one in values) if isinstance(values, list | tuple) else ()
+
+
+def check_limit(metric: Metric, threshold: float) -> None:
+    """Raises ValueError in words for a limit that nobody can mean. Only a new one is held to the upper bound: an alert
+    that was kept before there was one can still be read."""
+    if not threshold > 0:
+        raise ValueError("The limit has to be above 0.")
+    most, words = MOST.get(metric, (math.inf, ""))
+    if threshold > most:
+        raise ValueError(f"The limit of this figure is at most {words}.")
 
 
 def check_targets(targets: Collection[str], known: Collection[str]) -> None:

@@ -15,6 +15,7 @@ import orjson
 
 from services import deployments, paths
 from services.client_aws import AwsClient
+from services.client_batch import BatchClient
 from services.client_history import HistoryClient
 from services.domain import Deployment
 from services.engine.status import DeploymentStatus
@@ -166,6 +167,11 @@ class EngineClient:
     def history(self) -> HistoryClient:
         """Alerts, notes and the budget."""
         return HistoryClient(self._call)
+
+    @property
+    def batches(self) -> BatchClient:
+        """Batches: submit, pause, resume, cancel, send again, delete."""
+        return BatchClient(self._call)
 
     def restart_embedded(self, name: str) -> None:
         """Start an embedded model server again."""

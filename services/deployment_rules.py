@@ -31,6 +31,9 @@ AMAZON = re.compile(
     r"\.(?:amazonaws\.com|amazonaws\.com\.cn|amazonaws\.eu|api\.aws|api\.amazonwebservices\.com\.cn)\Z"
 )
 REGION = re.compile(r"[a-z]{2,8}(?:-[a-z0-9]+)+-\d+\Z")
+ROLE = re.compile(r"arn:aws[\w-]*:iam::\d{12}:role/[\w+=,.@/-]{1,120}\Z", re.ASCII)
+# A bucket and a prefix that Bedrock takes (its names of files are narrower than those of S3).
+BATCH_S3 = re.compile(r"s3://[a-z0-9][-.a-z0-9]{1,61}[a-z0-9](?:/[-!_*'().a-z0-9A-Z]+)*/?\Z")
 AWS_CHOICES: Mapping[str, tuple[str, ...]] = {
     "service_tier": ("priority", "default", "flex", "reserved"), "latency": ("standard", "optimized"),
 }  # fmt: skip
@@ -169,6 +172,10 @@ def _aws(d: Deployment, key_hosts: Mapping[str, Sequence[str]]) -> Iterator[Faul
             yield "aws", f"has {name} = {value!r} in 'aws'; it can be {', '.join(AWS_CHOICES[name])}."
     if d.aws.guardrail is not None and not re.fullmatch(r"[^:\s]+(?::[^:\s]+)*:(?:DRAFT|\d{1,8})", d.aws.guardrail):
         yield "aws", "has a guardrail that is not written as identifier:version, for example abc123:1 or abc123:DRAFT."
+    if d.aws.batch_role is not None and not ROLE.match(d.aws.batch_role):
+        yield "aws", "has a batch_role that is not a role's ARN, for example arn:aws:iam::123456789012:role/batch."
+    if d.aws.batch_s3 is not None and not BATCH_S3.match(d.aws.batch_s3):
+        yield "aws", "has a batch_s3 that is not written as s3://bucket/prefix (letters, digits and -!_*'(). only)."
     at_home = d.origin == "file" or d.key_env is not None or on_amazon(d.base_url)
     if not at_home and not keys.allowed_host(AWS_KEYS, d.base_url, key_hosts):
         yield (

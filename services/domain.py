@@ -102,7 +102,8 @@ class Aws:
     ``service_tier``: priority, default, flex or reserved. ``latency``: standard or optimized. ``guardrail``:
     "identifier:version". ``component`` and ``variant``: of a SageMaker endpoint. ``serves``: the name of the model
     behind an ARN or an endpoint; which parameters Bedrock takes depends on it, and a SageMaker container that serves
-    more than one model is told it.
+    more than one model is told it. ``batch_s3``: where the files of batch jobs are put, "s3://bucket/prefix".
+    ``batch_role``: the ARN of the role with which Bedrock reads and writes them.
     """
 
     profile: str | None = None
@@ -112,6 +113,8 @@ class Aws:
     component: str | None = None
     variant: str | None = None
     serves: str | None = None
+    batch_role: str | None = None
+    batch_s3: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

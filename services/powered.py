@@ -8,7 +8,7 @@ here, or that somebody stops at AWS, counts from its declaration to its being sw
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 
 import pandas as pd
@@ -77,6 +77,13 @@ def accrued(engine: Engine, start: datetime, end: datetime, now: datetime | None
     for name in ("on_at", "off_at"):
         frame[name] = pd.to_datetime(frame[name], utc=True)
     return frame.astype({"usd_per_hour": "float64", "nanousd": "int64"})
+
+
+def rates(engine: Engine, at: datetime) -> dict[str, int]:
+    """What each hour-priced deployment that is on at a moment costs, in nano-dollars an hour."""
+    rows = store.stretches(engine, at - timedelta(microseconds=1), at)
+    on = [row for row in rows if row["off_at"] is None or row["off_at"] > at]
+    return {row["deployment_id"]: nanousd(row["usd_per_hour"], at, at + timedelta(hours=1)) for row in on}
 
 
 def nanousd(usd_per_hour: str | float, on_at: datetime, off_at: datetime) -> int:

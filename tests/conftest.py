@@ -11,7 +11,6 @@ import pytest
 
 from tests.postgres import Server, binaries_here
 
-
 # A run in a shell's background inherits "ignore" for Ctrl-C, and with it every program that a test interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

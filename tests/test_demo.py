@@ -55,6 +55,17 @@ def test_as_many_calls_as_asked_lie_in_the_time_asked_and_all_are_in_the_rollups
     assert rollups.day_of(about.start) <= first and last < about.end
 
 
+def test_the_last_minutes_hold_as_many_calls_as_those_before_them(tmp_path: Path) -> None:
+    """An hour that has just begun has its share of calls, and not a whole hour's."""
+    end = datetime(2026, 11, 18, 15, 5, tzinfo=UTC)
+    demo.make(tmp_path / demo.FILE, 20_000, days=5, end=end)
+    with reader(f"sqlite:///{tmp_path / demo.FILE}").connect() as connection:
+        at = [row[0] for row in connection.execute(rollups.CALL.select().with_only_columns(rollups.CALL.c.created_at))]
+    last, before = (sum(a <= one < a + timedelta(minutes=5) for one in at)
+                    for a in (end - timedelta(minutes=5), end - timedelta(minutes=10)))  # fmt: skip
+    assert 0 < last < before * 2
+
+
 def test_the_rollups_are_those_that_adding_the_calls_up_one_by_one_makes(made: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy.sqlite3"
     copy.write_bytes(made.read_bytes())

@@ -36,6 +36,7 @@ EXAMPLE = Path(__file__).parent.parent / "deployments.example.toml"
 # Lines of the example that are written as comments and can be switched on.
 SWITCHES = (
     "# key_env", "# text_days", "# call_days", "# profile", "# latency", "# guardrail", "# endpoint_url",
+    "# batch_s3", "# batch_role",
     "# [keys.AWS]", "# hosts",
 )  # fmt: skip
 PASTED = "sk-" + "ant-api03-canaryPASTED0123456789"
@@ -115,7 +116,8 @@ def test_the_copy_with_every_commented_line_switched_on_loads_too() -> None:
     config = read("\n".join(lines))
     assert (config.text_days, config.call_days) == (30, 400)
     nova, endpoint = config.deployments[4], config.deployments[6]
-    assert nova.aws == Aws("team", "flex", "optimized", "abc123:1")
+    role = "arn:aws:iam::123456789012:role/lab-batch"
+    assert nova.aws == Aws("team", "flex", "optimized", "abc123:1", batch_role=role, batch_s3="s3://our-bucket/lab")
     assert endpoint.base_url.startswith("https://vpce-1a2b.")
     assert config.key_hosts["AWS"] == ("vpce.internal",)
     assert config.key_hosts["VLLM_API_KEY"] == ("gpu-1.internal",)

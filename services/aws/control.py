@@ -79,18 +79,21 @@ def regions() -> list[str]:
     return sorted(Session().get_available_regions("bedrock"))
 
 
-def call(service: str, where: Place, use: Callable[[Any], T]) -> T:
-    """What ``use`` makes of a client of ``service``. Raises `AwsTrouble`: one sentence for whatever went wrong."""
+def call(service: str, where: Place, use: Callable[[Any], T], *, endpoint: str | None = None) -> T:
+    """What ``use`` makes of a client of ``service``, which is asked at ``endpoint`` (None: its own or the variable's).
+
+    Raises `AwsTrouble`: one sentence for whatever went wrong.
+    """
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        return use(_client(service, where))
+        return use(_client(service, where, endpoint))
     except (BotoCoreError, ClientError, Boto3Error, OSError, ValueError) as error:
         raise explained(error, service, where) from error
 
 
-def _client(service: str, where: Place) -> Any:
+def _client(service: str, where: Place, endpoint: str | None) -> Any:
     from botocore.config import Config
 
     config = Config(
@@ -99,7 +102,7 @@ def _client(service: str, where: Place) -> Any:
     )  # fmt: skip
     keys = _keys(service, where)
     with _lock:  # making clients is not thread-safe; using them is
-        return _session(where.profile).client(service, config=config, **keys)
+        return _session(where.profile).client(service, config=config, endpoint_url=endpoint, **keys)
 
 
 def _keys(service: str, where: Place) -> dict[str, Any]:

@@ -20,11 +20,16 @@ _UNKNOWN = frozenset(
      "MissingAuthenticationTokenException"}
 )  # fmt: skip
 _UNSIGNED = frozenset({"InvalidSignatureException", "SignatureDoesNotMatch", "IncompleteSignature"})
-_DENIED = frozenset({"AccessDeniedException", "AccessDenied", "UnauthorizedOperation", "NotAuthorized"})
+# A bare number is all that S3 says to a question about a bucket or an object (HEAD has no body).
+_DENIED = frozenset({"AccessDeniedException", "AccessDenied", "UnauthorizedOperation", "NotAuthorized", "403"})
 _THROTTLED = frozenset(
-    {"ThrottlingException", "Throttling", "ThrottledException", "TooManyRequestsException", "RequestLimitExceeded"}
-)
-_NOT_FOUND = frozenset({"ResourceNotFoundException", "ResourceNotFound", "ResourceNotFoundFault"})
+    {"ThrottlingException", "Throttling", "ThrottledException", "TooManyRequestsException", "RequestLimitExceeded",
+     "SlowDown"}
+)  # fmt: skip
+_NOT_FOUND = frozenset(
+    {"ResourceNotFoundException", "ResourceNotFound", "ResourceNotFoundFault", "NoSuchBucket", "NoSuchKey",
+     "NoSuchEntity", "NoSuchEntityException", "404"}
+)  # fmt: skip
 _QUOTA = frozenset({"ServiceQuotaExceededException", "LimitExceededException", "ResourceLimitExceeded"})
 _NO_ANSWER = frozenset({"EndpointConnectionError", "ConnectionClosedError", "ProxyConnectionError", "HTTPClientError"})
 _SLOW = frozenset({"ConnectTimeoutError", "ReadTimeoutError"})

@@ -21,8 +21,8 @@ ALIASES = tuple(word for word, name in ADDRESS.items() if word != name)
 DEMO = "demo"
 # What other parts of the app keep in an address: panels of this page, and pages that somebody may come from.
 OTHERS = frozenset(
-    {DEMO, "run", "d", "by", "failures", "metric", "spread", "today", "page", "profile", "q", "region", "starred",
-     "state"}
+    {DEMO, "batch", "run", "d", "by", "failures", "metric", "spread", "today", "page", "profile", "q", "region",
+     "starred", "state"}
 )  # fmt: skip
 NAMED = 3
 

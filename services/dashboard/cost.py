@@ -10,13 +10,16 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from db.rollups import DRIVERS
+from services.dashboard.hours import rate_now
 from services.dashboard.keys import BYS, UNKNOWN, keyed
 from services.dashboard.load import Data, Period
+from services.dashboard.window import Buckets
 from services.pricing import money
 
-__all__ = ["BYS", "COST_DRIVERS", "Pace", "Savings", "Spend", "cost", "pace", "savings", "spend"]
+__all__ = ["BYS", "COST_DRIVERS", "PACE_HELP", "Pace", "Savings", "Spend", "cost", "pace", "savings", "spend"]
 
 # Driver → the columns of the rollups that it adds up, in the order in which they are stacked.
 FROM_CALLS: Mapping[str, tuple[str, ...]] = {
@@ -29,6 +32,12 @@ FROM_CALLS: Mapping[str, tuple[str, ...]] = {
 HOURS = {"hours used": "used_nanousd", "hours idle": "idle_nanousd"}
 COST_DRIVERS = (*FROM_CALLS, *HOURS)
 BY_THE_HOUR = "paid by the hour"
+PACE_DAYS = 7
+PACE_HELP = (
+    "What was spent since the month began, and what the whole month will have cost at this pace: what was spent, the "
+    "hours that are left of every deployment that is paid by the hour and on now, and calls that go on as in the month "
+    f"so far, or in its last {PACE_DAYS} days where it is older."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +84,9 @@ class Savings:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """The month so far. ``expected``: what the whole month costs at this pace; None in its first hour. ``days``: day
-    (in the zone), spent (nano-dollars up to the end of that day), budget (the line up to then, NaN without one)."""
+    """The month so far. ``expected``: what the whole month costs at this pace (`pace`); None in its first hour.
+    ``days``: day (in the zone), spent (nano-dollars up to the end of that day), budget (the line up to then, NaN
+    without one)."""
 
     spent: int
     expected: int | None
@@ -171,21 +181,37 @@ def savings(data: Data) -> Savings:
 
 
 def pace(data: Data, budget: int | None = None) -> Pace:
-    """The month so far against a ``budget`` (nano-dollars for the month), from data of the range "mtd" (or lean)."""
-    rows, hours, labels = data.period.rows, data.period.hours, data.days.labels
-    by_day = np.zeros(len(labels), dtype=np.int64)
-    np.add.at(by_day, data.days.number(rows["at"].to_numpy()), rows["cost_nanousd"].to_numpy(np.int64))
+    """The month so far against a ``budget`` (nano-dollars for the month), from data of the range "mtd" (or lean).
+
+    At this pace the month costs what was spent, plus the rate of the hour-priced deployments that are on now × the
+    hours that are left, plus what the calls cost if they go on as in the month so far, or as in its last 7 days (begun
+    ones whole) where it is older. So a machine that was rented yesterday counts from yesterday and until the month's
+    end. Of a selection that leaves idle time out (`hours.hours_of`), hours in use go on as the calls do.
+    """
+    rows, labels = data.period.rows, data.days.labels
+    calls, hours = np.zeros(len(labels), dtype=np.int64), np.zeros(len(labels), dtype=np.int64)
+    np.add.at(calls, data.days.number(rows["at"].to_numpy()), rows["cost_nanousd"].to_numpy(np.int64))
     for column in HOURS.values():
-        np.add.at(by_day, hours["day"].to_numpy(np.int64), hours[column].to_numpy(np.int64))
-    spent = by_day.cumsum()
-    first = data.window.start.astimezone(ZoneInfo(data.window.zone))
-    month = _month_s(first)
+        np.add.at(hours, data.period.hours["day"].to_numpy(np.int64), data.period.hours[column].to_numpy(np.int64))
+    spent = (calls + hours).cumsum()
+    month = _month_s(data.window.start.astimezone(ZoneInfo(data.window.zone)))
     gone = (data.window.end - data.window.start).total_seconds()
     line = [np.nan if budget is None else budget * min(1.0, (n + 1) * 86_400 / month) for n in range(len(labels))]
     total = int(spent[-1]) if len(spent) else 0
-    expected = round(total * month / gone) if gone >= 3600 else None
+    expected = None
+    if gone >= 3600:
+        rate = rate_now(data.engine, data.filter, data.deployments, data.window.end)
+        going = calls if rate is not None else calls + hours
+        expected = total + round((_recent_per_s(going, data.days) + (rate or 0) / 3600) * max(month - gone, 0.0))
     days = pd.DataFrame({"day": labels, "spent": spent, "budget": line})
     return Pace(total, expected, budget, days, _pace_words(total, expected, budget))
+
+
+def _recent_per_s(by_day: NDArray[np.int64], days: Buckets) -> float:
+    """What of a sum by day falls on each second of the last 7 days, or of all of them where they are fewer."""
+    first = int(days.number(days.edges[-1:] - np.timedelta64(PACE_DAYS, "D"))[0])
+    seconds = (days.edges[-1] - days.edges[first]) / np.timedelta64(1, "s")
+    return float(by_day[first:].sum() / seconds)
 
 
 def _month_s(first: datetime) -> float:

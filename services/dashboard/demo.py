@@ -185,13 +185,16 @@ def _moments(dice: np.random.Generator, calls: int, story: Story) -> Iterator[de
     """When the calls are made (µs since 1970), ascending, in parts of whole UTC days."""
     first, last = int(story.start.timestamp() // 3600), int(np.ceil(story.end.timestamp() / 3600))
     hours = np.arange(first, last, dtype=np.int64)
-    weights = demo_calls.shares(hours, story)
-    per_hour = dice.multinomial(calls, weights / weights.sum())
     low, high = (int(moment.timestamp() * demo_calls.US) for moment in (story.start, story.end))
+    # An hour of which the story has a part has that part of its calls: else the newest minutes would be the busiest.
+    hour_us = 3600 * demo_calls.US
+    lasts = np.minimum((hours + 1) * hour_us, high) - np.maximum(hours * hour_us, low)
+    weights = demo_calls.shares(hours, story) * lasts / hour_us
+    per_hour = dice.multinomial(calls, weights / weights.sum())
     waiting: list[demo_calls.Ints] = []
     for hour, n in zip(hours, per_hour, strict=True):
         if n:
-            begin, stop = max(int(hour) * 3600 * demo_calls.US, low), min((int(hour) + 1) * 3600 * demo_calls.US, high)
+            begin, stop = max(int(hour) * hour_us, low), min((int(hour) + 1) * hour_us, high)
             waiting.append(np.sort(dice.integers(begin, stop, n)))
         if hour % 24 == 23 and sum(map(len, waiting)) >= CHUNK:
             yield np.concatenate(waiting)

@@ -6,7 +6,7 @@ nano-dollars, latencies are ms, speeds tokens per second.
 
 from services.dashboard.behind import behind
 from services.dashboard.compare import distribution, medians, ranking, scatter
-from services.dashboard.cost import BYS, COST_DRIVERS, Pace, Savings, Spend, cost, pace, savings, spend
+from services.dashboard.cost import BYS, COST_DRIVERS, PACE_HELP, Pace, Savings, Spend, cost, pace, savings, spend
 from services.dashboard.filters import PARAMS, RANGE_WORDS, RANGES, Filter
 from services.dashboard.kpis import Kpi, kpis
 from services.dashboard.latency import heatmap, heatmap_said, latency
@@ -16,8 +16,8 @@ from services.dashboard.throughput import states, throughput
 from services.dashboard.window import Buckets, Window, resolve
 
 __all__ = [
-    "BYS", "COST_DRIVERS", "IN_KPIS", "LATENCIES", "METRICS", "PARAMS", "RANGES", "RANGE_WORDS", "Buckets", "Data",
-    "Filter", "Kpi", "Pace", "Repriced", "Savings", "Spend", "Window", "behind", "cost", "distribution",
+    "BYS", "COST_DRIVERS", "IN_KPIS", "LATENCIES", "METRICS", "PACE_HELP", "PARAMS", "RANGES", "RANGE_WORDS", "Buckets",
+    "Data", "Filter", "Kpi", "Pace", "Repriced", "Savings", "Spend", "Window", "behind", "cost", "distribution",
     "heatmap", "heatmap_said", "kpis", "latency", "load", "medians", "pace", "ranking", "repriced", "resolve",
     "savings", "scatter", "spend", "states", "throughput",
 ]  # fmt: skip

@@ -24,6 +24,8 @@ LISTS: Mapping[str, str] = {
     "tags": "tag", "sources": "source", "caches": "cache",
 }  # fmt: skip
 SINGLE = ("range", "from", "to", "zone")
+# Nothing was measured before, nor will be after; a century is what any zone and any difference of two moments can hold.
+EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 SEPARATOR = ","
 
 
@@ -81,42 +83,49 @@ class Filter:
         return params
 
     @classmethod
-    def from_params(cls, params: Mapping[str, str]) -> Filter:
+    def from_params(cls, params: Mapping[str, str], *, script: bool = False) -> Filter:
         """Inverse of `to_params`. Values that mean nothing are left out, each with a sentence in ``ignored``.
 
         "from" and "to" may be days ("2026-10-25"; "to" includes its day) or moments; without an offset they are of
-        ``zone``. Parameters of other names are somebody else's.
+        ``zone``. Parameters of other names are somebody else's. ``script``: the sentences say what may be given, for
+        somebody who is refused, and not what is shown in its place.
         """
+        shown = "" if script else "; the last 7 days are shown"
         ignored: list[str] = []
         values: dict[str, Any] = {}
-        values["zone"] = zone = _zone(params.get("zone"), ignored)
+        values["zone"] = zone = _zone(params.get("zone"), ignored, script=script)
         for name, word in LISTS.items():
             if word in params:
                 values[name] = tuple(dict.fromkeys(_split(params[word])))
         _only(values, "caches", CACHES, ignored)
         chosen = params.get("range", "custom" if "from" in params or "to" in params else DEFAULT_RANGE)
         if chosen not in RANGES:
-            ignored.append(f"There is no range “{chosen[:40]}”; the last 7 days are shown.")
+            named = f"; it can be {', '.join(RANGES)}" if script else shown
+            ignored.append(f"There is no range “{chosen[:40]}”{named}.")
             chosen = DEFAULT_RANGE
         if chosen == "custom":
             values["start"] = _moment(params.get("from"), zone, ignored, whole_day=False)
             values["end"] = _moment(params.get("to"), zone, ignored, whole_day=True)
             if values["start"] and values["end"] and values["start"] >= values["end"]:
-                ignored.append("The range ends before it begins; the last 7 days are shown.")
+                ignored.append(f"The range ends before it begins{shown}.")
                 chosen, values["start"], values["end"] = DEFAULT_RANGE, None, None
+            elif not values["start"] and not values["end"]:
+                ignored.append(f"The range “custom” needs a day or a moment to begin or to end at{shown}.")
+                chosen = DEFAULT_RANGE
         return cls(range=chosen, ignored=tuple(ignored), **values)
 
 
 PARAMS = (*SINGLE, *LISTS.values())
 
 
-def _zone(name: str | None, ignored: list[str]) -> str:
+def _zone(name: str | None, ignored: list[str], *, script: bool) -> str:
     if not name:
         return "UTC"
     try:
         return ZoneInfo(name).key
     except (KeyError, ValueError, OSError):  # not found, no name at all, the name of a directory
-        ignored.append(f"There is no time zone “{name[:40]}”; times are UTC.")
+        instead = "it can be UTC or a name like Europe/Berlin" if script else "times are UTC"
+        ignored.append(f"There is no time zone “{name[:40]}”; {instead}.")
         return "UTC"
 
 
@@ -134,12 +143,20 @@ def _moment(text: str | None, zone: str, ignored: list[str], *, whole_day: bool)
     try:
         if len(text) == len("2026-10-25"):
             day = date.fromisoformat(text) + timedelta(days=1 if whole_day else 0)
-            return datetime.combine(day, time(), ZoneInfo(zone)).astimezone(UTC)
-        moment = datetime.fromisoformat(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(zone))).astimezone(UTC)
-    except (ValueError, OverflowError):
+            moment = datetime.combine(day, time(), ZoneInfo(zone)).astimezone(UTC)
+        else:
+            given = datetime.fromisoformat(text)
+            moment = (given if given.tzinfo else given.replace(tzinfo=ZoneInfo(zone))).astimezone(UTC)
+    except ValueError:
         ignored.append(f"“{text[:40]}” is no date; write it like 2026-10-25 or 2026-10-25T14:30.")
         return None
+    except OverflowError:  # a date that no zone can hold
+        moment = datetime.min.replace(tzinfo=UTC)
+    if not EARLIEST <= moment <= LATEST:
+        span = f"between the years {EARLIEST.year} and {LATEST.year}"
+        ignored.append(f"“{text[:40]}” is out of range: a history begins and ends {span}.")
+        return None
+    return moment
 
 
 def joined(values: Iterable[str]) -> str:

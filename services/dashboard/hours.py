@@ -17,7 +17,8 @@ from services.dashboard.window import Buckets
 from services.domain import Deployment
 
 COLUMNS = ("deployment_id", "day", "on_s", "busy_s", "used_nanousd", "idle_nanousd")
-OF_DEPLOYMENTS = ("deployments", "kinds", "models")
+# A filter by one of these leaves out some of a deployment's calls, and with them its idle time.
+NARROWERS = ("persons", "teams", "tags", "sources", "caches")
 
 
 def hours_of(
@@ -48,9 +49,23 @@ def hours_of(
     share = paid["busy_s"] / paid["on_s"].where(paid["on_s"] > 0, 1)
     paid["used_nanousd"] = np.minimum((share * paid["nanousd"]).round().astype("int64"), paid["nanousd"])
     paid["idle_nanousd"] = paid["nanousd"] - paid["used_nanousd"]
-    if any(getattr(chosen, name) for name in ("persons", "teams", "tags", "sources", "caches")):
+    if is_narrow(chosen):
         paid["idle_nanousd"] = 0
     return paid[list(COLUMNS)]
+
+
+def is_narrow(chosen: Filter) -> bool:
+    """Whether a filter leaves out some of a deployment's calls, so that idle time is nobody's."""
+    return any(getattr(chosen, name) for name in NARROWERS)
+
+
+def rate_now(engine: Engine, chosen: Filter, known: Mapping[str, Deployment], at: datetime) -> int | None:
+    """Nano-dollars an hour of the hour-priced deployments of a filter that are on at a moment; None where the filter
+    leaves idle time out (`is_narrow`)."""
+    if is_narrow(chosen):
+        return None
+    on = powered.rates(engine, at)
+    return sum(rate for one, rate in on.items() if _matches(chosen, known.get(one), one))
 
 
 def _matches(chosen: Filter, known: Deployment | None, deployment_id: str) -> bool:

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from db import history, queries
+from db import history
+from db.history_tags import COLUMNS, sums_by_tags
 from services.dashboard.load import Data, rows_of
 
 BYS = ("deployment", "model", "kind", "person", "team", "tag", "day")
@@ -45,7 +46,8 @@ def _by_person(data: Data) -> tuple[pd.DataFrame, str]:
     if "persons" not in data._kept:
         everyone = tuple(history.values_of(data.engine, "person")["person"])
         wanted = replace(data.wanted, persons=everyone)
-        read = history.pieces(data.engine, wanted, grain="d", sketches=())
+        # Only what `cost` adds up: each further column costs time.
+        read = history.pieces(data.engine, wanted, grain="d", sums=COLUMNS, dimensions=("person",))
         data._kept["persons"] = rows_of(read)
     return data._kept["persons"], UNKNOWN
 
@@ -60,14 +62,8 @@ def teams_of(data: Data, persons: Keys) -> Keys:
 
 
 def _tagged(data: Data) -> tuple[pd.DataFrame, Keys]:
-    """The calls whose run has a tag; they are read one by one."""
+    """What calls whose run has a tag cost: a line for each set of tags, with the sums of money and ``n`` alone."""
     if "tags" not in data._kept:
-        tags = data.wanted.tags or tuple(queries.tags(data.engine))
-        if not tags:
-            data._kept["tags"] = (data.period.rows.iloc[:0], np.array([], dtype=object))
-            return data._kept["tags"]  # type: ignore[no-any-return]  # what was put there two lines above
-        read = history.pieces(data.engine, replace(data.wanted, tags=tags), grain=data.window.grain)
-        named = queries.tags_of_runs(data.engine, read.calls["run_id"].unique().tolist())
-        keys = [" + ".join(sorted(named.get(run, ()))) or NO_TAG for run in read.calls["run_id"]]
-        data._kept["tags"] = (rows_of(read), np.array(keys, dtype=object))
-    return data._kept["tags"]  # type: ignore[no-any-return]  # as above
+        tags, rows = sums_by_tags(data.engine, data.wanted)
+        data._kept["tags"] = (rows, np.array([" + ".join(one) or NO_TAG for one in tags], dtype=object))
+    return data._kept["tags"]  # type: ignore[no-any-return]  # what was put there a line above

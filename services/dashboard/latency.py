@@ -20,7 +20,7 @@ def latency(data: Data, metric: str) -> pd.DataFrame:
     """A figure over time: deployment_id, bucket (its beginning, in the zone), n, p50, p95, p99, running.
 
     A line for every deployment and bucket; n is how many calls were measured. p95 is NaN below 20 of them, p99 below
-    100, and all three without any.
+    100, and all three without any. ``running``: the window holds only a part of the bucket.
     """
     data = data.having(metric)
     wide, ids = len(data.buckets), data.ids
@@ -33,7 +33,7 @@ def latency(data: Data, metric: str) -> pd.DataFrame:
             "bucket": data.buckets.labels[np.tile(np.arange(wide), len(ids))],
             "n": n,
             **{f"p{q * 100:.0f}": shown(q, n, values[line]) for line, q in enumerate(QS)},
-            "running": np.tile(data.buckets.is_running, len(ids)),
+            "running": np.tile(data.buckets.is_partial, len(ids)),
         }
     )
 

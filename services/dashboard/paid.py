@@ -8,12 +8,12 @@ from decimal import ROUND_HALF_UP, Decimal
 import numpy as np
 
 from services.dashboard.cost import HOURS, cost, keys_of_hours
+from services.dashboard.hours import is_narrow
 from services.dashboard.keys import keyed
 from services.dashboard.load import Data
 from services.pricing import money
 
 NANO = 10**9
-NARROWERS = ("persons", "teams", "tags", "sources", "caches")  # those that leave idle time out (`hours.hours_of`)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def paid(data: Data, by: str, key: str) -> Paid | None:
         return None
     frame, (rows, keys, _) = cost(data, by), keyed(data, by)
     all_of_it = int(frame.loc[frame["key"] == key, "nanousd"].sum())
-    narrowed = any(getattr(data.filter, name) for name in NARROWERS)
+    narrowed = is_narrow(data.filter)
     seconds = lines["busy_s" if narrowed else "on_s"].astype(float)
     hours = float(seconds.sum()) / 3600
     amounts = lines["used_nanousd"] + lines["idle_nanousd"]

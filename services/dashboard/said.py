@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 import numpy as np
 
@@ -34,6 +36,30 @@ def how(found: Pieces, totals: Mapping[str, int], asked: Window, drawn: Window, 
     elif len(found.cells) and _off_the_hour(drawn, buckets):
         parts.append("buckets begin on whole hours of UTC")
     return " · ".join(parts)
+
+
+def stretch(view: Window) -> str:
+    """The time that is shown, to the minute: "Tue 17 Nov 12:00 to now (Tue 24 Nov 16:10) · 7 d 4 h · Europe/Berlin"."""
+    zone = ZoneInfo(view.zone)
+    first, last = view.start.astimezone(zone), view.end.astimezone(zone)
+    years = first.year != last.year
+    end = f"now ({_moment(last, year=years)})" if view.running else _moment(last, year=years or not view.running)
+    begin = _moment(first, year=years or not view.running)
+    return f"{begin} to {end} · {_length(view.end - view.start)} · {view.zone}"
+
+
+def _moment(local: datetime, *, year: bool) -> str:
+    return f"{local:%a} {local.day} {local:%b}{f' {local.year}' if year else ''} {local:%H:%M}"
+
+
+def _length(span: timedelta) -> str:
+    """The two largest units: "7 d 4 h", "24 h", "1 h 20 min"."""
+    minutes = round(span / MINUTE)
+    days, hours, rest = minutes // 1440, minutes % 1440 // 60, minutes % 60
+    if days < 2:
+        days, hours = 0, minutes // 60
+    parts = [f"{n} {unit}" for n, unit in ((days, "d"), (hours, "h"), (rest, "min")) if n]
+    return " ".join(parts[:2]) or "under 1 min"
 
 
 def _off_the_hour(drawn: Window, buckets: Buckets) -> bool:

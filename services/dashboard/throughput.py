@@ -13,7 +13,7 @@ def throughput(data: Data) -> pd.DataFrame:
 
     A line for every deployment and bucket, zeros where nothing happened. Calls, their tokens and their time count in
     the bucket in which they were made. ``in_flight``: the time that calls were under way ÷ the length of the bucket,
-    which is how many were under way at once on average.
+    which is how many were under way at once on average. ``running``: the window holds only a part of the bucket.
     """
     wide, ids = len(data.buckets), data.ids
     codes = data.deployment_codes * wide + data.bucket_codes
@@ -31,13 +31,14 @@ def throughput(data: Data) -> pd.DataFrame:
             "calls_per_min": sums["calls"].to_numpy() * 60 / seconds,
             "out_tok_s": sums["tokens"].to_numpy() / seconds,
             "in_flight": sums["busy_ms"].to_numpy() / 1000 / seconds,
-            "running": np.tile(data.buckets.is_running, len(ids)),
+            "running": np.tile(data.buckets.is_partial, len(ids)),
         }
     )
 
 
 def states(data: Data) -> pd.DataFrame:
-    """bucket, state, n, running: how calls ended over time. A line for every bucket and every state that occurs."""
+    """bucket, state, n, running (as in `throughput`): how calls ended over time. A line for every bucket and every
+    state that occurs."""
     wide, rows = len(data.buckets), data.period.rows
     found, kinds = pd.factorize(rows["state"], sort=True)
     sums = rows["n"].groupby(found * wide + data.bucket_codes).sum().reindex(range(len(kinds) * wide), fill_value=0)
@@ -46,6 +47,6 @@ def states(data: Data) -> pd.DataFrame:
             "bucket": data.buckets.labels[np.tile(np.arange(wide), len(kinds))],
             "state": np.repeat(np.asarray(kinds, dtype=object), wide),
             "n": sums.to_numpy(),
-            "running": np.tile(data.buckets.is_running, len(kinds)),
+            "running": np.tile(data.buckets.is_partial, len(kinds)),
         }
     )

@@ -15,11 +15,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from services.dashboard.filters import RANGE_WORDS, Filter
+from services.dashboard.filters import EARLIEST, RANGE_WORDS, Filter
 
 MOST_BUCKETS = 120
-# Nothing was measured before; a century is what any zone and any difference of two moments can still hold.
-EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 MINUTE, HOUR, DAY, WEEK = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1), timedelta(weeks=1)
 # Up to such a length → such a step.
 STEPS = (
@@ -59,11 +57,15 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Buckets:
-    """Consecutive buckets. ``edges``: one instant more than there are buckets (UTC without a zone, microseconds)."""
+    """Consecutive buckets. ``edges``: one instant more than there are buckets (UTC without a zone, microseconds).
+
+    ``cut``: whether the window begins, and ends, inside a bucket, which then is shorter than the others.
+    """
 
     edges: Instants
     zone: str
     running: bool
+    cut: tuple[bool, bool] = (False, False)
 
     def __len__(self) -> int:
         return len(self.edges) - 1
@@ -87,6 +89,15 @@ class Buckets:
             flags[-1] = True
         return flags
 
+    @property
+    def is_partial(self) -> NDArray[np.bool_]:
+        """Which buckets the window holds only a part of: the first, the last, which may still be filling, or none."""
+        flags = self.is_running
+        if len(flags):
+            flags[0] |= self.cut[0]
+            flags[-1] |= self.cut[1]
+        return flags
+
     def number(self, at: Instants) -> NDArray[np.int64]:
         """The bucket of each instant. What lies outside is put into the first or the last: nothing gets lost."""
         found = np.searchsorted(self.edges, at, side="right") - 1
@@ -96,9 +107,10 @@ class Buckets:
 def resolve(chosen: Filter, now: datetime, first: datetime | None = None) -> Window:
     """The stretch of time that a filter means at ``now`` (aware). ``first``: the oldest call there is, for "all".
 
-    A preset begins with a whole bucket, so it can be up to one bucket longer than its name says.
+    A preset is as long as its name says and begins at the last whole hour before that (whole hours are what the rollups
+    keep), above 31 days with the UTC day, and the last hour with the minute: in every zone it holds the same calls.
     """
-    zone = ZoneInfo(chosen.zone)
+    zone, utc = ZoneInfo(chosen.zone), ZoneInfo("UTC")
     now = now.astimezone(UTC)
     end = min(chosen.end or now, now) if chosen.range == "custom" else now
     start = max(_start(chosen, end, zone, first), EARLIEST)
@@ -106,10 +118,10 @@ def resolve(chosen: Filter, now: datetime, first: datetime | None = None) -> Win
         start, end = (start, start + MINUTE) if chosen.range == "custom" else (end - HOUR, end)
     step = step_for(end - start)
     grain: Literal["h", "d"] = "h" if end - start <= HOURS_UP_TO else "d"
-    if chosen.range not in ("custom", "mtd"):
-        start = floor(start, max(step, HOUR) if step != MINUTE else step, ZoneInfo("UTC") if grain == "d" else zone)
-    elif grain == "d" and chosen.range == "mtd":
-        start = floor(start, DAY, ZoneInfo("UTC"))
+    if chosen.range != "custom" and grain == "d":
+        start = floor(start, DAY, utc)
+    elif chosen.range not in ("custom", "mtd"):
+        start = floor(start, MINUTE if step == MINUTE else HOUR, utc)
     grain = "h" if end - start <= HOURS_UP_TO else "d"
     previous = None if chosen.range == "all" or start - EARLIEST < end - start else (start - (end - start), start)
     return Window(start, end, step, grain, chosen.zone, end >= now, previous, RANGE_WORDS[chosen.range])
@@ -155,13 +167,14 @@ def buckets(window: Window, *, step: timedelta | None = None, whole_hours: bool 
     """The buckets of a window. ``step``: another width than its own. ``whole_hours``: every edge inside the window is
     moved to the next whole hour of UTC, because nothing finer is kept (zones that are half an hour off)."""
     zone = ZoneInfo(window.day_zone)
-    inside = [one for one in _edges(window, step or window.step, zone) if window.start < one < window.end]
-    edges = np.array([one.replace(tzinfo=None) for one in (window.start, *inside, window.end)], dtype="datetime64[us]")
+    every = [one.replace(tzinfo=None) for one in _edges(window, step or window.step, zone)]
+    begun = np.array(every, dtype="datetime64[us]")
     if whole_hours:
-        hours = edges[1:-1].astype("datetime64[h]").astype("datetime64[us]")
-        edges[1:-1] = np.where(hours < edges[1:-1], hours + np.timedelta64(1, "h"), hours)
-        edges = np.unique(edges[edges <= edges[-1]])
-    return Buckets(edges, window.day_zone, window.running)
+        hours = begun.astype("datetime64[h]").astype("datetime64[us]")
+        begun = np.where(hours < begun, hours + np.timedelta64(1, "h"), hours)
+    first, last = np.array([one.replace(tzinfo=None) for one in (window.start, window.end)], dtype="datetime64[us]")
+    edges = np.unique([first, *begun[(first < begun) & (begun < last)], last])
+    return Buckets(edges, window.day_zone, window.running, (first not in begun, last not in begun))
 
 
 def days(window: Window) -> Buckets:

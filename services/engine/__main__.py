@@ -68,7 +68,7 @@ async def _serve(data: Path, url: str, file: Path, given: argparse.Namespace) ->
     await pool.start()
     engine = Engine(
         writer=writer, reader=read, registry=Registry(writer, read, file), pool=pool,
-        single_owner=url.startswith("sqlite"),
+        single_owner=url.startswith("sqlite"), data=data,
     )  # fmt: skip
     await engine.start()
     runner = web.AppRunner(make_app(engine), access_log=None, shutdown_timeout=1)
@@ -80,6 +80,7 @@ async def _serve(data: Path, url: str, file: Path, given: argparse.Namespace) ->
     socket.chmod(0o600)
     settle()
     print(json.dumps({"socket": str(socket), "pid": os.getpid()}), flush=True)
+    engine.keep_worker(data, file)
     if given.parent_pid:
         loop.create_task(_leave_with(given.parent_pid, stopping))  # noqa: RUF006 - it lives as long as the loop
     await stopping.wait()

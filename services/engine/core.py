@@ -9,6 +9,7 @@ import socket
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine as SqlEngine
@@ -17,9 +18,11 @@ from db import queries, records
 from db.writer import Writer
 from services import history
 from services.addresses import GuardedResolver
+from services.batch.desk import BatchDesk
 from services.domain import Ask, Deployment, Message
 from services.embedded import EmbeddedPool
 from services.engine.alerting import Alerting
+from services.engine.batch_worker import BatchWorker
 from services.engine.calls import Calls
 from services.engine.deadlines import Ticker
 from services.engine.gauges import Gauges
@@ -44,8 +47,9 @@ class Engine:
     """Everything that the engine process holds. Made and used on one event loop."""
 
     def __init__(
-        self, *, writer: Writer, reader: SqlEngine, registry: Registry, pool: EmbeddedPool, single_owner: bool
-    ) -> None:
+        self, *, writer: Writer, reader: SqlEngine, registry: Registry, pool: EmbeddedPool, single_owner: bool,
+        data: Path | None = None,
+    ) -> None:  # fmt: skip
         self.id = new_id()
         self.started = time.time()
         self.writer = writer
@@ -64,6 +68,10 @@ class Engine:
         self.upkeep = Upkeep(writer, registry, self.calls, owner_id=self.id, single_owner=single_owner)
         self.rolling = Rolling(writer, self._busy)
         self.alerting = Alerting(writer, reader, busy=self._busy, rolled=lambda: self.rolling.added)
+        self.batch_worker = BatchWorker(reader)
+        self.batches = BatchDesk(
+            writer=writer, reader=reader, registry=registry, data=data, wake=self.batch_worker.wake
+        )  # fmt: skip
         self._tasks: set[asyncio.Task[Any]] = set()
         self.lost_at_start: list[str] = []
 
@@ -88,6 +96,11 @@ class Engine:
         self._spawn(self.rolling.run(), "rolling")
         self._spawn(self.alerting.run(), "alerting")
         self._spawn(self.gauges.follow(lambda: self.runs.values()), "gauges")
+        await self.batches.start()
+
+    def keep_worker(self, data: Path, file: Path) -> None:
+        """From now on a worker is started when there is a batch to send."""
+        self._spawn(self.batch_worker.keep(data, file), "batch worker")
 
     async def close(self) -> None:
         """Stop every call, finish its row, and let go."""
@@ -97,8 +110,10 @@ class Engine:
         if tasks:
             await asyncio.wait(tasks, timeout=5)
         await self.ticker.close()
+        await self.batches.close()
         for task in self._tasks:
             task.cancel()
+        await self.batch_worker.close()
         await self.alerting.close()
         await self.calls.close()
         await self.gauges.close()

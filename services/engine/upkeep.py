@@ -34,8 +34,7 @@ class Upkeep:
         while True:
             try:
                 await self._writer.write(lambda session: records.heartbeat(session=session, owner_id=self._owner_id))
-                if not self._single_owner:
-                    await self.mark_lost()
+                await self.mark_lost()
                 await self._calls.write_again()
             except Exception:
                 log.exception("the engine's upkeep could not be written")

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import pytest
 from sqlalchemy import Engine
 
 from db import history
+from db.engine import reader
+from db.history_tables import Powered
 from db.sketch import RELATIVE_ERROR
 from db.writer import Writer
 from services.dashboard import figures
 from services.dashboard.figures import METRICS, Data, Filter
-from tests.dashboard.calls import NOW, SPAN, START, TEAMS, ZONE, make_calls
+from tests.dashboard.calls import NOW, SPAN, START, TEAMS, ZONE, fill, fold_all, make_calls
+from tests.db.rows import do
 
 ALL = Filter(range="custom", start=START, end=NOW, zone=ZONE)
 
@@ -50,7 +54,7 @@ def test_percentiles_over_time_are_those_of_the_calls_and_say_where_there_are_to
         if data.period.exact:
             assert line["p50"] == pytest.approx(np.quantile(values, 0.5))
     assert int(table["n"].sum()) == len(usable())
-    assert table["running"].sum() == 3
+    assert table.groupby("deployment_id")["running"].sum().tolist() == [2, 2, 2], "the first and the last"
 
 
 def test_kpis_carry_their_n_and_leave_late_calls_out_of_the_times_only(data: Data) -> None:
@@ -138,8 +142,6 @@ def test_a_wide_range_says_that_its_days_are_of_utc(quick: tuple[Engine, Writer]
 
 
 def test_nothing_at_all_gives_empty_panels_and_no_error(url: str) -> None:
-    from db.engine import reader
-
     engine = reader(url)
     for range_ in ("1h", "7d", "90d", "all", "mtd"):
         data = figures.load(engine, Filter(range_), NOW)
@@ -163,6 +165,34 @@ def test_the_pace_is_what_the_month_costs_if_it_goes_on_so(quick: tuple[Engine, 
     assert found.days["spent"].is_monotonic_increasing and len(found.days) == 2
     assert found.days["budget"].iloc[1] == pytest.approx(50e9 / 15)
     assert "of $50.00" in found.text
+
+
+@pytest.mark.parametrize("lean", [False, True])
+def test_the_pace_takes_hours_that_are_left_of_what_is_on_and_the_last_week_of_the_calls(
+    sqlite_url: str, open_writer: Any, lean: bool
+) -> None:
+    """$7 of calls on the 2nd, $14 on the 12th; $2 an hour since the 14th, $5 an hour on the 1st alone. On 16 November,
+    with 15 of 30 days left: 21 + 240 + 96 were spent, 15 × 24 × $2 are left, and 15 days of $14 a week."""
+    writer = open_writer(sqlite_url)
+    calls = [
+        make_calls(1)[0] | {"id": f"c{day}", "created_at": datetime(2026, 11, day, 12, tzinfo=UTC), "cost_drivers": {},
+                            "cost_nanousd": usd * 10**9, "plain_nanousd": None, "deployment_id": "b"}
+        for day, usd in ((2, 7), (12, 14))
+    ]  # fmt: skip
+    fill(writer, calls)
+    fold_all(writer)
+    for name, on, off, usd in (("a", 14, None, "2"), ("c", 1, 3, "5")):
+        row = Powered(deployment_id=name, on_at=datetime(2026, 11, on, tzinfo=UTC), usd_per_hour=usd,
+                      off_at=off and datetime(2026, 11, off, tzinfo=UTC))  # fmt: skip
+        do(writer, lambda *, session, row=row: session.add(row))
+    engine, now = reader(sqlite_url), datetime(2026, 11, 16, tzinfo=UTC)
+    found = figures.pace(figures.load(engine, Filter("mtd"), now, lean=lean))
+    assert found.spent == (21 + 240 + 96) * 10**9
+    assert found.expected == (21 + 240 + 96 + 15 * 24 * 2 + 15 * 2) * 10**9
+    mine = figures.pace(figures.load(engine, Filter("mtd", deployments=("b",)), now, lean=lean))
+    assert (mine.spent, mine.expected) == (21 * 10**9, (21 + 15 * 2) * 10**9)
+    early = figures.pace(figures.load(engine, Filter("mtd", deployments=("b",)), datetime(2026, 11, 4, tzinfo=UTC)))
+    assert early.expected == 70 * 10**9, "of a young month all of it"
 
 
 @pytest.mark.parametrize("at_once", [-1, 5_000], ids=["cells", "calls"])

@@ -19,7 +19,7 @@ import pytest
 from app.cli_words import PageWords, history_params
 from db import rollups
 from db.engine import reader
-from db.history_tables import Rollup
+from db.history_tables import Powered, Rollup
 from db.writer import Writer
 from services.dashboard.address import ADDRESS
 from services.dashboard.filters import LISTS
@@ -89,15 +89,36 @@ def test_history_in_words_names_deployments_and_says_where_the_figures_come_from
     ("arguments", "words"),
     [
         (["--deployment", "nobody"], "no deployment “nobody”"),
-        (["--range", "9y"], "no range “9y”"),
+        (["--range", "9y"], "no range “9y”; it can be 1h, 24h, 7d,"),
+        (["--range", "custom"], "needs a day or a moment"),
+        (["--range", "24h", "--from", "2026-10-01"], "--range 24h and --from are two ranges"),
         (["--team", "none"], "no team “none”"),
-        (["--zone", "Mars"], "no time zone “Mars”"),
+        (["--zone", "Mars"], "no time zone “Mars”; it can be UTC or a name like Europe/Berlin."),
         (["--from", "soon"], "“soon” is no date"),
     ],
 )
 def test_a_filter_that_means_nothing_is_refused_in_words(data: Path, arguments: list[str], words: str) -> None:
     done = lab(data, "history", *arguments, "--json")
     assert done.returncode == 2 and words in done.stderr and not done.stdout
+    assert "shown" not in done.stderr, "nothing is shown in place of what was asked"
+
+
+@pytest.mark.parametrize("command", ["history", "runs", "rollup"])
+def test_where_there_is_no_database_none_is_made(tmp_path: Path, command: str) -> None:
+    missing = tmp_path / "missing"
+    done = lab(missing, command)
+    assert done.returncode == 2 and f"There is no database in {missing}" in done.stderr and not done.stdout
+    assert not missing.exists()
+
+
+def test_paid_hours_without_a_call_are_an_amount_and_not_without_a_price(data: Path, open_writer: Any) -> None:
+    on = Powered(deployment_id="a", on_at=NOW, off_at=None, usd_per_hour="2.5")
+    do(open_writer(url_of(data)), lambda *, session: session.add(on))
+    later = NOW + timedelta(hours=1)
+    done = lab(data, "history", "--from", later.isoformat(), "--to", (later + timedelta(hours=2)).isoformat())
+    assert done.returncode == 0, done.stderr
+    (line,) = [one for one in done.stdout.splitlines() if one.startswith("A ")]
+    assert "$5.00" in line and "no price" not in line
 
 
 PAGE = {"range": "custom", "since": START.isoformat(), "until": NOW.isoformat(), "zone": "Europe/Berlin",
@@ -162,6 +183,9 @@ builtins.__import__ = loading
 @pytest.mark.parametrize("command", ["rollup", "history", "demo"])
 def test_ctrl_c_at_the_start_is_one_sentence(tmp_path: Path, command: str, name: str) -> None:
     (tmp_path / "sitecustomize.py").write_text(STOP_AT.format(name=name))
+    if command != "demo":  # a file that is still to be made into a database; a reading command makes none
+        (tmp_path / "data").mkdir()
+        (tmp_path / "data" / "lab.sqlite3").touch()
     done = subprocess.run(
         [sys.executable, "-P", "-m", "app.cli", command, "--data", str(tmp_path / "data")], cwd="/", text=True,
         capture_output=True, timeout=120,

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.dashboard.filters import CACHES, RANGES, Filter
+from services.dashboard.said import stretch
 from services.dashboard.window import MOST_BUCKETS, buckets, days, resolve
 
 NOW = datetime(2026, 10, 27, 10, 20, 30, tzinfo=UTC)
@@ -55,11 +56,56 @@ def test_buckets_cover_the_window_without_gaps_and_are_not_too_many(range_, zone
         assert made.edges[-1] == np.datetime64(NOW.replace(tzinfo=None))
         assert (np.diff(made.edges) > np.timedelta64(0)).all()
         assert made.is_running.tolist() == [False] * (len(made) - 1) + [True]
+        assert made.is_partial[-1] and not made.is_partial[1:-1].any()
     assert 1 <= len(buckets(view)) <= MOST_BUCKETS + 2
     if view.previous is not None:
         assert view.previous[1] == view.start
         assert view.start - view.previous[0] == view.end - view.start
     assert view.grain == ("d" if range_ in ("90d", "365d", "all") else "h")
+
+
+@pytest.mark.parametrize(
+    ("range_", "start"),
+    [
+        ("1h", datetime(2026, 10, 27, 9, 20, tzinfo=UTC)), ("24h", datetime(2026, 10, 26, 10, tzinfo=UTC)),
+        ("7d", datetime(2026, 10, 20, 10, tzinfo=UTC)), ("30d", datetime(2026, 9, 27, 10, tzinfo=UTC)),
+        ("90d", datetime(2026, 7, 29, tzinfo=UTC)),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata", "America/New_York"])
+def test_a_preset_begins_at_a_whole_hour_and_at_the_same_moment_in_every_zone(range_, start, zone) -> None:
+    assert resolve(Filter(range_, zone=zone), NOW).start == start
+
+
+def test_a_first_bucket_that_is_cut_is_partial_and_a_whole_one_is_not() -> None:
+    cut = buckets(resolve(Filter("7d"), NOW))
+    assert (cut.is_partial[0], cut.seconds[0]) == (True, 2 * 3600)
+    whole = buckets(resolve(Filter("7d"), NOW.replace(hour=12)))
+    assert (whole.is_partial[0], whole.seconds[0]) == (False, 6 * 3600)
+    past = Filter("custom", start=NOW - timedelta(days=9), end=NOW - timedelta(days=2))
+    assert buckets(resolve(past, NOW)).is_partial[[0, -1]].all()
+
+
+def test_the_stretch_is_said_to_the_minute() -> None:
+    assert stretch(resolve(Filter("7d", zone="Europe/Berlin"), NOW)) == (
+        "Tue 20 Oct 12:00 to now (Tue 27 Oct 11:20) · 7 d 20 min · Europe/Berlin"
+    )
+    past = Filter("custom", start=datetime(2026, 10, 1, tzinfo=UTC), end=datetime(2026, 10, 1, 6, tzinfo=UTC))
+    assert stretch(resolve(past, NOW)) == "Thu 1 Oct 2026 00:00 to Thu 1 Oct 2026 06:00 · 6 h · UTC"
+
+
+def test_a_custom_range_without_a_date_shows_the_last_days_and_says_so() -> None:
+    found = Filter.from_params({"range": "custom", "from": "x"})
+    assert found.range == "7d"
+    assert found.ignored[-1].endswith("needs a day or a moment to begin or to end at; the last 7 days are shown.")
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/New_York"])
+@pytest.mark.parametrize("text", ["0001-01-01", "9999-12-31", "1999-12-30T00:00:00Z", "0001-01-01T00:00:00+14:00"])
+def test_a_date_beyond_the_calendar_is_out_of_range_and_no_text_that_is_not_a_date(text, zone) -> None:
+    found = Filter.from_params({"from": text, "zone": zone})
+    assert found.start is None
+    assert found.ignored[0] == f"“{text}” is out of range: a history begins and ends between the years 2000 and 2200."
 
 
 def test_a_day_has_25_hours_where_summer_time_ends_and_23_where_it_begins() -> None:

@@ -57,6 +57,19 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("PUT", "/history/budget"): {"monthly_usd": "5"},
     ("POST", "/rollups/unroll"): {"day": "2026-11-24T00:00:00+00:00"},
     ("POST", "/rollups/fold"): {},
+    ("POST", "/batches"): {
+        "deployment_id": "d", "sha256": "0" * 64, "file_name": "f.csv", "route": "runner", "path": "/nowhere",
+        "options": {
+            "format": "csv", "encoding": "utf-8", "delimiter": ";", "id_column": "id", "prompt": "{{x}}", "system": "s",
+            "params": {}, "suffix_ids": True, "sheet": "s", "leave_out": True,
+        }, "name": "n", "budget_nanousd": 5, "objective_ms": 500.0, "max_lanes": 3, "per_minute": 60,
+        "notify": ["ALERT_X"], "parent_id": "p", "estimate": {}, "again": True, "over_budget": True,
+    },
+    ("POST", "/batches/votes"): {"batch_a": "a", "batch_b": "b", "no": 1, "choice": "a"},
+    ("POST", "/batches/{id}/pause"): {},
+    ("POST", "/batches/{id}/resume"): {"budget_nanousd": 5},
+    ("POST", "/batches/{id}/cancel"): {},
+    ("POST", "/batches/{id}/resend"): {},
 }  # fmt: skip
 # A field that may be a number or its text; what is set by the colours and kept as it comes.
 EITHER = {("/history/budget", "monthly_usd")}

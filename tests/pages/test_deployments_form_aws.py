@@ -43,6 +43,14 @@ def test_bedrock_is_added_with_region_tier_and_guardrail(lab: Lab) -> None:
     assert (made.region, made.wire, made.price) == ("eu-west-1", "converse", PriceRef("aws", "anthropic.claude-x"))
 
 
+def test_the_place_and_the_role_for_batches_are_added(lab: Lab) -> None:
+    at = _add(lab, "bedrock", name="Claude", model="anthropic.claude-x", region="eu-west-1",
+              batch_s3="s3://bucket/lab", batch_role="arn:aws:iam::123456789012:role/batch")  # fmt: skip
+    at.button(key="dp_add_save").click().run()
+    assert not at.exception and "Claude is saved" in said(at)
+    assert lab.listed[-1].aws == Aws(batch_s3="s3://bucket/lab", batch_role="arn:aws:iam::123456789012:role/batch")
+
+
 def test_units_are_added_with_an_own_price_an_hour(lab: Lab) -> None:
     at = _add(lab, "bedrock-provisioned", name="Units", model=ARN, region="us-east-1", per_hour="39.60",
               serves="anthropic.claude-x")  # fmt: skip
@@ -77,6 +85,8 @@ def test_a_general_kind_can_be_signed_for(lab: Lab) -> None:
         ("bedrock", {"name": "A", "model": "m"}, "The region is missing"),
         ("bedrock", {"name": "A", "model": "m", "region": "Europe"}, "needs a 'region' of AWS"),
         ("bedrock", {"name": "A", "model": "m", "region": "us-east-1", "guardrail": "abc"}, "identifier:version"),
+        ("bedrock", {"name": "A", "model": "m", "region": "us-east-1", "batch_s3": "bucket/x"}, "s3://bucket/prefix"),
+        ("bedrock", {"name": "A", "model": "m", "region": "us-east-1", "batch_role": "admin"}, "not a role's ARN"),
         ("sagemaker", {"name": "A", "region": "us-east-1"}, "The endpoint name is missing"),
         ("sagemaker", {"name": "A", "model": "e", "region": "us-east-1", "instance": "ml.g5.xlarge", "per_hour": "1"},
          "The price is given twice"),
@@ -95,7 +105,8 @@ def test_what_is_missing_or_wrong_is_one_sentence(lab: Lab, kind: str, fields: d
 
 EDITED = [
     Deployment("a", "A", "bedrock", "anthropic.claude-x", "https://bedrock-runtime.us-east-1.amazonaws.com", "converse",
-               region="us-east-1", aws=Aws("team", "priority", "optimized", "abc:DRAFT"),
+               region="us-east-1", aws=Aws("team", "priority", "optimized", "abc:DRAFT",
+                                           batch_role="arn:aws:iam::123456789012:role/batch", batch_s3="s3://bkt/lab"),
                price=PriceRef("aws", "anthropic.claude-x"), origin="page"),
     Deployment("b", "B", "bedrock", "anthropic.claude-x", "https://vpce-1.bedrock-runtime.us-east-1.vpce.amazonaws.com",
                "invoke", region="us-east-1", aws=Aws(), key_env="AWS_BEARER_TOKEN_BEDROCK", origin="page"),
@@ -103,7 +114,7 @@ EDITED = [
                region="us-east-1", aws=Aws(serves="anthropic.claude-x"), price=PriceRef(per_hour="39.60", count=4),
                origin="page"),
     Deployment("d", "D", "sagemaker", "ep", "https://runtime.sagemaker.eu-west-1.amazonaws.com", "tgi",
-               region="eu-west-1", aws=Aws(component="x", variant="y"),
+               region="eu-west-1", aws=Aws(component="x", variant="y", batch_s3="s3://bkt"),
                price=PriceRef(instance="ml.g5.xlarge", count=2), origin="page"),
     Deployment("e", "E", "openai-compatible", "m", "http://localhost:8000/v1", price=PriceRef(instance="g5.xlarge"),
                origin="page"),

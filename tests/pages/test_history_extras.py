@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -156,6 +157,39 @@ def test_a_refusal_is_a_sentence_beside_the_form(lab: Lab) -> None:
     assert "below 100 %" in said(at) and store.alerts(lab.database()) == []
 
 
+def test_a_refused_limit_is_told_in_the_form_which_stays_open_with_what_was_typed(lab: Lab) -> None:
+    lab.write(store.save, alert_id="a", values=SLOW.to_values(), person="ada", at=AT)
+    at = opened()
+    refused = ((None, "Write above which value"), (-1.0, "above 0"), (0.0, "above 0"), (1e20, "at most 3,600 s"))
+    for typed, told in refused:
+        at.number_input(key="hx_alert_limit_p95_ttft").set_value(typed)
+        at.text_input(key="hx_alert_name").input("Mine")
+        at.button(key="hx_alert_add").click().run()
+        (form,) = [one for one in at.expander if one.label == "Add an alert"]
+        assert told in " ".join(one.value.replace("\\", "") for one in form.caption)
+        assert said(at).count(told) == 1
+        assert at.number_input(key="hx_alert_limit_p95_ttft").value == typed
+        assert at.text_input(key="hx_alert_name").value == "Mine"
+    assert len(store.alerts(lab.database())) == 1
+
+
+def test_after_an_alert_was_added_its_limit_is_out_of_the_field_and_small_ones_are_shown_in_full(lab: Lab) -> None:
+    at = opened()
+    field = at.number_input(key="hx_alert_limit_p95_ttft")
+    assert field.proto.format % 0.001 == "0.001" and not field.proto.has_min
+    field.set_value(0.001)
+    at.button(key="hx_alert_add").click().run()
+    assert store.alerts(lab.database())[0]["threshold"] == pytest.approx(1.0)
+    proto = at.number_input(key="hx_alert_limit_p95_ttft").proto
+    # A field is emptied in the browser only by being told so.
+    assert proto.set_value and not proto.HasField("value")
+
+
+def test_an_alert_that_was_kept_with_a_huge_limit_is_still_shown(lab: Lab) -> None:
+    lab.write(store.save, alert_id="a", values=SLOW.to_values() | {"threshold": 1e23}, person="ada", at=AT)
+    assert "Slow" in said(opened())
+
+
 def test_a_note_is_kept_at_the_moment_of_the_page_s_zone_and_deleted(lab: Lab) -> None:
     at = opened()
     at.text_input(key="hx_note_text").input("moved to Haiku")
@@ -181,7 +215,22 @@ def test_the_budget_is_set_as_it_is_typed_and_taken_away(lab: Lab) -> None:
     assert budget.monthly(lab.database()) == 6000
 
 
-@pytest.mark.parametrize("typed", ["-1", "0", "many", "1e400", "9999999"])
+@pytest.mark.parametrize(
+    ("typed", "shown"), [("1,000.50", "1,000.50"), ("1000.5", "1,000.50"), ("$ 1000", "1,000"), ("0.01", "0.01")]
+)
+def test_the_budget_that_is_kept_stands_in_the_field(lab: Lab, typed: str, shown: str) -> None:
+    at = opened()
+    at.text_input(key="hx_budget_usd").input(typed)
+    next(b for b in at.button if b.label == "Set budget").click().run()
+    assert not at.exception and at.text_input(key="hx_budget_usd").value == shown
+    assert budget.monthly(lab.database()) == Decimal(shown.replace(",", ""))
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["-1", "0", "many", "1e400", "9999999", "1.000,50", "1.000", "1,00", "1,0000", "0.00001", "1_000", "5 000", "١٠٠",
+     "1e3"],
+)  # fmt: skip
 def test_a_refused_budget_is_told_in_words_about_budgets(lab: Lab, typed: str) -> None:
     at = opened()
     at.text_input(key="hx_budget_usd").input(typed)

@@ -1,0 +1,175 @@
+"""Two batches side by side: how often they agree, the lines where they do not, checks of the answers, and a judge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from app import batch_checks as checks
+from app import batch_judge as judge
+from app import batch_line, batch_sums, session
+from app import batch_votes as votes
+from app import batch_words as words
+from app.playground_diff import merged
+from app.text import clip, plain
+from db import batches as store
+from services import words as units
+from services.batch.compare import Comparison, Pair, compare, pairs, same_sha
+
+Row = Mapping[str, Any]
+OTHER, TABLE, PAGE, DIFFERENT, PAGE_SIZE = "bt_other", "bt_pairs", "bt_pairs_page", "bt_different", 20
+AT_ONCE = 20_000  # lines that are compared while somebody waits
+NONE_YET = (
+    "No other batch was made of this file. Submit it to a second deployment, and both are compared here line by line."
+)
+
+
+def draw(row: Row, person: session.Person) -> None:
+    """What a second batch of the same file says to each line, checks of the answers, and a judge."""
+    try:
+        others = [one for one in store.same_file(session.database(), row["file_sha256"])
+                  if one["id"] != row["id"] and one["run_id"]]  # fmt: skip
+    except SQLAlchemyError:
+        return
+    if not others:
+        st.caption(NONE_YET)
+        checks.draw([row])
+        return
+    by_id = {str(one["id"]): one for one in others}
+    if st.session_state.get(OTHER) not in by_id:
+        st.session_state[OTHER] = next(iter(by_id))
+    chosen = st.selectbox("Another batch of the same file", list(by_id), key=OTHER, on_change=forget,
+                          format_func=lambda one: label(by_id[one]))  # fmt: skip
+    other = by_id[chosen]
+    if row["n_lines"] + other["n_lines"] > 2 * AT_ONCE and not st.checkbox(
+        f"Compare all {row['n_lines']:,} lines (takes a while)", key="bt_compare_all"
+    ):
+        return
+    with st.spinner("Comparing line by line"):
+        found = comparison(session.database(), row, other, (str(row["ended_at"]), str(other["ended_at"])))
+    st.markdown(plain(found.sentence))
+    _figures(row, other, found)
+    votes.draw_tally(row, other)
+    _lines(row, other, person)
+    checks.draw([row, other])
+    judge.draw(row, other, person)
+
+
+def label(row: Row) -> str:
+    """A batch as a choice: "Haiku · reviews · ended · 5 min ago"."""
+    state = words.state(row["state"], short=True)
+    return f"{batch_sums.name_of(row)} · {clip(str(row['name']), 60)} · {state} · {words.ago(row['created_at'])}"
+
+
+@st.cache_data(max_entries=50, show_spinner=False)
+def comparison(_database: Engine, _a: Row, _b: Row, key: tuple[str, str]) -> Comparison:
+    """The totals of both. ``key``: what else it depends on than the two ids."""
+    del key
+    first, second = (store.each_line(_database, one["id"]) for one in (_a, _b))
+    return compare(first, second, same_file=same_sha(_a, _b))
+
+
+def _figures(a: Row, b: Row, found: Comparison) -> None:
+    frame = pd.DataFrame(
+        {
+            "batch": [batch_sums.name_of(one) for one in (a, b)],
+            "answered": [f"{one.states.get('succeeded', 0):,} of {one.n:,}" for one in (found.a, found.b)],
+            "ttft": [units.seconds(one.times["ttft_ms"].p50) for one in (found.a, found.b)],
+            "ttlt": [units.seconds(one.times["ttlt_ms"].p50) for one in (found.a, found.b)],
+            "out": [units.count(one.output_tokens) for one in (found.a, found.b)],
+            "cost": [batch_sums.cost(one) for one in (found.a, found.b)],
+        }
+    )
+    text = st.column_config.TextColumn
+    st.dataframe(
+        frame, hide_index=True, height="content",
+        column_config={
+            "batch": text("Deployment", width=220), "answered": text("Answered", alignment="right"),
+            "ttft": text("First token, p50", alignment="right"), "ttlt": text("Last token, p50", alignment="right"),
+            "out": text("Output tokens", alignment="right"), "cost": text("Cost", alignment="right"),
+        },
+        alt="Both batches with their figures",
+    )  # fmt: skip
+
+
+def _pairs(a: Row, b: Row) -> Iterator[Pair]:
+    reader = session.database()
+    found = pairs(store.each_line(reader, a["id"]), store.each_line(reader, b["id"]), same_file=same_sha(a, b))
+    if st.session_state.get(DIFFERENT, True):
+        return (pair for pair in found if pair.agrees is not True)
+    return found
+
+
+def _lines(a: Row, b: Row, person: session.Person) -> None:
+    st.toggle("Only lines that differ", value=True, key=DIFFERENT, on_change=forget)
+    page = max(int(st.session_state.get(PAGE) or 1), 1)
+    shown = list(islice(_pairs(a, b), (page - 1) * PAGE_SIZE, page * PAGE_SIZE + 1))
+    rows, more = shown[:PAGE_SIZE], len(shown) > PAGE_SIZE
+    if not rows:
+        st.caption("No line differs." if page == 1 else "No further line.")
+    else:
+        _table(a, b, rows, person)
+    with st.container(horizontal=True):
+        st.button("Before", key="bt_pairs_before", icon=":material/chevron_left:", disabled=page == 1, on_click=_turn,
+                  args=(page - 1,))  # fmt: skip
+        st.button("Next", key="bt_pairs_next", icon=":material/chevron_right:", disabled=not more, on_click=_turn,
+                  args=(page + 1,))  # fmt: skip
+
+
+def _table(a: Row, b: Row, rows: Sequence[Pair], person: session.Person) -> None:
+    frame = pd.DataFrame(
+        {
+            "key": [clip(pair.key, 60) for pair in rows],
+            "asked": [clip(batch_line.given(a, pair.a or pair.b or {}), 200) for pair in rows],
+            "a": [clip(said(pair.a), 300) for pair in rows],
+            "b": [clip(said(pair.b), 300) for pair in rows],
+        }
+    )
+    text = st.column_config.TextColumn
+    event = st.dataframe(
+        frame, key=TABLE, hide_index=True, height="content", on_select="rerun", selection_mode="single-row",
+        column_config={
+            "key": text("Id", width=70), "asked": text("Asked", width=150),
+            "a": text(batch_sums.name_of(a), width=310), "b": text(batch_sums.name_of(b), width=310),
+        },
+        alt="Lines of both batches, side by side",
+    )  # fmt: skip
+    chosen = [n for n in event.selection.rows if n < len(rows)]
+    if not chosen:
+        st.caption("Select a line to see both answers and their difference.")
+        return
+    pair = rows[chosen[0]]
+    with st.container(border=True):
+        votes.draw(a, b, pair, person)
+        left, right = st.columns(2)
+        for slot, batch, line in ((left, a, pair.a), (right, b, pair.b)):
+            with slot:
+                st.caption(plain(batch_sums.name_of(batch)))
+                batch_line.text(said(line) or "–")
+        if pair.answered and not pair.diff.same:
+            st.caption("Struck through in red only in the first, bold in green only in the second.")
+            st.markdown(merged(pair.diff.segments))
+
+
+def said(row: Row | None) -> str:
+    """What a line was answered with, or why it was not."""
+    if row is None:
+        return "not in this batch"
+    return str(row.get("answer") or row.get("message") or words.LINES.get(row["state"], row["state"]))
+
+
+def forget() -> None:
+    """Callback of everything that changes which pairs are listed."""
+    for key in (TABLE, PAGE):
+        st.session_state.pop(key, None)
+
+
+def _turn(page: int) -> None:
+    st.session_state.pop(TABLE, None)
+    st.session_state[PAGE] = page

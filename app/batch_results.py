@@ -1,0 +1,171 @@
+"""What came back: every line accounted for, results beside inputs, why some have no answer, and the downloads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+from sqlalchemy.exc import SQLAlchemyError
+
+from app import batch_compare as compare
+from app import batch_downloads as downloads
+from app import batch_line, batch_sums, session
+from app import batch_state as bt
+from app import batch_words as words
+from app.status import attempt
+from app.text import clip, plain
+from db import batches as store
+from services import view
+from services import words as units
+
+Row = Mapping[str, Any]
+TABLE, PAGE, SEARCH, ONLY, PAGE_SIZE = "bt_lines", "bt_page", "bt_search", "bt_only", 20
+AWAY = "The lines cannot be read just now; they are kept. Reload the page in a moment."
+TABS = ("Results", "Figures", "Compare")
+
+
+def draw(row: Row, person: session.Person) -> None:
+    """Everything that a batch which is over shows."""
+    try:
+        counts = store.counts(session.database(), row["id"])
+    except SQLAlchemyError:
+        st.caption(f":red[:material/error: {plain(AWAY)}]")
+        return
+    account = batch_sums.account_of(row, counts)
+    st.markdown(plain(account.sentence))
+    with st.container(horizontal=True, vertical_alignment="center"):
+        worth = account.to_resend > account.same_again
+        if account.to_resend and person.may("send"):
+            n = account.to_resend
+            st.button(
+                f"Send the {n:,} {'line' if n == 1 else 'lines'} without an answer again", key="bt_resend",
+                icon=":material/replay:", type="primary" if worth else "secondary", on_click=_resend, args=(row["id"],),
+            )  # fmt: skip
+        if account.n:
+            downloads.draw(row, first=not worth)
+    results, figures, comparing = st.tabs(TABS, key="bt_tabs", on_change="rerun")
+    with results:
+        if results.open:
+            batch_sums.draw_failures(account)
+            draw_table(row)
+    with figures:
+        if figures.open:
+            batch_sums.draw(row, account)
+    with comparing:
+        if comparing.open:
+            compare.draw(row, person)
+
+
+def draw_table(row: Row, *, live: bool = False) -> None:
+    """The lines, a page at a time. While the batch runs only the counts above change by themselves."""
+    try:
+        reader = session.database()
+        counts = store.counts(reader, row["id"])
+        if not counts or (live and not words.done(counts)):
+            return
+        states = _filters(counts)
+        text = st.session_state.get(SEARCH) or ""
+        slot = st.container()
+        found, total = store.lines(reader, row["id"], states=states, text=text, limit=PAGE_SIZE, offset=_offset())
+        if not found and total:
+            st.session_state[PAGE] = 1
+            found, total = store.lines(reader, row["id"], states=states, text=text, limit=PAGE_SIZE)
+    except SQLAlchemyError:
+        st.caption(f":red[:material/error: {plain(AWAY)}]")
+        return
+    pages = max(1, -(-total // PAGE_SIZE))
+    if pages > 1:
+        st.pagination(pages, key=PAGE)
+    with slot:
+        if not found:
+            st.caption("No line matches; take a filter away to see more.")
+            return
+        chosen = _table(row, found)
+        if chosen is None:
+            st.caption(f"{total:,} {'line' if total == 1 else 'lines'} · select one for its whole text and its call")
+        else:
+            batch_line.draw(row, chosen)
+
+
+def _filters(counts: Mapping[str, int]) -> Sequence[str]:
+    known = [state for state in words.LINES if counts.get(state)]
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.text_input("Search in ids, prompts and answers", key=SEARCH, type="search", width=320, on_change=forget,
+                      placeholder="Search", label_visibility="collapsed")  # fmt: skip
+        if len(known) > 1:
+            st.session_state[ONLY] = [one for one in st.session_state.get(ONLY) or [] if one in known]
+            picked: list[str] = st.pills(
+                "Only", known, key=ONLY, selection_mode="multi", on_change=forget, label_visibility="collapsed",
+                format_func=lambda state: f"{words.LINES[state]} {counts[state]:,}",
+            )  # fmt: skip
+            return picked
+    return ()
+
+
+def _offset() -> int:
+    return (int(st.session_state.get(PAGE) or 1) - 1) * PAGE_SIZE
+
+
+def forget() -> None:
+    """Callback of everything that changes which lines are listed."""
+    st.session_state.pop(TABLE, None)
+    st.session_state.pop(PAGE, None)
+
+
+def _table(batch: Row, rows: Sequence[Row]) -> Row | None:
+    frame = pd.DataFrame(
+        {
+            "line": [row["line"] for row in rows],
+            "input": [clip(batch_line.given(batch, row), 300) for row in rows],
+            "answer": [clip(answer(row), 300) for row in rows],
+            "state": [words.LINES.get(row["state"], row["state"]) for row in rows],
+            "id": [clip(str(row["record_id"]), 60) for row in rows],
+            "tokens": [tokens(row) for row in rows],
+            "cost": [cost(row) for row in rows],
+        }
+    )
+    text, number = st.column_config.TextColumn, st.column_config.NumberColumn
+    event = st.dataframe(
+        frame, key=TABLE, hide_index=True, height="content", on_select="rerun", selection_mode="single-row",
+        column_config={
+            "line": number("Line", width=56, format="localized"), "input": text("Asked", width=210),
+            "answer": text("Answered", width=270), "state": text("State", width=86), "id": text("Id", width=70),
+            "tokens": text("In + out", width=84, alignment="right", help="Input and output tokens, as the service "
+                           "reports them."),
+            "cost": text("Cost", width=70, alignment="right"),
+        },
+        alt="Lines of the batch: what was asked and what was answered",
+    )  # fmt: skip
+    chosen = [n for n in event.selection.rows if n < len(rows)]
+    return rows[chosen[0]] if chosen else None
+
+
+def answer(row: Row) -> str:
+    """What a line shows of its end: its answer, or why there is none."""
+    return str(row.get("answer") or row.get("message") or "")
+
+
+def tokens(row: Row) -> str:
+    """ "52 + 18"; a dash where nothing was counted."""
+    given, made = view.input_tokens(row), view.output_tokens(row)
+    if given is None and made is None:
+        return "–"
+    return " + ".join(units.count(n) for n in (given, made))
+
+
+def cost(row: Row) -> str:
+    """What a line cost, with its mark; a dash before there is a call."""
+    if row.get("cost_state") is None:
+        return "–"
+    mark, said = view.cost_words(row)
+    return f"{mark} {said}".strip()
+
+
+def _resend(batch_id: str) -> None:
+    def send() -> None:
+        bt.open_batch(session.engine().batches.resend(batch_id))
+
+    if attempt(bt.REFUSAL, send):
+        forget()

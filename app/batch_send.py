@@ -1,0 +1,147 @@
+"""The last step: a name, a budget, what our own runner keeps to, whom to tell, three lines as a try, and the button."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import PurePath
+
+import streamlit as st
+from sqlalchemy.exc import SQLAlchemyError
+
+from app import batch_state as bt
+from app import batch_try, session
+from app import batch_words as words
+from app.batch_ways import Way, cost_words, time_words
+from app.status import draw_refusal
+from app.text import clip, plain
+from db import batches as store
+from services.batch.model import Checked
+from services.batch.submit import MOST_LANES, MOST_PER_MINUTE, BatchSpec
+from services.pricing import money
+
+BUDGET, LANES, PER_MINUTE, OBJECTIVE, NOTIFY = "bt_budget", "bt_lanes", "bt_per_minute", "bt_objective", "bt_notify"
+AGAIN, OVER_BUDGET, TARGETS = "bt_again", "bt_over_budget", "bt_targets"
+ASK_AGAIN_S = 10.0
+NANO = 1_000_000_000
+
+
+def draw(checked: Checked, way: Way, file: bt.Picked, person: session.Person) -> None:
+    """What is still open, and the button that sends."""
+    st.session_state.setdefault(bt.NAME, PurePath(file.name).stem)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.text_input("Name", key=bt.NAME, max_chars=120, width=320)
+        st.number_input(
+            "Budget, $", key=BUDGET, min_value=0.0, value=None, step=1.0, format="%.2f", placeholder="none", width=160,
+            help="The estimate has to fit into it, and our own runner pauses before it is passed.",
+        )  # fmt: skip
+        _notify()
+    if way.estimate.route == "runner":
+        _runner()
+    ready = _warnings(checked, way)
+    batch_try.draw(checked, way, person)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.button(button(checked), key="bt_send", type="primary", icon=":material/send:", disabled=not ready,
+                  on_click=_submit, args=(checked, way, file))  # fmt: skip
+        batch_try.button(checked, way)
+        st.caption(plain(summary(way)), width="stretch")
+    draw_refusal(bt.REFUSAL)
+
+
+def button(checked: Checked) -> str:
+    """What the button says: how many lines are sent, and how many are left out."""
+    n, bad = checked.n_valid, checked.n_records - checked.n_valid
+    if bad > 0:
+        return f"Send the {n:,} valid {'line' if n == 1 else 'lines'}, leave out {bad:,}"
+    return f"Send {n:,} {'line' if n == 1 else 'lines'}"
+
+
+def summary(way: Way) -> str:
+    """Where it goes, what it costs and how long it takes, in one line."""
+    return " · ".join(part for part in (way.name, cost_words(way.estimate), time_words(way.estimate)) if part != "–")
+
+
+def _notify() -> None:
+    targets = _targets()
+    if targets:
+        st.multiselect("Tell at the end", targets, key=NOTIFY, placeholder="nobody", width=260,
+                       help="A notice by webhook or e-mail when every line is accounted for.")  # fmt: skip
+
+
+def _targets() -> list[str]:
+    """Whom a notice can be sent to. The list changes with the server's own settings only: asked for now and then."""
+    asked, found = st.session_state.get(TARGETS, (-math.inf, []))
+    if time.monotonic() - asked > ASK_AGAIN_S:
+        try:
+            found = session.engine().history.alerts()[1]
+        except session.EngineError:
+            return []
+        st.session_state[TARGETS] = (time.monotonic(), found)
+    return list(found)
+
+
+def _runner() -> None:
+    with st.expander("How our own runner sends them", icon=":material/speed:"):
+        st.caption(
+            "It finds by itself how many lines to have under way: one more while it goes well, half of them when the "
+            "service throttles or answers too late. Empty fields leave it free."
+        )
+        with st.grid(3, gap="small"):
+            st.number_input("Most lines at once", key=LANES, min_value=1, max_value=MOST_LANES, value=None, step=1,
+                            placeholder="as many as go well")  # fmt: skip
+            st.number_input("Most lines a minute", key=PER_MINUTE, min_value=1, max_value=MOST_PER_MINUTE, value=None,
+                            step=1, placeholder="no limit")  # fmt: skip
+            st.number_input("Answered within, s (p95)", key=OBJECTIVE, min_value=0.1, max_value=3600.0, value=None,
+                            step=1.0, placeholder="no objective",
+                            help="It keeps 95 of 100 lines under this time to the last token.")  # fmt: skip
+
+
+def _warnings(checked: Checked, way: Way) -> bool:
+    """What has to be confirmed first; True when everything is."""
+    ready = checked.sendable
+    try:
+        before = store.same_file(session.database(), checked.sha256)
+    except SQLAlchemyError:
+        before = []
+    if before:
+        said = f"This file was submitted {words.ago(before[0]['created_at'])} as “{clip(before[0]['name'], 60)}”."
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption(f":orange[:material/history: {plain(said)}]", width="content")
+            st.button("Open it", key="bt_open_before", type="tertiary", on_click=bt.open_batch,
+                      args=(before[0]["id"],))  # fmt: skip
+        ready = st.checkbox("Send it again", key=AGAIN) and ready
+    budget, most = _budget(), way.estimate.cost_high
+    if budget is not None and most is not None and most > budget:
+        said = f"It can cost up to {money(most)}, which is above the budget."
+        st.caption(f":orange[:material/savings: {plain(said)}]")
+        ready = st.checkbox(f"Send it although it can cost {plain(money(most))}", key=OVER_BUDGET) and ready
+    return ready
+
+
+def _budget() -> int | None:
+    dollars = st.session_state.get(BUDGET)
+    return round(float(dollars) * NANO) if dollars else None
+
+
+def _submit(checked: Checked, way: Way, file: bt.Picked) -> None:
+    """Callback: submit. A refusal is kept as a sentence, and everything that was typed with it."""
+    state = st.session_state
+    runner = way.estimate.route == "runner"
+    objective = state.get(OBJECTIVE)
+    spec = BatchSpec(
+        deployment_id=way.deployment.id, sha256=checked.sha256, file_name=file.name, route=way.estimate.route,
+        path=str(file.path) if file.origin == "path" else None, options=checked.options,
+        name=(state.get(bt.NAME) or "").strip() or PurePath(file.name).stem, budget_nanousd=_budget(),
+        objective_ms=float(objective) * 1000 if runner and objective else None,
+        max_lanes=state.get(LANES) if runner else None, per_minute=state.get(PER_MINUTE) if runner else None,
+        notify=tuple(state.get(NOTIFY) or ()), estimate=way.estimate.to_json(), again=bool(state.get(AGAIN)),
+        over_budget=bool(state.get(OVER_BUDGET)),
+    )  # fmt: skip
+    state.pop(bt.REFUSAL, None)
+    try:
+        batch_id = session.engine().batches.submit(spec)
+    except (session.EngineError, ValueError) as error:
+        state[bt.REFUSAL] = str(error)
+        return
+    bt.forget()
+    bt.open_batch(batch_id)

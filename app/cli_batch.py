@@ -1,0 +1,224 @@
+"""`lab batch`: its commands and their options; what they do is in `cli_batch_work` and `cli_batch_ask`."""
+
+from __future__ import annotations
+
+import getpass
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Group, Parameter, validators
+
+from services import paths
+
+batch = App(name="batch", help="Send a file of prompts and get one answer for each line.")
+where = Group("Where", sort_key=9)
+DataOption = Annotated[Path | None, Parameter(name="--data", group=where, help="Data directory (else LAB_DATA).")]
+FileOption = Annotated[
+    Path | None, Parameter(name="--deployments", group=where, help="deployments.toml to use (else LAB_DEPLOYMENTS).")
+]
+JsonOption = Annotated[bool, Parameter(name="--json", negative=(), help="One JSON object per line.")]
+Texts = Annotated[list[str] | None, Parameter(negative=(), consume_multiple=False)]
+Flag = Annotated[bool, Parameter(negative=())]
+Formats = Literal["csv", "tsv", "jsonl", "json", "openai", "anthropic", "bedrock", "parquet", "excel"]
+Routes = Literal["runner", "openai", "anthropic", "bedrock", "transform", "async"]
+Kinds = Literal["csv", "jsonl", "parquet", "excel"]
+Count = Annotated[int | None, Parameter(validator=validators.Number(gte=1))]
+Amount = Annotated[float | None, Parameter(validator=validators.Number(gt=0))]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How the file is read and what is asked.
+
+    Parameters
+    ----------
+    template
+        The prompt of each line, with {{column}} for a column's value.
+    system
+        The system prompt of each line, with columns too.
+    param
+        A parameter as name=value, for instance --param max_tokens=100; may be given again. A line's own win.
+    format
+        What the file is; it is recognised without this.
+    encoding
+        cp1252 for a file that Windows wrote.
+    delimiter
+        What parts the columns of a CSV file.
+    id_column
+        Which column you know a line by.
+    sheet
+        Of an Excel file.
+    suffix_ids
+        Number double ids instead of refusing them.
+    leave_out
+        Send the valid lines although others are not.
+    """
+
+    template: str | None = None
+    system: str | None = None
+    param: Texts = None
+    format: Formats | None = None
+    encoding: Literal["utf-8", "cp1252"] = "utf-8"
+    delimiter: str | None = None
+    id_column: str | None = None
+    sheet: str | None = None
+    suffix_ids: Flag = False
+    leave_out: Flag = False
+
+
+USUAL = Reading()
+
+
+@batch.command
+def check(
+    file: str, *, deployment: Annotated[str | None, Parameter(name=["--deployment", "-d"])] = None,
+    reading: Reading = USUAL, json: JsonOption = False, data: DataOption = None, deployments: FileOption = None,
+) -> int:  # fmt: skip
+    """Read every line of a file and say what cannot be sent. Exit code 0 when the whole file can be, else 1.
+
+    Parameters
+    ----------
+    file
+        CSV, TSV, JSONL, JSON, Parquet or Excel, here or at s3://bucket/key; also OpenAI's, Anthropic's and
+        Bedrock's batch formats.
+    deployment
+        Say what it costs and takes there, by each route.
+    """
+    from app.cli_batch_work import check_file
+
+    return check_file(
+        file, reading, deployment, as_json=json, data=paths.data_dir(data),
+        deployments=paths.deployments_file(deployments), person=_person(),
+    )  # fmt: skip
+
+
+@batch.command
+def submit(
+    file: str, *, deployment: Annotated[str, Parameter(name=["--deployment", "-d"])], route: Routes | None = None,
+    name: str = "", reading: Reading = USUAL, budget: Amount = None, lanes: Count = None, per_minute: Count = None,
+    objective: Amount = None, notify: Texts = None,
+    again: Flag = False, over_budget: Flag = False, wait: Flag = False, json: JsonOption = False,
+    data: DataOption = None, deployments: FileOption = None,
+) -> int:  # fmt: skip
+    """Check a file and submit it. Exit code 0 when it is on its way (with --wait: when every line is answered).
+
+    Parameters
+    ----------
+    file
+        The file, as for `lab batch check`.
+    deployment
+        A deployment's name or id.
+    route
+        A batch service, or runner: our own, line by line. Without it the cheapest that takes the file.
+    name
+        What the batch is called; the file's name without it.
+    budget
+        US dollars. The estimate has to fit into it, and our own runner pauses before it is passed.
+    lanes
+        Most lines that our own runner has under way at once.
+    per_minute
+        Most lines that it sends in a minute.
+    objective
+        Seconds to the last token that it keeps 95 of 100 lines under.
+    notify
+        An ALERT_… variable of the server, told at the end; may be given again.
+    again
+        Although the same file was submitted before.
+    over_budget
+        Although the estimate is above the budget.
+    wait
+        Stay until the batch is over.
+    """
+    from app.cli_batch_work import Wanted, submit_file
+
+    wanted = Wanted(deployment, route, name, budget, lanes, per_minute, objective, notify or [], again, over_budget)
+    return submit_file(
+        file, reading, wanted, wait=wait, as_json=json, data=paths.data_dir(data),
+        deployments=paths.deployments_file(deployments), person=_person(),
+    )  # fmt: skip
+
+
+@batch.command(name="list")
+def list_(*, limit: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=1_000_000))] = 20,
+          json: JsonOption = False, data: DataOption = None) -> int:  # fmt: skip
+    """List the batches, newest first."""
+    from app.cli_batch_ask import list_batches
+
+    return list_batches(paths.data_dir(data), limit=limit, as_json=json)
+
+
+@batch.command
+def show(id: str, *, json: JsonOption = False, data: DataOption = None) -> int:
+    """How a batch stands: its state, its lines by state, what it cost.
+
+    Parameters
+    ----------
+    id
+        The batch's id.
+    """
+    from app.cli_batch_ask import show_batch
+
+    return show_batch(paths.data_dir(data), id, as_json=json)
+
+
+@batch.command
+def results(
+    id: str, *, to: Annotated[Path | None, Parameter(name=["--to", "-o"])] = None, kind: Kinds | None = None,
+    escape: bool = True, json: JsonOption = False, data: DataOption = None,
+) -> int:  # fmt: skip
+    """The results beside the file's own columns, in its order. Exit code 0 only if every line succeeded.
+
+    Parameters
+    ----------
+    id
+        The batch's id.
+    to
+        The file to write; without it they are printed.
+    kind
+        What is written; by the ending of --to, else jsonl when printed with --json, else csv.
+    escape
+        In CSV and Excel, put an apostrophe before what a spreadsheet would take for a formula.
+    """
+    from app.cli_batch_ask import write_results
+
+    return write_results(paths.data_dir(data), id, to, kind, escape=escape, as_json=json)
+
+
+def _act(action: str, id: str, json: bool, data: Path | None, deployments: Path | None) -> int:
+    from app.cli_batch_ask import act
+
+    return act(action, id, as_json=json, data=paths.data_dir(data), file=paths.deployments_file(deployments),
+               person=_person())  # fmt: skip
+
+
+@batch.command
+def cancel(id: str, *, json: JsonOption = False, data: DataOption = None, deployments: FileOption = None) -> int:
+    """Stop a batch; what is answered is kept."""
+    return _act("cancel", id, json, data, deployments)
+
+
+@batch.command
+def pause(id: str, *, json: JsonOption = False, data: DataOption = None, deployments: FileOption = None) -> int:
+    """Let the lines under way end and send no others (our own runner)."""
+    return _act("pause", id, json, data, deployments)
+
+
+@batch.command
+def resume(id: str, *, json: JsonOption = False, data: DataOption = None, deployments: FileOption = None) -> int:
+    """Go on with a paused batch."""
+    return _act("resume", id, json, data, deployments)
+
+
+@batch.command
+def resend(id: str, *, json: JsonOption = False, data: DataOption = None, deployments: FileOption = None) -> int:
+    """Send the lines without an answer again, as a batch of their own."""
+    return _act("resend", id, json, data, deployments)
+
+
+def _person() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "local"

@@ -1,0 +1,24 @@
+"""The records that a command reads: it never makes a database where there is none."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from db.engine import database_url, sqlite_file
+from db.migrate import upgrade
+
+
+def recorded(data: Path) -> str | None:
+    """The address of a data directory's database, brought up to date; None, and a sentence, where there is none."""
+    url = database_url(data)
+    file = sqlite_file(url)
+    if file is not None and not file.is_file():
+        print(
+            f"There is no database in {file.parent}: give the directory of the records with --data, or start with "
+            "`lab run`, which makes one.",
+            file=sys.stderr,
+        )
+        return None
+    upgrade(url, data)
+    return url

@@ -1,0 +1,282 @@
+"""Every write to the tables of batches, as a plain function of one session; the reads are `db.batch_queries`'.
+
+A line is claimed by a conditional UPDATE that also records its call, and ended by one that asks whether it is still
+ours, in one transaction with the call's end. So whatever is repeated, by whomever, a line is answered once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import CursorResult, Result, and_, bindparam, delete, func, insert, literal, or_, select, update
+from sqlmodel import Session
+
+from db import records
+from db.batch_queries import (
+    BATCH,
+    CALL,
+    JOB,
+    LINE,
+    OPEN,
+    OVER,
+    Row,
+    batch,
+    batches,
+    counts,
+    each_line,
+    jobs,
+    last_no,
+    lines,
+    lines_between,
+    open_groups,
+    pace,
+    same_file,
+    spent,
+    unfinished,
+    workers,
+)
+from db.records import clock
+
+__all__ = ["OPEN", "OVER", "Row", "batch", "batches", "counts", "each_line", "jobs", "last_no", "lines",
+           "lines_between", "open_groups", "pace", "same_file", "spent", "unfinished", "workers"]  # fmt: skip
+
+STOPPED = "The worker was stopped while this line was under way; it is sent again."
+TAKEN_OVER = (
+    "The worker that sent this was gone before the answer was complete; it may have been billed, and the line was sent "
+    "again."
+)
+
+# The statements of every line, made once: see `db.records`.
+_THE_LINE = and_(LINE.c.batch_id == bindparam("the_batch"), LINE.c.no == bindparam("the_no"))
+_TAKEN = {
+    "state": "running", "worker": bindparam("the_worker"), "lease_until": bindparam("the_end"),
+    "call_id": bindparam("the_call"), "attempts": LINE.c.attempts + 1,
+}  # fmt: skip
+_CLAIM = update(LINE).where(_THE_LINE, LINE.c.state == "waiting").values(_TAKEN).returning(LINE.c.attempts)
+_EXPIRED = select(LINE.c.call_id, LINE.c.attempts).where(
+    _THE_LINE, LINE.c.state == "running", or_(LINE.c.lease_until.is_(None), LINE.c.lease_until <= bindparam("now"))
+)
+_TAKE_OVER = (
+    update(LINE)
+    .where(_THE_LINE, LINE.c.state == "running", LINE.c.attempts == bindparam("the_attempts"))
+    .values(_TAKEN)
+    .returning(LINE.c.attempts)
+)
+_END = update(LINE).where(_THE_LINE, LINE.c.call_id == bindparam("the_call"), LINE.c.state == "running")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _rows(result: Result[Any]) -> int:
+    assert isinstance(result, CursorResult)
+    return result.rowcount
+
+
+# --- batches -------------------------------------------------------------------------------------------------------
+
+
+def insert_batch(*, session: Session, run: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    """Record a batch and the run that its calls belong to."""
+    records.insert_run(session=session, values=dict(run))
+    session.execute(insert(BATCH), dict(values))
+
+
+def insert_lines(*, session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Record lines (state "waiting")."""
+    session.execute(insert(LINE), [dict(row) for row in rows])
+
+
+def copy_lines(*, session: Session, source: str, target: str, states: Sequence[str]) -> int:
+    """The lines of one batch that are in ``states``, as waiting lines of another, numbered anew; returns how many."""
+    no = func.row_number().over(order_by=LINE.c.no)
+    kept = ("line", "record_id", "request", "original")
+    chosen = select(literal(target), no, literal("waiting"), literal(0), *(LINE.c[name] for name in kept)).where(
+        LINE.c.batch_id == source, LINE.c.state.in_(list(states))
+    )
+    names = ["batch_id", "no", "state", "attempts", *kept]
+    session.execute(insert(LINE).from_select(names, chosen))
+    # Not the statement's own word: PostgreSQL's driver tells none here.
+    return int(session.execute(select(func.count()).select_from(LINE).where(LINE.c.batch_id == target)).scalar_one())
+
+
+def set_batch(*, session: Session, batch_id: str, unless_over: bool = True, **values: Any) -> bool:
+    """Change a batch; one that is over only with ``unless_over`` False. Whether there was one to change."""
+    where = [BATCH.c.id == batch_id, *([BATCH.c.state.not_in(OVER)] if unless_over else [])]
+    return _rows(session.execute(update(BATCH).where(*where).values(**values))) > 0
+
+
+def move(*, session: Session, batch_id: str, states: Sequence[str], while_wanted: str = "run", **values: Any) -> bool:
+    """Change a batch that is in one of ``states`` while that is still wanted of it; whether it was so."""
+    done = session.execute(
+        update(BATCH)
+        .where(BATCH.c.id == batch_id, BATCH.c.state.in_(list(states)), BATCH.c.wanted == while_wanted)
+        .values(**values)
+    )
+    return _rows(done) > 0
+
+
+def end_batch(*, session: Session, batch_id: str, state: str, said: str | None, left: str) -> bool:
+    """A batch is over: lines that nobody answered become ``left``. Whether it was not over before."""
+    ended = set_batch(session=session, batch_id=batch_id, state=state, said=said, ended_at=_now(), lanes=None)
+    if ended:
+        close_lines(session=session, batch_id=batch_id, state=left)
+    return ended
+
+
+def close_lines(
+    *, session: Session, batch_id: str, state: str, job_no: int | None = None, message: str | None = None
+) -> int:
+    """The lines of a batch, or of one of its jobs, that are not over become ``state``; returns how many."""
+    where = [LINE.c.batch_id == batch_id, LINE.c.state.in_(OPEN)]
+    if job_no is not None:
+        where.append(LINE.c.job_no == job_no)
+    done = session.execute(
+        update(LINE).where(*where).values(state=state, ended_at=_now(), lease_until=None, message=message)
+    )
+    return _rows(done)
+
+
+def refuse_line(*, session: Session, batch_id: str, no: int, message: str) -> None:
+    """A line that cannot be sent at all has failed."""
+    session.execute(
+        update(LINE)
+        .where(LINE.c.batch_id == batch_id, LINE.c.no == no, LINE.c.state == "waiting")
+        .values(state="failed", outcome="config_error", message=message, ended_at=_now())
+    )
+
+
+def delete_batch(*, session: Session, batch_id: str) -> bool:
+    """Delete a batch that is over with its lines, jobs, run and calls; whether there was one."""
+    found = session.execute(select(BATCH.c.run_id, BATCH.c.state).where(BATCH.c.id == batch_id)).first()
+    if found is None or found.state not in OVER:
+        return False
+    session.execute(delete(BATCH).where(BATCH.c.id == batch_id))
+    if found.run_id:
+        records.delete_runs(session=session, run_ids=[found.run_id])
+    return True
+
+
+# --- lines of our own runner ---------------------------------------------------------------------------------------
+
+
+def claim(
+    *, session: Session, batch_id: str, no: int, worker: str, lease_s: float, call: dict[str, Any]
+) -> dict[str, Any] | None:
+    """Take a line in hand and record its call, which is sent next; the call as it was recorded.
+
+    None when the line is over, or in the hands of somebody whose lease holds. What a dead worker had sent of it
+    becomes *lost*.
+    """
+    now = clock(session)
+    given = {
+        "the_batch": batch_id, "the_no": no, "the_worker": worker, "the_call": call["id"],
+        "the_end": now + timedelta(seconds=lease_s),
+    }  # fmt: skip
+    attempts = session.execute(_CLAIM, given).scalar()
+    if attempts is None:
+        before = session.execute(_EXPIRED, {"the_batch": batch_id, "the_no": no, "now": now}).first()
+        if before is None:
+            return None
+        attempts = session.execute(_TAKE_OVER, given | {"the_attempts": before.attempts}).scalar()
+        if attempts is None:
+            return None
+        if before.call_id is not None:
+            lose_calls(session=session, call_ids=[before.call_id])
+        call = call | {"retry_of": before.call_id}
+    row = call | {"attempt_no": attempts}
+    records.insert_calls(session=session, rows=[row])
+    return row
+
+
+def lose_calls(*, session: Session, call_ids: Sequence[str]) -> None:
+    """Calls that are still "running" although whoever sent them is gone become *lost*."""
+    session.execute(
+        update(CALL)
+        .where(CALL.c.id.in_(list(call_ids)), CALL.c.state == "running")
+        .values(state="lost", outcome="lost", message=TAKEN_OVER, ended_at=_now(), cost_state="unknown")
+    )
+
+
+def end_call(
+    *, session: Session, batch_id: str, no: int, call_id: str, call: dict[str, Any], line: Mapping[str, Any]
+) -> bool:
+    """Finish a call and, with it, its line if it is still that call's; False where another has taken it over.
+
+    ``line``: what becomes of the line; a line whose state is "waiting" or "running" will be tried again.
+    """
+    finished = records.finish_call(session=session, call_id=call_id, values=call)
+    # A call that was given up as lost stays so, and its line is sent again: the two must tell the same.
+    values = dict(line) if finished else {"state": "waiting", "worker": None, "lease_until": None}
+    mine = {"the_batch": batch_id, "the_no": no, "the_call": call_id}
+    return _rows(session.execute(_END, values | mine)) > 0 and finished
+
+
+def renew(*, session: Session, worker: str, batch_ids: Sequence[str], lease_s: float) -> int:
+    """A worker goes on with the lines that it has in hand; returns how many those are."""
+    until = clock(session) + timedelta(seconds=lease_s)
+    done = session.execute(
+        update(LINE)
+        .where(LINE.c.batch_id.in_(list(batch_ids)), LINE.c.state == "running", LINE.c.worker == worker)
+        .values(lease_until=until)
+    )
+    return _rows(done)
+
+
+def release(*, session: Session, worker: str, batch_ids: Sequence[str]) -> int:
+    """The lines that a worker has in hand wait again, because it is stopped or dead; its calls of them are *lost*."""
+    mine = [LINE.c.batch_id.in_(list(batch_ids)), LINE.c.state == "running", LINE.c.worker == worker]
+    calls = list(session.execute(select(LINE.c.call_id).where(*mine)).scalars())
+    for start in range(0, len(calls), records.PART):
+        lose_calls(session=session, call_ids=calls[start : start + records.PART])
+    freed = update(LINE).where(*mine).values(state="waiting", worker=None, lease_until=None)
+    return _rows(session.execute(freed))
+
+
+# --- jobs of a service ---------------------------------------------------------------------------------------------
+
+
+def insert_jobs(*, session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Record the jobs of a batch and which lines go into which."""
+    for row in rows:
+        between = LINE.c.no.between(row["first_no"], row["last_no"])
+        session.execute(
+            update(LINE)
+            .where(LINE.c.batch_id == row["batch_id"], between, LINE.c.state == "waiting")
+            .values(job_no=row["no"])
+        )
+    session.execute(insert(JOB), [dict(row) for row in rows])
+
+
+def has_jobs(*, session: Session, batch_id: str) -> bool:
+    """Whether a batch was cut into jobs of a service already."""
+    return session.execute(select(JOB.c.no).where(JOB.c.batch_id == batch_id).limit(1)).first() is not None
+
+
+def set_job(*, session: Session, batch_id: str, no: int, **values: Any) -> None:
+    """Change a job."""
+    session.execute(update(JOB).where(JOB.c.batch_id == batch_id, JOB.c.no == no).values(**values))
+
+
+def sent(*, session: Session, batch_id: str, job_no: int) -> None:
+    """A service has the lines of a job from now on."""
+    session.execute(
+        update(LINE)
+        .where(LINE.c.batch_id == batch_id, LINE.c.job_no == job_no, LINE.c.state == "waiting")
+        .values(state="running", attempts=1)
+    )
+
+
+def keep_result(*, session: Session, batch_id: str, job_no: int, no: int, call: dict[str, Any], line: Row) -> bool:
+    """What a service answered to a line, as its call and the line's end; False for one that has its end already."""
+    done = session.execute(
+        update(LINE)
+        .where(LINE.c.batch_id == batch_id, LINE.c.no == no, LINE.c.job_no == job_no, LINE.c.state.in_(OPEN))
+        .values(**line, call_id=call["id"], lease_until=None)
+    )
+    if _rows(done):
+        records.insert_calls(session=session, rows=[call])
+    return _rows(done) > 0

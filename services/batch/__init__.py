@@ -1,0 +1,1 @@
+"""Batches: a file in, results out, at batch prices, nothing lost."""

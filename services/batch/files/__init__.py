@@ -1,0 +1,11 @@
+"""Files of prompts: recognised, checked as a stream, converted to what is asked, and given out record by record.
+
+`check` says everything that a person has to know before anything is sent; `records` gives the valid ones, in the same
+order and with the same eyes; `spool` stores an upload.
+"""
+
+from services.batch.files.checking import check, records
+from services.batch.files.faults import MAX_RECORD_BYTES, Cancelled
+from services.batch.files.spooling import sha256_of, spool
+
+__all__ = ["MAX_RECORD_BYTES", "Cancelled", "check", "records", "sha256_of", "spool"]

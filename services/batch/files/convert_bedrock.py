@@ -1,0 +1,116 @@
+"""What stands in ``modelInput`` of a Bedrock batch line: a Converse body, or InvokeModel's body of one family.
+
+Prompts that carry a family's own marks (Llama, Mistral) are taken apart again, since every other service puts its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from services.batch.files.faults import LineFault, shown
+from services.batch.files.messages import Taken, conversation, system_text
+from services.domain import Ask, Message
+
+_NAMES = {
+    "maxTokens": "max_tokens", "max_new_tokens": "max_tokens", "max_gen_len": "max_tokens", "max_tokens": "max_tokens",
+    "max_completion_tokens": "max_tokens", "maxTokenCount": "max_tokens", "temperature": "temperature",
+    "topP": "top_p", "top_p": "top_p", "topK": "top_k", "top_k": "top_k", "stopSequences": "stop", "stop": "stop",
+    "seed": "seed", "reasoning_effort": "reasoning_effort", "presence_penalty": "presence_penalty",
+    "frequency_penalty": "frequency_penalty",
+}  # fmt: skip
+_HEADER, _HEADER_END, _EOT = "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"
+_SYS = re.compile(r"\A\s*<<SYS>>\n?(.*?)\n?<</SYS>>\s*", re.S)
+
+
+def bedrock(body: Mapping[str, Any], taken: Taken) -> tuple[Ask, dict[str, Any]]:
+    """The ask and the parameters. Raises LineFault for a body of no known kind."""
+    if isinstance(body.get("prompt"), str):
+        return _prompt(body["prompt"]), _params(body, {"prompt"}, taken)
+    if isinstance(body.get("inputText"), str):
+        config = _inside(body, "textGenerationConfig")
+        _rest(body, {"inputText", "textGenerationConfig"}, taken)
+        return Ask((_user(body["inputText"]),)), _params(config, set(), taken)
+    if "messages" not in body:
+        raise LineFault(
+            "model_input",
+            "modelInput is of no kind that can be converted: neither 'messages' (Converse, Claude, Nova, Mistral) nor "
+            "'prompt' (Llama, Mistral) nor 'inputText' (Titan).",
+            field="modelInput", found=shown(dict(body)),
+        )  # fmt: skip
+    system = system_text(body.get("system"), taken, "modelInput.system")
+    turns, system = conversation(body["messages"], taken, system=system, where="modelInput.messages")
+    config = {**_inside(body, "inferenceConfig"), **_inside(body, "additionalModelRequestFields")}
+    if "inferenceConfig" not in body:  # the OpenAI-like bodies of Mistral, gpt-oss, Qwen …
+        config |= {name: body[name] for name in _NAMES if name in body}
+    groups = {"messages", "system", "inferenceConfig", "additionalModelRequestFields", "schemaVersion"}
+    _rest(body, groups if "inferenceConfig" in body else {*groups, *_NAMES}, taken)
+    return Ask(turns, system), _params(config, set(), taken)
+
+
+def _inside(body: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = body.get(name)
+    if found is not None and not isinstance(found, Mapping):
+        raise LineFault("model_input", f"{name} is {shown(found, 30)}, not an object.", field=name, found=shown(found))
+    return found or {}
+
+
+def _rest(body: Mapping[str, Any], known: set[str], taken: Taken) -> None:
+    taken.dropped += [
+        name for name, value in body.items()
+        if name not in known and value not in (None, False, "", [], {}) and name not in ("model", "modelId")
+    ]  # fmt: skip
+
+
+def _params(config: Mapping[str, Any], known: set[str], taken: Taken) -> dict[str, Any]:
+    _rest(config, {*known, *_NAMES}, taken)
+    found: dict[str, Any] = {}
+    for name, value in config.items():
+        if name in _NAMES:
+            found.setdefault(_NAMES[name], value)
+    return found
+
+
+def _user(text: str) -> Message:
+    if not text.strip():
+        raise LineFault("empty_prompt", "the prompt is empty. Fill it in.", field="modelInput")
+    return Message("user", text)
+
+
+def _prompt(text: str) -> Ask:
+    """A prompt without its family's marks."""
+    if _HEADER in text and _HEADER_END in text:
+        return _turns(_llama(text))
+    if "[INST]" in text and text.count("[INST]") == text.count("[/INST]"):
+        return _turns(_mistral(text))
+    return Ask((_user(text),))
+
+
+def _llama(text: str) -> list[tuple[str, str]]:
+    turns: list[tuple[str, str]] = []
+    for part in text.split(_HEADER)[1:]:
+        role, _, said = part.partition(_HEADER_END)
+        turns.append((role.strip(), said.removeprefix("\n\n").partition(_EOT)[0]))
+    # Where the model is to speak.
+    return turns[:-1] if turns[-1][0] == "assistant" and not turns[-1][1].strip() else turns
+
+
+def _mistral(text: str) -> list[tuple[str, str]]:
+    turns: list[tuple[str, str]] = []
+    for part in text.split("[INST]")[1:]:
+        asked, _, answered = part.partition("[/INST]")
+        turns.append(("user", asked.removeprefix(" ").removesuffix(" ")))
+        answer = answered.partition("</s>")[0].removeprefix(" ")
+        if answer.strip():
+            turns.append(("assistant", answer))
+    system = _SYS.match(turns[0][1])  # Llama 2's
+    if system is not None:
+        turns[:1] = [("system", system[1]), ("user", turns[0][1][system.end() :])]
+    return turns
+
+
+def _turns(turns: Sequence[tuple[str, str]]) -> Ask:
+    messages, system = conversation([{"role": role, "content": said} for role, said in turns], Taken(),
+                                    where="modelInput.prompt")  # fmt: skip
+    return Ask(messages, system)

@@ -1,0 +1,184 @@
+"""The bytes of a file as a stream: hashed and counted while they pass, unpacked if they are gzip, told and stoppable.
+
+Nothing here keeps more than a chunk and the line that is being put together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from services.batch.files.faults import MAX_RECORD_BYTES, Cancelled, Refused
+from services.batch.model import Progress
+
+CHUNK = 64 * 1024  # a chunk of the shortest lines is worked on in about 0.1 s, which is how fine progress can be
+MAX_UNPACKED = 5_000_000_000  # the largest batch job of any service here (Bedrock)
+MAX_RATIO = 100
+_RATIO_FROM = 8 * 1024 * 1024  # a short text can well be packed more tightly; it harms nobody
+_TELL_EVERY_S = 0.2
+HEAD = 256 * 1024
+GZIP = b"\x1f\x8b"
+_BOM = b"\xef\xbb\xbf"
+
+
+class TooLong(bytes):
+    """The beginning of a line that is longer than a record may be; the rest of it was passed over."""
+
+
+class Source:
+    """One file, read once from its beginning. ``n_records`` is kept up by whoever counts them, for the progress.
+
+    Raises `Refused` in words when it cannot be opened.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        told: Callable[[Progress], None] | None = None,
+        stopped: Callable[[], bool] | None = None,
+    ) -> None:
+        self.path = path
+        self.n_records = 0
+        self.done = 0
+        self.n_bytes = 0
+        self._told, self._stopped = told, stopped
+        self._last = 0.0
+        self._hash = hashlib.sha256()
+        try:
+            self._file = path.open("rb")
+            self.n_bytes = path.stat().st_size
+        except FileNotFoundError:
+            raise Refused("not_found", f"There is no file at {path}; check the path.") from None
+        except IsADirectoryError:
+            raise Refused("not_found", f"{path} is a folder; name one file in it.") from None
+        except OSError as error:
+            raise Refused("not_readable", f"{path} cannot be opened ({error.strerror}); check its rights.") from None
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._file.close()
+
+    def finish(self) -> str:
+        """Read what nobody wanted, for the hash; returns the SHA-256 of the whole file, and tells the end."""
+        for _ in self.raw():
+            pass
+        self.tick(now=True)
+        return self._hash.hexdigest()
+
+    def tick(self, *, now: bool = False) -> None:
+        """Tell how far it is, at most every 0.2 s; raises `Cancelled` when the person stopped it."""
+        moment = time.monotonic()
+        if not now and moment - self._last < _TELL_EVERY_S:
+            return
+        self._last = moment
+        if self._stopped is not None and self._stopped():
+            raise Cancelled("The check was stopped; nothing was sent.")
+        if self._told is not None:
+            self._told(Progress(min(self.done, self.n_bytes), self.n_bytes, self.n_records))
+
+    def raw(self) -> Iterator[bytes]:
+        """The bytes as they lie on the disk."""
+        while chunk := self._file.read(CHUNK):
+            self._hash.update(chunk)
+            self.done += len(chunk)
+            self.tick()
+            yield chunk
+
+    def text(self) -> Iterator[bytes]:
+        """The bytes of the text in it: unpacked, without a UTF-8 byte order mark."""
+        chunks = unpacked(self.raw()) if self._head(2) == GZIP else self.raw()
+        start = b""
+        for chunk in chunks:
+            start += chunk
+            if len(start) >= len(_BOM):
+                break
+        yield start.removeprefix(_BOM)
+        yield from chunks
+
+    def head(self) -> bytes:
+        """The beginning of the text, at least one whole line of it where a line is no longer than a record may be."""
+        with self.path.open("rb") as file:
+            chunks: Iterator[bytes] = iter(lambda: file.read(CHUNK), b"")
+            if self._head(2) == GZIP:
+                chunks = unpacked(chunks)
+            found = b""
+            for chunk in chunks:
+                found += chunk
+                ended = b"\n" in found or b"\r" in found
+                if len(found) >= HEAD and (ended or len(found) > MAX_RECORD_BYTES):
+                    break
+        return found
+
+    def magic(self) -> bytes:
+        """The first bytes as they lie on the disk."""
+        return self._head(16)
+
+    def _head(self, n: int) -> bytes:
+        with self.path.open("rb") as file:
+            return file.read(n)
+
+
+def unpacked(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The text in a gzip stream, in chunks of bounded size. Raises `Refused` for what is no such thing, or a bomb."""
+    taken = made = 0
+    unpack = zlib.decompressobj(wbits=31)
+    ended = False
+    for chunk in chunks:
+        taken += len(chunk)
+        rest = chunk
+        while rest:
+            if ended:
+                rest = rest.lstrip(b"\0")  # gzip allows padding behind the end
+                if not rest:
+                    break
+                unpack, ended = zlib.decompressobj(wbits=31), False
+            try:
+                text = unpack.decompress(rest, CHUNK)
+            except zlib.error:
+                where = f"after {taken:,} bytes" if made else "at its beginning"
+                raise Refused("gzip", f"The gzip file is damaged {where}; pack it again.") from None
+            made += len(text)
+            if made > MAX_UNPACKED:
+                raise Refused(
+                    "too_large",
+                    f"The gzip file unpacks to more than {MAX_UNPACKED // 10**9} GB, which no batch service takes; "
+                    "split it.",
+                )
+            if made > _RATIO_FROM and made > MAX_RATIO * taken:
+                raise Refused(
+                    "bomb",
+                    f"The gzip file unpacks to more than {MAX_RATIO} times its size, which no text of prompts does; "
+                    "it was not read on. If it is right, unpack it and upload the text.",
+                )
+            if text:
+                yield text
+            ended = unpack.eof
+            rest = unpack.unused_data if ended else unpack.unconsumed_tail
+    if not ended and taken:
+        raise Refused("gzip", "The gzip file ends in the middle. Upload it again, or pack it again.")
+
+
+def lines(chunks: Iterable[bytes], limit: int = MAX_RECORD_BYTES) -> Iterator[bytes]:
+    r"""Physical lines with their ends: \n, \r\n or \r, as an editor counts them, and nothing else (`str.splitlines`
+    would cut at U+2028 too). A line of more than ``limit`` bytes comes as `TooLong`."""
+    rest = b""
+    skipping = False
+    for chunk in chunks:
+        data = rest + chunk if rest else chunk
+        pieces = data.splitlines(keepends=True)
+        # A \r at the very end may be the first half of \r\n.
+        rest = b"" if data.endswith(b"\n") or not pieces else pieces.pop()
+        if skipping and pieces:
+            skipping = False
+            del pieces[0]
+        if skipping:
+            rest = b"\r" if rest.endswith(b"\r") else b""
+        elif len(rest) > limit:
+            pieces.append(TooLong(rest[:400]))
+            rest, skipping = (b"\r" if rest.endswith(b"\r") else b""), True
+        yield from pieces
+    if rest and not skipping:
+        yield rest

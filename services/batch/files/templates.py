@@ -1,0 +1,119 @@
+"""Templates over the columns of a file: ``{{column}}``, with the conventions of `services.templates`.
+
+Beyond those, a column of any name can be used: what stands in the braces is a column if the file has one of exactly
+that name; a name that looks like a variable and is no column is a mistake; anything else in braces is text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from services.batch.files.cells import text_of
+from services.batch.files.faults import LineFault, nearest, no_column, shown
+from services.templates import variables
+
+_BRACES = re.compile(r"\{\{([^{}\r\n]{1,300})\}\}")
+PROMPT_NAMES = ("prompt", "question", "text", "input", "body")
+SYSTEM_NAMES = ("system", "system_prompt")
+MAX_CANDIDATES = 10
+
+
+class Template:
+    """A template that is ready to be filled. ``columns``: those it uses, each once."""
+
+    def __init__(self, text: str, known: Collection[str]) -> None:
+        self.parts: list[tuple[str, str | None]] = []  # literal text, then a column
+        at = 0
+        for match in _BRACES.finditer(text):
+            name = match[1].strip()
+            exact = match[1] if match[1] in known else name
+            if exact in known or variables(match[0]):
+                self.parts.append((text[at : match.start()], exact))
+                at = match.end()
+        self.tail = text[at:]
+        self.columns = tuple(dict.fromkeys(name for _, name in self.parts if name is not None))
+        # "{{prompt}}" and nothing else: then the column is the prompt, and has to be a text.
+        self.only = self.columns[0] if len(self.parts) == 1 and not self.parts[0][0] and not self.tail else None
+
+    def unknown(self, known: Collection[str]) -> list[str]:
+        """The columns it uses that are not there."""
+        return [name for name in self.columns if name not in known]
+
+    def fill(self, values: Mapping[str, Any]) -> tuple[str, list[str]]:
+        """The text, and the columns that had nothing to put in. Values are not looked into again.
+
+        Raises LineFault for a column that the record does not have.
+        """
+        if self.only is not None:
+            text = text_of(self._value(values, self.only))
+            return text, [] if text.strip() else [self.only]
+        made: list[str] = []
+        empty: list[str] = []
+        for literal, name in self.parts:
+            made.append(literal)
+            if name is not None:
+                text = text_of(self._value(values, name))
+                made.append(text)
+                if not text.strip():
+                    empty.append(name)
+        made.append(self.tail)
+        return "".join(made), list(dict.fromkeys(empty))
+
+    @staticmethod
+    def _value(values: Mapping[str, Any], name: str) -> Any:
+        try:
+            return values[name]
+        except KeyError:
+            raise LineFault(
+                "unknown_column", f"{no_column(name, list(values))} Correct the record or the template.", field=name
+            ) from None
+
+    def prompt(self, values: Mapping[str, Any]) -> tuple[str, list[str]]:
+        """The same for a prompt. Raises LineFault where it would be empty or is no text."""
+        if self.only is not None and type(value := values.get(self.only)) in (int, float, bool, list, dict):
+            raise LineFault(
+                "prompt_not_text",
+                f"{shown(self.only, 40)} is {shown(value, 40)}, not text. Put it in quotes.",
+                field=self.only,
+                found=shown(value),
+            )
+        text, empty = self.fill(values)
+        if self.columns and len(empty) == len(self.columns):
+            names = " and ".join(f"'{shown(name, 40)}'" for name in empty)
+            what = f"column {names} has" if len(empty) == 1 else f"columns {names} have"
+            raise LineFault(
+                "empty_prompt", f"the prompt is empty: {what} nothing in it. Fill it in.", field=empty[0], found=""
+            )
+        if not text.strip():
+            raise LineFault("empty_prompt", "the prompt is empty. Write a template or fill the column in.")
+        return text, empty
+
+
+def guess(columns: Sequence[str], names: Sequence[str]) -> str | None:
+    """The first of these names that is a column; capitals do not count, but the exact one wins."""
+    for name in names:
+        if name in columns:
+            return name
+        for column in columns:
+            if column.casefold() == name:
+                return column
+    return None
+
+
+def braced(column: str) -> str:
+    """The template that is just this column."""
+    return f"{{{{{column}}}}}"
+
+
+def candidates(columns: Sequence[str], id_column: str | None) -> list[str]:
+    """The columns that may be meant for the prompt, likeliest first."""
+    near = [hit for name in PROMPT_NAMES for hit in nearest(name, columns)]
+    usable = [name for name in dict.fromkeys([*near, *columns]) if name != id_column and "{" not in name + "}"]
+    return usable[:MAX_CANDIDATES]
+
+
+def no_prompt(columns: Sequence[str]) -> str:
+    """The sentences for a file in which no column is plainly the prompt."""
+    return f"{no_column('prompt', columns)} Choose the column that holds the prompt."

@@ -1,0 +1,201 @@
+"""The workflows of batches, as DBOS keeps them: which chunk or job comes next survives any crash.
+
+Nothing here decides about a line, and what a step answers is never more than where to go on: the truth is in our own
+tables, and every step may be repeated. Loading DBOS takes over a second, so only a worker imports this.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from typing import Any, Protocol
+
+from dbos import DBOS, SetEnqueueOptions, SetWorkflowID
+
+log = logging.getLogger(__name__)
+BATCHES, CHUNKS, JOBS = "batches", "chunks", "jobs"
+BATCH, CHUNK, JOB = "lab_batch", "lab_chunk", "lab_job"
+VERSION = "1"  # of these workflows; pinned, because DBOS would make one of their code and strand what is under way
+CHUNKS_AT_ONCE = 8  # of one batch in one worker
+JOBS_AT_ONCE = 8
+WINDOW = 64  # chunks that wait or are under way, for all workers
+POLL_S = 0.25
+BETWEEN_ROUNDS_S = 0.5
+
+
+class Works(Protocol):
+    """What a worker does for the workflows. Every one of these may be asked for again after a crash."""
+
+    async def begin(self, batch_id: str) -> dict[str, Any]:
+        """Take a batch up: ``{"go": "chunks" | "jobs" | "settle" | "leave", "size": lines of a chunk}``."""
+
+    async def groups(self, batch_id: str, size: int) -> list[int]:
+        """The chunks that have lines which are not over."""
+
+    async def chunk(self, batch_id: str, group: int, size: int) -> bool:
+        """Send the lines of a chunk; False when sending was stopped."""
+
+    async def settle(self, batch_id: str) -> str:
+        """What comes next: "again", "over", or "leave" (paused, or somebody else's)."""
+
+    async def plan_jobs(self, batch_id: str) -> list[int]:
+        """Cut the batch into jobs of its service; their numbers."""
+
+    async def submit_job(self, batch_id: str, no: int) -> float | None:
+        """Submit a job: None when there is nothing to submit any more, else seconds until it is tried again."""
+
+    async def poll_job(self, batch_id: str, no: int) -> float | None:
+        """Ask how a job stands: None when it is over, else seconds until it is asked again."""
+
+    async def collect_job(self, batch_id: str, no: int) -> float | None:
+        """Read what came back: None when everything is recorded, else seconds until it is tried again."""
+
+    async def notify(self, batch_id: str) -> None:
+        """Send the notice, if one was asked for and not sent yet."""
+
+
+_works: Works | None = None
+
+
+def bind(works: Works) -> None:
+    """From now on the workflows of this process are done by ``works``."""
+    global _works
+    _works = works
+
+
+async def register() -> None:
+    """Declare the queues; after the launch."""
+    await DBOS.register_queue_async(BATCHES, polling_interval_sec=POLL_S, on_conflict="always_update")
+    await DBOS.register_queue_async(
+        CHUNKS, partition_worker_concurrency=CHUNKS_AT_ONCE, polling_interval_sec=POLL_S, on_conflict="always_update"
+    )
+    await DBOS.register_queue_async(
+        JOBS, worker_concurrency=JOBS_AT_ONCE, polling_interval_sec=POLL_S, on_conflict="always_update"
+    )
+
+
+def works() -> Works:
+    """Who does the work of this process."""
+    assert _works is not None
+    return _works
+
+
+@DBOS.workflow(name=BATCH, max_recovery_attempts=None)
+async def run_batch(batch_id: str) -> str:
+    """A whole batch, from its first line to its notice, or until it is paused."""
+    begun = await _begin(batch_id)
+    state = "settle"
+    if begun["go"] == "leave":
+        return "leave"
+    if begun["go"] == "jobs":
+        await _all_jobs(batch_id)
+    elif begun["go"] == "chunks":
+        await _all_chunks(batch_id, begun["size"], 0)
+    rounds = 0
+    while (state := await _settle(batch_id)) == "again":
+        rounds += 1
+        await DBOS.sleep_async(BETWEEN_ROUNDS_S)
+        if begun["go"] == "jobs":
+            await _all_jobs(batch_id)
+        else:
+            await _all_chunks(batch_id, begun["size"] or 50, rounds)
+    if state == "over":
+        await _notify(batch_id)
+    return state
+
+
+async def _all_chunks(batch_id: str, size: int, rounds: int) -> None:
+    handles: deque[Any] = deque()
+    for group in await _groups(batch_id, size):
+        with (
+            SetWorkflowID(f"{DBOS.workflow_id}.{rounds}.{group}"),
+            SetEnqueueOptions(queue_partition_key=batch_id),
+        ):
+            handles.append(await DBOS.enqueue_workflow_async(CHUNKS, run_chunk, batch_id, group, size))
+        if len(handles) >= WINDOW and not await _end_of(handles.popleft(), POLL_S):
+            break
+    for handle in handles:
+        await _end_of(handle, POLL_S)
+
+
+async def _end_of(handle: Any, poll_s: float) -> bool:
+    """Wait for a part. One that broke is no end of the batch: what it left is found again when the batch is settled."""
+    try:
+        return bool(await handle.get_result(polling_interval_sec=poll_s))
+    except Exception:
+        log.exception("a part of a batch broke off")
+        return False
+
+
+async def _all_jobs(batch_id: str) -> None:
+    handles = []
+    for no in await _plan_jobs(batch_id):
+        with SetWorkflowID(f"{DBOS.workflow_id}.job.{no}"):
+            handles.append(await DBOS.enqueue_workflow_async(JOBS, run_job, batch_id, no))
+    for handle in handles:
+        await _end_of(handle, POLL_S * 4)
+
+
+@DBOS.workflow(name=CHUNK, max_recovery_attempts=None)
+async def run_chunk(batch_id: str, group: int, size: int) -> bool:
+    """Some lines, one after the other in as many lanes as there are."""
+    return await _chunk(batch_id, group, size)
+
+
+@DBOS.workflow(name=JOB, max_recovery_attempts=None)
+async def run_job(batch_id: str, no: int) -> None:
+    """One job of a service: submit it once, wait for days if it takes days, read what came back."""
+    while (wait := await _submit_job(batch_id, no)) is not None:
+        await DBOS.sleep_async(wait)
+    while (wait := await _poll_job(batch_id, no)) is not None:
+        await DBOS.sleep_async(wait)
+    while (wait := await _collect_job(batch_id, no)) is not None:
+        await DBOS.sleep_async(wait)
+
+
+# --- steps ---------------------------------------------------------------------------------------------------------
+
+
+@DBOS.step(name="begin")
+async def _begin(batch_id: str) -> dict[str, Any]:
+    return await works().begin(batch_id)
+
+
+@DBOS.step(name="groups")
+async def _groups(batch_id: str, size: int) -> list[int]:
+    return await works().groups(batch_id, size)
+
+
+@DBOS.step(name="chunk")
+async def _chunk(batch_id: str, group: int, size: int) -> bool:
+    return await works().chunk(batch_id, group, size)
+
+
+@DBOS.step(name="settle")
+async def _settle(batch_id: str) -> str:
+    return await works().settle(batch_id)
+
+
+@DBOS.step(name="plan_jobs")
+async def _plan_jobs(batch_id: str) -> list[int]:
+    return await works().plan_jobs(batch_id)
+
+
+@DBOS.step(name="submit_job")
+async def _submit_job(batch_id: str, no: int) -> float | None:
+    return await works().submit_job(batch_id, no)
+
+
+@DBOS.step(name="poll_job")
+async def _poll_job(batch_id: str, no: int) -> float | None:
+    return await works().poll_job(batch_id, no)
+
+
+@DBOS.step(name="collect_job")
+async def _collect_job(batch_id: str, no: int) -> float | None:
+    return await works().collect_job(batch_id, no)
+
+
+@DBOS.step(name="notify")
+async def _notify(batch_id: str) -> None:
+    await works().notify(batch_id)

@@ -1,0 +1,75 @@
+"""What a service answered, recorded: each line once, and what belongs to no line counted and said."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from functools import partial
+from itertools import islice
+from typing import Any
+
+from sqlmodel import Session
+
+from db import batches
+from db.writer import Writer
+from services.batch.job_rows import call_row, line_row
+from services.batch.model import LineResult, no_of
+from services.batch.routes.base import RouteTrouble
+from services.domain import Deployment
+
+Row = dict[str, Any]
+AT_ONCE = 200  # results in one transaction
+STRANGE = "answers with ids that belong to no line, which were left aside"
+TWICE = "further answers to lines that were answered already; the first was kept"
+UNREADABLE = "results that could not be read"
+
+
+def record(
+    writer: Writer, batch: Row, job: Row, deployment: Deployment, results: Iterable[LineResult]
+) -> Counter[str]:  # fmt: skip
+    """Record every result; returns what belongs to no line (words → n). Blocks: call it in a thread.
+
+    Results that come again because a reading before this one was broken off change nothing, and are not counted.
+    What ``results`` raises (`RouteTrouble`) is raised again once all that came before it is recorded.
+    """
+    coming = iter(results)
+    strays: Counter[str] = Counter()
+    seen: set[int] = set()
+    trouble: RouteTrouble | None = None
+    more = True
+    while more:
+        n, rows = 0, []
+        try:
+            for result in islice(coming, AT_ONCE):
+                n += 1
+                no = _line_of(result, job, seen, strays)
+                if no is not None:
+                    rows.append((no, call_row(batch, job, deployment, no, result), line_row(result)))
+        except RouteTrouble as error:
+            trouble = error
+        if rows:
+            writer.submit(partial(_keep, batch["id"], job["no"], rows)).result()
+        more = n == AT_ONCE and trouble is None
+    if trouble is not None:
+        raise trouble
+    return strays
+
+
+def _line_of(result: LineResult, job: Row, seen: set[int], strays: Counter[str]) -> int | None:
+    """The line that a result is for, when it is the first for a line of this job."""
+    no = no_of(result.wire_id)
+    if not result.wire_id:
+        strays[UNREADABLE] += 1
+    elif no is None or not job["first_no"] <= no <= job["last_no"]:
+        strays[STRANGE] += 1
+    elif no in seen:
+        strays[TWICE] += 1
+    else:
+        seen.add(no)
+        return no
+    return None
+
+
+def _keep(batch_id: str, job_no: int, rows: list[tuple[int, Row, Row]], session: Session) -> None:
+    for no, call, line in rows:
+        batches.keep_result(session=session, batch_id=batch_id, job_no=job_no, no=no, call=call, line=line)

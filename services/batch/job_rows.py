@@ -1,0 +1,102 @@
+"""The call of a line that a batch service answered, as a row: counts of the service, batch price, no latency."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from services import deployments, keys, outcomes, plain_price, pricing
+from services.batch.model import SOURCE, LineResult
+from services.domain import Deployment, Usage
+
+Row = dict[str, Any]
+BILLED_STATES = frozenset({"succeeded"})
+
+
+def call_row(batch: Row, job: Row, deployment: Deployment, no: int, result: LineResult) -> Row:
+    """The whole row. Created when its job was submitted, ended when that ended; what is not told is None."""
+    submitted = job["submitted_at"] or datetime.now(UTC)
+    price = pricing.price_of(_priced(batch, deployment), submitted, batch=True)
+    usage = result.usage
+    return {
+        "id": f"{batch['id']}-{no}", "run_id": batch["run_id"], "column_no": 0, "repetition": no, "attempt_no": 1,
+        "deployment_id": deployment.id, "deployment": deployments.to_json(deployment), "kind": deployment.kind,
+        "model": deployment.model, "wire": deployment.wire, "source": SOURCE, "person": batch["person"],
+        "state": _state(result), "outcome": result.outcome, "phase": None, "message": _clean(result.message, 1000),
+        "error_type": _clean(result.error_type), "error_code": _clean(result.error_code),
+        "http_status": result.http_status, "created_at": submitted, "ended_at": datetime.now(UTC),
+        "server_ms": result.server_ms, "uncached_input": usage.uncached_input, "cache_read": usage.cache_read,
+        "cache_write_5m": usage.cache_write_5m, "cache_write_1h": usage.cache_write_1h,
+        "reasoning_output": usage.reasoning_output, "answer_output": usage.answer_output,
+        "usage_source": usage.source, "usage_raw": dict(usage.raw) if usage.raw else None,
+        **(_share(job, no) or _cost(result, usage, price, deployment, submitted)),
+        "price": price.to_json() if price else None, "region": deployment.region,
+        "tier_asked": pricing.tier_asked(deployment), "tier_served": _clean(result.tier_served),
+        "finish_raw": _clean(result.finish_raw), "model_reported": _clean(result.model_reported),
+        "response_id": _clean(result.response_id), "answer": keys.scrub(result.answer) if result.answer else None,
+        "reasoning": keys.scrub(result.reasoning) if result.reasoning else None,
+        "answer_sha256": hashlib.sha256(result.answer.encode("utf-8", "replace")).hexdigest() if result.answer
+        else None,
+    }  # fmt: skip
+
+
+def _priced(batch: Row, deployment: Deployment) -> Deployment:
+    """The deployment without what a batch is not: a tier of its own, or optimised for latency."""
+    if batch["route"] != "bedrock" or deployment.aws is None:
+        return deployment
+    return replace(deployment, aws=replace(deployment.aws, service_tier=None, latency=None))
+
+
+def line_row(result: LineResult) -> Row:
+    """What becomes of the line."""
+    return {
+        "state": result.state, "outcome": result.outcome, "message": _clean(result.message, 1000),
+        "answer": keys.scrub(result.answer) if result.answer else None, "ended_at": datetime.now(UTC),
+    }  # fmt: skip
+
+
+def _state(result: LineResult) -> str:
+    """A call's state: of lines that were cancelled or expired the service says so without an outcome that fits."""
+    return outcomes.STATE_OF.get(result.outcome, "failed")
+
+
+def _share(job: Row, no: int) -> Row | None:
+    """What a line costs of a job that ran on instances of its own (SageMaker Batch Transform): an equal part of their
+    time, to the nano-dollar. None for every other job, and while its instances' price or time are not known."""
+    facts = job["facts"] or {}
+    if "instance_count" not in facts:
+        return None
+    from services.batch.routes.aws_common import instance_cost_nanousd
+
+    whole = instance_cost_nanousd(facts)
+    if whole is None:
+        return None
+    one, rest = divmod(whole, max(job["n_lines"], 1))
+    cost = one + (no - job["first_no"] < rest)
+    return {
+        "cost_state": "estimated", "cost_nanousd": cost, "cost_high_nanousd": None, "cost_drivers": {},
+        "plain_nanousd": cost,
+    }  # fmt: skip
+
+
+def _cost(
+    result: LineResult, usage: Usage, price: pricing.Price | None, deployment: Deployment, at: datetime
+) -> Row:  # fmt: skip
+    """What it cost at the batch price. What was not answered is not billed by any of the services."""
+    if result.state not in BILLED_STATES and usage.source == "none":
+        return {
+            "cost_state": "not_billed", "cost_nanousd": 0, "cost_high_nanousd": 0, "cost_drivers": {},
+            "plain_nanousd": 0,
+        }  # fmt: skip
+    cost = pricing.cost(usage, price, complete=True)
+    standard = pricing.price_of(deployment, at, tier="default") if plain_price.is_discounted(price) else None
+    return {
+        "cost_state": cost.state, "cost_nanousd": cost.nanousd, "cost_high_nanousd": cost.high_nanousd,
+        "cost_drivers": dict(cost.drivers), "plain_nanousd": plain_price.plain_nanousd(usage, price, standard),
+    }  # fmt: skip
+
+
+def _clean(text: str | None, limit: int = 200) -> str | None:
+    return keys.scrub(text)[:limit] if text else None

@@ -1,0 +1,322 @@
+"""The jobs of a batch at a batch service: cut, submitted once, asked after, and read back line by line.
+
+Everything that blocks runs in threads. Whatever is repeated after a crash ends the same: a submit has its token, and a
+line that has its end keeps it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine
+from sqlmodel import Session
+
+from db import batches
+from db.writer import Writer
+from services.batch import job_cut, job_results
+from services.batch.line_calls import written
+from services.batch.model import (
+    BatchState,
+    Job,
+    Line,
+    LineState,
+    Polled,
+    SubmitLater,
+    SubmitRefused,
+    ask_of_json,
+)
+from services.batch.routes.base import Get, ResultsGone, Route, RouteTrouble
+from services.domain import Deployment
+from services.keys import scrub
+from services.runs import new_id
+
+log = logging.getLogger(__name__)
+Row = dict[str, Any]
+READ_AT_ONCE = 500
+SUBMIT_AGAIN_S, LONGEST_AGAIN_S = 30.0, 900.0
+COLLECT_TRIES = 20
+# Asked often at first, because small jobs end within minutes, then every minute. (age in seconds, seconds between)
+PACE = ((60.0, 5.0), (600.0, 15.0), (float("inf"), 60.0))
+TROUBLE_S = 60.0
+UNSURE = "Not checked: "  # how a route begins a sentence about what could not be found out (`routes.aws_check`)
+LEFT: Mapping[str, LineState] = {"cancelled": "cancelled", "expired": "expired", "failed": "failed"}
+
+
+@dataclass(slots=True)
+class Spot:
+    """The place of one batch, for its route."""
+
+    folder: Path
+    tell: Callable[[str], None]
+    is_stopped: Callable[[], bool]
+
+    def say(self, text: str) -> None:
+        """Show this sentence on the page."""
+        self.tell(text)
+
+    def stopped(self) -> bool:
+        """Whether the person cancelled."""
+        return self.is_stopped()
+
+
+class Jobs:
+    """What a worker does for batches that go to a service. ``wanted``: what is wanted of a batch now."""
+
+    def __init__(
+        self, *, writer: Writer, reader: Engine, data: Path, get: Get, wanted: Callable[[str], str],
+        deployment_of: Callable[[Row], Deployment],
+    ) -> None:  # fmt: skip
+        self._writer = writer
+        self._reader = reader
+        self._data = data
+        self._get = get
+        self._wanted = wanted
+        self._deployment_of = deployment_of
+        self._pace = float(os.environ.get("LAB_BATCH_POLL", "1"))  # tests make it faster
+
+    # --- cutting ---------------------------------------------------------------------------------------------------
+
+    async def plan(self, batch: Row) -> list[int]:
+        """Cut the lines into jobs that the service takes; the numbers of all jobs. Lines it cannot take fail here."""
+        known = await asyncio.to_thread(batches.jobs, self._reader, batch["id"])
+        if not known:
+            route, deployment = self._get(batch["route"]), self._deployment_of(batch)
+            await asyncio.to_thread(_look, route, deployment)
+            rows = self._rows(batch["id"], 1, None)
+            cut, refused = await asyncio.to_thread(job_cut.cut, batch["id"], rows, route, deployment)
+            await written(self._writer, partial(_keep_plan, batch["id"], cut, refused))
+            known = cut
+        return [job["no"] for job in known]
+
+    def _rows(self, batch_id: str, first: int, last: int | None, job_no: int | None = None) -> Iterator[Row]:
+        end = last if last is not None else batches.last_no(self._reader, batch_id)
+        for start in range(first, end + 1, READ_AT_ONCE):
+            upto = min(end, start + READ_AT_ONCE - 1)
+            for row in batches.lines_between(self._reader, batch_id, start, upto, batches.OPEN):
+                if job_no is None or row["job_no"] == job_no:
+                    yield row
+
+    # --- submitting ------------------------------------------------------------------------------------------------
+
+    async def submit(self, batch: Row, no: int) -> float | None:
+        """None when the job is at the service, or will never be; else seconds until it is tried again."""
+        row = await self._row(batch["id"], no)
+        if row is None or row["vendor_id"] or row["state"] in batches.OVER:
+            return None
+        if self._wanted(batch["id"]) == "cancel":
+            await self._say_job(batch, no, state="cancelled", said="Cancelled before it was sent.", ended=True)
+            return None
+        route, deployment, job = self._get(batch["route"]), self._deployment_of(batch), _job(batch["id"], row)
+        # When it was first tried is kept before it is: a worker elsewhere then looks for what a lost answer left there.
+        row["facts"] = {"tried_at": time.time(), **(row["facts"] or {})}
+        await self._say_job(batch, no, state="sending", said=None, facts=row["facts"])
+        try:
+            lines = (Line(r["no"], ask_of_json(r["request"])) for r in self._rows(
+                batch["id"], row["first_no"], row["last_no"], no))  # fmt: skip
+            made = await asyncio.to_thread(route.submit, deployment, job, lines, self._spot(batch["id"]))
+        except SubmitLater as error:
+            tries = int((row["facts"] or {}).get("tries", 0)) + 1
+            wait = error.retry_after_s or min(LONGEST_AGAIN_S, SUBMIT_AGAIN_S * 2 ** min(tries - 1, 6))
+            facts = (row["facts"] or {}) | {"tries": tries}
+            await self._say_job(batch, no, state="waiting_for_quota", said=str(error), facts=facts)
+            return wait * self._pace
+        except SubmitRefused as error:
+            await self._say_job(batch, no, state="failed", said=str(error), ended=True)
+            return None
+        facts = dict(made.facts)
+        await written(self._writer, partial(_submitted, batch["id"], no, made.vendor_id, facts))
+        await self._say_batch(batch["id"])
+        return None
+
+    # --- asking ----------------------------------------------------------------------------------------------------
+
+    async def poll(self, batch: Row, no: int) -> float | None:
+        """None when the job is over; else seconds until it is asked again."""
+        row = await self._row(batch["id"], no)
+        if row is None or row["state"] in batches.OVER or row["state"] == "collecting":
+            return None
+        if not row["vendor_id"]:  # the service gave it back, to be sent anew (`_polled`)
+            again = await self.submit(batch, no) if row["state"] == "waiting_for_quota" else None
+            sent = await self._row(batch["id"], no)
+            return again if again is not None or sent is None or not sent["vendor_id"] else PACE[0][1] * self._pace
+        route, deployment, job = self._get(batch["route"]), self._deployment_of(batch), _job(batch["id"], row)
+        try:
+            if self._wanted(batch["id"]) == "cancel" and not job.facts.get("cancel_asked"):
+                await asyncio.to_thread(route.cancel, deployment, job)
+                row["facts"] = dict(job.facts) | {"cancel_asked": True}
+                await self._say_job(batch, no, state="cancelling", said=None, facts=row["facts"])
+            polled = await asyncio.to_thread(route.poll, deployment, job)
+        except RouteTrouble as error:
+            await self._say_job(batch, no, state=row["state"], said=str(error))
+            return TROUBLE_S * self._pace
+        await written(self._writer, partial(_polled, batch["id"], row, polled))
+        await self._say_batch(batch["id"])
+        if _again(polled):
+            return float(polled.facts.get("resubmit_after_s") or SUBMIT_AGAIN_S) * self._pace
+        if polled.over:
+            return None
+        age = (datetime.now(UTC) - row["submitted_at"]).total_seconds() if row["submitted_at"] else 0.0
+        return next(seconds for until, seconds in PACE if age < until) * self._pace
+
+    # --- reading back ----------------------------------------------------------------------------------------------
+
+    async def collect(self, batch: Row, no: int) -> float | None:
+        """None when every line of the job has its end; else seconds until it is tried again."""
+        row = await self._row(batch["id"], no)
+        if row is None or row["state"] in batches.OVER:
+            await self._close(batch, no, (row or {}).get("state", "failed"), (row or {}).get("said"))
+            return None
+        facts = row["facts"] or {}
+        end: BatchState = facts.get("end") or "ended"
+        strays: Counter[str] = Counter()
+        said = row["said"]
+        if facts.get("collectable"):
+            try:
+                strays = await asyncio.to_thread(self._read, batch, row)
+            except ResultsGone as error:
+                said = str(error)
+            except RouteTrouble as error:
+                tries = int(facts.get("collect_tries", 0)) + 1
+                if tries < COLLECT_TRIES:
+                    facts = facts | {"collect_tries": tries}
+                    await self._say_job(batch, no, state="collecting", said=str(error), facts=facts)
+                    return TROUBLE_S * self._pace
+                said = f"{error} It was given up after {tries} tries."
+        if strays:
+            told = "; ".join(f"{n:,} {what}" for what, n in strays.items())
+            said = f"{said or ''} The service also sent {told}.".strip()
+        facts = {name: value for name, value in facts.items() if name != "collect_tries"} | {"strays": dict(strays)}
+        await self._say_job(batch, no, state=end, said=said, facts=facts, ended=True)
+        await self._close(batch, no, end, said)
+        return None
+
+    def _read(self, batch: Row, row: Row) -> Counter[str]:
+        deployment = self._deployment_of(batch)
+        results = self._get(batch["route"]).results(deployment, _job(batch["id"], row), self._spot(batch["id"]))
+        return job_results.record(self._writer, batch, row, deployment, results)
+
+    async def _close(self, batch: Row, no: int, end: str, said: str | None) -> None:
+        """What the service did not answer."""
+        left = LEFT.get(end, "missing")
+        message = said if left in ("failed", "missing") else None
+        await written(self._writer, partial(_close, batch["id"], no, left, message))
+        await self._say_batch(batch["id"])
+
+    # --- what the page shows ---------------------------------------------------------------------------------------
+
+    async def _say_job(
+        self, batch: Row, no: int, *, state: str, said: str | None, facts: Row | None = None, ended: bool = False
+    ) -> None:
+        values: Row = {"state": state, "said": scrub(said) if said else None}
+        values |= {} if facts is None else {"facts": facts}
+        values |= {"ended_at": datetime.now(UTC)} if ended else {}
+        await written(self._writer, partial(_set_job, batch["id"], no, values))
+        await self._say_batch(batch["id"])
+
+    async def _say_batch(self, batch_id: str) -> None:
+        """The batch as its jobs stand, the one that is furthest behind first."""
+        jobs = await asyncio.to_thread(batches.jobs, self._reader, batch_id)
+        states = {job["state"] for job in jobs}
+        order: tuple[BatchState, ...] = (
+            "waiting_for_quota", "sending", "checking", "running", "cancelling", "collecting",
+        )  # fmt: skip
+        state = next((one for one in order if one in states), None)
+        if state is None:
+            return
+        if self._wanted(batch_id) == "cancel":
+            state = "cancelling"
+        said = next((job["said"] for job in jobs if job["state"] == state and job["said"]), None)
+        await written(self._writer, partial(_set_batch, batch_id, {"state": state, "said": said}))
+
+    async def _row(self, batch_id: str, no: int) -> Row | None:
+        jobs = await asyncio.to_thread(batches.jobs, self._reader, batch_id)
+        return next((job for job in jobs if job["no"] == no), None)
+
+    def _spot(self, batch_id: str) -> Spot:
+        folder = self._data / "batches" / batch_id
+        folder.mkdir(parents=True, exist_ok=True)
+        return Spot(
+            folder, lambda text: self._tell(batch_id, text), lambda: self._wanted(batch_id) == "cancel"
+        )  # fmt: skip
+
+    def _tell(self, batch_id: str, text: str) -> None:
+        self._writer.submit(partial(_set_batch, batch_id, {"said": scrub(text)}))
+
+
+def _again(polled: Polled) -> bool:
+    """Whether the service gave a job back that has to be sent anew, as another one."""
+    return polled.over and bool(polled.facts.get("resubmit"))
+
+
+def _job(batch_id: str, row: Row) -> Job:
+    return Job(batch_id, row["no"], row["token"], row["n_lines"], row["vendor_id"], row["facts"] or {})
+
+
+def _look(route: Route, deployment: Deployment) -> None:
+    """Raises ValueError in words when something is missing without which every submit would fail: role, bucket, key."""
+    try:
+        troubles = [one for one in route.check(deployment) if not one.startswith(UNSURE)]
+    except RouteTrouble:
+        return
+    if troubles:
+        raise ValueError(" ".join(troubles))
+
+
+# --- units of the writer ---------------------------------------------------------------------------------------------
+
+
+def _keep_plan(batch_id: str, jobs: list[Row], refused: list[tuple[int, str]], session: Session) -> None:
+    for no, said in refused:
+        batches.refuse_line(session=session, batch_id=batch_id, no=no, message=said)
+    if jobs:
+        batches.insert_jobs(session=session, rows=jobs)
+
+
+def _submitted(batch_id: str, no: int, vendor_id: str | None, facts: Row, session: Session) -> None:
+    batches.set_job(
+        session=session, batch_id=batch_id, no=no, vendor_id=vendor_id, facts=facts, state="checking", said=None,
+        submitted_at=datetime.now(UTC),
+    )  # fmt: skip
+    batches.sent(session=session, batch_id=batch_id, job_no=no)
+
+
+def _polled(batch_id: str, row: Row, polled: Polled, session: Session) -> None:
+    facts = (row["facts"] or {}) | dict(polled.facts)
+    if _again(polled):
+        batches.set_job(
+            session=session, batch_id=batch_id, no=row["no"], token=f"lab-{new_id()}", vendor_id=None, facts={},
+            state="waiting_for_quota", vendor_state=polled.vendor_state, polled_at=datetime.now(UTC),
+            said=scrub(polled.said),
+        )  # fmt: skip
+        return
+    if polled.over:
+        facts |= {"end": polled.state, "collectable": polled.collectable}
+    expires = datetime.fromtimestamp(polled.expires_at, UTC) if polled.expires_at else row["expires_at"]
+    batches.set_job(
+        session=session, batch_id=batch_id, no=row["no"], facts=facts, vendor_state=polled.vendor_state,
+        state="collecting" if polled.over else polled.state, said=scrub(polled.said) if polled.said else None,
+        counts=dict(polled.counts) if polled.counts else row["counts"], polled_at=datetime.now(UTC),
+        expires_at=expires,
+    )  # fmt: skip
+
+
+def _close(batch_id: str, job_no: int, state: str, message: str | None, session: Session) -> None:
+    batches.close_lines(session=session, batch_id=batch_id, state=state, job_no=job_no, message=message)
+
+
+def _set_job(batch_id: str, no: int, values: Row, session: Session) -> None:
+    batches.set_job(session=session, batch_id=batch_id, no=no, **values)
+
+
+def _set_batch(batch_id: str, values: Row, session: Session) -> None:
+    batches.set_batch(session=session, batch_id=batch_id, **values)

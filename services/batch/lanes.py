@@ -1,0 +1,225 @@
+"""How many lines our own runner has under way at once: learnt from how the lines before them ended.
+
+Nothing here waits or knows a clock: every moment is given, in seconds. Two ways of finding the number:
+
+* with an objective (the time to last token that 95 % of lines stay under) it is Clipper's AIMD: wider by one lane for
+  each round trip that kept the objective, narrower by a tenth for one that did not. Up to the first breach it doubles;
+* without one it looks for the knee: wider for as long as the throughput grows with the width, back where only the
+  latency grew. Every while it tries a little narrower and a little wider again, because services change.
+
+Throttling halves it, once in a round trip, in both; it then comes back quickly to just under where that was, and from
+there lane by lane.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+
+FIRST = 4
+MOST = 1024
+LATE_CUT, THROTTLED_CUT = 0.9, 0.5
+DOUBLE, FINE = 2.0, 1.25
+# Of a widening by a share, how much of that share has to come back as throughput, for widening on.
+WORTH = 0.2
+STEEP = 0.7  # … and for doubling on
+NOTICED = 1.02  # a throughput that differs by less is the same
+NARROWER = 0.9
+MARGIN = 1.1
+HOLD = 3  # windows between two trials
+NEAR_THROTTLING = 0.85
+FULL = 0.7  # the share of a window's lines that have to end with all lanes taken: else the lanes are not what limits
+
+
+@dataclass(slots=True)
+class _Window:
+    """Ends of lines since ``start``, which is when the first line that began at the present width ended."""
+
+    start: float | None = None
+    n: int = 0
+    full: int = 0
+    latencies: list[float] | None = None
+
+
+class Lanes:
+    """The width for one batch in one worker. ``most``: it never goes above. Call `ended` for every line that ended."""
+
+    def __init__(self, *, most: int = MOST, objective_ms: float | None = None, first: int = FIRST) -> None:
+        self.most = max(1, most)
+        self.objective_ms = objective_ms
+        self._width = float(min(first, self.most))
+        self._changed = 0.0
+        self._window = _Window()
+        self._doubling = True
+        self._throttled_at: float | None = None
+        self._before: tuple[float, float] | None = None  # width and throughput that this width is compared with
+        self._trial: str | None = "wider"
+        self._held = 0
+        self._narrow_next = True
+        self.why = "starting"
+
+    @property
+    def limit(self) -> int:
+        """How many lines may be under way now."""
+        return max(1, min(self.most, int(self._width + 1e-9)))
+
+    def bound(self, most: int) -> None:
+        """Never go above ``most`` from now on."""
+        self.most = max(1, most)
+        if self._width > self.most:
+            self._set(self.most, self._changed, "bounded")
+
+    def ended(
+        self, *, began: float, now: float, latency_ms: float | None, in_use: int, throttled: bool = False
+    ) -> bool:
+        """A line ended at ``now`` that was sent at ``began``, with ``in_use`` lanes taken until then (its own too).
+
+        ``latency_ms``: its time to last token, None when it failed. Returns whether `limit` changed.
+        """
+        before = self.limit
+        if throttled:
+            self._throttle(began, now)
+            return self.limit != before
+        window = self._window
+        if window.start is None:
+            if began >= self._changed:
+                window.start, window.latencies = now, []
+            return False
+        window.n += 1
+        window.full += in_use >= self.limit
+        if latency_ms is not None and window.latencies is not None:
+            window.latencies.append(latency_ms)
+        if window.n >= self._needed() and now - window.start >= self._least_s():
+            self._close(now)
+        return self.limit != before
+
+    def _needed(self) -> int:
+        """How many ends make a window: a round trip or two where a rough figure will do, more where it must be fine."""
+        if self.objective_ms is not None or self._throttled_at is not None:
+            return max(10, self.limit)
+        return max(16, self.limit) if self._doubling else max(30, 6 * self.limit)
+
+    def _least_s(self) -> float:
+        return 0.05 if self._doubling else 0.5
+
+    def _throttle(self, began: float, now: float) -> None:
+        """Once in a round trip: lines that began before the last cut say nothing about the width after it."""
+        if began <= self._changed and self._throttled_at is not None:
+            return
+        self._throttled_at = self._width
+        self._doubling = False
+        self._set(self._width * THROTTLED_CUT, now, "throttled")
+
+    def _close(self, now: float) -> None:
+        window = self._window
+        assert window.start is not None
+        if window.full < FULL * window.n:  # too little to do, or a rate limit: nothing can be said about the width
+            self._window = _Window(start=now, latencies=[])
+            return
+        rate = window.n / max(now - window.start, 1e-9)
+        latencies = sorted(window.latencies or [])
+        if self.objective_ms is not None:
+            self._aimd(latencies, now)
+        elif self._throttled_at is not None:
+            self._set(self._width + self._step(), now, "widening again after throttling")
+        else:
+            self._knee(rate, now)
+
+    def _aimd(self, latencies: list[float], now: float) -> None:
+        assert self.objective_ms is not None
+        p95 = latencies[min(len(latencies) - 1, ceil(0.95 * len(latencies)) - 1)] if latencies else None
+        if p95 is not None and p95 > self.objective_ms:
+            self._doubling = False
+            self._set(self._width * LATE_CUT, now, "above the objective")
+        elif self._doubling:
+            self._set(self._width * DOUBLE, now, "under the objective")
+        else:
+            self._set(self._width + self._step(), now, "under the objective")
+
+    def _step(self) -> float:
+        if self._throttled_at is not None and self._width < NEAR_THROTTLING * self._throttled_at:
+            return max(1.0, self._width * (FINE - 1))
+        return 1.0
+
+    def _knee(self, rate: float, now: float) -> None:
+        if self._trial is None:
+            self._before = (self.limit, rate)
+            self._held += 1
+            self._window = _Window(start=now, latencies=[])
+            if self._held >= HOLD:
+                self._try(now)
+            return
+        if self._before is None:  # the first window of all: nothing to compare with
+            self._before = (self.limit, rate)
+            self._widen(now)
+            return
+        width, rate_before = self._before
+        grew = rate / max(rate_before, 1e-9)
+        if self._trial == "narrower":
+            if grew * NOTICED >= 1:
+                self._settle(self._width, (self.limit, rate), now, "as fast with fewer lanes")
+            else:
+                self._settle(width, None, now, "fewer lanes were slower")
+            return
+        share = self.limit / width - 1
+        if self._doubling and grew - 1 < STEEP * share:
+            # The knee lies between the two widths, about where the throughput says; from there on in fine steps.
+            self._doubling, self._before = False, None
+            self._set(max(width, min(self.limit, width * grew * MARGIN)), now, "near the knee")
+        elif grew - 1 >= WORTH * share and self.limit < self.most:
+            self._before = (self.limit, rate)
+            self._widen(now)
+        elif grew >= NOTICED:
+            self._settle(self._width, (self.limit, rate), now, "no faster beyond")
+        else:
+            self._settle(width, None, now, "more lanes were no faster")
+
+    def _try(self, now: float) -> None:
+        """Leave the width for a window, in turns to the narrower and to the wider side."""
+        self._narrow_next = not self._narrow_next
+        if self._narrow_next or self.limit >= self.most:
+            if self.limit > 1:
+                self._trial = "narrower"
+                self._set(min(self.limit - 1, self.limit * NARROWER), now, "trying fewer lanes")
+            else:
+                self._held = 0
+        else:
+            self._widen(now)
+
+    def _widen(self, now: float) -> None:
+        self._trial = "wider"
+        factor = DOUBLE if self._doubling else FINE
+        if self.limit >= self.most:
+            self._settle(self._width, self._before, now, "as many lanes as are allowed")
+            return
+        self._set(max(self.limit + 1, self.limit * factor), now, "looking for more throughput")
+
+    def _settle(self, width: float, known: tuple[float, float] | None, now: float, why: str) -> None:
+        self._trial, self._held, self._doubling = None, 0, False
+        self._before = known or self._before
+        self._set(width, now, why)
+
+    def _set(self, width: float, now: float, why: str) -> None:
+        self._width = min(max(width, 1.0), float(self.most))
+        self._changed = now
+        self._window = _Window()
+        self.why = why
+
+
+class Spacing:
+    """A rate limit without bursts: at most ``per_minute`` lines begin in any minute, evenly."""
+
+    def __init__(self, per_minute: float | None) -> None:
+        self._gap_s = 0.0
+        self._next = 0.0
+        self.limit(per_minute)
+
+    def limit(self, per_minute: float | None) -> None:
+        """Another rate from now on; None for none."""
+        self._gap_s = 60.0 / per_minute if per_minute else 0.0
+
+    def turn(self, now: float) -> float:
+        """The moment at which the next line may begin; it is taken."""
+        at = max(now, self._next)
+        self._next = at + self._gap_s
+        return at

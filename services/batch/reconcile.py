@@ -1,0 +1,200 @@
+"""Every line accounted for: sent = succeeded + failed + cancelled + expired + missing (+ waiting and running)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+from services import outcomes
+from services.batch.model import LINES_OVER, LineState
+from services.domain import Outcome
+from services.keys import scrub
+from services.words import printable
+
+Row = Mapping[str, Any]
+OUTCOMES = frozenset(get_args(Outcome))
+ORDER: tuple[LineState, ...] = (*LINES_OVER, "running", "waiting")
+WORDS: Mapping[LineState, str] = {
+    "succeeded": "succeeded", "failed": "failed", "cancelled": "cancelled", "expired": "expired", "missing": "missing",
+    "running": "under way", "waiting": "waiting",
+}  # fmt: skip
+MEANING: Mapping[LineState, str] = {
+    "succeeded": "answered, also where the answer stopped at its token limit",
+    "failed": "sent and answered with an error, or not answered at all",
+    "cancelled": "not answered because the batch was cancelled",
+    "expired": "not answered within the time that the service gives a batch",
+    "missing": "the service ended the job and said nothing of the line",
+    "running": "being answered now",
+    "waiting": "not sent yet",
+}
+# Sent again without a change these will most likely end the same way.
+SAME_AGAIN: frozenset[str] = frozenset({
+    "refused", "filtered", "guardrail", "http_error", "unauthorised", "not_found", "config_error", "quota_exhausted",
+    "protocol_error",
+})  # fmt: skip
+RESENT: frozenset[str] = frozenset({"failed", "cancelled", "expired", "missing"})
+EXAMPLES = 5
+MESSAGES = 50  # different messages that are counted apart, of each outcome
+LONGEST = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Lines that did not succeed for the same reason. ``lines``: the first few, as lines of the file.
+
+    ``text``: what happened and what to do. ``message``: what was said of most of them. ``same_again``: unchanged they
+    would most likely fail again.
+    """
+
+    state: LineState
+    outcome: str | None
+    n: int
+    text: str
+    message: str | None = None
+    n_message: int = 0
+    lines: tuple[int, ...] = ()
+    same_again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """The reconciliation of a batch. ``counts`` sum to ``n``; ``even`` says that this is also what was recorded as
+    sent. ``strays``: what a service sent back that belongs to no line (word → n)."""
+
+    n: int
+    counts: Mapping[LineState, int]
+    groups: tuple[Group, ...] = ()
+    n_recorded: int | None = None
+    n_left_out: int = 0
+    at_limit: int = 0
+    strays: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def over(self) -> bool:
+        """Whether no line is waiting or under way."""
+        return not self.counts["waiting"] and not self.counts["running"]
+
+    @property
+    def even(self) -> bool:
+        """Whether as many lines are accounted for as were recorded when the batch was submitted."""
+        return self.n_recorded is None or self.n_recorded == self.n
+
+    @property
+    def to_resend(self) -> int:
+        """Lines that may be sent again as a linked batch: all that ended without an answer."""
+        return sum(self.counts[state] for state in LINES_OVER if state in RESENT)
+
+    @property
+    def same_again(self) -> int:
+        """Those of them that would most likely end the same way, unless something is changed."""
+        return sum(group.n for group in self.groups if group.same_again)
+
+    @property
+    def table(self) -> list[dict[str, Any]]:
+        """What the page shows: one row for each state there can be, and the sum."""
+        shown = [state for state in ORDER if self.counts[state] or state in ("succeeded", "failed", "missing")]
+        rows = [{"state": WORDS[one], "lines": self.counts[one], "meaning": MEANING[one]} for one in shown]
+        return [*rows, {"state": "sent", "lines": self.n, "meaning": "the sum of the above"}]
+
+    @property
+    def sentence(self) -> str:
+        """The equation in words, and what does not fit into it."""
+        named = [f"{self.counts[state]:,} {WORDS[state]}" for state in ORDER if self.counts[state]]
+        parts = [f"{self.n:,} sent = {' + '.join(named) or '0'}."]
+        if self.at_limit:
+            parts.append(f"{self.at_limit:,} of the answers stopped at their token limit.")
+        if not self.even:
+            parts.append(f"{self.n_recorded:,} lines were recorded at the submit: the figures do not agree.")
+        if self.n_left_out:
+            parts.append(f"{self.n_left_out:,} lines of the file were not valid and were left out before.")
+        parts += [f"The service also sent {n:,} {what}." for what, n in self.strays.items() if n]
+        if self.to_resend and self.over:
+            again = f", {self.same_again:,} of them likely in vain unless something is changed" * bool(self.same_again)
+            parts.append(f"{self.to_resend:,} can be sent again{again}.")
+        return " ".join(parts)
+
+
+def by_counts(counts: Mapping[Any, int], *, n_recorded: int | None = None, n_left_out: int = 0) -> Account:
+    """The account from counts alone (`db.batches.counts`): cheap enough to be asked for while a batch runs."""
+    known: dict[LineState, int] = {state: int(counts.get(state, 0)) for state in ORDER}
+    return Account(sum(known.values()), known, n_recorded=n_recorded, n_left_out=n_left_out)
+
+
+@dataclass(slots=True)
+class _Found:
+    n: int = 0
+    lines: list[int] = field(default_factory=list)
+    messages: dict[str, int] = field(default_factory=dict)
+
+
+def account(
+    rows: Iterable[Row], *, name: str, n_recorded: int | None = None, n_left_out: int = 0,
+    strays: Mapping[str, int] | None = None,
+) -> Account:  # fmt: skip
+    """The account from the lines themselves, with the reasons. ``name``: of the deployment, for the sentences."""
+    counts: dict[LineState, int] = dict.fromkeys(ORDER, 0)
+    found: dict[tuple[LineState, str | None], _Found] = {}
+    at_limit = n = 0
+    for row in rows:
+        state: LineState = row["state"]
+        counts[state] += 1
+        n += 1
+        outcome = row.get("outcome")
+        at_limit += state == "succeeded" and outcome == "max_tokens"
+        if state not in RESENT:
+            continue
+        group = found.setdefault((state, outcome), _Found())
+        group.n += 1
+        if len(group.lines) < EXAMPLES:
+            group.lines.append(int(row.get("line") or row["no"]))
+        message = str(row.get("message") or "")[: 2 * LONGEST]
+        if message and (message in group.messages or len(group.messages) < MESSAGES):
+            group.messages[message] = group.messages.get(message, 0) + 1
+    groups = sorted((_group(at, one, name) for at, one in found.items()), key=lambda one: -one.n)
+    return Account(n, counts, tuple(groups), n_recorded, n_left_out, at_limit, dict(strays or {}))
+
+
+def resendable(rows: Iterable[Row], *, hopeless: bool = True) -> list[int]:
+    """The numbers (``no``) of lines that may be sent again; without the ``hopeless`` ones where that is not wanted."""
+    return [
+        int(row["no"])
+        for row in rows
+        if row["state"] in RESENT and (hopeless or row["state"] != "failed" or row.get("outcome") not in SAME_AGAIN)
+    ]
+
+
+def _group(at: tuple[LineState, str | None], found: _Found, name: str) -> Group:
+    state, outcome = at
+    raw, n_message = max(found.messages.items(), key=lambda one: one[1], default=("", 0))
+    message = printable(scrub(" ".join(raw.split())))[:LONGEST] or None
+    same = state == "failed" and outcome in SAME_AGAIN
+    text = _text(state, outcome, name, message)
+    return Group(state, outcome, found.n, text, message, n_message, tuple(found.lines), same)
+
+
+def _text(state: LineState, outcome: str | None, name: str, message: str | None) -> str:
+    who = printable(name)
+    if state == "cancelled":
+        return "These lines were not answered because the batch was cancelled: send them again when you like."
+    if state == "expired":
+        return f"{who} did not come to these lines in the time that it gives a batch: send them again."
+    if state == "missing":
+        return (
+            f"{who} ended the job without a word on these lines, so nothing is known of them: send them again; "
+            "they may have been billed."
+        )
+    if outcome not in OUTCOMES or outcome in ("ok", "max_tokens"):
+        return f"{who} did not answer these lines, and gave no reason: send them again."
+    known: Outcome = outcome  # type: ignore[assignment]  # just looked up
+    # A runner's message is such a sentence already, with what was kept of each line: it would be told twice.
+    detail = None if message and message.startswith(name) else message
+    return outcomes.sentence(known, name=name, detail=detail).replace("there was no text to keep", "nothing was kept")
+
+
+def first_lines(group: Group) -> str:
+    """ "lines 3, 17, 20, 31, 44 and 12 more" of the file."""
+    listed: Sequence[str] = [f"{one:,}" for one in group.lines]
+    rest = group.n - len(listed)
+    word = "line" if group.n == 1 else "lines"
+    return f"{word} {', '.join(listed)}" + (f" and {rest:,} more" if rest else "")

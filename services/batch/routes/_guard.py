@@ -1,0 +1,134 @@
+"""Where the vendors' SDKs may connect, and with which key: the same walls that live calls stand behind.
+
+The SDKs follow redirects, read proxies, further keys and headers from the environment, and go where an answer tells
+them to (Anthropic's ``results_url``). So they are given an HTTP client of ours, which follows nothing, reads nothing
+from the environment, and asks `check` about every single request.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from services import deployments, keys, paths
+from services.addresses import Forbidden, check_ip, check_url, split_url
+from services.deployments import Config
+from services.domain import Deployment
+from services.providers import kind_of
+
+if TYPE_CHECKING:
+    import httpx2
+
+CONNECT_S = 10.0
+# The longest silence inside one exchange. A service reads a whole upload before it answers.
+ANSWER_S = 300.0
+# Headers that the SDKs add on their own account, from variables that live calls do not read.
+_AMBIENT = ("ANTHROPIC_CUSTOM_HEADERS", "OPENAI_CUSTOM_HEADERS")
+_NEEDED = {"host", "content-type", "content-length", "transfer-encoding"}
+
+_lock = threading.Lock()
+_read: tuple[float | None, Config] | None = None
+_get: Callable[[], Config] | None = None
+
+
+def configure(get: Callable[[], Config] | None) -> None:
+    """Take the bindings of keys and the allowed hosts from ``get`` (the worker's registry has them).
+
+    Without it, or with None, deployments.toml is read from where every other part of the program reads it.
+    """
+    global _get
+    _get = get
+
+
+def config() -> Config:
+    """The configuration that holds now. A file that cannot be read allows what holds without one."""
+    return _get() if _get is not None else _of_file()
+
+
+def _of_file() -> Config:
+    global _read
+    path = paths.deployments_file()
+    try:
+        stamp: float | None = path.stat().st_mtime
+    except OSError:
+        stamp = None
+    with _lock:
+        if _read is None or _read[0] != stamp:
+            try:
+                _read = stamp, deployments.load(path) if stamp is not None else Config()
+            except deployments.ConfigError:
+                _read = stamp, Config()
+        return _read[1]
+
+
+class Access(NamedTuple):
+    """An address that may be called, and the key that may be sent to it."""
+
+    url: str
+    key: str
+
+    def __repr__(self) -> str:
+        return f"Access(url={self.url!r})"
+
+
+def access(deployment: Deployment, url: str) -> Access:
+    """The key for ``url``. Raises `Forbidden`: one sentence on what is missing or not allowed."""
+    check(deployment, url)
+    name = deployment.key_env
+    if not name:
+        lacks = "needs the name of a key variable: add key_env to its settings"
+        raise Forbidden(f"{deployment.name} {lacks}." if kind_of(deployment).key_required else f"{deployment.name} has "
+                        "no key, which the batch service wants: add key_env to its settings.")  # fmt: skip
+    key = keys.lookup(name)
+    if key is None:
+        raise Forbidden(f"{deployment.name} needs {name}: put the key into the environment or .streamlit/secrets.toml.")
+    return Access(url, key)
+
+
+def check(deployment: Deployment, url: str) -> None:
+    """Raises `Forbidden` in words when this deployment's calls may not go to ``url``, or not with its key.
+
+    Names are resolved here and every address looked at. The SDK's client resolves once more by itself, so a name whose
+    answer changes in between is caught by its binding to the key only.
+    """
+    settings = config()
+    allowed = deployments.allowed_private(deployment, settings)
+    check_url(url, allow_private=allowed)
+    parts = split_url(url)
+    host = (parts.hostname or "").rstrip(".")
+    if deployment.key_env and not keys.allowed_host(deployment.key_env, url, settings.key_hosts):
+        raise Forbidden(
+            f"{deployment.key_env} may not be sent to the host {host!r}; bind the two under [keys] in deployments.toml."
+        )
+    try:
+        found = socket.getaddrinfo(host, parts.port or 443, type=socket.SOCK_STREAM)
+    except OSError:
+        return  # the call itself says that the name cannot be resolved
+    for *_, address in found:
+        check_ip(str(address[0]), host, allowed)
+
+
+def http_client(deployment: Deployment, name: str, value: str) -> httpx2.Client:
+    """The HTTP client for an SDK's calls for this deployment, whose key is sent as the header ``name``: ``value``."""
+    import httpx2
+
+    strange = (_ambient_headers() | {"authorization", "x-api-key"}) - {given.lower() for given in deployment.headers}
+
+    def before(request: httpx2.Request) -> None:
+        check(deployment, str(request.url))
+        for one in strange:
+            request.headers.pop(one, None)
+        request.headers[name] = value
+
+    return httpx2.Client(
+        timeout=httpx2.Timeout(ANSWER_S, connect=CONNECT_S), follow_redirects=False, trust_env=False,
+        event_hooks={"request": [before]},
+    )  # fmt: skip
+
+
+def _ambient_headers() -> set[str]:
+    lines = [line for name in _AMBIENT for line in os.environ.get(name, "").splitlines()]
+    return {line.partition(":")[0].strip().lower() for line in lines if ":" in line} - _NEEDED

@@ -1,0 +1,212 @@
+"""The figures of a batch from its lines: latency, tokens, cost, pace. One pass, whatever the number of lines.
+
+A line is a mapping as `db.batches.each_line` gives it: ``state`` is the line's own ("succeeded", "failed" …), the
+times, counts and costs are those of its call and may be missing.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from services import stats as statistics
+
+Row = Mapping[str, Any]
+COUNTS = ("uncached_input", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning_output", "answer_output")
+INPUT = COUNTS[:4]
+OUTPUT = COUNTS[4:]
+TIMES = ("ttft_ms", "ttlt_ms")
+Z95 = 1.959963984540054
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """One latency over ``n`` succeeded lines, in ms. A percentile is None below the n that it needs (p95: 20)."""
+
+    n: int
+    p50: float | None
+    p95: float | None
+    p99: float | None
+    mean: float | None
+    total: float | None
+
+    @property
+    def why(self) -> str | None:
+        """Why p95 is not told, in words; None where it is."""
+        if self.p95 is not None:
+            return None
+        if not self.n:
+            return "no line was timed: a batch service tells no times of single lines"
+        return f"p95 needs 20 lines that succeeded, there are {self.n}"
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a batch came to. Money is nano-dollars; None: not known.
+
+    ``cost_nanousd`` sums what is priced; ``n_unpriced`` lines that were sent have no price, so that it is then a lower
+    bound (``mark`` "≥"), and ``mark`` is "~" where counts of ours are in it. ``plain_nanousd``: the same counts at the
+    plain price (`services.plain_price`), of lines where both are known, ``plained_nanousd`` what those cost.
+    """
+
+    n: int
+    states: Mapping[str, int]
+    times: Mapping[str, Spread]
+    counts: Mapping[str, int | None]
+    n_counted: int
+    cost_nanousd: int | None
+    n_priced: int
+    n_unpriced: int
+    mark: str
+    plain_nanousd: int | None
+    plained_nanousd: int | None
+    n_plain: int
+    at_limit: int
+    seconds: float | None = None
+    chars_out: int = 0
+    cost_states: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def input_tokens(self) -> int | None:
+        """All input tokens that were counted; None when no line was."""
+        return _sum_known(self.counts, INPUT)
+
+    @property
+    def output_tokens(self) -> int | None:
+        """All output tokens that were counted; None when no line was."""
+        return _sum_known(self.counts, OUTPUT)
+
+    @property
+    def over(self) -> int:
+        """Lines that are neither waiting nor running."""
+        return self.n - self.states.get("waiting", 0) - self.states.get("running", 0)
+
+    @property
+    def per_1000_nanousd(self) -> int | None:
+        """Cost of 1,000 lines, from those that are priced; None when none is."""
+        priced = self.n_priced
+        return None if self.cost_nanousd is None or not priced else round(self.cost_nanousd * 1000 / priced)
+
+    @property
+    def lines_per_minute(self) -> float | None:
+        """Lines that ended per minute of the batch's duration; None while it has none."""
+        return self.over * 60 / self.seconds if self.seconds and self.over else None
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Output tokens per second of the batch's duration, all lanes together."""
+        made = self.output_tokens
+        return made / self.seconds if self.seconds and made is not None else None
+
+
+@dataclass(slots=True)
+class Sums:
+    """Adds lines up one by one; `summary` tells what they came to. 8 bytes a time are kept for each line."""
+
+    states: dict[str, int] = field(default_factory=dict)
+    times: dict[str, array[float]] = field(default_factory=lambda: {name: array("d") for name in TIMES})
+    counts: dict[str, int] = field(default_factory=dict)
+    cost_states: dict[str, int] = field(default_factory=dict)
+    n: int = 0
+    n_counted: int = 0
+    cost: int = 0
+    n_priced: int = 0
+    n_unpriced: int = 0
+    plain: int = 0
+    plained: int = 0
+    n_plain: int = 0
+    at_limit: int = 0
+    chars_out: int = 0
+
+    def add(self, row: Row) -> None:
+        """One line."""
+        self.n += 1
+        state = str(row["state"])
+        self.states[state] = self.states.get(state, 0) + 1
+        self.chars_out += len(row.get("answer") or "")
+        if state == "succeeded":
+            self.at_limit += row.get("outcome") == "max_tokens"
+            if not row.get("lag_marked"):
+                for name, kept in self.times.items():
+                    if row.get(name) is not None:
+                        kept.append(row[name])
+        counted = False
+        for name in COUNTS:
+            if row.get(name) is not None:
+                self.counts[name] = self.counts.get(name, 0) + row[name]
+                counted = True
+        self.n_counted += counted
+        self._money(row)
+
+    def _money(self, row: Row) -> None:
+        how = row.get("cost_state")
+        if how is not None:
+            self.cost_states[how] = self.cost_states.get(how, 0) + 1
+        cost, plain = row.get("cost_nanousd"), row.get("plain_nanousd")
+        if cost is not None:
+            self.cost += cost
+            self.n_priced += 1
+            if plain is not None:
+                self.plain += plain
+                self.plained += cost
+                self.n_plain += 1
+        elif how is not None or row.get("call_id") is not None:
+            self.n_unpriced += 1
+
+    def summary(self, seconds: float | None = None) -> Summary:
+        """What all lines so far came to; ``seconds``: how long the batch took."""
+        bounded = self.cost_states.get("lower_bound", 0) or self.n_unpriced
+        mark = "≥" if bounded else "~" if self.cost_states.get("estimated") else ""
+        return Summary(
+            n=self.n, states=dict(self.states), times={name: spread(kept) for name, kept in self.times.items()},
+            counts={name: self.counts.get(name) for name in COUNTS}, n_counted=self.n_counted,
+            cost_nanousd=self.cost if self.n_priced else None, n_priced=self.n_priced, n_unpriced=self.n_unpriced,
+            mark=mark if self.n_priced else "", plain_nanousd=self.plain if self.n_plain else None,
+            plained_nanousd=self.plained if self.n_plain else None, n_plain=self.n_plain, at_limit=self.at_limit,
+            seconds=seconds, chars_out=self.chars_out, cost_states=dict(self.cost_states),
+        )  # fmt: skip
+
+
+def summary(rows: Iterable[Row], *, seconds: float | None = None) -> Summary:
+    """The figures of lines; ``seconds``: how long the batch took (`duration`), None when that is not known."""
+    sums = Sums()
+    for row in rows:
+        sums.add(row)
+    return sums.summary(seconds)
+
+
+def duration(batch: Row, now: datetime | None = None) -> float | None:
+    """Seconds from the beginning of a batch to its end, or to ``now`` while it runs; None before it began."""
+    begun, ended = batch.get("started_at"), batch.get("ended_at") or now
+    return None if begun is None or ended is None else max((ended - begun).total_seconds(), 0.0)
+
+
+def spread(values: array[float]) -> Spread:
+    """Percentiles of times, each with the n that it needs (`services.stats.percentile`)."""
+    data = np.frombuffer(values, dtype=float) if len(values) else np.empty(0)
+    if not data.size:
+        return Spread(0, None, None, None, None, None)
+    p50, p95, p99 = (statistics.percentile(data, q) for q in (0.5, 0.95, 0.99))  # type: ignore[arg-type]  # an array
+    return Spread(int(data.size), p50, p95, p99, float(data.mean()), float(data.sum()))
+
+
+def wilson(hits: int, n: int) -> tuple[float, float] | None:
+    """The 95 % interval of a share (Wilson 1927): holds also near 0 and 1 and for few; None for n = 0."""
+    if n <= 0:
+        return None
+    share, z2 = hits / n, Z95 * Z95
+    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z95 * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    low = 0.0 if hits == 0 else max(middle - half, 0.0)
+    return low, 1.0 if hits == n else min(middle + half, 1.0)
+
+
+def _sum_known(counts: Mapping[str, int | None], names: Iterable[str]) -> int | None:
+    known = [value for name in names if (value := counts.get(name)) is not None]
+    return sum(known) if known else None

@@ -1,0 +1,264 @@
+"""The worker: a process of its own that sends batches. ``python -m services.batch.worker --data DIR``.
+
+It keeps its place in DBOS, watches what people want of their batches, and does what the workflows of `flow` ask for.
+Any number of them may work on one PostgreSQL database; on SQLite any number on one machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import uvloop
+from sqlmodel import Session
+
+from db import batch_workers, batches
+from db.engine import database_url, reader
+from db.migrate import DatabaseTooNew, upgrade
+from db.writer import Writer
+from services import keys, paths
+from services.addresses import GuardedResolver
+from services.batch import lease, routes
+from services.batch.durable import Durable
+from services.batch.jobs import Jobs
+from services.batch.line_calls import EnginePool, LineCalls, written
+from services.batch.lines import Around
+from services.batch.routes.base import Get
+from services.batch.worker_registry import WorkerRegistry
+from services.batch.works import Works
+from services.engine.core import FAR_KEEPALIVE_S, NEAR_KEEPALIVE_S
+from services.engine.deadlines import Ticker
+from services.engine.heartbeat import Heartbeat
+from services.reader import opened_session
+
+log = logging.getLogger(__name__)
+Row = dict[str, Any]
+WATCH_S = 0.5
+DEPLOYMENTS_S = 5.0
+GRACE_S = 4.0  # for calls under way when the worker is stopped
+
+
+class Worker:
+    """One worker. Made and used on one event loop; ``get`` finds a batch service by its name."""
+
+    def __init__(self, data: Path, file: Path, url: str, get: Get = routes.get) -> None:
+        self.data = data
+        self._url = url
+        self.me = lease.settle(data / "batches")
+        self.writer = Writer(url)
+        self.writer.start()
+        self.reader = reader(url)
+        self.registry = WorkerRegistry(self.writer, self.reader, file)
+        pool = EnginePool(data)
+        self.registry.local_lacks = pool.lacks
+        self._heartbeat = Heartbeat(asyncio.get_running_loop())
+        self.calls = LineCalls(
+            engine_id=self.me.id, writer=self.writer, registry=self.registry, pool=pool, heartbeat=self._heartbeat
+        )
+        self.calls.follow()
+        self._ticker = Ticker(lambda: (), lambda: self.calls.live)
+        self._workers: Counter[str] = Counter(alive=1)
+        self._around = Around(self.me.id, self.writer, self.reader, self.registry, self.calls, self._workers)
+        self._rows: dict[str, Row] = {}
+        self.works = Works(self._around)
+        self.works.jobs = Jobs(
+            writer=self.writer, reader=self.reader, data=data, get=get, wanted=self.wanted,
+            deployment_of=self.works.deployment_of,
+        )  # fmt: skip
+        self.durable = Durable(self.works, data, url, self.me.place)
+        routes.configure(lambda: self.registry.config)
+
+    async def run(self, stopping: asyncio.Event, ready: Callable[[], None] = lambda: None) -> None:
+        """Work until ``stopping`` is set; then let go of everything. ``ready`` is called when the work begins."""
+        await self._adopt()
+        await self.registry.refresh()
+        resolver = GuardedResolver(self.registry.private_hosts)
+        self.calls.use_sessions(
+            near=opened_session(None, NEAR_KEEPALIVE_S), far=opened_session(resolver, FAR_KEEPALIVE_S)
+        )
+        self._ticker.start()
+        await self._watch_once()
+        await self.durable.launch()
+        ready()
+        loops = [
+            asyncio.create_task(_every(WATCH_S, self._watch_once)),
+            asyncio.create_task(_every(lease.BEAT_S, self._beat)),
+            asyncio.create_task(_every(DEPLOYMENTS_S, self.registry.refresh)),
+        ]
+        try:
+            await stopping.wait()
+        finally:
+            await self._close(loops)
+
+    async def _adopt(self) -> None:
+        """Take the place over from whoever held it: it is dead, because the place is free."""
+        open_ids = [row["id"] for row in await asyncio.to_thread(batches.unfinished, self.reader)]
+
+        def write(session: Session) -> None:
+            for before in batch_workers.not_stopped(session=session):
+                if lease.place_of(before) == self.me.place:
+                    batches.release(session=session, worker=before, batch_ids=open_ids)
+                    batch_workers.leave(session=session, worker=before)
+            batch_workers.adopt_worker(session=session, worker=self.me.id, host=socket.gethostname(), pid=os.getpid())
+
+        await written(self.writer, write)
+
+    async def _close(self, loops: list[asyncio.Task[None]]) -> None:
+        self.works.closing = True
+        for sender in self.works.senders.values():
+            sender.turns.close()
+        await self._under_way(GRACE_S)
+        for sender in self.works.senders.values():
+            sender.abort()
+        await self._under_way(1.0)
+        for task in loops:
+            task.cancel()
+        await self._ticker.close()
+        await self.calls.close()
+        open_ids = list(self._rows)
+        self.writer.submit(partial(_leave, self.me.id, open_ids))
+        await asyncio.to_thread(self.writer.close)
+
+    async def _under_way(self, seconds: float) -> None:
+        """Wait for the lines under way, but not longer."""
+        waiting = [asyncio.create_task(sender.turns.all_free()) for sender in self.works.senders.values()]
+        if waiting:
+            await asyncio.wait(waiting, timeout=seconds)
+
+    # --- watching --------------------------------------------------------------------------------------------------
+
+    async def _watch_once(self) -> None:
+        rows = {row["id"]: row for row in await asyncio.to_thread(batches.unfinished, self.reader)}
+        self._rows = rows
+        for batch_id, sender in list(self.works.senders.items()):
+            sender.look(rows.get(batch_id))
+            if batch_id not in rows and not sender.busy:
+                del self.works.senders[batch_id]
+            elif (lanes := sender.lanes_changed()) is not None and batch_id in rows:
+                self.writer.submit(partial(_lanes, batch_id, lanes))
+        if self.durable.launched:
+            await self.durable.start_missing(list(rows.values()))
+
+    async def _beat(self) -> None:
+        alive = await self.writer.write(partial(_beat, self.me.id, [*self.works.senders]))
+        self._workers["alive"] = max(1, len(alive))
+        if self.durable.launched:
+            await self.durable.take_over({lease.place_of(worker) for worker in alive})
+
+    def wanted(self, batch_id: str) -> str:
+        """What is wanted of a batch, as of the last half second."""
+        row = self._rows.get(batch_id)
+        return "run" if row is None else str(row["wanted"])
+
+
+async def _every(seconds: float, work: Callable[[], Awaitable[Any]]) -> None:
+    while True:
+        try:
+            await work()
+        except Exception:
+            log.exception("the worker's upkeep failed")
+        await asyncio.sleep(seconds)
+
+
+# --- units of the writer ---------------------------------------------------------------------------------------------
+
+
+def _beat(worker: str, batch_ids: list[str], session: Session) -> list[str]:
+    batch_workers.beat(session=session, worker=worker)
+    if batch_ids:
+        batches.renew(session=session, worker=worker, batch_ids=batch_ids, lease_s=lease.LEASE_S)
+    return batch_workers.alive(session=session, stale_after_s=lease.STALE_S)
+
+
+def _leave(worker: str, batch_ids: list[str], session: Session) -> None:
+    batches.release(session=session, worker=worker, batch_ids=batch_ids)
+    batch_workers.leave(session=session, worker=worker)
+
+
+def _lanes(batch_id: str, lanes: int, session: Session) -> None:
+    batches.set_batch(session=session, batch_id=batch_id, lanes=lanes)
+
+
+# --- the process -----------------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    """Run one worker until it is told to stop. Its first line of output says how it went."""
+    parser = argparse.ArgumentParser(prog="services.batch.worker")
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--deployments")
+    parser.add_argument("--parent-pid", type=int, help="stop when this process is gone")
+    given = parser.parse_args()
+    data = paths.data_dir(given.data)
+    work(data, paths.deployments_file(given.deployments), parent=given.parent_pid, say=_say)
+
+
+def work(
+    data: Path, file: Path, *, parent: int | None = None, say: Callable[[dict[str, Any]], None], get: Get = routes.get
+) -> None:
+    """Work on a data directory until a signal or the end of ``parent``; ends the process.
+
+    ``say`` is told ``{"worker": id, "pid": …}`` when the work begins, or ``{"error": sentence}`` (exit code 4).
+    """
+    (data / "logs").mkdir(parents=True, exist_ok=True)
+    _log_to(data / "logs" / "worker.log")
+    try:
+        url = database_url(data)
+        upgrade(url, data)
+    except (DatabaseTooNew, ValueError, OSError) as error:
+        say({"error": keys.scrub(str(error))})
+        sys.exit(4)
+    try:
+        uvloop.run(_serve(data, file, url, parent, say, get))
+    except OSError as error:
+        say({"error": keys.scrub(str(error))})
+        sys.exit(4)
+    # Threads of DBOS still look after their queues, and nothing that they do is needed any more.
+    logging.shutdown()
+    os._exit(0)
+
+
+async def _serve(
+    data: Path, file: Path, url: str, parent: int | None, say: Callable[[dict[str, Any]], None], get: Get
+) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    worker = Worker(data, file, url, get)
+    if parent:
+        loop.create_task(_leave_with(parent, stopping))  # noqa: RUF006 - it lives as long as the loop
+    await worker.run(stopping, lambda: say({"worker": worker.me.id, "pid": os.getpid()}))
+
+
+async def _leave_with(parent: int, stopping: asyncio.Event) -> None:
+    while os.getppid() == parent:  # noqa: ASYNC110 - nothing tells a process that its parent died
+        await asyncio.sleep(0.5)
+    stopping.set()
+
+
+def _say(words: dict[str, Any]) -> None:
+    print(json.dumps(words), flush=True)
+
+
+def _log_to(path: Path) -> None:
+    logging.raiseExceptions = False  # a full disk must not print tracebacks where a command prints its answer
+    handler = logging.FileHandler(path, encoding="utf-8")
+    logging.basicConfig(level=logging.INFO, handlers=[handler], format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("aiohttp").setLevel(logging.WARNING)
+    keys.install_log_filter()
+
+
+if __name__ == "__main__":
+    main()

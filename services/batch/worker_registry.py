@@ -1,0 +1,24 @@
+"""The deployments as a worker sees them: the engine declares, a worker only reads."""
+
+from __future__ import annotations
+
+import asyncio
+
+from services import deployments
+from services.engine.registry import Registry
+
+
+class WorkerRegistry(Registry):
+    """What the database lists, with the rules (keys, hosts, privacy) of the worker's own deployments file."""
+
+    async def refresh(self) -> None:
+        """Read the rules again if the file changed, and the deployments in any case. Writes nothing."""
+        stamp = self.file.stat().st_mtime if self.file and self.file.exists() else None
+        if stamp != self._stamp:
+            self._stamp = stamp
+            try:
+                self.config = deployments.load(self.file) if self.file and stamp is not None else deployments.Config()
+                self.trouble = None
+            except deployments.ConfigError as error:
+                self.trouble = str(error)
+        await asyncio.to_thread(self._load)

@@ -1,0 +1,140 @@
+"""The engine's own worker of batches: a process that is there while there is a batch to send."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import sys
+import time
+from asyncio.subprocess import Process
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine as SqlEngine
+
+from db import batches
+from services import paths
+from services.keys import scrub
+
+log = logging.getLogger(__name__)
+LOOK_EVERY_S = 2.0
+IDLE_S = 30.0  # it stays for so long after the last batch: the next one need not wait for it to load
+BACKOFF_S = (1.0, 2.0, 5.0, 15.0, 60.0)
+STEADY_S = 60.0  # a life that lasted so long was a good one
+END_WITHIN_S = 8.0
+OFF = "0"  # LAB_WORKER=0: none is started, because workers run elsewhere
+
+
+class BatchWorker:
+    """Keeps one worker alive while a batch is not over. Without `keep` none is ever started."""
+
+    def __init__(self, reader: SqlEngine) -> None:
+        self._reader = reader
+        self._woken = asyncio.Event()
+        self._process: Process | None = None
+        self._deaths = 0
+        self.said: str | None = None
+
+    def wake(self) -> None:
+        """There is, or may be, something to do."""
+        self._woken.set()
+
+    async def keep(self, data: Path, file: Path) -> None:
+        """Never returns; started by the engine's process."""
+        if os.environ.get("LAB_WORKER") == OFF:
+            self.said = "This server starts no worker of its own (LAB_WORKER=0): start one with lab worker."
+            return
+        idle_since = time.monotonic()
+        while True:
+            try:
+                if await asyncio.to_thread(self._needed):
+                    idle_since = time.monotonic()
+                    if self._process is None:
+                        await self._live(data, file)
+                        continue
+            except Exception:
+                log.exception("the worker of batches could not be looked after")
+            await self._rest(LOOK_EVERY_S)
+            if time.monotonic() - idle_since > IDLE_S:
+                await self.close()
+
+    async def _live(self, data: Path, file: Path) -> None:
+        """One life of the process, until there is nothing to do any more, and the pause after its death."""
+        born = time.monotonic()
+        self._process = process = await _begin(data, file)
+        assert process.stdout is not None
+        words = _words(await process.stdout.readline())
+        if "worker" in words:
+            self.said = None
+            log.info("the worker of batches %s is at work", words["worker"])
+        ending = asyncio.ensure_future(process.wait())
+        idle_since = time.monotonic()
+        try:
+            while not ending.done():
+                await asyncio.wait({ending}, timeout=LOOK_EVERY_S)
+                if await asyncio.to_thread(self._needed):
+                    idle_since = time.monotonic()
+                elif time.monotonic() - idle_since > IDLE_S:
+                    await self.close()
+                    return
+        finally:
+            if ending.done():
+                self._process = None
+        self._deaths = 1 if time.monotonic() - born > STEADY_S else self._deaths + 1
+        wait = BACKOFF_S[min(self._deaths, len(BACKOFF_S)) - 1]
+        said = words.get("error")
+        why = (
+            f": {said}" if said else f" (exit code {process.returncode}); its log is in the data directory under logs."
+        )
+        self.said = scrub(f"The worker of batches ended{why}")
+        log.warning("%s Started again in %g s.", self.said, wait)
+        await self._rest(wait)
+
+    def _needed(self) -> bool:
+        return any(
+            row["n_lines"] and not (row["state"] == "paused" and row["wanted"] == "pause")
+            for row in batches.unfinished(self._reader)
+        )
+
+    async def _rest(self, seconds: float) -> None:
+        self._woken.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._woken.wait(), seconds)
+
+    async def close(self) -> None:
+        """End the process, if there is one; what it had in hand waits for the next."""
+        process, self._process = self._process, None
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), END_WITHIN_S)
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+
+async def _begin(data: Path, file: Path) -> Process:
+    command = [
+        sys.executable, "-m", "services.batch.worker", "--data", str(data), "--deployments", str(file),
+        "--parent-pid", str(os.getpid()),
+    ]  # fmt: skip
+    log_file = data / "logs" / "worker.log"
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    with log_file.open("ab") as errors:
+        return await asyncio.create_subprocess_exec(
+            *command, cwd=paths.ROOT, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=errors
+        )
+
+
+def _words(line: bytes) -> dict[str, Any]:
+    with contextlib.suppress(json.JSONDecodeError):
+        found = json.loads(line)
+        if isinstance(found, dict):
+            return found
+    return {}

@@ -1,0 +1,144 @@
+"""A batch service that lies in a folder, and a worker that knows it: ``python -m tests.batch.runner.fake_service DIR``.
+
+``service/plan.json`` says how it behaves; ``service/jobs.json`` is what it has. Both outlive every worker.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from services.batch import worker
+from services.batch.model import (
+    Job,
+    Line,
+    LineResult,
+    Polled,
+    RouteLimits,
+    RouteName,
+    SubmitLater,
+    SubmitRefused,
+    wire_id,
+)
+from services.batch.routes.base import Place, RouteTrouble
+from services.domain import Deployment, Usage
+
+
+class FolderService:
+    """Plan: ``later`` (submits to turn away), ``refuse``, ``lose_answer`` (die after a submit), ``polls`` (until it is
+    over), ``end``, ``per_job``, ``die_in_results``, ``leave_out``, ``double``, ``strange``, ``failed``."""
+
+    name: RouteName = "openai"
+    title = "The folder"
+    counts = True
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def plan(self) -> dict[str, Any]:
+        return dict(json.loads((self.folder / "plan.json").read_text()))
+
+    def jobs(self) -> dict[str, Any]:
+        file = self.folder / "jobs.json"
+        return dict(json.loads(file.read_text())) if file.exists() else {}
+
+    def keep(self, jobs: dict[str, Any]) -> None:
+        part = self.folder / "jobs.part"
+        part.write_text(json.dumps(jobs))
+        part.replace(self.folder / "jobs.json")
+
+    def once(self, what: str) -> bool:
+        """Whether this happens for the first time."""
+        mark = self.folder / f"did-{what}"
+        if mark.exists():
+            return False
+        mark.touch()
+        return True
+
+    def why_not(self, deployment: Deployment) -> str | None:
+        return None
+
+    def limits(self, deployment: Deployment, *, ask: bool = False) -> RouteLimits:
+        return RouteLimits(max_records=self.plan().get("per_job"))
+
+    def body(self, deployment: Deployment, line: Line) -> bytes:
+        if line.no in self.plan().get("untakeable", ()):
+            raise ValueError("The folder cannot take this line.")
+        return orjson.dumps({"id": wire_id(line.no), "text": line.ask.messages[-1].text}) + b"\n"
+
+    def check(self, deployment: Deployment) -> list[str]:
+        return []
+
+    def submit(self, deployment: Deployment, job: Job, lines: Iterable[Line], place: Place) -> Job:
+        plan, jobs = self.plan(), self.jobs()
+        if plan.get("refuse"):
+            raise SubmitRefused("The folder does not like this file.")
+        if jobs.get("_turned_away", 0) < plan.get("later", 0):
+            self.keep(jobs | {"_turned_away": jobs.get("_turned_away", 0) + 1})
+            raise SubmitLater("The folder is full just now.", 0.5)
+        found = next((one for one in jobs.values() if isinstance(one, dict) and one["token"] == job.token), None)
+        if found is None:
+            ids = [wire_id(line.no) for line in lines]
+            found = {"id": f"job-{len(jobs) + 1}", "token": job.token, "ids": ids, "polls": 0, "cancelled": False}
+            place.say(f"{len(ids)} lines are on their way.")
+            self.keep(jobs | {found["id"]: found})
+            if plan.get("lose_answer") and self.once("lose_answer"):
+                os.kill(os.getpid(), signal.SIGKILL)
+        return Job(job.batch_id, job.no, job.token, job.n_lines, found["id"], {"seen": True})
+
+    def poll(self, deployment: Deployment, job: Job) -> Polled:
+        plan, jobs = self.plan(), self.jobs()
+        assert job.facts.get("seen"), "facts come back"
+        one = jobs[job.vendor_id]
+        one["polls"] += 1
+        self.keep(jobs)
+        if plan.get("trouble") and self.once("trouble"):
+            raise RouteTrouble("The folder does not answer.")
+        if one["cancelled"]:
+            return Polled("cancelled", "STOPPED", "", over=True, collectable=True)
+        if one["polls"] <= plan.get("polls", 1):
+            return Polled("running", "GOING", "", over=False, collectable=False, counts={"total": len(one["ids"])})
+        end = plan.get("end", "ended")
+        return Polled(end, end.upper(), plan.get("said", ""), over=True, collectable=plan.get("collectable", True))
+
+    def cancel(self, deployment: Deployment, job: Job) -> None:
+        jobs = self.jobs()
+        jobs[job.vendor_id]["cancelled"] = True
+        self.keep(jobs)
+
+    def results(self, deployment: Deployment, job: Job, place: Place) -> Iterator[LineResult]:
+        plan, one = self.plan(), self.jobs()[job.vendor_id]
+        usage = Usage(uncached_input=10, answer_output=5, source="provider")
+        answers = [identity for identity in reversed(one["ids"]) if int(identity[1:]) not in plan.get("leave_out", ())]
+        answers = answers[: len(answers) // 2] if one["cancelled"] else answers
+        for count, identity in enumerate(answers):
+            if plan.get("die_in_results") and count == 250 and self.once("die_in_results"):
+                time.sleep(0.5)  # what came before is recorded by then
+                os.kill(os.getpid(), signal.SIGKILL)
+            if int(identity[1:]) in plan.get("failed", ()):
+                yield LineResult(identity, "failed", "http_error", message="It did not like it.", http_status=400)
+            else:
+                yield LineResult(identity, "succeeded", "ok", answer=f"to {identity}", usage=usage, finish_raw="stop")
+            if int(identity[1:]) in plan.get("double", ()):
+                yield LineResult(identity, "succeeded", "ok", answer="again", usage=usage)
+        if plan.get("strange"):
+            yield LineResult("r9999999999", "succeeded", "ok", answer="whose?")
+            yield LineResult("", "failed", "protocol_error", message="cut")
+
+
+def main() -> None:
+    data, file = Path(sys.argv[1]), Path(sys.argv[2])
+    service = FolderService(data / "service")
+    worker.work(data, file, say=lambda words: print(json.dumps(words), flush=True), get=lambda _name: service)
+
+
+if __name__ == "__main__":
+    main()

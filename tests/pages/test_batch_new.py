@@ -1,0 +1,310 @@
+"""A new batch: the file, what is found in it, what is asked, where it goes, and that the button alone sends it."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from app import batch_check, batch_checking, session
+from app import batch_state as bt
+from services.batch.files import Cancelled
+from services.batch.model import Checked, Options, Progress, Record
+from services.domain import Ask, Message
+from tests.pages.batch_lab import BatchLab
+from tests.pages.lab import buttons, page, said
+
+CSV = "id,text\na1,Why is the sky blue?\na2,Why is it dark?\na3,Why not?\na4,\n"
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchLab]:
+    monkeypatch.setenv("LAB_DATA", str(tmp_path))
+    batch_checking.readings.clear()
+    before, session.sources = session.sources, BatchLab(tmp_path)
+    yield session.sources
+    session.sources = before
+
+
+def opened(text: str | bytes = CSV, name: str = "reviews.csv") -> AppTest:
+    """The page with an uploaded file."""
+    at = page("batch").run()
+    content = text if isinstance(text, bytes) else text.encode()
+    at.file_uploader[0].set_value((name, content, "text/csv")).run()
+    assert not at.exception
+    return at
+
+
+def press(at: AppTest, words: str) -> Any:
+    """Click the button with these words."""
+    return next(b for b in at.button if words in b.label.replace("\\", "")).click()
+
+
+def test_a_first_visit_says_what_it_does_and_offers_the_sample(lab: BatchLab) -> None:
+    at = page("batch").run()
+    assert not at.exception
+    assert "A file in, one answer for each line" in said(at)
+    assert "Batches appear here" in said(at)
+    assert "Use the sample of 200 lines" in buttons(at)
+
+
+def test_the_sample_is_ready_to_send_after_one_click_and_nothing_is_sent_by_it(lab: BatchLab) -> None:
+    at = page("batch").run()
+    at.button(key="bt_sample").click().run()
+    assert not at.exception
+    assert "CSV · 200 lines · 3 columns: id, category, text" in said(at)
+    assert "Order 8812 arrived" in said(at)
+    assert not at.button(key="bt_send").disabled
+    assert at.button(key="bt_send").label == "Send 200 lines"
+    assert not lab.submitted
+    assert not lab.specs
+
+
+def test_an_upload_lies_on_the_disk_under_its_hash_and_is_submitted_by_it(lab: BatchLab, tmp_path: Path) -> None:
+    at = opened(CSV.replace("a4,\n", ""))
+    at.text_input(key="bt_name").set_value("My reviews").run()
+    at.button(key="bt_send").click().run()
+    assert not at.exception
+    (spec,) = lab.submitted
+    assert (tmp_path / "uploads" / spec.sha256 / "reviews.csv").read_text() == CSV.replace("a4,\n", "")
+    assert (spec.name, spec.file_name, spec.path, spec.route) == ("My reviews", "reviews.csv", None, "runner")
+    assert (spec.deployment_id, spec.options.prompt) == ("local-chat", "{{text}}")
+    assert spec.estimate is not None
+    assert at.query_params["batch"]
+    assert "Waiting for a worker" in said(at)
+
+
+def test_lines_that_cannot_be_sent_are_told_and_left_out_only_when_asked(lab: BatchLab) -> None:
+    at = opened()
+    assert "1 of 4 lines cannot be sent" in said(at)
+    faults = at.dataframe[0].value
+    assert list(faults["line"]) == [5]
+    assert "prompt is empty" in faults["text"][0]
+    assert at.button(key="bt_send").disabled
+    at.toggle(key="bt_o_leave_out").set_value(True).run()
+    assert at.button(key="bt_send").label == "Send the 3 valid lines, leave out 1"
+    at.button(key="bt_send").click().run()
+    assert lab.submitted[0].options.leave_out
+
+
+def test_a_way_out_is_a_button_that_reads_the_file_anew(lab: BatchLab) -> None:
+    at = opened("id,body text\n1,Hello\n2,World\n")
+    assert "No column" in said(at)
+    press(at, "body text").run()
+    assert not at.exception
+    assert at.text_area(key="bt_prompt").value == "{{body text}}"
+    assert at.button(key="bt_send").label == "Send 2 lines"
+
+
+def test_a_file_that_cannot_be_read_is_one_sentence_and_no_further_step(lab: BatchLab) -> None:
+    at = opened(b"\xff\xfea\x00b\x00", "wide.csv")
+    assert "UTF-16" in said(at)
+    assert "Where to" not in said(at)
+    at = opened(b"", "empty.csv")
+    assert "No records found" in said(at)
+
+
+def test_windows_bytes_are_read_after_one_click(lab: BatchLab) -> None:
+    at = opened("id,text\n1,Caf\xe9\n".encode("cp1252"))
+    press(at, "Windows-1252").run()
+    assert not at.exception
+    assert "Café" in said(at)
+    assert at.selectbox(key="bt_o_encoding").value == "cp1252"
+
+
+def test_a_chip_puts_its_column_into_the_prompt(lab: BatchLab) -> None:
+    at = opened(CSV.replace("a4,\n", ""))
+    at.pills(key="bt_insert").set_value("id").run()
+    assert not at.exception
+    assert at.text_area(key="bt_prompt").value == "{{text}} {{id}}"
+    assert "Why is the sky blue? a1" in said(at)
+
+
+def test_a_template_with_an_unknown_column_says_which_there_are(lab: BatchLab) -> None:
+    at = opened(CSV.replace("a4,\n", ""))
+    at.text_area(key="bt_prompt").set_value("Shorten: {{texxt}}").run()
+    assert "No column 'texxt'. Found: id, text. Did you mean text?" in said(at)
+
+
+def test_a_system_prompt_and_parameters_go_with_every_line(lab: BatchLab) -> None:
+    at = opened(CSV.replace("a4,\n", ""))
+    at.text_area(key="bt_system").set_value("Be short.").run()
+    at.number_input(key="bt_p_max_tokens").set_value(33).run()
+    at.button(key="bt_send").click().run()
+    options = lab.submitted[0].options
+    assert (options.system, dict(options.params)) == ("Be short.", {"max_tokens": 33})
+
+
+def test_vendor_lines_bring_their_own_messages(lab: BatchLab) -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 9}
+    line = {"custom_id": "x1", "method": "POST", "url": "/v1/chat/completions", "body": body}
+    at = opened(json.dumps(line) + "\n", "vendor.jsonl")
+    assert "brings its own messages" in said(at)
+    assert not [box for box in at.text_area if box.key == "bt_prompt"]
+    assert at.button(key="bt_send").label == "Send 1 line"
+
+
+def test_the_same_file_is_sent_again_only_when_said_so(lab: BatchLab) -> None:
+    at = opened(CSV.replace("a4,\n", ""))
+    at.button(key="bt_send").click().run()
+    again = opened(CSV.replace("a4,\n", ""))
+    assert "This file was submitted 5 min ago as “reviews”" in said(again)
+    assert again.button(key="bt_send").disabled
+    again.checkbox(key="bt_again").check().run()
+    again.button(key="bt_send").click().run()
+    assert lab.submitted[-1].again
+
+
+def test_a_budget_below_the_estimate_has_to_be_passed_by_hand(lab: BatchLab) -> None:
+    price = replace(lab.listed[0].price, per_hour=None, override={"input": "5", "output": "25"})
+    lab.listed = [replace(lab.listed[0], price=price)]
+    at = opened(CSV.replace("a4,\n", ""))
+    at.number_input(key="bt_budget").set_value(0.01).run()
+    assert "above the budget" in said(at)
+    assert at.button(key="bt_send").disabled
+    at.checkbox(key="bt_over_budget").check().run()
+    at.button(key="bt_send").click().run()
+    assert (lab.submitted[0].budget_nanousd, lab.submitted[0].over_budget) == (10_000_000, True)
+
+
+def test_a_refusal_of_the_engine_is_a_sentence_and_keeps_what_was_typed(lab: BatchLab) -> None:
+    lab.refusal = "The file changed since it was checked; check it again."
+    at = opened(CSV.replace("a4,\n", ""))
+    at.text_input(key="bt_name").set_value("Mine").run()
+    at.button(key="bt_send").click().run()
+    assert not at.exception
+    assert "The file changed" in said(at)
+    assert at.text_input(key="bt_name").value == "Mine"
+
+
+def test_three_lines_are_tried_with_real_calls_only_when_asked(lab: BatchLab) -> None:
+    at = opened(CSV.replace("a4,\n", ""))
+    assert not lab.specs
+    at.button(key="bt_try").click().run()
+    assert not at.exception
+    assert [spec.prompt for spec in lab.specs] == ["Why is the sky blue?", "Why is it dark?", "Why not?"]
+    assert not lab.submitted
+
+
+def test_a_path_is_taken_from_administrators_and_said_when_it_is_wrong(lab: BatchLab, tmp_path: Path) -> None:
+    at = page("batch").run()
+    at.text_input(key="bt_path").set_value("/nowhere/at/all.csv").run()
+    at.button(key="bt_take_path").click().run()
+    assert "cannot be read" in said(at)
+    file = tmp_path / "big.csv"
+    file.write_text(CSV.replace("a4,\n", ""))
+    at.text_input(key="bt_path").set_value(str(file)).run()
+    at.button(key="bt_take_path").click().run()
+    at.button(key="bt_send").click().run()
+    assert lab.submitted[0].path == str(file)
+
+
+def test_somebody_who_may_only_look_sees_the_batches_and_no_upload(lab: BatchLab) -> None:
+    lab.batch()
+    lab.close_doors("ada")
+    at = page("batch").run()
+    assert not at.exception
+    assert not at.file_uploader
+    assert "You can look at batches here" in said(at)
+    assert list(at.dataframe[0].value["name"]) == ["Reviews"]
+
+
+def test_without_an_engine_the_page_says_so_and_sends_nothing(lab: BatchLab) -> None:
+    lab.down = True
+    at = opened(CSV.replace("a4,\n", ""))
+    assert "The engine does not answer" in said(at)
+    assert "No deployment is ready" in said(at)
+
+
+# --- the reading in a thread -----------------------------------------------------------------------------------------
+
+
+def slow_check(gate: threading.Event, seen: list[str]) -> Callable[..., Checked]:
+    def check(path: Path, options: Options, *, told: Any, stopped: Callable[[], bool]) -> Checked:
+        seen.append(path.name)
+        told(Progress(50, 100, 7))
+        while not gate.wait(0.01):
+            if stopped():
+                raise Cancelled("stopped")
+        one = Record(1, 2, "a", {"text": "Hi"}, Ask((Message("user", "Hi"),)))
+        return Checked("a" * 64, 10, "csv", options, ("text",), 1, 1, preview=(one,), chars_in=2, longest=2)
+
+    return check
+
+
+@pytest.fixture
+def gate(lab: BatchLab, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    opens = threading.Event()
+    seen: list[str] = []
+    monkeypatch.setattr(batch_check, "QUICK_S", 0.01)
+    made = batch_checking.Readings(slow_check(opens, seen))
+    monkeypatch.setattr(batch_check, "readings", lambda: made)
+    opens.seen = seen  # type: ignore[attr-defined]
+    yield opens
+    opens.set()
+
+
+def test_a_long_reading_shows_how_far_it_is_and_blocks_nothing(gate: threading.Event) -> None:
+    at = page("batch").run()
+    at.button(key="bt_sample").click()
+    begun = time.monotonic()
+    at.run()
+    assert time.monotonic() - begun < 5
+    assert not at.exception
+    assert "bt_check_stop" in [b.key for b in at.button]
+    assert "Where to" not in said(at)
+    gate.set()
+    until(lambda: bool(at.run().button) and "bt_send" in [b.key for b in at.button])
+
+
+def test_a_stopped_reading_says_so_and_can_be_begun_again(gate: threading.Event) -> None:
+    at = page("batch").run()
+    at.button(key="bt_sample").click().run()
+    at.button(key="bt_check_stop").click().run()
+    until(lambda: "The check was stopped" in said(at.run()))
+    assert not at.exception
+    gate.set()
+    at.button(key="bt_check_again").click().run()
+    until(lambda: "bt_send" in [b.key for b in at.run().button])
+
+
+def test_the_same_file_is_read_once_for_everybody(gate: threading.Event) -> None:
+    gate.set()
+    for _ in range(3):
+        at = page("batch").run()
+        at.button(key="bt_sample").click().run()
+        until(lambda at=at: "bt_send" in [b.key for b in at.run().button])  # type: ignore[misc]
+    assert len(gate.seen) == 1  # type: ignore[attr-defined]
+
+
+def test_a_reading_that_breaks_is_a_sentence_without_what_broke(lab: BatchLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> Checked:
+        raise RuntimeError("sk-ant-secret inside")
+
+    made = batch_checking.Readings(broken)
+    monkeypatch.setattr(batch_check, "readings", lambda: made)
+    at = page("batch").run()
+    at.button(key="bt_sample").click().run()
+    assert not at.exception
+    assert "could not be read to its end" in said(at)
+    assert "secret" not in said(at)
+
+
+def test_leaving_lines_out_reads_nothing_again() -> None:
+    assert batch_checking.same("k", Options()) == batch_checking.same("k", Options(leave_out=True))
+    assert batch_checking.same("k", Options()) != batch_checking.same("k", Options(suffix_ids=True))
+    assert bt.Picked(Path("a"), "a", "k", 1, "upload").sha256 is None
+
+
+def until(true: Callable[[], bool], seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)
