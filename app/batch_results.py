@@ -33,6 +33,9 @@ def draw(row: Row, person: session.Person) -> None:
     except SQLAlchemyError:
         st.caption(f":red[:material/error: {plain(AWAY)}]")
         return
+    if not counts:
+        st.caption("No line was sent.")
+        return
     account = batch_sums.account_of(row, counts)
     st.markdown(plain(account.sentence))
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -43,8 +46,7 @@ def draw(row: Row, person: session.Person) -> None:
                 f"Send the {n:,} {'line' if n == 1 else 'lines'} without an answer again", key="bt_resend",
                 icon=":material/replay:", type="primary" if worth else "secondary", on_click=_resend, args=(row["id"],),
             )  # fmt: skip
-        if account.n:
-            downloads.draw(row, first=not worth)
+        downloads.draw(row, first=not worth)
     results, figures, comparing = st.tabs(TABS, key="bt_tabs", on_change="rerun")
     with results:
         if results.open:

@@ -70,7 +70,7 @@ def _head(row: Row) -> None:
     name = (row.get("deployment") or {}).get("name") or row["deployment_id"]
     parts = [
         row["file_name"],
-        f"{row['n_lines']:,} {'line' if row['n_lines'] == 1 else 'lines'}" if row["n_lines"] else "being recorded",
+        f"{row['n_lines']:,} {'line' if row['n_lines'] == 1 else 'lines'}" if row["n_lines"] else "",
         f"{row['n_left_out']:,} left out" if row.get("n_left_out") else "", str(name), words.route(row["route"]),
         row["person"], words.ago(row["created_at"]),
     ]  # fmt: skip
@@ -96,7 +96,8 @@ def _standing(row: Row, person: session.Person) -> None:
         return
     state = row["state"]
     colour = {"ended": "green", "failed": "red", "expired": "orange", "cancelled": "orange"}.get(state)
-    said = plain(words.state(state).capitalize())
+    recording = state == "queued" and not row["n_lines"]
+    said = "Its lines are being recorded" if recording else plain(words.state(state).capitalize())
     icon = f":material/{words.ICONS.get(state, 'info')}:"
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f":{colour}[{icon} **{said}**]" if colour else f"{icon} **{said}**", width="stretch")
@@ -105,7 +106,7 @@ def _standing(row: Row, person: session.Person) -> None:
     # Of a batch that has ended its lines say all that there is to say.
     if told := (row.get("said") if state != "ended" else None) or (_no_worker() if state == "queued" else None):
         st.caption(plain(told))
-    if not words.over(row):
+    if not words.over(row) and not recording:
         done, counted = progress(row, counts, of_service)
         if done is not None:
             share = min(done / row["n_lines"], 1.0) if row["n_lines"] else 0.0

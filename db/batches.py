@@ -140,6 +140,22 @@ def close_lines(
     return _rows(done)
 
 
+def forget_texts(*, session: Session, older_than: datetime) -> list[str]:
+    """Forget what was asked and answered in batches that are over and were created before ``older_than``.
+
+    The figures stay. Returns the ids of those that had something to forget.
+    """
+    old = select(BATCH.c.id).where(
+        BATCH.c.created_at < older_than, BATCH.c.state.in_(OVER), BATCH.c.options.is_not(None)
+    )
+    ids = list(session.execute(old).scalars())
+    for batch_id in ids:
+        emptied = {"request": None, "original": None, "answer": None, "record_id": ""}
+        session.execute(update(LINE).where(LINE.c.batch_id == batch_id).values(emptied))
+        session.execute(update(BATCH).where(BATCH.c.id == batch_id).values(options=None, columns=None))
+    return ids
+
+
 def refuse_line(*, session: Session, batch_id: str, no: int, message: str) -> None:
     """A line that cannot be sent at all has failed."""
     session.execute(

@@ -30,7 +30,7 @@ EXPECTED = {
     "server.enableCORS": True,
     "server.enableXsrfProtection": True,
     "server.fileWatcherType": "none",
-    "server.maxUploadSize": 20,
+    "server.maxUploadSize": 200,
     "theme.light.backgroundColor": "#ffffff",
     "theme.dark.backgroundColor": "#171614",
 }

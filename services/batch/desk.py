@@ -40,7 +40,7 @@ class BatchDesk:
     """``data``: the data directory; None where there is none, and then no batch is taken. ``wake``: there is work."""
 
     def __init__(
-        self, *, writer: Writer, reader: Engine, registry: Registry, data: Path | None, wake: Callable[[], None]
+        self, writer: Writer, reader: Engine, registry: Registry, *, data: Path | None, wake: Callable[[], None]
     ) -> None:  # fmt: skip
         self._writer = writer
         self._reader = reader
@@ -206,10 +206,12 @@ class BatchDesk:
         data, row = self._folder(), await self._one(batch_id, over=None)
         if row["state"] not in batches.OVER:
             raise ValueError("This batch is not over yet; what fails can be sent again when it is.")
-        counted = await asyncio.to_thread(batches.counts, self._reader, batch_id)
-        n = sum(counted.get(state, 0) for state in desk_units.RESENT)
+        again = partial(batches.lines, self._reader, batch_id, states=desk_units.RESENT, limit=1)
+        first, n = await asyncio.to_thread(again)
         if n == 0:
             raise ValueError("Every line of this batch was answered, so there is nothing to send again.")
+        if first[0]["request"] is None:
+            raise ValueError("The texts of this batch were forgotten in time, so nothing of it can be sent again.")
         new = {name: row[name] for name in COPIED} | {
             "id": new_id(), "created_at": datetime.now(UTC), "person": person, "name": f"{row['name'][:180]} (again)",
             "state": "queued", "said": None, "wanted": "run", "run_id": new_id(), "parent_id": batch_id, "n_lines": n,

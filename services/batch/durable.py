@@ -21,6 +21,7 @@ FILE = "dbos.sqlite3"
 LIVE = ("PENDING", "ENQUEUED", "DELAYED")
 LOOK_EVERY_S = 5.0
 LONGEST_WAIT_S = 60.0
+CLEAR_EVERY_S, CLEARED_AT_ONCE = 5.0, 200
 
 
 class Durable:
@@ -30,6 +31,9 @@ class Durable:
         self._place = place
         self._url = system_database(data, url)
         self._looked: dict[str, float] = {}
+        self._known: set[str] = set()
+        self._over: set[str] = set()
+        self._cleared = 0.0
         self.launched = False
         flow.bind(works)
 
@@ -52,7 +56,11 @@ class Durable:
 
     async def start_missing(self, rows: Sequence[Row]) -> None:
         """Give every batch that is to go on a workflow, unless it has one. Several workers may do this at once."""
-        self._looked = {batch_id: at for batch_id, at in self._looked.items() if batch_id in {r["id"] for r in rows}}
+        here = {row["id"] for row in rows}
+        self._over |= self._known - here
+        self._known = here
+        self._looked = {batch_id: at for batch_id, at in self._looked.items() if batch_id in here}
+        await self._clear_away()
         for row in rows:
             if not row["n_lines"] or (row["state"] == "paused" and row["wanted"] == "pause"):
                 self._looked.pop(row["id"], None)
@@ -80,6 +88,27 @@ class Durable:
                 return
         with SetWorkflowID(f"{batch_id}.{len(known)}"):
             await DBOS.enqueue_workflow_async(flow.BATCHES, flow.run_batch, batch_id)
+
+    async def _clear_away(self) -> None:
+        """Forget the workflows of batches that are over: a large one has thousands, and all is in our own tables."""
+        from dbos import DBOS
+
+        if not self._over or time.monotonic() - self._cleared < CLEAR_EVERY_S:
+            return
+        self._cleared = time.monotonic()
+        for batch_id in list(self._over):
+            try:
+                parts = await DBOS.list_workflows_async(
+                    workflow_id_prefix=f"{batch_id}.", load_input=False, load_output=False
+                )
+                if any(one.status in LIVE for one in parts):
+                    continue  # its notice is being sent
+                ids = [one.workflow_id for one in parts]
+                for start in range(0, len(ids), CLEARED_AT_ONCE):
+                    await DBOS.delete_workflows_async(ids[start : start + CLEARED_AT_ONCE])
+            except Exception:
+                log.exception("the workflows of batch %s could not be cleared away", batch_id)
+            self._over.discard(batch_id)
 
     async def take_over(self, alive: Collection[str]) -> int:
         """Have what dead workers were at done by whoever is free; ``alive`` are places. Returns how many workflows."""

@@ -7,6 +7,7 @@ tables, and every step may be repeated. Loading DBOS takes over a second, so onl
 from __future__ import annotations
 
 import logging
+import os
 from collections import deque
 from typing import Any, Protocol
 
@@ -19,8 +20,8 @@ VERSION = "1"  # of these workflows; pinned, because DBOS would make one of thei
 CHUNKS_AT_ONCE = 8  # of one batch in one worker
 JOBS_AT_ONCE = 8
 WINDOW = 64  # chunks that wait or are under way, for all workers
-POLL_S = 0.25
-BETWEEN_ROUNDS_S = 0.5
+POLL_S = float(os.environ.get("LAB_WORKER_POLL", "0.25"))  # tests look more often
+BETWEEN_ROUNDS_S, LONGEST_BETWEEN_S = 0.5, 60.0
 
 
 class Works(Protocol):
@@ -88,15 +89,15 @@ async def run_batch(batch_id: str) -> str:
     if begun["go"] == "leave":
         return "leave"
     if begun["go"] == "jobs":
-        await _all_jobs(batch_id)
+        await _all_jobs(batch_id, 0)
     elif begun["go"] == "chunks":
         await _all_chunks(batch_id, begun["size"], 0)
     rounds = 0
     while (state := await _settle(batch_id)) == "again":
         rounds += 1
-        await DBOS.sleep_async(BETWEEN_ROUNDS_S)
+        await DBOS.sleep_async(min(LONGEST_BETWEEN_S, BETWEEN_ROUNDS_S * 2 ** min(rounds - 1, 10)))
         if begun["go"] == "jobs":
-            await _all_jobs(batch_id)
+            await _all_jobs(batch_id, rounds)
         else:
             await _all_chunks(batch_id, begun["size"] or 50, rounds)
     if state == "over":
@@ -127,10 +128,10 @@ async def _end_of(handle: Any, poll_s: float) -> bool:
         return False
 
 
-async def _all_jobs(batch_id: str) -> None:
+async def _all_jobs(batch_id: str, rounds: int) -> None:
     handles = []
     for no in await _plan_jobs(batch_id):
-        with SetWorkflowID(f"{DBOS.workflow_id}.job.{no}"):
+        with SetWorkflowID(f"{DBOS.workflow_id}.{rounds}.job.{no}"):
             handles.append(await DBOS.enqueue_workflow_async(JOBS, run_job, batch_id, no))
     for handle in handles:
         await _end_of(handle, POLL_S * 4)

@@ -19,18 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine
-from sqlmodel import Session
 
 from db import batches
 from db.writer import Writer
-from services.batch import job_cut, job_results
+from services.batch import job_cut, job_results, job_units
 from services.batch.line_calls import written
 from services.batch.model import (
     BatchState,
     Job,
     Line,
     LineState,
-    Polled,
     SubmitLater,
     SubmitRefused,
     ask_of_json,
@@ -38,7 +36,6 @@ from services.batch.model import (
 from services.batch.routes.base import Get, ResultsGone, Route, RouteTrouble
 from services.domain import Deployment
 from services.keys import scrub
-from services.runs import new_id
 
 log = logging.getLogger(__name__)
 Row = dict[str, Any]
@@ -94,7 +91,7 @@ class Jobs:
             await asyncio.to_thread(_look, route, deployment)
             rows = self._rows(batch["id"], 1, None)
             cut, refused = await asyncio.to_thread(job_cut.cut, batch["id"], rows, route, deployment)
-            await written(self._writer, partial(_keep_plan, batch["id"], cut, refused))
+            await written(self._writer, partial(job_units.keep_plan, batch["id"], cut, refused))
             known = cut
         return [job["no"] for job in known]
 
@@ -134,7 +131,7 @@ class Jobs:
             await self._say_job(batch, no, state="failed", said=str(error), ended=True)
             return None
         facts = dict(made.facts)
-        await written(self._writer, partial(_submitted, batch["id"], no, made.vendor_id, facts))
+        await written(self._writer, partial(job_units.submitted, batch["id"], no, made.vendor_id, facts))
         await self._say_batch(batch["id"])
         return None
 
@@ -159,9 +156,9 @@ class Jobs:
         except RouteTrouble as error:
             await self._say_job(batch, no, state=row["state"], said=str(error))
             return TROUBLE_S * self._pace
-        await written(self._writer, partial(_polled, batch["id"], row, polled))
+        await written(self._writer, partial(job_units.polled, batch["id"], row, polled))
         await self._say_batch(batch["id"])
-        if _again(polled):
+        if job_units.given_back(polled):
             return float(polled.facts.get("resubmit_after_s") or SUBMIT_AGAIN_S) * self._pace
         if polled.over:
             return None
@@ -209,7 +206,7 @@ class Jobs:
         """What the service did not answer."""
         left = LEFT.get(end, "missing")
         message = said if left in ("failed", "missing") else None
-        await written(self._writer, partial(_close, batch["id"], no, left, message))
+        await written(self._writer, partial(job_units.close, batch["id"], no, left, message))
         await self._say_batch(batch["id"])
 
     # --- what the page shows ---------------------------------------------------------------------------------------
@@ -220,7 +217,7 @@ class Jobs:
         values: Row = {"state": state, "said": scrub(said) if said else None}
         values |= {} if facts is None else {"facts": facts}
         values |= {"ended_at": datetime.now(UTC)} if ended else {}
-        await written(self._writer, partial(_set_job, batch["id"], no, values))
+        await written(self._writer, partial(job_units.set_job, batch["id"], no, values))
         await self._say_batch(batch["id"])
 
     async def _say_batch(self, batch_id: str) -> None:
@@ -236,7 +233,7 @@ class Jobs:
         if self._wanted(batch_id) == "cancel":
             state = "cancelling"
         said = next((job["said"] for job in jobs if job["state"] == state and job["said"]), None)
-        await written(self._writer, partial(_set_batch, batch_id, {"state": state, "said": said}))
+        await written(self._writer, partial(job_units.set_batch, batch_id, {"state": state, "said": said}))
 
     async def _row(self, batch_id: str, no: int) -> Row | None:
         jobs = await asyncio.to_thread(batches.jobs, self._reader, batch_id)
@@ -250,12 +247,7 @@ class Jobs:
         )  # fmt: skip
 
     def _tell(self, batch_id: str, text: str) -> None:
-        self._writer.submit(partial(_set_batch, batch_id, {"said": scrub(text)}))
-
-
-def _again(polled: Polled) -> bool:
-    """Whether the service gave a job back that has to be sent anew, as another one."""
-    return polled.over and bool(polled.facts.get("resubmit"))
+        self._writer.submit(partial(job_units.set_batch, batch_id, {"said": scrub(text)}))
 
 
 def _job(batch_id: str, row: Row) -> Job:
@@ -270,53 +262,3 @@ def _look(route: Route, deployment: Deployment) -> None:
         return
     if troubles:
         raise ValueError(" ".join(troubles))
-
-
-# --- units of the writer ---------------------------------------------------------------------------------------------
-
-
-def _keep_plan(batch_id: str, jobs: list[Row], refused: list[tuple[int, str]], session: Session) -> None:
-    for no, said in refused:
-        batches.refuse_line(session=session, batch_id=batch_id, no=no, message=said)
-    if jobs:
-        batches.insert_jobs(session=session, rows=jobs)
-
-
-def _submitted(batch_id: str, no: int, vendor_id: str | None, facts: Row, session: Session) -> None:
-    batches.set_job(
-        session=session, batch_id=batch_id, no=no, vendor_id=vendor_id, facts=facts, state="checking", said=None,
-        submitted_at=datetime.now(UTC),
-    )  # fmt: skip
-    batches.sent(session=session, batch_id=batch_id, job_no=no)
-
-
-def _polled(batch_id: str, row: Row, polled: Polled, session: Session) -> None:
-    facts = (row["facts"] or {}) | dict(polled.facts)
-    if _again(polled):
-        batches.set_job(
-            session=session, batch_id=batch_id, no=row["no"], token=f"lab-{new_id()}", vendor_id=None, facts={},
-            state="waiting_for_quota", vendor_state=polled.vendor_state, polled_at=datetime.now(UTC),
-            said=scrub(polled.said),
-        )  # fmt: skip
-        return
-    if polled.over:
-        facts |= {"end": polled.state, "collectable": polled.collectable}
-    expires = datetime.fromtimestamp(polled.expires_at, UTC) if polled.expires_at else row["expires_at"]
-    batches.set_job(
-        session=session, batch_id=batch_id, no=row["no"], facts=facts, vendor_state=polled.vendor_state,
-        state="collecting" if polled.over else polled.state, said=scrub(polled.said) if polled.said else None,
-        counts=dict(polled.counts) if polled.counts else row["counts"], polled_at=datetime.now(UTC),
-        expires_at=expires,
-    )  # fmt: skip
-
-
-def _close(batch_id: str, job_no: int, state: str, message: str | None, session: Session) -> None:
-    batches.close_lines(session=session, batch_id=batch_id, state=state, job_no=job_no, message=message)
-
-
-def _set_job(batch_id: str, no: int, values: Row, session: Session) -> None:
-    batches.set_job(session=session, batch_id=batch_id, no=no, **values)
-
-
-def _set_batch(batch_id: str, values: Row, session: Session) -> None:
-    batches.set_batch(session=session, batch_id=batch_id, **values)

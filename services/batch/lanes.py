@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
-FIRST = 4
+FIRST = 8
 MOST = 1024
 LATE_CUT, THROTTLED_CUT = 0.9, 0.5
 DOUBLE, FINE = 2.0, 1.25
@@ -24,6 +24,7 @@ DOUBLE, FINE = 2.0, 1.25
 WORTH = 0.2
 STEEP = 0.7  # … and for doubling on
 NOTICED = 1.02  # a throughput that differs by less is the same
+FORGET = 0.998  # of the best throughput, with each window: services change
 NARROWER = 0.9
 MARGIN = 1.1
 HOLD = 3  # windows between two trials
@@ -56,6 +57,7 @@ class Lanes:
         self._trial: str | None = "wider"
         self._held = 0
         self._narrow_next = True
+        self._best = 0.0  # throughput, of late: narrower by small steps must not add up to a loss
         self.why = "starting"
 
     @property
@@ -94,10 +96,15 @@ class Lanes:
         return self.limit != before
 
     def _needed(self) -> int:
-        """How many ends make a window: a round trip or two where a rough figure will do, more where it must be fine."""
+        """How many ends make a window: a round trip or two where a rough figure will do, more where it must be fine.
+
+        Whole round trips: of a service that takes the same time for each, all lanes end together.
+        """
         if self.objective_ms is not None or self._throttled_at is not None:
-            return max(10, self.limit)
-        return max(16, self.limit) if self._doubling else max(30, 6 * self.limit)
+            least, trips = 10, 1
+        else:
+            least, trips = (12, 1) if self._doubling else (30, 6)
+        return self.limit * max(trips, ceil(least / self.limit))
 
     def _least_s(self) -> float:
         return 0.05 if self._doubling else 0.5
@@ -142,6 +149,7 @@ class Lanes:
         return 1.0
 
     def _knee(self, rate: float, now: float) -> None:
+        self._best = max(rate, self._best * FORGET)
         if self._trial is None:
             self._before = (self.limit, rate)
             self._held += 1
@@ -156,8 +164,9 @@ class Lanes:
         width, rate_before = self._before
         grew = rate / max(rate_before, 1e-9)
         if self._trial == "narrower":
-            if grew * NOTICED >= 1:
+            if rate * NOTICED >= self._best:
                 self._settle(self._width, (self.limit, rate), now, "as fast with fewer lanes")
+                self._narrow(now)
             else:
                 self._settle(width, None, now, "fewer lanes were slower")
             return
@@ -168,7 +177,7 @@ class Lanes:
             self._set(max(width, min(self.limit, width * grew * MARGIN)), now, "near the knee")
         elif grew - 1 >= WORTH * share and self.limit < self.most:
             self._before = (self.limit, rate)
-            self._widen(now)
+            self._widen(now, steep=grew - 1 >= STEEP * share)
         elif grew >= NOTICED:
             self._settle(self._width, (self.limit, rate), now, "no faster beyond")
         else:
@@ -178,17 +187,19 @@ class Lanes:
         """Leave the width for a window, in turns to the narrower and to the wider side."""
         self._narrow_next = not self._narrow_next
         if self._narrow_next or self.limit >= self.most:
-            if self.limit > 1:
-                self._trial = "narrower"
-                self._set(min(self.limit - 1, self.limit * NARROWER), now, "trying fewer lanes")
-            else:
-                self._held = 0
+            self._narrow(now)
         else:
             self._widen(now)
 
-    def _widen(self, now: float) -> None:
+    def _narrow(self, now: float) -> None:
+        self._held = 0
+        if self.limit > 1:
+            self._trial = "narrower"
+            self._set(min(self.limit - 1, self.limit * NARROWER), now, "trying fewer lanes")
+
+    def _widen(self, now: float, *, steep: bool = False) -> None:
         self._trial = "wider"
-        factor = DOUBLE if self._doubling else FINE
+        factor = DOUBLE if self._doubling else FINE**2 if steep else FINE
         if self.limit >= self.most:
             self._settle(self._width, self._before, now, "as many lanes as are allowed")
             return

@@ -107,7 +107,10 @@ class Account:
         if not self.even:
             parts.append(f"{self.n_recorded:,} lines were recorded at the submit: the figures do not agree.")
         if self.n_left_out:
-            parts.append(f"{self.n_left_out:,} lines of the file were not valid and were left out before.")
+            parts.append(
+                f"{self.n_left_out:,} {'line' if self.n_left_out == 1 else 'lines'} of the file "
+                f"{'was' if self.n_left_out == 1 else 'were'} not valid and left out before."
+            )
         parts += [f"The service also sent {n:,} {what}." for what, n in self.strays.items() if n]
         if self.to_resend and self.over:
             again = f", {self.same_again:,} of them likely in vain unless something is changed" * bool(self.same_again)

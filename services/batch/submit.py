@@ -94,7 +94,7 @@ def options_of(given: Given) -> Options:
         id_column=given.words("id_column"),
         prompt=given.words("prompt", longest=MAX_TEMPLATE), system=given.words("system", longest=MAX_TEMPLATE),
         params=parameters.clean(params), suffix_ids=given.flag("suffix_ids", False), sheet=given.words("sheet"),
-        leave_out=given.flag("leave_out", False),
+        leave_out=given.flag("leave_out", False), only_model=given.words("only_model"),
     )  # fmt: skip
 
 

@@ -256,7 +256,8 @@ def _log_to(path: Path) -> None:
     logging.raiseExceptions = False  # a full disk must not print tracebacks where a command prints its answer
     handler = logging.FileHandler(path, encoding="utf-8")
     logging.basicConfig(level=logging.INFO, handlers=[handler], format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("aiohttp").setLevel(logging.WARNING)
+    for chatty in ("aiohttp", "httpx", "httpcore", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     keys.install_log_filter()
 
 

@@ -19,6 +19,7 @@ from db.writer import Writer
 from services import history
 from services.addresses import GuardedResolver
 from services.batch.desk import BatchDesk
+from services.batch.forgetting import keep_forgetting
 from services.domain import Ask, Deployment, Message
 from services.embedded import EmbeddedPool
 from services.engine.alerting import Alerting
@@ -69,9 +70,7 @@ class Engine:
         self.rolling = Rolling(writer, self._busy)
         self.alerting = Alerting(writer, reader, busy=self._busy, rolled=lambda: self.rolling.added)
         self.batch_worker = BatchWorker(reader)
-        self.batches = BatchDesk(
-            writer=writer, reader=reader, registry=registry, data=data, wake=self.batch_worker.wake
-        )  # fmt: skip
+        self.batches = BatchDesk(writer, reader, registry, data=data, wake=self.batch_worker.wake)
         self._tasks: set[asyncio.Task[Any]] = set()
         self.lost_at_start: list[str] = []
 
@@ -101,6 +100,7 @@ class Engine:
     def keep_worker(self, data: Path, file: Path) -> None:
         """From now on a worker is started when there is a batch to send."""
         self._spawn(self.batch_worker.keep(data, file), "batch worker")
+        self._spawn(keep_forgetting(self.writer, self.registry, data), "batches forgetting")
 
     async def close(self) -> None:
         """Stop every call, finish its row, and let go."""

@@ -102,6 +102,10 @@ def test_the_sample_goes_the_whole_way_and_its_files_hold_what_was_answered(lab:
     shot(page, "batch-ended")
     rows = lab.rows("SELECT answer FROM batch_line WHERE batch_id = ? ORDER BY no", batch_id)
     answers = [row["answer"] for row in rows]
+    page.get_by_role("tab", name="Figures").click()
+    expect(page.get_by_text("Every line accounted for")).to_be_visible()
+    shot(page, "batch-figures")
+    page.get_by_role("tab", name="Results").click()
     assert all(answers)
     page.get_by_test_id("stPopoverButton").filter(has_text="Download").click()
     for place, ending in enumerate(("csv", "jsonl", "parquet", "xlsx")):
@@ -120,10 +124,6 @@ def test_the_sample_goes_the_whole_way_and_its_files_hold_what_was_answered(lab:
     page.keyboard.press("Escape")
     page.get_by_test_id("stDataFrame").first.click(position={"x": 17, "y": 50})
     expect(page.get_by_text("Ask again in the playground")).to_be_visible()
-    page.get_by_role("tab", name="Figures").click()
-    expect(page.get_by_text("Every line accounted for")).to_be_visible()
-    shot(page, "batch-figures")
-    page.get_by_role("tab", name="Results").click()
     page.get_by_role("button", name="Ask again in the playground").click()
     expect(page.get_by_role("heading", name="Playground")).to_be_visible()
     expect(page.get_by_role("textbox", name="Prompt", exact=True)).to_have_value(re.compile("Order 8812 arrived"))

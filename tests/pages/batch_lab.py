@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from app import batch_checking
 from app import session as app_session
 from db import batch_votes, records
 from db.batch_tables import Batch, BatchJob, BatchLine
@@ -16,7 +21,36 @@ from services.batch.submit import BatchSpec
 from services.client import EngineError
 from services.domain import Ask, Message
 from services.runs import ColumnSpec, RunSpec, new_id
-from tests.pages.lab import Engine, Lab, call_row, finished, run_row
+from tests.pages.lab import Engine, Lab, call_row, finished, page, run_row
+
+
+@contextmanager
+def arranged(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchLab]:
+    """A lab whose data lie in a folder, before the pages."""
+    monkeypatch.setenv("LAB_DATA", str(folder))
+    batch_checking.readings.clear()
+    before, made = app_session.sources, BatchLab(folder)
+    app_session.sources = made
+    yield made
+    app_session.sources = before
+
+
+def opened(batch_id: str, tab: str | None = None) -> AppTest:
+    """The page with a batch, and one of its tabs, open."""
+    at = page("batch")
+    at.query_params["batch"] = batch_id
+    at.run()
+    if tab is not None:
+        at.session_state["bt_tabs"] = tab
+        at.run()
+    assert not at.exception, at.exception
+    return at
+
+
+def select(at: AppTest, row: int, key: str = "bt_lines") -> AppTest:
+    """The page with a line of a table selected."""
+    at.session_state[key] = {"selection": {"rows": [row], "columns": [], "cells": []}}
+    return at.run()
 
 
 class BatchLab(Lab):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +11,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import batch_check, batch_checking, session
-from app import batch_state as bt
-from services.batch.files import Cancelled
-from services.batch.model import Checked, Options, Progress, Record
-from services.domain import Ask, Message
-from tests.pages.batch_lab import BatchLab
+from tests.pages.batch_lab import BatchLab, arranged
 from tests.pages.lab import buttons, page, said
 
 CSV = "id,text\na1,Why is the sky blue?\na2,Why is it dark?\na3,Why not?\na4,\n"
@@ -26,11 +19,8 @@ CSV = "id,text\na1,Why is the sky blue?\na2,Why is it dark?\na3,Why not?\na4,\n"
 
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchLab]:
-    monkeypatch.setenv("LAB_DATA", str(tmp_path))
-    batch_checking.readings.clear()
-    before, session.sources = session.sources, BatchLab(tmp_path)
-    yield session.sources
-    session.sources = before
+    with arranged(tmp_path, monkeypatch) as made:
+        yield made
 
 
 def opened(text: str | bytes = CSV, name: str = "reviews.csv") -> AppTest:
@@ -221,90 +211,3 @@ def test_without_an_engine_the_page_says_so_and_sends_nothing(lab: BatchLab) -> 
     at = opened(CSV.replace("a4,\n", ""))
     assert "The engine does not answer" in said(at)
     assert "No deployment is ready" in said(at)
-
-
-# --- the reading in a thread -----------------------------------------------------------------------------------------
-
-
-def slow_check(gate: threading.Event, seen: list[str]) -> Callable[..., Checked]:
-    def check(path: Path, options: Options, *, told: Any, stopped: Callable[[], bool]) -> Checked:
-        seen.append(path.name)
-        told(Progress(50, 100, 7))
-        while not gate.wait(0.01):
-            if stopped():
-                raise Cancelled("stopped")
-        one = Record(1, 2, "a", {"text": "Hi"}, Ask((Message("user", "Hi"),)))
-        return Checked("a" * 64, 10, "csv", options, ("text",), 1, 1, preview=(one,), chars_in=2, longest=2)
-
-    return check
-
-
-@pytest.fixture
-def gate(lab: BatchLab, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    opens = threading.Event()
-    seen: list[str] = []
-    monkeypatch.setattr(batch_check, "QUICK_S", 0.01)
-    made = batch_checking.Readings(slow_check(opens, seen))
-    monkeypatch.setattr(batch_check, "readings", lambda: made)
-    opens.seen = seen  # type: ignore[attr-defined]
-    yield opens
-    opens.set()
-
-
-def test_a_long_reading_shows_how_far_it_is_and_blocks_nothing(gate: threading.Event) -> None:
-    at = page("batch").run()
-    at.button(key="bt_sample").click()
-    begun = time.monotonic()
-    at.run()
-    assert time.monotonic() - begun < 5
-    assert not at.exception
-    assert "bt_check_stop" in [b.key for b in at.button]
-    assert "Where to" not in said(at)
-    gate.set()
-    until(lambda: bool(at.run().button) and "bt_send" in [b.key for b in at.button])
-
-
-def test_a_stopped_reading_says_so_and_can_be_begun_again(gate: threading.Event) -> None:
-    at = page("batch").run()
-    at.button(key="bt_sample").click().run()
-    at.button(key="bt_check_stop").click().run()
-    until(lambda: "The check was stopped" in said(at.run()))
-    assert not at.exception
-    gate.set()
-    at.button(key="bt_check_again").click().run()
-    until(lambda: "bt_send" in [b.key for b in at.run().button])
-
-
-def test_the_same_file_is_read_once_for_everybody(gate: threading.Event) -> None:
-    gate.set()
-    for _ in range(3):
-        at = page("batch").run()
-        at.button(key="bt_sample").click().run()
-        until(lambda at=at: "bt_send" in [b.key for b in at.run().button])  # type: ignore[misc]
-    assert len(gate.seen) == 1  # type: ignore[attr-defined]
-
-
-def test_a_reading_that_breaks_is_a_sentence_without_what_broke(lab: BatchLab, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: Any, **__: Any) -> Checked:
-        raise RuntimeError("sk-ant-secret inside")
-
-    made = batch_checking.Readings(broken)
-    monkeypatch.setattr(batch_check, "readings", lambda: made)
-    at = page("batch").run()
-    at.button(key="bt_sample").click().run()
-    assert not at.exception
-    assert "could not be read to its end" in said(at)
-    assert "secret" not in said(at)
-
-
-def test_leaving_lines_out_reads_nothing_again() -> None:
-    assert batch_checking.same("k", Options()) == batch_checking.same("k", Options(leave_out=True))
-    assert batch_checking.same("k", Options()) != batch_checking.same("k", Options(suffix_ids=True))
-    assert bt.Picked(Path("a"), "a", "k", 1, "upload").sha256 is None
-
-
-def until(true: Callable[[], bool], seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)

@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 from streamlit.runtime.download_data_util import convert_data_to_bytes_and_infer_mime
-from streamlit.testing.v1 import AppTest
 
-from app import batch_downloads, session
+from app import batch_downloads
 from services.batch.model import BatchState
-from tests.pages.batch_lab import BatchLab
+from tests.pages.batch_lab import BatchLab, arranged, opened, select
 from tests.pages.lab import buttons, page, said
 
 HOSTILE = "![x](https://evil.example/p.png) <img src=x onerror=alert(1)> :red[hot] **bold**"
@@ -23,23 +22,8 @@ HOSTILE = "![x](https://evil.example/p.png) <img src=x onerror=alert(1)> :red[ho
 
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchLab]:
-    monkeypatch.setenv("LAB_DATA", str(tmp_path))
-    before, session.sources = session.sources, BatchLab(tmp_path)
-    yield session.sources
-    session.sources = before
-
-
-def opened(batch_id: str) -> AppTest:
-    at = page("batch")
-    at.query_params["batch"] = batch_id
-    at.run()
-    assert not at.exception, at.exception
-    return at
-
-
-def select(at: AppTest, row: int, key: str = "bt_lines") -> AppTest:
-    at.session_state[key] = {"selection": {"rows": [row], "columns": [], "cells": []}}
-    return at.run()
+    with arranged(tmp_path, monkeypatch) as made:
+        yield made
 
 
 @pytest.mark.parametrize(
@@ -144,6 +128,17 @@ def test_lines_are_told_apart_by_what_the_template_takes_from_the_file(lab: Batc
     assert two.dataframe[0].value["input"][0] == "a1 · Question 1"
 
 
+def test_a_batch_whose_lines_are_being_recorded_shows_no_figures_of_none(lab: BatchLab) -> None:
+    at = opened(lab.batch((), state="queued", ended_at=None, said="The file is being checked."))
+    assert "Its lines are being recorded" in said(at)
+    assert "The file is being checked." in said(at)
+    assert not at.get("progress")
+    assert not at.metric
+    ended = opened(lab.batch((), state="cancelled"))
+    assert "No line was sent." in said(ended)
+    assert not ended.tabs
+
+
 def test_an_unknown_address_is_one_sentence(lab: BatchLab) -> None:
     assert "There is no batch at this address" in said(opened("nothing-here"))
     assert "There is no batch at this address" in said(opened("../../etc/passwd"))
@@ -219,69 +214,6 @@ def test_figures_sum_up_all_lines_and_the_card_compares_with_one_by_one(lab: Bat
     assert shown["Cost"] == "free"
     assert "Batch against one by one" in said(at)
     assert "The batch took" in said(at)
-
-
-def test_two_batches_of_a_file_are_compared_line_by_line(lab: BatchLab) -> None:
-    first = lab.batch(answers=("Blue.", "Red", "Green"))
-    lab.batch(answers=("blue", "Orange", "Green"), d="local-messages")
-    at = opened(first)
-    at.session_state["bt_tabs"] = "Compare"
-    at.run()
-    assert not at.exception
-    assert "2 of 3 answers are the same" in said(at)
-    pairs = at.dataframe[-1].value
-    assert list(pairs["key"]) == ["a2"]
-    select(at, 0, "bt_pairs")
-    assert not at.exception
-    assert "bold in green only in the second" in said(at)
-
-
-def test_people_vote_on_a_line_and_take_it_back(lab: BatchLab) -> None:
-    first = lab.batch(answers=("Blue.", "Red", "Green"))
-    lab.batch(answers=("blue", "Orange", "Green"), d="local-messages")
-    at = opened(first)
-    at.session_state["bt_tabs"] = "Compare"
-    select(at, 0, "bt_pairs")
-    at.button(key="bt_vote_b").click()
-    select(at, 0, "bt_pairs")
-    assert "0 for the first, 1 for the second" in said(at)
-    at.button(key="bt_vote_b").click()
-    select(at, 0, "bt_pairs")
-    assert "for the second" not in said(at)
-
-
-def test_a_batch_without_a_second_says_how_to_get_one(lab: BatchLab) -> None:
-    at = opened(lab.batch())
-    at.session_state["bt_tabs"] = "Compare"
-    at.run()
-    assert "No other batch was made of this file" in said(at)
-
-
-def test_answers_are_checked_against_a_column(lab: BatchLab) -> None:
-    at = opened(lab.batch(answers=("Question 1", "Question 2!", "no")))
-    at.session_state["bt_tabs"] = "Compare"
-    at.run()
-    at.selectbox(key="bt_ck_kind").set_value("contains").run()
-    at.text_area(key="bt_ck_expected").set_value("{{text}}").run()
-    at.button(key="bt_ck_run").click().run()
-    assert not at.exception
-    assert "2 of 3 passed" in said(at)
-    at.text_area(key="bt_ck_expected").set_value("{{nothing}}").run()
-    at.button(key="bt_ck_run").click().run()
-    assert "The file has no column “nothing”" in said(at)
-
-
-def test_a_judge_gets_a_file_of_questions_that_nothing_has_sent_yet(lab: BatchLab) -> None:
-    first = lab.batch(answers=("Blue.", "Red", "Green"))
-    lab.batch(answers=("blue", "Orange", "Green"), d="local-messages")
-    at = opened(first)
-    at.session_state["bt_tabs"] = "Compare"
-    at.run()
-    at.button(key="bt_judge_prepare").click().run()
-    assert not at.exception
-    assert at.button(key="bt_send").label == "Send 1 line"
-    assert "You compare two answers to the same task" in "\n".join(t.value for t in at.text)
-    assert not lab.submitted
 
 
 def test_somebody_who_may_only_look_sees_results_and_downloads_and_no_action(lab: BatchLab) -> None:

@@ -19,7 +19,7 @@ _WORDS: dict[str, tuple[BatchState, str, bool]] = {
     "validating": ("checking", "OpenAI is checking the file.", False),
     "failed": ("failed", "OpenAI refused the file.", True),
     "in_progress": ("running", "OpenAI is working on it.", False),
-    "finalizing": ("collecting", "OpenAI has worked on all of it and is putting the results together.", False),
+    "finalizing": ("running", "OpenAI has worked on all of it and is putting the results together.", False),
     "completed": ("ended", "OpenAI has finished.", True),
     "expired": ("expired", "OpenAI did not finish within 24 hours; what it finished is delivered and charged.", True),
     "cancelling": ("cancelling", "OpenAI is stopping it, which can take up to ten minutes.", False),

@@ -44,7 +44,7 @@ def test_the_sentence_is_the_equation_and_what_does_not_fit() -> None:
     found = reconcile.account(rows, name="One", n_recorded=5, n_left_out=2, strays={"answers to unknown lines": 3})
     assert found.sentence == (
         "4 sent = 2 succeeded + 1 failed + 1 missing. 1 of the answers stopped at their token limit. 5 lines were "
-        "recorded at the submit: the figures do not agree. 2 lines of the file were not valid and were left out "
+        "recorded at the submit: the figures do not agree. 2 lines of the file were not valid and left out "
         "before. The service also sent 3 answers to unknown lines. 2 can be sent again."
     )
 

@@ -118,7 +118,7 @@ class Desk:
         """A worker process that may still be loading."""
         data = folder or self.folder
         data.mkdir(exist_ok=True)
-        environment = {**os.environ, "LAB_BATCH_POLL": "0.02"}
+        environment = {**os.environ, "LAB_BATCH_POLL": "0.005", "LAB_WORKER_POLL": "0.05"}
         if not self.url.startswith("sqlite"):
             environment["DATABASE_URL"] = self.url
         process = subprocess.Popen(

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -33,8 +34,9 @@ from services.domain import Deployment, Usage
 
 
 class FolderService:
-    """Plan: ``later`` (submits to turn away), ``refuse``, ``lose_answer`` (die after a submit), ``polls`` (until it is
-    over), ``end``, ``per_job``, ``die_in_results``, ``leave_out``, ``double``, ``strange``, ``failed``."""
+    """Plan: ``later`` (submits to turn away), ``refuse``, ``break`` (once), ``lose_answer`` (die after a submit),
+    ``polls`` (until it is over), ``trouble`` (once), ``end``, ``per_job``, ``untakeable``, ``leave_out``, ``failed``,
+    ``double``, ``strange``, ``die_in_results`` (once)."""
 
     name: RouteName = "openai"
     title = "The folder"
@@ -42,6 +44,7 @@ class FolderService:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.lock = threading.RLock()  # several jobs are submitted at once, each in a thread
 
     def plan(self) -> dict[str, Any]:
         return dict(json.loads((self.folder / "plan.json").read_text()))
@@ -78,6 +81,12 @@ class FolderService:
         return []
 
     def submit(self, deployment: Deployment, job: Job, lines: Iterable[Line], place: Place) -> Job:
+        if self.plan().get("break") and self.once("break"):
+            raise RuntimeError("a route with a mistake in it")
+        with self.lock:
+            return self._submit(job, lines, place)
+
+    def _submit(self, job: Job, lines: Iterable[Line], place: Place) -> Job:
         plan, jobs = self.plan(), self.jobs()
         if plan.get("refuse"):
             raise SubmitRefused("The folder does not like this file.")
@@ -95,6 +104,10 @@ class FolderService:
         return Job(job.batch_id, job.no, job.token, job.n_lines, found["id"], {"seen": True})
 
     def poll(self, deployment: Deployment, job: Job) -> Polled:
+        with self.lock:
+            return self._poll(job)
+
+    def _poll(self, job: Job) -> Polled:
         plan, jobs = self.plan(), self.jobs()
         assert job.facts.get("seen"), "facts come back"
         one = jobs[job.vendor_id]
@@ -110,12 +123,14 @@ class FolderService:
         return Polled(end, end.upper(), plan.get("said", ""), over=True, collectable=plan.get("collectable", True))
 
     def cancel(self, deployment: Deployment, job: Job) -> None:
-        jobs = self.jobs()
-        jobs[job.vendor_id]["cancelled"] = True
-        self.keep(jobs)
+        with self.lock:
+            jobs = self.jobs()
+            jobs[job.vendor_id]["cancelled"] = True
+            self.keep(jobs)
 
     def results(self, deployment: Deployment, job: Job, place: Place) -> Iterator[LineResult]:
-        plan, one = self.plan(), self.jobs()[job.vendor_id]
+        with self.lock:
+            plan, one = self.plan(), self.jobs()[job.vendor_id]
         usage = Usage(uncached_input=10, answer_output=5, source="provider")
         answers = [identity for identity in reversed(one["ids"]) if int(identity[1:]) not in plan.get("leave_out", ())]
         answers = answers[: len(answers) // 2] if one["cancelled"] else answers

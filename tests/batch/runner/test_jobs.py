@@ -35,9 +35,10 @@ class Service:
         return [one for one in found.values() if isinstance(one, dict)]
 
     def worker(self) -> subprocess.Popen[bytes]:
+        environment = {**os.environ, "LAB_BATCH_POLL": "0.005", "LAB_WORKER_POLL": "0.05"}
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.batch.runner.fake_service", str(self.desk.folder), str(self.desk.file)],
-            cwd=paths.ROOT, stdout=subprocess.PIPE, env={**os.environ, "LAB_BATCH_POLL": "0.02"},
+            cwd=paths.ROOT, stdout=subprocess.PIPE, env=environment,
         )  # fmt: skip
         self.desk.processes.append(process)
         assert process.stdout is not None
@@ -60,7 +61,7 @@ def service(desk: Desk) -> Service:
 
 def test_every_line_of_a_service_is_accounted_for_and_what_is_strange_is_said(service: Service, desk: Desk) -> None:
     service.plan(per_job=30, polls=2, leave_out=[7], double=[9, 70], strange=True, failed=[11], untakeable=[3], later=2,
-                 trouble=True)  # fmt: skip
+                 trouble=True, **{"break": True})  # fmt: skip
     batch_id = service.batch(80)
     service.worker()
     row = desk.until_over(batch_id)

@@ -81,7 +81,7 @@ def test_three_workers_share_a_batch_while_one_after_the_other_is_killed(shared:
 def test_what_a_worker_had_that_never_comes_back_is_done_by_another(
     shared: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("LAB_WORKER_LEASE", "3")
+    monkeypatch.setenv("LAB_WORKER_LEASE", "2")
     shared.deploy("fake?tokens=2&ttft=60&itl=1")
     batch_id = shared.batch(120, max_lanes=12)
     gone, other = (shared.start(Path(shared.folder / name)) for name in ("gone", "other"))

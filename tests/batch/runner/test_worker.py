@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import json
 import signal
+import sqlite3
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 import pytest
 
@@ -25,10 +31,39 @@ def want(desk: Desk, batch_id: str, wanted: str, **values: object) -> None:
     desk.do(batches.set_batch, batch_id=batch_id, wanted=wanted, **values)
 
 
+class Hook(BaseHTTPRequestHandler):
+    """A webhook that keeps what it is sent."""
+
+    received: ClassVar[list[dict[str, str]]] = []
+
+    def do_POST(self) -> None:
+        self.received.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+def hook() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hook)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"json://127.0.0.1:{server.server_port}/secret"
+    server.shutdown()
+
+
+@pytest.fixture
+def notices() -> list[dict[str, str]]:
+    Hook.received.clear()
+    return Hook.received
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, hook: str) -> Iterator[Desk]:
     with pytest.MonkeyPatch.context() as patch, desk_at(tmp_path_factory.mktemp("worker")) as desk:
         patch.delenv("DATABASE_URL", raising=False)
+        patch.setenv("ALERT_TEST", hook)
         desk.worker()
         yield desk
 
@@ -51,6 +86,16 @@ def test_every_line_is_answered_once_and_the_ledger_agrees(busy: Desk) -> None:
     assert ledger["cost"] == busy.line_costs(batch_id) == batches.spent(busy.reader, batch_id) > 0
     first = next(batches.each_line(busy.reader, batch_id))
     assert first["answer"] and first["ttft_ms"] > 0 and first["original"] == {"x": 1}
+
+
+def test_a_notice_is_sent_once(busy: Desk, notices: list[dict[str, str]]) -> None:
+    batch_id = busy.batch(20, notify=["ALERT_TEST", "ALERT_GONE"])
+    busy.until_over(batch_id)
+    busy.until(lambda: busy.row(batch_id)["notified"])
+    assert busy.row(batch_id)["notified"] == (
+        "Sent to ALERT_TEST; ALERT_GONE is not set any more, so nothing was sent to it."
+    )
+    assert [one["message"] for one in notices] == ["Batch “test” has ended: 20 answered of 20 lines; $0.00032."]
 
 
 def test_two_go_on_side_by_side_and_one_is_paused_resumed_and_cancelled(busy: Desk) -> None:
@@ -91,13 +136,13 @@ def test_a_worker_that_is_stopped_gives_its_lines_back_and_the_next_goes_on_at_o
 
 
 def test_a_rate_limit_is_kept_from_the_first_line_to_the_last(busy: Desk) -> None:
-    batch_id = busy.batch(60, per_minute=1200)
+    batch_id = busy.batch(60, per_minute=2400)
     busy.until_over(batch_id)
     at = spans(busy)
     assert len(at) == 60
-    assert at[-1] >= 59 / 20 - 0.1, "20 a second"
+    assert at[-1] >= 59 / 40 - 0.1, "40 a second"
     for start in at:
-        assert sum(start <= one < start + 1 for one in at) <= 22
+        assert sum(start <= one < start + 1 for one in at) <= 46, "40, and what the way to the server shifts"
 
 
 def test_what_passes_is_tried_again_and_each_attempt_is_a_call(busy: Desk) -> None:
@@ -160,3 +205,15 @@ def test_a_budget_is_never_passed_and_more_of_it_lets_the_batch_go_on(busy: Desk
     want(busy, batch_id, "run", state="queued", budget_nanousd=10_000_000)
     assert busy.until_over(batch_id)["state"] == "ended"
     assert busy.done(batch_id) == 60
+
+
+def _workflows(desk: Desk) -> set[str]:
+    with contextlib.closing(sqlite3.connect(desk.folder / "batches" / "dbos.sqlite3")) as connection:
+        found = connection.execute("SELECT workflow_uuid FROM workflow_status").fetchall()
+    return {str(one[0]).partition(".")[0] for one in found}
+
+
+def test_the_workflows_of_batches_that_are_over_are_cleared_away(busy: Desk) -> None:
+    over = {row["id"] for row in batches.batches(busy.reader) if row["state"] in batches.OVER}
+    assert over
+    busy.until(lambda: not over & _workflows(busy), 20)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tracemalloc
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
@@ -215,9 +214,7 @@ def test_a_long_way_is_told_while_it_goes(any_vendor: Vendor) -> None:
     assert any(one.startswith("Fetching the results from") for one in any_vendor.bench.said)
 
 
-def test_the_results_folder_holds_no_half_file_after_a_stop(any_vendor: Vendor) -> None:
+def test_a_cancel_does_not_stop_what_was_answered_from_being_fetched(any_vendor: Vendor) -> None:
     job, _ = any_vendor.to_end(any_vendor.submit())
     any_vendor.bench.stop = True
-    with pytest.raises(RouteTrouble, match="they stay at the service"):
-        any_vendor.results(job)
-    assert [path for path in Path(any_vendor.bench.folder / "results").iterdir()] == []
+    assert len(any_vendor.results(job)) == job.n_lines

@@ -32,7 +32,7 @@ def test_the_states_of_a_job_come_as_sentences_with_counts(openai: Vendor) -> No
     found = [openai.poll(job) for _ in range(4)]
 
     assert [one.vendor_state for one in found] == ["validating", "in_progress", "finalizing", "completed"]
-    assert [one.state for one in found] == ["checking", "running", "collecting", "ended"]
+    assert [one.state for one in found] == ["checking", "running", "running", "ended"]
     assert [one.over for one in found] == [False, False, False, True]
     assert found[0].counts is None
     assert found[1].counts == {"total": 6, "succeeded": 3, "failed": 0}
