@@ -23,7 +23,7 @@ from services.dashboard.figures import Data, Filter
 # sooner, nearly all of them, than people who all get a slice of it. Nobody waits longer than this for a slow one.
 TURN_S = 2.0
 _turns = threading.Lock()
-KEEP_S, LOOK_AGAIN_S = 60.0, 1.0
+KEEP_S, LOOK_AGAIN_S, CHOICES_S = 60.0, 1.0, 5.0
 Teams = Mapping[str, tuple[str, ...]]
 
 
@@ -82,17 +82,23 @@ def _load(
     return figures.load(_engine, chosen, _now, teams=_teams, lean=lean)
 
 
-@st.cache_data(ttl=KEEP_S, max_entries=20, show_spinner=False)
-def values(version: str, of: int, _engine: Engine) -> dict[str, list[Any]]:
-    """What can be chosen in the filters: every kind, model, person, source and tag that any call has."""
-    del version, of
-    found = history.values_of(_engine, "deployment_id", "kind", "model", "person", "source")
-    return {**found, "tag": queries.tags(_engine)}
+# What can be chosen changes rarely, and looking it up takes longer than a panel: a few seconds' delay is worth it.
+@st.cache_data(ttl=CHOICES_S, max_entries=20, show_spinner=False)
+def _values(of: int, _engine: Engine) -> dict[str, list[Any]]:
+    del of
+    return _found(_engine)
+
+
+def _found(engine: Engine) -> dict[str, list[Any]]:
+    found = history.values_of(engine, "deployment_id", "kind", "model", "person", "source")
+    return {**found, "tag": queries.tags(engine)}
 
 
 def choices(engine: Engine) -> dict[str, list[Any]]:
-    """`values` of a database as it stands."""
-    return values(_version(_number(engine), engine), _number(engine), engine)
+    """What can be chosen in the filters: every kind, model, person, source and tag that any call has, as it was up to
+    five seconds ago; the first call of all is there at once."""
+    known = _values(_number(engine), engine)
+    return known if known["deployment_id"] else _found(engine)
 
 
 # With forty people looking while calls are being made, each second's change is read once and not forty times.

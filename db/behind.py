@@ -12,6 +12,7 @@ from sqlmodel import col
 
 from db.history import Wanted, conditions, tagged
 from db.rollups import CALL, NEEDED, SKETCHES
+from db.rows import dicts
 from db.tables import Run
 
 LISTED = (*NEEDED, "run_id", "column_no", "repetition", "attempt_no", "message")
@@ -42,7 +43,7 @@ def calls_behind(
         listed = select(*(CALL.c[name] for name in LISTED)).where(*where)
         first = [case((_measured(only.figure), 0), else_=1)] if only.figure else []
         listed = listed.order_by(*first, CALL.c.created_at.desc(), CALL.c.id).limit(limit).offset(offset)
-        return [dict(row) for row in connection.execute(listed).mappings()], total
+        return dicts(connection.execute(listed)), total
 
 
 def spent_behind(engine: Engine, wanted: Wanted, only: Behind = ALL) -> tuple[int, int, int]:

@@ -34,11 +34,12 @@ from db import queries
 from db.history_cuts import DAY, HOUR, Cuts, Grain, covered, cut, down, up
 from db.retention import calls_kept_since
 from db.rollups import CALL, DIMENSIONS, INPUT, NEEDED, ROLLUP, SUMS, WAITING, measured
+from db.rows import dicts
 from db.tables import Run
 from db.types import storable
 
 # Up to so many calls are read as themselves: every percentile is then exact.
-EXACT_UP_TO = 5_000
+EXACT_UP_TO = 2_500
 FENCE = 10**9
 
 
@@ -194,7 +195,7 @@ def _calls(
         asked = asked.where(within, CALL.c.state != "running", *conditions(CALL, wanted))
     if wanted.tags:
         asked = asked.where(tagged(wanted.tags, dialect))
-    return [dict(row) for row in connection.execute(asked).mappings()]
+    return dicts(connection.execute(asked))
 
 
 def tagged(tags: Sequence[str], dialect: str) -> ColumnElement[bool]:

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from statistics import median
 from typing import Any
 
 import orjson
-from sqlalchemy import Engine, Select, TableValuedAlias, and_, case, exists, func, literal, or_, select, text
+from sqlalchemy import (
+    ColumnElement,
+    Engine,
+    Select,
+    TableValuedAlias,
+    and_,
+    case,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+    true,
+    tuple_,
+)
 from sqlmodel import col
 
+from db.rows import dicts
 from db.tables import Call, DeploymentRow, Run, Vote
 from db.types import storable
 
@@ -19,10 +35,12 @@ Row = dict[str, Any]
 TYPICAL_OVER = 200
 WARM_SHARE = 20  # a call is warm when at least one part in so many of its input was read from the cache
 MAX_THREAD = 50
+AT_ONCE = 500  # calls in one read of a stream
 TAGS_AT_ONCE = 10_000  # runs; SQLite takes 32,766 parameters
 MAX_SEARCH = 500  # characters; SQLite refuses a LIKE pattern beyond 50,000 bytes
 _CALL_COLUMNS = list(Call.__table__.columns)  # type: ignore[attr-defined]  # SQLModel adds __table__ at run time
 _RUN_COLUMNS = list(Run.__table__.columns)  # type: ignore[attr-defined]  # as above
+_PLACE = (col(Call.column_no), col(Call.repetition), col(Call.attempt_no), col(Call.id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +72,7 @@ class RunPage:
 
 def _all(engine: Engine, statement: Select[Any]) -> list[Row]:
     with engine.connect() as connection:
-        return [dict(row) for row in connection.execute(statement).mappings()]
+        return dicts(connection.execute(statement))
 
 
 def run_by_id(engine: Engine, run_id: str) -> Row | None:
@@ -63,14 +81,29 @@ def run_by_id(engine: Engine, run_id: str) -> Row | None:
     return rows[0] if rows else None
 
 
-def calls_of_run(engine: Engine, run_id: str) -> list[Row]:
-    """The calls of a run, by column, repetition and attempt."""
-    return _all(
-        engine,
-        select(*_CALL_COLUMNS)
-        .where(col(Call.run_id) == run_id)
-        .order_by(col(Call.column_no), col(Call.repetition), col(Call.attempt_no)),
-    )
+def calls_of_run(engine: Engine, run_id: str, limit: int | None = None) -> list[Row]:
+    """The calls of a run, by column, repetition and attempt; at most the first ``limit`` of them."""
+    return _all(engine, select(*_CALL_COLUMNS).where(col(Call.run_id) == run_id).order_by(*_PLACE).limit(limit))
+
+
+def count_calls(engine: Engine, run_id: str) -> int:
+    """How many calls a run has, every attempt counted."""
+    with engine.connect() as connection:
+        asked = select(func.count()).select_from(Call).where(col(Call.run_id) == run_id)
+        return int(connection.execute(asked).scalar_one())
+
+
+def each_call(engine: Engine, run_id: str) -> Iterator[Row]:
+    """The calls of a run as `calls_of_run` has them, in constant memory however many there are."""
+    after: ColumnElement[bool] = true()
+    while True:
+        page = select(*_CALL_COLUMNS).where(col(Call.run_id) == run_id, after).order_by(*_PLACE).limit(AT_ONCE)
+        rows = _all(engine, page)
+        yield from rows
+        if len(rows) < AT_ONCE:
+            return
+        last = rows[-1]
+        after = tuple_(*_PLACE) > tuple_(*(last[one] for one in ("column_no", "repetition", "attempt_no", "id")))
 
 
 def thread_of_run(engine: Engine, run_id: str) -> list[Row]:
@@ -101,7 +134,7 @@ def search_runs(engine: Engine, wanted: RunFilter, *, limit: int = 25, offset: i
     )
     with engine.connect() as connection:
         total = int(connection.execute(counted).scalar_one())
-        rows = [dict(row) for row in connection.execute(listed).mappings()]
+        rows = dicts(connection.execute(listed))
         by_id: dict[str, Row] = {row["id"]: row | {"states": {}, "deployments": []} for row in rows}
         summary = (
             select(col(Call.run_id), col(Call.state), col(Call.deployment_id), func.count().label("n"))

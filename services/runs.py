@@ -162,5 +162,8 @@ class RunSpec:
 
 
 def new_id() -> str:
-    """An id that cannot be guessed: 16 URL-safe characters, 96 bits."""
-    return secrets.token_urlsafe(12)
+    """An id that cannot be guessed: 16 URL-safe characters, about 96 bits; the first is no "-", which a command line
+    would take for an option."""
+    while (made := secrets.token_urlsafe(12)).startswith("-"):
+        pass
+    return made

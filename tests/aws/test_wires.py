@@ -19,6 +19,7 @@ from tests.aws.fixture import AwsEmulator
 from tests.aws.scripts import ROUTES, truth, with_fault
 from tests.aws.sigv4 import BEARER, EXPIRED
 from tests.engine.house import House
+from tests.fake.faults import shortened_s
 from tests.fake.fixture import closed_address, hanging_address
 from tests.fake.scripts import Truth
 
@@ -89,7 +90,7 @@ async def test_every_fault_on_every_aws_wire_ends_as_it_has_to_with_its_row_and_
     where = {"server": aws.url, **addresses}
     await house.declare(*(
         table(_id(spec, route), route, named(route, spec), where[spec.address],
-              **({spec.deadline: 0.25} if spec.deadline else {}))
+              **({spec.deadline: shortened_s(spec.deadline)} if spec.deadline else {}))
         for spec, route in CELLS
     ))  # fmt: skip
     assert len(CELLS) > 450

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import random
@@ -117,8 +118,17 @@ async def _viewer(
                 took.append((time.perf_counter() - begin) * 1000)
                 failed += charts < 3
             there.set()
-            await asyncio.sleep(dice.uniform(0.5, 1.5) * THINK_S)
+            await _think(socket, dice.uniform(0.5, 1.5) * THINK_S)
     return took, failed
+
+
+async def _think(socket: aiohttp.ClientWebSocketResponse, seconds: float) -> None:
+    """Look at the page: what comes meanwhile is read, as a browser does, or the server's pings are never answered."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while (await socket.receive()).type is aiohttp.WSMsgType.BINARY:
+                pass
+            await asyncio.sleep(seconds)
 
 
 async def _crowd() -> None:

@@ -104,7 +104,9 @@ def live_lab(folder: Path, declare: Callable[[str], str], *, embedded: bool = Fa
     data.mkdir()
     with FakeServerThread() as fake, contextlib.ExitStack() as stack:
         file.write_text(declare(fake.url))
-        port = free_port("127.0.0.1", 8700)
+        # Suites that run side by side look for a port at the same time, and the one that is free now is so for all.
+        worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+        port = free_port("127.0.0.1", 8700 + 100 * worker)
         command = [
             sys.executable, "-P", "-m", "app.cli", "run", "--no-browser", "--port", str(port), "--data", str(data),
             "--deployments", str(file), *([] if embedded else ["--no-embedded"]),
@@ -124,6 +126,11 @@ def live_lab(folder: Path, declare: Callable[[str], str], *, embedded: bool = Fa
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(30)
+
+
+def quiet(page: Page) -> None:
+    """Wait until nothing is being drawn: a click on what moves at that moment goes nowhere."""
+    page.locator("[data-test-script-state=notRunning]").first.wait_for()
 
 
 def answers(url: str) -> bool:

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.e2e.board_stage import CHROMIUM
-from tests.e2e.live_lab import WAIT_MS, LiveLab, deployment, live_lab, until
+from tests.e2e.live_lab import WAIT_MS, LiveLab, deployment, live_lab, quiet, until
 from tests.e2e.test_walk import columns, done, prompt, send
 
 pytestmark = [
@@ -111,6 +111,7 @@ def test_an_address_that_may_not_be_is_refused_by_the_form(lab: LiveLab, address
     page.get_by_role("textbox", name="Model", exact=True).fill("m")
     page.get_by_role("textbox", name="Base URL").fill(address)
     page.get_by_role("textbox", name="Base URL").press("Tab")
+    quiet(page)
     page.get_by_role("button", name="Add deployment").click()
     expect(page.get_by_text(re.compile(words, re.IGNORECASE)).first).to_be_visible()
     assert page.get_by_role("textbox", name="Model", exact=True).input_value() == "m", "what was typed is kept"

@@ -9,7 +9,7 @@ import pytest
 
 from services.engine.live import LiveRun
 from tests.engine.house import KEY_NAME, House, table
-from tests.fake.faults import FAULTS, FaultSpec
+from tests.fake.faults import FAULTS, FaultSpec, shortened_s
 from tests.fake.fixture import closed_address, hanging_address
 from tests.fake.scripts import Truth, truth, with_fault
 
@@ -36,7 +36,7 @@ async def test_every_fault_on_every_wire_ends_as_it_has_to_with_its_row_and_text
     tables = [
         table(
             _name(spec, wire), with_fault(spec.name).model(), where[spec.address], wire, key_env=KEY_NAME,
-            **({spec.deadline: 0.25} if spec.deadline else {}),
+            **({spec.deadline: shortened_s(spec.deadline)} if spec.deadline else {}),
         )
         for spec, wire in CELLS
     ]  # fmt: skip

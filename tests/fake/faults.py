@@ -26,6 +26,11 @@ STATES: dict[Outcome, State] = {
 Deadline = Literal["", "connect_s", "headers_s", "first_token_s", "idle_s", "total_s"]
 
 
+def shortened_s(deadline: Deadline) -> float:
+    """How short a test sets a limit: long enough, on a busy machine, for the text that has to come before."""
+    return 2.0 if deadline == "total_s" else 0.25
+
+
 @dataclass(frozen=True, slots=True)
 class FaultSpec:
     """One fault. ``row``: of the catalogue (0: the healthy stream). ``deadline``: the limit a test has to shorten.

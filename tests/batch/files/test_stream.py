@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import subprocess
 import sys
-import time
 import tracemalloc
 from collections import Counter
 from itertools import pairwise
@@ -16,7 +15,7 @@ import numpy as np
 import pytest
 
 import services
-from services.batch.files import Cancelled, check, records, sha256_of, spool
+from services.batch.files import Cancelled, check, records, sha256_of, source, spool
 from services.batch.files.ids import Ids, key_of
 from services.batch.files.spooling import safe_name
 from services.batch.model import Options
@@ -79,19 +78,17 @@ def test_the_whole_process_stays_as_small(tmp_path):
     assert used[1] - used[0] < 6, used  # MB, of 18 more in the file
 
 
-def test_progress_is_told_often_and_to_the_end(tmp_path):
+def test_progress_is_told_with_every_piece_that_is_read_and_to_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(source, "_TELL_EVERY_S", 0)
     path = put(tmp_path, lines_of(20_000))
-    heard, moments = [], [time.monotonic()]
-
-    def told(progress):
-        heard.append(progress)
-        moments.append(time.monotonic())
-
-    found = check(path, Options(), told=told)
+    heard = []
+    found = check(path, Options(), told=heard.append)
     assert heard[-1] == (found.n_bytes, found.n_bytes, 20_000)
-    assert [one.done_bytes for one in heard] == sorted(one.done_bytes for one in heard)
     assert [one.n_records for one in heard] == sorted(one.n_records for one in heard)
-    assert max(b - a for a, b in pairwise(moments)) < 0.5
+    done = [one.done_bytes for one in heard]
+    assert done == sorted(done)
+    assert found.n_bytes > 4 * source.CHUNK, "a file of several pieces"
+    assert max(b - a for a, b in pairwise([0, *done])) <= source.CHUNK
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.xlsx", "a.parquet", "a.json"])
