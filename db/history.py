@@ -18,6 +18,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    Select,
     String,
     and_,
     case,
@@ -26,6 +27,7 @@ from sqlalchemy import (
     literal,
     or_,
     select,
+    text,
     type_coerce,
 )
 from sqlmodel import col
@@ -252,20 +254,36 @@ def span_of_calls(engine: Engine) -> tuple[datetime, datetime] | None:
     return (min(found), last or max(found)) if found else None
 
 
+_PEOPLE = text("""
+    WITH RECURSIVE seen(person) AS (
+        SELECT (SELECT min(person) FROM rollup WHERE grain = 'p')
+        UNION ALL
+        SELECT (SELECT min(person) FROM rollup WHERE grain = 'p' AND person > seen.person)
+        FROM seen WHERE seen.person IS NOT NULL
+    ) SELECT person FROM seen WHERE person IS NOT NULL
+""")
+
+
+def _known_to_days(names: Sequence[str]) -> Select[Any]:
+    return select(*(ROLLUP.c[name] for name in names)).where(ROLLUP.c.grain == "d").distinct()
+
+
 def values_of(engine: Engine, *dimensions: str) -> dict[str, list[str]]:
     """Every value of dimensions (`db.rollups.DIMENSIONS`) that any call has, for the filters."""
     if unknown := [one for one in dimensions if one not in DIMENSIONS]:
         raise ValueError(f"{unknown[0]!r} is no dimension")
     found: dict[str, set[str]] = {name: set() for name in dimensions}
     with engine.connect() as connection:
-        # All that days know in one pass over them; persons have rows of their own.
-        for grain, names in (("d", [one for one in dimensions if one != "person"]), ("p", ["person"])):
-            if not set(names) & set(dimensions):
+        # All that days know in one pass over them; persons have rows of their own, and an index to step through.
+        for names, rolled in (
+            ([one for one in dimensions if one != "person"], _known_to_days),
+            (["person"] if "person" in dimensions else [], lambda _names: _PEOPLE),
+        ):
+            if not names:
                 continue
-            rolled = select(*(ROLLUP.c[name] for name in names)).where(ROLLUP.c.grain == grain).distinct()
             # Not DISTINCT: SQLite would walk an index over all calls for it instead of the few that wait.
             waiting = select(*(CALL.c[name] for name in names)).where(WAITING)
-            for row in (*connection.execute(rolled), *connection.execute(waiting)):
+            for row in (*connection.execute(rolled(names)), *connection.execute(waiting)):
                 for name, value in zip(names, row, strict=True):
                     found[name].add(str(value or ""))
     return {name: sorted(values - {""}) for name, values in found.items()}

@@ -35,6 +35,7 @@ class Rollup(SQLModel, table=True):
             name="uq_rollup_cell",
         ),
         Index("ix_rollup_grain_bucket", "grain", "bucket"),
+        Index("ix_rollup_grain_person", "grain", "person"),
     )  # fmt: skip
 
     id: int | None = Field(default=None, primary_key=True)
