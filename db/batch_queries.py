@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Engine, Select, String, Table, and_, cast, func, or_, select
 
+from db.batch_attempts import with_attempts
 from db.batch_tables import Batch, BatchJob, BatchLine, BatchWorker
 from db.tables import Call
 from db.types import storable
@@ -28,7 +29,7 @@ _OF_CALL = (
     "lag_marked", "uncached_input", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning_output",
     "answer_output", "usage_source", "cost_state", "cost_nanousd", "cost_high_nanousd", "plain_nanousd", "finish_raw",
     "model_reported", "response_id", "http_status", "error_type", "error_code", "tier_served", "reasoning",
-    "attempt_no", "created_at", "started_at",
+    "attempt_no", "retry_of", "created_at", "started_at",
 )  # fmt: skip
 _TAKEN = ("outcome", "message", "answer")
 
@@ -62,9 +63,10 @@ def counts(engine: Engine, batch_id: str) -> dict[str, int]:
 def lines(
     engine: Engine, batch_id: str, *, states: Sequence[str] = (), text: str = "", limit: int = 50, offset: int = 0
 ) -> tuple[list[Row], int]:
-    """A page of lines in the order of the file, each with the figures of its call, and how many match in all.
+    """A page of lines in the order of the file, each with the figures of its last call, and how many match in all.
 
-    ``text`` is looked for in ids, requests, answers and messages, whatever its case.
+    Costs are of all its attempts (`db.batch_attempts`). ``text`` is looked for in ids, requests, answers and messages,
+    whatever its case.
     """
     where: list[ColumnElement[bool]] = [LINE.c.batch_id == batch_id]
     if states:
@@ -74,7 +76,8 @@ def lines(
     with engine.connect() as connection:
         total = int(connection.execute(select(func.count()).select_from(LINE).where(*where)).scalar_one())
         page = _with_calls().where(*where).order_by(LINE.c.no).limit(limit).offset(offset)
-        return [dict(row) for row in connection.execute(page).mappings()], total
+        rows = [dict(row) for row in connection.execute(page).mappings()]
+        return with_attempts(connection, batch_id, rows), total
 
 
 def each_line(engine: Engine, batch_id: str) -> Iterator[Row]:
@@ -82,7 +85,9 @@ def each_line(engine: Engine, batch_id: str) -> Iterator[Row]:
     last = 0
     while True:
         page = _with_calls().where(LINE.c.batch_id == batch_id, LINE.c.no > last).order_by(LINE.c.no).limit(AT_ONCE)
-        rows = _all(engine, page)
+        with engine.connect() as connection:
+            found = [dict(row) for row in connection.execute(page).mappings()]
+            rows = with_attempts(connection, batch_id, found)
         yield from rows
         if len(rows) < AT_ONCE:
             return

@@ -23,6 +23,10 @@ from services.runs import RunSpec
 
 RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 NO_SUCH_RUN = "There is no run at this address; it may have been deleted."
+UNSENDABLE = (
+    "Nothing was sent: the request holds a whole number of more than 64 bits, or a text that is no UTF-8; mend it and "
+    "send it again."
+)
 
 
 class EngineError(Exception):
@@ -53,11 +57,11 @@ class EngineClient:
         self._http.close()
 
     def _call(self, method: str, path: str, body: Any = None, timeout: float | None = None) -> Any:
+        content = _content(body)
         try:
             response = self._http.request(
-                method, path, content=None if body is None else orjson.dumps(body),
-                timeout=self._http.timeout if timeout is None else timeout,
-            )  # fmt: skip
+                method, path, content=content, timeout=self._http.timeout if timeout is None else timeout
+            )
         except (httpx.TransportError, OSError) as error:
             raise EngineDown(
                 "The engine does not answer; it is started again within a few seconds, and what was recorded is kept."
@@ -188,3 +192,13 @@ def _known(run_id: str) -> str:
     if not RUN_ID.match(run_id):
         raise EngineError(NO_SUCH_RUN)
     return run_id
+
+
+def _content(body: Any) -> bytes | None:
+    """A request's body as JSON. Raises `EngineError` for what JSON of the engine cannot hold."""
+    if body is None:
+        return None
+    try:
+        return orjson.dumps(body)
+    except orjson.JSONEncodeError as error:
+        raise EngineError(UNSENDABLE) from error

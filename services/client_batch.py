@@ -63,4 +63,4 @@ class BatchClient:
 
 
 def _quoted(batch_id: str) -> str:
-    return quote(batch_id, safe="")
+    return quote(batch_id, safe="", errors="replace")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -13,23 +12,24 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine
+from sqlmodel import Session
 
 from db import batches
 from db.writer import WriteFailed, Writer
-from services import access
-from services.batch import desk_units, files, routes
+from services import deployments
+from services.batch import budget, desk_checks, desk_units, files, routes
 from services.batch.model import Checked
-from services.batch.recording import CHANGED, Dropped, Recording, keep_file, kept_file, refusal
+from services.batch.recording import CHANGED, Dropped, Recording, keep_file, kept_file, refusal, take_file
 from services.batch.submit import BatchSpec
 from services.domain import Deployment
 from services.engine.registry import Registry
-from services.pricing import money
 from services.runs import new_id
 
 log = logging.getLogger(__name__)
 Row = dict[str, Any]
 CHECKED_AT_ONCE = 32 * 2**20  # bytes: a larger file is checked while its batch is there already
 NO_SUCH = "This batch is not in the records; it may have been deleted."
+NO_PARENT = "The batch that this one is to follow is not in the records; it may have been deleted."
 COPIED = (
     "person", "deployment_id", "deployment", "route", "file_name", "file_sha256", "file_bytes", "options", "params",
     "columns", "budget_nanousd", "objective_ms", "max_lanes", "per_minute", "notify",
@@ -48,7 +48,7 @@ class BatchDesk:
         self._data = data
         self._wake = wake
         self._closing = False
-        self._recording = Recording(writer, reader, lambda: self._closing)
+        self._recording = Recording(writer, reader, lambda: self._closing, self._late_estimate)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -71,24 +71,30 @@ class BatchDesk:
         await self._registry.refresh()
         deployment = self._registry.calling(spec.deployment_id)
         await self._can_be_sent(deployment, spec)
-        source = await asyncio.to_thread(self._source, data, spec, role)
-        if await asyncio.to_thread(files.sha256_of, source) != spec.sha256:
-            raise ValueError(CHANGED)
+        if spec.parent_id is not None and await self._found(spec.parent_id) is None:
+            raise ValueError(NO_PARENT)
+        source = await asyncio.to_thread(desk_checks.source_of, data, spec, role)
+        size = await asyncio.to_thread(desk_checks.size_of, source, spec.sha256)
         if not spec.again:
             await self._not_twice(spec)
-        size = source.stat().st_size
-        checked = None
+        checked: Checked | None = None
+        estimate: Row | None = None
         if size <= CHECKED_AT_ONCE:
-            checked = await asyncio.to_thread(files.check, source, spec.options, file_name=spec.file_name)
-            if (why := refusal(checked)) is not None:
-                raise ValueError(why)
-        estimate = dict(spec.estimate) if spec.estimate is not None else await self._estimate(checked, deployment, spec)
-        _within_budget(estimate, spec)
-        row = desk_units.batch_row(spec, deployment, person, size, estimate)
-        if spec.path is None:
-            await asyncio.to_thread(partial(keep_file, source, data / "batches" / row["id"], linked=True))
+            checked = await asyncio.to_thread(self._checked, source, spec)
+            estimate = await asyncio.to_thread(
+                desk_checks.estimate_of, self._reader, checked, deployment, spec.route, spec.max_lanes, spec.per_minute
+            )  # fmt: skip
+        dear = budget.above(estimate, spec.budget_nanousd)
+        if dear is not None and not spec.over_budget:
+            raise ValueError(f"{dear}: raise the budget, send fewer lines, or confirm.")
+        row = desk_units.batch_row(spec, deployment, person, size, budget.kept(estimate, confirmed=spec.over_budget))
         run = desk_units.run_row(row, store=self._registry.config.store_text)
-        await self._writer.write(partial(desk_units.insert, run, row))
+        kept = source if spec.path is None else None
+        before = await self._insert(
+            data / "batches" / row["id"], kept, partial(desk_units.insert, run, row, spec.again)
+        )
+        if before is not None:
+            raise ValueError(desk_checks.submitted_before(before))
         self._spawn(row, source, checked)
         return str(row["id"])
 
@@ -104,44 +110,38 @@ class BatchDesk:
             if why is not None:
                 raise ValueError(why)
 
-    def _source(self, data: Path, spec: BatchSpec, role: str) -> Path:
-        if spec.path is None:
-            folder = data / "uploads" / spec.sha256
-            kept = sorted(one for one in folder.glob("*") if one.is_file() and not one.name.startswith("."))
-            if not kept:
-                raise ValueError("The upload is not on this server any more: upload the file again.")
-            return next((one for one in kept if one.name == spec.file_name), kept[0])
-        if not access.may(role, "deploy"):
-            raise access.Denied("Only whoever runs this server may name a file on it: upload the file instead.")
-        if "://" in spec.path:
-            raise ValueError("An address cannot be read here: check it on the page first, which fetches the file.")
-        path = Path(spec.path).expanduser()
-        if not path.is_file():
-            raise ValueError(f"There is no file {path.name} at this path on the server.")
-        if not os.access(path, os.R_OK):
-            raise ValueError(f"{path.name} may not be read by the user that the server runs as.")
-        return path
-
     async def _not_twice(self, spec: BatchSpec) -> None:
+        """So that nobody waits for a check in vain; what decides is the unit of the writer (`desk_units.insert`)."""
         before = await asyncio.to_thread(batches.same_file, self._reader, spec.sha256)
         if before:
-            ago = _ago(before[0]["created_at"])
-            raise ValueError(f"This file was submitted {ago} as “{before[0]['name'][:60]}”: confirm to send it again.")
+            raise ValueError(desk_checks.submitted_before(before[0]))
 
-    async def _estimate(self, checked: Checked | None, deployment: Deployment, spec: BatchSpec) -> Row | None:
-        if checked is None:
-            return None
-        from services.batch.estimate import estimates
+    def _checked(self, source: Path, spec: BatchSpec) -> Checked:
+        checked = files.check(source, spec.options, file_name=spec.file_name)
+        if checked.sha256 and checked.sha256 != spec.sha256:
+            raise ValueError(CHANGED)
+        if (why := refusal(checked)) is not None:
+            raise ValueError(why)
+        return checked
 
-        services = [] if spec.route == "runner" else [routes.get(spec.route)]
-        found = await asyncio.to_thread(
-            partial(
-                estimates, self._reader, checked, [deployment], datetime.now(UTC), services, lanes=spec.max_lanes,
-                per_minute=spec.per_minute,
-            )
-        )  # fmt: skip
-        chosen = next((one for one in found if one.route == spec.route), None)
-        return chosen.to_json() if chosen is not None else None
+    async def _insert(
+        self, folder: Path, file: Path | None, unit: Callable[[Session], Row | None]
+    ) -> Row | None:  # fmt: skip
+        """Keep the file of a new batch in its folder and record it. The batch that stands in its way, instead; then, as
+        after any error, nothing is left in the folder."""
+        made = False
+        try:
+            if file is not None:
+                await asyncio.to_thread(partial(keep_file, file, folder, linked=True))
+            before = await self._writer.write(unit)
+            made = before is None
+        except asyncio.CancelledError:
+            made = True  # the write goes on without us
+            raise
+        finally:
+            if not made:
+                await asyncio.to_thread(shutil.rmtree, folder, True)
+        return before
 
     # --- recording -------------------------------------------------------------------------------------------------
 
@@ -171,12 +171,19 @@ class BatchDesk:
         folder = self._folder() / "batches" / row["id"]
         path = kept_file(folder)
         if path is None and source is not None:
-            path = keep_file(source, folder, linked=False)
-            if files.sha256_of(path) != row["file_sha256"]:
-                raise ValueError(CHANGED)
+            path = take_file(source, folder, row["file_sha256"], row["file_bytes"])
         if path is None:
+            shutil.rmtree(folder, ignore_errors=True)  # half a copy
             raise ValueError("The program was stopped before the file was copied: submit it again.")
         self._recording.record(row, path, checked=checked)
+
+    def _late_estimate(self, row: Row, checked: Checked) -> Row | None:
+        """The estimate of a batch whose file was checked after it was submitted."""
+        deployment = deployments.from_json(row["deployment"])
+        found = desk_checks.estimate_of(
+            self._reader, checked, deployment, row["route"], row["max_lanes"], row["per_minute"]
+        )  # fmt: skip
+        return budget.kept(found, confirmed=budget.confirmed(row["estimate"]))
 
     # --- afterwards ------------------------------------------------------------------------------------------------
 
@@ -202,7 +209,8 @@ class BatchDesk:
         self._wake()
 
     async def resend(self, batch_id: str, person: str) -> str:
-        """The lines that were not answered as a new batch, linked to this one; its id."""
+        """The lines that were not answered as a new batch, linked to this one; its id. Once: what fails again belongs
+        to the new batch, and is sent again from there."""
         data, row = self._folder(), await self._one(batch_id, over=None)
         if row["state"] not in batches.OVER:
             raise ValueError("This batch is not over yet; what fails can be sent again when it is.")
@@ -217,16 +225,18 @@ class BatchDesk:
             "state": "queued", "said": None, "wanted": "run", "run_id": new_id(), "parent_id": batch_id, "n_lines": n,
             "n_left_out": 0,
         }  # fmt: skip
-        if (kept := kept_file(data / "batches" / batch_id)) is not None:
-            await asyncio.to_thread(partial(keep_file, kept, data / "batches" / new["id"], linked=True))
         run = desk_units.run_row(new, store=self._registry.config.store_text)
-        await self._writer.write(partial(desk_units.insert_copy, run, new, batch_id))
+        unit = partial(desk_units.insert_copy, run, new, batch_id)
+        folder = data / "batches"
+        before = await self._insert(folder / str(new["id"]), kept_file(folder / batch_id), unit)
+        if before is not None:
+            raise ValueError(desk_checks.sent_again_before(before))
         self._wake()
         return str(new["id"])
 
     async def delete(self, batch_id: str) -> bool:
         """Delete a batch that is over with everything that belongs to it; whether there was one."""
-        row = await asyncio.to_thread(batches.batch, self._reader, batch_id)
+        row = await self._found(batch_id)
         if row is None:
             return False
         if row["state"] not in batches.OVER:
@@ -237,33 +247,17 @@ class BatchDesk:
         return True
 
     async def _one(self, batch_id: str, over: bool | None = False) -> Row:
-        row = await asyncio.to_thread(batches.batch, self._reader, batch_id)
+        row = await self._found(batch_id)
         if row is None:
             raise ValueError(NO_SUCH)
         if over is False and row["state"] in batches.OVER:
             raise ValueError("This batch is over already.")
         return row
 
+    async def _found(self, batch_id: str) -> Row | None:
+        return await asyncio.to_thread(batches.batch, self._reader, batch_id)
+
     def _folder(self) -> Path:
         if self._data is None:
             raise ValueError("This engine has no data directory, so it takes no batches.")
         return self._data
-
-
-def _within_budget(estimate: Row | None, spec: BatchSpec) -> None:
-    most = (estimate or {}).get("cost_high")
-    if spec.budget_nanousd is None or spec.over_budget or not isinstance(most, int) or most <= spec.budget_nanousd:
-        return
-    raise ValueError(
-        f"This can cost up to {money(most)}, which is above the budget of {money(spec.budget_nanousd)}: raise the "
-        "budget, send fewer lines, or confirm."
-    )
-
-
-def _ago(moment: datetime) -> str:
-    seconds = (datetime.now(UTC) - moment).total_seconds()
-    for size, word in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
-        if seconds >= size:
-            n = int(seconds // size)
-            return f"{n:,} {word}{'s' if n > 1 else ''} ago"
-    return "just now"

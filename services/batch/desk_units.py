@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlmodel import Session
 
-from db import batches
+from db import batch_once, batches
 from services import deployments
 from services.batch.model import SOURCE, options_to_json
 from services.batch.submit import BatchSpec
@@ -54,8 +54,9 @@ def run_row(row: Row, *, store: bool) -> Row:
 # --- units of the writer ---------------------------------------------------------------------------------------------
 
 
-def insert(run: Row, row: Row, session: Session) -> None:
-    batches.insert_batch(session=session, run=run, values=row)
+def insert(run: Row, row: Row, again: bool, session: Session) -> Row | None:
+    """A batch of a file; the batch that was made of the same bytes before in its place, unless ``again``."""
+    return batch_once.insert_once(session=session, run=run, values=row, again=again)
 
 
 def pause(batch_id: str, session: Session) -> bool:
@@ -86,10 +87,10 @@ def cancel(batch_id: str, session: Session) -> None:
     batches.set_batch(session=session, batch_id=batch_id, wanted="cancel", state="cancelling", said=None)
 
 
-def insert_copy(run: Row, row: Row, source: str, session: Session) -> None:
-    """A batch of the lines of ``source`` that were not answered, whole from its first moment."""
-    batches.insert_batch(session=session, run=run, values=row)
-    batches.copy_lines(session=session, source=source, target=row["id"], states=RESENT)
+def insert_copy(run: Row, row: Row, source: str, session: Session) -> Row | None:
+    """A batch of the lines of ``source`` that were not answered, whole from its first moment; the batch that they went
+    into before in its place."""
+    return batch_once.resend_once(session=session, run=run, values=row, source=source, states=RESENT)
 
 
 def delete(batch_id: str, session: Session) -> bool:

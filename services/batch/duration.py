@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from services.batch.model import RouteLimits
-from services.batch.tokens import ENOUGH, Tokens
+from services.batch.tokens import ENOUGH, Tokens, few_words
 
 Row = Mapping[str, Any]
 # How many lines our runner has under way: it finds the number that is best while it runs, so this is an assumption.
@@ -62,7 +62,7 @@ def _by_pace(rates: Sequence[float], n: int) -> Pace:
 def _by_calls(past: Sequence[Row], n: int, made: Tokens, lanes: int | None) -> Pace:
     timed = [row for row in past if row.get("ttlt_ms") is not None and not row.get("lag_marked")]
     if len(timed) < ENOUGH:
-        return Pace(notes=("Time: not known, nothing was recorded yet of this deployment.",))
+        return Pace(notes=(f"Time: not known, {few_words(len(timed), 'times')}.",))
     each = _seconds_each(timed, n, made)
     at_once = min(lanes, n) if lanes else min(LANES, n)
     most = min(lanes, n) if lanes else min(MOST_LANES, n)

@@ -115,7 +115,8 @@ def write(
     ``n``: how many there will be, where that is known, so that Excel can refuse before any is read. Raises ValueError
     in words for more than a sheet of Excel holds; nothing has been written to ``target`` then.
     """
-    head = sheet(columns)
+    head, again = sheet(columns), Again()
+    rows = again.counted(rows)
     if kind == "csv":
         done, notes = _csv(rows, head, target, escape)
     elif kind == "jsonl":
@@ -130,7 +131,27 @@ def write(
             done, notes = export_tables.excel(chunks(rows), head, target, escape, n)
     said = [f"“{usual}” is a column of the file already: ours is called “{name}”." for usual, name in
             head.renamed.items()]  # fmt: skip
-    return Written(done, head.names, (*said, *notes))
+    return Written(done, head.names, (*said, *notes, *again.said(head)))
+
+
+class Again:
+    """Counts the lines that were sent more than once: only their costs are of all attempts."""
+
+    n = 0
+
+    def counted(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """The same rows."""
+        for row in rows:
+            self.n += (row.get("attempts") or 0) > 1
+            yield row
+
+    def said(self, head: Sheet) -> list[str]:
+        """The sentence on them."""
+        if not self.n:
+            return []
+        lines = "1 line was" if self.n == 1 else f"{self.n:,} lines were"
+        name = head.results[[one.name for one in RESULTS].index("cost_usd")]
+        return [f"{lines} sent more than once: “{name}” is what all attempts cost, the rest is of the last one."]
 
 
 def chunks(rows: Iterable[Row]) -> Iterator[list[tuple[Mapping[str, Any], list[Any]]]]:

@@ -22,6 +22,11 @@ AT_ONCE = 200  # results in one transaction
 STRANGE = "answers with ids that belong to no line, which were left aside"
 TWICE = "further answers to lines that were answered already; the first was kept"
 UNREADABLE = "results that could not be read"
+_ONE = {
+    STRANGE: "answer with an id that belongs to no line, which was left aside",
+    TWICE: "further answer to a line that was answered already; the first was kept",
+    UNREADABLE: "result that could not be read",
+}
 
 
 def record(
@@ -73,3 +78,8 @@ def _line_of(result: LineResult, job: Row, seen: set[int], strays: Counter[str])
 def _keep(batch_id: str, job_no: int, rows: list[tuple[int, Row, Row]], session: Session) -> None:
     for no, call, line in rows:
         batches.keep_result(session=session, batch_id=batch_id, job_no=job_no, no=no, call=call, line=line)
+
+
+def counted(what: str, n: int) -> str:
+    """What belongs to no line, with its number: "1 result that could not be read"."""
+    return f"{n:,} {_ONE.get(what, what) if n == 1 else what}"

@@ -18,7 +18,8 @@ BILLED_STATES = frozenset({"succeeded"})
 def call_row(batch: Row, job: Row, deployment: Deployment, no: int, result: LineResult) -> Row:
     """The whole row. Created when its job was submitted, ended when that ended; what is not told is None."""
     submitted = job["submitted_at"] or datetime.now(UTC)
-    price = pricing.price_of(_priced(batch, deployment), submitted, batch=True)
+    priced = _priced(batch, deployment)
+    price = pricing.price_of(priced, submitted, batch=True)
     usage = result.usage
     return {
         "id": f"{batch['id']}-{no}", "run_id": batch["run_id"], "column_no": 0, "repetition": no, "attempt_no": 1,
@@ -31,7 +32,7 @@ def call_row(batch: Row, job: Row, deployment: Deployment, no: int, result: Line
         "cache_write_5m": usage.cache_write_5m, "cache_write_1h": usage.cache_write_1h,
         "reasoning_output": usage.reasoning_output, "answer_output": usage.answer_output,
         "usage_source": usage.source, "usage_raw": dict(usage.raw) if usage.raw else None,
-        **(_share(job, no) or _cost(result, usage, price, deployment, submitted)),
+        **(_share(job, no) or _cost(result, usage, price, priced, submitted)),
         "price": price.to_json() if price else None, "region": deployment.region,
         "tier_asked": pricing.tier_asked(deployment), "tier_served": _clean(result.tier_served),
         "finish_raw": _clean(result.finish_raw), "model_reported": _clean(result.model_reported),

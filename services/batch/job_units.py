@@ -35,17 +35,20 @@ def submitted(batch_id: str, no: int, vendor_id: str | None, facts: Row, session
     batches.sent(session=session, batch_id=batch_id, job_no=no)
 
 
-def polled(batch_id: str, row: Row, told: Polled, session: Session) -> None:
+def polled(batch_id: str, row: Row, told: Polled, again_at: float, session: Session) -> None:
+    """What a service said of a job; one that it gave back is submitted anew at ``again_at`` (Unix seconds)."""
     facts = (row["facts"] or {}) | dict(told.facts)
     if given_back(told):
         batches.set_job(
-            session=session, batch_id=batch_id, no=row["no"], token=f"lab-{new_id()}", vendor_id=None, facts={},
+            session=session, batch_id=batch_id, no=row["no"], token=f"lab-{new_id()}", vendor_id=None,
+            facts={"again_at": again_at},
             state="waiting_for_quota", vendor_state=told.vendor_state, polled_at=datetime.now(UTC),
             said=scrub(told.said),
         )  # fmt: skip
         return
     if told.over:
-        facts |= {"end": told.state, "collectable": told.collectable}
+        # Its last word is kept apart from what is said while the results are read.
+        facts |= {"end": told.state, "collectable": told.collectable, "word": scrub(told.said) if told.said else None}
     expires = datetime.fromtimestamp(told.expires_at, UTC) if told.expires_at else row["expires_at"]
     batches.set_job(
         session=session, batch_id=batch_id, no=row["no"], facts=facts, vendor_state=told.vendor_state,
@@ -53,6 +56,12 @@ def polled(batch_id: str, row: Row, told: Polled, session: Session) -> None:
         counts=dict(told.counts) if told.counts else row["counts"], polled_at=datetime.now(UTC),
         expires_at=expires,
     )  # fmt: skip
+
+
+def tell(batch_id: str, no: int, text: str, session: Session) -> None:
+    """A word of a route's on its job: of the job, so that what is said of the batch can be made of it again."""
+    batches.set_job(session=session, batch_id=batch_id, no=no, said=text)
+    batches.set_batch(session=session, batch_id=batch_id, said=text)
 
 
 def close(batch_id: str, job_no: int, state: str, message: str | None, session: Session) -> None:

@@ -12,7 +12,6 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ from sqlalchemy import Engine
 from db import batches
 from db.writer import Writer
 from services.batch import job_cut, job_results, job_units
+from services.batch.job_spot import Spot
 from services.batch.line_calls import written
 from services.batch.model import (
     BatchState,
@@ -31,6 +31,7 @@ from services.batch.model import (
     LineState,
     SubmitLater,
     SubmitRefused,
+    SubmitStopped,
     ask_of_json,
 )
 from services.batch.routes.base import Get, ResultsGone, Route, RouteTrouble
@@ -41,29 +42,13 @@ log = logging.getLogger(__name__)
 Row = dict[str, Any]
 READ_AT_ONCE = 500
 SUBMIT_AGAIN_S, LONGEST_AGAIN_S = 30.0, 900.0
+LOOK_S = 15.0  # while a job waits to be submitted again: so soon is a cancel noticed
 COLLECT_TRIES = 20
 # Asked often at first, because small jobs end within minutes, then every minute. (age in seconds, seconds between)
 PACE = ((60.0, 5.0), (600.0, 15.0), (float("inf"), 60.0))
 TROUBLE_S = 60.0
 UNSURE = "Not checked: "  # how a route begins a sentence about what could not be found out (`routes.aws_check`)
 LEFT: Mapping[str, LineState] = {"cancelled": "cancelled", "expired": "expired", "failed": "failed"}
-
-
-@dataclass(slots=True)
-class Spot:
-    """The place of one batch, for its route."""
-
-    folder: Path
-    tell: Callable[[str], None]
-    is_stopped: Callable[[], bool]
-
-    def say(self, text: str) -> None:
-        """Show this sentence on the page."""
-        self.tell(text)
-
-    def stopped(self) -> bool:
-        """Whether the person cancelled."""
-        return self.is_stopped()
 
 
 class Jobs:
@@ -110,29 +95,43 @@ class Jobs:
         row = await self._row(batch["id"], no)
         if row is None or row["vendor_id"] or row["state"] in batches.OVER:
             return None
-        if self._wanted(batch["id"]) == "cancel":
-            await self._say_job(batch, no, state="cancelled", said="Cancelled before it was sent.", ended=True)
-            return None
+        facts, stopped = row["facts"] or {}, self._wanted(batch["id"]) == "cancel"
+        if stopped and not facts.get("tried_at"):
+            return await self._cancelled(batch, no, "Cancelled before it was sent.")
+        if not stopped and (left := float(facts.get("again_at") or 0.0) - time.time()) > 0:
+            return min(left, LOOK_S * self._pace)
         route, deployment, job = self._get(batch["route"]), self._deployment_of(batch), _job(batch["id"], row)
-        # When it was first tried is kept before it is: a worker elsewhere then looks for what a lost answer left there.
-        row["facts"] = {"tried_at": time.time(), **(row["facts"] or {})}
-        await self._say_job(batch, no, state="sending", said=None, facts=row["facts"])
+        # When it was first tried is kept before it is: a worker elsewhere then looks for what a lost answer left there,
+        # and so does a cancel: what an earlier try has sent must be collected.
+        facts = {"tried_at": time.time(), **facts}
+        await self._say_job(batch, no, state="sending", said=None, facts=facts)
         try:
             lines = (Line(r["no"], ask_of_json(r["request"])) for r in self._rows(
                 batch["id"], row["first_no"], row["last_no"], no))  # fmt: skip
-            made = await asyncio.to_thread(route.submit, deployment, job, lines, self._spot(batch["id"]))
+            made = await asyncio.to_thread(route.submit, deployment, job, lines, self._spot(batch["id"], no))
+        except SubmitStopped as error:
+            return await self._cancelled(batch, no, str(error))
         except SubmitLater as error:
-            tries = int((row["facts"] or {}).get("tries", 0)) + 1
-            wait = error.retry_after_s or min(LONGEST_AGAIN_S, SUBMIT_AGAIN_S * 2 ** min(tries - 1, 6))
-            facts = (row["facts"] or {}) | {"tries": tries}
-            await self._say_job(batch, no, state="waiting_for_quota", said=str(error), facts=facts)
-            return wait * self._pace
+            if error.leave and self._wanted(batch["id"]) == "cancel":
+                return await self._cancelled(batch, no, str(error))
+            return await self._later(batch, no, facts, error)
         except SubmitRefused as error:
             await self._say_job(batch, no, state="failed", said=str(error), ended=True)
             return None
-        facts = dict(made.facts)
-        await written(self._writer, partial(job_units.submitted, batch["id"], no, made.vendor_id, facts))
+        await written(self._writer, partial(job_units.submitted, batch["id"], no, made.vendor_id, dict(made.facts)))
         await self._say_batch(batch["id"])
+        return None
+
+    async def _later(self, batch: Row, no: int, facts: Row, error: SubmitLater) -> float:
+        """Try once more when the service said, or after longer each time. Seconds until it is looked at again."""
+        tries = int(facts.get("tries", 0)) + 1
+        wait = error.retry_after_s or min(LONGEST_AGAIN_S, SUBMIT_AGAIN_S * 2 ** min(tries - 1, 6))
+        facts = facts | {"tries": tries, "again_at": time.time() + wait * self._pace}
+        await self._say_job(batch, no, state="waiting_for_quota", said=str(error), facts=facts)
+        return min(wait, LOOK_S) * self._pace
+
+    async def _cancelled(self, batch: Row, no: int, said: str) -> float | None:
+        await self._say_job(batch, no, state="cancelled", said=said, ended=True)
         return None
 
     # --- asking ----------------------------------------------------------------------------------------------------
@@ -142,8 +141,8 @@ class Jobs:
         row = await self._row(batch["id"], no)
         if row is None or row["state"] in batches.OVER or row["state"] == "collecting":
             return None
-        if not row["vendor_id"]:  # the service gave it back, to be sent anew (`_polled`)
-            again = await self.submit(batch, no) if row["state"] == "waiting_for_quota" else None
+        if not row["vendor_id"]:  # the service gave it back, to be sent anew (`job_units.polled`)
+            again = await self.submit(batch, no) if row["state"] in ("waiting_for_quota", "sending") else None
             sent = await self._row(batch["id"], no)
             return again if again is not None or sent is None or not sent["vendor_id"] else PACE[0][1] * self._pace
         route, deployment, job = self._get(batch["route"]), self._deployment_of(batch), _job(batch["id"], row)
@@ -156,10 +155,12 @@ class Jobs:
         except RouteTrouble as error:
             await self._say_job(batch, no, state=row["state"], said=str(error))
             return TROUBLE_S * self._pace
-        await written(self._writer, partial(job_units.polled, batch["id"], row, polled))
+        wait = float(polled.facts.get("resubmit_after_s") or SUBMIT_AGAIN_S)
+        again_at = time.time() + wait * self._pace
+        await written(self._writer, partial(job_units.polled, batch["id"], row, polled, again_at))
         await self._say_batch(batch["id"])
         if job_units.given_back(polled):
-            return float(polled.facts.get("resubmit_after_s") or SUBMIT_AGAIN_S) * self._pace
+            return min(wait, LOOK_S) * self._pace
         if polled.over:
             return None
         age = (datetime.now(UTC) - row["submitted_at"]).total_seconds() if row["submitted_at"] else 0.0
@@ -176,10 +177,10 @@ class Jobs:
         facts = row["facts"] or {}
         end: BatchState = facts.get("end") or "ended"
         strays: Counter[str] = Counter()
-        said = row["said"]
+        said, spot = facts.get("word", row["said"]), self._spot(batch["id"], no)
         if facts.get("collectable"):
             try:
-                strays = await asyncio.to_thread(self._read, batch, row)
+                strays = await asyncio.to_thread(self._read, batch, row, spot)
             except ResultsGone as error:
                 said = str(error)
             except RouteTrouble as error:
@@ -189,17 +190,17 @@ class Jobs:
                     await self._say_job(batch, no, state="collecting", said=str(error), facts=facts)
                     return TROUBLE_S * self._pace
                 said = f"{error} It was given up after {tries} tries."
-        if strays:
-            told = "; ".join(f"{n:,} {what}" for what, n in strays.items())
-            said = f"{said or ''} The service also sent {told}.".strip()
+        told = "; ".join(job_results.counted(what, n) for what, n in strays.items())
+        more = [f"The service also sent {told}."] if told else []
+        said = " ".join(part for part in (said, *spot.notes, *more) if part) or None
         facts = {name: value for name, value in facts.items() if name != "collect_tries"} | {"strays": dict(strays)}
         await self._say_job(batch, no, state=end, said=said, facts=facts, ended=True)
         await self._close(batch, no, end, said)
         return None
 
-    def _read(self, batch: Row, row: Row) -> Counter[str]:
+    def _read(self, batch: Row, row: Row, spot: Spot) -> Counter[str]:
         deployment = self._deployment_of(batch)
-        results = self._get(batch["route"]).results(deployment, _job(batch["id"], row), self._spot(batch["id"]))
+        results = self._get(batch["route"]).results(deployment, _job(batch["id"], row), spot)
         return job_results.record(self._writer, batch, row, deployment, results)
 
     async def _close(self, batch: Row, no: int, end: str, said: str | None) -> None:
@@ -239,15 +240,15 @@ class Jobs:
         jobs = await asyncio.to_thread(batches.jobs, self._reader, batch_id)
         return next((job for job in jobs if job["no"] == no), None)
 
-    def _spot(self, batch_id: str) -> Spot:
+    def _spot(self, batch_id: str, no: int) -> Spot:
         folder = self._data / "batches" / batch_id
         folder.mkdir(parents=True, exist_ok=True)
         return Spot(
-            folder, lambda text: self._tell(batch_id, text), lambda: self._wanted(batch_id) == "cancel"
+            folder, lambda text: self._tell(batch_id, no, text), lambda: self._wanted(batch_id) == "cancel"
         )  # fmt: skip
 
-    def _tell(self, batch_id: str, text: str) -> None:
-        self._writer.submit(partial(job_units.set_batch, batch_id, {"said": scrub(text)}))
+    def _tell(self, batch_id: str, no: int, text: str) -> None:
+        self._writer.submit(partial(job_units.tell, batch_id, no, text))
 
 
 def _job(batch_id: str, row: Row) -> Job:

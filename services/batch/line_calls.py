@@ -26,7 +26,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 Row = dict[str, Any]
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 10.0
-URL_KEPT_S = 2.0
+ASKED_EVERY_S = 2.0  # at most: for the address of a server whose calls fail
+EMBEDDED = "embedded://"
 
 
 async def written(writer: Writer, unit: Callable[[Session], T]) -> T:
@@ -65,6 +66,7 @@ class LineCalls(Calls):
     """The calls of a worker."""
 
     _ends: dict[str, Ends]
+    _pool: EnginePool
 
     def follow(self) -> None:
         """Begin with no call under way."""
@@ -84,6 +86,8 @@ class LineCalls(Calls):
         verdict = ends.judge(told)
         await written(self._writer, partial(_end, ends, call.id, values, verdict.line))
         ends.verdict = verdict
+        if values.get("state") != "succeeded" and is_embedded(call.deployment):
+            self._pool.doubt(call.deployment.base_url.removeprefix(EMBEDDED).strip("/"))
         call.final = values | {
             "repetition": call.repetition, "attempt_no": call.attempt, "column_no": call.column, "id": call.id,
         }  # fmt: skip
@@ -96,12 +100,16 @@ def _end(ends: Ends, call_id: str, values: Row, line: Row, session: Session) -> 
 
 
 class EnginePool(EmbeddedPool):
-    """The embedded servers as a worker sees them: those of the engine on the same data directory."""
+    """The embedded servers as a worker sees them: those of the engine on the same data directory.
+
+    An address is kept until a call to it does not succeed (`doubt`): a server that is started again has another.
+    """
 
     def __init__(self, data: Path) -> None:
         super().__init__((), log_dir=data / "logs")
         self._data = data
-        self._known: dict[str, tuple[float, str]] = {}
+        self._known: dict[str, tuple[float, str]] = {}  # when it was asked for, and what it is
+        self._doubted: set[str] = set()
         self._asking = asyncio.Lock()
 
     def lacks(self, name: str) -> str | None:
@@ -111,12 +119,17 @@ class EnginePool(EmbeddedPool):
     async def url(self, name: str) -> str:
         """The address of a server, asked of the engine. Raises `EmbeddedUnavailable` in words."""
         async with self._asking:
-            until, address = self._known.get(name, (0.0, ""))
-            if time.monotonic() < until:
+            asked, address = self._known.get(name, (0.0, ""))
+            if address and (name not in self._doubted or time.monotonic() - asked < ASKED_EVERY_S):
                 return address
             address = await asyncio.to_thread(self._ask, name)
-            self._known[name] = (time.monotonic() + URL_KEPT_S, address)
+            self._known[name] = time.monotonic(), address
+            self._doubted.discard(name)
             return address
+
+    def doubt(self, name: str) -> None:
+        """A call to this server did not succeed."""
+        self._doubted.add(name)
 
     def _ask(self, name: str) -> str:
         client = EngineClient(paths.socket_path(self._data), person="worker", role="viewer")
@@ -130,4 +143,4 @@ class EnginePool(EmbeddedPool):
 
 def is_embedded(deployment: Deployment) -> bool:
     """Whether a deployment is a server of the engine on the same machine."""
-    return deployment.base_url.startswith("embedded://")
+    return deployment.base_url.startswith(EMBEDDED)

@@ -6,9 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -20,6 +18,7 @@ from services.batch.lanes import MOST, Lanes, Spacing
 from services.batch.lease import LEASE_S
 from services.batch.line_calls import Ends, LineCalls, Verdict, written
 from services.batch.model import SOURCE, ask_of_json
+from services.batch.patience import WAITS, Patience, Tries
 from services.batch.purse import Purse
 from services.batch.turns import Turns
 from services.domain import Ask, Deployment
@@ -29,20 +28,6 @@ from services.keys import scrub
 
 log = logging.getLogger(__name__)
 Row = dict[str, Any]
-# How often a line is tried once more after each of these. What is not here ends the line at once.
-AGAIN: Mapping[str, int] = {
-    "throttled": 5, "overloaded": 5, "not_ready": 5, "unreachable": 5, "stream_error": 2, "truncated": 2,
-    "timeout_connect": 2, "timeout_headers": 2, "timeout_first_token": 2, "timeout_idle": 2, "timeout_total": 1,
-    "http_error": 2,
-}  # fmt: skip
-ASKS_TO_WAIT = frozenset({"throttled", "overloaded", "not_ready"})
-ALL_WAIT = ASKS_TO_WAIT | {"unreachable"}  # nobody is sent for a while
-# The same for every line: the batch is paused until somebody has seen to it.
-BLOCKING = frozenset({"unauthorised", "quota_exhausted", "not_found", "config_error"})
-# Calls that fail one after the other, none succeeding in between, before the batch is paused. Less where nothing can be
-# reached at all: a line must not use up its tries on that.
-PATIENCE, PATIENCE_UNREACHABLE = 12, 6
-FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 20.0
 LOOK_AGAIN_S = 1.0
 
 
@@ -71,10 +56,9 @@ class Sender:
         self.purse = Purse(batch, deployment, around.reader, around.workers)
         self.stopping: asyncio.Future[bool] | None = None
         self._cancelled = False
-        self._any_good = False
-        self._failed_in_a_row = 0
+        self._patience = Patience(deployment.name, self.turns)
         self._live: set[LiveCall] = set()
-        self._told_lanes = 0
+        self._told: Row = {"lanes": None, "said": None}
 
     # --- what the worker tells it ----------------------------------------------------------------------------------
 
@@ -99,12 +83,13 @@ class Sender:
                 call.progress.abort = "cancelled"
                 call.task.cancel()
 
-    def lanes_changed(self) -> int | None:
-        """How many lanes there are, when that is another number than the last time."""
-        if self._told_lanes == self.lanes.limit:
-            return None
-        self._told_lanes = self.lanes.limit
-        return self._told_lanes
+    def news(self) -> Row:
+        """What is another than the last time: ``lanes``, how many there are; ``said``, whether the service is waited
+        for."""
+        now: Row = {"lanes": self.lanes.limit, "said": self._patience.said}
+        changed = {name: value for name, value in now.items() if value != self._told[name]}
+        self._told = now
+        return changed
 
     @property
     def busy(self) -> bool:
@@ -155,11 +140,11 @@ class Sender:
 
     async def _line(self, row: Row) -> bool:
         """Send one line until it is over; it has a turn. False when another worker has it in hand."""
-        tried: Counter[str] = Counter()
+        tries = Tries()
         has_turn = True
         try:
             while True:
-                verdict = await self._attempt(row, ask_of_json(row["request"]), tried)
+                verdict = await self._attempt(row, ask_of_json(row["request"]), tries)
                 if verdict is None or verdict.wait_s is None:
                     return verdict is not None
                 self.turns.release()
@@ -173,7 +158,7 @@ class Sender:
             if has_turn:
                 self.turns.release()
 
-    async def _attempt(self, row: Row, ask: Ask, tried: Counter[str]) -> Verdict | None:
+    async def _attempt(self, row: Row, ask: Ask, tries: Tries) -> Verdict | None:
         """One call, and what becomes of the line. None when the line could not be claimed."""
         if self.turns.closed:
             return Verdict(WAITS)
@@ -188,7 +173,8 @@ class Sender:
         call.attempt = claimed["attempt_no"]
         row["call_id"] = call.id  # what the next attempt is a retry of
         refused = bool(values["request"]["refused"])
-        ends = Ends(self.id, row["no"], lambda final: self._judge(final, tried, refused=refused))
+        ends = Ends(self.id, row["no"], lambda final: self._patience.verdict(
+            final, tries, refused=refused, cancelled=self._cancelled))  # fmt: skip
         began = time.monotonic()
         self._live.add(call)
         try:
@@ -209,33 +195,6 @@ class Sender:
             await self.stop(ends.verdict.pause)
         return ends.verdict
 
-    def _judge(self, final: Row, tried: Counter[str], *, refused: bool) -> Verdict:
-        """What the end of a call means for its line. ``refused``: the request could not even be made."""
-        outcome = str(final.get("outcome"))
-        if final.get("state") == "succeeded":
-            self._failed_in_a_row, self._any_good = 0, True
-            return Verdict(_over(final, "succeeded"))
-        if outcome == "cancelled":
-            # By the person: the line is cancelled. Because the worker is stopped: somebody else sends it.
-            return Verdict(_over(final, "cancelled") if self._cancelled else WAITS)
-        if not refused and not (outcome in ASKS_TO_WAIT and self.turns.paused):  # one burst of refusals counts once
-            self._failed_in_a_row += 1
-        if outcome in BLOCKING and not refused and (not self._any_good or self._failed_in_a_row > 1):
-            return Verdict(WAITS, pause=f"Paused: {final.get('message')} Then resume.")
-        if outcome not in AGAIN or (outcome == "http_error" and (final.get("http_status") or 0) < 500):
-            return Verdict(_over(final, "failed"))
-        patience = PATIENCE_UNREACHABLE if outcome == "unreachable" else PATIENCE
-        if self._failed_in_a_row >= max(patience, 2 * self.lanes.limit if self.lanes.limit > 1 else 0):
-            said = f"Paused: {self._failed_in_a_row} calls in a row failed. The last one: {final.get('message')}"
-            return Verdict(WAITS, pause=f"{said} Resume when it is well again.")
-        tried[outcome] += 1
-        if tried[outcome] > AGAIN[outcome] or sum(tried.values()) > max(AGAIN.values()):
-            return Verdict(_over(final, "failed"))
-        asked = final.get("retry_after_s")
-        if outcome in ALL_WAIT:
-            return Verdict(WAITS, wait_s=self.turns.pause(asked))
-        return Verdict(WAITS, wait_s=asked or min(LONGEST_WAIT_S, FIRST_WAIT_S * 4 ** (tried[outcome] - 1)))
-
     async def stop(self, said: str) -> None:
         """Pause the batch for a reason of ours; what is under way ends, nothing else is begun, in any worker."""
         if self.turns.closed:
@@ -252,9 +211,6 @@ class Sender:
             await self.stopping
 
 
-WAITS: Row = {"state": "waiting", "worker": None, "lease_until": None}
-
-
 def _claim(batch_id: str, no: int, worker: str, values: Row, session: Any) -> Row | None:
     return batches.claim(session=session, batch_id=batch_id, no=no, worker=worker, lease_s=LEASE_S, call=values)
 
@@ -263,10 +219,3 @@ def _pause(batch_id: str, said: str, session: Any) -> bool:
     return batches.move(
         session=session, batch_id=batch_id, states=("queued", "running"), wanted="pause", state="pausing", said=said
     )
-
-
-def _over(final: Row, state: str) -> Row:
-    return {
-        "state": state, "outcome": final.get("outcome"), "message": final.get("message"),
-        "answer": final.get("answer") or None, "lease_until": None, "ended_at": datetime.now(UTC),
-    }  # fmt: skip

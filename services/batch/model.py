@@ -227,12 +227,18 @@ class SubmitRefused(Exception):
 class SubmitLater(Exception):
     """The service cannot take it now (throttled, quota, another job of this name is being made); the text says why.
 
-    ``retry_after_s``: when the service said so.
+    ``retry_after_s``: when the service said so. ``leave``: whoever cancels now leaves it at that, because what an
+    earlier try left at the service cannot be told yet.
     """
 
-    def __init__(self, text: str, retry_after_s: float | None = None) -> None:
+    def __init__(self, text: str, retry_after_s: float | None = None, *, leave: bool = False) -> None:
         super().__init__(text)
         self.retry_after_s = retry_after_s
+        self.leave = leave
+
+
+class SubmitStopped(SubmitLater):
+    """The person cancelled before anything was submitted, and it is certain that the service has nothing of the job."""
 
 
 def ask_to_json(ask: Ask) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from services import outcomes
 from services.batch.model import LINES_OVER, LineState
 from services.domain import Outcome
 from services.keys import scrub
+from services.pricing import money
 from services.words import printable
 
 Row = Mapping[str, Any]
@@ -60,7 +61,8 @@ class Group:
 @dataclass(frozen=True, slots=True)
 class Account:
     """The reconciliation of a batch. ``counts`` sum to ``n``; ``even`` says that this is also what was recorded as
-    sent. ``strays``: what a service sent back that belongs to no line (word → n)."""
+    sent. ``strays``: what a service sent back that belongs to no line (word → n). ``n_again``: lines that were sent
+    more than once; their attempts before the last one cost ``earlier_nanousd``, which is in every sum."""
 
     n: int
     counts: Mapping[LineState, int]
@@ -69,6 +71,8 @@ class Account:
     n_left_out: int = 0
     at_limit: int = 0
     strays: Mapping[str, int] = field(default_factory=dict)
+    n_again: int = 0
+    earlier_nanousd: int = 0
 
     @property
     def over(self) -> bool:
@@ -104,6 +108,8 @@ class Account:
         parts = [f"{self.n:,} sent = {' + '.join(named) or '0'}."]
         if self.at_limit:
             parts.append(f"{self.at_limit:,} of the answers stopped at their token limit.")
+        if self.n_again:
+            parts.append(self._again)
         if not self.even:
             parts.append(f"{self.n_recorded:,} lines were recorded at the submit: the figures do not agree.")
         if self.n_left_out:
@@ -116,6 +122,14 @@ class Account:
             again = f", {self.same_again:,} of them likely in vain unless something is changed" * bool(self.same_again)
             parts.append(f"{self.to_resend:,} can be sent again{again}.")
         return " ".join(parts)
+
+    @property
+    def _again(self) -> str:
+        lines = "1 line was" if self.n_again == 1 else f"{self.n_again:,} lines were"
+        cost = f": that cost {money(self.earlier_nanousd)}, which is in what the batch cost" * bool(
+            self.earlier_nanousd
+        )
+        return f"{lines} sent more than once{cost}."
 
 
 def by_counts(counts: Mapping[Any, int], *, n_recorded: int | None = None, n_left_out: int = 0) -> Account:
@@ -138,13 +152,15 @@ def account(
     """The account from the lines themselves, with the reasons. ``name``: of the deployment, for the sentences."""
     counts: dict[LineState, int] = dict.fromkeys(ORDER, 0)
     found: dict[tuple[LineState, str | None], _Found] = {}
-    at_limit = n = 0
+    at_limit = n = again = earlier = 0
     for row in rows:
         state: LineState = row["state"]
         counts[state] += 1
         n += 1
         outcome = row.get("outcome")
         at_limit += state == "succeeded" and outcome == "max_tokens"
+        again += (row.get("attempts") or 0) > 1
+        earlier += row.get("earlier_nanousd") or 0
         if state not in RESENT:
             continue
         group = found.setdefault((state, outcome), _Found())
@@ -155,7 +171,8 @@ def account(
         if message and (message in group.messages or len(group.messages) < MESSAGES):
             group.messages[message] = group.messages.get(message, 0) + 1
     groups = sorted((_group(at, one, name) for at, one in found.items()), key=lambda one: -one.n)
-    return Account(n, counts, tuple(groups), n_recorded, n_left_out, at_limit, dict(strays or {}))
+    told = dict(strays or {})
+    return Account(n, counts, tuple(groups), n_recorded, n_left_out, at_limit, told, again, earlier)
 
 
 def resendable(rows: Iterable[Row], *, hopeless: bool = True) -> list[int]:

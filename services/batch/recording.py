@@ -6,22 +6,26 @@ at the next start, from the first line that is missing.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import shutil
+import stat
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from sqlalchemy import Engine
 from sqlmodel import Session
 
 from db import batches, records
 from db.writer import Writer
-from services.batch import files
+from services.batch import budget, files
 from services.batch.model import Checked, Record, ask_to_json, options_of_json, options_to_json
 from services.keys import scrub
 
@@ -30,6 +34,7 @@ Row = dict[str, Any]
 AT_ONCE = 1000  # lines in one transaction
 BREATH_S = 0.005  # between two of them: the writer has others waiting
 TELL_EVERY_S = 1.0
+STEP = 2**20  # bytes
 CHANGED = "The file changed since it was checked: check it again, then submit it."
 
 
@@ -42,7 +47,7 @@ def keep_file(source: Path, folder: Path, *, linked: bool) -> Path:
 
     Raises ValueError in words when the disk does not take it.
     """
-    target = folder / f"input{''.join(source.suffixes[-2:])[:16] or '.txt'}"
+    target = _target(source, folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if target.exists():
@@ -58,9 +63,62 @@ def keep_file(source: Path, folder: Path, *, linked: bool) -> Path:
         shutil.copyfile(source, part)
         part.replace(target)
     except OSError as error:
-        said = f"{source.name} could not be stored ({error.strerror}); make room, then submit again."
-        raise ValueError(said) from None
+        raise _not_stored(source, error) from None
     return target
+
+
+def take_file(source: Path, folder: Path, sha256: str, size: int | None) -> Path:
+    """A copy of somebody else's file as ``folder/input.<ext>``, if it still has the bytes that were checked.
+
+    Whoever owns the path can swap what lies there at any moment, for a link to a file that only the server may read.
+    So the hash is of the very bytes that are copied, no more of them are read than were checked, and until they prove
+    right the copy may be read by nobody else. Raises ValueError in words, and leaves nothing then.
+    """
+    target = _target(source, folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(prefix=".part-", dir=folder)
+        try:
+            with os.fdopen(handle, "wb") as copy, _plain_file(source) as given:
+                if _copied(given, copy, size) != sha256:
+                    raise ValueError(CHANGED)
+            Path(part).replace(target)
+        finally:
+            Path(part).unlink(missing_ok=True)
+            with suppress(OSError):
+                folder.rmdir()  # only where nothing is in it
+    except OSError as error:
+        raise _not_stored(source, error) from None
+    return target
+
+
+def _copied(given: IO[bytes], copy: IO[bytes], size: int | None) -> str:
+    """The hash of what was copied; of a file that is longer than ``size`` not all is."""
+    found, done = hashlib.sha256(), 0
+    while chunk := given.read(STEP):
+        done += len(chunk)
+        if size is not None and done > size:
+            return ""
+        found.update(chunk)
+        copy.write(chunk)
+    return found.hexdigest()
+
+
+def _plain_file(source: Path) -> IO[bytes]:
+    """The file, opened; a pipe or a device in its place would never end. Raises ValueError in words for those."""
+    handle = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise ValueError(CHANGED)
+    return os.fdopen(handle, "rb")
+
+
+def _target(source: Path, folder: Path) -> Path:
+    return folder / f"input{''.join(source.suffixes[-2:])[:16] or '.txt'}"
+
+
+def _not_stored(source: Path, error: OSError) -> ValueError:
+    return ValueError(f"{source.name} could not be stored ({error.strerror}); make room, then submit again.")
 
 
 def kept_file(folder: Path) -> Path | None:
@@ -84,21 +142,28 @@ def refusal(checked: Checked) -> str | None:
 
 
 class Recording:
-    """Records the lines of batches; everything here blocks and is called in threads."""
+    """Records the lines of batches; everything here blocks and is called in threads. ``estimate``: of a batch whose
+    file was checked only now."""
 
-    def __init__(self, writer: Writer, reader: Engine, stopped: Callable[[], bool]) -> None:
+    def __init__(
+        self, writer: Writer, reader: Engine, stopped: Callable[[], bool],
+        estimate: Callable[[Row, Checked], Row | None],
+    ) -> None:  # fmt: skip
         self._writer = writer
         self._reader = reader
         self._stopped = stopped
+        self._estimate = estimate
 
     def record(self, batch: Row, path: Path, *, checked: Checked | None) -> int:
         """Record every line of ``path``; returns how many there are. ``checked`` None: it is checked first.
 
         Raises ValueError in words for a file that cannot be sent, `Dropped` when there is no need to go on.
         """
+        estimate: Row | None = None
         if checked is None:
             self._say(batch["id"], "The file is being checked.")
             checked = self._check(batch, path)
+            estimate = self._estimate(batch, checked)
         last = batches.last_no(self._reader, batch["id"])
         told = time.monotonic()
         coming: Iterator[Record] = (one for one in files.records(path, checked.options) if one.no > last)
@@ -113,7 +178,7 @@ class Recording:
             time.sleep(BREATH_S)
         if n == 0:
             raise ValueError("No line of this file can be sent.")
-        self._writer.submit(partial(_complete, batch, n, checked)).result()
+        self._writer.submit(partial(_complete, batch, n, checked, estimate)).result()
         return n
 
     def _check(self, batch: Row, path: Path) -> Checked:
@@ -156,12 +221,22 @@ def _say(batch_id: str, said: str, session: Session) -> None:
     batches.set_batch(session=session, batch_id=batch_id, said=said)
 
 
-def _complete(batch: Row, n: int, checked: Checked, session: Session) -> None:
+def _complete(batch: Row, n: int, checked: Checked, estimate: Row | None, session: Session) -> None:
+    """Every line is there. Of a file that was too large to be checked at the submit, the question of the budget is
+    asked now: the batch waits, and whoever resumes it has answered."""
+    told: Row = {} if estimate is None else {"estimate": estimate}
     batches.set_batch(
         session=session, batch_id=batch["id"], n_lines=n, n_left_out=max(0, checked.n_records - checked.n_valid),
-        columns=list(checked.columns), options=options_to_json(checked.options), said=None,
+        columns=list(checked.columns), options=options_to_json(checked.options), said=None, **told,
     )  # fmt: skip
     records.set_run_calls(session=session, run_id=batch["run_id"], n_calls=n)
+    dear = budget.above(estimate, batch["budget_nanousd"])
+    if dear is None or budget.confirmed(estimate):
+        return
+    said = f"Paused before the first line. {dear}. {budget.ASK}"
+    waits = partial(batches.move, session=session, batch_id=batch["id"], said=said)
+    # One that was paused by hand meanwhile is paused for this reason too.
+    _ = waits(states=["queued"], wanted="pause", state="paused") or waits(states=["paused"], while_wanted="pause")
 
 
 def _fail(batch_id: str, said: str, session: Session) -> None:

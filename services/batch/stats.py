@@ -1,7 +1,7 @@
 """The figures of a batch from its lines: latency, tokens, cost, pace. One pass, whatever the number of lines.
 
 A line is a mapping as `db.batches.each_line` gives it: ``state`` is the line's own ("succeeded", "failed" …), the
-times, counts and costs are those of its call and may be missing.
+times and counts are those of its last call, the costs those of all its calls together, and any may be missing.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ class Summary:
 
     ``cost_nanousd`` sums what is priced; ``n_unpriced`` lines that were sent have no price, so that it is then a lower
     bound (``mark`` "≥"), and ``mark`` is "~" where counts of ours are in it. ``plain_nanousd``: the same counts at the
-    plain price (`services.plain_price`), of lines where both are known, ``plained_nanousd`` what those cost.
+    plain price (`services.plain_price`), of lines where both are known, ``plained_nanousd`` what those cost. The costs
+    are of every attempt, as in the history; ``earlier_nanousd`` is what of them went into attempts before the last one
+    of a line, of which ``n_again`` had several.
     """
 
     n: int
@@ -71,6 +73,8 @@ class Summary:
     seconds: float | None = None
     chars_out: int = 0
     cost_states: Mapping[str, int] = field(default_factory=dict)
+    n_again: int = 0
+    earlier_nanousd: int = 0
 
     @property
     def input_tokens(self) -> int | None:
@@ -123,6 +127,8 @@ class Sums:
     n_plain: int = 0
     at_limit: int = 0
     chars_out: int = 0
+    n_again: int = 0
+    earlier: int = 0
 
     def add(self, row: Row) -> None:
         """One line."""
@@ -146,6 +152,8 @@ class Sums:
 
     def _money(self, row: Row) -> None:
         how = row.get("cost_state")
+        self.n_again += (row.get("attempts") or 0) > 1
+        self.earlier += row.get("earlier_nanousd") or 0
         if how is not None:
             self.cost_states[how] = self.cost_states.get(how, 0) + 1
         cost, plain = row.get("cost_nanousd"), row.get("plain_nanousd")
@@ -169,7 +177,8 @@ class Sums:
             cost_nanousd=self.cost if self.n_priced else None, n_priced=self.n_priced, n_unpriced=self.n_unpriced,
             mark=mark if self.n_priced else "", plain_nanousd=self.plain if self.n_plain else None,
             plained_nanousd=self.plained if self.n_plain else None, n_plain=self.n_plain, at_limit=self.at_limit,
-            seconds=seconds, chars_out=self.chars_out, cost_states=dict(self.cost_states),
+            seconds=seconds, chars_out=self.chars_out, cost_states=dict(self.cost_states), n_again=self.n_again,
+            earlier_nanousd=self.earlier,
         )  # fmt: skip
 
 

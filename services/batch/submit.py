@@ -27,8 +27,8 @@ class BatchSpec:
     ``path``: a file on the server's own disk (only a role that may "deploy" may name one); None: the upload that lies
     in ``DATA/uploads/<sha256>/``. ``sha256``: of the bytes that were checked. ``budget_nanousd``, ``objective_ms``,
     ``max_lanes``, ``per_minute``: as `db.batch_tables.Batch`. ``notify``: names of ALERT_* variables. ``estimate``: as
-    it was shown (`estimate.Estimate.to_json`); None lets the engine make one. ``again``: although the same file was
-    sent before. ``over_budget``: although the estimate's high end is above the budget.
+    it was shown (`estimate.Estimate.to_json`); the engine makes its own and believes no other. ``again``: although the
+    same file was sent before. ``over_budget``: although the high end of the engine's estimate is above the budget.
     """
 
     deployment_id: str
@@ -74,7 +74,7 @@ def spec_of(body: Given) -> BatchSpec:
     estimate = body.table("estimate").values if body.has("estimate") else None
     return BatchSpec(
         deployment_id=body.text("deployment_id"), sha256=sha256,
-        file_name=body.text("file_name").replace("\\", "/").rsplit("/", 1)[-1][:MAX_NAME] or "file",
+        file_name=_file_name(body),
         route=_one_of(body, "route", ROUTES, "runner"), path=body.words("path", longest=4096) or None,
         options=options_of(body.table("options")), name=(body.words("name") or "").strip()[:MAX_NAME],
         budget_nanousd=_whole(body, "budget_nanousd", MOST_NANOUSD), objective_ms=objective,
@@ -82,6 +82,13 @@ def spec_of(body: Given) -> BatchSpec:
         notify=tuple(dict.fromkeys(notify)), parent_id=body.words("parent_id"), estimate=estimate,
         again=body.flag("again", False), over_budget=body.flag("over_budget", False),
     )  # fmt: skip
+
+
+def _file_name(body: Given) -> str:
+    name = body.text("file_name")
+    if not name.strip(" .") or any(letter in "/\\" or ord(letter) < 32 or ord(letter) == 127 for letter in name):
+        raise Refused("“file_name” has to be the name of a file, without a folder and without control characters.")
+    return name[:MAX_NAME]
 
 
 def options_of(given: Given) -> Options:

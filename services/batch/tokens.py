@@ -38,7 +38,7 @@ def inputs(past: Sequence[Row], chars: int, n: int) -> Tokens:
         if row["usage_source"] == "provider" and row.get("chars") and (tokens := view.input_tokens(row))
     ]
     if len(found) < ENOUGH:
-        return _by_thumb(chars, n)
+        return _by_thumb(chars, n, len(found))
     known = np.asarray(found)
     around, rate = _line(known, chars / n)
     spread = known[:, 1] / np.maximum(around + rate * known[:, 0], 1.0)
@@ -49,13 +49,19 @@ def inputs(past: Sequence[Row], chars: int, n: int) -> Tokens:
     return Tokens(_at_least(mid * min(low, 1.0), n), _at_least(mid, n), _at_least(mid * max(high, 1.0), n), (note,))
 
 
-def _by_thumb(chars: int, n: int) -> Tokens:
-    note = (
-        "Input tokens: about 4 characters per token, which is an estimate (3 to 5): this deployment has no recorded "
-        "calls to tell it from."
-    )
+def _by_thumb(chars: int, n: int, recorded: int) -> Tokens:
+    note = f"Input tokens: about 4 characters per token, which is an estimate (3 to 5): {few_words(recorded, 'calls')}."
     low, mid, high = (_at_least(chars / per, n) for per in (LOOSE, CHARS_PER_TOKEN, DENSE))
     return Tokens(low, mid, high, (note,))
+
+
+def few_words(recorded: int, what: str) -> str:
+    """Why nothing can be told from what was recorded of a deployment; ``what``: "calls", "answers"."""
+    if not recorded:
+        return f"this deployment has no recorded {what}"
+    one = recorded == 1
+    some = what.removesuffix("s") if one else what
+    return f"{recorded} recorded {some} of this deployment {'is' if one else 'are'} too few"
 
 
 def _line(known: Any, chars_each: float) -> tuple[float, float]:
@@ -102,7 +108,7 @@ def outputs(past: Sequence[Row], n: int, limit: float | None) -> Tokens:
 
 
 def _unknown(n: int, limit: float | None, recorded: int) -> Tokens:
-    few = "this deployment has no recorded answers" if not recorded else f"only {recorded} answers are recorded here"
+    few = few_words(recorded, "answers")
     if limit is None:
         note = (
             f"Output tokens: not known, because {few} and nothing limits an answer: set “Max output tokens” to bound "

@@ -10,6 +10,7 @@ from collections import deque
 from services.batch.lanes import Lanes, Spacing
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
+BELIEVED_S = 8.0  # a service that goes on refusing after waits as short as it asked for is not believed any more
 
 
 class Turns:
@@ -76,12 +77,14 @@ class Turns:
     def pause(self, asked_s: float | None) -> float:
         """Nobody is sent for ``asked_s`` seconds, or for longer each time where the service named none; how long."""
         now = time.monotonic()
-        if asked_s is None:
-            if self._open_at > now:  # the other lines of the same moment tell the same
-                return self._open_at - now
-            asked_s = self._pause_s
-            self._pause_s = min(LONGEST_PAUSE_S, self._pause_s * 2)
-        self._open_at = max(self._open_at, now + max(0.0, asked_s))
+        same_burst = self._open_at > now
+        if same_burst and not asked_s:  # the other lines of the same moment tell the same
+            return self._open_at - now
+        own = 0.0
+        if not same_burst:
+            own, self._pause_s = self._pause_s, min(LONGEST_PAUSE_S, self._pause_s * 2)
+        wait = own if not asked_s else max(asked_s, own if own > BELIEVED_S else 0.0)
+        self._open_at = max(self._open_at, now + wait)
         return self._open_at - now
 
     @property

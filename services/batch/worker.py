@@ -145,8 +145,8 @@ class Worker:
             sender.look(rows.get(batch_id))
             if batch_id not in rows and not sender.busy:
                 del self.works.senders[batch_id]
-            elif (lanes := sender.lanes_changed()) is not None and batch_id in rows:
-                self.writer.submit(partial(_lanes, batch_id, lanes))
+            elif batch_id in rows and (news := sender.news()):
+                self.writer.submit(partial(_news, batch_id, news))
         if self.durable.launched:
             await self.durable.start_missing(list(rows.values()))
 
@@ -186,8 +186,11 @@ def _leave(worker: str, batch_ids: list[str], session: Session) -> None:
     batch_workers.leave(session=session, worker=worker)
 
 
-def _lanes(batch_id: str, lanes: int, session: Session) -> None:
-    batches.set_batch(session=session, batch_id=batch_id, lanes=lanes)
+def _news(batch_id: str, news: Row, session: Session) -> None:
+    if "lanes" in news:
+        batches.set_batch(session=session, batch_id=batch_id, lanes=news["lanes"])
+    if "said" in news:  # a batch that is being paused says why
+        batches.move(session=session, batch_id=batch_id, states=["running"], said=keys.scrub(news["said"]))
 
 
 # --- the process -----------------------------------------------------------------------------------------------------
@@ -256,7 +259,7 @@ def _log_to(path: Path) -> None:
     logging.raiseExceptions = False  # a full disk must not print tracebacks where a command prints its answer
     handler = logging.FileHandler(path, encoding="utf-8")
     logging.basicConfig(level=logging.INFO, handlers=[handler], format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    for chatty in ("aiohttp", "httpx", "httpcore", "alembic"):
+    for chatty in ("aiohttp", "httpx", "httpx2", "httpcore", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     keys.install_log_filter()
 

@@ -67,6 +67,9 @@ class _Door:
         known = [await asyncio.to_thread(batches.batch, self._engine.reader, one) for one in (first, second)]
         if None in known:
             raise ValueError("One of these batches is not in the records; it may have been deleted.")
+        kept_under = min(first, second)
+        if not await asyncio.to_thread(batches.lines_between, self._engine.reader, kept_under, no, no):
+            raise ValueError(f"There is no line {no:,} in this batch, so that nobody can vote on it.")
         await self._engine.writer.write(
             lambda session: batch_votes.vote(
                 session=session, batch_a=first, batch_b=second, no=no, person=person, choice=choice

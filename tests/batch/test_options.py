@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+import pytest
+
 from services.batch.model import Options, options_of_json, options_to_json
-from services.batch.submit import options_of
-from services.given import Given
+from services.batch.submit import options_of, spec_of
+from services.given import Given, Refused
 
 EVERY = Options(
     format="openai", encoding="cp1252", delimiter=";", id_column="key", prompt="{{a}}", system="{{b}}",
@@ -22,3 +24,17 @@ def test_options_come_through_a_request_and_through_the_records_unchanged() -> N
     assert options_of(Given(options_to_json(EVERY))) == EVERY
     assert options_of_json(options_to_json(EVERY)) == EVERY
     assert options_of(Given(options_to_json(Options()))) == Options() == options_of_json({})
+
+
+@pytest.mark.parametrize(
+    "name", ["", " ", ".", "..", "...", "a/b.csv", "/etc/passwd", "a\\b.csv", "a\0.csv", "a\n.csv"]
+)
+def test_what_is_no_name_of_a_file_is_refused_in_one_sentence(name: str) -> None:
+    with pytest.raises(Refused) as raised:
+        spec_of(Given({"deployment_id": "d", "sha256": "0" * 64, "file_name": name}))
+    assert str(raised.value).startswith("“file_name” has to be the name of a file") and "\0" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["a.csv", ".hidden.csv", "Fragen und Antworten (3).xlsx", "質問.jsonl"])
+def test_names_of_files_are_kept_as_they_are(name: str) -> None:
+    assert spec_of(Given({"deployment_id": "d", "sha256": "0" * 64, "file_name": name})).file_name == name

@@ -135,6 +135,11 @@ def _conclude(reading: Reading, unlimited: int, n_valid: int) -> None:
     if log.suffixed:
         said = f"{plural(log.suffixed, 'double id')} {_were(log.suffixed)} made different"
         log.notice(f"{said}: “a1” became “a1-line90”.")
+    if log.not_computed:
+        log.notice(
+            f"In {plural(log.not_computed, 'record')} a column that no template uses holds a formula whose result is "
+            "not in the file: it counts as empty. Open the workbook in Excel and save it to have it in the results."
+        )
     if log.part_empty:
         log.notice(f"In {plural(log.part_empty, 'record')} a column that the template uses is empty.")
     if unlimited and (unlimited < n_valid or shape != "own"):

@@ -11,6 +11,7 @@ from typing import Any
 from services.batch.files.cells import plain
 from services.batch.files.delimited import named
 from services.batch.files.faults import LineFault, Log, Refused, listed, plural, shown
+from services.batch.files.formulas import Formulas, any_formula
 from services.batch.files.source import MAX_RATIO, Source
 from services.batch.model import Choice, Options
 
@@ -18,6 +19,7 @@ MAX_SHEETS_BYTES = 2_000_000_000  # streamed
 MAX_PART_BYTES = 256_000_000  # what openpyxl keeps in memory: the table of shared texts
 _RATIO_FROM = 16_000_000
 _AS_CSV = "Save it as CSV UTF-8 and upload that."
+NO_RESULT = "whose result is not in the file. Open the workbook in Excel, save it, and upload it again."
 _CUT_AT = 32_767  # characters that an Excel cell can hold
 
 
@@ -56,13 +58,17 @@ def check_sizes(path: Path) -> None:
 
 
 class Workbook:
-    """One sheet of a workbook: the first row that is not empty is the header, formulas count by their last value."""
+    """One sheet of a workbook: the first row that is not empty is the header, formulas count by their last value.
+
+    ``lacking``: the columns of the row that came last which hold a formula without a value.
+    """
 
     def __init__(self, source: Source, log: Log, options: Options) -> None:
         import openpyxl  # 0.3 s
 
         log.word = "Row"
         self.source, self.log = source, log
+        self.formulas: Formulas | None = None
         check_sizes(source.path)
         self.file = source.path.open("rb")  # by its path, openpyxl would go by the name
         try:
@@ -81,6 +87,8 @@ class Workbook:
             raise Refused(
                 "no_sheet", f"No sheet '{shown(self.sheet, 40)}'. Found: {listed(names)}.", choices=others[:10]
             )
+        self.formulas = Formulas(source.path, self.sheet) if any_formula(source.path) else None
+        self.lacking: tuple[str, ...] = ()
         for choice in others[:10]:
             log.offer(choice)
         if others:
@@ -90,12 +98,16 @@ class Workbook:
 
     def close(self) -> None:
         """Give the file back."""
+        if self.formulas is not None:
+            self.formulas.close()
         self.book.close()
         self.file.close()
 
     def start(self) -> list[str]:
         """Read the header. Raises `Refused` where there is none that can be used."""
-        for _, values in self.cells:
+        for row, values, lacking in self.cells:
+            if lacking:
+                raise Refused("formula", f"Row {row}: the names of the columns hold a formula {NO_RESULT}", line=row)
             texts = [value if isinstance(value, str) else "" if value is None else str(value) for value in values]
             while texts and not texts[-1].strip():
                 texts.pop()
@@ -107,7 +119,7 @@ class Workbook:
         """The rows below the header; empty cells are None."""
         width, log = len(self.header), self.log
         cut = 0
-        for row, values in self.cells:
+        for row, values, lacking in self.cells:
             log.n_records += 1
             beyond = [value for value in values[width:] if value is not None]
             if beyond:
@@ -116,6 +128,7 @@ class Workbook:
                 continue
             padded = values[:width] + [None] * (width - len(values))
             cut += any(isinstance(value, str) and len(value) >= _CUT_AT for value in padded)
+            self.lacking = tuple(self.header[at] for at in lacking if at < width)
             yield row, dict(zip(self.header, padded, strict=True))
         if cut:
             log.notice(
@@ -123,23 +136,28 @@ class Workbook:
                 "the rest may be missing."
             )
 
-    def _cells(self) -> Iterator[tuple[int, list[Any]]]:
-        """(row, values) of the rows that are not empty."""
+    def _cells(self) -> Iterator[tuple[int, list[Any], tuple[int, ...]]]:
+        """(row, values, places of formulas without a value) of the rows that are not empty."""
         sheet: Any = self.book[self.sheet]
         sheet.reset_dimensions()  # what the file says of its size can be wrong
-        size = self.source.n_bytes
+        size, formulas = self.source.n_bytes, self.formulas
         rows = max(sheet.max_row or 0, 1)
+        lacking: tuple[int, ...] = ()
         try:
-            for row, cells in enumerate(sheet.iter_rows(values_only=True), 1):
+            for row, cells in enumerate(sheet.iter_rows(values_only=formulas is None), 1):
                 if row % 64 == 0:
                     self.source.done = min(size, size * row // max(rows, row + 1))
                     self.source.n_records = self.log.n_records
                     self.source.tick()
-                values = [plain(value) for value in cells]
+                if formulas is None:
+                    values = [plain(value) for value in cells]
+                else:
+                    values, lacking = [plain(cell.value) for cell in cells], formulas.lacking(cells)
                 while values and values[-1] is None:
                     values.pop()
-                if any(value is not None and (not isinstance(value, str) or value.strip()) for value in values):
-                    yield row, values
+                filled = any(value is not None and (not isinstance(value, str) or value.strip()) for value in values)
+                if filled or lacking:
+                    yield row, values, lacking
                 elif self.header:
                     self.log.n_blank += 1
         except Refused:

@@ -112,6 +112,7 @@ class Log:
     other_model: int = 0
     part_empty: int = 0
     no_id: int = 0
+    not_computed: int = 0  # records with a formula that has no result, where none is needed
 
     @property
     def brief(self) -> bool:

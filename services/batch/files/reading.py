@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from services.batch.files import recognise
-from services.batch.files.faults import MAX_COLUMNS, LineFault, Log, Refused, shown
+from services.batch.files.excel import NO_RESULT, Workbook
+from services.batch.files.faults import MAX_COLUMNS, LineFault, Log, Refused, listed, shown
 from services.batch.files.ids import Ids, key_of
 from services.batch.files.jsons import no_surrogate, nul
 from services.batch.files.messages import size
 from services.batch.files.opening import Opened, open_file
+from services.batch.files.own import Own
 from services.batch.files.settling import settle
 from services.batch.files.source import Source
 from services.batch.model import Options, Record
@@ -104,6 +106,7 @@ class Reading:
             try:
                 if typed:
                     _sendable(values)
+                    self._computed()
                 ask = make(values)
                 if ask is None:
                     continue
@@ -112,6 +115,19 @@ class Reading:
                 log.add(line, fault)
                 continue
             yield _One(line, log.n_records, record_id, ask, values)
+
+    def _computed(self) -> None:
+        """Raises LineFault for a row whose prompt or id would be the result of a formula, and the file has none."""
+        held = self.opened.held if self.opened is not None else None
+        if not isinstance(held, Workbook) or not held.lacking:
+            return
+        used = self._make.columns if isinstance(self._make, Own) else frozenset[str]()
+        needed = [name for name in held.lacking if name in used or name == self.options.id_column]
+        if needed:
+            said = "a formula" if len(needed) == 1 else "formulas"
+            names = f"'{shown(needed[0], 40)}' holds" if len(needed) == 1 else f"{listed(needed)} hold"
+            raise LineFault("formula", f"{names} {said} {NO_RESULT}", field=needed[0])
+        self.log.not_computed += 1
 
     def _id(self, values: Mapping[str, Any], column: str, line: int) -> str:
         value = values.get(column)

@@ -17,7 +17,7 @@ import orjson
 
 from services import keys
 from services.addresses import Forbidden
-from services.batch.model import LineResult, RouteLimits, SubmitLater, SubmitRefused
+from services.batch.model import LineResult, RouteLimits, SubmitLater, SubmitRefused, SubmitStopped
 from services.batch.routes.base import Place, RouteTrouble
 from services.domain import Outcome
 from services.paths import ROOT
@@ -163,9 +163,9 @@ def host_of(url: str) -> str:
 
 
 def halt(place: Place, what: str) -> None:
-    """Raises `SubmitLater` when the person has stopped the batch."""
+    """Raises `SubmitStopped` when the person has stopped the batch."""
     if place.stopped():
-        raise SubmitLater(f"Stopped by hand while {what}; nothing was submitted.")
+        raise SubmitStopped(f"Stopped by hand while {what}; nothing was submitted.")
 
 
 def write_atomically(path: Path, pieces: Iterable[bytes]) -> int:
@@ -201,7 +201,7 @@ def _watched(chunks: Iterable[bytes], place: Place, service: str) -> Iterator[by
 
 
 class Upload(io.FileIO):
-    """A file that tells how far it has been read, and ends with `SubmitLater` when the person stops the batch."""
+    """A file that tells how far it has been read, and ends with `SubmitStopped` when the person stops the batch."""
 
     def __init__(self, path: Path, place: Place, service: str) -> None:
         super().__init__(path, "rb")

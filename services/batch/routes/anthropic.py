@@ -101,12 +101,11 @@ class AnthropicRoute:
         facts = dict(job.facts)
         with submitting(NAME, deployment.key_env), self._client(deployment) as client, _one_by_one:
             made = mark.vendor_id
-            if made is None and mark.doubt:
-                made = self._found(client, job, mark, place.folder, facts)
-                if made is None:
-                    mark.wait(NAME, self.settle_s)
+            if made is None and mark.doubt and (made := self._found(client, job, mark, place.folder, facts)) is None:
+                mark.wait(NAME, self.settle_s)
             path = _path(place.folder, job, mark)
             if made is None:
+                _common.halt(place, "it was to be sent")
                 self._write(deployment, job, lines, place, path, mark)
                 if mark.before is None:
                     mark.before = [one.id for one in client.messages.batches.list(limit=1).data]
@@ -197,6 +196,7 @@ class AnthropicRoute:
                 "since; which one is ours shows when they have ended. Nothing is sent twice meanwhile; cancel this "
                 "batch to leave it at that.",
                 UNSURE_WAIT_S,
+                leave=True,
             )
         facts["adopted"] = True
         return unsure[0]

@@ -28,6 +28,7 @@ from services.batch.model import (
     RouteName,
     SubmitLater,
     SubmitRefused,
+    SubmitStopped,
     wire_id,
 )  # fmt: skip
 from services.batch.routes import _guard, aws_check, aws_common, aws_endpoints, aws_s3
@@ -149,20 +150,19 @@ class _Sender:
 
     def all(self, client: Any, lines: Iterable[Line]) -> None:
         """Send them. The first trouble that is not one line's own is raised when what is on its way has ended."""
-        doubtful = self._doubtful()
+        # Those that have an answer were taken, also when the batch is stopped before their turn comes.
+        for no, taken in self._doubtful().items():
+            self._ledger.add_sent(no, taken)
+        stopped = False
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="async-inference") as threads:
             waiting: list[Future[None]] = []
             try:
                 for line in lines:
                     if line.no in self._ledger.sent or line.no in self._ledger.refused:
                         continue
-                    if line.no in doubtful:
-                        self._ledger.add_sent(line.no, doubtful[line.no])
-                        continue
                     if len(waiting) >= AT_ONCE * 2:
                         waiting.pop(0).result()
-                    if self._place.stopped():
-                        self._stop()
+                    if stopped := self._place.stopped():
                         break
                     waiting.append(threads.submit(self._one, client, line, self._body(line)))
             finally:
@@ -170,11 +170,13 @@ class _Sender:
         for error in ended:
             if error is not None:
                 raise error
+        if stopped:
+            self._stop()
 
     def _stop(self) -> None:
         """The person stopped the batch: what was sent is a job all the same, and answered."""
         if not self._ledger.tried:
-            raise SubmitLater("Stopped by hand before a line was sent; nothing was submitted.")
+            raise SubmitStopped("Stopped by hand before a line was sent; nothing was submitted.")
         self._ledger.path.with_suffix(CANCELLED).touch()
 
     def _body(self, line: Line) -> bytes:

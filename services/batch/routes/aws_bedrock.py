@@ -89,7 +89,7 @@ def results_of(where: Account, deployment: Deployment, job: Job, place: Place) -
         path = aws_s3.fetch(where, one, _local(place, job, one.name), place)
         differs = compared(path.read_bytes(), counted)
         if differs:
-            place.say(differs)
+            place.note(differs)
 
 
 def compared(manifest: bytes, counted: Mapping[str, int]) -> str | None:

@@ -24,7 +24,10 @@ class Place(Protocol):
     folder: Path
 
     def say(self, text: str) -> None:
-        """Show this sentence on the page."""
+        """Show this sentence on the page, until there is another."""
+
+    def note(self, text: str) -> None:
+        """Show this sentence, and keep it with what is said of the job when it is over."""
 
     def stopped(self) -> bool:
         """Whether the person cancelled: long uploads and downloads should end."""
@@ -53,7 +56,9 @@ class Route(Protocol):
 
     def submit(self, deployment: Deployment, job: Job, lines: Iterable[Line], place: Place) -> Job:
         """Send one job; returns it with its ``vendor_id`` and facts. Never makes a second one for the same token: it
-        looks for the first where the service has no idempotency of its own."""
+        looks for the first where the service has no idempotency of its own. Of a batch that was cancelled (``place``
+        says so) nothing more is sent: what an earlier try left at the service is returned, and `SubmitStopped` is
+        raised when that is nothing."""
 
     def poll(self, deployment: Deployment, job: Job) -> Polled:
         """How it stands."""

@@ -103,6 +103,7 @@ class OpenAIRoute:
             if made is None and mark.doubt:
                 mark.wait(NAME, self.settle_s)
             if made is None:
+                _common.halt(place, "it was to be sent")
                 path = self._write(deployment, job, lines, place, mark)
                 file_id = mark.file_id or self._upload(client, path, place, mark)
                 made = self._create(client, job, url, file_id, mark)

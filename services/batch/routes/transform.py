@@ -153,9 +153,11 @@ class TransformRoute:
                 seen += 1
                 sent = sent_of(one, expected)
                 if sent is not None and held != sent:
-                    place.say(f"{one.name} holds {held:,} lines and {sent:,} were sent: what has no answer is told so.")
+                    place.note(
+                        f"{one.name} holds {held:,} lines and {sent:,} were sent: what has no answer is told so."
+                    )
             if seen < len(expected):
-                place.say(
+                place.note(
                     f"SageMaker made no output for {len(expected) - seen:,} of {len(expected):,} files: the job was "
                     "stopped, or one record that fails took the others of its file with it. Send those lines again."
                 )

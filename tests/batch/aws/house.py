@@ -27,6 +27,9 @@ class Desk:
     def say(self, text: str) -> None:
         self.said.append(text)
 
+    def note(self, text: str) -> None:
+        self.say(text)
+
     def stopped(self) -> bool:
         if self.stop_after is None:
             return False

@@ -180,6 +180,18 @@ def test_an_id_that_is_no_name_is_a_fault_and_without_a_column_the_line_counts(t
         ({"prompt": "a", "temperature": 3}, "param", "Temperature goes from 0 to 2; 3 is outside"),
         ({"prompt": "a", "max_tokens": 0}, "param", "Max output tokens goes from 1 to 200,000; 0 is outside"),
         ({"prompt": "a", "params": {"depth": 1}}, "param", "“depth” is not a parameter here"),
+        ({"prompt": "a", "params": 5}, "param",
+         'params is 5, not an object. Write it like {"max_tokens": 100}, or take it out'),
+        ({"prompt": "a", "params": "x"}, "param", "params is x, not an object"),
+        ({"prompt": "a", "params": []}, "param", "params is [], not an object"),
+        ({"prompt": "a", "params": False}, "param", "params is false, not an object"),
+        ({"messages": [{"role": "user", "content": "x"}], "params": 5}, "param", "params is 5, not an object"),
+        ({"messages": [{"role": "user", "content": "x"}], "system": 5}, "content_not_text",
+         "the system prompt is not text. Write it as one text."),
+        ({"messages": None}, "messages", "messages is null, not a list of messages with a role and a text, and there "
+         "is no prompt either. Fill one of them in."),
+        ({"messages": "hello"}, "messages", "messages is hello, not a list of messages"),
+        ({"messages": None, "prompt": None}, "messages", "messages is null, not a list of messages"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_asked_is_a_fault_of_its_line(tmp_path, record, code, said):
@@ -187,6 +199,31 @@ def test_what_cannot_be_asked_is_a_fault_of_its_line(tmp_path, record, code, sai
     assert [(fault.line, fault.code) for fault in found.faults] == [(2, code)]
     assert said in found.faults[0].text
     assert found.n_valid == 2
+
+
+@pytest.mark.parametrize(("given", "said"), [(5, "5"), (1.5, "1.5"), (True, "true")])
+def test_a_system_prompt_that_is_no_text_is_a_fault_of_its_line(tmp_path, given, said):
+    fine = {"prompt": "a", "system": "Be brief."}
+    found = checked(tmp_path, jsonl(fine, {"prompt": "a", "system": given}, fine))
+    assert [(fault.line, fault.code) for fault in found.faults] == [(2, "system_not_text")]
+    assert found.faults[0].text == f"Line 2: system is {said}, not text. Put it in quotes."
+
+
+def test_messages_that_are_null_give_way_to_a_prompt_and_null_parameters_to_none(tmp_path):
+    found = read(tmp_path, jsonl({"prompt": "a", "messages": None, "params": None, "system": None}))
+    assert prompts(found) == ["a"]
+    assert (found[0].ask.system, dict(found[0].ask.params)) == (None, {})
+
+
+def test_a_file_of_nothing_but_null_messages_says_so_line_by_line(tmp_path):
+    found = checked(tmp_path, jsonl({"id": "a", "messages": None}, {"id": "b", "messages": None}))
+    assert [fault.line for fault in found.faults] == [1, 2]
+    assert all("messages is null" in fault.text for fault in found.faults)
+
+
+def test_a_column_called_params_that_a_template_uses_is_data(tmp_path):
+    found = read(tmp_path, jsonl({"params": "5 and 6"}), prompt="Add {{params}}")
+    assert prompts(found) == ["Add 5 and 6"]
 
 
 def test_only_the_first_twenty_faults_are_kept_and_all_are_counted(tmp_path):

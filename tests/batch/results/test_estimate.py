@@ -38,7 +38,7 @@ def test_without_history_the_golden_file_costs_what_four_characters_a_token_and_
     said = " ".join(found.notes)
     assert "4 characters per token" in said
     assert "a guess" in said
-    assert "nothing was recorded yet" in said
+    assert "this deployment has no recorded times" in said
 
 
 def test_history_gives_the_deployments_own_tokens_and_their_range(engine: Engine) -> None:

@@ -27,6 +27,7 @@ from services.batch.model import (
     RouteName,
     SubmitLater,
     SubmitRefused,
+    SubmitStopped,
     wire_id,
 )
 from services.batch.routes.base import Place, RouteTrouble
@@ -36,7 +37,9 @@ from services.domain import Deployment, Usage
 class FolderService:
     """Plan: ``later`` (submits to turn away), ``refuse``, ``break`` (once), ``lose_answer`` (die after a submit),
     ``polls`` (until it is over), ``trouble`` (once), ``end``, ``per_job``, ``untakeable``, ``leave_out``, ``failed``,
-    ``double``, ``strange``, ``die_in_results`` (once)."""
+    ``double``, ``strange``, ``die_in_results`` (once), ``later_after`` (once: it has the job and does not say so),
+    ``give_back`` (once: the job is over and has to be sent anew), ``checks`` (what `check` finds), ``few`` (the least
+    number of records), ``notes`` (what is noted while the results are read)."""
 
     name: RouteName = "openai"
     title = "The folder"
@@ -70,7 +73,7 @@ class FolderService:
         return None
 
     def limits(self, deployment: Deployment, *, ask: bool = False) -> RouteLimits:
-        return RouteLimits(max_records=self.plan().get("per_job"))
+        return RouteLimits(min_records=self.plan().get("few", 1), max_records=self.plan().get("per_job"))
 
     def body(self, deployment: Deployment, line: Line) -> bytes:
         if line.no in self.plan().get("untakeable", ()):
@@ -78,7 +81,7 @@ class FolderService:
         return orjson.dumps({"id": wire_id(line.no), "text": line.ask.messages[-1].text}) + b"\n"
 
     def check(self, deployment: Deployment) -> list[str]:
-        return []
+        return list(self.plan().get("checks", ()))
 
     def submit(self, deployment: Deployment, job: Job, lines: Iterable[Line], place: Place) -> Job:
         if self.plan().get("break") and self.once("break"):
@@ -94,6 +97,8 @@ class FolderService:
             self.keep(jobs | {"_turned_away": jobs.get("_turned_away", 0) + 1})
             raise SubmitLater("The folder is full just now.", 0.5)
         found = next((one for one in jobs.values() if isinstance(one, dict) and one["token"] == job.token), None)
+        if found is None and place.stopped():
+            raise SubmitStopped("Stopped by hand; nothing was submitted.")
         if found is None:
             ids = [wire_id(line.no) for line in lines]
             found = {"id": f"job-{len(jobs) + 1}", "token": job.token, "ids": ids, "polls": 0, "cancelled": False}
@@ -101,6 +106,8 @@ class FolderService:
             self.keep(jobs | {found["id"]: found})
             if plan.get("lose_answer") and self.once("lose_answer"):
                 os.kill(os.getpid(), signal.SIGKILL)
+            if plan.get("later_after") and self.once("later_after"):
+                raise SubmitLater("The folder is full just now.", 60.0)
         return Job(job.batch_id, job.no, job.token, job.n_lines, found["id"], {"seen": True})
 
     def poll(self, deployment: Deployment, job: Job) -> Polled:
@@ -117,6 +124,9 @@ class FolderService:
             raise RouteTrouble("The folder does not answer.")
         if one["cancelled"]:
             return Polled("cancelled", "STOPPED", "", over=True, collectable=True)
+        if plan.get("give_back") and self.once("give_back"):
+            facts = {"resubmit": True, "resubmit_after_s": 60.0}
+            return Polled("waiting_for_quota", "FULL", "The folder gave it back.", True, False, facts=facts)
         if one["polls"] <= plan.get("polls", 1):
             return Polled("running", "GOING", "", over=False, collectable=False, counts={"total": len(one["ids"])})
         end = plan.get("end", "ended")
@@ -131,6 +141,8 @@ class FolderService:
     def results(self, deployment: Deployment, job: Job, place: Place) -> Iterator[LineResult]:
         with self.lock:
             plan, one = self.plan(), self.jobs()[job.vendor_id]
+        for text in plan.get("notes", ()):
+            place.note(text)
         usage = Usage(uncached_input=10, answer_output=5, source="provider")
         answers = [identity for identity in reversed(one["ids"]) if int(identity[1:]) not in plan.get("leave_out", ())]
         answers = answers[: len(answers) // 2] if one["cancelled"] else answers

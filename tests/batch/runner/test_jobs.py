@@ -71,7 +71,7 @@ def test_every_line_of_a_service_is_accounted_for_and_what_is_strange_is_said(se
     jobs = batches.jobs(desk.reader, batch_id)
     assert [(job["n_lines"], job["state"]) for job in jobs] == [(30, "ended"), (30, "ended"), (19, "ended")]
     assert len(service.jobs()) == 3
-    assert "further answers" in row["said"] and "belong to no line" in row["said"]
+    assert "further answer" in row["said"] and "belongs to no line" in row["said"]
     assert sum(sum(job["facts"]["strays"].values()) for job in jobs) == 2 + 3 + 3
     calls = service.calls(batch_id)
     assert len(calls) == 78, "every line that was answered has a call, and no other"

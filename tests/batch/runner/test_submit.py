@@ -110,6 +110,9 @@ def test_a_file_is_submitted_answered_warned_about_sent_again_and_deleted(lab: L
     assert "nothing to send again" in refused(lambda: lab.client.batches.resend(batch_id))
     again = lab.client.batches.submit(replace(spec, again=True))
     lab.until_over(again)
+    vote = lab.client.batches.vote
+    assert "There is no line 41" in refused(lambda: vote(batch_id, again, 41, "a"))
+    vote(batch_id, again, 40, "a")
     lab.client.batches.delete(again)
     assert batches.batch(lab.reader, again) is None
     assert not (lab.folder / "batches" / again).exists()
@@ -120,6 +123,7 @@ def test_what_cannot_be_sent_is_refused_in_words_and_leaves_nothing(lab: Lab) ->
     spec, submit = lab.upload(words(3)), lab.client.batches.submit
     before = len(batches.batches(lab.reader))
     assert "no deployment called “nobody”" in refused(lambda: submit(replace(spec, deployment_id="nobody")))
+    assert "has to be the name of a file" in refused(lambda: submit(replace(spec, file_name="../x")))
     assert "upload the file again" in refused(lambda: submit(replace(spec, sha256="0" * 64)))
     lacking = replace(spec, options=Options(prompt="Say {{wort}}"))
     assert "wort" in refused(lambda: submit(lacking))

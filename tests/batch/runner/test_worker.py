@@ -15,6 +15,7 @@ from typing import ClassVar
 import pytest
 
 from db import batches
+from services.batch import stats
 from tests.batch.runner.desk import Desk, desk_at
 from tests.fake.fixture import closed_address
 
@@ -154,6 +155,9 @@ def test_what_passes_is_tried_again_and_each_attempt_is_a_call(busy: Desk) -> No
     assert row["said"] == "19 answered, 1 failed of 20 lines."
     ledger = busy.ledger(batch_id)
     assert ledger["calls"] == 23
+    found = stats.summary(batches.each_line(busy.reader, batch_id))
+    assert found.cost_nanousd == busy.line_costs(batch_id) == ledger["cost"] == batches.spent(busy.reader, batch_id)
+    assert found.n_again >= 1 and found.earlier_nanousd > 0, "the answer that was cut off is paid for"
     failed = batches.lines(busy.reader, batch_id, states=["failed"])[0][0]
     assert failed["http_status"] == 400 and failed["message"], "a refusal is no matter of trying again"
     attempts = [line["attempts"] for line in batches.each_line(busy.reader, batch_id)]

@@ -35,6 +35,9 @@ class Bench:
     def say(self, text: str) -> None:
         self.said.append(text)
 
+    def note(self, text: str) -> None:
+        self.say(text)
+
     def stopped(self) -> bool:
         return self.stop
 
