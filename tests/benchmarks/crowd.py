@@ -99,7 +99,7 @@ async def _viewer(
     async with session.ws_connect(socket_url, origin=url, protocols=["streamlit"], max_msg_size=0) as socket:
         while time.monotonic() < until or not took:
             ask = BackMsg()
-            ask.rerun_script.query_string = f"range={dice.choice(RANGES)}&deployment=dep-{dice.randrange(8)}"
+            ask.rerun_script.query_string = f"range={dice.choice(RANGES)}&deployments=dep-{dice.randrange(8)}"
             ask.rerun_script.page_name = "history"
             begin = time.perf_counter()
             await socket.send_bytes(ask.SerializeToString())
