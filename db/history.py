@@ -40,6 +40,9 @@ from db.rows import dicts
 from db.tables import Run
 from db.types import storable
 
+# Names and states as Python strings: as Arrow's, pandas' default where Arrow is there, a redraw of the History page
+# takes a quarter more of a processor (measured: 310 ms against 240).
+pd.set_option("mode.string_storage", "python")
 # Up to so many calls are read as themselves: every percentile is then exact.
 EXACT_UP_TO = 2_500
 FENCE = 10**9
