@@ -5,6 +5,8 @@
 # 3.11 first: it is what the tests run on. Set it yourself with `make run PYTHON=/path/to/python`.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
+# Half of the suite's time is waiting (for browsers, servers, clocks), so it runs twice side by side, file by file.
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 # The locks are complete, so nothing is resolved; wheels only, so nothing is built.
@@ -20,7 +22,7 @@ run: $(VENV)/.run ## set up once, then open the app with a local model answering
 test: $(VENV)/.test ## set up once, then pass every test (TEST="-k words", TEST=tests/test_x.py)
 	@command -v "$${LAB_CHROMIUM:-chromium}" >/dev/null || \
 		echo "The browser tests will be skipped: no Chromium; on Debian install it with: sudo apt-get install chromium"
-	@$(BIN)/python -m pytest $(TEST)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TEST)
 
 bench: $(VENV)/.test ## measure side by side in one run (BENCH="words")
 	@$(BIN)/python -m tests.benchmarks $(BENCH)
