@@ -130,7 +130,7 @@ class Readings:
 
 
 def _check() -> Check:
-    from services.batch.files import check
+    from app.batch_reading import check
 
     return check
 

@@ -20,6 +20,12 @@ Row = Mapping[str, Any]
 TITLES: dict[Kind, str] = {"csv": "CSV", "jsonl": "JSONL", "parquet": "Parquet", "excel": "Excel"}
 EXCEL_ROWS, LARGE = 1_048_575, 100_000
 FOR_MACHINES = "bt_for_machines"
+BESIDE = "Your columns in the order of the file, with the results beside them."
+ESCAPED = (
+    f"{BESIDE} In CSV and Excel an apostrophe stands before each text that a spreadsheet would take for a formula; "
+    "JSONL and Parquet hold every text as it was."
+)
+AS_THEY_WERE = f"{BESIDE} Every text as it was: a spreadsheet may take one in the CSV for a formula and run it."
 
 
 def draw(row: Row, *, first: bool) -> None:
@@ -33,9 +39,8 @@ def draw(row: Row, *, first: bool) -> None:
                 width="stretch", disabled=kind == "excel" and row["n_lines"] > EXCEL_ROWS,
                 help=f"At most {EXCEL_ROWS:,} lines." if kind == "excel" else None,
             )  # fmt: skip
-        st.toggle("For a machine", key=FOR_MACHINES, help="CSV and Excel put an apostrophe before a text that a "
-                  "spreadsheet would take for a formula; a program wants it without.")  # fmt: skip
-        st.caption("Your columns as they were, in the order of the file, with the results beside them.")
+        machine = st.toggle("For a program, without apostrophes", key=FOR_MACHINES)
+        st.caption(AS_THEY_WERE if machine else ESCAPED)
         if row["n_lines"] > LARGE:
             command = f"lab batch results {row['id']} --to FILE"
             st.caption(plain(f"So many lines are written faster without a browser: {command}"))

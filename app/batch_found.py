@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from services.batch.model import Checked, Fault
 
 DELIMITERS = {",": "comma  ,", ";": "semicolon  ;", "\t": "tab", "|": "bar  |"}
 ENCODINGS = {"utf-8": "UTF-8", "cp1252": "Windows-1252"}
+LINE = "Where the record begins in the file: a text with line breaks takes several of its lines."
+_LINE = re.compile(r"^Line [\d,]+(?:: |, )")
 
 
 def draw(checked: Checked) -> None:
@@ -46,21 +49,28 @@ def faults(checked: Checked) -> None:
         st.dataframe(
             table(rows), hide_index=True, height="content", row_height=36,
             column_config={
-                "line": st.column_config.NumberColumn("Line", width=60, format="localized"),
-                "field": st.column_config.TextColumn("Field", width=110),
-                "found": st.column_config.TextColumn("Found", width=200),
-                "text": st.column_config.TextColumn("What to do", width=620),
+                "line": st.column_config.NumberColumn("Line", width=60, format="localized", help=LINE),
+                "field": st.column_config.TextColumn("Field", width=90),
+                "found": st.column_config.TextColumn("Found", width=150),
+                "text": st.column_config.TextColumn("What to do", width=640),
             },
             alt="Lines that cannot be sent, with what is wrong and what to do",
         )  # fmt: skip
 
 
 def table(rows: Sequence[Fault]) -> pd.DataFrame:
-    """One row for each fault."""
-    return pd.DataFrame(
+    """One row for each fault; without what no fault has."""
+    frame = pd.DataFrame(
         {"line": [f.line for f in rows], "field": [f.field for f in rows], "found": [f.found for f in rows],
-         "text": [f.text for f in rows]},
+         "text": [_beside(f.text) for f in rows]},
     )  # fmt: skip
+    return frame.drop(columns=[name for name in ("field", "found") if not frame[name].any()])
+
+
+def _beside(text: str) -> str:
+    """The sentence without the line that it begins with, which stands beside it."""
+    said = _LINE.sub("", text)
+    return f"{said[:1].upper()}{said[1:]}"
 
 
 def choices(checked: Checked) -> None:
@@ -91,7 +101,9 @@ def reading(checked: Checked) -> None:
             recognised = f"recognised: {FORMATS[checked.format]}" if checked.format else "recognised"
             _select("Format", "format", list(FORMATS), FORMATS.__getitem__, recognised)
             if kind in ("csv", "tsv", None):
-                _select("Delimiter", "delimiter", list(DELIMITERS), DELIMITERS.__getitem__, "recognised")
+                mark = DELIMITERS.get(checked.options.delimiter or "")
+                _select("Delimiter", "delimiter", list(DELIMITERS), DELIMITERS.__getitem__,
+                        f"recognised: {mark}" if mark else "recognised")  # fmt: skip
             if kind not in ("parquet", "excel"):
                 st.selectbox("Encoding", list(ENCODINGS), key=bt.widget("encoding"), on_change=_set,
                              format_func=ENCODINGS.__getitem__, args=("encoding",))  # fmt: skip

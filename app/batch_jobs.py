@@ -8,14 +8,16 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from app import batch_stands as stands
 from app import batch_words as words
 from app.runs_filters import zone
+from app.text import plain
 
 Row = Mapping[str, Any]
 
 
-def draw(row: Row, jobs: Sequence[Row]) -> None:
-    """A line for each job; nothing where our own runner sends the lines."""
+def draw(row: Row, jobs: Sequence[Row], counts: Mapping[str, int]) -> None:
+    """A line for each job; nothing where our own runner sends the lines. ``counts``: our own, of the batch's lines."""
     if not jobs or row["route"] == "runner":
         return
     where, zone_info = zone()
@@ -40,10 +42,12 @@ def draw(row: Row, jobs: Sequence[Row]) -> None:
             "state": text("State", width=190), "vendor_state": text("In its own words", width=130),
             "counts": text("Counts", width=150), "vendor_id": text("Id at the service", width=210),
             "submitted": text(f"Sent ({where})", width=100), "expires": text("Expires", width=100),
-            "said": text("Said", width=300),
+            "said": text("What the service said", width=300),
         },
         alt="Jobs of the batch service",
     )  # fmt: skip
+    if said := stands.differing(row, jobs, counts):
+        st.caption(f":orange[:material/warning: {plain(said)}]")
     if row["route"] == "anthropic" and not words.over(row):
         st.caption(words.NO_COUNTS)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import pandas as pd
@@ -14,6 +15,8 @@ from app import batch_downloads as downloads
 from app import batch_line, batch_sums, session
 from app import batch_state as bt
 from app import batch_words as words
+from app.batch_found import LINE
+from app.runs_filters import zone
 from app.status import attempt
 from app.text import clip, plain
 from db import batches as store
@@ -61,7 +64,7 @@ def draw(row: Row, person: session.Person) -> None:
 
 
 def draw_table(row: Row, *, live: bool = False) -> None:
-    """The lines, a page at a time. While the batch runs only the counts above change by themselves."""
+    """The lines, a page at a time. ``live``: the batch is not over, so it is said of which moment they are."""
     try:
         reader = session.database()
         counts = store.counts(reader, row["id"])
@@ -69,6 +72,8 @@ def draw_table(row: Row, *, live: bool = False) -> None:
             return
         states = _filters(counts)
         text = st.session_state.get(SEARCH) or ""
+        if live:
+            st.caption(so_far())
         slot = st.container()
         found, total = store.lines(reader, row["id"], states=states, text=text, limit=PAGE_SIZE, offset=_offset())
         if not found and total:
@@ -86,9 +91,16 @@ def draw_table(row: Row, *, live: bool = False) -> None:
             return
         chosen = _table(row, found)
         if chosen is None:
-            st.caption(f"{total:,} {'line' if total == 1 else 'lines'} · select one for its whole text and its call")
+            many = f"{total:,} {'line' if total == 1 else 'lines'}"
+            st.caption(f"{many} · select one for its whole text and its call")
         else:
             batch_line.draw(row, chosen)
+
+
+def so_far() -> str:
+    """Of which moment the lines are, for a reader who cannot see them change."""
+    where, zone_info = zone()
+    return f"The lines so far, at {datetime.now(zone_info):%H:%M:%S} ({plain(where)})"
 
 
 def _filters(counts: Mapping[str, int]) -> Sequence[str]:
@@ -132,7 +144,7 @@ def _table(batch: Row, rows: Sequence[Row]) -> Row | None:
     event = st.dataframe(
         frame, key=TABLE, hide_index=True, height="content", on_select="rerun", selection_mode="single-row",
         column_config={
-            "line": number("Line", width=56, format="localized"), "input": text("Asked", width=210),
+            "line": number("Line", width=56, format="localized", help=LINE), "input": text("Asked", width=210),
             "answer": text("Answered", width=270), "state": text("State", width=86), "id": text("Id", width=70),
             "tokens": text("In + out", width=84, alignment="right", help="Input and output tokens, as the service "
                            "reports them."),

@@ -18,6 +18,8 @@ from sqlalchemy import Engine
 
 from app import batch_words as words
 from app import session
+from app.batch_pauses import Worked, worked
+from app.batch_stands import together
 from app.definitions import FIGURES
 from app.text import plain
 from db import batches as store
@@ -32,6 +34,11 @@ Row = Mapping[str, Any]
 KEPT, WAIT_S, POLL_S = 100, 1.0, 1.0
 ADDING = "The lines are being added up; the figures appear here."
 FAILED = "The figures could not be made of the records; reload the page in a moment."
+TOOK = "From its beginning to its end, without the time in which no line was under way."
+STILL = (
+    "No line was under way: the batch was paused, its worker was away, or it waited before it tried again. Nobody "
+    "writes down when a batch is paused; this is told from its calls, gaps of less than 5 s left aside."
+)
 
 
 class Sums:
@@ -41,6 +48,7 @@ class Sums:
         self.account: Account | None = None
         self.summary: stats.Summary | None = None
         self.against: Against | None = None
+        self.worked = Worked()
         self.over = threading.Event()
         threading.Thread(target=self._add, args=(database, row), daemon=True, name="batch sums").start()
 
@@ -55,9 +63,9 @@ class Sums:
 
             self.account = reconcile.account(lines(), name=name_of(row), n_recorded=row["n_lines"],
                                              n_left_out=row.get("n_left_out") or 0)  # fmt: skip
-            seconds = stats.duration(row)
-            self.summary = sums.summary(seconds)
-            self.against = against(database, row, self.summary, seconds=seconds)
+            self.worked = worked(database, row)
+            self.summary = sums.summary(self.worked.working)
+            self.against = against(database, row, self.summary, seconds=self.worked.working)
         except Exception as error:
             logging.getLogger(__name__).warning("A batch could not be added up: %s", keys.scrub(repr(error)))
         finally:
@@ -111,7 +119,7 @@ def account_of(row: Row, counts: Mapping[str, int]) -> Account:
 
 def draw_failures(account: Account) -> None:
     """Why lines have no answer, the commonest reason first, and what to do."""
-    for group in account.groups:
+    for group in together(account.groups):
         icon = ":red[:material/error:]" if group.state == "failed" else ":orange[:material/info:]"
         said = f"{icon} **{group.n:,} {words.LINES[group.state]}** · {plain(group.text)} "
         st.caption(f"{said}{plain(reconcile.first_lines(group).capitalize())}.")
@@ -133,8 +141,8 @@ def draw(row: Row, account: Account) -> None:
                 for one in account.table]  # fmt: skip
         st.table(pd.DataFrame(rows), border="horizontal", hide_index=True, alt="How many lines ended in which state")
     with right:
-        _against(found.against, free=set(found.summary.cost_states) == {"free"})
-    figures(found.summary)
+        _against(found.against, found.summary.cost_states)
+    figures(found.summary, found.worked)
 
 
 @st.fragment(run_every=POLL_S, key="bt_adding")
@@ -144,7 +152,7 @@ def _wait(row: Row) -> None:
     st.caption(ADDING)
 
 
-def figures(of: stats.Summary) -> None:
+def figures(of: stats.Summary, took: Worked) -> None:
     """Latency, tokens, cost and pace of all lines."""
     st.markdown("**Figures of all lines**")
     with st.grid(4, gap="small"):
@@ -156,23 +164,37 @@ def figures(of: stats.Summary) -> None:
         st.metric("Input tokens", units.count(of.input_tokens), help=FIGURES["input"], delta=_share(of),
                   delta_color="off", delta_arrow="off")  # fmt: skip
         st.metric("Output tokens", units.count(of.output_tokens), help=FIGURES["output"],
-                  delta=f"{of.at_limit:,} answers at the limit" if of.at_limit else None, delta_color="off",
-                  delta_arrow="off")  # fmt: skip
+                  delta=_at_limit(of), delta_color="off", delta_arrow="off")  # fmt: skip
         st.metric("Cost", cost(of), help=FIGURES["cost"], delta=_per_1000(of), delta_color="off", delta_arrow="off")
-        st.metric("Took", "–" if of.seconds is None else words.span(of.seconds),
-                  delta=None if of.lines_per_minute is None else f"{of.lines_per_minute:,.1f} lines/min",
-                  delta_color="off", delta_arrow="off")  # fmt: skip
+        st.metric("Took", "–" if took.working is None else words.span(took.working), help=TOOK if took.still else None,
+                  delta=_pace(of), delta_color="off", delta_arrow="off")  # fmt: skip
+        if took.still:
+            st.metric("Paused or waiting", words.span(took.still), help=STILL)
         st.metric("Output speed", units.rate(of.tokens_per_s), help="Output tokens per second of the whole batch, "
                   "all lanes together.")  # fmt: skip
 
 
 def cost(of: stats.Summary) -> str:
     """What all lines cost: "≥ $0.41", "free", "no price"."""
-    if of.cost_nanousd is None:
-        return "free" if set(of.cost_states) == {"free"} else "no price"
-    if of.cost_nanousd == 0 and set(of.cost_states) == {"free"}:
+    if is_free(of.cost_states) and not of.cost_nanousd:
         return "free"
-    return money(of.cost_nanousd, of.mark)
+    return "no price" if of.cost_nanousd is None else money(of.cost_nanousd, of.mark)
+
+
+def is_free(states: Mapping[str, int]) -> bool:
+    """Whether a deployment costs nothing, by the states of its costs; lines that nobody billed do not speak against
+    it."""
+    return "free" in states and set(states) <= {"free", "not_billed"}
+
+
+def _at_limit(of: stats.Summary) -> str | None:
+    return f"{of.at_limit:,} {'answer' if of.at_limit == 1 else 'answers'} at the limit" if of.at_limit else None
+
+
+def _pace(of: stats.Summary) -> str | None:
+    # Lines that were cancelled or went missing were no work.
+    done = of.states.get("succeeded", 0) + of.states.get("failed", 0)
+    return f"{done * 60 / of.seconds:,.1f} lines/min" if of.seconds and done else None
 
 
 def _per_1000(of: stats.Summary) -> str | None:
@@ -184,22 +206,28 @@ def _share(of: stats.Summary) -> str | None:
     return f"{cached:,} from the cache" if cached else None
 
 
-def _against(found: Against | None, *, free: bool) -> None:
+def _against(found: Against | None, states: Mapping[str, int]) -> None:
     st.markdown("**Batch against one by one**")
     if found is None:
         return
     with st.container(border=True):
-        if found.saved_nanousd is not None:
+        if found.saved_nanousd is not None and not is_free(states):
             with st.grid(2, gap="small"):
                 saved = -found.saved_share if found.saved_share else None
                 st.metric("This way", _money(found.cost_nanousd), delta=f"{saved:+.0%}" if saved else None,
                           delta_color="inverse")  # fmt: skip
                 st.metric("One by one", _money(found.plain_nanousd))
-        st.caption("This deployment costs nothing either way." if free else plain(found.cost_sentence))
+        st.caption(plain(_cost_sentence(found, states)))
         st.caption(plain(found.time_sentence))
 
 
 def _money(nanousd: int | None) -> str:
-    if nanousd is None:
-        return "–"
-    return "free" if nanousd == 0 else money(nanousd)
+    return "–" if nanousd is None else money(nanousd)
+
+
+def _cost_sentence(found: Against, states: Mapping[str, int]) -> str:
+    if is_free(states):
+        return "This deployment costs nothing, in a batch or one by one."
+    if states and set(states) <= {"not_billed"}:
+        return "No line was answered, so nothing was billed."
+    return found.cost_sentence

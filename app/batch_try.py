@@ -11,7 +11,7 @@ from app import batch_state as bt
 from app import nav, session
 from app import playground_run as runs
 from app.batch_ways import Way
-from app.board import board
+from app.board import LEGEND, board
 from app.text import plain
 from app.tickets import board_token
 from services.batch.model import Checked, Record
@@ -79,5 +79,6 @@ def draw(checked: Checked, way: Way, person: session.Person) -> None:
                 st.caption(plain(trouble or ""))
                 continue
             frame: dict[str, Any] = runs.frame(shown, masked=False)
-            board(key=f"bt_board_{line}", snapshot=frame, run_id=run_id, live=shown.live is not None,
+            board(key=f"bt_board_{line}", snapshot=frame, run_id=run_id, live=shown.live is not None, legend=False,
                   token=board_token(run_id, person.name, person.role))  # fmt: skip
+    st.caption(LEGEND)

@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app import batch_jobs as jobs
 from app import batch_results as results
+from app import batch_stands as stands
 from app import batch_state as bt
 from app import batch_words as words
 from app import session
@@ -23,7 +24,7 @@ Row = Mapping[str, Any]
 EVERY_S, WINDOW_S = 2.0, 60.0
 NO_BATCH = "There is no batch at this address; it may have been deleted."
 AWAY = "The records cannot be read just now; they are kept. Reload the page in a moment."
-DELETING, BUDGET, NANO = "bt_deleting", "bt_new_budget", 1_000_000_000
+DELETING, BUDGET, NANO, LIVE = "bt_deleting", "bt_new_budget", 1_000_000_000, "bt_live"
 
 
 def draw(batch_id: str, person: session.Person) -> None:
@@ -60,9 +61,10 @@ def _watch(batch_id: str, person: session.Person) -> None:
         return
     if words.over(row):
         st.rerun()
-    _head(row)
-    _standing(row, person)
-    results.draw_table(row, live=True)
+    with st.container(key=LIVE):  # nothing in it fades while it is looked at again (`app.style`)
+        _head(row)
+        _standing(row, person)
+        results.draw_table(row, live=True)
 
 
 def _head(row: Row) -> None:
@@ -78,7 +80,7 @@ def _head(row: Row) -> None:
     st.caption(plain(" · ".join(part for part in parts if part)) + badge)
     if row.get("parent_id"):
         st.button(
-            "The failed lines of another batch: open it", key="bt_parent", type="tertiary",
+            "The lines that another batch left unanswered: open it", key="bt_parent", type="tertiary",
             icon=":material/subdirectory_arrow_right:", on_click=bt.open_batch, args=(row["parent_id"],),
         )  # fmt: skip
 
@@ -94,17 +96,12 @@ def _standing(row: Row, person: session.Person) -> None:
     except SQLAlchemyError:
         st.warning(AWAY, icon=":material/database_off:")
         return
-    state = row["state"]
-    colour = {"ended": "green", "failed": "red", "expired": "orange", "cancelled": "orange"}.get(state)
-    recording = state == "queued" and not row["n_lines"]
-    said = "Its lines are being recorded" if recording else plain(words.state(state).capitalize())
-    icon = f":material/{words.ICONS.get(state, 'info')}:"
+    recording = stands.recording(row)
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f":{colour}[{icon} **{said}**]" if colour else f"{icon} **{said}**", width="stretch")
+        st.markdown(stands.stand(row, counts).markdown, width="stretch")
         if person.may("send"):
             _controls(row, person)
-    # Of a batch that has ended its lines say all that there is to say.
-    if told := (row.get("said") if state != "ended" else None) or (_no_worker() if state == "queued" else None):
+    if told := stands.said(row) or (_no_worker() if row["state"] == "queued" else None):
         st.caption(plain(told))
     if not words.over(row) and not recording:
         done, counted = progress(row, counts, of_service)
@@ -115,7 +112,7 @@ def _standing(row: Row, person: session.Person) -> None:
             st.caption(plain(counted))
         _figures(row, counts, spent, (ended, window_s))
     draw_refusal(bt.REFUSAL)
-    jobs.draw(row, of_service)
+    jobs.draw(row, of_service, counts)
 
 
 def _no_worker() -> str | None:
@@ -170,8 +167,8 @@ def _figures(row: Row, counts: Mapping[str, int], spent: int | None, pace: tuple
 
 
 def spent_words(row: Row, spent: int | None) -> str:
-    """What was spent so far; "free" where the estimate said that nothing is."""
-    if not spent and (row.get("estimate") or {}).get("cost_high") == 0:
+    """What was spent so far; "free" where nothing can be."""
+    if not spent and stands.costs_nothing(row):
         return "free"
     if spent is None or (not spent and row["route"] != "runner"):  # a service tells its counts with its answers
         return "–"

@@ -74,17 +74,20 @@ def _table(ways: Sequence[Way], chosen: Key) -> None:
         }
     )
     text = st.column_config.TextColumn
+    split = any(way.estimate.n_jobs > 1 for way in ways)
     st.dataframe(
-        frame, hide_index=True, height="content" if len(ways) <= 10 else 380,
+        frame if split else frame.drop(columns="jobs"), hide_index=True,
+        height="content" if len(ways) <= 10 else 380,
         column_config={
-            "chosen": text(" ", width=30), "deployment": text("Deployment", width=150), "route": text("By", width=150),
-            "cost": text("Cost this way", width=140, alignment="right", help="Estimated, at the batch price where it "
+            # Without widths each is as wide as what is in it, so that no name and no figure is cut.
+            "chosen": text(" ", width=28), "deployment": text("Deployment"), "route": text("By"),
+            "cost": text("Cost this way", alignment="right", help="Estimated, at the batch price where it "
                          "goes to a batch service. A dash: no price is known."),
-            "plain": text("One by one", width=140, alignment="right", help="The same tokens at the interactive price."),
-            "time": text("Takes", width=85, alignment="right"),
-            "jobs": text("Split", width=55, alignment="right", help="A service takes so much in one job; a larger file "
+            "plain": text("One by one", alignment="right", help="The same tokens at the interactive price."),
+            "time": text("Takes", alignment="right"),
+            "jobs": text("Split", alignment="right", help="A service takes so much in one job; a larger file "
                          "is split into several, which is invisible in the results."),
-            "tokens": text("Tokens in + out", width=130, alignment="right"),
+            "tokens": text("Tokens in + out", alignment="right"),
         },
         alt="Where the file can go, with cost and time",
     )  # fmt: skip

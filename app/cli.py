@@ -7,17 +7,17 @@ from app import stopping
 if __name__ == "__main__":  # loading the rest takes most of a second, in which somebody may think better of it
     stopping.while_loading()
 
-import getpass
+import io
 import logging
 import os
 import sys
-from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App, Group, Parameter, validators
+from cyclopts import App, Parameter, validators
 from cyclopts.exceptions import CycloptsError
 
-from app.cli_batch import batch
+from app import cli_upkeep
+from app.cli_batch import DataOption, FileOption, JsonOption, batch, me
 from app.cli_words import PageWords, history_params
 from services import paths
 from services.client import EngineError
@@ -30,12 +30,9 @@ app = App(
     suppress_keyboard_interrupt=False,  # `main` says that it was stopped
 )
 app.command(batch)
-where = Group("Where", sort_key=9)
-DataOption = Annotated[Path | None, Parameter(name="--data", group=where, help="Data directory (else LAB_DATA).")]
-FileOption = Annotated[
-    Path | None, Parameter(name="--deployments", group=where, help="deployments.toml to use (else LAB_DEPLOYMENTS).")
-]
-JsonOption = Annotated[bool, Parameter(name="--json", negative=(), help="One JSON object per line.")]
+for one in (cli_upkeep.rollup, cli_upkeep.demo, cli_upkeep.worker, cli_upkeep.doctor):
+    app.command(one)
+NO_UTF8 = "Something that was given holds bytes that are no UTF-8, and nothing is called so: write it in UTF-8."
 
 
 @app.command
@@ -52,10 +49,14 @@ def run(
 
     Parameters
     ----------
-    port: The pages' port; the next free one is taken when it is in use.
-    address: The address to listen on; 0.0.0.0 opens the pages to the network.
-    browser: Open a browser when the pages answer.
-    embedded: Start the local model too (LAB_EMBEDDED=0 in the environment says no to every command).
+    port
+        The pages' port; the next free one is taken when it is in use.
+    address
+        The address to listen on; 0.0.0.0 opens the pages to the network.
+    browser
+        Open a browser when the pages answer.
+    embedded
+        Start the local model too (LAB_EMBEDDED=0 in the environment says no to every command).
     """
     from app import supervise
 
@@ -85,12 +86,18 @@ def send(
 
     Parameters
     ----------
-    prompt: The text to send; "-" reads it from standard input.
-    deployment: A deployment's name or id; give it again for a further column.
-    system: The system prompt.
-    param: A parameter as name=value, for instance --param max_tokens=100; may be given again.
-    repetitions: How many times each deployment is asked.
-    cache: Prompt caching of every column; without it nothing is said and the service does what it does by itself.
+    prompt
+        The text to send; "-" reads it from standard input.
+    deployment
+        A deployment's name or id; give it again for a further column.
+    system
+        The system prompt.
+    param
+        A parameter as name=value, for instance --param max_tokens=100; may be given again.
+    repetitions
+        How many times each deployment is asked.
+    cache
+        Prompt caching of every column; without it nothing is said and the service does what it does by itself.
     """
     from app.cli_send import send_prompt
 
@@ -99,7 +106,7 @@ def send(
     text = text.encode("utf-8", "replace").decode()
     return send_prompt(
         text, deployment, system=system, given=param or [], repetitions=repetitions, cache=cache, as_json=json,
-        data=paths.data_dir(data), file=paths.deployments_file(deployments), person=_person(),
+        data=paths.data_dir(data), file=paths.deployments_file(deployments), person=me(),
     )  # fmt: skip
 
 
@@ -116,9 +123,12 @@ def runs(
 
     Parameters
     ----------
-    limit: How many runs to list.
-    search: Only runs whose prompt or answers contain this text.
-    run: The id of one run: list its calls, with --json every figure of each.
+    limit
+        How many runs to list.
+    search
+        Only runs whose prompt or answers contain this text.
+    run
+        The id of one run: list its calls, with --json every figure of each.
     """
     from app.cli_lists import list_runs
 
@@ -133,12 +143,13 @@ def deployments(
 
     Parameters
     ----------
-    test: Make one cheap real call to each deployment that is ready.
+    test
+        Make one cheap real call to each deployment that is ready.
     """
     from app.cli_lists import list_deployments
 
     return list_deployments(
-        paths.data_dir(data), paths.deployments_file(deployments), test=test, as_json=json, person=_person()
+        paths.data_dir(data), paths.deployments_file(deployments), test=test, as_json=json, person=me()
     )
 
 
@@ -172,14 +183,32 @@ def history(
 
     Parameters
     ----------
-    range: 1h, 24h, 7d (usual), 30d, 90d, 365d, mtd (this month) or all.
-    from_: The first day, or a moment (2026-10-25T14:30), in place of --range.
-    to: The last day, which is included, or a moment.
-    zone: The time zone of days and hours, like Europe/Berlin; usually UTC.
-    deployment: A deployment's name or id.
-    team: A team of [teams] in deployments.toml.
-    cache: warm, cold or unknown.
-    url: A whole address of the History page, in quotes: its view. Other filters go before what it says.
+    range
+        1h, 24h, 7d (usual), 30d, 90d, 365d, mtd (this month) or all.
+    from_
+        The first day, or a moment (2026-10-25T14:30), in place of --range.
+    to
+        The last day, which is included, or a moment.
+    zone
+        The time zone of days and hours, like Europe/Berlin; usually UTC.
+    deployment
+        A deployment's name or id.
+    kind
+        A kind of deployment, like openai.
+    model
+        A model, as it is called.
+    person
+        Whoever sent the call.
+    team
+        A team of [teams] in deployments.toml.
+    tag
+        A tag of the call's run.
+    source
+        playground, cli, caching, batch, load or test.
+    cache
+        warm, cold or unknown.
+    url
+        A whole address of the History page, in quotes: its view. Other filters go before what it says.
     """
     from app.cli_history import show_history
 
@@ -196,69 +225,19 @@ def history(
     return show_history(paths.data_dir(data), paths.deployments_file(file), params, as_json=json)
 
 
-@app.command
-def rollup(*, rebuild: Annotated[bool, Parameter(negative=())] = False, data: DataOption = None) -> int:
-    """Add the recorded calls to the rollups of the history; the engine does so by itself while it runs.
-
-    Parameters
-    ----------
-    rebuild: Make the rollups of every day whose calls are kept anew.
-    """
-    from app.cli_history import roll_up
-
-    return roll_up(paths.data_dir(data), anew=rebuild, person=_person())
-
-
-@app.command
-def demo(
-    *,
-    calls: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=10_000_000))] = 50_000,
-    days: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=3_650))] = 90,
-    seed: Annotated[int, Parameter(validator=validators.Number(gte=0))] = 7,
-    json: JsonOption = False,
-    data: DataOption = None,
-) -> int:
-    """Fill a database of its own with simulated calls, for the demo data of the History page.
-
-    Parameters
-    ----------
-    calls: How many calls to simulate.
-    days: Over how many days, ending now.
-    seed: Another seed gives other calls.
-    """
-    from app.cli_demo import make_demo
-
-    return make_demo(paths.data_dir(data), calls=calls, days=days, seed=seed, as_json=json)
-
-
-@app.command
-def worker(*, json: JsonOption = False, data: DataOption = None, deployments: FileOption = None) -> int:
-    """Send batches until stopped. The engine starts one by itself; start more to share the work.
-
-    With DATABASE_URL (PostgreSQL) workers may run on any number of machines, each with its own keys and
-    deployments.toml. Set LAB_WORKER=0 for an engine that should start none.
-    """
-    from app.cli_worker import work_until_stopped
-
-    return work_until_stopped(paths.data_dir(data), paths.deployments_file(deployments), as_json=json)
-
-
-@app.command
-def doctor(*, json: JsonOption = False, data: DataOption = None, deployments: FileOption = None) -> int:
-    """Say what is wrong with this installation and how to mend it. Exit code 0 when nothing is."""
-    from app.doctor import examine
-
-    return examine(paths.data_dir(data), paths.deployments_file(deployments), as_json=json)
-
-
 def main() -> None:
     """The `lab` command."""
     logging.getLogger().addHandler(logging.NullHandler())
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error: no text of ours ends a command
     try:
         stopping.while_working()
         code = app(result_action="return_value")
     except EngineError as error:
         print(str(error), file=sys.stderr)
+        code = 2
+    except UnicodeEncodeError:
+        print(NO_UTF8, file=sys.stderr)
         code = 2
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads any more: end without a word
@@ -279,13 +258,6 @@ def main() -> None:
 
 def _say(text: str) -> None:
     print(text, flush=True)
-
-
-def _person() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "local"
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from cyclopts import App, Group, Parameter, validators
 
 from services import paths
+from services.batch.submit import MOST_LANES, MOST_NANOUSD, MOST_PER_MINUTE
 
 batch = App(name="batch", help="Send a file of prompts and get one answer for each line.")
 where = Group("Where", sort_key=9)
@@ -19,12 +20,16 @@ FileOption = Annotated[
 ]
 JsonOption = Annotated[bool, Parameter(name="--json", negative=(), help="One JSON object per line.")]
 Texts = Annotated[list[str] | None, Parameter(negative=(), consume_multiple=False)]
+Id = Annotated[str, Parameter(help="The batch's id, the beginning of it, or its name where no other has it.")]
 Flag = Annotated[bool, Parameter(negative=())]
 Formats = Literal["csv", "tsv", "jsonl", "json", "openai", "anthropic", "bedrock", "parquet", "excel"]
 Routes = Literal["runner", "openai", "anthropic", "bedrock", "transform", "async"]
 Kinds = Literal["csv", "jsonl", "parquet", "excel"]
-Count = Annotated[int | None, Parameter(validator=validators.Number(gte=1))]
-Amount = Annotated[float | None, Parameter(validator=validators.Number(gt=0))]
+Lanes = Annotated[int | None, Parameter(validator=validators.Number(gte=1, lte=MOST_LANES))]
+PerMinute = Annotated[int | None, Parameter(validator=validators.Number(gte=1, lte=MOST_PER_MINUTE))]
+# What the engine takes: below a millionth of a dollar, or a millisecond, nothing can be kept to.
+Dollars = Annotated[float | None, Parameter(validator=validators.Number(gte=0.000001, lte=MOST_NANOUSD // 10**9))]
+Seconds = Annotated[float | None, Parameter(validator=validators.Number(gte=0.001, lte=3600))]
 
 
 @Parameter(name="*")
@@ -45,7 +50,7 @@ class Reading:
     encoding
         cp1252 for a file that Windows wrote.
     delimiter
-        What parts the columns of a CSV file.
+        What parts the columns of a CSV file; it is recognised where the header shows it.
     id_column
         Which column you know a line by.
     sheet
@@ -90,15 +95,15 @@ def check(
 
     return check_file(
         file, reading, deployment, as_json=json, data=paths.data_dir(data),
-        deployments=paths.deployments_file(deployments), person=_person(),
+        deployments=paths.deployments_file(deployments), person=me(),
     )  # fmt: skip
 
 
 @batch.command
 def submit(
     file: str, *, deployment: Annotated[str, Parameter(name=["--deployment", "-d"])], route: Routes | None = None,
-    name: str = "", reading: Reading = USUAL, budget: Amount = None, lanes: Count = None, per_minute: Count = None,
-    objective: Amount = None, notify: Texts = None,
+    name: str = "", reading: Reading = USUAL, budget: Dollars = None, lanes: Lanes = None, per_minute: PerMinute = None,
+    objective: Seconds = None, notify: Texts = None,
     again: Flag = False, over_budget: Flag = False, wait: Flag = False, json: JsonOption = False,
     data: DataOption = None, deployments: FileOption = None,
 ) -> int:  # fmt: skip
@@ -136,28 +141,28 @@ def submit(
     wanted = Wanted(deployment, route, name, budget, lanes, per_minute, objective, notify or [], again, over_budget)
     return submit_file(
         file, reading, wanted, wait=wait, as_json=json, data=paths.data_dir(data),
-        deployments=paths.deployments_file(deployments), person=_person(),
+        deployments=paths.deployments_file(deployments), person=me(),
     )  # fmt: skip
 
 
 @batch.command(name="list")
 def list_(*, limit: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=1_000_000))] = 20,
           json: JsonOption = False, data: DataOption = None) -> int:  # fmt: skip
-    """List the batches, newest first."""
+    """List the batches, newest first.
+
+    Parameters
+    ----------
+    limit
+        How many batches to list.
+    """
     from app.cli_batch_ask import list_batches
 
     return list_batches(paths.data_dir(data), limit=limit, as_json=json)
 
 
 @batch.command
-def show(id: str, *, json: JsonOption = False, data: DataOption = None) -> int:
-    """How a batch stands: its state, its lines by state, what it cost.
-
-    Parameters
-    ----------
-    id
-        The batch's id.
-    """
+def show(id: Id, *, json: JsonOption = False, data: DataOption = None) -> int:
+    """How a batch stands: its state, its lines by state, what it cost."""
     from app.cli_batch_ask import show_batch
 
     return show_batch(paths.data_dir(data), id, as_json=json)
@@ -165,15 +170,13 @@ def show(id: str, *, json: JsonOption = False, data: DataOption = None) -> int:
 
 @batch.command
 def results(
-    id: str, *, to: Annotated[Path | None, Parameter(name=["--to", "-o"])] = None, kind: Kinds | None = None,
+    id: Id, *, to: Annotated[Path | None, Parameter(name=["--to", "-o"])] = None, kind: Kinds | None = None,
     escape: bool = True, json: JsonOption = False, data: DataOption = None,
 ) -> int:  # fmt: skip
     """The results beside the file's own columns, in its order. Exit code 0 only if every line succeeded.
 
     Parameters
     ----------
-    id
-        The batch's id.
     to
         The file to write; without it they are printed.
     kind
@@ -190,34 +193,35 @@ def _act(action: str, id: str, json: bool, data: Path | None, deployments: Path 
     from app.cli_batch_ask import act
 
     return act(action, id, as_json=json, data=paths.data_dir(data), file=paths.deployments_file(deployments),
-               person=_person())  # fmt: skip
+               person=me())  # fmt: skip
 
 
 @batch.command
-def cancel(id: str, *, json: JsonOption = False, data: DataOption = None, deployments: FileOption = None) -> int:
+def cancel(id: Id, *, json: JsonOption = False, data: DataOption = None, deployments: FileOption = None) -> int:
     """Stop a batch; what is answered is kept."""
     return _act("cancel", id, json, data, deployments)
 
 
 @batch.command
-def pause(id: str, *, json: JsonOption = False, data: DataOption = None, deployments: FileOption = None) -> int:
+def pause(id: Id, *, json: JsonOption = False, data: DataOption = None, deployments: FileOption = None) -> int:
     """Let the lines under way end and send no others (our own runner)."""
     return _act("pause", id, json, data, deployments)
 
 
 @batch.command
-def resume(id: str, *, json: JsonOption = False, data: DataOption = None, deployments: FileOption = None) -> int:
+def resume(id: Id, *, json: JsonOption = False, data: DataOption = None, deployments: FileOption = None) -> int:
     """Go on with a paused batch."""
     return _act("resume", id, json, data, deployments)
 
 
 @batch.command
-def resend(id: str, *, json: JsonOption = False, data: DataOption = None, deployments: FileOption = None) -> int:
+def resend(id: Id, *, json: JsonOption = False, data: DataOption = None, deployments: FileOption = None) -> int:
     """Send the lines without an answer again, as a batch of their own."""
     return _act("resend", id, json, data, deployments)
 
 
-def _person() -> str:
+def me() -> str:
+    """Who runs the command, by the name that the system has."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

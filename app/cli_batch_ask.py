@@ -6,13 +6,14 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, BinaryIO, get_args
 
 from rich.table import Table
 from sqlalchemy import Engine
 
-from app import batch_words
+from app import batch_pauses, batch_stands, batch_words
 from app.terminal import console
+from db import batch_called
 from db import batches as store
 from db.engine import database_url, reader
 from db.migrate import upgrade
@@ -25,6 +26,7 @@ from services.pricing import money
 from services.record import usd
 
 Row = Mapping[str, Any]
+MONEY = ("cost_", "plain_")  # what the names of nano-dollars in an estimate begin with
 
 
 def database(data: Path) -> Engine:
@@ -35,22 +37,43 @@ def database(data: Path) -> Engine:
     return reader(url)
 
 
-def no_batch(batch_id: str, data: Path) -> int:
-    """Say that there is no such batch."""
-    print(f"There is no batch “{words.printable(batch_id)}” in {data}; `lab batch list` lists them.", file=sys.stderr)
-    return 2
+def meant(read: Engine, given: str, data: Path) -> dict[str, Any]:
+    """The batch that is meant by an id, by its beginning or by a name. Raises ValueError in words for none and for
+    several."""
+    rows = batch_called.called(read, given)
+    if not rows:
+        raise ValueError(f"There is no batch “{words.printable(given)}” in {data}; `lab batch list` lists them.")
+    if len(rows) > 1:
+        ids = ", ".join(f"{row['id']} of {row['created_at']:%Y-%m-%d %H:%M} UTC" for row in rows)
+        raise ValueError(f"“{words.printable(given)}” may be each of these batches, so give its id: {ids}.")
+    return rows[0]
 
 
-def of_batch(read: Engine, row: Row) -> dict[str, Any]:
-    """A batch as one JSON object: its row, its lines by state, and what it has cost in dollars."""
+def of_batch(read: Engine, row: Row, *, whole: bool = True) -> dict[str, Any]:
+    """A batch as one JSON object: its row, its lines by state, and its money in dollars. ``n_lines`` is null while its
+    lines are being recorded. ``whole``: also how long it stood still, for which its calls are read."""
     counts, spent = store.counts(read, row["id"]), store.spent(read, row["id"])
-    left_out = ("deployment", "budget_nanousd")
+    left_out, recording = ("deployment", "budget_nanousd"), batch_stands.recording(row)
     kept = {name: value for name, value in row.items() if name not in left_out}
     return kept | {
         "name_of_deployment": (row.get("deployment") or {}).get("name"), "budget_usd": usd(row.get("budget_nanousd")),
-        "counts": counts, "done": batch_words.done(counts), "spent_usd": usd(spent), "over": batch_words.over(row),
-        "seconds": stats.duration(row), "jobs": store.jobs(read, row["id"]),
+        "estimate": in_dollars(row.get("estimate")), "recording": recording,
+        "n_lines": None if recording else row["n_lines"], "counts": counts, "done": batch_words.done(counts),
+        "spent_usd": usd(spent), "over": batch_words.over(row), "stands": batch_stands.stand(row, counts).words,
+        "seconds": stats.duration(dict(row)),
+        **({"paused_or_waiting_seconds": batch_pauses.worked(read, row).still} if whole else {}),
+        "jobs": store.jobs(read, row["id"]),
     }  # fmt: skip
+
+
+def in_dollars(estimate: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """An estimate whose money is US dollars as decimal strings, as everywhere in what a script reads (`record.usd`)."""
+    if estimate is None:
+        return None
+    return {
+        **{name: value for name, value in estimate.items() if not name.startswith(MONEY)},
+        **{f"{name}_usd": usd(value) for name, value in estimate.items() if name.startswith(MONEY)},
+    }
 
 
 def list_batches(data: Path, *, limit: int, as_json: bool) -> int:
@@ -59,16 +82,18 @@ def list_batches(data: Path, *, limit: int, as_json: bool) -> int:
     rows = store.batches(read, limit)
     if as_json:
         for row in rows:
-            print(json.dumps(of_batch(read, row), default=str))
+            print(json.dumps(of_batch(read, row, whole=False), default=str))
         return 0
     table = Table(box=None, pad_edge=False, header_style="dim")
     for title in ("when (UTC)", "id", "name", "deployment", "by", "lines", "state", "person"):
         table.add_column(title, overflow="ellipsis", no_wrap=True)
     for row in rows:
+        counts = store.counts(read, row["id"]) if batch_words.over(row) else {}
         table.add_row(*map(words.printable, (
             row["created_at"].strftime("%Y-%m-%d %H:%M"), row["id"], str(row["name"]),
             str((row.get("deployment") or {}).get("name") or row["deployment_id"]), batch_words.route(row["route"]),
-            f"{row['n_lines']:,}", batch_words.state(row["state"]), row["person"],
+            "–" if batch_stands.recording(row) else f"{row['n_lines']:,}", batch_stands.stand(row, counts).words,
+            row["person"],
         )))  # fmt: skip
     out = console()
     out.print(table)
@@ -76,12 +101,14 @@ def list_batches(data: Path, *, limit: int, as_json: bool) -> int:
     return 0
 
 
-def show_batch(data: Path, batch_id: str, *, as_json: bool) -> int:
+def show_batch(data: Path, given: str, *, as_json: bool) -> int:
     """Print how a batch stands; the exit code is 2 when there is none."""
     read = database(data)
-    row = store.batch(read, batch_id)
-    if row is None:
-        return no_batch(batch_id, data)
+    try:
+        row = meant(read, given, data)
+    except ValueError as error:
+        print(str(error), file=sys.stderr)
+        return 2
     if as_json:
         print(json.dumps(of_batch(read, row), default=str))
         return 0
@@ -94,54 +121,74 @@ def in_words(read: Engine, row: Row) -> Iterator[str]:
     """How a batch stands, in lines."""
     name = (row.get("deployment") or {}).get("name") or row["deployment_id"]
     yield f"{row['name']} · {row['file_name']} · {name} by {batch_words.route(row['route'])} · {row['person']}"
-    said = f" · {row['said']}" if row.get("said") else ""
-    yield f"{batch_words.state(row['state'])}{said}"
     counts, spent = store.counts(read, row["id"]), store.spent(read, row["id"])
-    yield f"{batch_words.done(counts):,} of {row['n_lines']:,} lines · {batch_words.by_state(counts) or 'none yet'}"
+    told = batch_stands.said(row)
+    yield f"{batch_stands.stand(row, counts).words}{f' · {told}' if told else ''}"
+    if row["n_lines"]:
+        many = f"{row['n_lines']:,} {'line' if row['n_lines'] == 1 else 'lines'}"
+        yield f"{batch_words.done(counts):,} of {many} · {batch_words.by_state(counts) or 'none yet'}"
     budget = row.get("budget_nanousd")
-    yield f"spent {money(spent) if spent is not None else 'not known'}{f' of {money(budget)}' if budget else ''}"
-    for job in store.jobs(read, row["id"]):
+    cost = money(spent) if spent is not None else "not known"
+    free = not spent and batch_stands.costs_nothing(row)
+    yield "free" if free else f"spent {cost}{f' of {money(budget)}' if budget else ''}"
+    jobs = store.jobs(read, row["id"])
+    for job in jobs:
         state, at = job.get("vendor_state") or job["state"], job["vendor_id"] or "–"
-        yield f"job {job['no']}: {job['n_lines']:,} lines · {state} · {at}"
-    if batch_words.over(row):
-        account = reconcile.account(store.each_line(read, row["id"]), name=str(name), n_recorded=row["n_lines"],
-                                    n_left_out=row.get("n_left_out") or 0)  # fmt: skip
-        yield account.sentence
-        for group in account.groups:
-            yield f"  {group.n:,} {group.state}: {group.text} ({reconcile.first_lines(group)})"
+        yield f"job {job['no']}: {job['n_lines']:,} {'line' if job['n_lines'] == 1 else 'lines'} · {state} · {at}"
+    if batch_words.over(row) and row["n_lines"]:
+        yield from _at_the_end(read, row, str(name))
+        if differing := batch_stands.differing(row, jobs, counts):
+            yield differing
+
+
+def _at_the_end(read: Engine, row: Row, name: str) -> Iterator[str]:
+    took = batch_pauses.worked(read, row)
+    if took.working is not None:
+        still = f", and {batch_words.span(took.still)} paused or waiting" if took.still else ""
+        yield f"took {batch_words.span(took.working)}{still}"
+    account = reconcile.account(store.each_line(read, row["id"]), name=name, n_recorded=row["n_lines"],
+                                n_left_out=row.get("n_left_out") or 0)  # fmt: skip
+    yield account.sentence
+    for group in batch_stands.together(account.groups):
+        yield f"  {group.n:,} {group.state}: {group.text} ({reconcile.first_lines(group)})"
 
 
 def write_results(
-    data: Path, batch_id: str, to: Path | None, kind: Kind | None, *, escape: bool, as_json: bool
+    data: Path, given: str, to: Path | None, kind: Kind | None, *, escape: bool, as_json: bool
 ) -> int:  # fmt: skip
     """Write or print the results; the exit code is 0 when every line succeeded, 1 when one did not, 2 for none."""
     read = database(data)
-    row = store.batch(read, batch_id)
-    if row is None:
-        return no_batch(batch_id, data)
     kind = kind or by_ending(to) or ("jsonl" if as_json else "csv")
-    if to is None and kind in ("parquet", "excel"):
-        print(f"{kind.capitalize()} is not printed: name a file with --to.", file=sys.stderr)
-        return 2
-    lines, columns = store.each_line(read, batch_id), row.get("columns") or ()
     try:
+        row = meant(read, given, data)
+        if to is None and kind in ("parquet", "excel"):
+            raise ValueError(f"{kind.capitalize()} is not printed: name a file with --to.")
+        lines, columns = store.each_line(read, row["id"]), row.get("columns") or ()
         if to is None:
             written = write(lines, columns, kind, sys.stdout.buffer, escape=escape, n=row["n_lines"])
             sys.stdout.buffer.flush()
         else:
-            with to.open("wb") as target:
+            with _opened(to) as target:
                 written = write(lines, columns, kind, target, escape=escape, n=row["n_lines"])
     except ValueError as error:
         print(str(error), file=sys.stderr)
         return 2
     for note in written.notes:
         print(words.printable(note), file=sys.stderr)
-    counts = store.counts(read, batch_id)
+    counts = store.counts(read, row["id"])
     if to is not None:
-        print(f"{written.n:,} lines are in {to} ({batch_words.by_state(counts)}).", file=sys.stderr)
+        many = f"{written.n:,} {'line is' if written.n == 1 else 'lines are'}"
+        print(f"{many} in {to} ({batch_words.by_state(counts)}).", file=sys.stderr)
     if not batch_words.over(row):
         print("The batch is not over: lines without an answer are in it too.", file=sys.stderr)
     return 0 if counts.get("succeeded", 0) == row["n_lines"] else 1
+
+
+def _opened(to: Path) -> BinaryIO:
+    try:
+        return to.open("wb")
+    except OSError as error:
+        raise ValueError(f"{to} cannot be written ({error.strerror}): name another file with --to.") from None
 
 
 def by_ending(to: Path | None) -> Kind | None:
@@ -150,24 +197,21 @@ def by_ending(to: Path | None) -> Kind | None:
     return next((kind for kind in get_args(Kind) if ending == ENDINGS[kind]), None)
 
 
-def act(action: str, batch_id: str, *, as_json: bool, data: Path, file: Path, person: str) -> int:
+def act(action: str, given: str, *, as_json: bool, data: Path, file: Path, person: str) -> int:
     """Pause, resume, cancel or send again what has no answer; 2 with the engine's sentence when it refuses."""
     read = database(data)
-    if store.batch(read, batch_id) is None:
-        return no_batch(batch_id, data)
-    with engine_for(data, file, person=person, role="admin") as engine:
-        try:
+    try:
+        batch_id = str(meant(read, given, data)["id"])
+        with engine_for(data, file, person=person, role="admin") as engine:
             made = getattr(engine.batches, action)(batch_id)
-        except EngineError as error:
-            print(str(error), file=sys.stderr)
-            return 2
-    row = store.batch(read, str(made or batch_id))
-    if row is None:
-        return no_batch(batch_id, data)
+        row = meant(read, str(made or batch_id), data)
+    except (ValueError, EngineError) as error:
+        print(str(error), file=sys.stderr)
+        return 2
     if as_json:
         print(json.dumps(of_batch(read, row), default=str))
     elif made:
         print(f"Its lines without an answer are batch {made}.")
     else:
-        print(f"{row['name']}: {batch_words.state(row['state'])}")
+        print(words.printable(f"{row['name']}: {batch_stands.stand(row, store.counts(read, row['id'])).words}"))
     return 0

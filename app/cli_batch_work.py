@@ -9,17 +9,19 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
-from app import batch_words
+from sqlalchemy import Engine
+
+from app import batch_stands, batch_words
+from app.batch_reading import check, flags
 from app.batch_ways import Way, cheapest, cost_words, time_words
 from app.batch_ways import found as found_ways
 from app.cli_batch import Reading
-from app.cli_batch_ask import database, in_words, of_batch
+from app.cli_batch_ask import database, in_dollars, in_words, of_batch
 from db import batches as store
 from services import params, paths, words
 from services.batch.estimate import Estimate
-from services.batch.files import check
 from services.batch.model import Checked, Options, Progress, RouteName, options_to_json
 from services.batch.submit import BatchSpec
 from services.client import EngineClient, EngineDown, EngineError
@@ -27,8 +29,11 @@ from services.domain import Deployment
 from services.engine.spawn import engine_for
 from services.pricing import money
 
+Row = dict[str, Any]
 NANO = 1_000_000_000
 POLL_S = 0.5
+RECORDED_WITHIN_S = 30.0  # a large file is recorded for longer, and then it is said
+T = TypeVar("T", str, str | None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +56,24 @@ def options_of(reading: Reading) -> Options:
     """The options that the command line names. Raises ValueError in words."""
     from app.cli_send import pairs
 
+    for name in ("template", "system", "delimiter", "id_column", "sheet"):
+        utf8(getattr(reading, name), f"--{name.replace('_', '-')}")
+    given = [utf8(one, "--param") for one in reading.param or []]
     return Options(
         format=reading.format, encoding=reading.encoding, delimiter=reading.delimiter, id_column=reading.id_column,
-        prompt=reading.template, system=reading.system, params=params.clean(pairs(reading.param or [])),
+        prompt=reading.template, system=reading.system, params=params.clean(pairs(given)),
         suffix_ids=reading.suffix_ids, sheet=reading.sheet, leave_out=reading.leave_out,
     )  # fmt: skip
+
+
+def utf8(text: T, what: str) -> T:
+    """A text that can be sent. Raises ValueError in words for bytes that are no UTF-8, which reach a program as lone
+    surrogates."""
+    try:
+        (text or "").encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{what} holds bytes that are no UTF-8: write it in UTF-8.") from None
+    return text
 
 
 def local(file: str, data: Path) -> Path:
@@ -130,7 +148,7 @@ def _as_json(found: Checked, ways: Sequence[Way]) -> dict[str, Any]:
         "options": options_to_json(found.options),
         "faults": [asdict(fault) for fault in found.faults],
         "choices": [choice.label for choice in found.choices],
-        "estimates": [way.estimate.to_json() for way in ways],
+        "estimates": [in_dollars(way.estimate.to_json()) for way in ways],
     }  # fmt: skip
 
 
@@ -144,7 +162,9 @@ def _print(found: Checked, ways: Sequence[Way]) -> None:
         more = f", the first {len(found.faults)}" if found.n_faults > len(found.faults) else ""
         said.append(f"{found.n_valid:,} of {found.n_records:,} lines can be sent; {found.n_faults:,} {faults}{more}:")
         said += [f"  {fault.text}" for fault in found.faults]
-    said += [f"Or: {choice.label}" for choice in found.choices]
+    for choice in found.choices:
+        how = flags(found.options, choice.options)
+        said.append(f"Or: {choice.label}{f' with {how}' if how else ''}")
     for way in ways:
         one = way.estimate
         jobs = f" · {one.n_jobs} jobs" if one.n_jobs > 1 else ""
@@ -188,12 +208,14 @@ def _spec(file: Path, found: Checked, wanted: Wanted, engine: EngineClient, data
     runner = estimate.route == "runner"
     _confirmed(found, wanted, estimate, data)
     return BatchSpec(
-        deployment_id=deployment.id, sha256=found.sha256, file_name=file.name, route=estimate.route,
-        path=str(file), options=found.options,
-        name=wanted.name or file.stem, budget_nanousd=round(wanted.budget * NANO) if wanted.budget else None,
+        deployment_id=deployment.id, sha256=found.sha256, file_name=utf8(file.name, "The name of the file"),
+        route=estimate.route, path=utf8(str(file), "The path of the file"), options=found.options,
+        name=utf8(wanted.name, "--name") or file.stem,
+        budget_nanousd=round(wanted.budget * NANO) if wanted.budget else None,
         objective_ms=wanted.objective * 1000 if runner and wanted.objective else None,
         max_lanes=wanted.lanes if runner else None, per_minute=wanted.per_minute if runner else None,
-        notify=tuple(wanted.notify), estimate=estimate.to_json(), again=wanted.again, over_budget=wanted.over_budget,
+        notify=tuple(utf8(one, "--notify") for one in wanted.notify), estimate=estimate.to_json(),
+        again=wanted.again, over_budget=wanted.over_budget,
     )  # fmt: skip
 
 
@@ -226,20 +248,10 @@ def _after(batch_id: str, data: Path, *, wait: bool, alone: bool, as_json: bool)
     if alone:
         print("No lab runs on this data, so this stays until the batch is over; Ctrl-C leaves the rest to the next "
               "start of it.", file=sys.stderr)  # fmt: skip
-    row = store.batch(read, batch_id)
-    while wait and (row is None or not batch_words.over(row)):
-        if sys.stderr.isatty() and row is not None:
-            counts = store.counts(read, batch_id)
-            done = f"{batch_words.done(counts):,} of {row['n_lines']:,} · {batch_words.by_state(counts)}"
-            sys.stderr.write(f"\r\x1b[K{done}")
-            sys.stderr.flush()
-        time.sleep(POLL_S)
-        row = store.batch(read, batch_id)
-    if sys.stderr.isatty():
-        sys.stderr.write("\r\x1b[K")
+    row = _watched(read, batch_id) if wait else _recorded(read, batch_id) if as_json else store.batch(read, batch_id)
     if row is None:
-        print(f"Batch {batch_id} is being recorded.", file=sys.stderr)
-        return 0
+        print(f"Batch {batch_id} was deleted, so how it stands is not known any more.", file=sys.stderr)
+        return 1 if wait else 0
     if as_json:
         print(json.dumps(of_batch(read, row), default=str))
     elif wait:
@@ -247,3 +259,34 @@ def _after(batch_id: str, data: Path, *, wait: bool, alone: bool, as_json: bool)
     if not wait:
         return 0
     return 0 if store.counts(read, batch_id).get("succeeded", 0) == row["n_lines"] else 1
+
+
+def _watched(read: Engine, batch_id: str) -> Row | None:
+    """The batch when it is over, with how far it is on a terminal meanwhile; None when it is deleted."""
+    live, row = sys.stderr.isatty(), store.batch(read, batch_id)
+    while row is not None and not batch_words.over(row):
+        if live:
+            sys.stderr.write(f"\r\x1b[K{_so_far(read, row)}")
+            sys.stderr.flush()
+        time.sleep(POLL_S)
+        row = store.batch(read, batch_id)
+    if live:
+        sys.stderr.write("\r\x1b[K")
+    return row
+
+
+def _so_far(read: Engine, row: Row) -> str:
+    if batch_stands.recording(row):
+        return "recording the lines"
+    counts = store.counts(read, row["id"])
+    return f"{batch_words.done(counts):,} of {row['n_lines']:,} · {batch_words.by_state(counts)}"
+
+
+def _recorded(read: Engine, batch_id: str) -> Row | None:
+    """The batch when its lines are recorded, or as it stands after `RECORDED_WITHIN_S`."""
+    until = time.monotonic() + RECORDED_WITHIN_S
+    row = store.batch(read, batch_id)
+    while row is not None and batch_stands.recording(row) and time.monotonic() < until:
+        time.sleep(POLL_S / 5)
+        row = store.batch(read, batch_id)
+    return row

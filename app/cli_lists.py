@@ -26,12 +26,13 @@ def list_runs(data: Path, *, limit: int, search: str | None, run_id: str | None,
         return 2
     read = reader(url)
     if run_id is not None:
-        calls = queries.calls_of_run(read, run_id)
-        if not calls:
-            print(f"There is no run “{run_id}” in {data}.", file=sys.stderr)
+        found = False
+        for row in queries.each_call(read, run_id):
+            found = True
+            print(json.dumps(record.of_call(row), default=str) if as_json else words.printable(_call_line(row)))
+        if not found:
+            print(f"There is no run “{words.printable(run_id)}” in {data}.", file=sys.stderr)
             return 1
-        for row in calls:
-            print(json.dumps(record.of_call(row), default=str) if as_json else _call_line(row))
         return 0
     page = queries.search_runs(read, queries.RunFilter(text=search), limit=limit, offset=0)
     if as_json:

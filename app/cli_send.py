@@ -67,7 +67,7 @@ def pairs(given: list[str]) -> dict[str, Any]:
             raise ValueError(f"A parameter is given as name=value; “{pair}” has no “=”.")
         try:
             found[name.strip()] = json.loads(value)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # no JSON, a number too long for one, or nested without end
             found[name.strip()] = value
     return found
 

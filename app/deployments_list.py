@@ -9,11 +9,11 @@ import pandas as pd
 import streamlit as st
 
 from app import deployments_aws
+from app.kind_names import KIND_NAMES
 from app.palette import Theme, color
 from services.catalogue import RESERVED
 from services.domain import Deployment
 from services.engine.status import DeploymentStatus
-from services.providers import kind_of
 
 TABLE = "dp_table"
 
@@ -58,7 +58,7 @@ def draw(statuses: Sequence[DeploymentStatus], embedded: dict[str, dict[str, obj
             "color": ["●"] * len(statuses),
             "name": [" · ".join((s.deployment.name, *s.deployment.labels)) for s in statuses],
             "state": [state_words(s, embedded) for s in statuses],
-            "kind": [kind_of(s.deployment).title.partition(" (")[0] for s in statuses],
+            "kind": [KIND_NAMES.get(s.deployment.kind, s.deployment.kind) for s in statuses],
             "model": [s.deployment.model for s in statuses],
             "host": [host(s.deployment) for s in statuses],
             "test": [tested_words(s) for s in statuses],

@@ -70,25 +70,33 @@ def draw(data: Data, mark: Mark, key: str, close: Callable[[], None] | None = No
     rows, total = calls_behind(data.engine, wanted, only, limit=PAGE_SIZE, offset=(min(page, pages) - 1) * PAGE_SIZE)
     with slot:
         said = f"**Calls behind {plain(mark.title)}** · {_sums(data, wanted, only, total)}"
-        _head(said, mark, total, key, close, (lambda: csv_of(data, wanted, only)) if total else None)
+        file = (file_name(data), lambda: csv_of(data, wanted, only)) if total else None
+        _head(said, mark, total, key, close, file)
         if rows:
             _table(data, rows, key)
 
 
 def _head(
-    said: str, mark: Mark, total: int, key: str, close: Callable[[], None] | None, file: Callable[[], str] | None = None
+    said: str, mark: Mark, total: int, key: str, close: Callable[[], None] | None,
+    file: tuple[str, Callable[[], str]] | None = None,
 ) -> None:  # fmt: skip
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(said, width="stretch")
         if file is not None:
             label = "CSV" if total <= IN_FILE else f"CSV of the newest {IN_FILE:,}"
-            st.download_button(label, file, "inference-lab-calls.csv", "text/csv", key=f"{key}_file", type="tertiary",
+            name, made = file
+            st.download_button(label, made, name, "text/csv", key=f"{key}_file", type="tertiary",
                                icon=":material/download:", on_click="ignore",
                                help=f"All calls behind the mark, at most {IN_FILE:,}.")  # fmt: skip
         if close is not None:
             st.button("Close", key=f"{key}_close", type="tertiary", icon=":material/close:", on_click=close)
     if mark.paid is not None:
         st.caption(plain(paid_words(mark.paid)))
+
+
+def file_name(data: Data) -> str:
+    """What the file of calls is called; with the time to which the History was read, as its other exports."""
+    return f"inference-lab-calls-{data.window.end.astimezone(ZoneInfo(data.window.zone)):%Y%m%d-%H%M}.csv"
 
 
 def csv_of(data: Data, wanted: Wanted, only: Behind) -> str:

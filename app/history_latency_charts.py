@@ -56,10 +56,12 @@ def over_time(data: Data, frame: pd.DataFrame, metric: str) -> pd.DataFrame:
         there = np.isfinite(values).reshape(-1, wide) if wide else np.zeros((0, 0), dtype=bool)
         padded = np.pad(there, ((0, 0), (1, 1)))
         found[f"{name}_lone"] = (there & ~padded[:, :-2] & ~padded[:, 2:]).ravel()
-    # What is complete is drawn in full, the step into the running bucket pale. A band needs both of its edges.
-    running = data.buckets.is_running
-    found["whole"] = ~running[place]
-    found["pale"] = (running | np.append(running[1:], False))[place] & running.any()
+    # What is complete is drawn in full, the step out of or into a bucket that the window cuts or that still fills pale.
+    # A band needs both of its edges.
+    partial = data.buckets.is_partial
+    found["whole"] = ~partial[place]
+    found["pale_first"] = (place < 2) & bool(wide and partial[0])
+    found["pale_last"] = (place >= wide - 2) & bool(wide and partial[-1] and not (wide <= 2 and partial[0]))
     found["band"] = found["p50"].where(found["p95"].notna())
     return found
 
@@ -92,7 +94,9 @@ def facet(
     }
     gaps = {"invalid": "break-paths-show-path-domains"}
     drawn: list[Spec] = []
-    for part, ink in (("datum.whole", 1.0), ("datum.pale", looks.PALE)):
+    pale = [f"datum.{one}" for one in ("pale_first", "pale_last") if rows[one].any()]
+    parts = [("datum.whole", 1.0), *((one, looks.PALE) for one in pale)]
+    for part, ink in parts:
         drawn.append(view("area", rows, {"x": q("middle", **x), "y": q("band", **y), "y2": to("p95")}, only=part,
                           color=color, opacity=0.2 * ink, **gaps))  # fmt: skip
         for name, width, opacity in (("p99", 0.9, 0.75), ("p50", 2, 1.0)):

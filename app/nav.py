@@ -80,3 +80,8 @@ def sections() -> dict[str, list[st.Page]]:
 def open_run(run_id: str) -> None:
     """Go to the playground with a run open. Ends the script run that calls it."""
     st.switch_page(page_file("playground"), query_params={"run": run_id})
+
+
+def open_batch(batch_id: str) -> None:
+    """Go to a batch. Ends the script run that calls it."""
+    st.switch_page(page_file("batch"), query_params={"batch": batch_id})

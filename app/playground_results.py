@@ -26,10 +26,10 @@ def draw(shown: runs.Shown, person: session.Person, *, masked: bool) -> None:
     """Everything final of a run. While names are hidden, only the answers may be compared."""
     if not shown.calls:
         return
-    if not masked:
+    if not masked and not shown.found.cut:
         _comparison(shown)
         with st.container(horizontal=True):
-            if person.may("send"):
+            if person.may("send") and shown.found.batch is None:
                 _again(shown)
             takeaway.downloads(shown.run, shown.calls, shown.votes, prefix="pg")
     draw_diff(shown, masked=masked)

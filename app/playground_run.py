@@ -10,7 +10,7 @@ import streamlit as st
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import playground_state as pg
-from app import session
+from app import run_calls, session
 from app.board import board
 from app.tickets import board_token
 from db import queries
@@ -25,7 +25,8 @@ LONGEST_THREAD = 20
 class Shown:
     """A run as the page shows it. ``live`` is the board's snapshot while the engine still lives it, else None.
 
-    ``unwritten``: the snapshot of a run that has ended but whose end the engine could not write yet.
+    ``unwritten``: the snapshot of a run that has ended but whose end the engine could not write yet. ``found``: the
+    calls with how many there are in all: of a batch only the first are here.
     """
 
     run: Row
@@ -33,6 +34,7 @@ class Shown:
     votes: Sequence[Row]
     live: Row | None
     unwritten: Row | None = None
+    found: run_calls.Found = run_calls.NOTHING
 
     @property
     def id(self) -> str:
@@ -63,13 +65,14 @@ def load(run_id: str) -> tuple[Shown | None, str | None]:
         run = queries.run_by_id(reader, run_id)
         if run is None:
             return None, trouble or "There is no run at this address; it may have been deleted."
-        calls, votes = queries.calls_of_run(reader, run_id), queries.votes_of_run(reader, run_id)
+        found, votes = run_calls.of_run(reader, run), queries.votes_of_run(reader, run_id)
+        calls = found.calls
         if trouble and any(call["state"] == "running" for call in calls):
             # The engine is away in the middle of it: the board waits for it, and says so.
-            return Shown(run, calls, votes, view.snapshot_from_rows(run, calls)), None
+            return Shown(run, calls, votes, view.snapshot_from_rows(run, calls), found=found), None
         if snapshot and not snapshot["live"]:
-            return Shown(run, calls, votes, None, snapshot), None
-        return Shown(run, calls, votes, snapshot), None
+            return Shown(run, calls, votes, None, snapshot, found), None
+        return Shown(run, calls, votes, snapshot, found=found), None
     except SQLAlchemyError:
         return None, "The records cannot be read just now; they are kept. Reload the page in a moment."
 
@@ -115,7 +118,8 @@ def draw(shown: Shown, person: session.Person, *, masked: bool) -> None:
         key="pg_board",
         snapshot=frame(shown, masked=masked),
         run_id=shown.id,
-        token=board_token(shown.id, person.name, person.role),
+        # A line of a batch is sent again as a batch: a call in its run would be in no line.
+        token=board_token(shown.id, person.name, person.role if shown.found.batch is None else "viewer"),
         live=shown.live is not None,
     )
 

@@ -9,9 +9,8 @@ import streamlit as st
 from app import playground_actions as act
 from app import playground_run as runs
 from app import playground_state as pg
-from app import session
+from app import run_calls, session
 from app.text import clip, plain
-from db import queries
 from services import view
 
 
@@ -29,7 +28,7 @@ def _turn(turn: runs.Row, number: int, *, masked: bool) -> None:
         return
     with folded:
         asked(turn)
-        answers(view.shown_calls(queries.calls_of_run(session.database(), turn["id"])), masked=masked)
+        answers(view.shown_calls(run_calls.of_run(session.database(), turn).calls), masked=masked)
 
 
 def asked(run: runs.Row) -> None:
@@ -58,7 +57,7 @@ def draw_mode(shown: runs.Shown) -> None:
             st.caption(f":material/forum: {plain(continuing(shown))}", width="stretch")
         else:
             st.button("Continue", key="pg_continue_button", icon=":material/reply:", on_click=act.continue_run,
-                      disabled=shown.live is not None,
+                      disabled=shown.live is not None or shown.found.batch is not None,
                       help="The next prompt goes on from here; each deployment is sent its own answers, no other's "
                       "and never an error text.")  # fmt: skip
         st.button("New conversation", key="pg_new", icon=":material/add_comment:", on_click=act.new_conversation)

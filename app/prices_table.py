@@ -10,10 +10,10 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from app.kind_names import KIND_NAMES
 from app.palette import Theme, color
 from services import keys, prices_view, pricing
 from services.prices_view import PriceLine
-from services.providers import KINDS
 
 NONE = "–"
 RATES = {
@@ -40,7 +40,6 @@ def draw(lines: Sequence[PriceLine]) -> None:
 def _row(line: PriceLine) -> dict[str, object]:
     price, d = line.price, line.deployment
     rates = (price.rates if price else None) or {}
-    kind = KINDS.get(d.kind)
     return {
         "color": "●",
         "name": d.name if d.enabled else f"{d.name} (off)",
@@ -52,7 +51,7 @@ def _row(line: PriceLine) -> dict[str, object]:
         "batch": prices_view.pair(line.batch.rates) if line.batch else NONE,
         "tiers": (prices_view.tier_words(price.tiers) if price else "") or NONE,
         "machines": prices_view.machines(price) or NONE,
-        "kind": kind.title.partition(" (")[0] if kind else d.kind,
+        "kind": KIND_NAMES.get(d.kind, d.kind),
         "model": (price.model if price and price.model else d.model) or NONE,
         "calls": line.n,
         "spent": pricing.money(line.nanousd) if line.nanousd else NONE,

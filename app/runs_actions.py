@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import nav, session
+from app import nav, run_calls, session
 from app.definitions import FIGURES
 from app.playground_run import hidden
 from app.playground_takeaway import downloads
@@ -21,7 +21,7 @@ DELETING, REFUSAL, LONGEST_TAG = "rn_deleting", "rn_refusal", 40
 
 
 def draw(
-    run: Row, calls: Sequence[Row], votes: Sequence[Row], person: session.Person, known_tags: Sequence[str]
+    run: Row, found: run_calls.Found, votes: Sequence[Row], person: session.Person, known_tags: Sequence[str]
 ) -> None:
     """The panel of the selected run: its prompt, its figures as they are in the records, and what can be done."""
     masked = hidden(run, votes, person)
@@ -34,8 +34,8 @@ def draw(
                 label = "Unstar" if run.get("starred") else "Star"
                 st.button(label, key="rn_star", icon=":material/star:", on_click=_star,
                           args=(run["id"], not run.get("starred")))  # fmt: skip
-            if not masked:
-                downloads(run, calls, votes, prefix="rn")
+            if not masked and not found.cut:
+                downloads(run, found.calls, votes, prefix="rn")
             if person.may("delete"):
                 st.button("Delete", key="rn_delete", icon=":material/delete:", on_click=_ask, args=(run["id"],))
         if person.may("annotate"):
@@ -44,7 +44,8 @@ def draw(
         if masked:
             st.caption("This run is blind: its names and figures appear here once you have voted in the playground.")
         else:
-            figures(calls)
+            run_calls.draw(found, "rn_open_batch")
+            figures(found.calls)
     if st.session_state.get(DELETING) == run["id"]:
         _confirm(run)
 

@@ -10,7 +10,7 @@ from app import playground_run as runs
 from app import playground_state as pg
 from app import playground_thread as thread
 from app import playground_votes as votes
-from app import session, status
+from app import run_calls, session, status
 from app.text import plain
 from services import samples
 
@@ -41,6 +41,7 @@ if shown is None:
     st.caption("The answers appear here, one column for each deployment, as they arrive.")
 else:
     thread.draw_current(shown, typed=st.session_state[pg.PROMPT] if person.may("send") else None)
+    run_calls.draw(shown.found, "pg_open_batch")
     runs.draw(shown, person, masked=masked)
     if person.may("send"):
         thread.draw_mode(shown)

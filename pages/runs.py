@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import nav, session
+from app import nav, run_calls, session
 from app import runs_actions as actions
 from app import runs_filters as filters
 from app import runs_list as table
@@ -37,7 +37,7 @@ with slot:
         selected = table.draw(found.rows, names)
         st.caption(f"{found.total:,} {'run' if found.total == 1 else 'runs'} · times in {plain(filters.zone()[0])}")
         if selected is not None:
-            calls, votes = queries.calls_of_run(reader, selected["id"]), queries.votes_of_run(reader, selected["id"])
+            calls, votes = run_calls.of_run(reader, selected), queries.votes_of_run(reader, selected["id"])
             actions.draw(selected, calls, votes, person, tags)
         else:
             st.caption("Select a line to open, star, tag, export or delete a run.")

@@ -99,6 +99,10 @@ def test_check_names_each_fault_with_its_line_and_its_exit_code_says_so(engine: 
         (["submit", "FILE", "-d", "nobody"], "There is no deployment “nobody”"),
         (["submit", "FILE", "-d", "good", "--route", "openai"], "OpenAI"),
         (["show", "nothing"], "There is no batch “nothing”"),
+        (["submit", "FILE", "-d", "good", "--budget", "inf"], "--budget"),
+        (["submit", "FILE", "-d", "good", "--name", "\udcff"], "--name holds bytes that are no UTF-8"),
+        (["show", "\udcff"], "There is no batch"),
+        (["results", "nothing", "--to", "/nowhere/at/all.csv"], "There is no batch “nothing”"),
         (["cancel", "nothing"], "There is no batch “nothing”"),
         (["results", "nothing"], "There is no batch “nothing”"),
     ],
@@ -117,6 +121,8 @@ def test_check_with_a_deployment_tells_every_route_with_its_cost_or_why_not(engi
     assert estimates[0]["route"] == "runner"
     assert estimates[0]["why_not"] is None
     assert all(one["why_not"] for one in estimates if one["route"] == "bedrock")
+    assert "cost_mid_usd" in estimates[0]
+    assert not [name for name in estimates[0] if name.startswith(("cost_", "plain_")) and not name.endswith("_usd")]
 
 
 def test_a_submitted_file_is_answered_and_its_results_stand_beside_its_columns(
@@ -143,7 +149,7 @@ def test_show_and_list_tell_how_it_stands_in_words_and_as_objects(engine: Engine
     row = submitted(engine, file)
     shown = lab(engine, "show", row["id"])
     assert "3 sent = 3 succeeded." in shown.stdout
-    assert one(lab(engine, "show", row["id"], "--json")) == row
+    assert one(lab(engine, "show", row["id"][:12], "--json")) == row
     listed = [json.loads(line)["id"] for line in lab(engine, "list", "--json").stdout.splitlines()]
     assert listed[0] == row["id"]
     assert "reviews" in lab(engine, "list").stdout
@@ -177,6 +183,7 @@ def test_the_same_file_twice_and_invalid_lines_need_a_word(engine: EngineProcess
 
 def test_a_batch_is_paused_resumed_and_cancelled(engine: EngineProcess, file: Path) -> None:
     row = one(lab(engine, "submit", file, "-d", "slow", "--lanes", "1", "--json"))
+    assert (row["n_lines"], row["recording"]) == (3, False), "it is told when the lines are recorded"
     assert lab(engine, "pause", row["id"]).returncode == 0
     assert lab(engine, "resume", row["id"]).returncode == 0
     assert lab(engine, "cancel", row["id"]).returncode == 0

@@ -15,6 +15,10 @@ from app.palette import DARK, LIGHT
 from app.tickets import role_in
 
 HERE = Path(__file__).parent
+LEGEND = (
+    "grey: waiting · hatched: reasoning · solid: answering · red ×: failed. Times from the first byte sent to the "
+    "bytes' arrival on this machine."
+)
 SCRIPTS = ("format.js", "stream.js", "column.js", "race.js", "tooltip.js", "socket.js", "board.js")
 
 
@@ -41,6 +45,7 @@ def board(
     run_id: str,
     token: str,
     live: bool,
+    legend: bool = True,
     on_finished: Callable[[], None] | None = None,
 ) -> str | None:
     """Draw a run. Returns the run's id in the one rerun that follows the end of a live run, else None.
@@ -48,6 +53,7 @@ def board(
     ``snapshot`` is a frame of the board (`services.view.snapshot_from_rows`, or the engine's), drawn at once; None
     waits for the socket. ``live`` opens the socket; a rerun with the same ``key`` and ``run_id`` leaves it open and
     repaints nothing. ``token`` comes from `app.tickets.board_token`; its role decides whether stop and retry are shown.
+    ``legend``: say what the bars mean; of several boards beside each other nobody needs it twice.
     """
     base = st.get_option("server.baseUrlPath").strip("/")
     result = _mount(
@@ -58,6 +64,7 @@ def board(
             "token": token,
             "may_act": role_in(token) in ("member", "admin"),
             "live": live,
+            "legend": LEGEND if legend else "",
             "base": f"/{base}" if base else "",
             "palette": {"light": list(LIGHT), "dark": list(DARK)},
         },

@@ -49,6 +49,9 @@ class Board {
     this.token = data.token;
     this.mayAct = data.may_act;
     this.base = data.base || "";
+    put(this.race.foot, data.legend || "");
+    // One of several boards beside each other: its column says already whose bar it is, and there is little room.
+    this.root.classList.toggle("bare", !data.legend);
     this.setTheme(data.palette);
     if (data.run_id !== this.runId) {
       this.reset();

@@ -37,7 +37,7 @@ class Race {
     this.axis = el("div", "axis");
     this.scale = el("div", "scale");
     this.axis.append(el("span"), this.scale, el("span"));
-    this.foot = el("p", "foot", "grey: waiting · hatched: reasoning · solid: answering · red ×: failed. Times from the first byte sent to the bytes' arrival on this machine.");
+    this.foot = el("p", "foot");
     this.node.append(this.lanes, this.axis);
     this.rows = [];
     this.end = 0;
@@ -67,7 +67,8 @@ class Race {
 
   draw(columns) {
     const hidden = this.board.blind;
-    this.node.hidden = this.foot.hidden = hidden;
+    this.node.hidden = hidden;
+    this.foot.hidden = hidden || !this.foot.textContent;
     if (hidden) return;
     const all = columns.map((column) => ({ column, parts: phases(column.col, column.elapsed) }));
     const longest = Math.max(0, ...all.map(({ parts }) => (parts.length ? parts[parts.length - 1][2] : 0)));

@@ -71,9 +71,10 @@ class Against:
         """The time in words."""
         took = "The batch has not ended yet" if self.seconds is None else f"The batch took {time_words(self.seconds)}"
         if self.one_by_one_s is None or self.at_once_s is None or self.median_ms is None:
-            few = "nothing was" if not self.n_history else f"only {self.n_history} interactive calls were"
+            n = self.n_history
+            few = f"{n or 'no'} interactive {'call is' if n == 1 else 'calls are'}"
             unknown = "how long the lines would have taken interactively is not known"
-            return f"{took}; {unknown}, {few} recorded of this deployment."
+            return f"{took}; {unknown}: {few} among the latest recorded of this deployment."
         return (
             f"{took}; {self.n:,} calls of {self.median_ms / 1000:,.3g} s (the median of {self.n_history:,} recorded) "
             f"one after the other take {time_words(self.one_by_one_s)}, {self.concurrency} at once "

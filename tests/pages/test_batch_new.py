@@ -211,3 +211,17 @@ def test_without_an_engine_the_page_says_so_and_sends_nothing(lab: BatchLab) -> 
     at = opened(CSV.replace("a4,\n", ""))
     assert "The engine does not answer" in said(at)
     assert "No deployment is ready" in said(at)
+
+
+def test_a_semicolon_is_recognised_and_named_where_it_can_be_changed(lab: BatchLab) -> None:
+    at = opened("id;text\n1;Hello\n2;World\n")
+    assert "The columns are parted by a semicolon, as the header shows." in said(at)
+    assert at.selectbox(key="bt_o_delimiter").placeholder == "recognised: semicolon  ;"
+    at.button(key="bt_send").click().run()
+    assert lab.submitted[0].options.delimiter == ";"
+
+
+def test_a_fault_names_its_line_once(lab: BatchLab) -> None:
+    faults = opened().dataframe[0].value
+    assert faults["text"][0].startswith("The prompt is empty")
+    assert "found" not in faults, "nothing was found there"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -51,8 +52,9 @@ def test_every_state_of_a_living_batch_has_its_words_and_its_buttons(
 
 @pytest.mark.parametrize(
     ("state", "words"),
-    [("ended", "Ended"), ("cancelled", "Cancelled"), ("expired", "Expired: the service ran out of time"),
-     ("failed", "Refused by the service")],
+    [("ended", "Ended, 1 failed, 1 missing, 1 expired and 1 cancelled of 5"),
+     ("cancelled", "Cancelled, 1 of 5 answered"),
+     ("expired", "Expired, 1 of 5 answered: the service ran out of time"), ("failed", "Refused by the service")],
 )  # fmt: skip
 def test_every_end_accounts_for_every_line(lab: BatchLab, state: BatchState, words: str) -> None:
     at = opened(lab.batch(("succeeded", "failed", "missing", "cancelled", "expired"), state=state, said="It said so."))
@@ -139,6 +141,27 @@ def test_a_batch_whose_lines_are_being_recorded_shows_no_figures_of_none(lab: Ba
     assert not ended.tabs
 
 
+def test_the_lines_of_a_living_batch_say_of_which_moment_they_are(lab: BatchLab) -> None:
+    living = opened(lab.batch(("succeeded", "waiting"), state="running", ended_at=None))
+    assert re.search(r"The lines so far, at \d\d:\d\d:\d\d \(UTC\)", said(living))
+    assert list(living.dataframe[0].value["state"]) == ["answered", "waiting"]
+    assert "so far" not in said(opened(lab.batch()))
+
+
+def test_a_batch_that_is_not_recorded_yet_tells_no_line_whatever_is_wanted_of_it(lab: BatchLab) -> None:
+    for state in ("queued", "cancelling", "paused"):
+        at = opened(lab.batch((), state=state, ended_at=None))
+        assert "0 of 0" not in said(at) + str([p.proto for p in at.get("progress")])
+
+
+def test_answers_that_a_service_counts_and_nobody_here_has_are_said(lab: BatchLab) -> None:
+    jobs = [{"state": "ended", "vendor_id": "m1", "counts": {"total": 3, "succeeded": 3, "failed": 0},
+             "said": "Anthropic has ended it: 3 answered."}]  # fmt: skip
+    at = opened(lab.batch(("succeeded", "missing", "missing"), route="anthropic", jobs=jobs))
+    assert "Ended, 2 of 3 missing" in said(at)
+    assert "The service counts 3 answers, and 1 of the lines here has one" in said(at)
+
+
 def test_an_unknown_address_is_one_sentence(lab: BatchLab) -> None:
     assert "There is no batch at this address" in said(opened("nothing-here"))
     assert "There is no batch at this address" in said(opened("../../etc/passwd"))
@@ -190,7 +213,7 @@ def test_failed_lines_are_explained_and_sent_again_as_a_linked_batch(lab: BatchL
     assert not at.exception
     assert ("resend", batch_id) in lab.asked
     assert at.query_params["batch"] != batch_id
-    assert "The failed lines of another batch: open it" in buttons(at)
+    assert "The lines that another batch left unanswered: open it" in buttons(at)
 
 
 def test_deleting_is_asked_about_first_and_leads_back_to_the_list(lab: BatchLab) -> None:
@@ -214,6 +237,9 @@ def test_figures_sum_up_all_lines_and_the_card_compares_with_one_by_one(lab: Bat
     assert shown["Cost"] == "free"
     assert "Batch against one by one" in said(at)
     assert "The batch took" in said(at)
+    assert shown["Paused or waiting"] == "4 min", "its calls are of the last moment of its four minutes"
+    assert "This deployment costs nothing, in a batch or one by one." in said(at)
+    assert "One by one" not in shown
 
 
 def test_somebody_who_may_only_look_sees_results_and_downloads_and_no_action(lab: BatchLab) -> None:
@@ -250,7 +276,8 @@ def test_the_list_names_every_batch_and_a_line_opens_it(lab: BatchLab) -> None:
     newest = lab.batch(("waiting",), state="waiting_for_quota", name="New", ended_at=None)
     at = page("batch").run()
     assert list(at.dataframe[0].value["name"]) == ["New", "Old"]
-    assert list(at.dataframe[0].value["state"]) == ["waiting", "ended"]
+    assert list(at.dataframe[0].value["state"]) == ["waiting", "ended, all answered"]
+    assert list(at.dataframe[0].value)[:2] == ["state", "name"], "a telephone shows no more than these"
     select(at, 0, "bt_list")
     assert not at.exception
     assert at.query_params["batch"] == newest

@@ -7,6 +7,7 @@ import random
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pandas as pd
 import pytest
@@ -159,6 +160,27 @@ def test_below_a_facet_it_is_each_bucket_that_has_too_few_calls(lab: Lab) -> Non
     below = history_latency_charts.below_titles({"a": said, "b": "p50 1.00 s · n 5,000"}, alone=False)
     assert " ".join(below["a"]) == said.replace(" · no", " no")
     assert len(below["a"]) == len(below["b"]) and max(map(len, below["a"])) <= 34
+
+
+def test_a_bucket_that_the_window_cuts_at_its_beginning_is_as_pale_as_one_that_still_fills(lab: Lab) -> None:
+    fill(lab, 60, 1)
+    now = (datetime.now(UTC) + timedelta(days=1)).replace(hour=13, minute=30)
+    data = figures.load(lab.database(), figures.Filter("7d"), now, teams={})
+    assert data.buckets.is_partial[[0, -1]].all()
+    found = history_latency_charts.over_time(data, figures.latency(data, "ttft"), "ttft")
+    assert found["whole"].tolist() == [False, *[True] * (len(found) - 2), False]
+    assert found.index[found["pale_first"]].tolist() == [0, 1], "the step out of it"
+    assert found.index[found["pale_last"]].tolist() == [len(found) - 2, len(found) - 1], "the step into it"
+    facet = history_latency_charts.facet
+    chart = facet(data, found, "d0", looks.LIGHT, domain=(0.01, 10), notes=[], title="", subtitle="")
+    assert {"datum.pale_first", "datum.pale_last"} <= set(re.findall(r"datum\.pale_\w+", str(chart)))
+
+
+def test_the_file_of_calls_says_to_which_time_the_history_was_read(lab: Lab) -> None:
+    fill(lab, 5, 1)
+    data = load(lab)
+    stamp = data.window.end.astimezone(ZoneInfo(data.window.zone)).strftime("%Y%m%d-%H%M")
+    assert history_calls.file_name(data) == f"inference-lab-calls-{stamp}.csv"
 
 
 # --- throughput ----------------------------------------------------------------------------------------------------

@@ -42,10 +42,10 @@ def test_without_prices_or_history_it_says_so_and_tells_no_figure() -> None:
     assert found.one_by_one_s is None
     assert "not known" in found.cost_sentence
     assert found.time_sentence == (
-        "The batch has not ended yet; how long the lines would have taken interactively is not known, only 1 "
-        "interactive calls were recorded of this deployment."
+        "The batch has not ended yet; how long the lines would have taken interactively is not known: 1 interactive "
+        "call is among the latest recorded of this deployment."
     )
-    assert "nothing was recorded" in of_history([], BATCH, summary([]), seconds=1).time_sentence
+    assert "no interactive calls are among" in of_history([], BATCH, summary([]), seconds=1).time_sentence
 
 
 def test_our_own_runner_saves_nothing_and_says_why() -> None:

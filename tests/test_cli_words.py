@@ -1,0 +1,95 @@
+"""What the commands take and refuse before anything is read or sent, and what their help says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from cyclopts import App
+from cyclopts.exceptions import CycloptsError
+
+from app.cli import app as lab
+from app.cli_batch import Reading
+from app.cli_batch_ask import in_dollars
+from app.cli_batch_work import options_of, utf8
+from app.cli_send import pairs
+from services.batch.estimate import Estimate
+
+HUGE = "9" * 30
+SUBMIT = ("batch", "submit", "file.csv", "-d", "good")
+
+
+def commands(of: App, *way: str) -> Iterator[tuple[str, ...]]:
+    """The ways to all commands."""
+    for name in of:
+        if not name.startswith("-"):
+            yield from commands(of[name], *way, name)
+    if of.default_command is not None and way:
+        yield way
+
+
+@pytest.mark.parametrize("way", list(commands(lab)), ids=" ".join)
+def test_the_help_of_a_command_says_what_each_option_is(way: tuple[str, ...]) -> None:
+    command = lab
+    for name in way:
+        command = command[name]
+    arguments = [one for one in command.assemble_argument_collection(parse_docstring=True) if one.show]
+    assert [one.name for one in arguments if not one.parameter.help] == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *((*SUBMIT, option, value) for option in ("--budget", "--objective")
+          for value in ("inf", "-inf", "nan", "-1", "0", "1e300", HUGE)),
+        *((*SUBMIT, option, value) for option in ("--lanes", "--per-minute") for value in ("0", "-1", HUGE, "nan")),
+        ("batch", "list", "--limit", "0"), ("batch", "list", "--limit", HUGE), ("runs", "--limit", HUGE),
+        ("demo", "--seed", HUGE), ("demo", "--calls", HUGE), ("demo", "--days", "0"), ("run", "--port", HUGE),
+    ],
+)  # fmt: skip
+def test_a_number_that_cannot_be_meant_is_refused_by_name(arguments: tuple[str, ...]) -> None:
+    with pytest.raises(CycloptsError) as refused:
+        lab.parse_args(arguments, exit_on_error=False, print_error=False)
+    assert arguments[-2] in str(refused.value)
+
+
+def test_what_the_engine_takes_is_taken() -> None:
+    given = (*SUBMIT, "--budget", "0.5", "--objective", "2", "--lanes", "1024", "--per-minute", "1")
+    _, bound, _ = lab.parse_args(given, exit_on_error=False, print_error=False)
+    assert (bound.kwargs["budget"], bound.kwargs["lanes"]) == (0.5, 1024)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [("max_tokens=" + "1" * 5000, "1" * 5000), ("stop=" + "[" * 100_000, "[" * 100_000), ("a=1e999", float("inf"))],
+)
+def test_a_parameter_that_json_cannot_read_is_kept_as_it_was_written(given: str, kept: object) -> None:
+    (value,) = pairs([given]).values()
+    assert value == kept
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"param": ["max_tokens=" + "1" * 5000]}, {"param": ["temperature=nan"]}, {"param": ["max_tokens=" + HUGE]},
+     {"template": "a\udcff"}, {"system": "\udcff"}, {"param": ["stop=\udcff"]}, {"sheet": "\udcff"}],
+)  # fmt: skip
+def test_options_that_cannot_be_sent_are_one_sentence(given: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"\.$") as refused:
+        options_of(Reading(**given))  # type: ignore[arg-type]
+    assert "codec" not in str(refused.value)
+
+
+def test_bytes_that_are_no_utf8_are_named_by_what_they_are_in() -> None:
+    assert utf8("Grüße", "--name") == "Grüße"
+    with pytest.raises(ValueError, match="--name holds bytes that are no UTF-8"):
+        utf8("\udcff", "--name")
+
+
+def test_money_in_what_a_script_reads_is_named_in_dollars_and_exact() -> None:
+    found = in_dollars(Estimate("d", "runner", cost_low=54_399_000, cost_high=None, plain_mid=10**9).to_json())
+    assert found is not None
+    assert (found["cost_low_usd"], found["cost_high_usd"], found["plain_mid_usd"]) == ("0.054399", None, "1")
+    assert not {"cost_low", "plain_mid"} & set(found)
+    assert json.loads(json.dumps(found)) == found
+    assert in_dollars(None) is None
