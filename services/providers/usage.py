@@ -11,12 +11,15 @@ from typing import Any, Literal, TypeGuard
 
 from services.domain import Usage
 
+MOST_TOKENS = 10**9
+
 
 def count(value: Any) -> int | None:
-    """A token count if this is one (an int ≥ 0 that fits 53 bits), else None."""
+    """A token count if this is one, else None: an int from 0 to a thousand million, more than any call of any service;
+    beyond, its cost would overflow what a database adds up."""
     if isinstance(value, bool) or not isinstance(value, int):
         return None
-    return value if 0 <= value < 2**53 else None
+    return value if 0 <= value <= MOST_TOKENS else None
 
 
 def obj(value: Any) -> Mapping[str, Any]:

@@ -162,10 +162,16 @@ def host_of(url: str) -> str:
     return urlsplit(url).hostname or ""
 
 
-def halt(place: Place, what: str) -> None:
-    """Raises `SubmitStopped` when the person has stopped the batch."""
-    if place.stopped():
-        raise SubmitStopped(f"Stopped by hand while {what}; nothing was submitted.")
+def halt(place: Place, what: str, *, doubt: bool = False) -> None:
+    """Raises `SubmitStopped` when the person has stopped the batch. ``doubt``: an earlier request got no answer."""
+    if not place.stopped():
+        return
+    if doubt:
+        raise SubmitStopped(
+            f"Stopped by hand while {what}. An earlier request got no answer, and the service lists no job of it "
+            "(yet): look at the service's own console before these lines are sent again."
+        )
+    raise SubmitStopped(f"Stopped by hand while {what}; nothing was submitted.")
 
 
 def write_atomically(path: Path, pieces: Iterable[bytes]) -> int:

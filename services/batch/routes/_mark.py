@@ -38,7 +38,8 @@ def tag_of(token: str) -> str:
 class Mark:
     """``tried_at``: Unix seconds of the first and ``last_try_at`` of the last try. ``before``: ids of jobs that were
     there before the first one (None: not looked). ``lines``: how many were written (None: not counted). ``foreign``:
-    jobs that proved not to be ours."""
+    jobs that proved not to be ours. ``sure``: ``vendor_id`` was told us or proved ours, and is no guess by time and
+    length."""
 
     path: Path
     tag: str
@@ -50,6 +51,7 @@ class Mark:
     file_id: str | None = None
     lines: int | None = None
     foreign: list[str] = field(default_factory=list)
+    sure: bool = True
 
     def trying(self) -> None:
         """A try begins now; on disk before it does."""
@@ -57,9 +59,9 @@ class Mark:
         self.doubt, self.last_try_at, self.tried_at = True, now, self.tried_at or now
         self.save()
 
-    def settled(self, vendor_id: str | None = None) -> None:
+    def settled(self, vendor_id: str | None = None, *, sure: bool = True) -> None:
         """The last try's end is known: this job, or none."""
-        self.doubt, self.vendor_id = False, vendor_id
+        self.doubt, self.vendor_id, self.sure = False, vendor_id, sure
         self.save()
 
     def wait(self, service: str, settle_s: float) -> None:
@@ -97,14 +99,15 @@ def results_path(folder: Path, job: Job, vendor_id: str) -> Path:
 
 
 def claimed(folder: Path, but: Mark) -> set[str]:
-    """Ids of jobs that belong to other submits of ours: of this batch and of those beside it."""
+    """Ids of jobs that belong to other submits of ours: of this batch and of those beside it. One that was only guessed
+    hides nothing: its owner may be the one who looks for it."""
     return set(_ids(folder.parent, but.path))
 
 
 def _ids(root: Path, but: Path) -> Iterator[str]:
     for path in root.glob("*/jobs/*.mark"):
-        known = _read(path).get("vendor_id") if path != but else None
-        if isinstance(known, str):
+        values = _read(path) if path != but else {}
+        if isinstance(known := values.get("vendor_id"), str) and values.get("sure", True):
             yield known
 
 

@@ -105,12 +105,12 @@ class AnthropicRoute:
                 mark.wait(NAME, self.settle_s)
             path = _path(place.folder, job, mark)
             if made is None:
-                _common.halt(place, "it was to be sent")
+                _common.halt(place, "it was to be sent", doubt=mark.doubt)
                 self._write(deployment, job, lines, place, path, mark)
                 if mark.before is None:
                     mark.before = [one.id for one in client.messages.batches.list(limit=1).data]
                 made = self._create(client, job, path, place, mark, facts)
-            mark.settled(made)
+            mark.settled(made, sure=bool(facts.get("proven")) or not facts.get("adopted"))
             path.unlink(missing_ok=True)  # the service has it; the lines themselves are in our tables
         return replace(job, vendor_id=made, facts=facts)
 
@@ -132,7 +132,7 @@ class AnthropicRoute:
                 if count > (limits.max_records or count) or size > (limits.max_bytes or size):
                     raise Refused(f"Job {job.no} is larger than {NAME} takes at once: split it into more jobs.")
                 if count % 1000 == 0:
-                    _common.halt(place, "its request was written")
+                    _common.halt(place, "its request was written", doubt=mark.doubt)
                 yield piece if count == 1 else b"," + piece
             yield b"]}\n"
 

@@ -103,7 +103,7 @@ class OpenAIRoute:
             if made is None and mark.doubt:
                 mark.wait(NAME, self.settle_s)
             if made is None:
-                _common.halt(place, "it was to be sent")
+                _common.halt(place, "it was to be sent", doubt=mark.doubt)
                 path = self._write(deployment, job, lines, place, mark)
                 file_id = mark.file_id or self._upload(client, path, place, mark)
                 made = self._create(client, job, url, file_id, mark)
@@ -128,7 +128,7 @@ class OpenAIRoute:
                 if count > (limits.max_records or count) or size > (limits.max_bytes or size):
                     raise Refused(f"Job {job.no} is larger than {NAME} takes in one file: split it into more jobs.")
                 if count % 1000 == 0:
-                    _common.halt(place, "its file was written")
+                    _common.halt(place, "its file was written", doubt=mark.doubt)
                 yield piece
 
         _common.write_atomically(path, pieces())
@@ -151,7 +151,7 @@ class OpenAIRoute:
                 uploaded = client.files.create(file=(path.name, file, "application/jsonl"), purpose="batch")
             except Exception:
                 if file.halted:
-                    _common.halt(place, "its file was uploaded")
+                    _common.halt(place, "its file was uploaded", doubt=mark.doubt)
                 raise
         mark.file_id = uploaded.id
         mark.save()

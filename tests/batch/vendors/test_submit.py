@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
-from services.batch.model import Line, SubmitLater, SubmitRefused
+from services.batch.model import Line, SubmitLater, SubmitRefused, SubmitStopped
+from services.batch.routes._mark import claimed, mark_of
 from services.domain import Ask
 from tests.batch.vendors.house import Vendor, lines
 from tests.batch.vendors.server import Request
@@ -95,3 +97,26 @@ def test_more_lines_than_the_service_takes_are_refused_before_anything_is_sent(a
     with pytest.raises(SubmitRefused, match="split it into more jobs"):
         any_vendor.submit(any_vendor.job(count), [long] * count)
     assert _creates(any_vendor) == []
+
+
+def test_stopped_after_a_lost_answer_it_does_not_say_that_nothing_was_submitted(any_vendor: Vendor) -> None:
+    any_vendor.route.settle_s = 0.0
+    any_vendor.faults.lost, any_vendor.faults.late = 1, 30
+    with pytest.raises(SubmitLater):
+        any_vendor.submit()
+    any_vendor.bench.stop = True
+    with pytest.raises(SubmitStopped, match="got no answer") as stopped:
+        any_vendor.submit()
+    assert "nothing was submitted" not in str(stopped.value)
+    assert len(any_vendor.api.jobs) == 1
+
+
+@pytest.mark.parametrize("sure", [True, False])
+def test_a_job_that_was_only_guessed_is_not_hidden_from_the_one_whose_it_may_be(
+    anthropic: Vendor, tmp_path: Path, sure: bool
+) -> None:
+    one = mark_of(tmp_path / "one", anthropic.job(token="token-1"))
+    other = mark_of(tmp_path / "other", anthropic.job(token="token-2"))
+    one.settled("msgbatch_1", sure=sure)
+    assert ("msgbatch_1" in claimed(tmp_path / "other", other)) is sure
+    assert mark_of(tmp_path / "one", anthropic.job(token="token-1")).sure is sure
