@@ -62,9 +62,10 @@ def draw(row: Row, person: session.Person) -> None:
 
 
 def label(row: Row) -> str:
-    """A batch as a choice: "Haiku · reviews · ended · 5 min ago"."""
+    """A batch as a choice: "Haiku · reviews · ended · 24 Nov 14:03 UTC". A moment and not an age: a choice whose words
+    change from minute to minute is lost between two of them."""
     state = words.state(row["state"], short=True)
-    return f"{batch_sums.name_of(row)} · {clip(str(row['name']), 60)} · {state} · {words.ago(row['created_at'])}"
+    return f"{batch_sums.name_of(row)} · {clip(str(row['name']), 60)} · {state} · {row['created_at']:%-d %b %H:%M} UTC"
 
 
 @st.cache_data(max_entries=50, show_spinner=False)

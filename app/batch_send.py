@@ -20,7 +20,8 @@ from services.batch.model import Checked
 from services.batch.submit import MOST_LANES, MOST_PER_MINUTE, BatchSpec
 from services.pricing import money
 
-BUDGET, LANES, PER_MINUTE, OBJECTIVE, NOTIFY = "bt_budget", "bt_lanes", "bt_per_minute", "bt_objective", "bt_notify"
+BUDGET, OBJECTIVE, NOTIFY = "bt_budget", "bt_objective", "bt_notify"
+LANES, PER_MINUTE = bt.LANES, bt.PER_MINUTE
 AGAIN, OVER_BUDGET, TARGETS = "bt_again", "bt_over_budget", "bt_targets"
 ASK_AGAIN_S = 10.0
 NANO = 1_000_000_000

@@ -12,6 +12,7 @@ from services.batch.model import Checked, Options
 from services.params import PARAMS
 
 FILE, OPTIONS, UPLOAD, TROUBLE = "bt_file", "bt_options", "bt_upload", "bt_trouble"
+LANES, PER_MINUTE = "bt_lanes", "bt_per_minute"
 PROMPT, SYSTEM, TARGET, ROUTE, NAME = "bt_prompt", "bt_system", "bt_target", "bt_route", "bt_name"
 SHEET, TRIED, REFUSAL = "bt_sheet", "bt_tried", "bt_refusal"
 OPTION_WIDGETS = ("format", "encoding", "delimiter", "id_column", "suffix_ids", "leave_out")

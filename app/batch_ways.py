@@ -36,10 +36,15 @@ class Way:
         return f"{self.deployment.name} · {words.route(self.estimate.route)}"
 
 
-def found(database: Engine, checked: Checked, deployments: Sequence[Deployment]) -> list[Way]:
-    """Every way of a file to these deployments."""
+def found(
+    database: Engine, checked: Checked, deployments: Sequence[Deployment], *, lanes: int | None = None,
+    per_minute: int | None = None,
+) -> list[Way]:  # fmt: skip
+    """Every way of a file to these deployments. ``lanes``, ``per_minute``: what our own runner is bound to."""
     by_id = {one.id: one for one in deployments}
-    made = estimates(database, checked, deployments, datetime.now(UTC), services())
+    made = estimates(
+        database, checked, deployments, datetime.now(UTC), services(), lanes=lanes, per_minute=per_minute
+    )  # fmt: skip
     return [Way(by_id[one.deployment_id], one) for one in made]
 
 

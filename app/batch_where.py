@@ -34,7 +34,8 @@ def draw(checked: Checked, statuses: Sequence[DeploymentStatus]) -> Way | None:
     """The choice and the table; returns what is chosen."""
     ready = [status.deployment for status in statuses if status.ready]
     try:
-        ways = found(session.database(), checked, ready)
+        bound = st.session_state
+        ways = found(session.database(), checked, ready, lanes=bound.get(bt.LANES), per_minute=bound.get(bt.PER_MINUTE))
     except SQLAlchemyError:
         st.caption(f":red[:material/error: {plain(AWAY)}]")
         return None

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from app import batch_ways
 from tests.pages.batch_lab import BatchLab, arranged
 from tests.pages.lab import buttons, page, said
 
@@ -225,3 +226,23 @@ def test_a_fault_names_its_line_once(lab: BatchLab) -> None:
     faults = opened().dataframe[0].value
     assert faults["text"][0].startswith("The prompt is empty")
     assert "found" not in faults, "nothing was found there"
+
+
+def test_what_our_own_runner_is_bound_to_goes_into_the_estimates(
+    lab: BatchLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Any, Any]] = []
+    real = batch_ways.estimates
+
+    def noted(*given: Any, **named: Any) -> Any:
+        asked.append((named["lanes"], named["per_minute"]))
+        return real(*given, **named)
+
+    monkeypatch.setattr(batch_ways, "estimates", noted)
+    at = page("batch").run()
+    at.button(key="bt_sample").click().run()
+    at.number_input(key="bt_per_minute").set_value(10).run()
+    at.number_input(key="bt_lanes").set_value(2).run()
+    assert not at.exception
+    assert asked[0] == (None, None)
+    assert asked[-1] == (2, 10)
