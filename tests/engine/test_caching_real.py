@@ -69,6 +69,7 @@ async def test_of_four_calls_with_one_long_prompt_the_first_is_cold_and_the_rest
 @pytest.mark.parametrize("name", ["local-chat", "local-responses"])
 async def test_off_reads_nothing_even_from_a_prompt_that_was_just_sent(house: House, name: str) -> None:
     rows = await run(house, ColumnSpec(name, cache="auto"), ColumnSpec(name, cache="off"), k=2)
+    assert {row["state"] for row in rows} == {"succeeded"}, [(row["outcome"], row["message"]) for row in rows]
     read = {(row["cache_mode"], row["repetition"]): row["cache_read"] for row in rows}
     assert (read["off", 1], read["off", 2]) == (0, 0)
     assert int(str(read["auto", 2])) > 500
