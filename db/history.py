@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Connection,
     Engine,
     Select,
-    String,
     and_,
     case,
     exists,
@@ -28,12 +28,11 @@ from sqlalchemy import (
     or_,
     select,
     text,
-    type_coerce,
 )
 from sqlmodel import col
 
 from db import queries
-from db.history_cuts import DAY, HOUR, Cuts, Grain, covered, cut, down, up
+from db.history_cuts import DAY, HOUR, Cuts, Grain, bucket, covered, cut, down, up
 from db.retention import calls_kept_since
 from db.rollups import CALL, DIMENSIONS, INPUT, NEEDED, ROLLUP, SUMS, WAITING, measured
 from db.rows import dicts
@@ -65,7 +64,8 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """The calls of a `Wanted`. ``cells``: rollup rows (``bucket``, dimensions, sums and the sketches asked for);
+    """The calls of a `Wanted`. ``cells``: rollup rows (``bucket`` as `db.history_cuts.bucket` reads it, dimensions,
+    sums and the sketches asked for);
     ``calls``: measured calls (the same names, one line each, with ``created_at``). ``exact``: no cell was used.
 
     ``grain`` is the coarsest of the cells: a day's cell cannot be told apart by hours. Where calls were forgotten
@@ -151,9 +151,7 @@ def _counted(connection: Connection, wanted: Wanted) -> int:
 def _cells(
     connection: Connection, wanted: Wanted, cuts: Cuts, names: Sequence[str], sketches: Sequence[str]
 ) -> pd.DataFrame:
-    # The moments as the driver gives them: reading thousands of the same hour one by one takes longer than the query.
-    moment = type_coerce(ROLLUP.c.bucket, String).label("bucket")
-    columns = [moment, *(ROLLUP.c[name] for name in names)]
+    columns = [bucket(connection.dialect.name), *(ROLLUP.c[name] for name in names)]
     fine = "p" if wanted.persons else "d"
     spans = [(fine, *cuts.days)] if cuts.days else []
     spans += [("h", *span) for span in cuts.hours] if not wanted.persons else []
@@ -166,7 +164,7 @@ def _cells(
     if not by_column:
         return _no_cells(sketches)
     return pd.DataFrame({
-        column.name: np.array(values, np.int64) if column.name in SUMS else _objects(values)
+        column.name: np.array(values, np.int64) if isinstance(column.type, BigInteger) else _objects(values)
         for column, values in zip(columns, by_column, strict=True)
     })  # fmt: skip
 

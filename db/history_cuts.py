@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
-from db.rollups import day_of
+from sqlalchemy import BigInteger, ColumnElement, String, cast, extract, type_coerce
+
+from db.rollups import ROLLUP, day_of
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 Grain = Literal["h", "d"]
@@ -50,3 +52,11 @@ def covered(cuts: Cuts) -> list[tuple[datetime, datetime]]:
     """What the cells cover: one stretch without a gap, so that one look at the index finds what waits in it."""
     spans = [*([cuts.days] if cuts.days else []), *cuts.hours]
     return [(min(start for start, _ in spans), max(end for _, end in spans))] if spans else []
+
+
+def bucket(dialect: str) -> ColumnElement[Any]:
+    """When a rollup's cell begins, as it is quickest to read thousands of times: SQLite's own text (UTC), PostgreSQL's
+    whole seconds since 1970. Reading them one by one as moments takes longer than the query."""
+    if dialect == "sqlite":
+        return type_coerce(ROLLUP.c.bucket, String).label("bucket")
+    return cast(extract("epoch", ROLLUP.c.bucket), BigInteger).label("bucket")

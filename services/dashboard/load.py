@@ -227,5 +227,7 @@ def moments_of(found: Pieces) -> NDArray[np.datetime64]:
 def _naive(moments: pd.Series) -> NDArray[np.datetime64]:
     if len(moments) and isinstance(moments.iloc[0], str):  # as SQLite keeps them, in UTC
         return np.asarray(moments.to_numpy(object), dtype="datetime64[us]")
+    if moments.dtype == np.int64:  # as PostgreSQL is asked for them: seconds since 1970
+        return np.asarray(moments.to_numpy(), dtype="datetime64[s]").astype("datetime64[us]")
     aware = pd.DatetimeIndex(pd.to_datetime(moments, utc=True))
     return np.asarray(aware.tz_localize(None).to_numpy().astype("datetime64[us]"))
