@@ -136,7 +136,10 @@ def bucket_hits(rows: pd.DataFrame, x: Spec, height: int, shown: Look, *said: An
 
 def ecdf(data: Data, frame: pd.DataFrame, metric: str, shown: Look) -> Spec:
     """Which share of the calls took how long at most, one line for each deployment, on a log axis."""
-    found = frame.assign(shown=frame["value"] * scaled(metric), percent=frame["share"] * 100)
+    # Each curve begins at its smallest time with a step up from zero: else that of a single call would be nowhere.
+    feet = frame.groupby("deployment_id", sort=False)["value"].min().reset_index().assign(share=0.0)
+    found = pd.concat([feet, frame], ignore_index=True)
+    found = found.assign(shown=found["value"] * scaled(metric), percent=found["share"] * 100)
     found = found[found["shown"] > 0]
     ids = [one for one in data.ids if one in set(found["deployment_id"])]
     found["name"] = found["deployment_id"].map(looks.names_of(data))

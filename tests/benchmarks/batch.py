@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from db import batches
+from db import batch_queries, batches
 from tests.batch.runner.desk import Desk
 from tests.benchmarks.house import cpu_s
 from tests.benchmarks.report import num, pct, table
@@ -41,7 +41,9 @@ def main(*, quick: bool = False) -> None:
         rows.append(_ours(url, lines, capacity))
     table(f"a server of {SLOTS} slots, {SERVICE_S:g} s a line: {capacity:g} lines a second at most", HEADER, rows)
     _overhead(300 if quick else 2_000)
-    _memory(int(os.environ.get("LAB_BENCH_LINES", "50000" if quick else "1000000")))
+    lines = int(os.environ.get("LAB_BENCH_LINES", "50000" if quick else "1000000"))
+    _memory(lines)
+    _long_queue(lines)
 
 
 @contextlib.contextmanager
@@ -127,6 +129,24 @@ def _overhead(lines: int) -> None:
     table("what a line costs us: a server that answers at once",
           ("", "lines", "lines a second", "CPU ms a line", "worker's peak MB"),
           [["our runner", f"{lines:,}", num(lines / took, 1), num(spent / lines * 1000), num(peak, 0)]])  # fmt: skip
+
+
+def _long_queue(lines: int, watch_s: float = 20) -> None:
+    """A worker in the middle of a very long batch: what it holds must not grow with the lines that wait."""
+    rows = []
+    for n in (lines // 100, lines):
+        with (
+            _truth(64, 0.0) as url, tempfile.TemporaryDirectory(prefix="lab-bench-") as folder,
+            Desk(Path(folder)) as desk,
+        ):  # fmt: skip
+            desk.deploy("truth", url)
+            batch = desk.batch(n)
+            worker = desk.worker()
+            time.sleep(watch_s)
+            done = batch_queries.counts(desk.reader, batch).get("succeeded", 0)
+            size = (Path(folder) / "lab.sqlite3").stat().st_size / 1e6
+            rows.append([f"{n:,} lines", num(size, 0), f"{done:,}", num(_peak_mb(worker.pid), 0)])
+    table(f"{watch_s:g} s of work on a long batch", ("", "database MB", "lines answered", "worker's peak MB"), rows)
 
 
 def _peak_mb(pid: int) -> float:

@@ -263,3 +263,14 @@ def test_the_price_s_reason_stands_beside_the_name(lab: Lab) -> None:
     assert not at.exception
     (found,) = [one.value for one in at.dataframe if "difference" in one.value]
     assert list(found)[:2] == ["name", "reason"] and set(found["reason"]) == {"no price then"}
+
+
+def test_the_distribution_of_a_single_call_is_a_step_that_can_be_seen(lab: Lab) -> None:
+    fill(lab, 1, 1)
+    data = load(lab)
+    frame = figures.distribution(data, "ttft")
+    assert len(frame) == 1
+    spec = history_latency_charts.ecdf(data, frame, "ttft", looks.look())
+    drawn = spec["layer"][0]["data"]
+    assert drawn["percent"].tolist() == [0, 100]
+    assert drawn["shown"].nunique() == 1
