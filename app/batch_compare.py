@@ -14,16 +14,22 @@ from sqlalchemy.exc import SQLAlchemyError
 from app import batch_checks as checks
 from app import batch_judge as judge
 from app import batch_line, batch_sums, session
+from app import batch_state as bt
 from app import batch_votes as votes
 from app import batch_words as words
 from app.playground_diff import merged
 from app.text import clip, plain
 from db import batches as store
 from services import words as units
-from services.batch.compare import Comparison, Pair, compare, pairs, same_sha
+from services.batch.compare import Comparison, Kind, Pair, compare, pairs, same_sha
 
 Row = Mapping[str, Any]
-OTHER, TABLE, PAGE, DIFFERENT, PAGE_SIZE = "bt_other", "bt_pairs", "bt_pairs_page", "bt_different", 20
+OTHER, TABLE, PAGE, WHICH, PAGE_SIZE = "bt_other", "bt_pairs", "bt_pairs_page", "bt_which", 20
+DIFFER, ALL = "differ", "all"
+KINDS: Mapping[str, tuple[Kind, ...]] = {
+    DIFFER: ("differ",), "same": ("same",), "unanswered": ("one", "neither"), "only_a": ("only_a",),
+    "only_b": ("only_b",),
+}  # fmt: skip
 AT_ONCE = 20_000  # lines that are compared while somebody waits
 NONE_YET = (
     "No other batch was made of this file. Submit it to a second deployment, and both are compared here line by line."
@@ -53,10 +59,10 @@ def draw(row: Row, person: session.Person) -> None:
         return
     with st.spinner("Comparing line by line"):
         found = comparison(session.database(), row, other, (str(row["ended_at"]), str(other["ended_at"])))
-    st.markdown(plain(found.sentence))
+    st.markdown(plain(found.told("this batch", "the other")))
     _figures(row, other, found)
     votes.draw_tally(row, other)
-    _lines(row, other, person)
+    _lines(row, other, found, person)
     checks.draw([row, other])
     judge.draw(row, other, person)
 
@@ -79,7 +85,7 @@ def comparison(_database: Engine, _a: Row, _b: Row, key: tuple[str, str]) -> Com
 def _figures(a: Row, b: Row, found: Comparison) -> None:
     frame = pd.DataFrame(
         {
-            "batch": [batch_sums.name_of(one) for one in (a, b)],
+            "batch": list(sides(a, b)),
             "answered": [f"{one.states.get('succeeded', 0):,} of {one.n:,}" for one in (found.a, found.b)],
             "ttft": [units.seconds(one.times["ttft_ms"].p50) for one in (found.a, found.b)],
             "ttlt": [units.seconds(one.times["ttlt_ms"].p50) for one in (found.a, found.b)],
@@ -99,23 +105,44 @@ def _figures(a: Row, b: Row, found: Comparison) -> None:
     )  # fmt: skip
 
 
-def _pairs(a: Row, b: Row) -> Iterator[Pair]:
+def _pairs(a: Row, b: Row, which: str) -> Iterator[Pair]:
     reader = session.database()
     found = pairs(store.each_line(reader, a["id"]), store.each_line(reader, b["id"]), same_file=same_sha(a, b))
-    if st.session_state.get(DIFFERENT, True):
-        return (pair for pair in found if pair.agrees is not True)
-    return found
+    return found if which == ALL else (pair for pair in found if pair.kind in KINDS[which])
 
 
-def _lines(a: Row, b: Row, person: session.Person) -> None:
-    st.toggle("Only lines that differ", value=True, key=DIFFERENT, on_change=forget)
+def choices(found: Comparison) -> dict[str, str]:
+    """Which lines can be listed, each with how many they are. Only lines that both answered agree or differ; those that
+    one batch alone has are told apart from them."""
+    lines = found.n_pairs + found.only_a + found.only_b
+    counted = {
+        DIFFER: (found.n_answered - found.n_same, "differs", "differ"), "same": (found.n_same, "is the same",
+        "are the same"), "unanswered": (found.n_pairs - found.n_answered, "lacks an answer", "lack an answer"),
+        "only_a": (found.only_a, "line is only in this batch", "lines are only in this batch"),
+        "only_b": (found.only_b, "line is only in the other", "lines are only in the other"),
+        ALL: (lines, "line in all", "lines in all"),
+    }  # fmt: skip
+    return {which: f"{n:,} {one if n == 1 else many}" for which, (n, one, many) in counted.items()
+            if n or which == DIFFER}  # fmt: skip
+
+
+def _lines(a: Row, b: Row, found: Comparison, person: session.Person) -> None:
+    offered = choices(found)
+    if st.session_state.get(WHICH) not in offered:
+        st.session_state[WHICH] = DIFFER
+    which: str = st.segmented_control(
+        "Lines", list(offered), key=WHICH, format_func=offered.__getitem__, on_change=forget, required=True,
+        label_visibility="collapsed",
+    ) or DIFFER  # fmt: skip
     page = max(int(st.session_state.get(PAGE) or 1), 1)
-    shown = list(islice(_pairs(a, b), (page - 1) * PAGE_SIZE, page * PAGE_SIZE + 1))
+    shown = list(islice(_pairs(a, b, which), (page - 1) * PAGE_SIZE, page * PAGE_SIZE + 1))
     rows, more = shown[:PAGE_SIZE], len(shown) > PAGE_SIZE
     if not rows:
-        st.caption("No line differs." if page == 1 else "No further line.")
+        st.caption("No line that both answered differs." if page == 1 else "No further line.")
     else:
         _table(a, b, rows, person)
+    if page == 1 and not more:
+        return
     with st.container(horizontal=True):
         st.button("Before", key="bt_pairs_before", icon=":material/chevron_left:", disabled=page == 1, on_click=_turn,
                   args=(page - 1,))  # fmt: skip
@@ -132,30 +159,35 @@ def _table(a: Row, b: Row, rows: Sequence[Pair], person: session.Person) -> None
             "b": [clip(said(pair.b), 300) for pair in rows],
         }
     )
-    text = st.column_config.TextColumn
+    text, heads = st.column_config.TextColumn, sides(a, b)
     event = st.dataframe(
-        frame, key=TABLE, hide_index=True, height="content", on_select="rerun", selection_mode="single-row",
+        frame, key=TABLE, hide_index=True, height="content", on_select="rerun", selection_mode=bt.ANY_CELL,
         column_config={
             "key": text("Id", width=70), "asked": text("Asked", width=150),
-            "a": text(batch_sums.name_of(a), width=310), "b": text(batch_sums.name_of(b), width=310),
+            "a": text(heads[0], width=310), "b": text(heads[1], width=310),
         },
         alt="Lines of both batches, side by side",
     )  # fmt: skip
-    chosen = [n for n in event.selection.rows if n < len(rows)]
-    if not chosen:
-        st.caption("Select a line to see both answers and their difference.")
+    chosen = bt.clicked(event.selection, len(rows))
+    if chosen is None:
+        st.caption("Click a line to see both answers and their difference.")
         return
-    pair = rows[chosen[0]]
+    pair = rows[chosen]
     with st.container(border=True):
         votes.draw(a, b, pair, person)
         left, right = st.columns(2)
-        for slot, batch, line in ((left, a, pair.a), (right, b, pair.b)):
+        for slot, side, line in zip((left, right), heads, (pair.a, pair.b), strict=True):
             with slot:
-                st.caption(plain(batch_sums.name_of(batch)))
+                st.caption(plain(side))
                 batch_line.text(said(line) or "–")
         if pair.answered and not pair.diff.same:
             st.caption("Struck through in red only in the first, bold in green only in the second.")
             st.markdown(merged(pair.diff.segments))
+
+
+def sides(a: Row, b: Row) -> tuple[str, str]:
+    """What the two are called beside each other: by their deployments, which may be the same one."""
+    return f"This batch · {batch_sums.name_of(a)}", f"The other · {batch_sums.name_of(b)}"
 
 
 def said(row: Row | None) -> str:

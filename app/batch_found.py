@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import pandas as pd
 import streamlit as st
 
 from app import batch_state as bt
@@ -17,7 +16,7 @@ from services.batch.model import Checked, Fault
 DELIMITERS = {",": "comma  ,", ";": "semicolon  ;", "\t": "tab", "|": "bar  |"}
 ENCODINGS = {"utf-8": "UTF-8", "cp1252": "Windows-1252"}
 LINE = "Where the record begins in the file: a text with line breaks takes several of its lines."
-_LINE = re.compile(r"^Line [\d,]+(?:: |, )")
+_LINE = re.compile(r"((?:Line|Row) [\d,]+(?:, (?:column|byte) [\d,]+)?)(?:: |, )")
 
 
 def draw(checked: Checked) -> None:
@@ -41,36 +40,31 @@ def faults(checked: Checked) -> None:
     shown, bad = checked.faults, checked.n_records - checked.n_valid
     of = f"{bad:,} of {checked.n_records:,} lines cannot be sent" if bad > 0 else "This cannot be sent yet"
     more = f"; the first {len(shown)} of {checked.n_faults:,} faults" if checked.n_faults > len(shown) else ""
-    st.markdown(f":red[:material/error:] **{of}**{more}")
+    st.markdown(f":red[:material/error:] **{of}**{more}", help=LINE)
     whole = [fault for fault in shown if fault.line is None]
     for fault in whole:
         st.caption(f":red[{plain(fault.text)}]")
     if rows := [fault for fault in shown if fault.line is not None]:
-        st.dataframe(
-            table(rows), hide_index=True, height="content", row_height=36,
-            column_config={
-                "line": st.column_config.NumberColumn("Line", width=60, format="localized", help=LINE),
-                "field": st.column_config.TextColumn("Field", width=90),
-                "found": st.column_config.TextColumn("Found", width=150),
-                "text": st.column_config.TextColumn("What to do", width=640),
-            },
-            alt="Lines that cannot be sent, with what is wrong and what to do",
-        )  # fmt: skip
+        # No table: its cells cut a sentence, and what to do stands at the end of it.
+        with st.container(gap="xsmall", key="bt_faults"):
+            for fault in rows:
+                st.markdown(sentence(fault))
 
 
-def table(rows: Sequence[Fault]) -> pd.DataFrame:
-    """One row for each fault; without what no fault has."""
-    frame = pd.DataFrame(
-        {"line": [f.line for f in rows], "field": [f.field for f in rows], "found": [f.found for f in rows],
-         "text": [_beside(f.text) for f in rows]},
-    )  # fmt: skip
-    return frame.drop(columns=[name for name in ("field", "found") if not frame[name].any()])
+def sentence(fault: Fault) -> str:
+    """A fault of a line as markdown: which line, what is wrong and what to do, and what was found where the sentence
+    does not show it."""
+    where, said = _parted(fault)
+    found = f" :gray[Found: {plain(fault.found)}]" if fault.found and fault.found not in said else ""
+    return f"**{plain(where or f'Line {fault.line:,}')}** · {plain(said)}{found}"
 
 
-def _beside(text: str) -> str:
-    """The sentence without the line that it begins with, which stands beside it."""
-    said = _LINE.sub("", text)
-    return f"{said[:1].upper()}{said[1:]}"
+def _parted(fault: Fault) -> tuple[str, str]:
+    """("Line 12, column 17", "Not JSON …") of the whole sentence; nothing for the first where it names no line."""
+    match = _LINE.match(fault.text)
+    where, said = ("", fault.text) if match is None else (match[1], fault.text[match.end() :])
+    named = fault.field and said.startswith(fault.field)  # its name in the file is not ours to write
+    return where, said if named else f"{said[:1].upper()}{said[1:]}"
 
 
 def choices(checked: Checked) -> None:
@@ -87,10 +81,15 @@ def _leave_out(checked: Checked) -> None:
     if not checked.n_valid or bad <= 0:
         return
     st.toggle(
-        f"Leave out the {bad:,} that cannot be sent", key=bt.widget("leave_out"), on_change=_set,
+        leave_out_label(bad), key=bt.widget("leave_out"), on_change=_set,
         args=("leave_out",),
         help="Or mend the file and choose it again: nothing has been sent.",
     )  # fmt: skip
+
+
+def leave_out_label(bad: int) -> str:
+    """What the switch says that leaves ``bad`` lines out."""
+    return f"Leave out the {bad:,} that cannot be sent"
 
 
 def reading(checked: Checked) -> None:

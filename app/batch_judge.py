@@ -13,7 +13,7 @@ from app import batch_file, batch_sums, session
 from app import batch_state as bt
 from app import batch_words as words
 from app.status import attempt, draw_refusal
-from app.text import plain
+from app.text import clip, plain
 from db import batches as store
 from services.batch import judge
 from services.batch.compare import pairs, same_sha
@@ -39,14 +39,9 @@ def draw(a: Row, b: Row, person: session.Person) -> None:
         draw_refusal(REFUSAL)
 
 
-def file_name(first: Row, second: Row) -> str:
-    """What the file of questions is called: it names the two batches, in the order of their ids."""
-    return f"judge-{first['id']}-{second['id']}.jsonl"
-
-
 def asked(first: Row, second: Row) -> list[Row]:
     """The judges' batches of these two, newest first."""
-    name = file_name(first, second)
+    name = judge.file_name(str(first["id"]), str(second["id"]))
     return [row for row in store.batches(session.database(), LOOKED_AT) if row["file_name"] == name]
 
 
@@ -76,7 +71,9 @@ def _prepare(first: Row, second: Row) -> None:
             if not written.n:
                 raise ValueError("The two batches differ on no line that both answered, so there is nothing to judge.")
             target.seek(0)
-            bt.pick(batch_file.spooled(target, file_name(first, second), "upload"), written.options)
+            name = judge.file_name(str(first["id"]), str(second["id"]))
+            bt.pick(batch_file.spooled(target, name, "upload"), written.options)
+            st.session_state[bt.NAME] = f"Judge of {clip(str(first['name']), 50)} and {clip(str(second['name']), 50)}"
         bt.open_batch(None)
 
     attempt(REFUSAL, prepare)

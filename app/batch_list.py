@@ -1,4 +1,4 @@
-"""The batches that there are, newest first; a line opens its batch."""
+"""The batches that there are, newest first; a click on a line opens its batch."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import batch_state as bt
+from app import batch_sums, session
 from app import batch_words as words
-from app import session
 from app.batch_stands import stand
 from app.runs_filters import zone
 from app.text import clip, plain
+from db import batch_links
 from db import batches as store
+from services.pricing import money
 
 Row = Mapping[str, Any]
 TABLE, MINE, SHOWN = "bt_list", "bt_list_mine", 50
@@ -32,7 +34,7 @@ def draw(person: session.Person) -> None:
     try:
         mine = person.name if st.session_state.get(MINE) else None
         rows = store.batches(session.database(), SHOWN, mine)
-        standing = [_standing(row) for row in rows]
+        standing, cost = [_standing(row) for row in rows], [_cost(row) for row in rows]
     except SQLAlchemyError:
         st.caption(f":red[:material/error: {plain(AWAY)}]")
         return
@@ -46,7 +48,7 @@ def draw(person: session.Person) -> None:
     if not rows:
         st.caption("You have submitted none.")
         return
-    chosen = _table(rows, standing)
+    chosen = _table(rows, standing, cost)
     if chosen is not None:
         bt.open_batch(str(chosen["id"]))
         st.session_state.pop(TABLE, None)
@@ -55,12 +57,13 @@ def draw(person: session.Person) -> None:
         st.caption(f"The newest {SHOWN}; `lab batch list` lists them all.")
 
 
-def _table(rows: Sequence[Row], standing: Sequence[str]) -> Row | None:
+def _table(rows: Sequence[Row], standing: Sequence[str], cost: Sequence[str]) -> Row | None:
     where, zone_info = zone()
     frame = pd.DataFrame(
         {
-            "state": list(standing),
             "name": [clip(str(row["name"]), 80) for row in rows],
+            "cost": list(cost),
+            "state": list(standing),
             "lines": [row["n_lines"] or None for row in rows],
             "when": [row["created_at"].astimezone(zone_info) for row in rows],
             "deployment": [str((row.get("deployment") or {}).get("name") or row["deployment_id"]) for row in rows],
@@ -71,19 +74,22 @@ def _table(rows: Sequence[Row], standing: Sequence[str]) -> Row | None:
     )
     text, number = st.column_config.TextColumn, st.column_config.NumberColumn
     event = st.dataframe(
-        frame, key=TABLE, hide_index=True, height="content", on_select="rerun", selection_mode="single-row",
+        frame, key=TABLE, hide_index=True, height="content", on_select="rerun", selection_mode=bt.ANY_CELL,
         column_config={
-            # First, so that a telephone shows how a batch stands and which it is.
-            "state": text("State", width=182), "name": text("Name", width=190),
+            # First and narrow, so that a telephone shows which it is, how it stands and what it cost.
+            "name": text("Name", width=140), "state": text("State", width=190),
+            "cost": text("Cost", width=66, alignment="right", help="Of all its calls so far. ≥: the cost of some is "
+                         "not known; ~: some are reckoned from our own counts."),
             "lines": number("Lines", format="localized", width=66),
             "when": st.column_config.DatetimeColumn(f"Submitted ({where})", format="YYYY-MM-DD HH:mm", timezone=where),
-            "deployment": text("Deployment", width=180), "route": text("By", width=170), "file": text("File"),
+            "deployment": text("Deployment", width=160), "route": text("By"), "file": text("File"),
             "person": text("Person"),
         },
-        alt="Batches, newest first; select one to open it",
+        alt="Batches, newest first; click one to open it",
     )  # fmt: skip
-    chosen = [n for n in event.selection.rows if n < len(rows)]
-    return rows[chosen[0]] if chosen else None
+    st.caption("Click a batch to open it.")
+    chosen = bt.clicked(event.selection, len(rows))
+    return None if chosen is None else rows[chosen]
 
 
 def _standing(row: Row) -> str:
@@ -96,3 +102,29 @@ def _standing(row: Row) -> str:
 def _counts(_database: Engine, batch_id: str, ended: str) -> dict[str, int]:
     del ended  # part of the key only: what has ended does not change
     return store.counts(_database, batch_id)
+
+
+def _cost(row: Row) -> str:
+    """What it has cost, added up once of a batch that is over."""
+    database = session.database()
+    return cost_words(_costs(database, str(row["id"]), str(row["ended_at"])) if words.over(row)
+                      else batch_links.costs(database, row["id"]))  # fmt: skip
+
+
+def cost_words(found: Mapping[str, batch_links.Costs]) -> str:
+    """ "$0.41", "≥ $0.41", "free", "by the hour", "no price"; a dash where nothing was called or billed."""
+    if not set(found) - {"not_billed"}:
+        return "–"
+    total, n_known = sum(one.nanousd for one in found.values()), sum(one.n_known for one in found.values())
+    if batch_sums.is_free({state: one.n for state, one in found.items()}) and not total:
+        return "free"
+    if not n_known:
+        return "by the hour" if "by_the_hour" in found else "no price"
+    some = any(one.n_known < one.n for state, one in found.items() if state not in ("free", "not_billed"))
+    return money(total, "≥" if some or "lower_bound" in found else "~" if "estimated" in found else "")
+
+
+@st.cache_data(max_entries=2_000, show_spinner=False)
+def _costs(_database: Engine, batch_id: str, ended: str) -> dict[str, batch_links.Costs]:
+    del ended
+    return batch_links.costs(_database, batch_id)

@@ -44,7 +44,7 @@ def _templates(checked: Checked) -> None:
     if columns := list(checked.columns[:CHIPS]):
         st.pills("Insert a column", columns, key=INSERT, on_change=_insert, format_func=chip)
     with st.expander("System prompt", icon=":material/article:", expanded=bool(st.session_state.get(bt.SYSTEM))):
-        st.text_area("System prompt of each line", key=bt.SYSTEM, height=90, on_change=_write,
+        st.text_area("System prompt of each line", key=bt.SYSTEM, height=90, on_change=_write, args=(True,),
                      placeholder="none", label_visibility="collapsed")  # fmt: skip
 
 
@@ -53,10 +53,12 @@ def chip(column: str) -> str:
     return plain(clip(column, 40))
 
 
-def _write() -> None:
-    # No prompt: the likeliest column again. No system prompt: none, although a column may be called so.
+def _write(of_system: bool = False) -> None:
+    # No prompt: the likeliest column again. A system prompt that was emptied: none, although a column may be called so;
+    # one that nobody touched: that of the records which have one.
     prompt, system = (st.session_state.get(key) or "" for key in (bt.PROMPT, bt.SYSTEM))
-    bt.change(prompt=prompt if prompt.strip() else None, system=system if system.strip() else "")
+    none = "" if of_system or bt.options().system == "" else None
+    bt.change(prompt=prompt if prompt.strip() else None, system=system if system.strip() else none)
 
 
 def _insert() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -13,47 +14,49 @@ from sqlalchemy.exc import SQLAlchemyError
 from app import batch_compare as compare
 from app import batch_downloads as downloads
 from app import batch_line, batch_sums, session
+from app import batch_links as links
 from app import batch_state as bt
 from app import batch_words as words
 from app.batch_found import LINE
 from app.runs_filters import zone
 from app.status import attempt
 from app.text import clip, plain
+from db import batch_links
 from db import batches as store
 from services import view
 from services import words as units
+from services.batch.reconcile import Account
 
 Row = Mapping[str, Any]
 TABLE, PAGE, SEARCH, ONLY, PAGE_SIZE = "bt_lines", "bt_page", "bt_search", "bt_only", 20
 AWAY = "The lines cannot be read just now; they are kept. Reload the page in a moment."
-TABS = ("Results", "Figures", "Compare")
 
 
-def draw(row: Row, person: session.Person) -> None:
-    """Everything that a batch which is over shows."""
+def draw(row: Row, account: Account, person: session.Person) -> None:
+    """Everything that a batch which is over shows below how it stands."""
+    if not account.n:
+        st.caption("No line was sent.")
+        return
     try:
-        counts = store.counts(session.database(), row["id"])
+        child = batch_links.sent_again(session.database(), row["id"])
     except SQLAlchemyError:
         st.caption(f":red[:material/error: {plain(AWAY)}]")
         return
-    if not counts:
-        st.caption("No line was sent.")
-        return
-    account = batch_sums.account_of(row, counts)
-    st.markdown(plain(account.sentence))
+    st.markdown(plain(replace(account, resent=child is not None).sentence))
+    if child is not None:
+        links.after(child, account.to_resend)
     with st.container(horizontal=True, vertical_alignment="center"):
-        worth = account.to_resend > account.same_again
-        if account.to_resend and person.may("send"):
+        worth = child is None and account.to_resend > account.same_again
+        if child is None and account.to_resend and person.may("send"):
             n = account.to_resend
             st.button(
                 f"Send the {n:,} {'line' if n == 1 else 'lines'} without an answer again", key="bt_resend",
                 icon=":material/replay:", type="primary" if worth else "secondary", on_click=_resend, args=(row["id"],),
             )  # fmt: skip
         downloads.draw(row, first=not worth)
-    results, figures, comparing = st.tabs(TABS, key="bt_tabs", on_change="rerun")
+    results, figures, comparing = st.tabs(bt.TABS, key=bt.TAB, on_change="rerun")
     with results:
         if results.open:
-            batch_sums.draw_failures(account)
             draw_table(row)
     with figures:
         if figures.open:
@@ -92,7 +95,7 @@ def draw_table(row: Row, *, live: bool = False) -> None:
         chosen = _table(row, found)
         if chosen is None:
             many = f"{total:,} {'line' if total == 1 else 'lines'}"
-            st.caption(f"{many} · select one for its whole text and its call")
+            st.caption(f"{many} · click one for its whole text and its call")
         else:
             batch_line.draw(row, chosen)
 
@@ -142,7 +145,7 @@ def _table(batch: Row, rows: Sequence[Row]) -> Row | None:
     )
     text, number = st.column_config.TextColumn, st.column_config.NumberColumn
     event = st.dataframe(
-        frame, key=TABLE, hide_index=True, height="content", on_select="rerun", selection_mode="single-row",
+        frame, key=TABLE, hide_index=True, height="content", on_select="rerun", selection_mode=bt.ANY_CELL,
         column_config={
             "line": number("Line", width=56, format="localized", help=LINE), "input": text("Asked", width=210),
             "answer": text("Answered", width=270), "state": text("State", width=86), "id": text("Id", width=70),
@@ -152,8 +155,8 @@ def _table(batch: Row, rows: Sequence[Row]) -> Row | None:
         },
         alt="Lines of the batch: what was asked and what was answered",
     )  # fmt: skip
-    chosen = [n for n in event.selection.rows if n < len(rows)]
-    return rows[chosen[0]] if chosen else None
+    chosen = bt.clicked(event.selection, len(rows))
+    return None if chosen is None else rows[chosen]
 
 
 def answer(row: Row) -> str:

@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app import batch_state as bt
 from app import batch_try, session
 from app import batch_words as words
+from app.batch_found import leave_out_label
 from app.batch_ways import Way, cost_words, time_words
 from app.status import draw_refusal
 from app.text import clip, plain
@@ -39,13 +40,16 @@ def draw(checked: Checked, way: Way, file: bt.Picked, person: session.Person) ->
         _notify()
     if way.estimate.route == "runner":
         _runner()
-    ready = _warnings(checked, way)
+    missing = _warnings(checked, way)
     batch_try.draw(checked, way, person)
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.button(button(checked), key="bt_send", type="primary", icon=":material/send:", disabled=not ready,
+        st.button(button(checked), key="bt_send", type="primary", icon=":material/send:", disabled=bool(missing),
                   on_click=_submit, args=(checked, way, file))  # fmt: skip
         batch_try.button(checked, way)
         st.caption(plain(summary(way)), width="stretch")
+    if missing:
+        said = f"To send it, {'; and '.join(missing)}."
+        st.caption(f":orange[:material/lock: {plain(said)}]")
     draw_refusal(bt.REFUSAL)
 
 
@@ -97,9 +101,12 @@ def _runner() -> None:
                             help="It keeps 95 of 100 lines under this time to the last token.")  # fmt: skip
 
 
-def _warnings(checked: Checked, way: Way) -> bool:
-    """What has to be confirmed first; True when everything is."""
-    ready = checked.sendable
+def _warnings(checked: Checked, way: Way) -> list[str]:
+    """What has to be confirmed first; what of it is not yet, in words that name its switch."""
+    bad, missing = checked.n_records - checked.n_valid, list[str]()
+    if not checked.sendable:
+        missing.append(f"switch on “{leave_out_label(bad)}” above, or mend the file and choose it again" if bad > 0 else
+                       "mend what is said above")  # fmt: skip
     try:
         before = store.same_file(session.database(), checked.sha256)
     except SQLAlchemyError:
@@ -110,13 +117,22 @@ def _warnings(checked: Checked, way: Way) -> bool:
             st.caption(f":orange[:material/history: {plain(said)}]", width="content")
             st.button("Open it", key="bt_open_before", type="tertiary", on_click=bt.open_batch,
                       args=(before[0]["id"],))  # fmt: skip
-        ready = st.checkbox("Send it again", key=AGAIN) and ready
+        if not st.checkbox("Send it again", key=AGAIN):
+            missing.append("tick “Send it again”")
+    if way.estimate.unpriced:
+        st.caption(plain(unpriced_words(way.estimate.unpriced)))
     budget, most = _budget(), way.estimate.cost_high
     if budget is not None and most is not None and most > budget:
         said = f"It can cost up to {money(most)}, which is above the budget."
         st.caption(f":orange[:material/savings: {plain(said)}]")
-        ready = st.checkbox(f"Send it although it can cost {plain(money(most))}", key=OVER_BUDGET) and ready
-    return ready
+        if not st.checkbox(f"Send it although it can cost {plain(money(most))}", key=OVER_BUDGET):
+            missing.append(f"tick “Send it although it can cost {money(most)}”, or raise the budget")
+    return missing
+
+
+def unpriced_words(why: str) -> str:
+    """What follows for a budget where no cost is known."""
+    return f"{why.rstrip('.')}: a budget cannot be checked, and the tokens of every line are recorded."
 
 
 def _budget() -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +15,10 @@ from services.params import PARAMS
 FILE, OPTIONS, UPLOAD, TROUBLE = "bt_file", "bt_options", "bt_upload", "bt_trouble"
 LANES, PER_MINUTE = "bt_lanes", "bt_per_minute"
 PROMPT, SYSTEM, TARGET, ROUTE, NAME = "bt_prompt", "bt_system", "bt_target", "bt_route", "bt_name"
+TAB, TABS = "bt_tabs", ("Results", "Figures", "Compare")  # of a batch that is over
 SHEET, TRIED, REFUSAL = "bt_sheet", "bt_tried", "bt_refusal"
+# A click on any cell of a line takes the line: the boxes before the lines are small, and nobody looks for them.
+ANY_CELL: Literal["single-cell"] = "single-cell"
 OPTION_WIDGETS = ("format", "encoding", "delimiter", "id_column", "suffix_ids", "leave_out")
 Origin = Literal["upload", "sample", "path", "s3"]
 
@@ -89,6 +93,12 @@ def change(**values: Any) -> None:
 def leave_out(checked: Checked) -> Checked:
     """What was found, with the person's own word on leaving lines out."""
     return replace(checked, options=replace(checked.options, leave_out=options().leave_out))
+
+
+def clicked(selection: Mapping[str, Any], n: int) -> int | None:
+    """Which of a table's ``n`` lines the selected cell is in (`ANY_CELL`); None for none, or for one that is gone."""
+    cells = selection.get("cells") or ()
+    return int(cells[0][0]) if cells and 0 <= int(cells[0][0]) < n else None
 
 
 def open_batch(batch_id: str | None) -> None:

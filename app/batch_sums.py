@@ -61,11 +61,13 @@ class Sums:
                     sums.add(line)
                     yield line
 
-            self.account = reconcile.account(lines(), name=name_of(row), n_recorded=row["n_lines"],
-                                             n_left_out=row.get("n_left_out") or 0)  # fmt: skip
-            self.worked = worked(database, row)
-            self.summary = sums.summary(self.worked.working)
-            self.against = against(database, row, self.summary, seconds=self.worked.working)
+            account = reconcile.account(lines(), name=name_of(row), n_recorded=row["n_lines"],
+                                        n_left_out=row.get("n_left_out") or 0)  # fmt: skip
+            took = worked(database, row)
+            summary = sums.summary(took.working)
+            # All or nothing: what is there without the rest would be kept so, and never be made again.
+            self.against = against(database, row, summary, seconds=took.working)
+            self.worked, self.summary, self.account = took, summary, account
         except Exception as error:
             logging.getLogger(__name__).warning("A batch could not be added up: %s", keys.scrub(repr(error)))
         finally:
@@ -160,7 +162,7 @@ def figures(of: stats.Summary, took: Worked) -> None:
             spread = of.times[name]
             told = f"p50 of {spread.n:,} · p95 {units.seconds(spread.p95)}" if spread.n else None
             st.metric(title, units.seconds(spread.p50), delta=told, delta_color="off", delta_arrow="off",
-                      help=f"{FIGURES[name.removesuffix('_ms')]} {spread.why or ''}".strip())  # fmt: skip
+                      help=f"{FIGURES[name.removesuffix('_ms')]} {of.untimed or spread.why or ''}".strip())  # fmt: skip
         st.metric("Input tokens", units.count(of.input_tokens), help=FIGURES["input"], delta=_share(of),
                   delta_color="off", delta_arrow="off")  # fmt: skip
         st.metric("Output tokens", units.count(of.output_tokens), help=FIGURES["output"],
@@ -172,6 +174,8 @@ def figures(of: stats.Summary, took: Worked) -> None:
             st.metric("Paused or waiting", words.span(took.still), help=STILL)
         st.metric("Output speed", units.rate(of.tokens_per_s), help="Output tokens per second of the whole batch, "
                   "all lanes together.")  # fmt: skip
+    if of.untimed:
+        st.caption(of.untimed)
 
 
 def cost(of: stats.Summary) -> str:

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import streamlit as st
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import batch_jobs as jobs
+from app import batch_links as links
 from app import batch_results as results
 from app import batch_stands as stands
 from app import batch_state as bt
+from app import batch_sums, session
 from app import batch_words as words
-from app import session
 from app.status import attempt, draw_refusal
 from app.text import clip, plain
 from db import batches as store
+from services.batch import pauses
+from services.batch.reconcile import Account
 from services.pricing import money
 
 Row = Mapping[str, Any]
 EVERY_S, WINDOW_S = 2.0, 60.0
+WORKING = ("running", "pausing")
 NO_BATCH = "There is no batch at this address; it may have been deleted."
 AWAY = "The records cannot be read just now; they are kept. Reload the page in a moment."
+# Somebody has to do something about these, so why it is so is no small print.
+STOPPED, BY_HAND = ("paused", "failed", "expired"), "Paused by hand."
 DELETING, BUDGET, NANO, LIVE = "bt_deleting", "bt_new_budget", 1_000_000_000, "bt_live"
 
 
@@ -34,12 +39,13 @@ def draw(batch_id: str, person: session.Person) -> None:
     row = load(batch_id)
     if row is None:
         return
-    if words.over(row):
-        _head(row)
-        _standing(row, person)
-        results.draw(row, person)
-    else:
+    if not words.over(row):
         _watch(batch_id, person)
+        return
+    _head(row)
+    account = _standing(row, person)
+    if account is not None:
+        results.draw(row, account, person)
 
 
 def load(batch_id: str) -> Row | None:
@@ -78,31 +84,31 @@ def _head(row: Row) -> None:
     ]  # fmt: skip
     badge = " :gray-badge[simulated]" if words.simulated(row) else ""
     st.caption(plain(" · ".join(part for part in parts if part)) + badge)
-    if row.get("parent_id"):
-        st.button(
-            "The lines that another batch left unanswered: open it", key="bt_parent", type="tertiary",
-            icon=":material/subdirectory_arrow_right:", on_click=bt.open_batch, args=(row["parent_id"],),
-        )  # fmt: skip
+    links.draw(row)
 
 
-def _standing(row: Row, person: session.Person) -> None:
-    """State, progress, figures and what can be done, of now."""
+def _standing(row: Row, person: session.Person) -> Account | None:
+    """State, why it is so, progress, figures and what can be done, of now. The account of a batch that is over."""
     try:
         reader = session.database()
         counts, spent = store.counts(reader, row["id"]), store.spent(reader, row["id"])
-        window_s = window(row)
-        ended = 0 if words.over(row) else store.pace(reader, row["id"], window_s)
+        working = row["route"] == "runner" and row["state"] in WORKING
+        pace = pauses.rate(reader, row, WINDOW_S) if working else None
         of_service = store.jobs(reader, row["id"])
     except SQLAlchemyError:
         st.warning(AWAY, icon=":material/database_off:")
-        return
+        return None
     recording = stands.recording(row)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(stands.stand(row, counts).markdown, width="stretch")
         if person.may("send"):
             _controls(row, person)
+    account = batch_sums.account_of(row, counts) if words.over(row) else None
     if told := stands.said(row) or (_no_worker() if row["state"] == "queued" else None):
-        st.caption(plain(told))
+        stopped = row["state"] in STOPPED and told != BY_HAND
+        st.markdown(f":orange[{plain(told)}]") if stopped else st.caption(plain(told))
+    if account is not None:
+        batch_sums.draw_failures(account)
     if not words.over(row) and not recording:
         done, counted = progress(row, counts, of_service)
         if done is not None:
@@ -110,9 +116,10 @@ def _standing(row: Row, person: session.Person) -> None:
             st.progress(share, text=f"{done:,} of {row['n_lines']:,} lines")
         if counted:
             st.caption(plain(counted))
-        _figures(row, counts, spent, (ended, window_s))
+        _figures(row, counts, spent, pace)
     draw_refusal(bt.REFUSAL)
     jobs.draw(row, of_service, counts)
+    return account
 
 
 def _no_worker() -> str | None:
@@ -121,14 +128,6 @@ def _no_worker() -> str | None:
         return session.engine().batches.workers()["said"]  # type: ignore[no-any-return]
     except session.EngineError as error:
         return str(error)
-
-
-def window(row: Row) -> float:
-    """Over how many seconds the rate is told: the last minute, or since the beginning where that is shorter."""
-    if row.get("started_at") is None:
-        return WINDOW_S
-    passed: float = (datetime.now(UTC) - row["started_at"]).total_seconds()
-    return min(WINDOW_S, max(passed, 1.0))
 
 
 def progress(row: Row, counts: Mapping[str, int], of_service: Sequence[Row]) -> tuple[int | None, str]:
@@ -146,13 +145,14 @@ def progress(row: Row, counts: Mapping[str, int], of_service: Sequence[Row]) -> 
     return max(done, answered + failed), " · ".join(part for part in parts if part)
 
 
-def _figures(row: Row, counts: Mapping[str, int], spent: int | None, pace: tuple[int, float]) -> None:
+def _figures(row: Row, counts: Mapping[str, int], spent: int | None, pace: tuple[int, float] | None) -> None:
     runner = row["route"] == "runner"
     with st.container(horizontal=True, gap="large"):
         if runner:
             left = row["n_lines"] - words.done(counts)
-            found = words.eta_s(left, *pace) if row["state"] == "running" else None
-            st.metric("Rate", words.rate(*pace), width="content")
+            found = words.eta_s(left, *pace) if pace and row["state"] == "running" else None
+            st.metric("Rate", words.rate(*pace) if pace else "–", width="content",
+                      help="Of the time in the last minute in which it worked; none while it is paused.")  # fmt: skip
             st.metric(
                 "Time left", f"~{words.spans(*found)}" if found else "–", width="content",
                 help="From the lines of the last minute; the range is what chance makes of such a count.",

@@ -65,11 +65,12 @@ def _table(ways: Sequence[Way], chosen: Key) -> None:
     frame = pd.DataFrame(
         {
             "chosen": ["●" if way.key == chosen else "" for way in ways],
+            # The cost and the time before what they are taken apart by, so that a telephone shows them.
             "deployment": [way.deployment.name for way in ways],
-            "route": [words.route(way.estimate.route) for way in ways],
             "cost": [cost_words(way.estimate) for way in ways],
-            "plain": [plain_words(way.estimate) for way in ways],
             "time": [time_words(way.estimate) for way in ways],
+            "route": [words.route(way.estimate.route) for way in ways],
+            "plain": [plain_words(way.estimate) for way in ways],
             "jobs": [jobs_words(way.estimate) for way in ways],
             "tokens": [tokens_words(way.estimate) for way in ways],
         }

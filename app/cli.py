@@ -233,6 +233,7 @@ def main() -> None:
     try:
         stopping.while_working()
         code = app(result_action="return_value")
+        sys.stdout.flush()
     except EngineError as error:
         print(str(error), file=sys.stderr)
         code = 2
@@ -244,8 +245,12 @@ def main() -> None:
         code = 0
     except OSError as error:
         at = f" ({error.filename})" if error.filename else ""
-        print(f"The data directory cannot be used: {error.strerror or error}{at}; give another with --data.",
-              file=sys.stderr)  # fmt: skip
+        said = f"The data directory cannot be used: {error.strerror or error}{at}; give another with --data."
+        from app.terminal import unheard  # with rich, which most commands do without
+
+        if unheard(error):
+            said = f"The output cannot be written ({error.strerror or error}): send it elsewhere."
+        print(said, file=sys.stderr)
         code = 2
     except CycloptsError:
         code = 2

@@ -189,11 +189,13 @@ def results(
     return write_results(paths.data_dir(data), id, to, kind, escape=escape, as_json=json)
 
 
-def _act(action: str, id: str, json: bool, data: Path | None, deployments: Path | None) -> int:
+def _act(
+    action: str, id: str, json: bool, data: Path | None, deployments: Path | None, budget: float | None = None
+) -> int:  # fmt: skip
     from app.cli_batch_ask import act
 
     return act(action, id, as_json=json, data=paths.data_dir(data), file=paths.deployments_file(deployments),
-               person=me())  # fmt: skip
+               person=me(), budget=budget)  # fmt: skip
 
 
 @batch.command
@@ -209,9 +211,17 @@ def pause(id: Id, *, json: JsonOption = False, data: DataOption = None, deployme
 
 
 @batch.command
-def resume(id: Id, *, json: JsonOption = False, data: DataOption = None, deployments: FileOption = None) -> int:
-    """Go on with a paused batch."""
-    return _act("resume", id, json, data, deployments)
+def resume(
+    id: Id, *, budget: Dollars = None, json: JsonOption = False, data: DataOption = None, deployments: FileOption = None
+) -> int:  # fmt: skip
+    """Go on with a paused batch.
+
+    Parameters
+    ----------
+    budget
+        US dollars: the budget of the whole batch from now on, what was spent counted. Without it it stays.
+    """
+    return _act("resume", id, json, data, deployments, budget)
 
 
 @batch.command

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, get_args
 
 from rich.table import Table
 from sqlalchemy import Engine
 
-from app import batch_pauses, batch_stands, batch_words
+from app import batch_pauses, batch_stands, batch_words, cli_batch_words, terminal
 from app.terminal import console
-from db import batch_called
+from db import batch_called, batch_spent
 from db import batches as store
 from db.engine import database_url, reader
 from db.migrate import upgrade
@@ -26,6 +27,7 @@ from services.pricing import money
 from services.record import usd
 
 Row = Mapping[str, Any]
+NANO = 1_000_000_000
 MONEY = ("cost_", "plain_")  # what the names of nano-dollars in an estimate begin with
 
 
@@ -59,7 +61,8 @@ def of_batch(read: Engine, row: Row, *, whole: bool = True) -> dict[str, Any]:
         "name_of_deployment": (row.get("deployment") or {}).get("name"), "budget_usd": usd(row.get("budget_nanousd")),
         "estimate": in_dollars(row.get("estimate")), "recording": recording,
         "n_lines": None if recording else row["n_lines"], "counts": counts, "done": batch_words.done(counts),
-        "spent_usd": usd(spent), "over": batch_words.over(row), "stands": batch_stands.stand(row, counts).words,
+        "spent_usd": usd(spent), "spent_is_lower_bound": spent is not None and batch_spent.bounded(read, row["id"]),
+        "over": batch_words.over(row), "stands": batch_stands.stand(row, counts).words,
         "seconds": stats.duration(dict(row)),
         **({"paused_or_waiting_seconds": batch_pauses.worked(read, row).still} if whole else {}),
         "jobs": store.jobs(read, row["id"]),
@@ -113,7 +116,7 @@ def show_batch(data: Path, given: str, *, as_json: bool) -> int:
         print(json.dumps(of_batch(read, row), default=str))
         return 0
     for line in in_words(read, row):
-        print(words.printable(line))
+        print(cli_batch_words.shown(line))
     return 0
 
 
@@ -128,8 +131,9 @@ def in_words(read: Engine, row: Row) -> Iterator[str]:
         many = f"{row['n_lines']:,} {'line' if row['n_lines'] == 1 else 'lines'}"
         yield f"{batch_words.done(counts):,} of {many} · {batch_words.by_state(counts) or 'none yet'}"
     budget = row.get("budget_nanousd")
-    cost = money(spent) if spent is not None else "not known"
     free = not spent and batch_stands.costs_nothing(row)
+    mark = "≥" if spent is not None and batch_spent.bounded(read, row["id"]) else ""
+    cost = money(spent, mark) if spent is not None else "not known"
     yield "free" if free else f"spent {cost}{f' of {money(budget)}' if budget else ''}"
     jobs = store.jobs(read, row["id"])
     for job in jobs:
@@ -139,6 +143,8 @@ def in_words(read: Engine, row: Row) -> Iterator[str]:
         yield from _at_the_end(read, row, str(name))
         if differing := batch_stands.differing(row, jobs, counts):
             yield differing
+    if step := cli_batch_words.next_step(row, counts):
+        yield step
 
 
 def _at_the_end(read: Engine, row: Row, name: str) -> Iterator[str]:
@@ -164,12 +170,8 @@ def write_results(
         if to is None and kind in ("parquet", "excel"):
             raise ValueError(f"{kind.capitalize()} is not printed: name a file with --to.")
         lines, columns = store.each_line(read, row["id"]), row.get("columns") or ()
-        if to is None:
-            written = write(lines, columns, kind, sys.stdout.buffer, escape=escape, n=row["n_lines"])
-            sys.stdout.buffer.flush()
-        else:
-            with _opened(to) as target:
-                written = write(lines, columns, kind, target, escape=escape, n=row["n_lines"])
+        with _opened(to) as target:
+            written = write(lines, columns, kind, target, escape=escape, n=row["n_lines"])
     except ValueError as error:
         print(str(error), file=sys.stderr)
         return 2
@@ -184,11 +186,23 @@ def write_results(
     return 0 if counts.get("succeeded", 0) == row["n_lines"] else 1
 
 
-def _opened(to: Path) -> BinaryIO:
+@contextmanager
+def _opened(to: Path | None) -> Iterator[BinaryIO]:
+    """The file, or standard output. Raises ValueError in words where it takes nothing (any more)."""
     try:
-        return to.open("wb")
+        if to is None:
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
+        else:
+            with to.open("wb") as target:
+                yield target
+    except BrokenPipeError:
+        raise  # nobody reads any more, which is no trouble
     except OSError as error:
-        raise ValueError(f"{to} cannot be written ({error.strerror}): name another file with --to.") from None
+        if to is None:
+            terminal.unheard(error)
+        what = f"{to} cannot be written" if to else "The results cannot be printed"
+        raise ValueError(f"{what} ({error.strerror}): they are kept here, name another file with --to.") from None
 
 
 def by_ending(to: Path | None) -> Kind | None:
@@ -197,13 +211,16 @@ def by_ending(to: Path | None) -> Kind | None:
     return next((kind for kind in get_args(Kind) if ending == ENDINGS[kind]), None)
 
 
-def act(action: str, given: str, *, as_json: bool, data: Path, file: Path, person: str) -> int:
+def act(
+    action: str, given: str, *, as_json: bool, data: Path, file: Path, person: str, budget: float | None = None
+) -> int:  # fmt: skip
     """Pause, resume, cancel or send again what has no answer; 2 with the engine's sentence when it refuses."""
     read = database(data)
     try:
         batch_id = str(meant(read, given, data)["id"])
         with engine_for(data, file, person=person, role="admin") as engine:
-            made = getattr(engine.batches, action)(batch_id)
+            more = {"budget_nanousd": round(budget * NANO)} if budget else {}
+            made = getattr(engine.batches, action)(batch_id, **more)
         row = meant(read, str(made or batch_id), data)
     except (ValueError, EngineError) as error:
         print(str(error), file=sys.stderr)

@@ -9,20 +9,22 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from sqlalchemy import Engine
 
 from app import batch_stands, batch_words
-from app.batch_reading import check, flags
+from app.batch_reading import flags
 from app.batch_ways import Way, cheapest, cost_words, time_words
 from app.batch_ways import found as found_ways
 from app.cli_batch import Reading
 from app.cli_batch_ask import database, in_dollars, in_words, of_batch
+from app.cli_batch_file import checked_file, local, utf8
+from app.cli_batch_words import as_command, shown
 from db import batches as store
-from services import params, paths, words
+from services import paths, words
 from services.batch.estimate import Estimate
-from services.batch.model import Checked, Options, Progress, RouteName, options_to_json
+from services.batch.model import Checked, RouteName, options_to_json
 from services.batch.submit import BatchSpec
 from services.client import EngineClient, EngineDown, EngineError
 from services.domain import Deployment
@@ -33,7 +35,6 @@ Row = dict[str, Any]
 NANO = 1_000_000_000
 POLL_S = 0.5
 RECORDED_WITHIN_S = 30.0  # a large file is recorded for longer, and then it is said
-T = TypeVar("T", str, str | None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,60 +53,6 @@ class Wanted:
     over_budget: bool
 
 
-def options_of(reading: Reading) -> Options:
-    """The options that the command line names. Raises ValueError in words."""
-    from app.cli_send import pairs
-
-    for name in ("template", "system", "delimiter", "id_column", "sheet"):
-        utf8(getattr(reading, name), f"--{name.replace('_', '-')}")
-    given = [utf8(one, "--param") for one in reading.param or []]
-    return Options(
-        format=reading.format, encoding=reading.encoding, delimiter=reading.delimiter, id_column=reading.id_column,
-        prompt=reading.template, system=reading.system, params=params.clean(pairs(given)),
-        suffix_ids=reading.suffix_ids, sheet=reading.sheet, leave_out=reading.leave_out,
-    )  # fmt: skip
-
-
-def utf8(text: T, what: str) -> T:
-    """A text that can be sent. Raises ValueError in words for bytes that are no UTF-8, which reach a program as lone
-    surrogates."""
-    try:
-        (text or "").encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"{what} holds bytes that are no UTF-8: write it in UTF-8.") from None
-    return text
-
-
-def local(file: str, data: Path) -> Path:
-    """Where a file lies on this machine; one in S3 is fetched first. Raises ValueError in words."""
-    if not file.startswith("s3://"):
-        return Path(file).expanduser().resolve()
-    from services.aws.explain import AwsTrouble
-    from services.batch.fetch import fetch
-
-    try:
-        return fetch(file, data / "uploads")
-    except AwsTrouble as error:
-        raise ValueError(str(error)) from error
-
-
-def checked_file(file: Path, reading: Reading) -> Checked:
-    """What a file holds, with progress on a terminal. Raises ValueError in words."""
-    live, last = sys.stderr.isatty(), [0.0]
-
-    def told(progress: Progress) -> None:
-        if live and time.monotonic() - last[0] > 0.1:
-            last[0] = time.monotonic()
-            share = progress.done_bytes / progress.all_bytes if progress.all_bytes else 0
-            sys.stderr.write(f"\r\x1b[KReading every line: {progress.n_records:,} so far, {share:.0%}")
-            sys.stderr.flush()
-
-    found = check(file, options_of(reading), told=told)
-    if live:
-        sys.stderr.write("\r\x1b[K")
-    return found
-
-
 def check_file(
     file: str, reading: Reading, deployment: str | None, *, as_json: bool, data: Path, deployments: Path, person: str
 ) -> int:  # fmt: skip
@@ -114,7 +61,7 @@ def check_file(
         found = checked_file(local(file, data), reading)
         ways = _ways(found, deployment, data, deployments, person) if deployment and found.n_valid else []
     except (ValueError, EngineError) as error:
-        print(str(error), file=sys.stderr)
+        print(as_command(str(error)), file=sys.stderr)
         return 2
     if as_json:
         print(json.dumps(_as_json(found, ways), default=str))
@@ -142,11 +89,13 @@ def named(engine: EngineClient, name: str) -> Deployment:
 def _as_json(found: Checked, ways: Sequence[Way]) -> dict[str, Any]:
     return {
         **{name: getattr(found, name) for name in (
-            "sha256", "n_bytes", "format", "columns", "n_records", "n_valid", "n_blank", "n_faults", "notices",
-            "refused", "chars_in", "longest", "max_tokens", "models", "sendable",
+            "sha256", "n_bytes", "format", "columns", "n_records", "n_valid", "n_blank", "n_faults", "chars_in",
+            "longest", "max_tokens", "models", "sendable",
         )},
         "options": options_to_json(found.options),
-        "faults": [asdict(fault) for fault in found.faults],
+        "refused": as_command(found.refused) if found.refused else None,
+        "notices": [as_command(one) for one in found.notices],
+        "faults": [asdict(fault) | {"text": as_command(fault.text)} for fault in found.faults],
         "choices": [choice.label for choice in found.choices],
         "estimates": [in_dollars(way.estimate.to_json()) for way in ways],
     }  # fmt: skip
@@ -154,7 +103,7 @@ def _as_json(found: Checked, ways: Sequence[Way]) -> dict[str, Any]:
 
 def _print(found: Checked, ways: Sequence[Way]) -> None:
     if found.refused:
-        print(words.printable(found.refused), file=sys.stderr)
+        print(shown(found.refused), file=sys.stderr)
         return
     said = [batch_words.line(found), *found.notices]
     if found.n_faults:
@@ -169,7 +118,7 @@ def _print(found: Checked, ways: Sequence[Way]) -> None:
         one = way.estimate
         jobs = f" · {one.n_jobs} jobs" if one.n_jobs > 1 else ""
         said.append(f"{batch_words.route(one.route)}: {one.why_not or f'{cost_words(one)} · {time_words(one)}{jobs}'}")
-    print("\n".join(map(words.printable, said)))
+    print("\n".join(map(shown, said)))
 
 
 def submit_file(
@@ -190,7 +139,7 @@ def submit_file(
             batch_id = engine.batches.submit(_spec(path, found, wanted, engine, data))
             return _after(batch_id, data, wait=wait or alone, alone=alone and not wait, as_json=as_json)
     except (ValueError, EngineError) as error:
-        print(str(error), file=sys.stderr)
+        print(as_command(str(error)), file=sys.stderr)
         return 2
 
 
@@ -255,7 +204,7 @@ def _after(batch_id: str, data: Path, *, wait: bool, alone: bool, as_json: bool)
     if as_json:
         print(json.dumps(of_batch(read, row), default=str))
     elif wait:
-        print("\n".join(map(words.printable, in_words(read, row))))
+        print("\n".join(map(shown, in_words(read, row))))
     if not wait:
         return 0
     return 0 if store.counts(read, batch_id).get("succeeded", 0) == row["n_lines"] else 1

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, and_, func, or_, select
 
-from db.batch_queries import AT_ONCE, BATCH, CALL, Row
+from db.batch_queries import AT_ONCE, BATCH, CALL, LINE, OPEN, Row
 from db.types import storable
+
+LATEST = 2000  # calls
 
 
 def called(engine: Engine, text: str, limit: int = 10) -> list[Row]:
@@ -37,3 +39,22 @@ def stretches(engine: Engine, run_id: str) -> Iterator[tuple[datetime, datetime 
     asked = select(CALL.c.created_at, CALL.c.ended_at).where(CALL.c.run_id == run_id).order_by(CALL.c.created_at)
     with engine.connect().execution_options(yield_per=AT_ONCE) as connection:
         yield from ((began, ended) for began, ended in connection.execute(asked))
+
+
+def latest(
+    engine: Engine, batch_id: str, since: datetime, limit: int = LATEST
+) -> tuple[int, list[tuple[datetime, datetime | None]]]:
+    """How many lines of a batch have ended since then, and from when to when the last calls of those and of the lines
+    under way were (None: still), in the order in which they began; of more than ``limit`` lines the latest calls."""
+    ended = and_(LINE.c.ended_at > since, LINE.c.state.not_in(OPEN))
+    counted = select(func.count()).select_from(LINE).where(LINE.c.batch_id == batch_id, ended)
+    calls = (
+        select(CALL.c.created_at, LINE.c.ended_at)
+        .join(LINE, LINE.c.call_id == CALL.c.id)
+        .where(LINE.c.batch_id == batch_id, or_(ended, LINE.c.state == "running"))
+        .order_by(CALL.c.created_at.desc())
+        .limit(limit)
+    )
+    with engine.connect() as connection:
+        n = int(connection.execute(counted).scalar_one())
+        return n, [(began, over) for began, over in connection.execute(calls)][::-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Engine, Select, and_, case, func, select, union_all
@@ -70,12 +71,12 @@ def _of_one(deployment: str, sources: Sequence[str], limit: int) -> Select[Any]:
 
 
 def finished_batches(engine: Engine, limit: int = FINISHED) -> list[Row]:
-    """The latest batches that came to their end: ``deployment_id``, ``route``, ``n_lines``, ``seconds`` from their
-    beginning to their end, newest first."""
+    """The latest batches that came to their end, newest first: ``deployment_id``, ``route``, ``n_lines``, ``run_id``,
+    ``per_minute``, when they ``began`` and ``ended_at``, and the ``seconds`` between, pauses included."""
     statement = (
         select(
-            col(Batch.deployment_id), col(Batch.route), col(Batch.n_lines), col(Batch.created_at),
-            col(Batch.started_at), col(Batch.ended_at),
+            col(Batch.deployment_id), col(Batch.route), col(Batch.n_lines), col(Batch.created_at), col(Batch.run_id),
+            col(Batch.started_at), col(Batch.ended_at), col(Batch.per_minute),
         )
         .where(col(Batch.state) == "ended", col(Batch.ended_at).is_not(None), col(Batch.n_lines) > 0)
         .order_by(col(Batch.created_at).desc())
@@ -84,6 +85,17 @@ def finished_batches(engine: Engine, limit: int = FINISHED) -> list[Row]:
     with engine.connect() as connection:
         rows = [dict(row) for row in connection.execute(statement).mappings()]
     for row in rows:
-        begun = row.pop("started_at") or row["created_at"]
-        row["seconds"] = (row.pop("ended_at") - begun).total_seconds()
+        row["began"] = row.pop("started_at") or row["created_at"]
+        row["seconds"] = (row["ended_at"] - row["began"]).total_seconds()
     return [row for row in rows if row["seconds"] > 0]
+
+
+def stretches(engine: Engine, run_ids: Sequence[str]) -> list[tuple[str, datetime, datetime | None]]:
+    """(run, from when, to when) of every call of some runs, every attempt, in the order in which they began."""
+    asked = (
+        select(CALL.c.run_id, CALL.c.created_at, CALL.c.ended_at)
+        .where(CALL.c.run_id.in_(list(run_ids)))
+        .order_by(CALL.c.created_at)
+    )
+    with engine.connect() as connection:
+        return [(run_id, began, ended) for run_id, began, ended in connection.execute(asked)]

@@ -143,14 +143,6 @@ def spent(engine: Engine, batch_id: str) -> int | None:
     return 0 if not n else int(total) if known else None
 
 
-def pace(engine: Engine, batch_id: str, window_s: float = 60.0) -> int:
-    """How many lines ended in the last ``window_s`` seconds."""
-    since = datetime.now(UTC) - timedelta(seconds=window_s)
-    asked = select(func.count()).select_from(LINE).where(LINE.c.batch_id == batch_id, LINE.c.ended_at > since)
-    with engine.connect() as connection:
-        return int(connection.execute(asked).scalar_one())
-
-
 def _all(engine: Engine, statement: Select[Any]) -> list[Row]:
     with engine.connect() as connection:
         return [dict(row) for row in connection.execute(statement).mappings()]

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import CursorResult, Result, and_, bindparam, delete, func, insert, literal, or_, select, update
 from sqlmodel import Session
 
-from db import records
+from db import lost, records
 from db.batch_queries import (
     BATCH,
     CALL,
@@ -31,7 +31,6 @@ from db.batch_queries import (
     lines,
     lines_between,
     open_groups,
-    pace,
     same_file,
     spent,
     unfinished,
@@ -40,7 +39,7 @@ from db.batch_queries import (
 from db.records import clock
 
 __all__ = ["OPEN", "OVER", "Row", "batch", "batches", "counts", "each_line", "jobs", "last_no", "lines",
-           "lines_between", "open_groups", "pace", "same_file", "spent", "unfinished", "workers"]  # fmt: skip
+           "lines_between", "open_groups", "same_file", "spent", "unfinished", "workers"]  # fmt: skip
 
 STOPPED = "The worker was stopped while this line was under way; it is sent again."
 TAKEN_OVER = (
@@ -210,11 +209,7 @@ def claim(
 
 def lose_calls(*, session: Session, call_ids: Sequence[str]) -> None:
     """Calls that are still "running" although whoever sent them is gone become *lost*."""
-    session.execute(
-        update(CALL)
-        .where(CALL.c.id.in_(list(call_ids)), CALL.c.state == "running")
-        .values(state="lost", outcome="lost", message=TAKEN_OVER, ended_at=_now(), cost_state="unknown")
-    )
+    lost.lose(session=session, where=CALL.c.id.in_(list(call_ids)), message=TAKEN_OVER)
 
 
 def end_call(

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlmodel import Session, col
 
-from db import retention, rollups
+from db import lost, retention, rollups
 from db.tables import Call, DeploymentRow, Owner, Run, Vote
 from db.types import storable
 
@@ -118,14 +118,8 @@ def mark_lost(*, session: Session, owner_id: str, stale_after_s: float, single_o
     if single_owner:
         beating = and_(beating, col(Owner.id).startswith(WORKER))
     alive = select(col(Owner.id)).where(or_(col(Owner.id) == owner_id, beating))
-    done = session.execute(
-        update(Call)
-        .where(col(Call.state) == "running", or_(col(Call.owner).is_(None), col(Call.owner).not_in(alive)))
-        .values(state="lost", outcome="lost", message=LOST, ended_at=_now(), cost_state="unknown")
-        .returning(col(Call.id))
-        .execution_options(synchronize_session=False)
-    )
-    return sorted(done.scalars())
+    orphaned = or_(col(Call.owner).is_(None), col(Call.owner).not_in(alive))
+    return lost.lose(session=session, where=orphaned, message=LOST)
 
 
 # --- what people add -----------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from services.batch.submit import BatchSpec
 
+NO_SUCH = "This batch is not in the records; it may have been deleted."  # as the engine says of an id
 SUBMIT_WITHIN_S = 600.0  # a small file is checked once more before the answer, and a large one is hashed
 
 
@@ -30,24 +31,24 @@ class BatchClient:
 
     def pause(self, batch_id: str) -> None:
         """Let the lines under way end and send no others; for our own runner."""
-        self._engine("POST", f"/batches/{_quoted(batch_id)}/pause", {})
+        self._engine("POST", f"/batches/{_known(batch_id)}/pause", {})
 
     def resume(self, batch_id: str, budget_nanousd: int | None = None) -> None:
         """Go on with a paused batch; ``budget_nanousd``: its budget from now on, None leaves it as it is."""
-        self._engine("POST", f"/batches/{_quoted(batch_id)}/resume", {"budget_nanousd": budget_nanousd})
+        self._engine("POST", f"/batches/{_known(batch_id)}/resume", {"budget_nanousd": budget_nanousd})
 
     def cancel(self, batch_id: str) -> None:
         """Stop a batch; what was answered is kept."""
-        self._engine("POST", f"/batches/{_quoted(batch_id)}/cancel", {})
+        self._engine("POST", f"/batches/{_known(batch_id)}/cancel", {})
 
     def resend(self, batch_id: str) -> str:
         """Send the lines that were not answered again, as a batch linked to this one; its id."""
-        found = self._engine("POST", f"/batches/{_quoted(batch_id)}/resend", {}, timeout=SUBMIT_WITHIN_S)
+        found = self._engine("POST", f"/batches/{_known(batch_id)}/resend", {}, timeout=SUBMIT_WITHIN_S)
         return str(found["batch_id"])
 
     def delete(self, batch_id: str) -> None:
         """Delete a batch that is over, with its lines, its calls and its files."""
-        self._engine("DELETE", f"/batches/{_quoted(batch_id)}", timeout=SUBMIT_WITHIN_S)
+        self._engine("DELETE", f"/batches/{_known(batch_id)}", timeout=SUBMIT_WITHIN_S)
 
     def workers(self) -> dict[str, Any]:
         """Who works on batches: ``{"workers": rows of db.batches.workers with "alive", "said": sentence or None}``."""
@@ -62,5 +63,15 @@ class BatchClient:
         return str(self._engine("GET", f"/embedded/{_quoted(name)}/url", timeout=120)["url"])
 
 
-def _quoted(batch_id: str) -> str:
-    return quote(batch_id, safe="", errors="replace")
+def _quoted(name: str) -> str:
+    """A name as one part of a path, also one that a path would take for a step up."""
+    return quote(name, safe="", errors="replace").replace(".", "%2E")
+
+
+def _known(batch_id: str) -> str:
+    """A batch's id, fit for a path. What comes out of an address could be anything. Raises `EngineError`."""
+    if not batch_id:
+        from services.client import EngineError
+
+        raise EngineError(NO_SUCH)
+    return _quoted(batch_id)

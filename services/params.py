@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -106,7 +107,7 @@ def _value(spec: ParamSpec, value: Any) -> Any:
 def _number(spec: ParamSpec, value: Any) -> float:
     what = "a whole number" if spec.kind == "int" else "a number"
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError(f"{spec.label} is {what}; {value!r} is not.")
+        raise ValueError(f"{spec.label} is {what}; {_shown(value)} is not.")
     try:
         number = float(value)
     except (ValueError, OverflowError):
@@ -116,10 +117,18 @@ def _number(spec: ParamSpec, value: Any) -> float:
     return number
 
 
+def _shown(value: Any) -> str:
+    """A value as JSON has it: whoever reads this wrote no Python."""
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str)
+    except (TypeError, ValueError, RecursionError):
+        return str(value)
+
+
 def _stops(spec: ParamSpec, value: Any) -> list[str]:
     given = [value] if isinstance(value, str) else value
     if not isinstance(given, Sequence) or not all(isinstance(item, str) for item in given):
-        raise ValueError(f"{spec.label} is a list of texts; {value!r} is not.")
+        raise ValueError(f"{spec.label} is a list of texts; {_shown(value)} is not.")
     stops = [item for item in given if item]
     if len(stops) > MAX_STOPS:
         raise ValueError(f"{spec.label}: at most {MAX_STOPS} are taken, {len(stops)} were given.")

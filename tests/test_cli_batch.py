@@ -7,11 +7,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import create_engine, text
 
+from db.engine import database_url
+from services import paths
+from services.client import EngineClient, EngineError
 from services.paths import ROOT
 from tests.engine.house import KEY, KEY_NAME, table
 from tests.engine.process import EngineProcess, engine_process
@@ -98,7 +103,12 @@ def test_check_names_each_fault_with_its_line_and_its_exit_code_says_so(engine: 
         (["check", "FILE", "-d", "nobody"], "There is no deployment “nobody”"),
         (["submit", "FILE", "-d", "nobody"], "There is no deployment “nobody”"),
         (["submit", "FILE", "-d", "good", "--route", "openai"], "OpenAI"),
+        (["check", "/dev/zero"], "/dev/zero is a device, not a file"),
+        (["check", "/proc/self/mem"], "mem cannot be read (Input/output error)"),
         (["show", "nothing"], "There is no batch “nothing”"),
+        (["show", ".."], "There is no batch “..”"),
+        (["show", ""], "There is no batch “”"),
+        (["cancel", ".."], "There is no batch “..”"),
         (["submit", "FILE", "-d", "good", "--budget", "inf"], "--budget"),
         (["submit", "FILE", "-d", "good", "--name", "\udcff"], "--name holds bytes that are no UTF-8"),
         (["show", "\udcff"], "There is no batch"),
@@ -189,3 +199,44 @@ def test_a_batch_is_paused_resumed_and_cancelled(engine: EngineProcess, file: Pa
     assert lab(engine, "cancel", row["id"]).returncode == 0
     done = lab(engine, "cancel", row["id"])
     assert done.returncode in (0, 2)
+
+
+def test_an_output_that_takes_nothing_is_named_and_not_the_data_directory(engine: EngineProcess, file: Path) -> None:
+    row = submitted(engine, file)
+    kept = lab(engine, "results", row["id"], "--to", "/dev/full")
+    assert kept.returncode == 2
+    assert kept.stderr.startswith("/dev/full cannot be written (No space left on device): they are kept here")
+    for command in (["results", row["id"]], ["show", row["id"]]):
+        with Path("/dev/full").open("wb") as full:
+            done = subprocess.run(
+                [sys.executable, "-P", "-m", "app.cli", "batch", *command, "--data", str(engine.data)], stdout=full,
+                stderr=subprocess.PIPE, text=True, timeout=180, env={**os.environ, "PYTHONPATH": str(ROOT)},
+            )  # fmt: skip
+        assert done.returncode == 2
+        assert "(No space left on device)" in done.stderr
+        assert "data directory" not in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("ident", ["..", ".", "", "a/b", "%2e%2e"])
+def test_an_id_that_a_path_takes_for_something_else_is_refused_in_words(engine: EngineProcess, ident: str) -> None:
+    client = EngineClient(paths.socket_path(engine.data), role="admin")
+    with closing(client), pytest.raises(EngineError, match="This batch is not in the records"):
+        client.batches.cancel(ident)
+
+
+def test_what_was_spent_is_a_lower_bound_where_the_cost_of_a_try_is_not_known(
+    engine: EngineProcess, file: Path
+) -> None:
+    row = submitted(engine, file)
+    assert row["spent_is_lower_bound"] is False
+    with create_engine(database_url(engine.data)).begin() as connection:
+        connection.execute(text("UPDATE call SET cost_nanousd = 2000, cost_state = 'exact' WHERE run_id = :run"),
+                           {"run": row["run_id"]})  # fmt: skip
+    assert "spent $0.000006" in lab(engine, "show", row["id"]).stdout
+    with create_engine(database_url(engine.data)).begin() as connection:
+        connection.execute(text("UPDATE call SET cost_nanousd = NULL, cost_state = 'unknown' WHERE repetition = 1 AND "
+                                "run_id = :run"), {"run": row["run_id"]})  # fmt: skip
+    assert "spent ≥ $0.000004" in lab(engine, "show", row["id"]).stdout
+    found = one(lab(engine, "show", row["id"], "--json"))
+    assert (found["spent_usd"], found["spent_is_lower_bound"]) == ("0.000004", True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from cyclopts import App
@@ -12,9 +13,12 @@ from cyclopts.exceptions import CycloptsError
 from app.cli import app as lab
 from app.cli_batch import Reading
 from app.cli_batch_ask import in_dollars
-from app.cli_batch_work import options_of, utf8
+from app.cli_batch_file import local, options_of, utf8
+from app.cli_batch_words import as_command, next_step
 from app.cli_send import pairs
 from services.batch.estimate import Estimate
+from services.batch.files import check
+from services.batch.model import Options
 
 HUGE = "9" * 30
 SUBMIT = ("batch", "submit", "file.csv", "-d", "good")
@@ -93,3 +97,38 @@ def test_money_in_what_a_script_reads_is_named_in_dollars_and_exact() -> None:
     assert not {"cost_low", "plain_mid"} & set(found)
     assert json.loads(json.dumps(found)) == found
     assert in_dollars(None) is None
+
+
+def test_what_the_page_has_a_button_for_the_command_line_has_an_option_for(tmp_path: Path) -> None:
+    """The very sentences of a check, so that one that is written anew there is missed here."""
+    for text, option in (
+        (b"id,prompt\na,caf\xe9\n", "--encoding cp1252"), (b"id,prompt\na,x\na,y\n", "--suffix-ids"),
+        (b"id,question of mine\na,x\n", "--template"),
+    ):  # fmt: skip
+        path = tmp_path / "a.csv"
+        path.write_bytes(text)
+        found = check(path, Options())
+        said = as_command(" ".join(fault.text for fault in found.faults))
+        assert option in said
+        assert "press" not in said
+        assert "Choose" not in said
+    named = check(path, Options(id_column="nothing")).refused or ""
+    assert "--id-column" in as_command(named)
+
+
+def test_a_batch_that_stopped_is_told_with_the_command_that_goes_on() -> None:
+    row = {"id": "abc", "state": "paused", "n_lines": 3, "budget_nanousd": 1}
+    assert "`lab batch resume abc`" in (next_step(row, {}) or "")
+    assert "--budget" in (next_step(row, {}) or "")
+    over = row | {"state": "ended"}
+    assert next_step(over, {"succeeded": 3}) is None
+    assert "resend abc` sends the 2 lines" in (next_step(over, {"succeeded": 1, "failed": 2}) or "")
+    assert next_step(row | {"state": "running"}, {"succeeded": 1}) is None
+
+
+def test_a_path_that_leads_nowhere_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    for path in (str(tmp_path / "a"), "~nobody-of-that-name/a.csv"):
+        with pytest.raises(ValueError, match="leads nowhere"):
+            local(path, tmp_path)

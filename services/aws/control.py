@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from services.aws import credentials
+from services.aws import credentials, sdk
 from services.aws.explain import AwsTrouble, Place, explained
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def profiles() -> list[str]:
 
 def regions() -> list[str]:
     """The regions that botocore knows Bedrock in; one it does not know yet may be written by hand."""
+    sdk.loaded()
     from boto3.session import Session
 
     return sorted(Session().get_available_regions("bedrock"))
@@ -84,6 +85,7 @@ def call(service: str, where: Place, use: Callable[[Any], T], *, endpoint: str |
 
     Raises `AwsTrouble`: one sentence for whatever went wrong.
     """
+    sdk.loaded()
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -118,6 +120,7 @@ def _keys(service: str, where: Place) -> dict[str, Any]:
 def _session(profile: str | None) -> Session:
     known = _sessions.get(profile)
     if known is None:
+        sdk.loaded()
         from boto3.session import Session
 
         known = _sessions[profile] = Session(profile_name=profile)

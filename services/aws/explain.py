@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import errno
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,6 +32,8 @@ _NOT_FOUND = frozenset(
      "NoSuchEntity", "NoSuchEntityException", "404"}
 )  # fmt: skip
 _QUOTA = frozenset({"ServiceQuotaExceededException", "LimitExceededException", "ResourceLimitExceeded"})
+# These are of our own disk, whatever was asked of AWS meanwhile; and so is whatever names a file.
+_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
 _NO_ANSWER = frozenset({"EndpointConnectionError", "ConnectionClosedError", "ProxyConnectionError", "HTTPClientError"})
 _SLOW = frozenset({"ConnectTimeoutError", "ReadTimeoutError"})
 _CHAIN = frozenset(
@@ -74,6 +77,10 @@ def explained(error: Exception, service: str, place: Place) -> AwsTrouble:
         return AwsTrouble("credentials", f"AWS was not asked: {credentials.trouble(place.profile) or _NONE}.")
     if kind in _CHAIN or isinstance(error, configparser.Error):
         return AwsTrouble("credentials", f"AWS was not asked: {credentials.explained(error, place.profile)}.")
+    if isinstance(error, OSError) and (error.errno in _DISK or error.filename):
+        at = f" {error.filename}" if error.filename else " of the data directory"
+        return AwsTrouble("failed", f"The file{at} could not be used ({error.strerror}): make room on this machine's "
+                          "disk, or give the rights to it.")  # fmt: skip
     where = _address(error) or f"{service} in {place.region}"
     if kind in _SLOW:
         return AwsTrouble("timeout", f"There was no answer in time from {where}: check the network, then try again.")

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any
+from typing import Any, Literal
 
 from services import textdiff
 from services.batch.stats import Summary, Sums, wilson
@@ -19,6 +19,9 @@ _BLANKS = re.compile(r"\s+")
 _ENDING = ".。"
 SAME_FILE = "the same file, line by line"
 BY_ID = "two different files, by the id of each line"
+# differ, same: both answered. one, neither: both have the line, and so many of them an answer. only_a, only_b: the
+# other batch has no such line, so that nothing is compared.
+Kind = Literal["differ", "same", "one", "neither", "only_a", "only_b"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,15 @@ class Pair:
     def agrees(self) -> bool | None:
         """Whether both answers are the same after `normalised`; None where one of them is missing."""
         return normalised(_answer(self.a)) == normalised(_answer(self.b)) if self.answered else None
+
+    @property
+    def kind(self) -> Kind:
+        """What can be said of the two."""
+        if self.a is None or self.b is None:
+            return "only_b" if self.a is None else "only_a"
+        if self.answered:
+            return "same" if self.agrees else "differ"
+        return "one" if _answered(self.a) or _answered(self.b) else "neither"
 
     @property
     def diff(self) -> textdiff.Diff:
@@ -74,18 +86,27 @@ class Comparison:
     @property
     def sentence(self) -> str:
         """The agreement in words."""
+        return self.told("the first", "the second")
+
+    def told(self, first: str, second: str) -> str:
+        """The agreement in words, with names for the two."""
+        rest = self._not_compared(first, second)
         if not self.n_answered:
-            return "No line was answered by both, so there is nothing to compare."
+            return f"No line was answered by both, so there is nothing to compare.{rest}"
         low, high = self.interval or (0.0, 1.0)
-        left = [f"{n:,} only {who} answered" for n, who in ((self.a_alone, "the first"), (self.b_alone, "the second"))
-                if n]  # fmt: skip
-        alone = ((self.only_a, "the first"), (self.only_b, "the second"))
-        left += [f"{n:,} are only in {who}" for n, who in alone if n]
-        rest = f" Not compared: {', '.join(left)}." if left else ""
+        n = self.n_answered
         return (
-            f"{self.n_same:,} of {self.n_answered:,} answers are the same ({self.n_same / self.n_answered:.1%}, 95 % "
-            f"interval {low:.1%} – {high:.1%}); {NORMALISED}.{rest}"
+            f"{self.n_same / n:.1%} the same of {n:,} {'line' if n == 1 else 'lines'} that both answered "
+            f"({self.n_same:,} the same, {n - self.n_same:,} different; 95 % interval {low:.1%} – {high:.1%}); "
+            f"{NORMALISED}.{rest}"
         )
+
+    def _not_compared(self, first: str, second: str) -> str:
+        left = [f"{n:,} {'line' if n == 1 else 'lines'} that only {who} answered"
+                for n, who in ((self.a_alone, first), (self.b_alone, second)) if n]  # fmt: skip
+        left += [f"{n:,} {'line' if n == 1 else 'lines'} that {'is' if n == 1 else 'are'} only in {who}"
+                 for n, who in ((self.only_a, first), (self.only_b, second)) if n]  # fmt: skip
+        return f" Not compared: {', '.join(left)}." if left else ""
 
 
 def normalised(text: str) -> str:

@@ -16,9 +16,10 @@ from typing import Any, Protocol
 from sqlalchemy import Engine
 
 from db import batch_past
+from services.batch import pauses
 from services.batch.duration import Pace, by_runner, by_service
 from services.batch.model import Checked, Line, RouteLimits, RouteName
-from services.batch.tokens import Tokens, inputs, outputs
+from services.batch.tokens import Tokens, inputs, outputs, talk_of
 from services.domain import Deployment
 from services.pricing import NANO, NANO_PER_RATE, Price, price_of
 from services.providers import kind_of
@@ -44,7 +45,8 @@ class Estimate:
     """One deployment by one route, for the whole file. Tokens are sums over all valid lines; money is nano-dollars.
 
     ``cost_…``: at the price of this route (the batch price of a service); ``plain_…``: the same tokens interactively.
-    None: not known, and ``notes`` says why. ``why_not``: it cannot go this way at all; then nothing else is told.
+    None: not known, and ``notes`` says why; ``unpriced`` is the sentence why no cost at all is known. ``why_not``: it
+    cannot go this way at all; then nothing else is told.
     """
 
     deployment_id: str
@@ -67,6 +69,7 @@ class Estimate:
     n_jobs: int = 1
     notes: tuple[str, ...] = ()
     why_not: str | None = None
+    unpriced: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As `Batch.estimate` keeps it."""
@@ -86,12 +89,13 @@ def estimates(
     """One estimate for each deployment by our own runner and by each of ``routes``, in that order.
 
     ``now``: the prices of this moment (aware). ``lanes`` and ``per_minute``: what our runner is bound to, if anything.
-    Two statements to the database, whatever the number of deployments; no service is asked anything.
+    Two statements to the database, whatever the number of deployments, and one more where batches have ended since the
+    last time; no service is asked anything.
     """
     past: dict[str, list[Row]] = defaultdict(list)
     for row in batch_past.recent_calls(engine, [one.id for one in deployments]):
         past[row["deployment_id"]].append(row)
-    finished = batch_past.finished_batches(engine)
+    finished = pauses.working(engine, batch_past.finished_batches(engine))
     services = list(routes)
     return [
         one
@@ -110,7 +114,8 @@ def _of(
     limit, refused = _limit(deployment, checked)
     if refused is not None:
         return [Estimate(deployment.id, name, why_not=refused) for name in ("runner", *(one.name for one in services))]
-    tokens_in, tokens_out = inputs(past, checked.chars_in, n), outputs(past, n, limit)
+    talk = talk_of([one.ask for one in checked.preview])
+    tokens_in, tokens_out = inputs(past, checked.chars_in, n, talk), outputs(past, n, limit)
     here = [row for row in finished if row["deployment_id"] == deployment.id]
     pace = by_runner(past, [row for row in here if row["route"] == "runner"], n, tokens_out, lanes, per_minute)
     standard = _price(deployment, now, batch=False)
@@ -120,7 +125,7 @@ def _of(
     )  # fmt: skip
     notes = [*_longest(deployment, checked, tokens_in), *tokens_in.notes, *tokens_out.notes]
     plain, why = _cost(standard, tokens_in, tokens_out, pace, n)
-    own = _with(base, plain, plain, pace, [*notes, *([why] if why else []), *pace.notes])
+    own = _with(base, plain, plain, pace, [*notes, *([why] if why else []), *pace.notes], why)
     return [own, *(_by(one, deployment, checked, base, plain, notes, here, finished, now, (tokens_in, tokens_out))
                    for one in services)]  # fmt: skip
 
@@ -146,15 +151,17 @@ def _by(
     cost, why = _cost(price, *tokens, pace, n)
     if price is None:
         why = "No batch price is known for this deployment, so what it costs this way cannot be told."
-    found = _with(base, cost, plain, pace, [*said, *notes, *([why] if why else []), *pace.notes])
+    found = _with(base, cost, plain, pace, [*said, *notes, *([why] if why else []), *pace.notes], why)
     return replace(found, route=service.name, n_jobs=jobs)
 
 
-def _with(base: Estimate, cost: Range, plain: Range, pace: Pace, notes: Iterable[str]) -> Estimate:
+def _with(
+    base: Estimate, cost: Range, plain: Range, pace: Pace, notes: Iterable[str], why: str | None
+) -> Estimate:  # fmt: skip
     return replace(
         base, cost_low=cost[0], cost_mid=cost[1], cost_high=cost[2], plain_low=plain[0], plain_mid=plain[1],
         plain_high=plain[2], seconds_low=pace.low, seconds_mid=pace.mid, seconds_high=pace.high,
-        notes=tuple(dict.fromkeys(notes)),
+        notes=tuple(dict.fromkeys(notes)), unpriced=why if cost == NOTHING else None,
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from services.aws import control
-from services.aws.explain import explained
+from services.aws.explain import AwsTrouble, explained
 from services.batch.files import Cancelled, spool
 from services.batch.model import Progress
 
@@ -27,14 +27,21 @@ def fetch(
         raise ValueError(f"“{uri[:120]}” does not name a file in S3; it looks like s3://bucket/folder/file.csv.")
 
     where = control.place(profile, region)
-    found = control.call("s3", where, lambda s3: s3.get_object(Bucket=bucket, Key=key))
+    try:
+        found = control.call("s3", where, lambda s3: s3.get_object(Bucket=bucket, Key=key))
+    except AwsTrouble as error:
+        raise _named(uri, error) from error
     chunks = _watched(found["Body"].iter_chunks(CHUNK_BYTES), int(found["ContentLength"]), told, stopped)
     try:
         return spool(chunks, folder, key.rpartition("/")[2])
     except (Cancelled, ValueError):
         raise
     except Exception as error:  # what breaks off while the bytes come is urllib3's or botocore's
-        raise explained(error, "s3", where) from error
+        raise _named(uri, explained(error, "s3", where)) from error
+
+
+def _named(uri: str, error: AwsTrouble) -> AwsTrouble:
+    return AwsTrouble(error.what, f"{uri[:200]} was not fetched and nothing was sent. {error}")
 
 
 def _watched(

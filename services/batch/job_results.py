@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -12,7 +13,7 @@ from sqlmodel import Session
 
 from db import batches
 from db.writer import Writer
-from services.batch.job_rows import call_row, line_row
+from services.batch.job_rows import call_row, line_row, on_instances
 from services.batch.model import LineResult, no_of
 from services.batch.routes.base import RouteTrouble
 from services.domain import Deployment
@@ -30,14 +31,17 @@ _ONE = {
 
 
 def record(
-    writer: Writer, batch: Row, job: Row, deployment: Deployment, results: Iterable[LineResult]
+    writer: Writer, batch: Row, job: Row, deployment: Deployment, results: Callable[[], Iterable[LineResult]]
 ) -> Counter[str]:  # fmt: skip
     """Record every result; returns what belongs to no line (words → n). Blocks: call it in a thread.
 
     Results that come again because a reading before this one was broken off change nothing, and are not counted.
-    What ``results`` raises (`RouteTrouble`) is raised again once all that came before it is recorded.
+    What ``results`` raises (`RouteTrouble`) is raised again once all that came before it is recorded. ``results`` gives
+    the same ones whenever it is called: those of a job on instances are read twice, because what the instances cost is
+    shared by the lines that came back, and how many those are is known only at the end.
     """
-    coming = iter(results)
+    among = _coming_back(results(), job) if on_instances(job) else ()
+    coming = iter(results())
     strays: Counter[str] = Counter()
     seen: set[int] = set()
     trouble: RouteTrouble | None = None
@@ -49,7 +53,7 @@ def record(
                 n += 1
                 no = _line_of(result, job, seen, strays)
                 if no is not None:
-                    rows.append((no, call_row(batch, job, deployment, no, result), line_row(result)))
+                    rows.append((no, call_row(batch, job, deployment, no, result, among), line_row(result)))
         except RouteTrouble as error:
             trouble = error
         if rows:
@@ -58,6 +62,19 @@ def record(
     if trouble is not None:
         raise trouble
     return strays
+
+
+def _coming_back(results: Iterable[LineResult], job: Row) -> Sequence[int]:
+    """The numbers of the lines that something comes back for, in order; where not all of it can be read now, of all
+    lines, so that their shares are never more than the whole."""
+    seen: set[int] = set()
+    strays: Counter[str] = Counter()
+    try:
+        for result in results:
+            _line_of(result, job, seen, strays)
+    except RouteTrouble:
+        return range(job["first_no"], job["last_no"] + 1)
+    return array("q", sorted(seen))
 
 
 def _line_of(result: LineResult, job: Row, seen: set[int], strays: Counter[str]) -> int | None:
@@ -78,6 +95,11 @@ def _line_of(result: LineResult, job: Row, seen: set[int], strays: Counter[str])
 def _keep(batch_id: str, job_no: int, rows: list[tuple[int, Row, Row]], session: Session) -> None:
     for no, call, line in rows:
         batches.keep_result(session=session, batch_id=batch_id, job_no=job_no, no=no, call=call, line=line)
+
+
+def nothing_came(said: str | None) -> str:
+    """Why a line has no answer that its job, which is over, did not tell of. ``said``: how the job ended."""
+    return f"{said or 'The service has ended the job.'} Nothing came back for this line: send it again."
 
 
 def counted(what: str, n: int) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -15,8 +17,11 @@ Row = dict[str, Any]
 BILLED_STATES = frozenset({"succeeded"})
 
 
-def call_row(batch: Row, job: Row, deployment: Deployment, no: int, result: LineResult) -> Row:
-    """The whole row. Created when its job was submitted, ended when that ended; what is not told is None."""
+def call_row(
+    batch: Row, job: Row, deployment: Deployment, no: int, result: LineResult, among: Sequence[int] = ()
+) -> Row:  # fmt: skip
+    """The whole row. Created when its job was submitted, ended when that ended; what is not told is None. ``among``:
+    the numbers of the lines that share the cost of the job (`on_instances`), in order."""
     submitted = job["submitted_at"] or datetime.now(UTC)
     priced = _priced(batch, deployment)
     price = pricing.price_of(priced, submitted, batch=True)
@@ -32,7 +37,7 @@ def call_row(batch: Row, job: Row, deployment: Deployment, no: int, result: Line
         "cache_write_5m": usage.cache_write_5m, "cache_write_1h": usage.cache_write_1h,
         "reasoning_output": usage.reasoning_output, "answer_output": usage.answer_output,
         "usage_source": usage.source, "usage_raw": dict(usage.raw) if usage.raw else None,
-        **(_share(job, no) or _cost(result, usage, price, priced, submitted)),
+        **(_share(job, no, among) or _cost(result, usage, price, priced, submitted)),
         "price": price.to_json() if price else None, "region": deployment.region,
         "tier_asked": pricing.tier_asked(deployment), "tier_served": _clean(result.tier_served),
         "finish_raw": _clean(result.finish_raw), "model_reported": _clean(result.model_reported),
@@ -63,19 +68,29 @@ def _state(result: LineResult) -> str:
     return outcomes.STATE_OF.get(result.outcome, "failed")
 
 
-def _share(job: Row, no: int) -> Row | None:
-    """What a line costs of a job that ran on instances of its own (SageMaker Batch Transform): an equal part of their
-    time, to the nano-dollar. None for every other job, and while its instances' price or time are not known."""
-    facts = job["facts"] or {}
-    if "instance_count" not in facts:
+def on_instances(job: Row) -> bool:
+    """Whether a job ran on instances of its own (SageMaker Batch Transform), whose time is what it costs."""
+    return "instance_count" in (job["facts"] or {})
+
+
+def share(whole: int, n: int, rank: int) -> int:
+    """The part of the ``rank``-th (from 0) of ``n`` lines in ``whole`` nano-dollars: all are equal to the nano-dollar,
+    the first ones have what is left over, and together they are the whole."""
+    one, rest = divmod(whole, n)
+    return one + (rank < rest)
+
+
+def _share(job: Row, no: int, among: Sequence[int]) -> Row | None:
+    """What a line costs of a job that ran on instances of its own: an equal part of their time. None for every other
+    job, and while its instances' price or time are not known."""
+    if not on_instances(job):
         return None
     from services.batch.routes.aws_common import instance_cost_nanousd
 
-    whole = instance_cost_nanousd(facts)
+    whole = instance_cost_nanousd(job["facts"])
     if whole is None:
         return None
-    one, rest = divmod(whole, max(job["n_lines"], 1))
-    cost = one + (no - job["first_no"] < rest)
+    cost = share(whole, max(len(among), 1), bisect_left(among, no))
     return {
         "cost_state": "estimated", "cost_nanousd": cost, "cost_high_nanousd": None, "cost_drivers": {},
         "plain_nanousd": cost,

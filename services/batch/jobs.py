@@ -200,13 +200,14 @@ class Jobs:
 
     def _read(self, batch: Row, row: Row, spot: Spot) -> Counter[str]:
         deployment = self._deployment_of(batch)
-        results = self._get(batch["route"]).results(deployment, _job(batch["id"], row), spot)
+        route, job = self._get(batch["route"]), _job(batch["id"], row)
+        results = partial(route.results, deployment, job, spot)
         return job_results.record(self._writer, batch, row, deployment, results)
 
     async def _close(self, batch: Row, no: int, end: str, said: str | None) -> None:
         """What the service did not answer."""
         left = LEFT.get(end, "missing")
-        message = said if left in ("failed", "missing") else None
+        message = said if left == "failed" else job_results.nothing_came(said) if left == "missing" else None
         await written(self._writer, partial(job_units.close, batch["id"], no, left, message))
         await self._say_batch(batch["id"])
 

@@ -32,6 +32,7 @@ _SYSTEM = (
     'or "tie".'
 )
 _LOOKED_AT = 50_000
+_FILE = re.compile(r"judge-([\w-]{16})-([\w-]{16})\.jsonl", re.ASCII)  # ids are `services.runs.new_id`
 _OBJECTS = 50
 _NAME = r"(?:answer|response|option|assistant)"
 _WORD = re.compile(rf"\A\W*(?:{_NAME}\s+)?\W*(a|b|tie)\W*\Z", re.IGNORECASE)
@@ -107,10 +108,12 @@ class Judged:
     @property
     def sentence(self) -> str:
         """Who is preferred, and what could not be read."""
-        left = [f"{n:,} {what}" for n, what in (
-            (self.n_unreadable, "verdicts could not be read"), (self.n_unanswered, "questions were not answered"),
+        left = [f"1 {one}" if n == 1 else f"{n:,} {many}" for n, one, many in (
+            (self.n_unreadable, "verdict could not be read", "verdicts could not be read"),
+            (self.n_unanswered, "question was not answered", "questions were not answered"),
         ) if n]  # fmt: skip
-        return self.tally.sentence + (f" {', '.join(left)}: they count for nobody." if left else "")
+        who = "it counts" if self.n_unreadable + self.n_unanswered == 1 else "they count"
+        return self.tally.sentence + (f" {', '.join(left)}: {who} for nobody." if left else "")
 
 
 def write(
@@ -144,6 +147,17 @@ def write(
         params={"temperature": 0.0, "max_tokens": max_tokens},
     )  # fmt: skip
     return Written(n, left_out, same, cut, seed, options)
+
+
+def file_name(first: str, second: str) -> str:
+    """What the file of questions on two batches is called: it names both, in the order of their ids."""
+    return "judge-{}-{}.jsonl".format(*sorted((first, second)))
+
+
+def judged_by(name: str) -> tuple[str, str] | None:
+    """The two batches that a file of questions names (`file_name`); None for any other file."""
+    found = _FILE.fullmatch(name)
+    return (found[1], found[2]) if found is not None else None
 
 
 def asked(row: Row) -> str:

@@ -18,6 +18,7 @@ STATES = (
     ("succeeded", "answered"), ("failed", "failed"), ("cancelled", "cancelled"), ("expired", "expired"),
     ("missing", "missing"), ("waiting", "waiting"), ("running", "under way"),
 )  # fmt: skip
+OPEN = ("waiting", "running")
 
 
 def tally(counts: Mapping[str, int]) -> str:
@@ -25,6 +26,13 @@ def tally(counts: Mapping[str, int]) -> str:
     told = [f"{counts[state]:,} {word}" for state, word in STATES if counts.get(state)]
     total = sum(counts.values())
     return f"{', '.join(told) or 'nothing'} of {total:,} {'line' if total == 1 else 'lines'}"
+
+
+def closed(counts: Mapping[str, int], left: str) -> dict[str, int]:
+    """How many lines are in each state once those that are not over have become ``left``."""
+    found = {state: n for state, n in counts.items() if state not in OPEN}
+    still = sum(counts.get(state, 0) for state in OPEN)
+    return found | ({left: found.get(left, 0) + still} if still else {})
 
 
 def sentence(batch: Mapping[str, Any], counts: Mapping[str, int], spent: int | None) -> str:

@@ -16,7 +16,8 @@ from services import pricing
 from services.domain import Deployment, Usage
 
 CHARS_PER_TOKEN = 2.0  # of the dearest text there is: this is a bound and no estimate
-OVERHEAD_TOKENS = 50
+OVERHEAD_TOKENS = 50  # around a request (`services.batch.tokens.Talk`), its first message included
+MARKS_TOKENS = 6  # around each further message
 OUTPUT_TOKENS = 4096  # where neither the line nor the service is told a limit
 REFRESH_S = 5.0
 
@@ -91,10 +92,11 @@ class Purse:
 def worst(row: Row, price: pricing.Price) -> int:
     """The most that a line can cost, in nano-dollars."""
     request = row["request"] or {}
-    chars = len(request.get("system") or "") + sum(len(one["text"]) for one in request.get("messages", ()))
+    turns = request.get("messages") or ()
+    chars = len(request.get("system") or "") + sum(len(one["text"]) for one in turns)
     most = (request.get("params") or {}).get("max_tokens")
     usage = Usage(
-        uncached_input=round(chars / CHARS_PER_TOKEN) + OVERHEAD_TOKENS,
+        uncached_input=round(chars / CHARS_PER_TOKEN) + OVERHEAD_TOKENS + MARKS_TOKENS * max(len(turns) - 1, 0),
         answer_output=most if isinstance(most, int) else OUTPUT_TOKENS, source="estimated",
     )  # fmt: skip
     return pricing.cost(usage, price, complete=True).nanousd or 0

@@ -62,7 +62,8 @@ class Group:
 class Account:
     """The reconciliation of a batch. ``counts`` sum to ``n``; ``even`` says that this is also what was recorded as
     sent. ``strays``: what a service sent back that belongs to no line (word → n). ``n_again``: lines that were sent
-    more than once; their attempts before the last one cost ``earlier_nanousd``, which is in every sum."""
+    more than once; their attempts before the last one cost ``earlier_nanousd``, which is in every sum. ``resent``: the
+    lines without an answer went into another batch already."""
 
     n: int
     counts: Mapping[LineState, int]
@@ -73,6 +74,7 @@ class Account:
     strays: Mapping[str, int] = field(default_factory=dict)
     n_again: int = 0
     earlier_nanousd: int = 0
+    resent: bool = False
 
     @property
     def over(self) -> bool:
@@ -118,7 +120,7 @@ class Account:
                 f"{'was' if self.n_left_out == 1 else 'were'} not valid and left out before."
             )
         parts += [f"The service also sent {n:,} {what}." for what, n in self.strays.items() if n]
-        if self.to_resend and self.over:
+        if self.to_resend and self.over and not self.resent:
             again = f", {self.same_again:,} of them likely in vain unless something is changed" * bool(self.same_again)
             parts.append(f"{self.to_resend:,} can be sent again{again}.")
         return " ".join(parts)

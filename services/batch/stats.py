@@ -54,7 +54,8 @@ class Summary:
     bound (``mark`` "≥"), and ``mark`` is "~" where counts of ours are in it. ``plain_nanousd``: the same counts at the
     plain price (`services.plain_price`), of lines where both are known, ``plained_nanousd`` what those cost. The costs
     are of every attempt, as in the history; ``earlier_nanousd`` is what of them went into attempts before the last one
-    of a line, of which ``n_again`` had several.
+    of a line, of which ``n_again`` had several. ``n_late`` lines succeeded, but their times are left out because our
+    own process was late (``lag_marked``).
     """
 
     n: int
@@ -75,6 +76,19 @@ class Summary:
     cost_states: Mapping[str, int] = field(default_factory=dict)
     n_again: int = 0
     earlier_nanousd: int = 0
+    n_late: int = 0
+
+    @property
+    def untimed(self) -> str | None:
+        """Why the times are not of all lines that succeeded, in a sentence; None where they are, or where `Spread.why`
+        says it (no line was timed at all)."""
+        timed, answered = self.times["ttlt_ms"].n, self.states.get("succeeded", 0)
+        untold = answered - timed - self.n_late
+        if not self.n_late and (not timed or untold <= 0):
+            return None
+        late = f"for {self.n_late:,} our own machine was too busy to time them exactly" if self.n_late else ""
+        rest = f"{untold:,} came without a time" if untold > 0 else ""
+        return f"Times are of {timed:,} of {answered:,} answers: {' and '.join(one for one in (late, rest) if one)}."
 
     @property
     def input_tokens(self) -> int | None:
@@ -129,6 +143,7 @@ class Sums:
     chars_out: int = 0
     n_again: int = 0
     earlier: int = 0
+    n_late: int = 0
 
     def add(self, row: Row) -> None:
         """One line."""
@@ -138,7 +153,9 @@ class Sums:
         self.chars_out += len(row.get("answer") or "")
         if state == "succeeded":
             self.at_limit += row.get("outcome") == "max_tokens"
-            if not row.get("lag_marked"):
+            if row.get("lag_marked"):
+                self.n_late += 1
+            else:
                 for name, kept in self.times.items():
                     if row.get(name) is not None:
                         kept.append(row[name])
@@ -178,7 +195,7 @@ class Sums:
             mark=mark if self.n_priced else "", plain_nanousd=self.plain if self.n_plain else None,
             plained_nanousd=self.plained if self.n_plain else None, n_plain=self.n_plain, at_limit=self.at_limit,
             seconds=seconds, chars_out=self.chars_out, cost_states=dict(self.cost_states), n_again=self.n_again,
-            earlier_nanousd=self.earlier,
+            earlier_nanousd=self.earlier, n_late=self.n_late,
         )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from services import params as parameters
 from services.alerts import TARGET_PREFIX
 from services.batch.model import Format, Options, RouteName, options_to_json
 from services.given import Given, Refused
+from services.words import printable
 
 MOST_LANES = 1024
 MOST_PER_MINUTE = 1_000_000
@@ -76,12 +77,17 @@ def spec_of(body: Given) -> BatchSpec:
         deployment_id=body.text("deployment_id"), sha256=sha256,
         file_name=_file_name(body),
         route=_one_of(body, "route", ROUTES, "runner"), path=body.words("path", longest=4096) or None,
-        options=options_of(body.table("options")), name=(body.words("name") or "").strip()[:MAX_NAME],
+        options=options_of(body.table("options")), name=_name(body),
         budget_nanousd=_whole(body, "budget_nanousd", MOST_NANOUSD), objective_ms=objective,
         max_lanes=_whole(body, "max_lanes", MOST_LANES), per_minute=_whole(body, "per_minute", MOST_PER_MINUTE),
         notify=tuple(dict.fromkeys(notify)), parent_id=body.words("parent_id"), estimate=estimate,
         again=body.flag("again", False), over_budget=body.flag("over_budget", False),
     )  # fmt: skip
+
+
+def _name(body: Given) -> str:
+    """What a batch is called, on one line and without control characters; empty where nothing is left of it."""
+    return " ".join(printable(body.words("name") or "").split())[:MAX_NAME]
 
 
 def _file_name(body: Given) -> str:

@@ -128,7 +128,7 @@ class Works:
         counted = await asyncio.to_thread(batches.counts, self._reader, batch["id"])
         jobs = await asyncio.to_thread(batches.jobs, self._reader, batch["id"])
         more = [job["said"] for job in jobs if job["said"]]
-        tally = notice.tally(counted)
+        tally = notice.tally(notice.closed(counted, left))
         said = " ".join([f"{tally[:1].upper()}{tally[1:]}.", *dict.fromkeys(more[:3])])
         return await written(self._writer, partial(_end, batch["id"], state, said, left))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from db import batch_votes, batch_workers, batches
+from db import batch_links, batch_votes, batch_workers, batches
 from services import access
 from services.batch.lease import STALE_S
 from services.batch.submit import MOST_NANOUSD, spec_of
@@ -67,9 +67,9 @@ class _Door:
         known = [await asyncio.to_thread(batches.batch, self._engine.reader, one) for one in (first, second)]
         if None in known:
             raise ValueError("One of these batches is not in the records; it may have been deleted.")
-        kept_under = min(first, second)
-        if not await asyncio.to_thread(batches.lines_between, self._engine.reader, kept_under, no, no):
-            raise ValueError(f"There is no line {no:,} in this batch, so that nobody can vote on it.")
+        one, other = sorted((row for row in known if row is not None), key=lambda row: str(row["id"]))
+        if not await asyncio.to_thread(batch_links.in_both, self._engine.reader, one, other, no):
+            raise ValueError(f"There is no line {no:,} that both batches have, so that nobody can vote on it.")
         await self._engine.writer.write(
             lambda session: batch_votes.vote(
                 session=session, batch_a=first, batch_b=second, no=no, person=person, choice=choice

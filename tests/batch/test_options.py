@@ -38,3 +38,18 @@ def test_what_is_no_name_of_a_file_is_refused_in_one_sentence(name: str) -> None
 @pytest.mark.parametrize("name", ["a.csv", ".hidden.csv", "Fragen und Antworten (3).xlsx", "質問.jsonl"])
 def test_names_of_files_are_kept_as_they_are(name: str) -> None:
     assert spec_of(Given({"deployment_id": "d", "sha256": "0" * 64, "file_name": name})).file_name == name
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("a\0b\x07 c", "ab c"),
+        ("one\ntwo\tthree", "one two three"),
+        ("\u202eback", "back"),
+        ("\0", ""),
+        ("質問 é", "質問 é"),
+    ],
+)
+def test_the_name_of_a_batch_is_one_line_without_control_characters(name: str, kept: str) -> None:
+    body = {"deployment_id": "d", "sha256": "0" * 64, "file_name": "a.csv", "name": name}
+    assert spec_of(Given(body)).name == kept

@@ -54,6 +54,37 @@ def test_with_one_engine_every_call_of_another_is_lost_and_finished_ones_are_not
     assert do(writer, records.finish_call, call_id="of-dead", values={"state": "succeeded"}) is False
 
 
+def _rates(*rates, tiers=()):
+    return {"rates": dict(rates), "tiers": list(tiers), "per_hour": None}
+
+
+@pytest.mark.parametrize(
+    ("price", "state", "cost"),
+    [
+        ({"per_hour": "0", "rates": None}, "free", 0),
+        ({"per_hour": "0.00"}, "free", 0),
+        ({"per_hour": "1.5"}, "by_the_hour", None),
+        (_rates(("input", "0"), ("output", "0.0")), "free", 0),
+        (_rates(("input", "0"), ("output", "2")), "unknown", None),
+        (_rates(("input", "0")), "unknown", None),
+        (_rates(("input", "0"), ("output", "0"), tiers=[{"above": 9, "rates": {"input": "1", "output": "0"}}]),
+         "unknown", None),
+        (_rates(("input", "0"), ("output", "0"), tiers=[{"above": 9, "rates": None}]), "unknown", None),
+        ({"per_hour": "damaged"}, "unknown", None),
+        (None, "unknown", None),
+    ],
+)  # fmt: skip
+def test_a_lost_call_costs_what_its_price_says_whatever_it_counted_and_else_nobody_knows(
+    url, writer, price, state, cost
+):
+    put(writer, "run", {"id": "one", "owner": "dead", "price": price}, {"id": "done", "state": "succeeded"})
+    assert do(writer, records.mark_lost, owner_id="me", stale_after_s=1, single_owner=True) == ["one"]
+    asked = "SELECT cost_state, cost_nanousd, cost_high_nanousd, plain_nanousd FROM call WHERE id = 'one'"
+    plain = None if price and "per_hour" in price and price["per_hour"] is not None else cost
+    assert ask(url, asked) == [(state, cost, cost, plain)]
+    assert ask(url, "SELECT cost_state FROM call WHERE id = 'done'") == [(None,)]
+
+
 def test_with_several_engines_only_calls_of_stopped_and_silent_ones_are_lost(url, writer):
     adopt(writer, "me", "beating", "silent", "stopped")
     put_one_call_each(writer, "me", "beating", "silent", "stopped", "unknown")

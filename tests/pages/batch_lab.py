@@ -48,8 +48,9 @@ def opened(batch_id: str, tab: str | None = None) -> AppTest:
 
 
 def select(at: AppTest, row: int, key: str = "bt_lines") -> AppTest:
-    """The page with a line of a table selected."""
-    at.session_state[key] = {"selection": {"rows": [row], "columns": [], "cells": []}}
+    """The page after a click on a cell in a line of a table."""
+    column = {"bt_list": "state", "bt_pairs": "a"}.get(key, "answer")
+    at.session_state[key] = {"selection": {"rows": [], "columns": [], "cells": [(row, column)]}}
     return at.run()
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import batch_ways
+from app import batch_found, batch_ways
+from services.batch.model import Fault
 from tests.pages.batch_lab import BatchLab, arranged
 from tests.pages.lab import buttons, page, said
 
@@ -75,12 +76,12 @@ def test_an_upload_lies_on_the_disk_under_its_hash_and_is_submitted_by_it(lab: B
 def test_lines_that_cannot_be_sent_are_told_and_left_out_only_when_asked(lab: BatchLab) -> None:
     at = opened()
     assert "1 of 4 lines cannot be sent" in said(at)
-    faults = at.dataframe[0].value
-    assert list(faults["line"]) == [5]
-    assert "prompt is empty" in faults["text"][0]
+    assert "**Line 5** · The prompt is empty" in said(at)
     assert at.button(key="bt_send").disabled
+    assert "switch on “Leave out the 1 that cannot be sent” above" in said(at)
     at.toggle(key="bt_o_leave_out").set_value(True).run()
     assert at.button(key="bt_send").label == "Send the 3 valid lines, leave out 1"
+    assert "To send it" not in said(at)
     at.button(key="bt_send").click().run()
     assert lab.submitted[0].options.leave_out
 
@@ -165,6 +166,25 @@ def test_a_budget_below_the_estimate_has_to_be_passed_by_hand(lab: BatchLab) -> 
     assert (lab.submitted[0].budget_nanousd, lab.submitted[0].over_budget) == (10_000_000, True)
 
 
+def test_without_a_price_the_step_says_that_no_budget_can_be_checked_and_a_free_one_says_nothing(lab: BatchLab) -> None:
+    without = "No price is known for this deployment: a budget cannot be checked, and the tokens of every line are"
+    assert "a budget cannot be checked" not in said(opened(CSV.replace("a4,\n", "")))
+    lab.listed = [replace(lab.listed[0], price=replace(lab.listed[0].price, per_hour=None))]
+    at = opened(CSV.replace("a4,\n", ""))
+    assert without in said(at)
+    at.number_input(key="bt_budget").set_value(0.01).run()
+    assert not at.button(key="bt_send").disabled
+
+
+def test_a_system_prompt_that_comes_late_in_the_file_is_kept_when_only_the_prompt_is_changed(lab: BatchLab) -> None:
+    lines = [{"text": f"t{n}"} for n in range(30)] + [{"text": "last", "system": "Be kind."}]
+    at = opened("\n".join(json.dumps(one) for one in lines), "late.jsonl")
+    at.text_area(key="bt_prompt").set_value("Say: {{text}}").run()
+    at.button(key="bt_send").click().run()
+    assert lab.submitted[0].options.system is None, "each record's own is taken"
+    assert lab.submitted[0].options.prompt == "Say: {{text}}"
+
+
 def test_a_refusal_of_the_engine_is_a_sentence_and_keeps_what_was_typed(lab: BatchLab) -> None:
     lab.refusal = "The file changed since it was checked; check it again."
     at = opened(CSV.replace("a4,\n", ""))
@@ -222,10 +242,21 @@ def test_a_semicolon_is_recognised_and_named_where_it_can_be_changed(lab: BatchL
     assert lab.submitted[0].options.delimiter == ";"
 
 
-def test_a_fault_names_its_line_once(lab: BatchLab) -> None:
-    faults = opened().dataframe[0].value
-    assert faults["text"][0].startswith("The prompt is empty")
-    assert "found" not in faults, "nothing was found there"
+@pytest.mark.parametrize(
+    ("fault", "shown"),
+    [
+        (Fault(5, "x", "Line 5: the prompt is empty. Fill it."), "**Line 5** · The prompt is empty\\. Fill it\\."),
+        (
+            Fault(7, "x", "Line 7, column 12: not JSON.", found="{x"),
+            "**Line 7, column 12** · Not JSON\\. :gray[Found: \\{x]",
+        ),
+        (Fault(1200, "x", "Two lines are called a."), "**Line 1,200** · Two lines are called a\\."),
+        (Fault(2, "x", "Row 2: the id is a1, twice.", found="a1"), "**Row 2** · The id is a1, twice\\."),
+    ],
+)  # fmt: skip
+def test_a_fault_names_its_line_once_and_what_was_found_once(fault: Fault, shown: str) -> None:
+    said_so = batch_found.sentence(fault)
+    assert said_so.replace("\\,", ",").replace("\\:", ":") == shown
 
 
 def test_what_our_own_runner_is_bound_to_goes_into_the_estimates(

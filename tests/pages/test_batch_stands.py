@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from app import batch_pauses, batch_reading, run_calls
+from app.batch_list import cost_words
 from app.batch_stands import costs_nothing, differing, recording, stand, together
 from app.batch_stands import said as told
 from app.cli_batch_ask import meant
 from db import batch_called, queries
 from db import batches as store
+from db.batch_links import Costs
 from services.batch.model import Options
 from services.batch.reconcile import Group
 from tests.pages.batch_lab import BatchLab, arranged, opened
@@ -98,6 +100,13 @@ def test_a_paused_batch_took_the_time_that_its_calls_took_and_one_of_a_service_i
     assert mine.seconds == pytest.approx(240, abs=1)
     assert mine.still == pytest.approx(240, abs=2), "its calls are of the last moment"
     assert (theirs.still, theirs.working) == (None, theirs.seconds)
+
+
+def test_a_paused_batch_has_no_rate(lab: BatchLab) -> None:
+    began = datetime.now(UTC) - timedelta(seconds=30)
+    at = opened(lab.batch(("succeeded",) * 15 + ("waiting",) * 15, state="paused", wanted="pause", ended_at=None,
+                          started_at=began, lanes=4))  # fmt: skip
+    assert [m.value for m in at.metric if m.label in ("Rate", "Time left")] == ["–", "–"]
 
 
 def test_a_batch_is_meant_by_its_id_its_beginning_or_its_name(lab: BatchLab) -> None:
@@ -220,3 +229,17 @@ def test_reasons_that_read_alike_are_told_once_with_all_their_lines() -> None:
 )  # fmt: skip
 def test_only_what_can_cost_nothing_is_called_free(row: dict[str, Any], free: bool) -> None:
     assert costs_nothing(row) is free
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ({}, "–"), ({"not_billed": Costs(3, 0, 0)}, "–"), ({"free": Costs(3, 3, 0)}, "free"),
+        ({"no_price": Costs(2, 0, 0)}, "no price"), ({"by_the_hour": Costs(2, 0, 0)}, "by the hour"),
+        ({"exact": Costs(2, 2, 410_000_000), "not_billed": Costs(1, 0, 0)}, "$0.41"),
+        ({"exact": Costs(2, 2, 410_000_000), "unknown": Costs(1, 0, 0)}, "≥ $0.41"),
+        ({"exact": Costs(2, 2, 400_000_000), "estimated": Costs(1, 1, 10_000_000)}, "~ $0.41"),
+    ],
+)  # fmt: skip
+def test_the_cost_in_the_list_never_claims_more_than_is_known(found: dict[str, Costs], words: str) -> None:
+    assert cost_words(found) == words

@@ -112,7 +112,7 @@ def test_the_rate_and_what_is_left_are_told_only_when_enough_lines_have_ended(la
     many = opened(lab.batch(("succeeded",) * 15 + ("waiting",) * 15, state="running", ended_at=None,
                             started_at=began, lanes=4))  # fmt: skip
     shown = {m.label: m.value for m in many.metric}
-    assert shown["Rate"].endswith("lines/min")
+    assert shown["Rate"].endswith("lines/s"), "its calls are all of the last moment"
     assert shown["Time left"].startswith("~")
     assert shown["Lanes"] == "4"
 
@@ -213,7 +213,14 @@ def test_failed_lines_are_explained_and_sent_again_as_a_linked_batch(lab: BatchL
     assert not at.exception
     assert ("resend", batch_id) in lab.asked
     assert at.query_params["batch"] != batch_id
-    assert "The lines that another batch left unanswered: open it" in buttons(at)
+    child = at.query_params["batch"]
+    at.button(key="bt_parent").click().run()
+    assert at.query_params["batch"] == batch_id
+    assert "bt_resend" not in [b.key for b in at.button], "its lines were taken already"
+    assert "can be sent again" not in said(at)
+    assert "The 2 lines without an answer were sent again as “Reviews” (waiting for a worker)." in said(at)
+    at.button(key="bt_child").click().run()
+    assert at.query_params["batch"] == child
 
 
 def test_deleting_is_asked_about_first_and_leads_back_to_the_list(lab: BatchLab) -> None:
@@ -277,7 +284,8 @@ def test_the_list_names_every_batch_and_a_line_opens_it(lab: BatchLab) -> None:
     at = page("batch").run()
     assert list(at.dataframe[0].value["name"]) == ["New", "Old"]
     assert list(at.dataframe[0].value["state"]) == ["waiting", "ended, all answered"]
-    assert list(at.dataframe[0].value)[:2] == ["state", "name"], "a telephone shows no more than these"
+    assert list(at.dataframe[0].value)[:3] == ["name", "cost", "state"], "a telephone shows no more than these"
+    assert list(at.dataframe[0].value["cost"]) == ["–", "free"]
     select(at, 0, "bt_list")
     assert not at.exception
     assert at.query_params["batch"] == newest

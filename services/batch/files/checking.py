@@ -39,9 +39,9 @@ def check(
         try:
             reading.open()
             found = _measure(reading)
+            return replace(found, sha256=source.finish(), n_bytes=source.n_bytes)
         except Refused as refused:
-            return _refused(refused, source.finish(), source.n_bytes, reading.options, source.n_records)
-        return replace(found, sha256=source.finish(), n_bytes=source.n_bytes)
+            return _refused(refused, source.given_up(), source.n_bytes, reading.options, source.n_records)
     finally:
         reading.close()
 

@@ -46,10 +46,11 @@ class Vendor:
         """The ask. Raises LineFault in words."""
         found = shape_of(values)
         if found != self.shape:
-            wanted = {"openai": "'body' and 'url'", "anthropic": "'params' with 'messages'", "bedrock": "'modelInput'"}
+            wanted = {"openai": "'body' and 'url' are", "anthropic": "'params' with 'messages' is",
+                      "bedrock": "'modelInput' is"}  # fmt: skip
             other = f" It looks like {TITLES[found]} line." if found != "own" else ""
             raise LineFault(
-                "format", f"not {TITLES[self.shape]} batch line: {wanted[self.shape]} is missing.{other}",
+                "format", f"not {TITLES[self.shape]} batch line: {wanted[self.shape]} missing.{other}",
                 found=shown(dict(values)),
             )  # fmt: skip
         taken = Taken()

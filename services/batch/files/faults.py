@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -54,7 +55,7 @@ def shown(value: object, limit: int = _MAX_FOUND) -> str:
     Whole keys in it are hidden by whoever keeps it (`Log.add`, `Refused`); of a long word that is cut only the start
     stays, so that no part of a key does.
     """
-    text = value if isinstance(value, str) else repr(value)
+    text = value if isinstance(value, str) else _json(value)
     made = text[: limit + 1]
     if not made.isprintable():
         made = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in made)
@@ -63,6 +64,14 @@ def shown(value: object, limit: int = _MAX_FOUND) -> str:
     made = made[: limit - 1]
     word = _CUT_WORD.search(made)
     return (made if word is None else made[: word.start() + 4]) + "…"
+
+
+def _json(value: object) -> str:
+    """A value in the words of the file, which has null and true where Python has None and True."""
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str)
+    except (TypeError, ValueError, RecursionError):
+        return str(value)
 
 
 def listed(names: Iterable[str], limit: int = 8) -> str:

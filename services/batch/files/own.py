@@ -7,23 +7,27 @@ from typing import Any
 
 from services.batch.files.faults import LineFault, Log, shown
 from services.batch.files.messages import Taken, conversation, params_of, system_text
-from services.batch.files.templates import PROMPT_NAMES, Template, braced, guess
+from services.batch.files.templates import PROMPT_NAMES, SYSTEM_NAMES, Template, braced, guess
 from services.domain import Ask, Message
 from services.params import PARAMS
 
 
 class Own:
     """Makes asks of records. ``loose``: records are JSON objects, each with its own keys, messages and parameters;
-    otherwise a table, where only the templates' columns count."""
+    otherwise a table, where only the templates' columns count. ``own_system``: a record that has a system prompt which
+    the first ones had not is asked with it; False where the person wants none."""
 
     def __init__(
-        self, prompt: Template | None, system: Template | None, base: Mapping[str, Any], log: Log, *, loose: bool
-    ) -> None:
+        self, prompt: Template | None, system: Template | None, base: Mapping[str, Any], log: Log, *, loose: bool,
+        own_system: bool = True,
+    ) -> None:  # fmt: skip
         self.prompt, self.system, self.base, self.log, self.loose = prompt, system, base, log, loose
         self.columns = frozenset({*(prompt.columns if prompt else ()), *(system.columns if system else ())})
         # A column that a template uses is data, whatever its name.
         self.param_names = frozenset(PARAMS) - self.columns if loose else frozenset()
         self.takes_params = loose and "params" not in self.columns
+        guessed = system is None or (system.only is not None and system.only.casefold() in SYSTEM_NAMES)
+        self.late_system = loose and own_system and guessed
 
     def __call__(self, values: Mapping[str, Any]) -> Ask:
         """The ask. Raises LineFault in words."""
@@ -64,17 +68,26 @@ class Own:
         return Ask(turns, system, params)
 
     def _system(self, values: Mapping[str, Any]) -> str | None:
-        if self.system is None:
+        template = self.system
+        if template is not None and template.only is not None and self.loose and values.get(template.only) is None:
+            template = None
+        if template is None and self.late_system:
+            template = self._late(values)
+        if template is None:
             return None
-        if self.system.only is not None and self.loose and values.get(self.system.only) is None:
-            return None
-        if self.system.only is not None and isinstance(value := values[self.system.only], list | dict):
-            return system_text(value, Taken(), self.system.only)
-        if self.system.only is not None and self.loose and isinstance(value := values[self.system.only], int | float):
-            said = f"{shown(self.system.only, 40)} is {_json(value)}, not text. Put it in quotes."
-            raise LineFault("system_not_text", said, field=self.system.only, found=shown(value))
-        text, _ = self.system.fill(values)
+        if template.only is not None and isinstance(value := values[template.only], list | dict):
+            return system_text(value, Taken(), template.only)
+        if template.only is not None and self.loose and isinstance(value := values[template.only], int | float):
+            said = f"{shown(template.only, 40)} is {_json(value)}, not text. Put it in quotes."
+            raise LineFault("system_not_text", said, field=template.only, found=shown(value))
+        text, _ = template.fill(values)
         return text if text.strip() else None
+
+    def _late(self, values: Mapping[str, Any]) -> Template | None:
+        """The system prompt of a record, from a column that the first records did not have."""
+        filled = [name for name, value in values.items() if value is not None and name not in self.columns]
+        column = guess(filled, SYSTEM_NAMES)
+        return None if column is None else Template(braced(column), values)
 
 
 def _object(given: Any) -> Mapping[str, Any]:

@@ -69,7 +69,7 @@ def settle(opened: Opened, base: Mapping[str, Any], log: Log) -> tuple[Options, 
         used = {*(prompt.columns if prompt else ()), *(system.columns if system else ())}
         if unused := [name for name in columns if name in PARAMS and name not in used]:
             log.notice(described(unused))
-    return options, Own(prompt, system, base, log, loose=opened.loose)
+    return options, Own(prompt, system, base, log, loose=opened.loose, own_system=options.system != "")
 
 
 def _whole(

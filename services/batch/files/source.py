@@ -6,12 +6,15 @@ Nothing here keeps more than a chunk and the line that is being put together.
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from services.batch.files.faults import MAX_RECORD_BYTES, Cancelled, Refused
+from services.batch.files.regular import NotRegular, regular
 from services.batch.model import Progress
 
 CHUNK = 64 * 1024  # a chunk of the shortest lines is worked on in about 0.1 s, which is how fine progress can be
@@ -47,26 +50,30 @@ class Source:
         self._told, self._stopped = told, stopped
         self._last = 0.0
         self._hash = hashlib.sha256()
-        try:
-            self._file = path.open("rb")
-            self.n_bytes = path.stat().st_size
-        except FileNotFoundError:
-            raise Refused("not_found", f"There is no file at {path}; check the path.") from None
-        except IsADirectoryError:
-            raise Refused("not_found", f"{path} is a folder; name one file in it.") from None
-        except OSError as error:
-            raise Refused("not_readable", f"{path} cannot be opened ({error.strerror}); check its rights.") from None
+        self._read = 0
+        self._file = _opened(path)
+        self.n_bytes = os.fstat(self._file.fileno()).st_size
 
     def close(self) -> None:
         """Give the file back."""
         self._file.close()
 
     def finish(self) -> str:
-        """Read what nobody wanted, for the hash; returns the SHA-256 of the whole file, and tells the end."""
+        """Read what nobody wanted, for the hash; returns the SHA-256 of the whole file, and tells the end.
+
+        Raises `Refused` where the rest cannot be read.
+        """
         for _ in self.raw():
             pass
         self.tick(now=True)
         return self._hash.hexdigest()
+
+    def given_up(self) -> str:
+        """As `finish`, for a file that was refused already: "" where the rest of it cannot be read either."""
+        try:
+            return self.finish()
+        except Refused:
+            return ""
 
     def tick(self, *, now: bool = False) -> None:
         """Tell how far it is, at most every 0.2 s; raises `Cancelled` when the person stopped it."""
@@ -80,10 +87,14 @@ class Source:
             self._told(Progress(min(self.done, self.n_bytes), self.n_bytes, self.n_records))
 
     def raw(self) -> Iterator[bytes]:
-        """The bytes as they lie on the disk."""
-        while chunk := self._file.read(CHUNK):
+        """The bytes as they lie on the disk, no more of them than there were when it was opened: a file of the system
+        that says it has none can go on for ever. Raises `Refused` for more, and for what cannot be read."""
+        while chunk := self._bytes(CHUNK):
             self._hash.update(chunk)
+            self._read += len(chunk)
             self.done += len(chunk)
+            if self._read > self.n_bytes:
+                raise _more(self.path, self.n_bytes)
             self.tick()
             yield chunk
 
@@ -100,16 +111,15 @@ class Source:
 
     def head(self) -> bytes:
         """The beginning of the text, at least one whole line of it where a line is no longer than a record may be."""
-        with self.path.open("rb") as file:
-            chunks: Iterator[bytes] = iter(lambda: file.read(CHUNK), b"")
-            if self._head(2) == GZIP:
-                chunks = unpacked(chunks)
-            found = b""
-            for chunk in chunks:
-                found += chunk
-                ended = b"\n" in found or b"\r" in found
-                if len(found) >= HEAD and (ended or len(found) > MAX_RECORD_BYTES):
-                    break
+        chunks = self._again()
+        if self._head(2) == GZIP:
+            chunks = unpacked(chunks)
+        found = b""
+        for chunk in chunks:
+            found += chunk
+            ended = b"\n" in found or b"\r" in found
+            if len(found) >= HEAD and (ended or len(found) > MAX_RECORD_BYTES):
+                break
         return found
 
     def magic(self) -> bytes:
@@ -117,8 +127,50 @@ class Source:
         return self._head(16)
 
     def _head(self, n: int) -> bytes:
-        with self.path.open("rb") as file:
-            return file.read(n)
+        return self._bytes(n, 0)
+
+    def _again(self) -> Iterator[bytes]:
+        """The bytes from the beginning, without a step in what `raw` reads."""
+        at = 0
+        while chunk := self._bytes(CHUNK, at):
+            at += len(chunk)
+            yield chunk
+
+    def _bytes(self, n: int, at: int | None = None) -> bytes:
+        """The next bytes, or those from ``at``. Raises `Refused` in words."""
+        try:
+            return self._file.read(n) if at is None else os.pread(self._file.fileno(), n, at)
+        except OSError as error:
+            raise _unreadable(self.path, error) from None
+
+
+def _opened(path: Path) -> BinaryIO:
+    """Raises `Refused` in words."""
+    try:
+        return regular(path)
+    except FileNotFoundError:
+        raise Refused("not_found", f"There is no file at {path}; check the path.") from None
+    except IsADirectoryError:
+        raise Refused("not_found", f"{path} is a folder; name one file in it.") from None
+    except NotRegular as error:
+        asked = f"{path} is {error.what}, not a file: write what is to be sent into a file, and name that."
+        raise Refused("not_file", asked) from None
+    except PermissionError as error:
+        raise Refused("not_readable", f"{path} cannot be opened ({error.strerror}); check its rights.") from None
+    except OSError as error:
+        raise Refused("not_readable", f"{path} cannot be opened ({error.strerror}); check the path.") from None
+
+
+def _unreadable(path: Path, error: OSError) -> Refused:
+    said = f"{path} cannot be read ({error.strerror}): copy what is to be sent into a file on a disk, and name that."
+    return Refused("not_readable", said)
+
+
+def _more(path: Path, size: int) -> Refused:
+    if not size:
+        said = f"{path} says that it is empty and still gives something, as files of the system do: copy what is to be "
+        return Refused("not_file", f"{said}sent into a file on a disk, and name that.")
+    return Refused("not_readable", f"{path} grew while it was read: wait until it is written, then check it again.")
 
 
 def unpacked(chunks: Iterable[bytes]) -> Iterator[bytes]:

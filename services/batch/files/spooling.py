@@ -9,6 +9,8 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path, PureWindowsPath
 
+from services.batch.files.regular import regular
+
 _BLOCK = 1024 * 1024
 
 
@@ -45,7 +47,7 @@ def sha256_of(path: Path, stopped: Callable[[], bool] | None = None) -> str:
     """The SHA-256 of a file, to see whether it has changed since it was checked. Raises ValueError in words."""
     made = hashlib.sha256()
     try:
-        with path.open("rb") as file:
+        with regular(path) as file:
             while block := file.read(_BLOCK):
                 made.update(block)
                 if stopped is not None and stopped():

@@ -34,7 +34,7 @@ from services.batch.model import (
 from services.batch.routes import _guard, aws_check, aws_common, aws_endpoints, aws_s3
 from services.batch.routes._common import json_line, limits_of
 from services.batch.routes._mark import tag_of
-from services.batch.routes.aws_async import CANCELLED, polled, results_of
+from services.batch.routes.aws_async import CANCELLED, name_of, place_of, polled, results_of
 from services.batch.routes.aws_ledger import Ledger, Sent
 from services.batch.routes.base import Place
 from services.domain import Deployment
@@ -114,6 +114,7 @@ class AsyncRoute:
                 control.call("sagemaker-runtime", where, lambda client: sender.all(client, lines), endpoint=url)
         facts = {
             **job.facts, "ledger": str(ledger.path), "tag": tag, "wire": deployment.wire, "last_sent_at": time.time(),
+            "answers": str(aws_s3.parsed(endpoint.answers).under(tag)),
             "queue_s": QUEUE_S, "work_s": WORK_S, "instance_type": endpoint.instance,
             "instance_count": endpoint.instances,
         }  # fmt: skip
@@ -126,7 +127,10 @@ class AsyncRoute:
             return polled(aws_common.place_of(deployment), job)
 
     def cancel(self, deployment: Deployment, job: Job) -> None:
-        """Only remembered: SageMaker cannot withdraw what is queued, and `poll` says so until all of it is answered."""
+        """Only remembered: SageMaker cannot withdraw what is queued, and `poll` says so until all of it is answered.
+
+        Lines whose request got no answer may be queued as well: they are looked for a while longer (`aws_async`).
+        """
         path = Ledger.of(job)
         if path is not None and path.exists():
             path.with_suffix(CANCELLED).touch()
@@ -145,7 +149,8 @@ class _Sender:
     ) -> None:
         self._deployment, self._where, self._tag, self._job = deployment, where, tag, job
         self._ledger, self._place = ledger, place
-        self._answers = aws_s3.parsed(answers)
+        self._answers = aws_s3.parsed(answers).under(tag)
+        self._refused: dict[int, AwsTrouble] = {}  # while it is not known whether others are taken
         self._route = AsyncRoute()
 
     def all(self, client: Any, lines: Iterable[Line]) -> None:
@@ -162,6 +167,8 @@ class _Sender:
                         continue
                     if len(waiting) >= AT_ONCE * 2:
                         waiting.pop(0).result()
+                    if len(self._refused) >= AT_ONCE and not self._ledger.sent:
+                        break  # it is not these lines
                     if stopped := self._place.stopped():
                         break
                     waiting.append(threads.submit(self._one, client, line, self._body(line)))
@@ -170,6 +177,10 @@ class _Sender:
         for error in ended:
             if error is not None:
                 raise error
+        if self._refused and not self._ledger.sent:
+            raise next(iter(self._refused.values()))
+        for no, why in self._refused.items():
+            self._ledger.add_refused(no, str(why))
         if stopped:
             self._stop()
 
@@ -189,7 +200,7 @@ class _Sender:
         ident = wire_id(line.no)
         asks: dict[str, Any] = {
             "EndpointName": self._deployment.model.strip(), "ContentType": "application/json", "InferenceId": ident,
-            "Accept": "application/json", "S3OutputPathExtension": self._tag, "Filename": f"{ident}.out",
+            "Accept": "application/json", "S3OutputPathExtension": self._tag, "Filename": name_of(line.no),
             "RequestTTLSeconds": QUEUE_S, "InvocationTimeoutSeconds": WORK_S,
         }  # fmt: skip
         if len(body) > INLINE_BYTES:
@@ -199,14 +210,20 @@ class _Sender:
             asks["InputLocation"] = str(at)
         else:
             asks["Body"] = body
+        doubt = line.no in self._ledger.doubtful  # of an earlier try; a no to this one says nothing of that
         self._ledger.add_try(line.no)
         try:
             row = self._asked(client, asks)
         except AwsTrouble as error:
-            if error.what in ("denied", "not_found", "invalid") and self._ledger.sent:
-                self._ledger.add_refused(line.no, str(error))  # of this line: others were taken
-                return
-            raise
+            if error.what not in aws_common.NO_ANSWER and not doubt:
+                self._ledger.add_free(line.no)
+            if error.what not in ("denied", "not_found", "invalid"):
+                raise
+            if self._ledger.sent:  # of this line: others were taken
+                self._ledger.add_refused(line.no, str(error))
+            else:
+                self._refused[line.no] = error
+            return
         self._ledger.add_sent(line.no, Sent(str(row["OutputLocation"]), row.get("FailureLocation")))
         if len(self._ledger.sent) % 100 == 0:
             self._place.say(f"Sending to SageMaker: {len(self._ledger.sent):,} of {self._job.n_lines:,} lines.")
@@ -229,9 +246,9 @@ class _Sender:
         tried = self._ledger.doubtful
         if not tried:
             return {}
-        there = {str(one.uri): one for one in aws_s3.listed(self._where, self._answers.under(self._tag))}
-        names = {no: str(self._answers.under(self._tag, f"{wire_id(no)}.out")) for no in tried}
-        return {no: Sent(name, None) for no, name in names.items() if name in there}
+        there = {str(one.uri) for one in aws_s3.listed(self._where, self._answers)}
+        places = {no: place_of(self._answers, no) for no in tried}
+        return {no: Sent(place, None) for no, place in places.items() if place in there}
 
 
 def _not_asynchronous(deployment: Deployment) -> str:

@@ -1,11 +1,17 @@
-"""What has become of the lines that were left in an asynchronous endpoint's queue, as the objects in S3 tell it."""
+"""What has become of the lines that were left in an asynchronous endpoint's queue, as the objects in S3 tell it.
+
+A batch that was cancelled can have lines of which it is not known whether SageMaker took them, because no answer came
+to their request and they were not sent again. Their answers are looked for by the names that they would have, until
+`DOUBT_S` after the last line that SageMaker is known to have was answered.
+"""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any
 
 from services.aws import control
@@ -20,6 +26,7 @@ from services.batch.routes.base import RouteTrouble
 from services.providers.decoding import loads
 
 CANCELLED = ".cancelled"
+DOUBT_S = 600.0  # such a line stood in the queue among those that were sent with it
 SPARE_S = 300.0  # after the last moment at which an answer could be written
 AT_ONCE = 16
 
@@ -27,34 +34,77 @@ AT_ONCE = 16
 def polled(where: Account, job: Job) -> Polled:
     """How many lines have an answer or a failure. Raises `AwsTrouble` and `RouteTrouble`."""
     ledger = _ledger(job)
-    there = _there(where, ledger)
-    answered = sum(sent.out in there for sent in ledger.sent.values())
+    doubtful = _doubtful(job, ledger)
+    there = _there(where, [*ledger.sent.values(), *doubtful.values()])
+    found = sum(one.out in there for one in doubtful.values())
+    answered = sum(sent.out in there for sent in ledger.sent.values()) + found
     failed = sum(sent.out not in there and sent.fail in there for sent in ledger.sent.values()) + len(ledger.refused)
-    done, total = answered + failed, job.n_lines
-    sent = len(ledger.sent) + len(ledger.refused)
-    left = sent - done
-    late = time.time() > _last_moment(job)
+    sent, doubts = len(ledger.sent) + len(ledger.refused) + found, len(doubtful) - found
+    counts = {"total": job.n_lines, "processed": answered + failed, "succeeded": answered, "failed": failed}
+    now, until = time.time(), _last_moment(job)
+    left, late = sent - answered - failed, now > until
     cancelled = ledger.path.with_suffix(CANCELLED).exists()
-    counts = {"total": total, "processed": done, "succeeded": answered, "failed": failed}
-    expires = _last_moment(job)
     if left and not late:
         said = f"{left:,} of {sent:,} lines wait at the endpoint or are at work there."
         if cancelled:
             said += " SageMaker cannot withdraw what it has in its queue, so they are answered all the same."
-        return Polled("cancelling" if cancelled else "running", "queued", said, False, False, counts, expires)
-    facts = {"ended_at": job.facts.get("ended_at") or time.time()}
+        return Polled("cancelling" if cancelled else "running", "queued", said, False, False, counts, until)
+    since = float(job.facts.get("answered_at") or now)
+    if doubts and not left and now < since + DOUBT_S:
+        said = f"{_of_doubt(doubts)} Answers to them are looked for until {clock(since + DOUBT_S)}."
+        return Polled("cancelling", "queued", said, False, False, counts, None, {"answered_at": since})
+    facts = {"ended_at": job.facts.get("ended_at") or now}
     if left:
         said = f"{left:,} of {sent:,} lines were not answered in the time that SageMaker keeps them."
         return Polled("expired", "expired", said, True, True, counts, None, facts)
-    state: BatchState = "cancelled" if cancelled and sent < total else "ended"
+    state: BatchState = "cancelled" if cancelled and sent < job.n_lines else "ended"
     said = f"{answered:,} lines were answered and {failed:,} failed."
+    if doubts:
+        said += (
+            f" {_of_doubt(doubts)} No answer came within {DOUBT_S / 60:.0f} minutes: look below {_answers(job)} before "
+            "they are sent again."
+        )
     return Polled(state, "answered", said, True, True, counts, None, facts)
+
+
+def _of_doubt(n: int) -> str:
+    lines = "1 line" if n == 1 else f"{n:,} lines"
+    return f"Whether SageMaker took {lines} is not known, because no answer came to the request."
+
+
+def clock(at: float) -> str:
+    """Unix seconds as a time of day."""
+    return f"{datetime.fromtimestamp(at, UTC):%H:%M} UTC"
+
+
+def name_of(no: int) -> str:
+    """What the answer to a line is called."""
+    return f"{wire_id(no)}.out"
+
+
+def place_of(answers: aws_s3.Uri, no: int) -> str:
+    """Where the answer to a line comes, by what it was asked with."""
+    return str(answers.under(name_of(no)))
+
+
+def _answers(job: Job) -> str:
+    return str(job.facts.get("answers") or "")
+
+
+def _doubtful(job: Job, ledger: Ledger) -> dict[int, Sent]:
+    """Where answers would be of lines of which it is not known whether they were taken."""
+    if not _answers(job):
+        return {}
+    folder = aws_s3.parsed(_answers(job))
+    return {no: Sent(place_of(folder, no), None) for no in ledger.doubtful}
 
 
 def results_of(where: Account, job: Job) -> Iterator[LineResult]:
     """The result of every line that was sent and has one; of the others that they expired, once they have."""
     ledger = _ledger(job)
-    there = _there(where, ledger)
+    doubtful = _doubtful(job, ledger)
+    there = _there(where, [*ledger.sent.values(), *doubtful.values()])
+    sent_or_found = ledger.sent | {no: one for no, one in doubtful.items() if one.out in there}
     wire = str(job.facts.get("wire") or "chat")
     for no, why in ledger.refused.items():
         yield aws_answers.failed(wire_id(no), {"message": clean(why)}, 400)
@@ -63,7 +113,7 @@ def results_of(where: Account, job: Job) -> Iterator[LineResult]:
     def read(s3: Any) -> Iterator[LineResult]:
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="async-answers") as threads:
             waiting: deque[Future[LineResult]] = deque()
-            for no, sent in ledger.sent.items():
+            for no, sent in sent_or_found.items():
                 if sent.out in there or sent.fail in there:
                     waiting.append(threads.submit(_one, s3, where, no, sent, sent.out in there, wire))
                 elif late:
@@ -93,9 +143,9 @@ def _one(s3: Any, where: Account, no: int, sent: Sent, answered: bool, wire: str
     return aws_answers.failed(wire_id(no), said, None)
 
 
-def _there(where: Account, ledger: Ledger) -> set[str | None]:
+def _there(where: Account, every: Iterable[Sent]) -> set[str | None]:
     """The S3 places, among those where answers and failures would come, that hold something."""
-    expected = {place for sent in ledger.sent.values() for place in sent if place}
+    expected = {place for sent in every for place in sent if place}
     folders = {place.rpartition("/")[0] for place in expected}
     found: set[str | None] = set()
     for folder in sorted(folders):

@@ -9,11 +9,13 @@ from typing import Any
 import orjson
 
 from services.aws import control
+from services.aws.explain import AwsTrouble
 from services.aws.explain import Place as Account
 from services.batch.model import BatchState, Job, LineResult, Polled
 from services.batch.routes import aws_answers, aws_s3
 from services.batch.routes._common import broken_line, clean, read_lines
 from services.batch.routes.aws_common import seconds
+from services.batch.routes.aws_s3 import Found
 from services.batch.routes.base import Place, ResultsGone
 from services.domain import Deployment
 from services.providers.bedrock_models import underlying
@@ -26,11 +28,27 @@ STATES: Mapping[str, tuple[BatchState, bool, bool, str]] = {
     "Scheduled": ("running", False, False, "The file is fine; the job waits for its turn."),
     "InProgress": ("running", False, False, "Bedrock works on the records."),
     "Completed": ("ended", True, True, "Bedrock has worked on every record."),
-    "PartiallyCompleted": ("expired", True, True, "The time ran out: the records that were finished have answers."),
-    "Failed": ("failed", True, False, "Bedrock has failed the whole job; no record was answered."),
+    "PartiallyCompleted": (
+        "expired",
+        True,
+        True,
+        "The time ran out: the records that were finished have answers, send the others again.",
+    ),
+    "Failed": (
+        "failed",
+        True,
+        False,
+        "Bedrock has failed the whole job and answered no record: mend what it names, then send the lines again.",
+    ),
     "Stopping": ("cancelling", False, False, "Bedrock is stopping the job."),
     "Stopped": ("cancelled", True, True, "The job was stopped: the records that were finished have answers."),
-    "Expired": ("expired", True, False, "The job's turn did not come in time; no record was answered."),
+    "Expired": (
+        "expired",
+        True,
+        False,
+        "The job's turn did not come in time and no record was answered: send the "
+        "lines again, or one by one with our own runner.",
+    ),
 }
 _COUNTS = {
     "totalRecordCount": "total", "processedRecordCount": "processed", "successRecordCount": "succeeded",
@@ -74,7 +92,16 @@ def results_of(where: Account, deployment: Deployment, job: Job, place: Place) -
     facts = {"type": asked(deployment), "model": underlying(deployment), **job.facts}
     ident = (job.vendor_id or "").rpartition("/")[2]
     output = str(facts.get("output") or "") or _output(where, job)
-    found = aws_s3.listed(where, aws_s3.parsed(output).under(ident))
+    try:
+        found = aws_s3.listed(where, aws_s3.parsed(output).under(ident))
+        yield from _read(where, job, place, facts, found, output)
+    except AwsTrouble as error:
+        raise AwsTrouble(error.what, f"{error} The answers stay in {output}.") from error
+
+
+def _read(
+    where: Account, job: Job, place: Place, facts: Mapping[str, Any], found: list[Found], output: str
+) -> Iterator[LineResult]:
     counted = {"succeeded": 0, "failed": 0}
     files = list(aws_s3.named(found, ".jsonl.out"))
     if not files:

@@ -9,11 +9,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from services.aws import control
 from services.aws.explain import AwsTrouble, Place, Trouble
-from services.batch.model import Job, SubmitLater, SubmitRefused
+from services.batch.model import Job, Polled, SubmitLater, SubmitRefused
+from services.batch.routes._mark import tag_of
+from services.batch.routes.base import Place as Submitting
 from services.batch.routes.base import RouteTrouble
 from services.domain import Aws, Deployment
 from services.pricing import NANO
@@ -63,7 +66,7 @@ def asking() -> Iterator[None]:
     try:
         yield
     except AwsTrouble as error:
-        raise RouteTrouble(str(error)) from error
+        raise RouteTrouble(f"{error} What was sent there is safe; it is asked again.") from error
 
 
 @contextmanager
@@ -73,8 +76,40 @@ def submitting() -> Iterator[None]:
         yield
     except AwsTrouble as error:
         if error.what in _PASSES:
-            raise SubmitLater(str(error), _PASSES[error.what]) from error
+            raise SubmitLater(f"{error} It is tried again by itself.", _PASSES[error.what]) from error
         raise SubmitRefused(str(error)) from error
+
+
+def doubted(place: Submitting, job: Job) -> Path:
+    """The file that is there while it is not known whether AWS has a job: it was asked, and no answer came."""
+    return place.folder / "jobs" / f"{job.no:04d}-{tag_of(job.token)}.asked"
+
+
+@contextmanager
+def creating(place: Submitting, job: Job) -> Iterator[None]:
+    """Around the request that makes a job: `doubted` is there from before it until it is answered with a no."""
+    mark = doubted(place, job)
+    before = mark.exists()
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    mark.touch()
+    try:
+        yield
+    except AwsTrouble as error:
+        if before or error.what in ("conflict", *NO_ANSWER):
+            raise
+        mark.unlink(missing_ok=True)
+        if error.what in _PASSES:
+            raise
+        raise AwsTrouble(error.what, f"{error} Nothing was submitted.") from error
+
+
+def unknown(service: str, name: str, where: Place) -> Polled:
+    """A job that was stopped and that the service does not know."""
+    said = (
+        f"{service} in {where.region} does not know the job {name}: if it was made with other credentials, stop it in "
+        "the console of their account."
+    )
+    return Polled("cancelled", "unknown", said, True, False)
 
 
 def seconds(at: Any) -> float | None:

@@ -1,7 +1,8 @@
 """What was sent to an asynchronous endpoint, line by line: a file that is only ever appended to.
 
 A record is ``{"no": 7}`` before a line is sent, ``{"no": 7, "out": "s3://…", "fail": "s3://…"}`` when SageMaker took
-it, ``{"no": 7, "refused": "…"}`` when it did not. A record that a killed process left half written is no record.
+it, ``{"no": 7, "refused": "…"}`` when it did not, ``{"no": 7, "free": true}`` when it did not for now. A record that a
+killed process left half written is no record.
 """
 
 from __future__ import annotations
@@ -80,6 +81,10 @@ class Ledger:
         """SageMaker did not take a line."""
         self._add({"no": no, "refused": why})
 
+    def add_free(self, no: int) -> None:
+        """SageMaker said that it takes a line not now: it is as if it had never been sent."""
+        self._add({"no": no, "free": True})
+
     def _add(self, row: dict[str, Any]) -> None:
         with self._lock:
             if self._file is None:
@@ -90,9 +95,11 @@ class Ledger:
 
     def _take(self, row: dict[str, Any]) -> None:
         no: int = row["no"]
-        if isinstance(row.get("out"), str):
+        self.tried.add(no)
+        if row.get("free") is True:
+            self.tried.discard(no)
+        elif isinstance(row.get("out"), str):
             fail = row.get("fail")
             self.sent[no] = Sent(row["out"], fail if isinstance(fail, str) else None)
         elif isinstance(row.get("refused"), str):
             self.refused[no] = row["refused"]
-        self.tried.add(no)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from services.aws import control
+from services.aws import control, sdk
 from services.aws.explain import AwsTrouble
 from services.aws.explain import Place as Account
 from services.batch.routes._common import write_atomically
@@ -83,6 +83,7 @@ class Flow(io.RawIOBase):
 
 def upload(where: Account, to: Uri, flow: Flow, marks: dict[str, str]) -> None:
     """Write an object in parts of `PART_BYTES`, one part in memory at a time. It is there whole, or not at all."""
+    sdk.loaded()
     from boto3.s3.transfer import TransferConfig
 
     parts = TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, use_threads=False)

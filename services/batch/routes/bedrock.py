@@ -107,9 +107,10 @@ class BedrockRoute:
             base = aws_s3.parsed(aws_common.settings(deployment).batch_s3 or "").under(aws_common.job_name(job))
             made = self._made(where, job)
             if made is None:
-                halt(place, "the file was to be sent to S3")
+                halt(place, "the file was to be sent to S3", doubt=aws_common.doubted(place, job).exists())
                 self._upload(deployment, where, base, job, lines, place, limits)
-                made = self._create(deployment, where, base, job)
+                with aws_common.creating(place, job):
+                    made = self._create(deployment, where, base, job)
         facts = {
             **job.facts, "name": aws_common.job_name(job), "input": str(base.under("input", "lines.jsonl")),
             "output": str(base.under("output")), "type": asked(deployment), "model": underlying(deployment),
@@ -120,7 +121,14 @@ class BedrockRoute:
         """How it stands, with Bedrock's own counts."""
         with aws_common.asking():
             where = aws_common.place_of(deployment)
-            return polled(control.call("bedrock", where, lambda b: b.get_model_invocation_job(jobIdentifier=_id(job))))
+            try:
+                row = control.call("bedrock", where, lambda b: b.get_model_invocation_job(jobIdentifier=_id(job)))
+            except AwsTrouble as error:
+                # Other credentials may be in place for a while; only a job that nobody waits for any more is given up.
+                if error.what == "not_found" and job.facts.get("cancel_asked"):
+                    return aws_common.unknown("Bedrock", _id(job), where)
+                raise
+            return polled(row)
 
     def cancel(self, deployment: Deployment, job: Job) -> None:
         """Ask Bedrock to stop it; nothing happens to one that is over."""
@@ -158,11 +166,11 @@ class BedrockRoute:
         marks = {"lab-lines": str(job.n_lines), "lab-asked": hashlib.sha256(repr(deployment).encode()).hexdigest()[:16]}
         if aws_s3.marks_of(where, to) == marks:
             return  # an earlier try has put it there, whole
-        told = 0
+        told, doubt = 0, aws_common.doubted(place, job).exists()
 
         def watch(flow: Flow) -> None:
             nonlocal told
-            halt(place, "the file was sent to S3")
+            halt(place, "the file was sent to S3", doubt=doubt)
             if limits.max_bytes is not None and flow.size > limits.max_bytes:
                 raise SubmitRefused(
                     f"The file is larger than the {limits.max_bytes:,} bytes that one job may hold: split it into more "

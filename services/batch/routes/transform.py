@@ -105,9 +105,10 @@ class TransformRoute:
                 unfit = _unfit(endpoint)
                 if unfit:
                     raise SubmitRefused(unfit[0])
-                halt(place, "the files were to be sent to S3")
+                halt(place, "the files were to be sent to S3", doubt=aws_common.doubted(place, job).exists())
                 files = self._upload(deployment, where, base.under("input"), job, lines, place)
-                made = create(where, name, base, endpoint)
+                with aws_common.creating(place, job):
+                    made = create(where, name, base, endpoint)
             else:
                 files = files_of(job, aws_s3.listed(where, base.under("input")))
         facts = {
@@ -122,8 +123,10 @@ class TransformRoute:
             where = aws_common.place_of(deployment)
             row = described(where, _name(job))
             if row is None:
-                said = f"SageMaker does not know the job {_name(job)} in {where.region}."
-                return Polled("failed", "unknown", said, True, False)
+                if job.facts.get("cancel_asked"):
+                    return aws_common.unknown("SageMaker", _name(job), where)
+                raise AwsTrouble("not_found", f"SageMaker in {where.region} does not know the job {_name(job)}: check "
+                                 "the credentials and the region.")  # fmt: skip
             done = aws_s3.listed(where, aws_s3.parsed(str(job.facts.get("output", ""))))
             return polled(row, job, done, where)
 
@@ -171,7 +174,7 @@ class TransformRoute:
         size = 0
 
         def write() -> None:
-            halt(place, "the files were sent to S3")
+            halt(place, "the files were sent to S3", doubt=aws_common.doubted(place, job).exists())
             aws_s3.put(where, below.under(f"part-{len(files):05d}.jsonl"), b"".join(held))
             files.append(len(held))
             held.clear()

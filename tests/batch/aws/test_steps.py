@@ -108,3 +108,24 @@ def test_asynchronous_lines_that_were_sent_before_a_throttled_submit_was_cancell
     assert at.settle(batch_id)["state"] == "cancelled"
     assert at.counts(batch_id) == {"succeeded": 12, "cancelled": 18}
     assert len(cloud.sagemaker.invocations) == 12, "nothing more was sent"
+
+
+def test_asynchronous_lines_whose_requests_got_no_answer_are_collected_after_a_cancel(
+    house: Desk, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud.sagemaker.endpoint("later", answers=f"s3://{BUCKET}/answers/", failures=f"s3://{BUCKET}/failures")
+    cloud.sagemaker.hold = True
+    cloud.faults.extend(["lost"] * 40)
+    at = steps(house, "async", sagemaker(cloud, "later"), monkeypatch)
+    batch_id = house.batch(4, route="async")
+    at.plan(batch_id)
+    assert at.submit(batch_id) is not None
+    cloud.faults.clear()
+    at.cancel(batch_id)
+    at.submit(batch_id)
+    assert at.poll(batch_id) is not None, "they may be in the queue"
+    assert "Whether SageMaker took 4 lines is not known" in at.job(batch_id)["said"]
+    cloud.sagemaker.deliver()
+    at.finish(batch_id)
+    assert at.settle(batch_id)["state"] == "cancelled"
+    assert at.counts(batch_id) == {"succeeded": 4}

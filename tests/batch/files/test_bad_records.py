@@ -161,7 +161,7 @@ def test_an_id_that_is_no_name_is_a_fault_and_without_a_column_the_line_counts(t
         ({"prompt": " \n\t"}, "empty_prompt", "the prompt is empty"),
         ({"prompt": None}, "empty_prompt", "the prompt is empty"),
         ({"prompt": 5}, "prompt_not_text", "prompt is 5, not text"),
-        ({"prompt": ["a"]}, "prompt_not_text", "prompt is ['a'], not text"),
+        ({"prompt": ["a"]}, "prompt_not_text", 'prompt is ["a"], not text'),
         ({"question": "a"}, "unknown_column", "No column 'prompt'. Found: question."),
         ({"messages": [{"role": "bot", "content": "x"}]}, "role",
          "message 1 has the role 'bot'; allowed are user, assistant, or system at the beginning"),

@@ -88,3 +88,27 @@ def test_names_are_found_before_variables():
     assert template.unknown({"a", "b"}) == ["not there"]
     assert Template("{{a}}", {"a"}).only == "a"
     assert Template("{{a}} ", {"a"}).only is None
+
+
+@pytest.mark.parametrize("name", ["system", "system_prompt", "System"])
+@pytest.mark.parametrize("before", [{}, {"system_prompt": None}, {"system": None}])
+def test_a_system_prompt_that_first_appears_late_in_the_file_is_asked_with(tmp_path, name, before):
+    lines = [{"prompt": f"a{n}"} | before for n in range(300)] + [{"prompt": "b", name: "S"}]
+    found = read(tmp_path, jsonl(*lines))
+    assert [one.ask.system for one in found] == [None] * 300 + ["S"]
+
+
+def test_a_late_system_prompt_that_is_no_text_is_a_fault_of_its_line(tmp_path):
+    lines = [{"prompt": f"a{n}"} for n in range(50)] + [{"prompt": "b", "system": 5}]
+    found = checked(tmp_path, jsonl(*lines))
+    assert [(fault.line, fault.code) for fault in found.faults] == [(51, "system_not_text")]
+
+
+def test_a_late_system_prompt_is_left_out_where_none_is_wanted_or_another_is_given_or_it_is_part_of_the_prompt(
+    tmp_path,
+):
+    lines = jsonl(*({"prompt": f"a{n}"} for n in range(50)), {"prompt": "b", "system": "S"})
+    assert {one.ask.system for one in read(tmp_path, lines, system="")} == {None}
+    assert {one.ask.system for one in read(tmp_path, lines, system="Be brief.")} == {"Be brief."}
+    used = jsonl(*({"q": f"a{n}", "system": None} for n in range(50)), {"q": "b", "system": "S"})
+    assert read(tmp_path, used, prompt="{{system}} {{q}}")[-1].ask.messages[0].text == "S b"

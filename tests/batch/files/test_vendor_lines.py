@@ -159,7 +159,7 @@ IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}
         (converse(messages=[{"role": "user", "content": [{"toolUse": {"x": 1}}]}]), "not_convertible", "'toolUse'"),
         ({"recordId": "1", "modelInput": {"texts": ["a"]}}, "model_input", "modelInput is of no kind that can be"),
         (chat(url="/v1/embeddings"), "url", "only /v1/chat/completions and /v1/responses can be converted"),
-        (chat(messages=None), "messages", "body.messages is None, not a list"),
+        (chat(messages=None), "messages", "body.messages is null, not a list"),
         (claude(max_tokens=0), "param", "Max output tokens goes from 1 to 200,000; 0 is outside"),
         (claude(messages=[*PLAIN, {"role": "assistant", "content": "Sure:"}]), "last_role", "it has to be 'user'"),
         (claude(system=7), "content_not_text", "the system prompt is not text"),
@@ -224,6 +224,11 @@ def test_a_stray_line_of_another_vendor_is_a_fault(tmp_path):
         "Line 2: not an Anthropic batch line: 'params' with 'messages' is missing. It looks like an OpenAI line.",
         "Line 4: not an Anthropic batch line: 'params' with 'messages' is missing.",
     ]
+
+
+def test_two_names_that_are_not_there_are_missing(tmp_path):
+    found = checked(tmp_path, jsonl(chat("a"), chat("b"), claude("x")))
+    assert found.faults[0].text.startswith("Line 3: not an OpenAI batch line: 'body' and 'url' are missing.")
 
 
 def test_an_array_of_vendor_lines_is_converted_too(tmp_path):

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine
 from sqlmodel import Session
 
-from db import batch_votes
-from db.batch_tables import Batch
+from db import batch_links, batch_votes
+from db.batch_tables import Batch, BatchLine
 from services.batch import compare
 from services.batch.stats import summary
 from tests.batch.results.rows import line, priced
@@ -40,8 +40,20 @@ def test_lines_of_one_file_are_joined_by_their_place_and_the_totals_are_those_of
     assert found.b_alone == 1
     assert found.a == summary(a)
     assert found.b == summary(b)
-    assert found.sentence.startswith("1 of 1 answers are the same")
-    assert "1 only the second answered, 1 are only in the first, 1 are only in the second" in found.sentence
+    assert found.sentence.startswith("100.0% the same of 1 line that both answered (1 the same, 0 different; ")
+    assert found.sentence.endswith(
+        "Not compared: 1 line that only the second answered, 1 line that is only in the first, 1 line that is only in "
+        "the second."
+    )
+
+
+def test_each_line_is_of_one_kind_and_only_lines_that_both_answered_agree_or_differ() -> None:
+    def kind(a: Any, b: Any) -> str:
+        return compare.Pair("x", a, b).kind
+
+    yes, no, failed = line(1), line(1, answer="no"), line(1, "failed")
+    assert [kind(yes, yes), kind(yes, no), kind(yes, None), kind(None, yes)] == ["same", "differ", "only_a", "only_b"]
+    assert [kind(yes, failed), kind(failed, yes), kind(failed, failed)] == ["one", "one", "neither"]
 
 
 def test_records_that_begin_in_the_same_line_of_the_file_are_joined_by_id() -> None:
@@ -127,6 +139,24 @@ def test_what_is_no_vote_is_refused_in_words(engine: Engine, b: str, choice: str
     put(engine, "one", "two")
     with pytest.raises(ValueError, match=r"^A "):
         vote(engine, "one", b, 1, "ada", choice)
+
+
+def lines(engine: Engine, batch_id: str, *places: tuple[int, str]) -> None:
+    with Session(engine) as session:
+        session.add_all([BatchLine(batch_id=batch_id, no=no, line=at, record_id=name, state="succeeded", attempts=1)
+                         for no, (at, name) in enumerate(places, 1)])  # fmt: skip
+        session.commit()
+
+
+def test_a_line_to_be_voted_on_is_one_that_both_batches_have(engine: Engine) -> None:
+    put(engine, "one", "two")
+    lines(engine, "one", (2, "x"), (3, "y"), (4, "z"), (9, "p"), (9, "q"))
+    lines(engine, "two", (2, "x"), (4, "named otherwise"), (9, "p"))
+    first, second = ({"id": one, "file_sha256": "s"} for one in ("one", "two"))
+    both = [no for no in range(8) if batch_links.in_both(engine, first, second, no)]
+    assert both == [1, 3, 4], "of one file by the place of the line, and by its id where several begin in one place"
+    other = [no for no in range(8) if batch_links.in_both(engine, first, second | {"file_sha256": "t"}, no)]
+    assert other == [1, 4], "of two files by the id"
 
 
 def test_the_votes_of_a_deleted_batch_go_with_it(engine: Engine) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
@@ -26,13 +25,14 @@ def only(found: list[Estimate]) -> Estimate:
 
 
 def test_without_history_the_golden_file_costs_what_four_characters_a_token_and_its_limits_say(engine: Engine) -> None:
-    # 1,000 lines of 400 characters, at most 200 tokens: 100,000 tokens in at $3, 0 to 200,000 out at $15.
+    # 1,000 lines of 400 characters, at most 200 tokens: 100 tokens of text and 17 around it a line at $3 (80 and 6, to
+    # 133.3 and 50), 0 to 200,000 out at $15.
     found = only(estimates(engine, checked(1000, 400_000, max_tokens=200), [deployment(price=SONNET)], NOW))
-    assert (found.input_low, found.input_tokens, found.input_high) == (80_000, 100_000, 133_333)
+    assert (found.input_low, found.input_tokens, found.input_high) == (86_000, 117_000, 183_333)
     assert (found.output_low, found.output_mid, found.output_high) == (0, 100_000, 200_000)
-    assert found.cost_mid == 300_000_000 + 1_500_000_000  # $1.80, to the nano-dollar
-    assert found.cost_low == 240_000_000
-    assert found.cost_high == 399_999_000 + 3_000_000_000
+    assert found.cost_mid == 351_000_000 + 1_500_000_000  # $1.851, to the nano-dollar
+    assert found.cost_low == 258_000_000
+    assert found.cost_high == 549_999_000 + 3_000_000_000
     assert (found.plain_low, found.plain_mid, found.plain_high) == (found.cost_low, found.cost_mid, found.cost_high)
     assert found.seconds_mid is None
     said = " ".join(found.notes)
@@ -78,17 +78,78 @@ def test_prompts_of_different_lengths_tell_what_surrounds_them() -> None:
     assert found.mid == pytest.approx(20_200, rel=0.02)
 
 
+def test_prompts_of_one_length_leave_open_what_surrounds_them_and_the_range_of_shorter_lines_holds_it() -> None:
+    # The shipped sample on the embedded model: 28 tokens around each prompt and 0.24 for each of its 177 to 222
+    # characters. Lines of 60 characters are then 42 tokens each; the plain ratio would say 23.
+    past = [{"chars": n, "uncached_input": round(28 + 0.24 * n), "usage_source": "provider"} for n in range(177, 223)]
+    found = tokens.inputs(past, 60 * 100, 100)
+    assert found.low is not None
+    assert found.mid is not None
+    assert found.high is not None
+    assert found.low <= 4240 <= found.high
+    assert found.mid == pytest.approx(4240, rel=0.15)
+    alike = tokens.inputs(past, 200 * 100, 100)
+    assert alike.low is not None
+    assert alike.high is not None
+    assert alike.high - alike.low < 0.25 * 7600
+    assert alike.low <= 7600 <= alike.high
+
+
+def test_a_file_of_somewhat_denser_or_looser_text_than_was_recorded_is_within_the_range() -> None:
+    past = [{"chars": n, "uncached_input": round(25 + n / 3.8), "usage_source": "provider"} for n in range(20, 900, 30)]
+    for per in (3.5, 4.1):
+        found = tokens.inputs(past, 40_000, 200)
+        assert found.low is not None
+        assert found.high is not None
+        assert found.low <= 200 * 25 + 40_000 / per <= found.high
+
+
+def test_dense_texts_of_one_length_are_not_taken_for_long_templates() -> None:
+    # 0.75 tokens per character and 8 around: a line of 2,000 characters is 1,508 tokens.
+    past = [{"chars": 200, "uncached_input": 158, "usage_source": "provider"} for _ in range(20)]
+    found = tokens.inputs(past, 2000 * 10, 10)
+    assert found.mid is not None
+    assert found.mid > 10_000
+    assert found.high is not None
+    assert found.high >= 15_080
+
+
+def test_without_history_the_range_holds_what_the_shipped_sample_really_is_on_the_embedded_model() -> None:
+    # Measured: 200 lines of 40,055 characters together were 15,165 input tokens.
+    found = tokens.inputs([], 40_055, 200)
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low < 15_165 < found.high
+
+
+@given(st.integers(1, 20), st.booleans(), st.booleans())
+def test_every_message_adds_its_marks_and_a_system_prompt_keeps_the_templates_own_out(
+    turns: int, with_system: bool, known: bool
+) -> None:
+    past = [{"chars": 400, "uncached_input": 130, "usage_source": "provider"}] * 10 if known else []
+    one, more = (tokens.inputs(past, 4000, 10, tokens.Talk(n, float(with_system))) for n in (turns, turns + 1))
+    for less, plus, marks in zip((one.low, one.mid, one.high), (more.low, more.mid, more.high), tokens.MARKS,
+                                 strict=True):  # fmt: skip
+        assert less is not None
+        assert plus is not None
+        assert abs(plus - less - 10 * marks) <= 1
+    if not known:
+        bare, given_ = (tokens.Talk(turns, share).around for share in (0.0, 1.0))
+        assert given_[2] < bare[2]
+        assert given_[0] > bare[0]
+
+
 def test_calls_whose_text_was_not_kept_tell_no_density(engine: Engine) -> None:
     put_calls(engine, *({"request": None} for _ in range(20)))
     found = only(estimates(engine, checked(10, 4000), [deployment()], NOW))
-    assert found.input_tokens == 1000
+    assert found.input_tokens == 1000 + 10 * 17
     assert any("4 characters" in note for note in found.notes)
 
 
 @pytest.mark.parametrize("off", [{"state": "failed"}, {"source": "load"}, {"source": "cli"}])
 def test_only_succeeded_calls_of_the_playground_and_of_batches_count(engine: Engine, off: dict[str, Any]) -> None:
     put_calls(engine, *({"uncached_input": 999} | off for _ in range(20)))
-    assert only(estimates(engine, checked(10, 4000), [deployment()], NOW)).input_tokens == 1000
+    assert only(estimates(engine, checked(10, 4000), [deployment()], NOW)).input_tokens == 1000 + 10 * 17
 
 
 def test_no_limit_and_no_history_leave_the_cost_open_above_and_say_what_to_do(engine: Engine) -> None:
@@ -110,6 +171,11 @@ def test_no_price_is_not_known_and_never_nothing(engine: Engine) -> None:
     found = only(estimates(engine, checked(10, 4000, max_tokens=5), [deployment()], NOW))
     assert found.cost_mid is None
     assert any("No price is known" in note for note in found.notes)
+    assert found.unpriced == "No price is known for this deployment."
+    priced, no_batch = estimates(engine, checked(10, 4000), [deployment(price=SONNET)], NOW, [Vendor()])
+    assert priced.unpriced is None, "its least is known"
+    assert no_batch.unpriced is not None
+    assert "No batch price is known" in no_batch.unpriced
 
 
 def test_a_batch_costs_the_batch_price_and_says_what_it_costs_interactively(engine: Engine) -> None:
@@ -119,9 +185,9 @@ def test_a_batch_costs_the_batch_price_and_says_what_it_costs_interactively(engi
     )  # fmt: skip
     own, batch = estimates(engine, checked(1000, 400_000, max_tokens=200), [listed], NOW, [Vendor()])
     assert own.route == "runner"
-    assert own.cost_mid == 100_000_000 + 500_000_000  # $1 and $5 per million
+    assert own.cost_mid == 117_000_000 + 500_000_000  # $1 and $5 per million
     assert batch.route == "anthropic"
-    assert batch.cost_mid == 50_000_000 + 250_000_000
+    assert batch.cost_mid == 58_500_000 + 250_000_000
     assert batch.plain_mid == own.cost_mid
 
 
@@ -240,16 +306,14 @@ def test_low_is_never_above_the_middle_nor_the_middle_above_high(
         assert all(one >= 0 for one in known)
 
 
-def test_twelve_deployments_are_estimated_in_two_statements_and_under_300_ms(engine: Engine) -> None:
+def test_twelve_deployments_are_estimated_in_two_statements(engine: Engine) -> None:
     several = [deployment(f"d{n}", price=SONNET) for n in range(12)]
     for one in several[:4]:
         put_calls(engine, *({} for _ in range(100)), deployment_id=one.id)
     estimates(engine, checked(10, 4000, max_tokens=5), several[:1], NOW)  # what is imported late
     asked: list[str] = []
     event.listen(engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
-    begun = time.perf_counter()
     found = estimates(engine, checked(10, 4000, max_tokens=5), several, NOW, [Vendor()])
-    assert time.perf_counter() - begun < 0.3
     assert len(found) == 24
     assert len([one for one in asked if one.lstrip().upper().startswith("SELECT")]) == 2
 

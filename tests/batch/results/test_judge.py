@@ -177,3 +177,18 @@ def test_a_conversation_is_shown_to_the_judge_with_its_roles() -> None:
     request = {"system": "be brief", "messages": [{"role": "user", "text": "q"}, {"role": "assistant", "text": "r"}]}
     assert judge.asked({"request": request}) == "[system] be brief\n\n[user] q\n\n[assistant] r"
     assert judge.asked({"request": None}) == ""
+
+
+def test_the_file_of_questions_names_its_two_batches_whichever_comes_first_and_no_other_file_does() -> None:
+    ids = ("a-b_c-d_e-f_g-h1", "_-_-_-_-_-_-_-_2")
+    name = judge.file_name(*ids)
+    assert judge.judged_by(name) == tuple(sorted(ids)) == judge.judged_by(judge.file_name(*reversed(ids)))
+    assert judge.judged_by("judge-a-b.jsonl") is judge.judged_by(f"my {name}") is judge.judged_by(f"{name}\n") is None
+
+
+def test_one_verdict_that_cannot_be_read_is_told_as_one() -> None:
+    asked = questions(3)[1]
+    rows = answered(asked, lambda one: "?" if one is asked[0] else '{"better": "A", "why": ""}')
+    assert judge.judged(judge.verdicts(rows)).sentence.endswith(" 1 verdict could not be read: it counts for nobody.")
+    many = judge.judged(judge.verdicts(answered(asked, lambda _: "?")))
+    assert many.sentence.endswith(" 3 verdicts could not be read: they count for nobody.")

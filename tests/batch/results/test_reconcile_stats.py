@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
 
@@ -10,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.batch import reconcile, stats
+from services.batch import notice, reconcile, stats
+from services.batch.job_results import nothing_came
 from services.batch.model import LineState
 from services.domain import Outcome
 from tests.batch.results.rows import line, priced
@@ -102,6 +104,24 @@ def test_only_succeeded_lines_of_a_good_clock_enter_latency_and_each_percentile_
     assert stats.summary([*rows, line(22, ttlt_ms=2000.0)]).times["ttlt_ms"].p95 == pytest.approx(1905.0)
 
 
+@pytest.mark.parametrize(
+    ("late", "untold", "said"),
+    [
+        (0, 0, None),
+        (65, 0, "Times are of 135 of 200 answers: for 65 our own machine was too busy to time them exactly."),
+        (0, 2, "Times are of 198 of 200 answers: 2 came without a time."),
+        (3, 2, "Times are of 195 of 200 answers: for 3 our own machine was too busy to time them exactly and 2 came "
+         "without a time."),
+        (200, 0, "Times are of 0 of 200 answers: for 200 our own machine was too busy to time them exactly."),
+        (0, 200, None),
+    ],
+)  # fmt: skip
+def test_times_that_are_not_of_all_answers_say_why(late: int, untold: int, said: str | None) -> None:
+    rows = [line(n, ttlt_ms=9.0, lag_marked=n < late) for n in range(200 - untold)]
+    rows += [line(300 + n, lag_marked=False) for n in range(untold)] + [line(900, "failed", lag_marked=True)]
+    assert stats.summary(rows).untimed == said
+
+
 def test_lines_of_a_service_have_no_latency_and_say_so() -> None:
     assert "no times" in str(stats.summary([priced(1, 5)]).times["ttft_ms"].why)
 
@@ -136,3 +156,22 @@ def test_lines_are_summed_from_a_stream() -> None:
     one = priced(1, 5, ttlt_ms=3.0)
     found = stats.summary(itertools.repeat(one, 100_000))
     assert (found.n, found.cost_nanousd, found.times["ttlt_ms"].n) == (100_000, 500_000, 100_000)
+
+
+def test_lines_that_went_into_another_batch_are_not_offered_again_in_words() -> None:
+    found = reconcile.by_counts({"succeeded": 3, "failed": 2})
+    assert found.sentence.endswith("2 can be sent again.")
+    assert "again" not in replace(found, resent=True).sentence
+
+
+def test_lines_that_are_not_over_are_counted_as_what_they_become() -> None:
+    counts = {"succeeded": 5, "cancelled": 1, "waiting": 2, "running": 3}
+    assert notice.closed(counts, "cancelled") == {"succeeded": 5, "cancelled": 6}
+    assert notice.closed({"succeeded": 5}, "missing") == {"succeeded": 5}
+    assert notice.tally(notice.closed(counts, "expired")) == "5 answered, 1 cancelled, 5 expired of 11 lines"
+
+
+def test_a_line_without_a_result_says_that_none_came_and_what_to_do() -> None:
+    said = "Nothing came back for this line: send it again."
+    assert nothing_came("OpenAI has finished.") == f"OpenAI has finished. {said}"
+    assert nothing_came(None) == f"The service has ended the job. {said}"

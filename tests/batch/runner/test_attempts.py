@@ -92,6 +92,25 @@ def test_an_attempt_whose_cost_nobody_knows_makes_a_lower_bound(desk: Desk) -> N
     assert (row["cost_nanousd"], row["cost_state"]) == (None, "unknown")
 
 
+def test_an_attempt_that_a_kill_lost_costs_nothing_where_the_deployment_is_free(either: Desk) -> None:
+    batch_id = either.batch(2)
+    for no, per_hour in ((1, "0"), (2, "3.5")):
+        gone = claim(either, batch_id, no, "worker-gone")
+        assert gone is not None
+        price = {"source": "deployment", "date": "2026-11-24", "rates": None, "per_hour": per_hour}
+        priced = update(CALL).where(CALL.c.id == gone["id"]).values(price=price)
+        either.do(lambda *, session, priced=priced: session.execute(priced) and None)
+        either.do(batches.release, worker="worker-gone", batch_ids=[batch_id])
+    attempt(either, batch_id, 1, 0, last=True, how="free")
+    attempt(either, batch_id, 2, None, last=True)
+    rows = list(batches.each_line(either.reader, batch_id))
+    assert [(row["attempts"], row["cost_nanousd"], row["cost_state"]) for row in rows] == [
+        (2, 0, "free"), (2, None, "unknown"),
+    ]  # fmt: skip
+    found = stats.summary(rows[:1])
+    assert (found.cost_nanousd, found.mark, dict(found.cost_states)) == (0, "", {"free": 1})
+
+
 def test_a_batch_of_many_attempts_is_read_without_a_look_at_every_call(desk: Desk) -> None:
     batch_id = desk.batch(3)
     for no in (1, 2, 3):

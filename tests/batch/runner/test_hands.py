@@ -138,7 +138,7 @@ def test_lines_are_found_by_their_text_and_their_state(either: Desk) -> None:
     assert batches.lines(either.reader, batch_id, text="100%")[1] == 0
     assert [row["no"] for row in batches.each_line(either.reader, batch_id)] == list(range(1, 31))
     assert batches.counts(either.reader, batch_id) == {"succeeded": 1, "waiting": 29}
-    assert (batches.spent(either.reader, batch_id), batches.pace(either.reader, batch_id)) == (7, 0)
+    assert batches.spent(either.reader, batch_id) == 7
 
 
 def test_a_place_is_held_by_one_process_and_free_again_when_it_is_gone(tmp_path: Path) -> None:

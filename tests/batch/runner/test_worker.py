@@ -116,6 +116,8 @@ def test_two_go_on_side_by_side_and_one_is_paused_resumed_and_cancelled(busy: De
     counts = batches.counts(busy.reader, one)
     assert row["state"] == "cancelled" and counts["cancelled"] > 0
     assert sum(counts.values()) == 60 and set(counts) == {"succeeded", "cancelled"}
+    told = f"{counts['succeeded']:,} answered, {counts['cancelled']:,} cancelled of 60 lines."
+    assert row["said"] == told, "none of them waits any more"
     assert busy.ledger(one)["running"] == 0
     assert max(busy.asked(one).values()) == 1
     assert busy.row(two)["state"] == "ended"

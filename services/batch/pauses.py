@@ -1,0 +1,92 @@
+"""How long batches stood still: nobody writes down when a batch is paused, but its calls tell.
+
+A batch of our own runner stands still while no call of it is under way: it is paused, its worker is away, or it waits
+before it tries again. What a batch service does meanwhile is not known.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Engine
+
+from db import batch_called, batch_past
+
+Row = Mapping[str, Any]
+LEAST_S = 5.0  # shorter gaps are the way from one line to the next
+MINUTE = 60.0
+MOST_LINES = 100_000  # of finished batches, whose calls are read in one go
+KEPT = 10_000
+_known: dict[tuple[str, str], float] = {}  # (database, run) → seconds: a batch that is over changes no more
+
+
+def least_s(batch: Row) -> float:
+    """The shortest gap that is a standstill, in seconds: at one line a minute a gap of a minute is ordinary."""
+    per_minute = batch.get("per_minute")
+    return max(LEAST_S, 2 * MINUTE / per_minute) if per_minute else LEAST_S
+
+
+def still(
+    calls: Iterable[tuple[datetime, datetime | None]], began: datetime, ended: datetime, least: float = LEAST_S
+) -> float:  # fmt: skip
+    """Seconds of the gaps of at least ``least`` seconds between ``began`` and ``ended`` in which no call was under way.
+    ``calls``: (from, to) in the order in which they began."""
+    at, found, any_call = began, 0.0, False
+    for first, last in calls:
+        any_call = True
+        found += _gap(at, first, least)
+        at = max(at, last or first)
+    return found + _gap(at, ended, least) if any_call else 0.0
+
+
+def _gap(since: datetime, until: datetime, least: float) -> float:
+    seconds = (until - since).total_seconds()
+    return seconds if seconds >= least else 0.0
+
+
+def rate(database: Engine, batch: Row, window_s: float, now: datetime | None = None) -> tuple[int, float]:
+    """(lines that ended, in how many seconds of work) of a batch of our own runner, in the last ``window_s`` seconds:
+    what of them it stood still is left out, and so is what lies before it began."""
+    until = now or datetime.now(UTC)
+    since = until - timedelta(seconds=window_s)
+    since = max(since, batch.get("started_at") or since)
+    n, calls = batch_called.latest(database, str(batch["id"]), since)
+    under_way = ((first, last or until) for first, last in calls)
+    known = calls[0][0] if len(calls) >= batch_called.LATEST else since  # so many leave no room for a pause before them
+    stood = still(under_way, max(since, known), until, least_s(batch)) if n else 0.0
+    return n, max((until - since).total_seconds() - stood, 1.0)
+
+
+def working(database: Engine, finished: Sequence[Row]) -> list[dict[str, Any]]:
+    """Finished batches (`db.batch_past.finished_batches`) with ``seconds`` of work alone, where our own runner did it.
+
+    The calls of each are read once; of more than `MOST_LINES` lines together only those of the latest batches are, and
+    the seconds of the others stay those from beginning to end. One statement.
+    """
+    at, lines, missing = str(database.url), 0, list[Row]()
+    for row in finished:
+        if row["route"] == "runner" and row["run_id"] and (at, row["run_id"]) not in _known:
+            lines += row["n_lines"]
+            if lines > MOST_LINES:
+                break
+            missing.append(row)
+    if missing:
+        _learn(database, at, missing)
+    return [
+        dict(row) | {"seconds": max(row["seconds"] - _known.get((at, row["run_id"] or ""), 0.0), 1e-3)}
+        for row in finished
+    ]  # fmt: skip
+
+
+def _learn(database: Engine, at: str, rows: Sequence[Row]) -> None:
+    calls: dict[str, list[tuple[datetime, datetime | None]]] = defaultdict(list)
+    for run_id, began, ended in batch_past.stretches(database, [row["run_id"] for row in rows]):
+        calls[run_id].append((began, ended))
+    if len(_known) > KEPT:
+        _known.clear()
+    for row in rows:
+        stood = still(calls[row["run_id"]], row["began"], row["ended_at"], least_s(row))
+        _known[at, row["run_id"]] = min(stood, row["seconds"])
