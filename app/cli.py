@@ -11,6 +11,7 @@ import io
 import logging
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter, validators
@@ -223,6 +224,30 @@ def history(
         print(str(error), file=sys.stderr)
         return 2
     return show_history(paths.data_dir(data), paths.deployments_file(file), params, as_json=json)
+
+
+@app.command
+def calculate(
+    workload: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None,
+    *,
+    point: ListOption = None,
+    example: Annotated[bool, Parameter(negative=())] = False,
+    json: JsonOption = False,
+) -> int:
+    """Rank every way to run a workload, with prices, times and reasons; with --json all of it.
+
+    Parameters
+    ----------
+    workload
+        A WORKLOAD.toml; "-" reads it from standard input.
+    point
+        One replica to work out, as model=Llama-3.1-8B,gpu=L4,batch=4,input=1000,output=300; may be given again.
+    example
+        Print a WORKLOAD.toml to begin with.
+    """
+    from app import cli_calculate
+
+    return cli_calculate.calculate(workload, point or [], as_json=json, example=example)
 
 
 def main() -> None:

@@ -53,6 +53,12 @@ def sections() -> dict[str, list[st.Page]]:
                 icon=":material/monitoring:",
                 help="Latency, throughput and cost over time, from every recorded call.",
             ),
+            st.Page(
+                page_file("calculator"),
+                title="Calculator",
+                icon=":material/calculate:",
+                help="Which deployment for a workload, what it costs, and what would have to change for another.",
+            ),
         ],
         "Set up": [
             st.Page(

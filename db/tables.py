@@ -10,6 +10,7 @@ from sqlmodel import Field, SQLModel
 
 from db import batch_tables as batch_tables  # their tables belong to the same metadata
 from db import history_tables as history_tables  # as above
+from db import scenarios as scenarios  # as above
 from db.columns import count as _count
 from db.columns import json_value as _json
 from db.columns import named as _named

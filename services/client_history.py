@@ -1,8 +1,8 @@
-"""Alerts, notes and the budget as the pages change them: asked of the engine, which is the only one that writes."""
+"""What people keep (alerts, notes, the budget, scenarios): asked of the engine, which is the only one that writes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -41,6 +41,14 @@ class HistoryClient:
     def delete_note(self, note_id: str) -> None:
         """Take a note away."""
         self._engine("DELETE", f"/history/notes/{quote(note_id, safe='')}")
+
+    def save_scenario(self, name: str, state: Mapping[str, str]) -> str:
+        """Keep a scenario of the calculator, in place of one of that name; ``state``: its address's words. Its id."""
+        return str(self._engine("POST", "/scenarios", {"name": name, "state": dict(state)})["id"])
+
+    def delete_scenario(self, scenario_id: str) -> None:
+        """Take a scenario away."""
+        self._engine("DELETE", f"/scenarios/{quote(scenario_id, safe='')}")
 
     def unroll(self, day: datetime) -> int:
         """Take the rollups of a UTC day away, to be made anew from its calls; returns how many those are."""

@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from db import records
 from db.writer import WriteFailed
 from services import access, deployments, keys
-from services.engine import aws_http, batch_http, history_http, rollup_http
+from services.engine import aws_http, batch_http, history_http, rollup_http, scenario_http
 from services.engine.asking import answer as _json
 from services.engine.asking import body_of as _body
 from services.engine.asking import may as _may
@@ -60,6 +60,7 @@ def make_app(engine: Engine) -> web.Application:
             web.post("/embedded/{name}/restart", restart_embedded),
             *aws_http.routes(),
             *history_http.routes(engine),
+            *scenario_http.routes(engine),
             *rollup_http.routes(engine),
             *batch_http.routes(engine),
         ]

@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks [streams click viewers writer startup history crowd batch] [--quick]``."""
+"""``python -m tests.benchmarks [streams click viewers writer startup history crowd batch calculator] [--quick]``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import importlib
 import os
 import sys
 
-NAMES = ("streams", "click", "viewers", "writer", "startup", "history", "crowd", "batch")
+NAMES = ("streams", "click", "viewers", "writer", "startup", "history", "crowd", "batch", "calculator")
 
 
 def main() -> None:

@@ -1,0 +1,129 @@
+"""Which assumption moves the answer most: one at a time to its bounds, everything else as it is (a tornado)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from services.calculator import efficiency, rank
+from services.calculator.assumptions import Assumptions
+from services.calculator.factors import FACTORS, at_bound
+from services.calculator.model import Answer, Option, Range, Spread, Swing
+
+SHARE = 0.2  # what is not a range of its own is moved by a fifth either way
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """One assumption at one bound."""
+
+    text: str
+    answer: Callable[[], Answer]
+
+
+def tornado(answer: Answer, *, assumptions: Assumptions | None = None, measured: Any = None) -> list[Swing]:
+    """The chosen option's monthly cost with each assumption at its bounds, the widest first; [] without a choice.
+
+    ``changes_choice``: at one of the bounds another option is first.
+    """
+    given = assumptions or Assumptions()
+    chosen = next((one for one in answer.options if one.id == answer.chosen), None)
+    if chosen is None or chosen.monthly_usd is None:
+        return []
+    swings = [
+        found
+        for name, low, high in _bounds(answer, chosen, given, measured)
+        if (found := _swing(name, low, high, chosen)) is not None
+    ]
+    return sorted(swings, key=lambda one: -abs(one.high_usd - one.low_usd))
+
+
+def _swing(name: str, low: Bound, high: Bound, chosen: Option) -> Swing | None:
+    one, two = low.answer(), high.answer()
+    first, second = _usd(one, chosen), _usd(two, chosen)
+    changes = one.chosen != chosen.id or two.chosen != chosen.id
+    if first is None or second is None or (first == second and not changes):
+        return None
+    return Swing(name, first, second, low.text, high.text, changes)
+
+
+def _usd(answer: Answer, chosen: Option) -> float | None:
+    """What the chosen option costs there; one machine of the same model and way stands in where its own is gone."""
+    same = [one for one in answer.options if one.monthly_usd is not None and one.infeasible is None]
+    exact = [one for one in same if one.id == chosen.id]
+    near = [one for one in same if (one.model, one.way) == (chosen.model, chosen.way)]
+    found = next(iter([*exact, *near]), None)
+    return None if found is None or found.monthly_usd is None else found.monthly_usd.mid
+
+
+def _bounds(answer: Answer, chosen: Option, given: Assumptions, measured: Any) -> Iterator[tuple[str, Bound, Bound]]:
+    def again(**changes: Any) -> Callable[[], Answer]:
+        workload = changes.get("workload", answer.workload)
+        return lambda: rank.calculate(
+            workload,
+            answer.objectives,
+            assumptions=changes.get("given", given),
+            measured=measured,
+            today=answer.made_on,
+        )
+
+    load = answer.workload
+    less, more = _around(load.input_tokens)
+    yield (
+        "input tokens",
+        Bound(f"{less.median:,.0f}", again(workload=replace(load, input_tokens=less))),
+        Bound(f"{more.median:,.0f}", again(workload=replace(load, input_tokens=more))),
+    )
+    less, more = _around(load.output_tokens)
+    yield (
+        "output tokens",
+        Bound(f"{less.median:,.0f}", again(workload=replace(load, output_tokens=less))),
+        Bound(f"{more.median:,.0f}", again(workload=replace(load, output_tokens=more))),
+    )
+    yield (
+        "requests/min",
+        Bound(f"{load.rpm * (1 - SHARE):,.4g}", again(workload=replace(load, rpm=load.rpm * (1 - SHARE)))),
+        Bound(f"{load.rpm * (1 + SHARE):,.4g}", again(workload=replace(load, rpm=load.rpm * (1 + SHARE)))),
+    )
+    if load.prefix_share > 0:
+        high, low = min(1.0, load.prefix_share * (1 + SHARE)), load.prefix_share * (1 - SHARE)
+        yield (
+            "repeated prefix",
+            Bound(f"{low:.0%}", again(workload=replace(load, prefix_share=low))),
+            Bound(f"{high:.0%}", again(workload=replace(load, prefix_share=high))),
+        )
+    if chosen.serving is not None:
+        yield from _hardware(chosen, given, again)
+
+
+def _around(spread: Spread) -> tuple[Spread, Spread]:
+    return Spread(spread.median * (1 - SHARE), spread.sigma), Spread(spread.median * (1 + SHARE), spread.sigma)
+
+
+def _hardware(
+    chosen: Option, given: Assumptions, again: Callable[..., Callable[[], Answer]]
+) -> Iterator[tuple[str, Bound, Bound]]:
+    serving = chosen.serving
+    assert serving is not None
+    base = serving.efficiency or efficiency.of(serving.gpu.name, serving.precision)
+    for factor, words in FACTORS:
+        if factor in ("link", "hop_s") and serving.tp == 1:
+            continue
+        value: Range = getattr(base, factor)
+        low, high = (
+            again(
+                given=replace(given, efficiency={**given.efficiency, serving.gpu.name: at_bound(base, factor, bound)})
+            )
+            for bound in (value.low, value.high)
+        )
+        yield f"{words}, {serving.gpu.name}", Bound(_text(value.low), low), Bound(_text(value.high), high)
+    bounds = (0.0, 2 * given.headroom) if given.headroom else (0.0, SHARE)
+    low, high = (again(given=replace(given, headroom=bound)) for bound in bounds)
+    yield "headroom", Bound(f"{bounds[0]:.0%}", low), Bound(f"{bounds[1]:.0%}", high)
+
+
+def _text(value: float) -> str:
+    if value >= 0.1:
+        return f"{value:.0%}"
+    return f"{value * 1e3:g} ms" if value >= 1e-4 else f"{value * 1e6:g} µs"

@@ -1,0 +1,101 @@
+"""Bad input answers in words at its field, and in no other way."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from services.calculator import checks, presets
+from services.calculator.assumptions import Assumptions
+from services.calculator.model import Objectives, Range, Spread, Workload
+
+GOOD = Workload(60.0, Spread(1000.0), Spread(300.0))
+CONTEXTS = {"small": 8_192, "large": 200_000}
+
+
+def _fields(workload: Workload, objectives: Objectives | None = None) -> dict[str, str]:
+    found = checks.check(workload, objectives or Objectives(), contexts=CONTEXTS)
+    return {one.field: one.sentence for one in found}
+
+
+@pytest.mark.parametrize("preset", presets.PRESETS, ids=lambda one: one.id)
+def test_every_preset_can_be_calculated(preset: presets.Preset) -> None:
+    assert checks.check(preset.workload, preset.objectives, Assumptions()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "word"),
+    [
+        ({"rpm": 0.0}, "workload.rpm", "above 0"),
+        ({"rpm": -3.0}, "workload.rpm", "above 0"),
+        ({"rpm": 1e9}, "workload.rpm", "1,000,000"),
+        ({"rpm": math.nan}, "workload.rpm", "nan"),
+        ({"rpm": math.inf}, "workload.rpm", "inf"),
+        ({"rpm": "many"}, "workload.rpm", "many"),
+        ({"input_tokens": Spread(0.0)}, "workload.input_tokens", "at least 1"),
+        ({"output_tokens": Spread(-5.0)}, "workload.output_tokens", "at least 1"),
+        ({"input_tokens": Spread(1000.0, 9.0)}, "workload.input_tokens", "at most 3"),
+        ({"input_tokens": Spread(1e12)}, "workload.input_tokens", "10,000,000"),
+        ({"output_tokens": Spread(250_000.0)}, "workload.output_tokens", "200,000"),
+        ({"shape": ()}, "workload.shape", "24 hours"),
+        ({"shape": (0.0,) * 24}, "workload.shape", "nothing is ever asked"),
+        ({"shape": (1.0,) * 23}, "workload.shape", "23"),
+        ({"shape": (1.0,) * 23 + (-1.0,)}, "workload.shape", "Hour 23"),
+        ({"shape": (math.nan,) * 24}, "workload.shape", "Hour 0"),
+        ({"burstiness": 0.0}, "workload.burstiness", "above 0"),
+        ({"prefix_share": 80.0}, "workload.prefix_share", "80 %"),
+        ({"batch_share": -0.1}, "workload.batch_share", "at least 0"),
+        ({"reuse": "sometimes"}, "workload.reuse", "burst"),
+        ({"calls_per_session": 0.0}, "workload.calls_per_session", "at least 1"),
+        ({"peak_concurrency": 0}, "workload.peak_concurrency", "at least 1"),
+        ({"months": 7}, "workload.months", "36"),
+    ],
+)
+def test_a_bad_workload_is_said_at_its_field_alone(change: dict[str, object], field: str, word: str) -> None:
+    found = _fields(replace(GOOD, **change))  # type: ignore[arg-type]  # wrong on purpose
+    assert set(found) == {field}
+    assert word in found[field]
+    assert found[field].endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("objectives", "field"),
+    [
+        (Objectives(ttft_s=0.0), "objectives.ttft_s"),
+        (Objectives(ttft_s=math.nan), "objectives.ttft_s"),
+        (Objectives(ttft_s=3.0, ttlt_s=1.0), "objectives.ttlt_s"),
+        (Objectives(replicas=0), "objectives.replicas"),
+        (Objectives(models=()), "objectives.models"),
+        (Objectives(models=("no-such-model",)), "objectives.models"),
+    ],
+)
+def test_a_bad_objective_is_said_at_its_field_alone(objectives: Objectives, field: str) -> None:
+    assert set(_fields(GOOD, objectives)) == {field}
+
+
+def test_the_context_is_that_of_the_chosen_models() -> None:
+    long = replace(GOOD, input_tokens=Spread(9_000.0))
+    assert _fields(long) == {}
+    assert "8,192" in _fields(long, Objectives(models=("small",)))["workload.input_tokens"]
+
+
+def test_a_model_without_a_known_context_refuses_nothing() -> None:
+    found = checks.check(
+        replace(GOOD, input_tokens=Spread(9_000.0)), Objectives(models=("small", "dark")),
+        contexts={"small": 8_192, "dark": 0},
+    )  # fmt: skip
+    assert found == []
+
+
+def test_a_range_out_of_order_and_a_negative_price_are_said() -> None:
+    from services.calculator.model import Efficiency
+
+    wrong = Assumptions(
+        instance_prices={"g5.xlarge": -1.0}, spot_discount={"*": 1.5},
+        efficiency={"*": Efficiency(bandwidth=Range(0.9, 0.5, 0.1))},
+    )  # fmt: skip
+    assert {one.field for one in checks.check_assumptions(wrong)} == {
+        "assumptions.instance_prices.g5.xlarge", "assumptions.spot_discount.*", "assumptions.efficiency.*.bandwidth",
+    }  # fmt: skip
