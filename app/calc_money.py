@@ -46,7 +46,8 @@ def _stack(rows: pd.DataFrame, shown: looks.Look) -> Spec:
         view("bar", rows, {
             "x": q("usd", title="US dollars a month", stack="zero", axis={"tickCount": 5, "format": "$~s"}),
             "y": word("option", sort=names, title=None, axis={"labelLimit": 230}),
-            "color": word("driver", scale=scale, legend={"title": None, "orient": "bottom", "values": used, "columns": 3}),
+            "color": word("driver", scale=scale,
+                          legend={"title": None, "orient": "bottom", "values": used, "columns": 3}),
             "tooltip": tips(("option", "Option"), ("driver", "Driver"), ("usd", "US dollars a month", ",.2f")),
         }, height={"band": 0.7}),
         height={"step": 26},
