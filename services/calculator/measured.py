@@ -77,9 +77,12 @@ def last_days(days: int = DAYS, *, now: datetime | None = None) -> Wanted:
 
 
 def of(engine: Engine, wanted: Wanted | None = None) -> dict[str, ApiSpeed]:
-    """Measured speeds for `rank.calculate`, by "way/model"."""
+    """Measured speeds for `rank.calculate`, by "way/model"; of a deployment whose price names its instance by
+    "way/instance/model", which takes the place of the estimate for that machine."""
     rows = recent_calls.recent(engine, wanted or last_days(), NEWEST)
-    homes = {row["id"]: str((row["spec"] or {}).get("base_url") or "") for row in queries.deployment_rows(engine)}
+    specs = {row["id"]: row["spec"] or {} for row in queries.deployment_rows(engine)}
+    homes = {one: str(spec.get("base_url") or "") for one, spec in specs.items()}
+    machines = {one: _machine(spec) for one, spec in specs.items()}
     refs = _refs({(str(row["kind"]), str(row["model"])) for row in rows})
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
@@ -88,6 +91,8 @@ def of(engine: Engine, wanted: Wanted | None = None) -> dict[str, ApiSpeed]:
         if _timed(row) and own and kind in WAYS:
             for ref in refs[kind, str(row["model"])]:
                 groups[f"{WAYS[kind]}/{ref}"].append(row)
+        if _timed(row) and (machine := machines.get(row["deployment_id"])):
+            groups[machine].append(row)
     found = {key: _speed(group) for key, group in groups.items()}
     return {key: speed for key, speed in found.items() if speed is not None}
 
@@ -162,6 +167,19 @@ def _refs(called: Iterable[tuple[str, str]]) -> dict[tuple[str, str], tuple[str,
         if kind == "bedrock" else (model,)
         for kind, model in called
     }  # fmt: skip
+
+
+def _machine(spec: Mapping[str, object]) -> str | None:
+    """Under which name the ranking knows a machine that was measured; None where instance or model is not known."""
+    price = spec.get("price")
+    instance = str((price or {}).get("instance") or "") if isinstance(price, Mapping) else ""
+    if not instance:
+        return None
+    try:
+        model = catalog.llm(str(spec.get("model") or "")).name
+    except LookupError:
+        return None
+    return f"{(Way.SAGEMAKER if instance.startswith('ml.') else Way.EC2).value}/{instance}/{model}"
 
 
 def _same(listed: str, called: str) -> bool:

@@ -60,7 +60,8 @@ def options(
 
 def _timed(option: Option, known: Measured, workload: Workload, objectives: Objectives) -> Option:
     speed = known.get(option.id) or known.get("/".join(option.id.split("/")[:3]))
-    if speed is None or option.infeasible is not None:
+    # Without a measured p95 the estimate says more than the measurement does.
+    if speed is None or option.infeasible is not None or speed.ttft_p95_s is None:
         return option
     times = api_times.of(speed, workload.output_tokens, objectives)
     return replace(

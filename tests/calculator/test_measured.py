@@ -15,7 +15,8 @@ from db.history import Wanted
 from db.migrate import upgrade
 from db.tables import Call, DeploymentRow, Run
 from db.writer import Writer
-from services.calculator import measured
+from services.calculator import measured, presets, rank
+from services.calculator.model import Objectives
 from tests.db.rows import call_row, run_row
 
 START = datetime(2026, 11, 1, 0, tzinfo=UTC)
@@ -29,7 +30,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "lab.sqlite3"
 
 
-def _filled(template: Path, folder: Path, calls: list[dict[str, Any]], base_url: str) -> Engine:
+def _filled(template: Path, folder: Path, calls: list[dict[str, Any]], base_url: str, **spec: Any) -> Engine:
     shutil.copy(template, folder / "lab.sqlite3")
     url = f"sqlite:///{folder}/lab.sqlite3"
     usual = {
@@ -39,7 +40,8 @@ def _filled(template: Path, folder: Path, calls: list[dict[str, Any]], base_url:
     }  # fmt: skip
     rows = [call_row(f"c{no}", "r", **(usual | call)) for no, call in enumerate(calls)]
     known = {
-        "id": "one", "spec": {"name": "Mine", "base_url": base_url}, "color_slot": 0, "origin": "file", "enabled": True,
+        "id": "one", "spec": {"name": "Mine", "base_url": base_url} | spec, "color_slot": 0, "origin": "file",
+        "enabled": True,
         "archived": False, "created_at": START, "updated_at": START,
     }  # fmt: skip
     columns = {one.name for one in DeploymentRow.__table__.columns}  # type: ignore[attr-defined]  # made at run time
@@ -78,6 +80,18 @@ def test_a_server_that_only_speaks_the_wire_is_not_the_service(template: Path, t
     engine = _filled(template, tmp_path, [_at(no) for no in range(9)], "http://127.0.0.1:9000/v1")
     assert measured.of(engine, WEEK) == {}
     assert measured.deployments(engine, WEEK)[0].n == 9
+
+
+def test_a_machine_that_was_measured_takes_the_place_of_its_estimate(template: Path, tmp_path: Path) -> None:
+    own = {"model": "meta-llama/Llama-3.1-8B-Instruct", "price": {"instance": "g6e.xlarge"}}
+    calls = [_at(no, ttft_ms=100.0 * (no + 1)) for no in range(21)]
+    speeds = measured.of(_filled(template, tmp_path, calls, "http://10.0.0.1/v1", **own), WEEK)
+    assert set(speeds) == {"ec2/g6e.xlarge/Llama-3.1-8B"}
+    goal = Objectives(ttft_s=3.0, models=("Llama-3.1-8B",))
+    before, after = (rank.calculate(presets.FIRST.workload, goal, measured=one) for one in (None, speeds))
+    found = [one for answer in (before, after) for one in answer.options if one.id.startswith("ec2/g6e.xlarge/")]
+    assert found[0].timed == "estimated" and found[-1].timed == "measured, n 21"
+    assert found[-1].ttft_p95_s is not None and found[-1].ttft_p95_s.mid == pytest.approx(2.0)
 
 
 def test_few_calls_have_no_p95_and_fewer_have_no_speed(template: Path, tmp_path: Path) -> None:
