@@ -47,7 +47,7 @@ def _stack(rows: pd.DataFrame, shown: looks.Look) -> Spec:
             "x": q("usd", title="US dollars a month", stack="zero", axis={"tickCount": 5, "format": "$~s"}),
             "y": word("option", sort=names, title=None, axis={"labelLimit": 230}),
             "color": word("driver", scale=scale,
-                          legend={"title": None, "orient": "bottom", "values": used, "columns": 3}),
+                          legend={"title": None, "orient": "bottom", "values": used, "columns": 2}),
             "tooltip": tips(("option", "Option"), ("driver", "Driver"), ("usd", "US dollars a month", ",.2f")),
         }, height={"band": 0.7}),
         height={"step": 26},
