@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from app import calc_own
 from app import calc_state as state
-from app.text import plain
 from services.calculator import catalog, efficiency
 from services.calculator.address import State
 from services.calculator.assumptions import ALL, ApiSpeed, Assumptions, TokenPrice
@@ -43,7 +43,7 @@ def draw(held: State, answer: Answer | None) -> None:
         with tabs[4]:
             _efficiency(given)
         with tabs[5]:
-            _hardware()
+            calc_own.draw(given, _set)
 
 
 def _serving(given: Assumptions) -> None:
@@ -155,19 +155,6 @@ def _efficiency(given: Assumptions) -> None:
         _set(replace(given, efficiency={**given.efficiency, gpu: made}))
     st.caption("Each option is run at the bounds of these; the sources are in the documentation." if own is None
                else "These are your own.")  # fmt: skip
-
-
-def _hardware() -> None:
-    st.dataframe(pd.DataFrame([_row(one) for one in catalog.gpus().values()]), hide_index=True, height=240,
-                 alt="The accelerators with their memory, bandwidth and peaks")  # fmt: skip
-    st.dataframe(pd.DataFrame([_row(one) for one in catalog.llms().values()]), hide_index=True, height=240,
-                 alt="The models with their shapes")  # fmt: skip
-    st.caption(plain("Models, GPUs and instances of your own go into a WORKLOAD.toml for `lab calculate`, or into the "
-                     "address of this page."))  # fmt: skip
-
-
-def _row(one: Any) -> dict[str, Any]:
-    return {part.name: getattr(one, part.name) for part in fields(one)}
 
 
 def _editor(rows: pd.DataFrame, key: str, config: Mapping[str, Any], editable: list[str]) -> pd.DataFrame:

@@ -7,16 +7,19 @@ from typing import Any
 
 import pandas as pd
 import streamlit as st
+from sqlalchemy.exc import SQLAlchemyError
 
 from app import calc_state as state
+from app import session
 from app.text import plain
-from services.calculator import checks, presets
+from services.calculator import checks, presets, voted
 from services.calculator.address import State
 from services.calculator.model import Reuse
 from services.calculator.plain import FieldError
 
 REUSE = {Reuse.STEADY.value: "At random, over the hour", Reuse.BURST.value: "In sessions, then never again"}
 MONTHS = {0: "None", 1: "1 month", 6: "6 months", 12: "1 year", 36: "3 years"}
+VOTED = "ca_voted"
 SPREAD_HELP = "σ of the logarithm: 0 all alike, 0.5 usual for prompts of one kind, 1 very mixed."
 
 
@@ -144,3 +147,18 @@ def _needs(models: Sequence[str]) -> None:
     known = [*models, *(one for one in st.session_state.ca_models if one not in models)]
     st.multiselect("Models judged good enough", known, key="ca_models", placeholder="All, unjudged", width=420,
                    help="Only these are ranked. Compare and vote in the playground first.")  # fmt: skip
+    st.button("Those that won votes here", icon=":material/thumb_up:", type="tertiary", on_click=_voted)
+    if said := st.session_state.pop(VOTED, None):
+        st.caption(f":material/info: {plain(said)}")
+
+
+def _voted() -> None:
+    """Callback: the models that people preferred in the playground."""
+    try:
+        found = voted.wins(session.database())
+    except SQLAlchemyError:
+        found = {}
+    if found:
+        st.session_state["ca_models"] = list(found)
+    told = ", ".join(f"{name} ({n:,})" for name, n in list(found.items())[:4])
+    st.session_state[VOTED] = f"Votes won: {told}." if found else "Nobody has voted on a model of this list yet."

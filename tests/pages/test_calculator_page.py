@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from app import calc_own
 from app import session as app_session
-from services.calculator import presets
+from db import records
+from services.calculator import catalog, plain, presets, voted
+from tests.db.rows import run_row
 from tests.pages.lab import Lab, page, said
+from tests.pages.test_history_page import FORM
+from tests.pages.test_prices_page import only
 
 
 @pytest.fixture
@@ -65,3 +73,34 @@ def test_a_preset_fills_the_fields(lab: Lab) -> None:
     at.session_state["ca_preset_pick"] = other.id
     at.run()
     assert not at.exception
+
+
+def test_lines_as_they_are_in_the_data_files_are_not_yours_and_a_changed_one_is() -> None:
+    name, _, cls, needed = calc_own.TABLES[1]
+    rows = catalog.base().instances
+    frame = pd.DataFrame([plain.to_plain(one, whole=True) for one in rows.values()])
+    errors: list[plain.FieldError] = []
+    assert calc_own.changed(frame, cls, rows, needed, name, errors) == ()
+    frame.loc[frame["name"] == "g5.xlarge", "usd_per_hour"] = 0.5
+    (found,) = calc_own.changed(frame, cls, rows, needed, name, errors)
+    assert (found.name, found.usd_per_hour, errors) == ("g5.xlarge", 0.5, [])
+    frame.loc[len(frame)] = {"name": "my-box", "way": "container"}
+    assert len(calc_own.changed(frame, cls, rows, needed, name, errors)) == 1
+    assert errors[0].sentence == "my-box: fill in gpu, count, usd_per_hour too."
+
+
+def test_models_that_won_votes_can_be_taken_as_good_enough(lab: Lab) -> None:
+    only(lab, replace(FORM, id="d0", name="Mine", model="meta-llama/Llama-3.1-8B-Instruct"))
+    lab.write(records.insert_run, values=run_row("r0", prompt="Which?"))
+    for number in range(2):
+        lab.write(records.insert_vote, values={
+            "id": f"v{number}", "run_id": "r0", "person": f"p{number}", "created_at": datetime.now(UTC), "blind": False,
+            "choice": "a", "column_a": 0, "column_b": 1, "deployment_a": "d0", "deployment_b": "d1", "winner": "d0",
+            "repetition": 1,
+        })  # fmt: skip
+    assert voted.wins(lab.database()) == {"Llama-3.1-8B": 2}
+    at = opened()
+    next(one for one in at.button if one.label == "Those that won votes here").click().run()
+    assert not at.exception
+    assert "models" in at.query_params and at.query_params["models"] == "Llama-3.1-8B"
+    assert "Votes won: Llama-3.1-8B (2)." in said(at)
