@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pandas as pd
@@ -11,10 +12,11 @@ import streamlit as st
 
 from app import calc_own
 from app import calc_state as state
-from services.calculator import catalog, efficiency
+from services.calculator import catalog, efficiency, tokens
 from services.calculator.address import State
 from services.calculator.assumptions import ALL, ApiSpeed, Assumptions, TokenPrice
 from services.calculator.model import Answer, Precision, Range
+from services.words import DASH
 
 TITLES = {
     "bandwidth": "Share of peak memory bandwidth in decode", "prefill": "Share of peak compute in prefill",
@@ -90,14 +92,21 @@ def _machines(given: Assumptions) -> None:
 
 
 def _tokens(given: Assumptions, answer: Answer | None) -> None:
-    st.caption("US dollars per 1M tokens. A price of your own goes before the lists, whose own prices stand with each "
-               "option under “What it rests on”.")  # fmt: skip
-    names = sorted({one.model_ref for one in catalog.api_models()})
-    rows = pd.DataFrame([{"model": name, **_price_row(given.token_prices.get(name))} for name in names])
+    st.caption("US dollars per 1M tokens. The list's price stands beside yours, which goes before it.")
+    models = {one.model_ref: one for one in catalog.api_models()}
+    names = sorted(models)
+    rows = pd.DataFrame([
+        {"model": name, **_listed(models[name].provider, name), **_price_row(given.token_prices.get(name))}
+        for name in names
+    ])  # fmt: skip
+    lists = {
+        "list_in": st.column_config.NumberColumn("List in", format="$%.3f"),
+        "list_out": st.column_config.NumberColumn("List out", format="$%.3f"), "source": "Source", "date": "Date",
+    }  # fmt: skip
     money = {name: st.column_config.NumberColumn(title, min_value=0.0, format="$%.3f") for name, title in (
         ("input", "Input"), ("output", "Output"), ("cache_read", "Cache read"), ("cache_write_5m", "Cache write"),
         ("batch_input", "Batch input"), ("batch_output", "Batch output"))}  # fmt: skip
-    edited = _editor(rows, "ca_tokens", {"model": "Model", **money}, list(money))
+    edited = _editor(rows, "ca_tokens", {"model": "Model", **money, **lists}, list(money))
     found = {}
     for row in edited.to_dict("records"):
         if pd.notna(row["input"]) and pd.notna(row["output"]):
@@ -106,6 +115,14 @@ def _tokens(given: Assumptions, answer: Answer | None) -> None:
     kept = {name: price for name, price in given.token_prices.items() if name not in names}
     if {**kept, **found} != dict(given.token_prices):
         _set(replace(given, token_prices={**kept, **found}))
+
+
+@st.cache_data(ttl=3600, show_spinner=False)
+def _listed(provider: str, model: str) -> dict[str, Any]:
+    found = tokens.price(provider, model, datetime.now(UTC).date())
+    if found is None:
+        return {"list_in": None, "list_out": None, "source": "no list has it", "date": ""}
+    return {"list_in": found.base.input, "list_out": found.base.output, "source": found.source, "date": found.date}
 
 
 def _price_row(price: TokenPrice | None) -> dict[str, float | None]:
@@ -158,7 +175,7 @@ def _efficiency(given: Assumptions) -> None:
 
 
 def _editor(rows: pd.DataFrame, key: str, config: Mapping[str, Any], editable: list[str]) -> pd.DataFrame:
-    return st.data_editor(rows, key=key, hide_index=True, height=300, column_config=dict(config),
+    return st.data_editor(rows, key=key, hide_index=True, height=300, placeholder=DASH, column_config=dict(config),
                           disabled=[name for name in rows.columns if name not in editable])  # fmt: skip
 
 

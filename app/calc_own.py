@@ -15,6 +15,7 @@ from services.calculator.assumptions import Assumptions
 from services.calculator.catalog_rows import Instance
 from services.calculator.model import Gpu, Llm
 from services.calculator.plain import FieldError
+from services.words import DASH
 
 TABLES: tuple[tuple[str, str, type[Any], tuple[str, ...]], ...] = (
     ("gpus", "GPUs: memory in GiB, GB/s, dense TFLOP/s", Gpu, ("name", "memory_gib", "bandwidth_gb_s", "tflops_bf16")),
@@ -36,7 +37,8 @@ def draw(given: Assumptions, keep: Callable[[Assumptions], None]) -> None:
         frame = pd.DataFrame([plain.to_plain(one, whole=True) for one in shown.values()],
                              columns=[one.name for one in fields(cls)])  # fmt: skip
         # A line that was added becomes one of the table: under the same key it would be added once more.
-        edited = st.data_editor(frame, key=f"ca_own_{name}_{hash(tuple(own))}", num_rows="dynamic", hide_index=True,
+        edited = st.data_editor(frame, key=f"ca_own_{name}_{hash(tuple(own))}", num_rows="dynamic",
+                                hide_index=True, placeholder=DASH,
                                 height=230)  # fmt: skip
         errors: list[FieldError] = []
         found = changed(edited, cls, rows, needed, name, errors)
