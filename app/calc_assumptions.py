@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -15,7 +15,7 @@ from app import calc_state as state
 from services.calculator import catalog, efficiency, tokens
 from services.calculator.address import State
 from services.calculator.assumptions import ALL, ApiSpeed, Assumptions, TokenPrice
-from services.calculator.model import Answer, Precision, Range
+from services.calculator.model import Precision, Range
 from services.words import DASH
 
 TITLES = {
@@ -26,26 +26,26 @@ TITLES = {
 }  # fmt: skip
 
 
-def draw(held: State, answer: Answer | None) -> None:
+def draw(held: State) -> None:
     """The editors, in tabs; each writes what differs from the data files into the state."""
     given = held.assumptions
-    with st.expander("Assumptions: prices, hardware, efficiency, discounts" + (" (changed)" if given != Assumptions()
-                     else ""), icon=":material/tune:", key="ca_assume"):  # fmt: skip
-        if given != Assumptions():
+    yours = " (changed)" if given != Assumptions() else ""
+    place = st.expander(f"Assumptions: prices, hardware, efficiency, discounts{yours}", icon=":material/tune:",
+                        key="ca_assume", on_change="rerun")  # fmt: skip
+    if not place.open:  # its tables are long, and each change of a field would draw them again
+        return
+    with place:
+        if yours:
             st.button("Back to the data files", icon=":material/undo:", on_click=state.assume, args=(Assumptions(),))
-        tabs = st.tabs(["Serving", "Machine prices", "Token prices", "API speeds", "Efficiency", "Hardware and models"])
-        with tabs[0]:
-            _serving(given)
-        with tabs[1]:
-            _machines(given)
-        with tabs[2]:
-            _tokens(given, answer)
-        with tabs[3]:
-            _speeds(given)
-        with tabs[4]:
-            _efficiency(given)
-        with tabs[5]:
-            calc_own.draw(given, _set)
+        parts: dict[str, Callable[[], None]] = {
+            "Serving": lambda: _serving(given), "Machine prices": lambda: _machines(given),
+            "Token prices": lambda: _tokens(given), "API speeds": lambda: _speeds(given),
+            "Efficiency": lambda: _efficiency(given), "Hardware and models": lambda: calc_own.draw(given, _set),
+        }  # fmt: skip
+        for tab, draw_part in zip(st.tabs(list(parts), key="ca_tabs", on_change="rerun"), parts.values(), strict=True):
+            if tab.open:
+                with tab:
+                    draw_part()
 
 
 def _serving(given: Assumptions) -> None:
@@ -91,7 +91,7 @@ def _machines(given: Assumptions) -> None:
         _set(replace(given, instance_prices=found))
 
 
-def _tokens(given: Assumptions, answer: Answer | None) -> None:
+def _tokens(given: Assumptions) -> None:
     st.caption("US dollars per 1M tokens. The list's price stands beside yours, which goes before it.")
     models = {one.model_ref: one for one in catalog.api_models()}
     names = sorted(models)

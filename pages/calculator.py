@@ -58,9 +58,12 @@ with right.container(border=True, height="stretch"):
     calc_money.draw_swings(lambda: calc_answer.swings(held, measured), calc_answer.chosen(answer))
 
 if selected and selected.serving:
-    with st.expander("How a server of your own runs it: batch, precision, waits", icon=":material/memory:"):
-        calc_memory.draw_curve(selected, held.workload, calc_history.points(selected))
-        calc_memory.draw_cuts(selected, held.workload)
-        calc_simulation.draw(selected, held)
-calc_assumptions.draw(held, answer)
+    inside = st.expander("How a server of your own runs it: batch, precision, waits", icon=":material/memory:",
+                         key="ca_inside", on_change="rerun")  # fmt: skip
+    if inside.open:
+        with inside:
+            calc_memory.draw_curve(selected, held.workload, calc_history.points(selected))
+            calc_memory.draw_cuts(selected, held.workload)
+            calc_simulation.draw(selected, held)
+calc_assumptions.draw(held)
 calc_scenarios.compare(held, measured)
