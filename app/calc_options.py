@@ -14,8 +14,9 @@ from services.words import DASH
 KEY = "ca_options"
 SHORT = 12
 COLUMNS = {
+    # Before the option: on a small screen what is further right is cut off.
+    "month": st.column_config.NumberColumn("Per month", width=78, format="$%,.0f", help="For 730 hours, before tax."),
     "option": st.column_config.TextColumn("Option", width=270),
-    "month": st.column_config.NumberColumn("Per month", format="$%,.0f", help="US dollars for 730 hours, before tax."),
     "times": st.column_config.TextColumn("× first", width=58, help="How many times the first option's cost."),
     "per_1000": st.column_config.TextColumn("Per 1,000", width=72, help="US dollars for 1,000 requests."),
     "ttft": st.column_config.TextColumn("First token p95", width=100),
