@@ -12,6 +12,7 @@ import streamlit as st
 
 from app import calc_own
 from app import calc_state as state
+from app.text import plain
 from services.calculator import catalog, efficiency, tokens
 from services.calculator.address import State
 from services.calculator.assumptions import ALL, ApiSpeed, Assumptions, TokenPrice
@@ -22,7 +23,8 @@ TITLES = {
     "bandwidth": "Share of peak memory bandwidth in decode", "prefill": "Share of peak compute in prefill",
     "decode_compute": "Share of peak compute in decode", "link": "Share of the link's bandwidth",
     "hop_s": "Latency of one all-reduce, s", "layer_s": "Overhead a layer, s", "step_s": "Overhead a step, s",
-    "request_s": "Overhead a request, s",
+    "request_s": "Overhead a request, s", "sequence_s": "Overhead a sequence and step, s",
+    "experts_layer_s": "Overhead of experts a layer, s",
 }  # fmt: skip
 
 
@@ -112,6 +114,11 @@ def _tokens(given: Assumptions) -> None:
         if pd.notna(row["input"]) and pd.notna(row["output"]):
             given_row: dict[str, Any] = {name: float(row[name]) if pd.notna(row[name]) else None for name in money}
             found[row["model"]] = TokenPrice(**given_row)
+    halves = [
+        str(row["model"]) for row in edited.to_dict("records") if pd.notna(row["input"]) != pd.notna(row["output"])
+    ]
+    if halves:
+        st.caption(f":red[:material/error: {plain(halves[0])}: a price needs input and output.]")
     kept = {name: price for name, price in given.token_prices.items() if name not in names}
     if {**kept, **found} != dict(given.token_prices):
         _set(replace(given, token_prices={**kept, **found}))
@@ -154,9 +161,8 @@ def _speeds(given: Assumptions) -> None:
 
 
 def _efficiency(given: Assumptions) -> None:
-    gpu = st.selectbox("GPU", [ALL, *catalog.gpus()], format_func=lambda one: "All" if one == ALL else one,
-                       key="ca_eff_gpu", width=260)  # fmt: skip
-    usual = efficiency.of("H100" if gpu == ALL else gpu)
+    gpu = st.selectbox("GPU", list(catalog.gpus()), key="ca_eff_gpu", width=260)
+    usual = efficiency.of(gpu)
     own = given.efficiency.get(gpu)
     rows = pd.DataFrame([
         {"factor": TITLES.get(one.name, one.name), "low": value.low, "mid": value.mid, "high": value.high,

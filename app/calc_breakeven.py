@@ -101,7 +101,7 @@ def _chart(answer: Answer, curves: Curves, ids: list[str], shown: looks.Look) ->
     thumb = curves.rule_of_thumb
     rule = pd.DataFrame({"a": [thumb.low_rpm], "b": [thumb.high_rpm]})
     full = pd.DataFrame([
-        {"rpm": end, "option": titles[one], "label": f"smallest fleet full at {said.rate(end)}",
+        {"rpm": end, "option": titles[one], "label": f"full with headroom: {said.rate(end)}",
          "usd": _last(curves, one, end)}
         for one in ids if (end := curves.full_at.get(one))
     ], columns=["rpm", "option", "label", "usd"])  # fmt: skip
@@ -114,6 +114,8 @@ def _chart(answer: Answer, curves: Curves, ids: list[str], shown: looks.Look) ->
     parts = [
         view("rect", rule, {"x": {**q("a"), "scale": x["scale"]}, "x2": {"field": "b"}}, color=shown.grid),
         view("rule", here, {"x": x}, color=shown.muted, strokeDash=[2, 3]),
+        view("text", here, {"x": x, "y": {"value": 8}, "text": {"field": "label"}}, align="left", dx=4, fontSize=11,
+             color=shown.muted),
         view("area", rows, {"x": x, "y": {**q("low"), "scale": y["scale"]}, "y2": {"field": "high"}, "color": color},
              opacity=0.12),
         view("line", rows, {"x": x, "y": y, "color": color, "tooltip": tip}, strokeWidth=2),

@@ -20,12 +20,17 @@ from services.calculator.plain import FieldError
 REUSE = {Reuse.STEADY.value: "At random, over the hour", Reuse.BURST.value: "In sessions, then never again"}
 MONTHS = {0: "None", 1: "1 month", 6: "6 months", 12: "1 year", 36: "3 years"}
 VOTED = "ca_voted"
+INSIDE = ("in_s", "out_s", "shape", "burst", "prefix", "reuse", "reuse_h", "session", "peak", "months", "replicas",
+          "isolated", "own", "models")  # fmt: skip
 SPREAD_HELP = "σ of the logarithm: 0 all alike, 0.5 usual for prompts of one kind, 1 very mixed."
 
 
 def draw(models: Sequence[str]) -> tuple[State, list[FieldError]]:
     """The fields; returns what they hold and what is wrong with it. ``models``: catalogue ids that can be ticked."""
     strange = state.take()
+    # A popover's fields are made in the browser when it is first opened, and take what the session said last then.
+    for name in INSIDE:
+        st.session_state[f"ca_{name}"] = st.session_state[f"ca_{name}"]
     _presets()
     slots: dict[str, Any] = {}
     with st.container(horizontal=True, gap="small", vertical_alignment="top"):
@@ -51,10 +56,10 @@ def draw(models: Sequence[str]) -> tuple[State, list[FieldError]]:
                     "Commitment that may be signed", list(MONTHS), key="ca_months", format_func=MONTHS.__getitem__
                 )
         with _field("First", "ttft", slots, ("objectives.ttft_s",)):
-            st.number_input("First token, s", key="ca_ttft", step=0.5, format="%g", placeholder="No limit",
+            st.number_input("First token, s", key="ca_ttft", value=None, step=0.5, format="%g", placeholder="No limit",
                             help="Within so long at p95: 3 s is acceptable, 1 s is better.")  # fmt: skip
         with _field("Last", "ttlt", slots, ("objectives.ttlt_s", "objectives.replicas", "objectives.models")):
-            st.number_input("Last token, s", key="ca_ttlt", step=0.5, format="%g", placeholder="No limit",
+            st.number_input("Last token, s", key="ca_ttlt", value=None, step=0.5, format="%g", placeholder="No limit",
                             help="Within so long at p95. How long an answer fits depends on it.")  # fmt: skip
             with st.popover("More needs", key="ca_pop_needs", type="tertiary"):
                 _needs(models)
@@ -126,7 +131,9 @@ def _rate() -> None:
         st.bar_chart(pd.DataFrame({"weight": curve}), height=120, x_label="hour of the day", y_label="weight")
     st.number_input("Burstiness", key="ca_burst", step=0.5, format="%g",
                     help="Squared variation of the gaps: 1 is Poisson, 0 a clock, 4 bursts.")  # fmt: skip
-    st.number_input("Concurrent requests at the peak", key="ca_peak", step=1, placeholder="From the rate", format="%d")
+    st.number_input(
+        "Concurrent requests at the peak", key="ca_peak", value=None, step=1, placeholder="From the rate", format="%d"
+    )
 
 
 def _input() -> None:

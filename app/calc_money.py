@@ -100,9 +100,9 @@ def _tornado(rows: pd.DataFrame, middle: float | None, shown: looks.Look) -> Spe
 def draw_savings(answer: Answer) -> None:
     """Caching and batching: with and without, for each model that offers them."""
     rows = []
-    plain_ones = {(one.way, one.model): one for one in answer.options if not one.cached and not one.batched}
+    by_id = {one.id: one for one in answer.options}
     for one in answer.options:
-        base = plain_ones.get((one.way, one.model))
+        base = by_id.get(one.id.partition("+")[0]) if one.cached or one.batched else None
         if base is None or one is base or one.monthly_usd is None or base.monthly_usd is None or one.serving:
             continue
         rows.append({

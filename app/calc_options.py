@@ -8,6 +8,7 @@ import streamlit as st
 from app import calc_words as said
 from app import history_panel as panels
 from app.text import plain
+from services.calculator import steady
 from services.calculator.model import Answer, Option, Range
 from services.words import DASH
 
@@ -15,7 +16,7 @@ KEY = "ca_options"
 SHORT = 12
 COLUMNS = {
     # Before the option: on a small screen what is further right is cut off.
-    "month": st.column_config.NumberColumn("Per month", width=78, format="$%,.0f", help="For 730 hours, before tax."),
+    "month": st.column_config.NumberColumn("Per month", width=78, format="~$%,.0f", help="For 730 hours, before tax."),
     "option": st.column_config.TextColumn("Option", width=270),
     "times": st.column_config.TextColumn("× first", width=58, help="How many times the first option's cost."),
     "per_1000": st.column_config.TextColumn("Per 1,000", width=72, help="US dollars for 1,000 requests."),
@@ -41,8 +42,12 @@ def draw(answer: Answer) -> Option | None:
         st.info("Nothing in the catalogue can be priced for this. Add a price or an instance of your own below.",
                 icon=":material/info:")  # fmt: skip
         return None
-    with panels.panel("Options", "monthly cost and times with their ranges · estimated (~) unless marked measured · "
-                      "select a line to see why") as right, right:  # fmt: skip
+    given, made = steady.mean(answer.workload.input_tokens), steady.mean(answer.workload.output_tokens)
+    subtitle = (
+        f"~ estimated, no mark: measured · costs are of the mean request ({given:,.0f} tokens in, {made:,.0f} out at "
+        "this spread) · select a line to see why"
+    )
+    with panels.panel("Options", subtitle) as right, right:
         every = len(answer.options) > SHORT and st.toggle(f"All {len(answer.options)}", key="ca_all")
     shown = answer.options if every else short(answer)
     event = st.dataframe(

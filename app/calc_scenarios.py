@@ -41,13 +41,14 @@ def draw(person: session.Person, held: State, answer: Answer) -> None:
             st.caption("A kept scenario opens again with all its assumptions, for everybody, and can be compared.")
         for row in rows:
             _line(row, may=person.may("annotate"))
+    link = _link(held)  # here: a download that is made later has no page around it
     with st.popover("Export", icon=":material/download:", key="ca_export"):
         for label, name, mime, made in (
             ("Options as CSV", "options.csv", "text/csv", lambda: report.as_csv(answer)),
             ("All figures as JSON", "answer.json", "application/json",
              lambda: orjson.dumps(report.as_json(answer, held.assumptions), option=orjson.OPT_INDENT_2)),
             ("Report on one page", "report.md", "text/markdown",
-             lambda: report.as_markdown(answer, address=_link(held))),
+             lambda: report.as_markdown(answer, address=link)),
         ):  # fmt: skip
             st.download_button(label, made, f"inference-lab-{name}", mime, key=f"ca_get_{name}", on_click="ignore",
                                width="stretch")  # fmt: skip

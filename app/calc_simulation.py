@@ -9,7 +9,7 @@ import streamlit as st
 from app import calc_words as said
 from app import history_panel as panels
 from app.text import plain
-from services.calculator import simulation
+from services.calculator import hours_option, simulation
 from services.calculator.address import State
 from services.calculator.model import Option, Serving, Spread, Waits
 
@@ -26,7 +26,7 @@ def draw(option: Option, held: State) -> None:
     work = held.workload
     replicas = max(option.replicas)
     peak = work.rpm * (1 - work.batch_share) * max(work.shape) / (sum(work.shape) / len(work.shape))
-    cached = work.prefix_share if held.assumptions.self_host_cache else 0.0
+    cached = hours_option.cached_share(serving, work) if held.assumptions.self_host_cache else 0.0
     asked = (serving, peak, work.input_tokens, work.output_tokens, cached, work.burstiness, replicas)
     with panels.panel("Waits at the busiest hour, simulated", plain(
         f"{REQUESTS:,} requests at {said.rate(peak)} a minute on {replicas} replica{'s' if replicas > 1 else ''}, "

@@ -66,12 +66,16 @@ def current() -> State:
         v["ttft"], v["ttlt"], replicas=int(v["replicas"] or 0), isolated=bool(v["isolated"]),
         own_weights=bool(v["own"]), models=tuple(v["models"]) if v["models"] else None,
     )  # fmt: skip
-    return State(work, goal, st.session_state.get(ASSUMED) or Assumptions(), st.session_state.get(PRESET) or "")
+    begun = presets.BY_ID.get(st.session_state.get(PRESET) or "")
+    # Once a field is changed it is no longer the preset's workload: its button can be pressed to begin again.
+    same = begun is not None and (begun.workload, begun.objectives) == (work, goal)
+    return State(work, goal, st.session_state.get(ASSUMED) or Assumptions(), begun.id if begun and same else "")
 
 
 def give(state: State) -> None:
     """Make what is chosen the page's address."""
     params = address.write(state)
+    st.session_state[PRESET] = state.preset
     if st.session_state.get(HELD) != params or st.query_params.to_dict() != params:
         st.session_state[HELD] = params
         st.query_params.from_dict(params)

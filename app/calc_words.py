@@ -30,7 +30,7 @@ def seconds(value: float | None) -> str:
     if math.isinf(value):
         return "∞"
     if value < 0.1:
-        return f"{value * 1000:.2g} ms"
+        return f"{value * 1000:.0f} ms" if value >= 0.00995 else f"{value * 1000:.2g} ms"
     return f"{value:.2f} s" if value < 10 else f"{value:,.0f} s"
 
 

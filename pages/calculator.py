@@ -33,6 +33,7 @@ held, wrong = calc_inputs.draw(calc_answer.models(calc_state.current_assumptions
 calc_state.give(held)
 if wrong:
     st.warning("Nothing is calculated until the fields marked above are mended.", icon=":material/edit:")
+    calc_assumptions.draw(held)
     st.stop()
 
 answer = calc_answer.calculate(held, measured)

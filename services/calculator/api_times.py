@@ -51,7 +51,8 @@ def of(speed: ApiSpeed | None, output: Spread, objectives: Objectives) -> Times:
         "The p95 of the first token is not known: measure it in the playground." if first95 is None else "",
         "The p95 of the last token is not known: measure it in the playground." if last95 is None else "",
     ]
-    source = f"measured, n {speed.n}" if speed.kind == "measured" else "estimated"
+    words = {"yours": "stated by you", "list": "published"}
+    source = f"measured, n {speed.n}" if speed.kind == "measured" else words.get(speed.kind, "estimated")
     return Times(
         _exactly(first), _exactly(first95), _exactly(last), last95, source,
         _largest(speed, objectives.ttlt_s), tuple(gap for gap in gaps if gap),

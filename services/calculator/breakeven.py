@@ -130,7 +130,7 @@ def crossing(first: Option, second: Option, workload: Workload, grid: Sequence[f
 
     for low, high in pairwise(rates):
         start, end = difference(low), difference(high)
-        if start is not None and end is not None and (start < 0) != (end < 0):
+        if start is not None and end is not None and start * end < 0:
             for _ in range(BISECTIONS):
                 middle = math.sqrt(low * high)
                 at = difference(middle)
@@ -169,8 +169,8 @@ def curves(answer: Answer, ids: Sequence[str]) -> Curves:
 
 
 def number(rpm: float) -> str:
-    """A rate in words: two digits below 100, whole above."""
-    return f"{rpm:.2g}" if rpm < 100 else f"{rpm:,.0f}"
+    """A rate in words: two digits below 10, whole above."""
+    return f"{rpm:.2g}" if rpm < 9.95 else f"{rpm:,.0f}"
 
 
 __all__ = ["Curves", "RuleOfThumb", "break_even_rpm", "cost_at", "crossing", "curves", "full_at", "number"]

@@ -58,13 +58,13 @@ def machine(row: Instance, workload: Workload, given: Assumptions) -> Machine:
 
 def size(serving: Serving, workload: Workload, objectives: Objectives, given: Assumptions) -> Sized | None:
     """What one replica carries; None when it does not fit into memory."""
-    share = _cached_share(serving, workload) if given.self_host_cache else 0.0
+    share = cached_share(serving, workload) if given.self_host_cache else 0.0
     plain = replace(workload, rpm=1.0, shape=FLAT, batch_share=0.0, months=0, peak_concurrency=None, prefix_share=0.0)
     limits = Objectives(ttft_s=objectives.ttft_s, ttlt_s=objectives.ttlt_s)
     return _size(serving, plain, limits, share)
 
 
-def _cached_share(serving: Serving, workload: Workload) -> float:
+def cached_share(serving: Serving, workload: Workload) -> float:
     """In steps of 5 %, so that what was computed for one rate serves for its neighbours."""
     if workload.prefix_share <= 0:
         return 0.0
@@ -195,12 +195,15 @@ def _id(row: Instance, serving: Serving) -> str:
     return f"{row.way}/{row.name}/{serving.llm.name}/{serving.precision}/tp{serving.tp}"
 
 
+NO_BF16 = ("T4", "V100")
+
+
 def _title(place: Machine, serving: Serving) -> str:
     spread = f", TP {serving.tp}" if serving.tp > 1 else ""
     note = f", {place.note}" if place.note else ""
-    return (
-        f"{serving.llm.name}, {PLACES.get(place.row.way, '')}{place.row.name}, {serving.precision}{spread}, vLLM{note}"
-    )
+    # Before Ampere there is no bfloat16: vLLM then wants --dtype half, as wide and as fast.
+    number = "fp16" if serving.gpu.name.startswith(NO_BF16) and serving.precision == "bf16" else str(serving.precision)
+    return f"{serving.llm.name}, {PLACES.get(place.row.way, '')}{place.row.name}, {number}{spread}, vLLM{note}"
 
 
 def _tokens(workload: Workload) -> float:

@@ -18,7 +18,7 @@ from services.calculator.api_times import Measured
 from services.calculator.assumptions import Assumptions, efficiency_for
 from services.calculator.catalog import Catalog
 from services.calculator.catalog_rows import Instance
-from services.calculator.hours_option import Machine, Sized, machine, monthly, option, size
+from services.calculator.hours_option import NO_BF16, Machine, Sized, machine, monthly, option, size
 from services.calculator.model import Fact, Gpu, Llm, Objectives, Option, Precision, Serving, Way, Workload
 from services.calculator.overheads import GIB
 
@@ -107,6 +107,10 @@ def _of_model(
     if inputs + outputs > llm.max_context:
         reason = f"{inputs + outputs:,.0f} tokens do not fit into its context of {llm.max_context:,}"
         return [_refused(llm, places[0].row, reason)]
+    # Gemma 3 cannot be run in fp16 (its activations overflow), and these have no bfloat16.
+    places = [one for one in places if not (llm.name.startswith("Gemma-3") and one.row.gpu.startswith(NO_BF16))]
+    if not places:
+        return []
     meets: list[Found] = []
     misses: list[Found] = []
     tight: tuple[float, Machine, Serving] | None = None

@@ -77,19 +77,33 @@ def _meets(chosen: Option, objectives: Objectives) -> str:
 
 
 def _turn(chosen: Option, answer: Answer) -> str:
-    """The nearest rate, below or above, at which another option costs less; one that is paid for otherwise first."""
+    """What costs less already but for an unknown latency, else the nearest rate, below or above, at which another
+    option costs less; one that is paid for otherwise first."""
+    if cheaper := _cheaper_but_unknown(chosen, answer):
+        return cheaper
     now = answer.workload.rpm
-    found: list[tuple[float, float, Option]] = []
+    found: list[tuple[float, float, str, Option]] = []
     for one in _rivals(chosen, answer):
         cross = breakeven.crossing(chosen, one, answer.workload)
-        if cross.rpm is not None and not cross.beyond:
-            found.append((max(cross.rpm / now, now / cross.rpm), cross.rpm, one))
+        side = None if cross.rpm is None or cross.beyond else _side(chosen, one, cross.rpm, answer)
+        if cross.rpm is not None and side is not None and (side == "Below") == (cross.rpm < now):
+            found.append((max(cross.rpm / now, now / cross.rpm), cross.rpm, side, one))
     if found:
-        paid = [one for one in found if breakeven.hourly(one[2]) != breakeven.hourly(chosen)]
-        _, rate, other = min(paid or found, key=lambda one: one[:2])
-        side = "Below" if rate < now else "Above"
+        paid = [one for one in found if breakeven.hourly(one[3]) != breakeven.hourly(chosen)]
+        _, rate, side, other = min(paid or found, key=lambda one: one[:2])
         return f"{side} {breakeven.number(rate)} requests/min {named(other, answer)} costs less."
     return _why_alone(chosen, answer)
+
+
+def _side(chosen: Option, other: Option, rate: float, answer: Answer) -> str | None:
+    """On which side of a crossing the other option is the cheaper one; None where it is on neither, or on both."""
+    cheaper = []
+    for side, rpm in (("Below", rate * 0.97), ("Above", rate * 1.03)):
+        mine = breakeven.mid_at(chosen, rpm, answer.workload)
+        theirs = breakeven.mid_at(other, rpm, answer.workload)
+        if mine is not None and theirs is not None and theirs < mine:
+            cheaper.append(side)
+    return cheaper[0] if len(cheaper) == 1 else None
 
 
 def _rivals(chosen: Option, answer: Answer) -> list[Option]:
@@ -102,19 +116,19 @@ def _rivals(chosen: Option, answer: Answer) -> list[Option]:
     return [*best.values(), *([] if rival is None else [rival])]
 
 
+def _cheaper_but_unknown(chosen: Option, answer: Answer) -> str | None:
+    for one in answer.options:
+        if standing(one, answer.objectives) != LATENCY_UNKNOWN or one.monthly_usd is None or chosen.monthly_usd is None:
+            continue
+        if one.monthly_usd.mid < chosen.monthly_usd.mid:
+            return (
+                f"{one.title} would cost {amount(one.monthly_usd)}, but its latency is not known: measure it in the "
+                "playground before it can be chosen."
+            )
+    return None
+
+
 def _why_alone(chosen: Option, answer: Answer) -> str:
-    waiting = [one for one in answer.options if standing(one, answer.objectives) == LATENCY_UNKNOWN]
-    cheaper = [
-        one
-        for one in waiting
-        if one.monthly_usd and chosen.monthly_usd and one.monthly_usd.mid < chosen.monthly_usd.mid
-    ]
-    if cheaper and cheaper[0].monthly_usd is not None:
-        first = cheaper[0]
-        return (
-            f"{first.title} would cost {amount(cheaper[0].monthly_usd)}, but its latency is not known: measure it in "
-            "the playground before it can be chosen."
-        )
     if any(one.id != chosen.id and standing(one, answer.objectives) == MEETS for one in answer.options):
         return "At no rate drawn does another option that meets the limits cost less."
     return "No other option is known to meet the limits."

@@ -86,7 +86,7 @@ def test_a_published_median_alone_says_nothing_about_the_slowest_twentieth():
     median = ApiSpeed(ttft_p50_s=0.5, tok_s_p50=100, source="a test", kind="list")
     option = _options(measured={"claude-haiku-4-5": median})["anthropic/claude-haiku-4-5"]
     assert option.ttlt_p50_s.mid == pytest.approx(3.5)
-    assert (option.timed, option.ttft_p95_s, option.ttlt_p95_s, option.largest_output) == ("estimated",) + (None,) * 3
+    assert (option.timed, option.ttft_p95_s, option.ttlt_p95_s, option.largest_output) == ("published",) + (None,) * 3
     assert [words[:12] for words in option.missing] == ["The p95 of t"] * 2
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from datetime import date
 
 import pytest
 
-from services.calculator import rank, words
+from services.calculator import breakeven, presets, rank, words
 from services.calculator.model import Objectives, Range, Spread, Workload
 from tests.calculator.options import machine, option
 
@@ -63,3 +65,27 @@ def test_money_has_cents_only_where_they_matter(value, text):
 def test_a_range_is_shown_unless_it_is_nothing():
     assert words.amount(Range(10, 10, 10)) == "$10"
     assert words.amount(Range(1200, 1359, 2000)) == "about $1,359 ($1,200–$2,000)"
+
+
+@pytest.mark.parametrize("one", presets.PRESETS, ids=lambda one: one.id)
+@pytest.mark.parametrize("rpm", [3.0, 60.0, 700.0])
+def test_what_is_said_to_cost_less_below_or_above_a_rate_does_so_and_not_at_the_rate_of_now(one, rpm):
+    answer = rank.calculate(replace(one.workload, rpm=rpm), replace(one.objectives, models=("Llama-3.1-8B",)))
+    found = re.match(
+        r"(Below|Above) ([\d.,]+) requests/min (.+?)(?: \(latency not known\))? costs less", answer.sentences[1]
+    )
+    if found is None:
+        return
+    side, rate, title = found[1], float(found[2].replace(",", "")), found[3]
+    chosen = next(each for each in answer.options if each.id == answer.chosen)
+    others = [each for each in answer.options if each.title == title]
+
+    def cheaper(at: float) -> bool:
+        mine = breakeven.mid_at(chosen, at, answer.workload)
+        return any(
+            mine is not None and (theirs := breakeven.mid_at(each, at, answer.workload)) is not None and theirs < mine
+            for each in others
+        )
+
+    assert (rate < rpm) == (side == "Below")
+    assert cheaper(rate * (0.95 if side == "Below" else 1.05)) and not cheaper(rpm)

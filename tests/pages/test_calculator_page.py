@@ -14,6 +14,7 @@ from app import calc_own
 from app import session as app_session
 from db import records
 from services.calculator import catalog, plain, presets, voted
+from services.calculator.assumptions import Assumptions
 from tests.db.rows import run_row
 from tests.pages.lab import Lab, page, said
 from tests.pages.test_history_page import FORM
@@ -104,3 +105,27 @@ def test_models_that_won_votes_can_be_taken_as_good_enough(lab: Lab) -> None:
     assert not at.exception
     assert "models" in at.query_params and at.query_params["models"] == "Llama-3.1-8B"
     assert "Votes won: Llama-3.1-8B (2)." in said(at)
+
+
+def test_a_limit_can_be_cleared(lab: Lab) -> None:
+    at = opened(preset="chat")
+    at.number_input(key="ca_ttft").set_value(None).run()
+    assert not at.exception and "Nothing is calculated until" not in said(at)
+    assert at.query_params["ttft"] == "none"
+
+
+def test_assumptions_that_make_no_sense_can_be_undone_where_they_are_said(lab: Lab) -> None:
+    at = opened(preset="chat")
+    at.session_state["ca_assumed"] = replace(Assumptions(), headroom=-1.0)
+    at.session_state["ca_assume"] = True
+    at.run()
+    assert "Nothing is calculated until" in said(at)
+    assert any("Assumptions" in one.label for one in at.expander)
+
+
+def test_a_changed_preset_is_no_longer_marked_as_one(lab: Lab) -> None:
+    at = opened(preset="rag")
+    assert at.query_params["preset"] == "rag"
+    at.number_input(key="ca_rpm").set_value(61.0).run()
+    assert "preset" not in at.query_params and number(at, "ca_in") == presets.BY_ID["rag"].workload.input_tokens.median
+    assert at.query_params["shape"] == "office"
