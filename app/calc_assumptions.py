@@ -89,6 +89,8 @@ def _machines(given: Assumptions) -> None:
         "date": "Date",
     }, ["yours"])  # fmt: skip
     found = {row["instance"]: float(row["yours"]) for row in edited.to_dict("records") if pd.notna(row["yours"])}
+    shown = set(rows["instance"])
+    found |= {name: price for name, price in given.instance_prices.items() if name not in shown}
     if found != dict(given.instance_prices):
         _set(replace(given, instance_prices=found))
 
@@ -113,7 +115,8 @@ def _tokens(given: Assumptions) -> None:
     for row in edited.to_dict("records"):
         if pd.notna(row["input"]) and pd.notna(row["output"]):
             given_row: dict[str, Any] = {name: float(row[name]) if pd.notna(row[name]) else None for name in money}
-            found[row["model"]] = TokenPrice(**given_row)
+            old = given.token_prices.get(row["model"])
+            found[row["model"]] = replace(old, **given_row) if old else TokenPrice(**given_row)
     halves = [
         str(row["model"]) for row in edited.to_dict("records") if pd.notna(row["input"]) != pd.notna(row["output"])
     ]
@@ -154,7 +157,8 @@ def _speeds(given: Assumptions) -> None:
     for row in edited.to_dict("records"):
         values: dict[str, Any] = {part: float(row[part]) if pd.notna(row[part]) else None for part in parts}
         if any(value is not None for value in values.values()):
-            found[row["model"]] = ApiSpeed(**values)
+            old = given.api_speeds.get(row["model"])
+            found[row["model"]] = replace(old, **values) if old else ApiSpeed(**values)
     kept = {name: one for name, one in given.api_speeds.items() if name not in names}
     if {**kept, **found} != dict(given.api_speeds):
         _set(replace(given, api_speeds={**kept, **found}))

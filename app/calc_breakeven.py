@@ -26,7 +26,7 @@ def draw(answer: Answer, selected: Option | None) -> None:
     ids = chosen_ids(answer, selected)
     with panels.panel("Where the lines cross", plain(f"grey: {breakeven.rule_of_thumb().sentence}")) as right:
         with right:
-            every = {one.id: one.title for one in answer.options if one.monthly_usd is not None}
+            every = {one.id: one.title for one in answer.options if one.monthly_usd is not None and not one.infeasible}
             picked = st.multiselect("Lines", list(every), format_func=lambda one: clip(every[one], 40),
                                     key="ca_lines", placeholder="The best of each way", max_selections=8, width=300,
                                     label_visibility="collapsed")  # fmt: skip
@@ -46,10 +46,10 @@ def chosen_ids(answer: Answer, selected: Option | None) -> list[str]:
     ids = [one for one in (answer.chosen, selected.id if selected else None) if one]
     ways = {one.way for one in answer.options if one.id in ids}
     for one in answer.options:
-        if one.monthly_usd is not None and one.way not in ways and len(ids) < LINES:
+        if one.monthly_usd is not None and not one.infeasible and one.way not in ways and len(ids) < LINES:
             ids.append(one.id)
             ways.add(one.way)
-    priced = {one.id for one in answer.options if one.monthly_usd is not None}
+    priced = {one.id for one in answer.options if one.monthly_usd is not None and not one.infeasible}
     return [one for one in dict.fromkeys(ids) if one in priced]
 
 

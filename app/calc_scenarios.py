@@ -68,6 +68,12 @@ def _rows() -> list[dict[str, Any]]:
         return []
 
 
+def _words(row: dict[str, Any]) -> dict[str, str]:
+    """A scenario's state; of a damaged one what is left of it."""
+    state = row["state"] if isinstance(row["state"], dict) else {}
+    return {str(name): value for name, value in state.items() if isinstance(value, str)}
+
+
 def _save(words: dict[str, str]) -> None:
     attempt(REFUSED, lambda: session.engine().history.save_scenario(str(st.session_state.get(NAME) or ""), words))
 
@@ -82,7 +88,7 @@ def _line(row: dict[str, Any], *, may: bool) -> None:
 
 
 def _open(row: dict[str, Any]) -> None:
-    found, _ = address.read(row["state"] or {})
+    found, _ = address.read(_words(row))
     state.put(found)
 
 
@@ -100,7 +106,7 @@ def compare(held: State, measured: Any) -> None:
                                 label_visibility="collapsed")  # fmt: skip
         picked = [name for name in picked if name in rows]
         if picked:
-            states = [("This page", held), *((name, address.read(rows[name]["state"] or {})[0]) for name in picked)]
+            states = [("This page", held), *((name, address.read(_words(rows[name]))[0]) for name in picked)]
             st.dataframe(pd.DataFrame([_figures(name, one, measured) for name, one in states]), hide_index=True,
                          placeholder=DASH, alt="The choice of each scenario")  # fmt: skip
 

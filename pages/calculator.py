@@ -32,7 +32,8 @@ with tools:
 held, wrong = calc_inputs.draw(calc_answer.models(calc_state.current_assumptions()))
 calc_state.give(held)
 if wrong:
-    st.warning("Nothing is calculated until the fields marked above are mended.", icon=":material/edit:")
+    st.warning("Nothing is calculated until what is said above in red is mended, or the assumptions below are undone.",
+               icon=":material/edit:")  # fmt: skip
     calc_assumptions.draw(held)
     st.stop()
 

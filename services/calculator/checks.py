@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from services.calculator import catalog
+from services.calculator import catalog, sound
 from services.calculator.assumptions import Assumptions
 from services.calculator.model import Objectives, Range, Reuse, Spread, Workload
 from services.calculator.plain import FieldError as FieldError
@@ -49,6 +49,7 @@ def check_workload(workload: Workload) -> list[FieldError]:
     found = [
         _between("workload.rpm", one.rpm, 0, MOST_RPM, "Requests per minute", above=True, more=(
             f"more than {MOST_RPM:,} a minute is beyond what any service sells; split the workload."
+            if isinstance(one.rpm, int | float) and one.rpm > MOST_RPM else ""
         )),
         *_spread("workload.input_tokens", one.input_tokens, "The input"),
         *_spread("workload.output_tokens", one.output_tokens, "The output"),
@@ -97,7 +98,8 @@ def check_assumptions(assumptions: Assumptions) -> list[FieldError]:
     """What is wrong with the assumptions: every number in them is finite and not negative, shares are at most 1."""
     found: list[FieldError] = []
     _walk("assumptions", assumptions, found)
-    return found
+    known = {one.field for one in found}
+    return found + [one for one in sound.check(assumptions, "assumptions") if one.field not in known]
 
 
 def _walk(at: str, value: Any, found: list[FieldError]) -> None:
@@ -190,7 +192,7 @@ def _shape(shape: Any) -> FieldError | None:
         if not _finite(weight) or weight < 0 or weight > 1e6:
             given = f"{weight:g}" if _finite(weight) else shown(weight)
             return FieldError(field, f"Hour {hour} has the weight {given}: a weight is a number from 0 on.")
-    if not any(shape):
+    if max(shape) < 1e-6:
         return FieldError(field, "All 24 hours are 0, so nothing is ever asked: give at least one hour a weight.")
     return None
 

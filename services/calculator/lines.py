@@ -211,6 +211,9 @@ def state(line: Line, rate: float, traffic: Traffic) -> State:
     return state_with(line, rate, line.running(rate), traffic)
 
 
+MOST_STOLEN = 0.995  # share of the time that prefill takes from decoding
+
+
 def state_with(line: Line, rate: float, running: float, traffic: Traffic) -> State:
     """The same where the batch that goes with the rate is known."""
     if running == math.inf:
@@ -227,7 +230,8 @@ def state_with(line: Line, rate: float, running: float, traffic: Traffic) -> Sta
         span = _between(line.spans, at, part) - line.request
         return State(running, queue, slot_waits, span, first, 0.0, step, step, line.request)
     extra = _between(line.extras, at, part)
-    stolen = rate * extra
+    # Where prefill takes all the time (answers of one token, at capacity) the wait is long, not negative.
+    stolen = min(rate * extra, MOST_STOLEN)
     queue += (traffic.arrivals + traffic.inputs) * stolen * first / (2 * (1 - stolen))
     waits = 1 - (1 - stolen) * (1 - slot_waits)
     return State(running, queue, waits, step, first, extra, step, step / (1 - stolen), line.request)

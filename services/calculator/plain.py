@@ -188,7 +188,7 @@ def _read_table(inner: tuple[Any, ...], value: Any, at: str, errors: list[FieldE
 def _key(kind: Any, key: Any) -> Any:
     if kind is not int:
         return str(key)
-    return int(str(key)) if str(key).isdigit() and len(str(key)) < 10 else _BAD
+    return int(str(key)) if str(key).isascii() and str(key).isdigit() and len(str(key)) < 10 else _BAD
 
 
 def _read_one(kind: Any, value: Any, at: str, errors: list[FieldError]) -> Any:

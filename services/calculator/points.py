@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.calculator import catalog, memory, plain, roofline
+from services.batch.files.regular import regular
+from services.calculator import catalog, memory, plain, roofline, sound
 from services.calculator.catalog import Catalog, ConfigError
 from services.calculator.model import Efficiency, Gpu, Llm, Precision, Range, Serving
 from services.calculator.plain import FieldError
@@ -97,6 +98,8 @@ def read(
         max_seqs=asked.max_num_seqs, step_tokens=asked.max_num_batched_tokens, continuous=not asked.static,
         efficiency=asked.efficiency,
     )  # fmt: skip
+    if not _sound(serving, at, errors):
+        return None
     return PointSpec(serving, asked.batch, asked.input, asked.output, asked.cached, asked.name)
 
 
@@ -167,14 +170,14 @@ def _llm(asked: Asked, at: str, errors: list[FieldError], known: Catalog, folder
         errors.append(FieldError(f"{at}.model", str(error.args[0])))
     except ConfigError as error:
         errors.append(FieldError(f"{at}.config", str(error)))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         name = plain.shown(asked.config)
         errors.append(FieldError(f"{at}.config", f"The file {name} cannot be read; give the path of a config.json."))
     return None
 
 
 def _from_config(path: str, folder: Path | None) -> Llm:
-    with (folder or Path()).joinpath(path).open("rb") as file:
+    with regular((folder or Path()).joinpath(path)) as file:
         text = file.read(LARGEST_CONFIG + 1)
     if len(text) > LARGEST_CONFIG:
         raise ConfigError("The file is too large for a config.json; give the model's own.")
@@ -196,14 +199,10 @@ def _gpu(asked: Asked, at: str, errors: list[FieldError], known: Catalog) -> Gpu
     return None
 
 
-def _sound(row: Llm | Gpu, at: str, errors: list[FieldError]) -> bool:
-    """Whether a row that the user wrote can be counted with: what must be above 0 is."""
-    positive = (
-        ("params_b", "active_b", "layers", "hidden", "heads", "kv_heads", "head_dim", "max_context", "vocab")
-        if isinstance(row, Llm) else ("memory_gib", "bandwidth_gb_s", "tflops_bf16")
-    )  # fmt: skip
-    wrong = [name for name in positive if not 0 < getattr(row, name) < 1e9]
-    errors.extend(FieldError(f"{at}.{name}", f"“{name}” must be above 0 and below 10⁹.") for name in wrong)
+def _sound(row: Llm | Gpu | Serving, at: str, errors: list[FieldError]) -> bool:
+    """Whether a row that the user wrote can be counted with."""
+    wrong = sound.check(row, at)
+    errors.extend(wrong)
     return not wrong
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from services import words
+from services.batch.files.regular import regular
 from services.calculator import catalog, checks, plain, points, presets
 from services.calculator.assumptions import Assumptions
 from services.calculator.model import HOURS_A_MONTH, Objectives, Workload
@@ -36,7 +37,7 @@ class Asked:
 def read(path: Path) -> tuple[Asked | None, list[FieldError]]:
     """A file. The field of an error that concerns the whole file is ""."""
     try:
-        with path.open("rb") as file:
+        with regular(path) as file:
             content = file.read(LARGEST + 1)
     except OSError as error:
         said = (error.strerror or str(error)).lower()

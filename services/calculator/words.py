@@ -85,8 +85,8 @@ def _turn(chosen: Option, answer: Answer) -> str:
     found: list[tuple[float, float, str, Option]] = []
     for one in _rivals(chosen, answer):
         cross = breakeven.crossing(chosen, one, answer.workload)
-        side = None if cross.rpm is None or cross.beyond else _side(chosen, one, cross.rpm, answer)
-        if cross.rpm is not None and side is not None and (side == "Below") == (cross.rpm < now):
+        side = None if not cross.rpm or cross.beyond else _side(chosen, one, cross.rpm, answer)
+        if cross.rpm and side is not None and (side == "Below") == (cross.rpm < now):
             found.append((max(cross.rpm / now, now / cross.rpm), cross.rpm, side, one))
     if found:
         paid = [one for one in found if breakeven.hourly(one[3]) != breakeven.hourly(chosen)]

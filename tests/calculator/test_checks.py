@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from services.calculator import checks, presets
-from services.calculator.assumptions import Assumptions
-from services.calculator.model import Objectives, Range, Spread, Workload
+from services.calculator import catalog, checks, presets, rank
+from services.calculator.assumptions import Assumptions, Own
+from services.calculator.model import Efficiency, Objectives, Range, Spread, Workload
 
 GOOD = Workload(60.0, Spread(1000.0), Spread(300.0))
 CONTEXTS = {"small": 8_192, "large": 200_000}
@@ -99,3 +99,33 @@ def test_a_range_out_of_order_and_a_negative_price_are_said() -> None:
     assert {one.field for one in checks.check_assumptions(wrong)} == {
         "assumptions.instance_prices.g5.xlarge", "assumptions.spot_discount.*", "assumptions.efficiency.*.bandwidth",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"kv_bytes": 0.0}, {"memory_share": 0.0}, {"step_tokens": 0}, {"max_seqs": 0}, {"max_tp": 3},
+        {"efficiency": {"H100": Efficiency(bandwidth=Range(0.0, 0.0, 0.0))}},
+        {"own": Own(llms=(replace(catalog.llm("Llama-3.1-8B"), layers=0),))},
+        {"own": Own(llms=(replace(catalog.llm("Llama-3.1-8B"), window_layers=99),))},
+        {"own": Own(gpus=(replace(catalog.gpu("L4"), link_gb_s=0.0),))},
+    ],
+    ids=lambda given: "-".join(given) if isinstance(given, dict) else None,
+)  # fmt: skip
+def test_what_would_be_divided_by_is_refused_on_its_field(given):
+    found = checks.check_assumptions(replace(Assumptions(), **given))
+    assert found and all(one.field.startswith(f"assumptions.{next(iter(given))}") for one in found)
+    assert checks.check_assumptions(Assumptions()) == []
+
+
+@pytest.mark.parametrize(
+    ("rpm", "given", "made"), [(60.0, 500, 1), (3000.0, 50, 2), (1e-4, 500, 300), (60.0, 1000, 150_000)]
+)
+def test_answers_of_one_token_and_other_extremes_have_times_that_are_not_negative(rpm, given, made):
+    answer = rank.calculate(Workload(rpm, Spread(given, 0.5), Spread(made)), Objectives(ttft_s=3.0))
+    spans = [(each.ttft_p50_s, each.ttft_p95_s, each.ttlt_p95_s) for each in answer.options]
+    times = [one for three in spans for one in three if one]
+    assert all(0 <= one.low <= one.mid <= one.high for one in times)
+    spot = replace(Assumptions(), spot_discount={"*": 1.0})
+    free = rank.calculate(answer.workload, answer.objectives, assumptions=spot)
+    assert len(free.sentences) == 3

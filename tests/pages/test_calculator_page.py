@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+from sqlalchemy import update
+from sqlmodel import col
 from streamlit.testing.v1 import AppTest
 
 from app import calc_own
 from app import session as app_session
-from db import records
+from db import records, scenarios
 from services.calculator import catalog, plain, presets, voted
 from services.calculator.assumptions import Assumptions
 from tests.db.rows import run_row
@@ -129,3 +132,28 @@ def test_a_changed_preset_is_no_longer_marked_as_one(lab: Lab) -> None:
     at.number_input(key="ca_rpm").set_value(61.0).run()
     assert "preset" not in at.query_params and number(at, "ca_in") == presets.BY_ID["rag"].workload.input_tokens.median
     assert at.query_params["shape"] == "office"
+
+
+def test_an_output_that_no_option_gives_is_answered_and_not_a_dead_page(lab: Lab) -> None:
+    at = opened(rpm="60", **{"in": "1000", "out": "150000"})
+    assert "could not be drawn" not in said(at)
+
+
+def test_a_damaged_scenario_is_passed_over(lab: Lab) -> None:
+    for number, state in enumerate(([1, 2], {"rpm": None}, {"rpm": "9"})):
+        row = {
+            "scenario_id": f"s{number}",
+            "name": f"S {number}",
+            "state": {},
+            "person": "ada",
+            "at": datetime.now(UTC),
+        }
+        lab.write(scenarios.save, **row)
+        lab.write(_damage, scenario_id=f"s{number}", state=state)
+    at = opened()
+    at.multiselect(key="ca_scenario_shown").set_value(["S 0", "S 1", "S 2"]).run()
+    assert not at.exception and "could not be drawn" not in said(at)
+
+
+def _damage(*, session: Any, scenario_id: str, state: Any) -> None:
+    session.execute(update(scenarios.Scenario).where(col(scenarios.Scenario.id) == scenario_id).values(state=state))
