@@ -67,7 +67,7 @@ def draw_swings(found: Callable[[], Sequence[Swing]], chosen: Option | None) -> 
         with st.spinner("Every assumption at its bounds …"):
             swings = found()
         if not swings:
-            st.caption("No assumption moves its cost inside its bounds.")
+            st.caption("No single assumption moves its cost, or the choice, inside its bounds.")
             return
         shown = looks.look()
         rows = pd.DataFrame([

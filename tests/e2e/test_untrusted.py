@@ -69,11 +69,22 @@ def lab(tmp_path_factory: pytest.TempPathFactory, refusing: str) -> Iterator[Liv
         yield made
 
 
+OURS = ("/metrics", "/version", "/props")
+
+
+def fetched(lab: LiveLab) -> list[str]:
+    """What was fetched that nobody may fetch. The engine's own look at the server of a run that somebody watches, once
+    a second, is no page's doing."""
+    return [
+        hit.path for hit in lab.fake.canary_hits if not (hit.path in OURS and "aiohttp" in hit.headers["user-agent"])
+    ]
+
+
 def calm(page: Page, lab: LiveLab) -> None:
     """Give the browser time to do what it must not, then look whether it did."""
     page.wait_for_timeout(600)
     assert page.evaluate("window.__pwned") is None
-    assert lab.fake.canary_hits == []
+    assert fetched(lab) == []
     assert [flaw for flaw in lab.flaws if "left the lab" in flaw] == []
 
 

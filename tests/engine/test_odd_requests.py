@@ -53,6 +53,7 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
         "metric": "error_rate", "threshold": 0.1, "window_s": 900, "name": "n", "deployments": ["a"], "targets": [],
         "enabled": True, "id": "",
     },
+    ("POST", "/scenarios"): {"name": "s", "state": {"rpm": "60"}},
     ("POST", "/history/notes"): {"at": "2026-11-24T12:00:00+00:00", "note": "n"},
     ("PUT", "/history/budget"): {"monthly_usd": "5"},
     ("POST", "/rollups/unroll"): {"day": "2026-11-24T00:00:00+00:00"},
