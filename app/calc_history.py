@@ -73,6 +73,7 @@ def _from_file(data: bytes) -> None:
     if found is None:
         st.session_state[SAID] = ("The file holds no line with text: nothing was changed.",)
         return
+    st.session_state[state.PUT] = True
     st.session_state["ca_in"], st.session_state["ca_in_s"] = int(found.median), round(found.sigma, 2)
     st.session_state[SAID] = (f"Estimated from {len(lines):,} lines at 4 characters a token.",)
 

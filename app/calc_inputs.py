@@ -21,7 +21,7 @@ REUSE = {Reuse.STEADY.value: "At random, over the hour", Reuse.BURST.value: "In 
 MONTHS = {0: "None", 1: "1 month", 6: "6 months", 12: "1 year", 36: "3 years"}
 VOTED = "ca_voted"
 INSIDE = ("in_s", "out_s", "shape", "burst", "prefix", "reuse", "reuse_h", "session", "peak", "months", "replicas",
-          "isolated", "own", "models")  # fmt: skip
+          "isolated", "own", "models", "ttft", "ttlt")  # fmt: skip
 SPREAD_HELP = "σ of the logarithm: 0 all alike, 0.5 usual for prompts of one kind, 1 very mixed."
 
 
@@ -32,24 +32,35 @@ def draw(models: Sequence[str]) -> tuple[State, list[FieldError]]:
     for name in INSIDE:
         st.session_state[f"ca_{name}"] = st.session_state[f"ca_{name}"]
     _presets()
+    starts = state.starts()
     slots: dict[str, Any] = {}
     with st.container(horizontal=True, gap="small", vertical_alignment="top"):
         with _field("Requests per minute", "rpm", slots, ("workload.rpm", "workload.shape", "workload.burstiness",
                                                            "workload.peak_concurrency")):  # fmt: skip
-            st.number_input("Requests/min", key="ca_rpm", step=10.0, format="%g", help="Mean over the day.")
+            st.number_input(
+                "Requests/min", key="ca_rpm", **starts["rpm"], step=10.0, format="%g", help="Mean over the day."
+            )
             with st.popover(_shape_words(), key="ca_pop_rpm", type="tertiary"):
                 _rate()
         with _field("Input", "in", slots, ("workload.input_tokens", "workload.prefix_share", "workload.reuse_per_hour",
                                            "workload.calls_per_session")):  # fmt: skip
-            st.number_input("Input tokens", key="ca_in", step=100, help="Median of a request, system prompt included.")
+            st.number_input(
+                "Input tokens",
+                key="ca_in",
+                **starts["in"],
+                step=100,
+                help="Median of a request, system prompt included.",
+            )
             with st.popover(f"{st.session_state.ca_prefix:g} % repeated", key="ca_pop_in", type="tertiary"):
                 _input()
         with _field("Output", "out", slots, ("workload.output_tokens",)):
-            st.number_input("Output tokens", key="ca_out", step=50, help="Median of an answer, reasoning included.")
+            st.number_input(
+                "Output tokens", key="ca_out", **starts["out"], step=50, help="Median of an answer, reasoning included."
+            )
             with st.popover("Spread", key="ca_pop_out", type="tertiary"):
                 st.number_input("Spread of the answers", key="ca_out_s", step=0.1, format="%g", help=SPREAD_HELP)
         with _field("Batch", "batch", slots, ("workload.batch_share", "workload.months")):
-            st.number_input("May wait, %", key="ca_batch", step=10.0, format="%g",
+            st.number_input("May wait, %", key="ca_batch", **starts["batch"], step=10.0, format="%g",
                             help="Share of the requests that may take up to 24 hours.")  # fmt: skip
             with st.popover(f"Commit: {MONTHS[st.session_state.ca_months].lower()}", key="ca_pop_b", type="tertiary"):
                 st.selectbox(

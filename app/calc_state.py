@@ -12,7 +12,8 @@ from services.calculator.assumptions import Assumptions
 from services.calculator.model import Objectives, Reuse, Spread, Workload
 from services.calculator.plain import FieldError
 
-HELD, ASSUMED, PRESET, OWN_SHAPE = "ca_held", "ca_assumed", "ca_from", "ca_curve"
+HELD, ASSUMED, PRESET, OWN_SHAPE, PUT = "ca_held", "ca_assumed", "ca_from", "ca_curve", "ca_put"
+OUTER = ("rpm", "in", "out", "batch")
 FIELDS = (
     "rpm", "in", "in_s", "out", "out_s", "shape", "burst", "prefix", "reuse", "reuse_h", "session", "batch", "peak",
     "months", "ttft", "ttlt", "replicas", "isolated", "own", "models",
@@ -47,7 +48,7 @@ def put(state: State) -> None:
     for name in FIELDS:
         keep[f"ca_{name}"] = values[name]
     keep[OWN_SHAPE] = tuple(work.shape) if shape == "own" else presets.SHAPES[shape]
-    keep[ASSUMED], keep[PRESET] = state.assumptions, state.preset
+    keep[ASSUMED], keep[PRESET], keep[PUT] = state.assumptions, state.preset, True
 
 
 def current() -> State:
@@ -70,6 +71,13 @@ def current() -> State:
     # Once a field is changed it is no longer the preset's workload: its button can be pressed to begin again.
     same = begun is not None and (begun.workload, begun.objectives) == (work, goal)
     return State(work, goal, st.session_state.get(ASSUMED) or Assumptions(), begun.id if begun and same else "")
+
+
+def starts() -> dict[str, dict[str, Any]]:
+    """What each outer field begins with. A browser that missed the run in which a value was put shows what the field
+    begins with, so that is the value itself; in that run Streamlit takes no beginning beside it."""
+    put_now = st.session_state.pop(PUT, False)
+    return {name: {} if put_now else {"value": st.session_state[f"ca_{name}"]} for name in OUTER}
 
 
 def give(state: State) -> None:
