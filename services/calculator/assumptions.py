@@ -8,7 +8,7 @@ for every instance. ``model_ref`` is the name under which the price lists know a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from services.calculator.catalog_rows import ApiModel, Instance, Unit
 from services.calculator.model import Efficiency, Gpu, Llm, Precision
@@ -141,13 +141,3 @@ def discount(given: Assumptions, instance: str, months: int) -> tuple[float, str
     if spot is not None:
         found.append((spot, "spot"))
     return max(found, default=(0.0, None), key=lambda one: one[0])
-
-
-def with_token_price(given: Assumptions, model_ref: str, price: TokenPrice) -> Assumptions:
-    """The same with one token price changed."""
-    return replace(given, token_prices={**given.token_prices, model_ref: price})
-
-
-def with_instance_price(given: Assumptions, instance: str, usd_per_hour: float) -> Assumptions:
-    """The same with one hourly price changed."""
-    return replace(given, instance_prices={**given.instance_prices, instance: usd_per_hour})

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from services.batch.files.regular import regular
-from services.calculator import catalog, memory, plain, roofline, sound
+from services.calculator import catalog, memory, overheads, plain, roofline, sound
 from services.calculator.catalog import Catalog, ConfigError
 from services.calculator.model import Efficiency, Gpu, Llm, Precision, Range, Serving
 from services.calculator.plain import FieldError
@@ -48,8 +48,8 @@ class Asked:
     output: int = 300
     cached: int = 0
     gpu_memory_utilization: float = 0.90
-    max_num_seqs: int = 256
-    max_num_batched_tokens: int = 8192
+    max_num_seqs: int | None = None  # as `vllm serve` takes for the GPU
+    max_num_batched_tokens: int | None = None  # as above
     activation_gib: float | None = None
     block: int = 16
     static: bool = False
@@ -81,7 +81,7 @@ def read(
         return None
     for name, (low, high) in LIMITS.items():
         value = getattr(asked, name)
-        if not low <= value <= high:
+        if value is not None and not low <= value <= high:
             sentence = f"“{name}” must be from {low:,g} to {high:,.10g}, not {value:,.10g}."
             errors.append(FieldError(f"{at}.{name}", sentence))
     known = known or catalog.base()
@@ -92,11 +92,12 @@ def read(
     _against(asked, llm, at, errors)
     if len(errors) > before:
         return None
+    usual = overheads.server_defaults(gpu.name, gpu.memory_gib)
     serving = Serving(
         llm, gpu, tp=asked.tp, precision=asked.precision, kv_bytes=asked.kv_bytes,
         memory_share=asked.gpu_memory_utilization, activation_gib=asked.activation_gib, block=asked.block,
-        max_seqs=asked.max_num_seqs, step_tokens=asked.max_num_batched_tokens, continuous=not asked.static,
-        efficiency=asked.efficiency,
+        max_seqs=asked.max_num_seqs or usual[0], step_tokens=asked.max_num_batched_tokens or usual[1],
+        continuous=not asked.static, efficiency=asked.efficiency,
     )  # fmt: skip
     if not _sound(serving, at, errors):
         return None

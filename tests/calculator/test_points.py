@@ -115,3 +115,13 @@ def test_what_cannot_be_is_said_at_its_field(given: dict[str, Any], field: str, 
     assert made is None
     assert field in errors
     assert word in errors[field]
+
+
+def test_what_is_not_said_is_as_vllm_serve_takes_it_for_the_gpu():
+    usual, said = (
+        _worked(gpu="H100-80GB-SXM"),
+        _worked(gpu="H100-80GB-SXM", max_num_seqs=1024, max_num_batched_tokens=8192),
+    )
+    assert usual["kv_slots"] == said["kv_slots"] < _worked(gpu="H100-80GB-SXM", max_num_seqs=256)["kv_slots"]
+    small = _worked(gpu="L4", max_num_seqs=256, max_num_batched_tokens=2048)
+    assert _worked(gpu="L4")["kv_slots"] == small["kv_slots"]
