@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from app import calc_words as said
 from app import history_panel as panels
 from app.text import plain
-from services.calculator import hours_option, simulation
+from services.calculator import hours_option, shape, simulation
 from services.calculator.address import State
 from services.calculator.model import Option, Serving, Spread, Waits
 
@@ -25,7 +24,7 @@ def draw(option: Option, held: State) -> None:
         return
     work = held.workload
     replicas = max(option.replicas)
-    peak = work.rpm * (1 - work.batch_share) * max(work.shape) / (sum(work.shape) / len(work.shape))
+    peak = max(shape.sized_rates(work))
     cached = hours_option.cached_share(serving, work) if held.assumptions.self_host_cache else 0.0
     asked = (serving, peak, work.input_tokens, work.output_tokens, cached, work.burstiness, replicas)
     with panels.panel("Waits at the busiest hour, simulated", plain(
@@ -50,11 +49,15 @@ def draw(option: Option, held: State) -> None:
     _draw(kept[1])
 
 
-def _run(asked: tuple[Serving, float, Spread, Spread, float, float, int], bar: object) -> Waits:
+def _run(asked: tuple[Serving, float, Spread, Spread, float, float, int], bar: DeltaGenerator) -> Waits:
     serving, peak, given, out, cached, burst, replicas = asked
+
+    def tell(share: float) -> None:
+        bar.progress(min(share, 1.0), "Simulating …")
+
     return simulation.run(
-        replace(serving), peak, given, out, cached_share=cached, burstiness=burst, replicas=replicas, requests=REQUESTS,
-        progress=lambda share: bar.progress(min(share, 1.0), "Simulating …"),  # type: ignore[attr-defined]
+        serving, peak, given, out, cached_share=cached, burstiness=burst, replicas=replicas, requests=REQUESTS,
+        progress=tell,
     )  # fmt: skip
 
 
