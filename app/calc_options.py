@@ -75,7 +75,8 @@ def table(answer: Answer, options: tuple[Option, ...]) -> pd.DataFrame:
     return pd.DataFrame([
         {
             "option": one.title, "month": said.mid(one.monthly_usd), "range": said.span(one.monthly_usd, said.usd),
-            "times": _times(one, first), "meets": said.meets(one), "per_1000": said.usd(said.mid(one.per_1000_usd), "~"),
+            "times": _times(one, first), "meets": said.meets(one),
+            "per_1000": said.usd(said.mid(one.per_1000_usd), "~"),
             "per_mtok": said.usd(said.mid(one.per_mtok_usd), "~"), "ttft": _time(one, one.ttft_p95_s),
             "ttlt": _time(one, one.ttlt_p95_s), "ttft_range": said.span(one.ttft_p95_s),
             "ttlt_range": said.span(one.ttlt_p95_s), "timed": one.timed, "used": _percent(one),
