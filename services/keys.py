@@ -10,18 +10,22 @@ import json
 import logging
 import os
 import re
+import stat
 import sys
 import threading
 import tomllib
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote, quote_plus
 
+log = logging.getLogger(__name__)
 HIDDEN = "[hidden]"
 SHORTEST = 8  # a shorter value would be found in ordinary text
+LARGEST = 2**20  # bytes of a secrets.toml
 PROJECT = Path(__file__).resolve().parent.parent
 # Keys whose host is known without being told.
 BUILT_IN_HOSTS: Mapping[str, tuple[str, ...]] = {
@@ -49,10 +53,22 @@ _PATTERNS = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class _Contents:
+    """What one ``secrets.toml`` held when it could last be read, and what is wrong with it now."""
+
+    strings: tuple[tuple[str, str], ...] = ()
+    trouble: str | None = None
+
+
 class KeyStore:
     """Reads keys by name: the environment first, then top-level strings of ``secrets.toml`` files, re-read on change.
 
-    Values once seen stay known for `scrub`: a key that was replaced a minute ago is still a key.
+    Values once seen stay known for `scrub`: a key that was replaced a minute ago is still a key. A file that cannot be
+    read changes nothing: what was read from it before stays, and `trouble` says what is wrong.
+
+    Every log record asks `scrub`, so whatever is logged here comes back here on the same thread: nothing is logged,
+    and no file is read, while the lock is held.
     """
 
     def __init__(self, environ: Mapping[str, str] = os.environ, paths: Sequence[Path] | None = None) -> None:
@@ -60,6 +76,7 @@ class KeyStore:
         self._paths = paths
         self._lock = threading.Lock()
         self._asked: set[str] = set()
+        self._contents: dict[Path, _Contents] = {}
         self._files: dict[str, str] = {}
         self._stamp: object = None
         self._seen: frozenset[str] = frozenset()
@@ -88,6 +105,12 @@ class KeyStore:
         self._refresh()
         return self._pattern.sub(_hide, text)
 
+    def trouble(self) -> str | None:
+        """What is wrong with a ``secrets.toml``, as one sentence with its line; None when nothing is."""
+        self._refresh()
+        contents = [self._contents.get(path, _Contents()) for path in self._candidates()]
+        return next((file.trouble for file in contents if file.trouble), None)
+
     def remember(self, *values: str) -> None:
         """Take out these values too from now on: secrets that came another way than by a name of ours."""
         fresh = {value for value in values if len(value) >= SHORTEST} - self._told
@@ -97,23 +120,34 @@ class KeyStore:
                 self._stamp = None
 
     def _refresh(self) -> None:
-        stamp = (tuple(map(_file_stamp, self._candidates())), self._from_environment())
+        paths = self._candidates()
+        stamp = (paths, tuple(map(_file_stamp, paths)), self._from_environment())
         if stamp == self._stamp:
             return
+        before = dict(self._contents)
+        after = {path: _read(path, before.get(path, _Contents())) for path in paths}
         with self._lock:
-            strings = [pair for path in self._candidates() for pair in _strings(path)]
+            strings = [pair for path in paths for pair in after[path].strings]
+            self._contents = after
             self._files = {name: value for name, value in reversed(strings) if "." not in name}
             values = {value for name, value in strings if "." not in name or SECRET_NAME.search(name.split(".")[-1])}
-            values |= set(stamp[1])
+            values |= set(stamp[2])
             values = {value.strip() for value in values}
             self._seen |= {value for value in values if len(value) >= SHORTEST} | self._told
             self._pattern = _compile(self._seen)
             self._stamp = stamp
+        for path, file in after.items():
+            if file.trouble and file.trouble != before.get(path, _Contents()).trouble:
+                log.warning("%s", file.trouble)
 
-    def _candidates(self) -> Sequence[Path]:
+    def _candidates(self) -> tuple[Path, ...]:
         if self._paths is not None:
-            return self._paths
-        return tuple(dict.fromkeys(base / ".streamlit" / "secrets.toml" for base in (Path.cwd(), PROJECT)))
+            return tuple(self._paths)
+        try:
+            here = Path.cwd()
+        except OSError:  # the folder that we were started in was removed or closed
+            here = PROJECT
+        return tuple(dict.fromkeys(base / ".streamlit" / "secrets.toml" for base in (here, PROJECT)))
 
     def _from_environment(self) -> tuple[str, ...]:
         names = [name for name in self._environ if name in self._asked or _secret_name(name)]
@@ -139,16 +173,37 @@ def _file_stamp(path: Path) -> tuple[int, int, int] | None:
     return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
-def _strings(path: Path) -> list[tuple[str, str]]:
+def _read(path: Path, before: _Contents) -> _Contents:
+    """A file's strings as they are now; those from ``before``, with a sentence, where it cannot be read."""
+    text = b""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError):
-        # Not the error's text: it can quote the line with the key.
-        logging.getLogger(__name__).warning("%s cannot be read as TOML: its keys are not available.", path.name)
-        return []
-    return list(_walk(table, ""))
+        info = path.stat()
+        if not stat.S_ISREG(info.st_mode):  # reading a named pipe would wait for whoever writes to it
+            return _unreadable(path, before, "is not an ordinary file")
+        if info.st_size > LARGEST:
+            return _unreadable(path, before, f"is larger than {LARGEST // 2**20} MB")
+        text = path.read_bytes()
+        return _Contents(tuple(_walk(tomllib.loads(text.decode("utf-8-sig").replace("\r\n", "\n")), "")))
+    except (FileNotFoundError, NotADirectoryError):
+        return _Contents()
+    except OSError as error:
+        return _unreadable(path, before, f"cannot be read ({error.strerror or type(error).__name__})")
+    except UnicodeDecodeError as error:
+        line = text[: error.start].count(b"\n") + 1
+        return _unreadable(path, before, f"holds bytes in line {line} that are not UTF-8")
+    except RecursionError:
+        return _unreadable(path, before, "is nested too deeply to be read")
+    except ValueError as error:
+        # Never the error's own text: it can quote the line, and with it the key.
+        at = re.search(r"at line (\d+)", str(error))
+        line = int(at[1]) if at else text.count(b"\n") + 1
+        return _unreadable(path, before, f"has a mistake in line {line} and cannot be read")
+
+
+def _unreadable(path: Path, before: _Contents, why: str) -> _Contents:
+    kept = "the keys read from it before are still used" if before.strings else "none of its keys is used"
+    name = "/".join(path.parts[-2:])  # the folder tells which file; the whole path is nobody's business on a page
+    return _Contents(before.strings, f"{name} {why}; {kept}. Mend it and save it: it is read again by itself.")
 
 
 def _walk(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
@@ -183,6 +238,11 @@ def lookup(name: str) -> str | None:
 def names(prefix: str) -> list[str]:
     """The names of the keys that begin with ``prefix`` and hold something."""
     return _store.names(prefix)
+
+
+def trouble() -> str | None:
+    """What is wrong with ``.streamlit/secrets.toml``, as one sentence with its line; None when nothing is."""
+    return _store.trouble()
 
 
 def known_values() -> frozenset[str]:

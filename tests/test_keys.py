@@ -276,3 +276,110 @@ def test_an_uncaught_error_in_a_process_or_a_thread_is_printed_without_its_key(t
     assert clean(done.stdout + done.stderr)
     for words in ("ValueError: thread", "ValueError: process", "logged [hidden]"):
         assert words in done.stderr
+
+
+BROKEN = {
+    "no quotes": (b'GOOD_KEY = "value-good-1"\nBAD_KEY = sk-ant-canary04AAAABBBB\n', "line 2"),
+    "no closing quote": (b'BAD_KEY = "sk-ant-canary04AAAABBBB\nGOOD_KEY = "value-good-1"\n', "line 1"),
+    "a name twice": (b'\n\nBAD_KEY = "value-one-1"\nBAD_KEY = "value-two-2"\n', "line 4"),
+    "a table twice": (b'[auth]\nx = "1"\n[auth]\ny = "2"\n', "line 3"),
+    "no equals sign": (b"\nBAD_KEY\n", "line 2"),
+    "typographic quotes": ("BAD_KEY = “sk-ant-canary04AAAABBBB”\n".encode(), "line 1"),
+    "not UTF-8": (b'# ok\nBAD_KEY = "sk-ant-\xff\xfecanary04"\n', "line 2"),
+    "UTF-16": ('BAD_KEY = "sk-ant-canary04AAAABBBB"\n'.encode("utf-16"), "line 1"),
+    "a control character": (b'A = "1"\nBAD_KEY = "sk-ant-canary04\x00AAAA"\n', "line 2"),
+    "cut off in the middle": (b'A = "1"\n\nBAD_KEY = """sk-ant-canary04', "line 3"),
+    "very deep": (b"BAD_KEY = " + b"[" * 20_000, ""),
+    "very large": (b"# " + b"x" * 2**20 + b"\n", ""),
+}
+
+
+def test_a_slip_in_the_secrets_file_is_one_sentence_with_its_line_and_what_was_read_before_stays(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    wrong: dict[str, str | None] = {}
+    for n, (name, (content, line)) in enumerate(BROKEN.items()):
+        path = tmp_path / f"{n}.toml"
+        path.write_text('BAD_KEY = "the-value-before"\n')
+        store = KeyStore({}, [path])
+        assert store.lookup("BAD_KEY") == "the-value-before" and store.trouble() is None
+        path.write_bytes(content)
+        sentence = store.trouble()
+        good = (
+            sentence is not None
+            and line in sentence
+            and "still used" in sentence
+            and not re.search("canary|\n|Traceback", sentence)
+            and store.lookup("BAD_KEY") == "the-value-before"
+        )
+        path.write_text('BAD_KEY = "the-value-after"\n')
+        if not good or store.trouble() is not None or store.lookup("BAD_KEY") != "the-value-after":
+            wrong[name] = sentence
+        fresh = KeyStore({}, [tmp_path / "none.toml", path])
+        path.write_bytes(content)
+        if "none of its keys is used" not in (fresh.trouble() or ""):
+            wrong[f"{name}, from the start"] = fresh.trouble()
+    assert wrong == {}
+    assert not re.search("canary", caplog.text)
+
+
+def test_what_is_no_file_is_a_sentence_too(tmp_path: Path) -> None:
+    folder, pipe, loop = tmp_path / "folder", tmp_path / "pipe", tmp_path / "loop"
+    folder.mkdir()
+    os.mkfifo(pipe)
+    loop.symlink_to(loop)
+    sentences = [KeyStore({}, [path]).trouble() for path in (folder, pipe, loop)]
+    assert [sentence is not None and "\n" not in sentence for sentence in sentences] == [True, True, True]
+    assert KeyStore({}, [tmp_path / "missing" / "secrets.toml"]).trouble() is None
+
+
+def test_a_broken_secrets_file_hangs_nothing_that_logs(tmp_path: Path) -> None:
+    """The log asks the keys, the keys log: in a process of its own, since what hangs cannot be ended otherwise."""
+    (tmp_path / ".streamlit").mkdir()
+    secrets = tmp_path / ".streamlit" / "secrets.toml"
+    secrets.write_text("OPENAI_API_KEY = sk-without-quotes\n")
+    program = """
+        import logging, pathlib, threading
+        from services import keys
+        logging.basicConfig(level="INFO", format="%(message)s")
+        keys.install_log_filter()
+        logging.info("first")
+        secrets = pathlib.Path(".streamlit/secrets.toml")
+        def write(n):
+            for i in range(50):
+                secrets.write_text(f"A_KEY = {n}{i}x")
+                logging.info("thread %d says %d", n, i)
+                keys.remember(f"remembered-{n}-{i}")
+                keys.lookup("A_KEY"), keys.names("A"), keys.known_values(), keys.trouble()
+        threads = [threading.Thread(target=write, args=(n,)) for n in range(4)]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+        print("done", keys.trouble())
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(keys.PROJECT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.startswith("done .streamlit/secrets.toml has a mistake in line 1"), done.stderr[-2000:]
+    assert "Traceback" not in done.stderr
+
+
+def test_keys_are_found_where_the_folder_that_we_were_started_in_is_gone(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    program = "import os; os.rmdir(os.getcwd()); from services import keys; print(keys.lookup('LAB_GONE_KEY'))"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=gone,
+        env={**os.environ, "PYTHONPATH": str(keys.PROJECT), "LAB_GONE_KEY": "value-gone-1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.strip() == "value-gone-1", done.stderr[-500:]

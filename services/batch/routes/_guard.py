@@ -56,12 +56,16 @@ def _of_file() -> Config:
     except OSError:
         stamp = None
     with _lock:
-        if _read is None or _read[0] != stamp:
-            try:
-                _read = stamp, deployments.load(path) if stamp is not None else Config()
-            except deployments.ConfigError:
-                _read = stamp, Config()
-        return _read[1]
+        latest = _read
+    if latest is None or latest[0] != stamp:
+        # Read without the lock: a file on a slow disk must not hold up whoever has the configuration already.
+        try:
+            latest = stamp, deployments.load(path) if stamp is not None else Config()
+        except deployments.ConfigError:
+            latest = stamp, Config()
+        with _lock:
+            _read = latest
+    return latest[1]
 
 
 class Access(NamedTuple):
