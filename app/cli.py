@@ -23,6 +23,7 @@ from app.cli_words import PageWords, history_params
 from services import paths
 from services.client import EngineError
 from services.domain import CacheMode
+from services.output import write_whole
 
 app = App(
     name="lab",
@@ -253,6 +254,7 @@ def calculate(
 def main() -> None:
     """The `lab` command."""
     logging.getLogger().addHandler(logging.NullHandler())
+    write_whole()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as standard error: no text of ours ends a command
     try:

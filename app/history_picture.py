@@ -42,7 +42,9 @@ def _main() -> None:
         made = vl_convert.vegalite_to_png(spec, scale=SCALE, allowed_base_urls=[], show_warnings=False)
     else:
         made = vl_convert.vegalite_to_svg(spec, allowed_base_urls=[], show_warnings=False)
-    sys.stdout.buffer.write(made if isinstance(made, bytes) else made.encode())
+    # Not sys.stdout.buffer: where Python runs unbuffered, that may take a part of a large picture and say nothing.
+    with open(sys.stdout.fileno(), "wb", closefd=False) as out:
+        out.write(made if isinstance(made, bytes) else made.encode())
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ from services.batch.works import Works
 from services.engine.core import FAR_KEEPALIVE_S, NEAR_KEEPALIVE_S
 from services.engine.deadlines import Ticker
 from services.engine.heartbeat import Heartbeat
+from services.output import write_whole
 from services.reader import opened_session
 
 log = logging.getLogger(__name__)
@@ -203,6 +204,7 @@ def main() -> None:
     parser.add_argument("--deployments")
     parser.add_argument("--parent-pid", type=int, help="stop when this process is gone")
     given = parser.parse_args()
+    write_whole()
     data = paths.data_dir(given.data)
     work(data, paths.deployments_file(given.deployments), parent=given.parent_pid, say=_say)
 

@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 from services.embedded import openmp
 from services.embedded.spec import MODEL, PROMPT_CACHE_MIB, ServerSpec, model_path
+from services.output import write_whole
 
 PR_SET_PDEATHSIG = 1
 NICENESS = 10  # the model must never delay the clock of the engine beside it
@@ -42,6 +43,7 @@ def main() -> None:
     parser.add_argument("--context", type=int, default=8192, help="tokens for all slots together")
     parser.add_argument("--parent-pid", type=int, default=os.getppid())
     given = parser.parse_args()
+    write_whole()
     _die_with(given.parent_pid)
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     openmp.provide()

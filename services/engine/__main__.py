@@ -26,6 +26,7 @@ from services.engine.core import Engine
 from services.engine.http import make_app
 from services.engine.quiet import settle
 from services.engine.registry import Registry
+from services.output import write_whole
 
 log = logging.getLogger("engine")
 
@@ -38,6 +39,7 @@ def main() -> None:
     parser.add_argument("--parent-pid", type=int, help="stop when this process is gone")
     parser.add_argument("--no-embedded", action="store_true", help="do not start the embedded model servers")
     given = parser.parse_args()
+    write_whole()
     data = paths.data_dir(given.data)
     (data / "logs").mkdir(parents=True, exist_ok=True)
     _log_to(data / "logs" / "engine.log")

@@ -8,6 +8,8 @@ import importlib
 import os
 import sys
 
+from services.output import write_whole
+
 NAMES = ("streams", "click", "viewers", "writer", "startup", "history", "crowd", "batch", "calculator")
 
 
@@ -17,6 +19,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", choices=[*NAMES, []], help="which ones; all when none is named")
     parser.add_argument("--quick", action="store_true", help="short runs, to see that they work")
     given = parser.parse_args()
+    write_whole()
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     with contextlib.suppress(PermissionError, ValueError):
         os.setpriority(os.PRIO_PROCESS, 0, int(os.environ.get("LAB_BENCH_NICE", "0")))

@@ -17,6 +17,8 @@ from typing import Any
 
 import uvloop
 
+from services.output import write_whole
+
 TOGETHER = 8
 BETWEEN_S = 0.033  # 13 ms modulo the 20 ms between tokens: the groups do not tick in step
 WARM = "fake?tokens=3&ttft=1&itl=1"
@@ -170,6 +172,7 @@ CONTENDERS: dict[str, Callable[[str, int, str], Awaitable[dict[str, Any]]]] = {
 def main() -> None:
     """Measure one contender and print what it found."""
     name, url, streams, model = sys.argv[1:5]
+    write_whole()
 
     async def work() -> dict[str, Any]:
         return await CONTENDERS[name](url, int(streams), model)

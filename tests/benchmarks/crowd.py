@@ -19,6 +19,7 @@ import uvloop
 
 from db import queries
 from db.engine import database_url, reader
+from services.output import write_whole
 from services.runs import ColumnSpec, RunSpec
 from tests.benchmarks.histories import make
 from tests.benchmarks.house import TICKS_PER_S, House, cpu_s, house
@@ -144,4 +145,5 @@ async def _crowd() -> None:
 
 
 if __name__ == "__main__":
+    write_whole()
     uvloop.run(_crowd())

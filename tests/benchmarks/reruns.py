@@ -13,12 +13,15 @@ import tempfile
 import time
 from pathlib import Path
 
+from services.output import write_whole
+
 PER_SECOND = 2.0
 
 
 def main() -> None:
     """Rerun a page that shows a finished run, `PER_SECOND` times a second, until told to stop."""
     logging.disable(logging.WARNING)
+    write_whole()
     from app import session
     from tests.pages.lab import Lab, page
 

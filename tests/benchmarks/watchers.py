@@ -17,6 +17,8 @@ from typing import Any
 import aiohttp
 import uvloop
 
+from services.output import write_whole
+
 Seen = list[tuple[int, int, int]]
 GONE_S = 8.0
 
@@ -107,4 +109,5 @@ async def main() -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("LAB_BOARD_SECRET", "of the benchmark")
+    write_whole()
     uvloop.run(main())
