@@ -1,6 +1,6 @@
 # Two commands do everything: `make run` and `make test`. Neither needs root or a key.
 .DEFAULT_GOAL := help
-.PHONY: help run test bench lint lock clean
+.PHONY: help run test bench check lock clean
 
 # 3.11 first: it is what the tests run on. Set it yourself with `make run PYTHON=/path/to/python`.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
@@ -27,34 +27,37 @@ test: $(VENV)/.test ## set up once, then pass every test (TEST="-k words", TEST=
 bench: $(VENV)/.test ## measure side by side in one run (BENCH="words")
 	@$(BIN)/python -m tests.benchmarks $(BENCH)
 
-lint: $(VENV)/.test ## style, types, and who may import whom
+check: $(VENV)/.test ## style, types, and who may import whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/python -m mypy
+	$(BIN)/python -c 'import sys; from importlinter.cli import lint_imports_command; sys.exit(lint_imports_command())'
 
 lock: ## write both locks anew (needs uv; UPGRADE=--upgrade takes newer versions)
+	@command -v uv >/dev/null || { echo "The locks were not changed: make lock needs uv; install it (pip install uv) and try again."; exit 1; }
 	$(LOCK) pyproject.toml -o requirements.lock
 	$(LOCK) --group dev -c requirements.lock -o requirements-dev.lock
 
-clean: ## remove the environment, never the data
+clean: ## remove the environment; data/, deployments.toml and .streamlit/secrets.toml stay
 	rm -rf $(VENV)
 
-# The stamps make a second start do nothing. The code is put on the path by a .pth file and started by a script of two
-# lines: installing the project itself would need a build, and with it setuptools from the network.
+# An environment whose Python is gone (an upgrade of the system) is made anew: what was installed for it is of no use.
+$(shell test -x $(BIN)/python || rm -f $(VENV)/.run $(VENV)/.test)
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or later with venv was found; on Debian: sudo apt-get install python3 python3-venv"; exit 1; }
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv --clear $(VENV) || { echo "Nothing was set up: $(PYTHON) could not make an environment in $(CURDIR)/$(VENV); see the lines above."; exit 1; }
 
-$(VENV)/.run: requirements.lock | $(VENV)/bin/python
+# The stamps make a second start do nothing. The code is put on the path by a .pth file and started by a script of a few
+# lines, both of which find it from where they lie, so that the folder may be moved or renamed.
+$(VENV)/.run: requirements.lock Makefile | $(VENV)/bin/python
 	@echo "Setting up (only this once, it takes a minute or two) …"
-	@$(INSTALL) -r requirements.lock
-	@$(BIN)/python -c 'import pathlib, sysconfig; pathlib.Path(sysconfig.get_path("purelib"), "inference_lab.pth").write_text(f"{pathlib.Path.cwd()}\n")'
-	@printf '#!/bin/sh\nexec "%s" -P -m app.cli "$$@"\n' "$(CURDIR)/$(BIN)/python" > $(BIN)/lab
+	@$(INSTALL) -r requirements.lock || { echo "Setting up stopped: the packages could not be installed; check the network (and PIP_INDEX_URL, HTTPS_PROXY) and run make again, it goes on from here."; exit 1; }
+	@$(BIN)/python -c 'import os, pathlib, sysconfig; site = pathlib.Path(sysconfig.get_path("purelib")); (site / "inference_lab.pth").write_text(os.path.relpath(".", site) + "\n")'
+	@printf '#!/bin/sh\nexec "$$(dirname "$$(readlink -f "$$0")")/python" -P -m app.cli "$$@"\n' > $(BIN)/lab
 	@chmod +x $(BIN)/lab
 	@$(BIN)/python -m compileall -q app pages services db
 	@touch $@
 
 $(VENV)/.test: requirements-dev.lock $(VENV)/.run
-	@$(INSTALL) -r requirements-dev.lock
+	@$(INSTALL) -r requirements-dev.lock || { echo "Setting up stopped: the packages of the tests could not be installed; check the network and run make again, it goes on from here."; exit 1; }
 	@touch $@

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -149,6 +150,74 @@ def test_the_image_gets_no_key_and_starts_with_what_exists() -> None:
     assert [name for line in ignore if line.startswith("!") and not (ROOT / (name := line[1:])).exists()] == []
     compose = (ROOT / "compose.yaml").read_text()
     assert re.findall(r"^ +\w*(?:KEY|PASSWORD|SECRET)\w*: *(?!\$\{)(\S.*)$", compose, re.MULTILINE) == []
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with our Makefile, nothing to install and a program of one line; its name has a blank and an umlaut."""
+    folder = tmp_path_factory.mktemp("clones") / "a clöne"
+    (folder / "app").mkdir(parents=True)
+    (folder / "app" / "__init__.py").touch()
+    (folder / "app" / "cli.py").write_text("import sys; print('runs in', __file__, *sys.argv[1:])")
+    for name in ("pages", "services", "db"):
+        (folder / name).mkdir()
+    for name in LOCKS:
+        (folder / name).touch()
+    (folder / "Makefile").write_bytes((ROOT / "Makefile").read_bytes())
+    return folder
+
+
+def make(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["make", *words], cwd=folder, capture_output=True, text=True, check=False, env=plain_env() | environment
+    )
+
+
+def test_a_clone_that_is_moved_renamed_or_whose_python_is_gone_still_starts(clone: Path) -> None:
+    first = make(clone, "run", "RUN=--port 8600")
+    assert f"runs in {clone}/app/cli.py run --port 8600" in first.stdout, first.stderr
+    second = make(clone, "run")
+    assert second.stdout == f"runs in {clone}/app/cli.py run\n"
+
+    moved = clone.with_name("renamed & moved")
+    clone.rename(moved)
+    third = make(moved, "run")
+    assert third.stdout == f"runs in {moved}/app/cli.py run\n", third.stderr
+    link = moved.with_name("lab")
+    link.symlink_to(moved / ".venv" / "bin" / "lab")
+    anywhere = subprocess.run([link, "runs"], cwd="/", capture_output=True, text=True, check=False)
+    assert anywhere.stdout == f"runs in {moved}/app/cli.py runs\n", anywhere.stderr
+
+    python = moved / ".venv" / "bin" / "python"
+    python.unlink()
+    python.symlink_to("/nowhere/python3.11")
+    fourth = make(moved, "run")
+    assert fourth.stdout.endswith(f"runs in {moved}/app/cli.py run\n"), fourth.stderr
+    moved.rename(clone)
+
+
+def test_what_make_cannot_do_is_a_sentence_and_leaves_no_stamp(clone: Path) -> None:
+    no_uv = make(clone, "lock", PATH="/usr/bin:/bin")
+    assert no_uv.returncode and "The locks were not changed: make lock needs uv" in no_uv.stdout
+    no_python = make(clone, "run", "VENV=.other", "PYTHON=")
+    assert no_python.returncode and "No Python 3.11 or later" in no_python.stdout
+    for stamp in (".run", ".test"):
+        (clone / ".venv" / stamp).unlink(missing_ok=True)
+    (clone / LOCKS[0]).write_text("nothing-of-that-name==1.0 --hash=sha256:" + "0" * 64 + "\n")
+    no_network = make(clone, "run", PIP_NO_INDEX="1")
+    assert no_network.returncode and "Setting up stopped: the packages could not be installed" in no_network.stdout
+    assert not (clone / ".venv" / ".run").exists()
+
+
+def test_nobody_gets_a_package_that_would_not_work(tmp_path: Path) -> None:
+    missed = {}
+    for words in (["wheel", "--no-deps", "-w", str(tmp_path)], ["install", "--no-deps", "--target", str(tmp_path)]):
+        command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *words, str(ROOT)]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        text = " ".join((done.stdout + done.stderr).split())
+        if done.returncode == 0 or "Inference Lab is not a package to install" not in text or "Traceback" in text:
+            missed[words[0]] = text
+    assert missed == {} and list(tmp_path.iterdir()) == []
 
 
 def plain_env() -> dict[str, str]:
