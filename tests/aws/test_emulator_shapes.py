@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-import pytest
 from botocore.model import OperationModel
 
 from tests.aws import errors, plan, shapes
@@ -71,33 +70,42 @@ def cases() -> Iterator[tuple[str, str]]:
             yield spec.name, route
 
 
-@pytest.mark.parametrize("route", ROUTES)
-@pytest.mark.parametrize(
-    "script", [AwsScript(), RICH, replace(RICH, parts="1-7-3", join=3, pad=0), AwsScript(tokens=0)]
-)
-def test_a_sound_stream_holds_only_what_the_service_model_allows(route: str, script: AwsScript) -> None:
-    assert found(plan.plan_for(script, route), model_of(route, STREAMING)) == []
+SCRIPTS = (AwsScript(), RICH, replace(RICH, parts="1-7-3", join=3, pad=0), AwsScript(tokens=0))
 
 
-@pytest.mark.parametrize("route", ROUTES)
-def test_the_answer_without_streaming_holds_only_what_the_service_model_allows(route: str) -> None:
-    for script in (AwsScript(), RICH):
-        whole = plan.whole_reply(effective(script, route), route)
-        assert found(whole, model_of(route, WHOLE)) == []
+def test_a_sound_stream_holds_only_what_the_service_model_allows() -> None:
+    problems = {
+        (route, n): found(plan.plan_for(script, route), model_of(route, STREAMING))
+        for route in ROUTES
+        for n, script in enumerate(SCRIPTS)
+    }
+    assert {case: problem for case, problem in problems.items() if problem} == {}
 
 
-@pytest.mark.parametrize(("name", "route"), list(cases()))
-def test_every_fault_is_allowed_by_the_service_model_or_is_deliberate(name: str, route: str) -> None:
-    made = plan.plan_for(with_fault(name), route)
-    if made.head_ms is None:
-        assert not made.steps
-        return
-    said = found(made, model_of(route, STREAMING))
-    wanted = DELIBERATE.get(name) or BEYOND.get((name, route.partition(":")[0]))
-    if wanted:
-        assert any(wanted in problem for problem in said), said
-    elif name not in DELIBERATE:
-        assert said == []
+def test_the_answer_without_streaming_holds_only_what_the_service_model_allows() -> None:
+    problems = {
+        (route, n): found(plan.whole_reply(effective(script, route), route), model_of(route, WHOLE))
+        for route in ROUTES
+        for n, script in enumerate((AwsScript(), RICH))
+    }
+    assert {case: problem for case, problem in problems.items() if problem} == {}
+
+
+def test_every_fault_is_allowed_by_the_service_model_or_is_deliberate() -> None:
+    wrong = {}
+    for name, route in cases():
+        made = plan.plan_for(with_fault(name), route)
+        if made.head_ms is None:
+            if made.steps:
+                wrong[name, route] = ["steps without a head"]
+            continue
+        problems = found(made, model_of(route, STREAMING))
+        wanted = DELIBERATE.get(name) or BEYOND.get((name, route.partition(":")[0]))
+        if wanted and not any(wanted in problem for problem in problems):
+            wrong[name, route] = [f"not {wanted!r}", *problems]
+        elif not wanted and name not in DELIBERATE and problems:
+            wrong[name, route] = problems
+    assert wrong == {}
 
 
 def test_every_exception_that_the_streams_can_hold_is_among_the_faults() -> None:
