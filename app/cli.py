@@ -259,7 +259,7 @@ def main() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")  # as standard error: no text of ours ends a command
     try:
         stopping.while_working()
-        code = app(result_action="return_value")
+        code = app(sys.argv[1:], result_action="return_value")
         sys.stdout.flush()
     except EngineError as error:
         print(str(error), file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`lab` as a script uses it: a process of its own, on a fake server."""
+"""`lab` as a script uses it, on a fake server."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from services.paths import ROOT
 from tests.engine.house import KEY, KEY_NAME, table
 from tests.engine.process import EngineProcess, engine_process
 from tests.fake.fixture import FakeServerThread
+from tests.lab_command import run_lab
 
 HOSTILE = "[/]:bomb:[red]\x1b[31m"
 
@@ -54,11 +55,7 @@ def lab(engine: EngineProcess, *arguments: str, file: Path | None = None) -> sub
     where = ["--data", str(engine.data)]
     if arguments[0] != "runs":
         where += ["--deployments", str(file or engine.file)]
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "app.cli", *arguments, *where], cwd="/", capture_output=True, text=True,
-        timeout=120, env={**os.environ, "PYTHONPATH": str(ROOT), "LAB_EMBEDDED": "0", KEY_NAME: KEY},
-    )  # fmt: skip
-    assert "Traceback" not in done.stderr
+    done = run_lab(*arguments, *where, env={KEY_NAME: KEY})
     assert KEY not in done.stdout + done.stderr
     return done
 

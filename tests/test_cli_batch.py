@@ -1,4 +1,4 @@
-"""`lab batch` as a script uses it: a process of its own, an engine with its worker, and a fake server."""
+"""`lab batch` as a script uses it: an engine with its worker, and a fake server."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from services.paths import ROOT
 from tests.engine.house import KEY, KEY_NAME, table
 from tests.engine.process import EngineProcess, engine_process
 from tests.fake.fixture import FakeServerThread
+from tests.lab_command import run_lab
 
 GOOD = "id,text\na1,Why?\na2,=1+1\na3,\x1b[31mred\n"
 BAD = "id,text\na1,Why?\na2,\n"
@@ -58,11 +59,7 @@ def lab(engine: EngineProcess, *arguments: str | Path) -> subprocess.CompletedPr
     where = ["--data", str(engine.data)]
     if arguments[0] not in ("list", "show", "results"):
         where += ["--deployments", str(engine.file)]
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "app.cli", "batch", *map(str, arguments), *where], cwd="/", capture_output=True,
-        text=True, timeout=180, env={**os.environ, "PYTHONPATH": str(ROOT), "LAB_EMBEDDED": "0", KEY_NAME: KEY},
-    )  # fmt: skip
-    assert "Traceback" not in done.stderr
+    done = run_lab("batch", *arguments, *where, env={KEY_NAME: KEY})
     assert KEY not in done.stdout + done.stderr
     return done
 

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from app import cli_calculate
 from services.paths import ROOT
+from tests.lab_command import run_lab
 
 POINT = "model=Llama-3.1-8B,gpu=H100-80GB-SXM,batch=4,input=500,output=100"
 
 
 def lab(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "app.cli", "calculate", *arguments], cwd=ROOT, capture_output=True, input=stdin,
-        timeout=120,
-    )  # fmt: skip
-    said = subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
-    assert "Traceback" not in said.stderr
-    return said
+    return run_lab("calculate", *arguments, stdin=stdin, cwd=ROOT)
 
 
 def test_the_example_gives_ranked_options_with_ranges_and_its_point() -> None:

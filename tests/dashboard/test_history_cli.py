@@ -29,6 +29,7 @@ from tests.dashboard.calls import NOW, START, fill, fold_all, make_calls
 from tests.db.rows import ask, do
 from tests.engine.house import KEY, KEY_NAME, table
 from tests.engine.process import engine_process
+from tests.lab_command import run_lab
 
 TEAMS = '[teams]\nsearch = ["ada", "bob"]\n'
 
@@ -52,12 +53,7 @@ def lab(data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     where = ["--data", str(data)]
     if arguments[0] == "history":
         where += ["--deployments", str(data / "deployments.toml")]
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "app.cli", *arguments, *where], cwd="/", capture_output=True, text=True,
-        timeout=120, env={**os.environ, "PYTHONPATH": str(ROOT), "LAB_EMBEDDED": "0"},
-    )  # fmt: skip
-    assert "Traceback" not in done.stderr
-    return done
+    return run_lab(*arguments, *where)
 
 
 SPAN = ["--from", START.isoformat(), "--to", NOW.isoformat()]
@@ -147,8 +143,7 @@ def test_every_word_of_the_page_is_understood_and_none_is_in_the_help() -> None:
     url = "https://lab.example/history?range=30d&sources=batch&by=model&embed=true"
     assert history_params({"from": "2026-01-01"}, lists, None, None, url)[0] == {"from": "2026-01-01",
                                                                                "source": "batch"}  # fmt: skip
-    shown = subprocess.run([sys.executable, "-P", "-m", "app.cli", "history", "--help"], cwd="/", capture_output=True,
-                           text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}).stdout  # fmt: skip
+    shown = run_lab("history", "--help").stdout
     assert "--url" in shown and "--since" not in shown
 
 
