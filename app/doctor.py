@@ -87,6 +87,8 @@ def _file(_data: Path, file: Path) -> Iterator[Finding]:
 
 
 def _keys(_data: Path, file: Path) -> Iterator[Finding]:
+    if trouble := keys.trouble():
+        yield _finding("wrong", "keys file", trouble)
     names = {"ANTHROPIC_API_KEY", "OPENAI_API_KEY"}
     if file.exists():
         try:

@@ -38,7 +38,7 @@ def draw(person: session.Person) -> None:
     if trouble is not None:
         st.warning(plain(trouble), icon=":material/link_off:")
         return
-    for name in ("db_trouble", "file_trouble"):
+    for name in ("db_trouble", "file_trouble", "keys_trouble"):
         if said.get(name):
             st.warning(plain(str(said[name])), icon=":material/error:")
     embedded: Mapping[str, Mapping[str, Any]] = said.get("embedded") or {}

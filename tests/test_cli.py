@@ -146,6 +146,15 @@ def test_doctor_says_what_is_wrong(engine: EngineProcess) -> None:
     assert any("needy" in json.dumps(entry) or "A_KEY_THAT_NOBODY_SET" in json.dumps(entry) for entry in found)
 
 
+def test_doctor_names_a_slip_in_the_keys_file_with_its_line_and_never_its_text(tmp_path: Path) -> None:
+    (tmp_path / ".streamlit").mkdir()
+    (tmp_path / ".streamlit" / "secrets.toml").write_text('A_KEY = "fine"\nB_KEY = sk-ant-canary04AAAABBBB\n')
+    done = run_lab("doctor", "--data", tmp_path / "data", "--deployments", tmp_path / "none.toml", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "FIX   keys file: .streamlit/secrets.toml has a mistake in line 2" in done.stdout
+    assert "canary" not in done.stdout + done.stderr
+
+
 def test_a_file_that_is_no_toml_is_told_with_its_line(tmp_path: Path) -> None:
     broken = tmp_path / "deployments.toml"
     broken.write_text('[[deployment]]\nname = "x\n')

@@ -103,6 +103,7 @@ async def health(request: web.Request) -> web.Response:
             "deployments_file": str(engine.registry.file) if engine.registry.file else None,
             "db_trouble": engine.writer.trouble,
             "file_trouble": engine.registry.trouble,
+            "keys_trouble": keys.trouble(),
         }
     )
 
