@@ -19,7 +19,7 @@ from starlette.middleware import Middleware
 from starlette.routing import WebSocketRoute
 from streamlit import config
 
-from app.connections import HEAD_LIMIT, STREAM_LIMIT, BoundedHttp, BoundedWebSocket, SocketBounds
+from app.connections import HEAD_LIMIT, STREAM_LIMIT, BoundedHttp, BoundedWebSocket, NoTraceback, SocketBounds
 from app.doors import Doors
 from app.headers import SecurityHeaders
 from app.relay import Relay
@@ -87,6 +87,7 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any] | None]:
     from services.keys import install_log_filter
 
     install_log_filter()
+    logging.getLogger("streamlit.web.server.starlette.starlette_websocket").addFilter(NoTraceback())
     warming = asyncio.create_task(asyncio.to_thread(_warm))
     try:
         yield None
@@ -134,7 +135,7 @@ def run(application: st.App, port: int, address: str) -> None:
     try:
         listening = _listen(address, port)
     except OSError as error:
-        log.error("Port %d of %s cannot be used: %s.", port, address, error.strerror or error)  # noqa: TRY400
+        log.error("Port %d of %s cannot be used: %s.", port, address, error.strerror or error)
         sys.exit(1)
     with listening:
         port = listening.getsockname()[1]

@@ -42,6 +42,16 @@ FIRST_MESSAGE_WITHIN_S = 20.0
 TOO_MANY = "There are too many connections from this address; close some tabs and try again.\n"
 
 
+class NoTraceback(logging.Filter):
+    """Keeps what a stranger's bytes did to a parser to one line of the log."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """True; the record has no traceback any more."""
+        if record.levelno < logging.ERROR:
+            record.exc_info = record.exc_text = None
+        return True
+
+
 class Tally:
     """Counts by address, with a limit for each address and one for all. Not for several threads."""
 
@@ -148,6 +158,11 @@ class BoundedHttp(H11Protocol):
 class BoundedWebSocket(WebSocketsSansIOProtocol):
     """uvicorn's WebSocket protocol: a board's messages are small, in few pieces, and its pings are read."""
 
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body"):
+            self.handshake_complete = True  # refused, and that is that: uvicorn would log an error for each
+
     def handle_connect(self, event: Request) -> None:
         if BOARD_PATH in event.path:
             self.conn.max_message_size = BOARD_LIMIT
@@ -178,7 +193,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         self.frames = []
         if self.close_sent or self.transport.is_closing():
             return
-        log.info("A WebSocket of %s was closed: %s.", self.client[0] if self.client else "somebody", why)
+        log.warning("A WebSocket of %s was closed: %s.", self.client[0] if self.client else "somebody", why)
         self.conn.send_close(code, why)
         self.handle_parser_exception()
 
@@ -186,10 +201,9 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
 class SocketBounds:
     """ASGI middleware: so many WebSockets for an address and in all, and none of Streamlit's that never speaks."""
 
-    def __init__(self, app: ASGIApp, tally: Tally | None = None, first_within_s: float = FIRST_MESSAGE_WITHIN_S) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self.tally = tally or Tally(SOCKETS_PER_ADDRESS, SOCKETS)
-        self._first_within_s = first_within_s
+        self.tally = Tally(SOCKETS_PER_ADDRESS, SOCKETS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "websocket":
@@ -201,7 +215,7 @@ class SocketBounds:
                 log.warning("A WebSocket of %s was refused: %d are open.", key, self.tally.counts[key])
                 await refuse(scope, receive, send, 429, TOO_MANY)
             elif scope["path"].endswith(STREAM_PATH):
-                stream = _Stream(key, receive, send, self._first_within_s)
+                stream = _Stream(key, receive, send)
                 await self.app(scope, stream.receive, stream.send)
             else:
                 await self.app(scope, receive, send)
@@ -213,21 +227,20 @@ class _Stream:
     Streamlit would wait for ever, and answer a text with a traceback in the log.
     """
 
-    def __init__(self, key: str, receive: Receive, send: Send, first_within_s: float) -> None:
+    def __init__(self, key: str, receive: Receive, send: Send) -> None:
         self._key, self._receive, self._send = key, receive, send
-        self._first_within_s: float | None = first_within_s
-        self._accepted = self._closed = False
+        self._accepted = self._has_spoken = self._closed = False
 
     async def receive(self) -> Message:
-        if not self._accepted or self._first_within_s is None:
+        if not self._accepted or self._has_spoken:
             message = await self._receive()
         else:
             try:
-                async with asyncio.timeout(self._first_within_s):
+                async with asyncio.timeout(FIRST_MESSAGE_WITHIN_S):
                     message = await self._receive()
             except TimeoutError:
                 return await self._close(1008, "it never said anything")
-            self._first_within_s = None
+            self._has_spoken = True
         if message["type"] == "websocket.receive" and message.get("bytes") is None:
             return await self._close(1003, "it sent text where only binary messages are understood")
         return message
@@ -240,7 +253,7 @@ class _Stream:
             self._accepted = True
 
     async def _close(self, code: int, why: str) -> Message:
-        log.info("A page's socket of %s was closed: %s.", self._key, why)
+        log.warning("A page's socket of %s was closed: %s.", self._key, why)
         self._closed = True
         await self._send({"type": "websocket.close", "code": code, "reason": why})
         return {"type": "websocket.disconnect", "code": code}

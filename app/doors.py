@@ -66,9 +66,7 @@ class Doors:
         await self.app(scope, receive, send_without_cors)
 
 
-async def refuse(
-    scope: Scope, receive: Receive, send: Send, status: int, sentence: str, *, close: bool = True
-) -> None:
+async def refuse(scope: Scope, receive: Receive, send: Send, status: int, sentence: str, *, close: bool = True) -> None:
     """Answer with a sentence; a WebSocket is refused before it is one. ``close``: the connection ends with it."""
     prefix = "http" if scope["type"] == "http" else "websocket.http"
     if prefix == "websocket.http":

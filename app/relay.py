@@ -144,7 +144,7 @@ class Relay:
                 why = f"It said nothing for {HELLO_S:g} s."
             except ValueError as error:
                 why = str(error)
-            log.info("A board's socket of %s was closed: %s", key, why)
+            log.warning("A board's socket of %s was closed: %s", key, why)
             await _quietly(websocket.close(code))
             return None, {}
 
@@ -163,7 +163,7 @@ class Relay:
                 if "retry" in message:
                     feed.follow()
         except ValueError as error:
-            log.info("A board of run %s was closed: %s", run_id, error)
+            log.warning("A board of run %s was closed: %s", run_id, error)
             await _quietly(websocket.close(CLOSE_BAD_HELLO))
         except (WebSocketDisconnect, RuntimeError):
             pass

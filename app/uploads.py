@@ -31,6 +31,7 @@ VISITOR_BYTES = 400 * MB
 VISITOR_FILES = 200
 FRAMING_BYTES = MB  # what a form adds around its file
 TOTAL_SHARE = 4  # of the memory that is free at the first upload, one part in so many
+LEAST_TOTAL_BYTES = VISITOR_BYTES
 PAUSE_S = 30.0  # the longest silence within an upload
 SLOW_AFTER_S = 60.0
 SLOW_BYTES_PER_S = 2_048
@@ -38,30 +39,26 @@ SLOW_BYTES_PER_S = 2_048
 _PATH = re.compile(r".*/_stcore/upload_file/([^/]+)/[^/]+")
 NO_SESSION = "This page is no longer connected, so the file was not kept. Reload the page and choose the file again.\n"
 TOO_LARGE = f"A file may have up to {FILE_MB} MB. Split it, and upload the parts one after another.\n"
-TOO_MANY_AT_ONCE = f"Files of one page may have {VISITOR_BYTES // MB} MB together while they come in. Wait for the others.\n"
+TOO_MANY_AT_ONCE = f"Files that come in at once may have {VISITOR_BYTES // MB} MB together. Wait for the others.\n"
 NO_ROOM = "The server has no memory left for uploads now. Nothing was kept; try again in a few minutes.\n"
 BAD_LENGTH = "The request does not say how long it is in a way that can be read.\n"
 TOO_SLOW = "The file came in too slowly and was given up. Nothing was kept; try again.\n"
 
 
-class _TooSlow(Exception):
-    """An upload that drips."""
+class _GivenUp(Exception):
+    """An upload that drips, or that is longer than it may be; with the answer to it."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status, self.sentence = status, sentence
 
 
 class Uploads:
     """ASGI middleware around Streamlit's upload route; also frees what sessions that are over leave behind."""
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        total_bytes: int | None = None,
-        pause_s: float = PAUSE_S,
-        slow_after_s: float = SLOW_AFTER_S,
-    ) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self._total_bytes = total_bytes
-        self._pause_s, self._slow_after_s = pause_s, slow_after_s
+        self._total_bytes: int | None = None
         self._coming: Counter[str] = Counter()  # bytes of uploads under way, by session
         self._sweep: asyncio.TimerHandle | None = None
 
@@ -101,11 +98,11 @@ class Uploads:
 
         self._coming[session] += length
         try:
-            await self.app(scope, self._in_time(receive), send_and_note)
-        except _TooSlow:
-            log.info("An upload was given up: it came in too slowly.")
+            await self.app(scope, _bounded(receive, length), send_and_note)
+        except _GivenUp as reason:
+            log.warning("An upload was given up: %s", reason.sentence.rstrip())
             if not started:
-                await refuse(scope, receive, send, 408, TOO_SLOW)
+                await refuse(scope, receive, send, reason.status, reason.sentence)
         except ClientDisconnect:
             pass  # whoever sent it has gone
         finally:
@@ -115,25 +112,6 @@ class Uploads:
             if not runtime.get_instance().is_active_session(session):
                 self._sweep_later()
 
-    def _in_time(self, receive: Receive) -> Receive:
-        clock = asyncio.get_running_loop().time
-        began, received = clock(), 0
-
-        async def receive_in_time() -> Message:
-            nonlocal received
-            try:
-                async with asyncio.timeout(self._pause_s):
-                    message = await receive()
-            except TimeoutError:
-                raise _TooSlow from None
-            received += len(message.get("body", b""))
-            took = clock() - began
-            if message.get("more_body") and took > self._slow_after_s and received < took * SLOW_BYTES_PER_S:
-                raise _TooSlow
-            return message
-
-        return receive_in_time
-
     def _make_room(self, session: str, length: int) -> tuple[int, str] | None:
         """Room for one more file, by dropping the oldest ones of this visitor and those of visitors who have left.
 
@@ -141,7 +119,7 @@ class Uploads:
         nobody misses. Status and sentence where there is no room.
         """
         if self._total_bytes is None:
-            self._total_bytes = max(available_bytes() // TOTAL_SHARE, VISITOR_BYTES)
+            self._total_bytes = max(available_bytes() // TOTAL_SHARE, LEAST_TOTAL_BYTES)
         files = _files()
         coming = self._coming[session]
         if coming + length > VISITOR_BYTES:
@@ -195,11 +173,34 @@ def _stored(files: MemoryUploadedFileManager) -> int:
     return sum(len(file.data) for kept in list(files.file_storage.values()) for file in list(kept.values()))
 
 
+def _bounded(receive: Receive, length: int) -> Receive:
+    """``receive`` for a body of at most ``length`` bytes that comes in steadily. It raises `_GivenUp`."""
+    clock = asyncio.get_running_loop().time
+    began, received = clock(), 0
+
+    async def bounded() -> Message:
+        nonlocal received
+        try:
+            async with asyncio.timeout(PAUSE_S):
+                message = await receive()
+        except TimeoutError:
+            raise _GivenUp(408, TOO_SLOW) from None
+        received += len(message.get("body", b""))
+        took = clock() - began
+        if received > length:
+            raise _GivenUp(413, TOO_LARGE)
+        if message.get("more_body") and took > SLOW_AFTER_S and received < took * SLOW_BYTES_PER_S:
+            raise _GivenUp(408, TOO_SLOW)
+        return message
+
+    return bounded
+
+
 def _length(scope: Scope) -> int | None:
     """Bytes of a body, or the most that they may be where it comes in pieces of its own. None: it cannot be read."""
     lengths = header_values(scope, b"content-length")
     if not lengths and header_values(scope, b"transfer-encoding"):
-        return FILE_MB * MB
+        return min(FILE_MB * MB, VISITOR_BYTES)
     if len(lengths) != 1 or not re.fullmatch(rb"[0-9]{1,15}", lengths[0]):
         return None
     return int(lengths[0])

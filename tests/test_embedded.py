@@ -76,7 +76,13 @@ async def test_each_slot_has_its_own_share_of_the_context_and_nothing_but_the_mo
 
 async def test_a_page_that_points_its_name_at_the_model_gets_nothing_from_it(pool: EmbeddedPool) -> None:
     url = await pool.url("main")
-    body = {"model": MODEL, "messages": [{"role": "user", "content": ASK}], "max_tokens": 1, "input": ASK, "prompt": ASK}
+    body = {
+        "model": MODEL,
+        "messages": [{"role": "user", "content": ASK}],
+        "max_tokens": 1,
+        "input": ASK,
+        "prompt": ASK,
+    }
     open_to_all = []
     async with httpx.AsyncClient(base_url=url, timeout=30, headers={"Host": "evil.example"}) as client:
         for key in ({}, {"Authorization": "Bearer wrong"}, {"x-api-key": ""}):

@@ -38,7 +38,10 @@ class Ended(Exception):
 
 
 async def begin(spec: ServerSpec, log_dir: Path, key: str) -> Process:
-    """Start the process, which then answers only to ``key``. If the caller is cancelled meanwhile, the process is ended and not left behind."""
+    """Start the process, which then answers only to ``key``.
+
+    If the caller is cancelled meanwhile, the process is ended and not left behind.
+    """
     env = {k: v for k, v in os.environ.items() if k in PASSED_ON or k.startswith(PASSED_ON_PREFIXES)}
     env[KEY] = key
     command = [sys.executable, "-m", "services.embedded", f"--parent-pid={os.getpid()}"]

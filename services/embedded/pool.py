@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import secrets
 import time
 from asyncio.subprocess import Process
@@ -15,7 +16,7 @@ from typing import Any, Literal
 
 from services import keys
 from services.embedded import life
-from services.embedded.spec import DEFAULT_SPECS, ServerSpec, available_bytes, missing
+from services.embedded.spec import DEFAULT_SPECS, KEY, ServerSpec, available_bytes, missing
 
 log = logging.getLogger(__name__)
 PoolState = Literal["starting", "ready", "restarting", "unavailable"]
@@ -68,7 +69,7 @@ class EmbeddedPool:
             before = self._servers[spec.name] = _Server(spec, before)
         self._log_dir = log_dir
         self._available = available
-        self._key = secrets.token_urlsafe(32)
+        self._key = os.environ.get(KEY) or secrets.token_urlsafe(32)
         keys.remember(self._key)
 
     async def start(self) -> None:
@@ -96,7 +97,10 @@ class EmbeddedPool:
 
     @property
     def key(self) -> str:
-        """What the servers want to see with every request but their health. Only on the wire to them, never shown."""
+        """What the servers want to see with every request but their health: LAB_EMBEDDED_KEY, else one of chance.
+
+        Only on the wire to them, never shown; whoever wants to ask them with other programs sets the variable.
+        """
         return self._key
 
     def status(self) -> dict[str, dict[str, Any]]:
