@@ -43,6 +43,8 @@ app.uploads.SLOW_AFTER_S = 2.0
 # Only what measures: the sizes that Streamlit tells are those of now, and not of up to five seconds ago.
 from streamlit.web.server.starlette import starlette_routes
 starlette_routes._METRICS_EXPENSIVE_STATS_TTL_SECONDS = 0.0
+from streamlit import config
+config.set_option("server.disconnectedSessionTTL", {TTL_S})
 import app.serve
 app.serve.serve(int(sys.argv[1]), sys.argv[2])
 """
@@ -78,7 +80,6 @@ def serve(folder: Path, address: str = "127.0.0.1", **environment: str) -> Pages
         "LAB_DATA": str(folder),
         "LAB_SOCKET": str(folder / "none.sock"),
         "LAB_DEPLOYMENTS": str(folder / "deployments.toml"),
-        "STREAMLIT_SERVER_DISCONNECTED_SESSION_TTL": str(TTL_S),
         **environment,
     }
     with log.open("wb") as out:
