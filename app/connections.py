@@ -11,8 +11,8 @@ import asyncio
 import ipaddress
 import logging
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -28,7 +28,9 @@ log = logging.getLogger(__name__)
 
 HEAD_WITHIN_S = 20.0  # from the connection, or from the last answer, until a whole head of a request is here
 HEAD_LIMIT = 64 * 2**10
-WAITING_PER_ADDRESS = 256  # connections that have not asked for anything yet
+# Connections that have not asked for anything yet, and sockets that have not spoken: for an address and in all.
+UNASKED_PER_ADDRESS, UNASKED = 256, 1_024
+SILENT_PER_ADDRESS, SILENT = 64, 256
 STREAM_LIMIT = 20 * 2**20  # one message of a page to Streamlit: everything that stands in its widgets
 BOARD_LIMIT = 2**16  # one message of a board to us
 BOARD_PATH = "/api/board/"
@@ -86,6 +88,58 @@ class Tally:
                 self.leave(key)
 
 
+class Silent:
+    """Those who still have to say something, oldest first, with a limit for each address and one for all.
+
+    Where there are too many the oldest has to go and not the newcomer: whoever means it speaks at once, so a crowd that
+    only holds its places keeps nobody out.
+    """
+
+    def __init__(self, each: int, total: int) -> None:
+        self.each, self.total = each, total
+        self._all: dict[object, str] = {}
+        self._by_key: dict[str, dict[object, Callable[[], None]]] = {}
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def enter(self, client: tuple[str, int] | list[Any] | None, give_up: Callable[[], None]) -> object:
+        """A place for a newcomer, to be left with `leave`. ``give_up`` is called where it has to go for another."""
+        key, bounded = address_of(client)
+        place = object()
+        if bounded and len(self._by_key.get(key, ())) >= self.each:
+            self._push_out(next(iter(self._by_key[key])))
+        elif len(self._all) >= self.total:
+            self._push_out(next(iter(self._all)))
+        self._all[place] = key
+        self._by_key.setdefault(key, {})[place] = give_up
+        return place
+
+    def leave(self, place: object) -> Callable[[], None] | None:
+        """Give a place back; also one that is gone already."""
+        key = self._all.pop(place, None)
+        if key is None:
+            return None
+        give_up = self._by_key[key].pop(place)
+        if not self._by_key[key]:
+            del self._by_key[key]
+        return give_up
+
+    def _push_out(self, place: object) -> None:
+        if give_up := self.leave(place):
+            give_up()
+
+    @asynccontextmanager
+    async def patience(self, client: tuple[str, int] | list[Any] | None, seconds: float) -> AsyncIterator[None]:
+        """Wait for somebody within the block for so long, or until the place is needed: then TimeoutError."""
+        async with asyncio.timeout(seconds) as limit:
+            place = self.enter(client, lambda: limit.reschedule(0))
+            try:
+                yield
+            finally:
+                self.leave(place)
+
+
 def address_of(client: tuple[str, int] | list[Any] | None) -> tuple[str, bool]:
     """What connections are counted by, and whether it has a limit of its own.
 
@@ -100,22 +154,18 @@ def address_of(client: tuple[str, int] | list[Any] | None) -> tuple[str, bool]:
     return str(address), not address.is_loopback
 
 
-_waiting = Tally(WAITING_PER_ADDRESS, 4 * WAITING_PER_ADDRESS)
+_unasked = Silent(UNASKED_PER_ADDRESS, UNASKED)
 
 
 class BoundedHttp(H11Protocol):
     """uvicorn's HTTP/1.1 protocol, with an end to heads that do not end and to bodies that nobody reads."""
 
     _deadline: asyncio.TimerHandle | None = None
-    _waits_as: str | None = None
+    _place: object = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        key, bounded = address_of(self.client)
-        if not _waiting.enter(key, bounded=bounded):
-            transport.abort()
-            return
-        self._waits_as = key
+        self._place = _unasked.enter(self.client, transport.abort)
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -145,9 +195,7 @@ class BoundedHttp(H11Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
-        if self._waits_as is not None:
-            _waiting.leave(self._waits_as)
-            self._waits_as = None
+        _unasked.leave(self._place)
 
     def _too_slow(self) -> None:
         self._deadline = None
@@ -204,6 +252,7 @@ class SocketBounds:
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
         self.tally = Tally(SOCKETS_PER_ADDRESS, SOCKETS)
+        self.silent = Silent(SILENT_PER_ADDRESS, SILENT)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "websocket":
@@ -215,7 +264,7 @@ class SocketBounds:
                 log.warning("A WebSocket of %s was refused: %d are open.", key, self.tally.counts[key])
                 await refuse(scope, receive, send, 429, TOO_MANY)
             elif scope["path"].endswith(STREAM_PATH):
-                stream = _Stream(key, receive, send)
+                stream = _Stream(scope, receive, send, self.silent)
                 await self.app(scope, stream.receive, stream.send)
             else:
                 await self.app(scope, receive, send)
@@ -227,8 +276,8 @@ class _Stream:
     Streamlit would wait for ever, and answer a text with a traceback in the log.
     """
 
-    def __init__(self, key: str, receive: Receive, send: Send) -> None:
-        self._key, self._receive, self._send = key, receive, send
+    def __init__(self, scope: Scope, receive: Receive, send: Send, silent: Silent) -> None:
+        self._client, self._receive, self._send, self._silent = scope.get("client"), receive, send, silent
         self._accepted = self._has_spoken = self._closed = False
 
     async def receive(self) -> Message:
@@ -236,7 +285,7 @@ class _Stream:
             message = await self._receive()
         else:
             try:
-                async with asyncio.timeout(FIRST_MESSAGE_WITHIN_S):
+                async with self._silent.patience(self._client, FIRST_MESSAGE_WITHIN_S):
                     message = await self._receive()
             except TimeoutError:
                 return await self._close(1008, "it never said anything")
@@ -253,7 +302,7 @@ class _Stream:
             self._accepted = True
 
     async def _close(self, code: int, why: str) -> Message:
-        log.warning("A page's socket of %s was closed: %s.", self._key, why)
+        log.warning("A page's socket of %s was closed: %s.", address_of(self._client)[0], why)
         self._closed = True
         await self._send({"type": "websocket.close", "code": code, "reason": why})
         return {"type": "websocket.disconnect", "code": code}

@@ -15,7 +15,7 @@ import aiohttp
 import orjson
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from app.connections import BOARD_LIMIT, Tally, address_of
+from app.connections import BOARD_LIMIT, Silent, Tally, address_of
 from app.feed import Feed, Viewer, frame_text
 from app.mirror import read_have
 from app.tickets import BadTicket, Ticket, board_token, check_token
@@ -48,7 +48,7 @@ class Relay:
         self._socket = socket
         self._session: aiohttp.ClientSession | None = None
         self.feeds: dict[str, Feed] = {}
-        self.strangers = Tally(STRANGERS_PER_ADDRESS, STRANGERS)
+        self.strangers = Silent(STRANGERS_PER_ADDRESS, STRANGERS)
         self.viewers_by_person = Tally(VIEWERS_PER_PERSON, VIEWERS_PER_PERSON * VIEWERS_PER_RUN)
 
     def _engine(self) -> aiohttp.ClientSession:
@@ -124,29 +124,23 @@ class Relay:
 
     async def _hello(self, websocket: WebSocket, run_id: str) -> tuple[Ticket | None, dict[str, Any]]:
         """Who is there, and their first message. None for one who does not say it in time, or cannot."""
-        key, bounded = address_of(websocket.client)
-        with self.strangers.held(key, bounded=bounded) as inside:
-            if not inside:
-                log.warning("A board's socket of %s was refused: too many have not said who they are.", key)
-                await websocket.close(CLOSE_TOO_MANY)
-                return None, {}
-            await websocket.accept()
-            code, why = CLOSE_BAD_HELLO, ""
-            try:
-                async with asyncio.timeout(HELLO_S):
-                    hello = await _receive(websocket)
-                return check_token(str(hello.get("token", "")), run_id), hello
-            except WebSocketDisconnect:
-                return None, {}
-            except BadTicket as error:
-                code, why = CLOSE_BAD_TOKEN, str(error)
-            except TimeoutError:
-                why = f"It said nothing for {HELLO_S:g} s."
-            except ValueError as error:
-                why = str(error)
-            log.warning("A board's socket of %s was closed: %s", key, why)
-            await _quietly(websocket.close(code))
+        await websocket.accept()
+        code, why = CLOSE_BAD_HELLO, ""
+        try:
+            async with self.strangers.patience(websocket.client, HELLO_S):
+                hello = await _receive(websocket)
+            return check_token(str(hello.get("token", "")), run_id), hello
+        except WebSocketDisconnect:
             return None, {}
+        except BadTicket as error:
+            code, why = CLOSE_BAD_TOKEN, str(error)
+        except TimeoutError:
+            why = "It did not say who it is in time."
+        except ValueError as error:
+            why = str(error)
+        log.warning("A board's socket of %s was closed: %s", address_of(websocket.client)[0], why)
+        await _quietly(websocket.close(code))
+        return None, {}
 
     async def _watch(self, websocket: WebSocket, ticket: Ticket, hello: dict[str, Any]) -> None:
         run_id = ticket.run_id

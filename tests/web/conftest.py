@@ -23,17 +23,21 @@ from services.paths import ROOT
 
 VISITOR_BYTES = 4_000_000
 TOTAL_BYTES = 7_000_000
-SOCKETS = 40
+SOCKETS = 20
+SILENT = 8
 STRANGERS = 5
+UNASKED = 50
 TTL_S = 3
 
 SERVE = f"""
 import sys
 import app.connections, app.relay, app.uploads
 app.connections.HEAD_WITHIN_S = 1.0
-app.connections.FIRST_MESSAGE_WITHIN_S = 1.5
+app.connections.FIRST_MESSAGE_WITHIN_S = 3.0
 app.connections.SOCKETS = {SOCKETS}
-app.relay.HELLO_S = 1.0
+app.connections.SILENT = {SILENT}
+app.connections._unasked.total = {UNASKED}
+app.relay.HELLO_S = 3.0
 app.relay.STRANGERS = {STRANGERS}
 app.uploads.VISITOR_BYTES = {VISITOR_BYTES}
 app.uploads.TOTAL_SHARE = 10**12
