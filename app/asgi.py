@@ -1,26 +1,65 @@
-"""The UI process: Streamlit, the board's WebSocket route and the headers. `app.serve` starts it."""
+"""The UI process: Streamlit behind our doors, the board's WebSocket route and the headers. `app.serve` starts it."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import importlib
-from collections.abc import AsyncIterator
+import logging
+import socket
+import sys
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
+import uvicorn
 from starlette.middleware import Middleware
 from starlette.routing import WebSocketRoute
+from streamlit import config
 
+from app.connections import HEAD_LIMIT, STREAM_LIMIT, BoundedHttp, BoundedWebSocket, NoTraceback, SocketBounds
+from app.doors import Doors
 from app.headers import SecurityHeaders
 from app.relay import Relay
+from app.uploads import FILE_MB, Uploads
+from services.process import raise_file_limit
+
+log = logging.getLogger(__name__)
 
 MAIN = Path(__file__).resolve().parent / "main.py"
 # What pages need and what takes long to import: fetched after the first answer, not before it.
 HEAVY = ("pandas", "altair", "sqlmodel")
 PAGE_FAILED = "This page could not be drawn. Nothing was lost: reload it, and if that does not help, see the log."
+
+# What has to hold whatever `.streamlit/config.toml` says, and where there is none: nothing is told to another host, no
+# traceback reaches a person, no other page is let in, and no garbage is collected while people wait.
+SETTINGS: Mapping[str, Any] = {
+    "global.developmentMode": False,
+    "browser.gatherUsageStats": False,
+    "client.allowedOrigins": [],
+    "client.showErrorDetails": "none",
+    "client.showErrorLinks": "false",
+    "client.toolbarMode": "minimal",
+    "logger.enableRich": False,  # it would print tracebacks past the log filter that hides keys
+    "logger.hideWelcomeMessage": True,
+    "runner.magicEnabled": False,
+    "runner.postScriptGC": False,
+    "server.corsAllowedOrigins": [],
+    "server.enableAgentApi": False,
+    "server.enableCORS": True,
+    "server.enableStaticServing": False,
+    "server.enableWebsocketCompression": False,
+    "server.enableXsrfProtection": True,
+    "server.fileWatcherType": "none",
+    "server.headless": True,
+    "server.maxUploadSize": FILE_MB,
+    "server.maxWidgetStateSize": STREAM_LIMIT // 10**6,
+    "server.runOnSave": False,
+    "server.scriptHealthCheckEnabled": False,
+}
+PING_S = 30.0
 
 relay = Relay()
 
@@ -48,6 +87,7 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any] | None]:
     from services.keys import install_log_filter
 
     install_log_filter()
+    logging.getLogger("streamlit.web.server.starlette.starlette_websocket").addFilter(NoTraceback())
     warming = asyncio.create_task(asyncio.to_thread(_warm))
     try:
         yield None
@@ -61,15 +101,74 @@ def _base() -> str:
     return f"/{base}" if base else ""
 
 
+def _started_at() -> str | None:
+    address = st.get_option("server.address")
+    return str(address) if address else None
+
+
 def create(script: Path = MAIN) -> st.App:
-    """The ASGI app around a Streamlit script (absolute path)."""
-    return st.App(
+    """The ASGI app around a Streamlit script (absolute path), with `SETTINGS` in force."""
+    application = st.App(
         script,
         lifespan=lifespan,
         routes=[WebSocketRoute(f"{_base()}/api/board/{{run_id}}", relay.endpoint)],
-        middleware=[Middleware(SecurityHeaders)],
+        middleware=[
+            Middleware(Doors, started_at=_started_at),
+            Middleware(SocketBounds),
+            Middleware(Uploads),
+            Middleware(SecurityHeaders),
+        ],
         on_script_error=on_script_error,
     )
+    for name, value in SETTINGS.items():
+        config.set_option(name, value, "app/asgi.py")
+    return application
+
+
+def run(application: st.App, port: int, address: str) -> None:
+    """Serve ``application`` on ``address``:``port`` (0: a free one) until SIGINT or SIGTERM.
+
+    In place of `st.App.run`, which offers no limit on a message, on the head of a request or on the time it takes.
+    Raises SystemExit(1) when the port cannot be had and SystemExit(3) when the app does not start.
+    """
+    raise_file_limit()
+    try:
+        listening = _listen(address, port)
+    except OSError as error:
+        log.error("Port %d of %s cannot be used: %s.", port, address, error.strerror or error)
+        sys.exit(1)
+    with listening:
+        port = listening.getsockname()[1]
+        config.set_option("server.address", address, "app/asgi.py")
+        config.set_option("server.port", port, "app/asgi.py")
+        server = uvicorn.Server(
+            uvicorn.Config(
+                application,
+                host=address,
+                port=port,
+                http=BoundedHttp,
+                h11_max_incomplete_event_size=HEAD_LIMIT,
+                ws=BoundedWebSocket,
+                ws_max_size=STREAM_LIMIT,
+                ws_ping_interval=PING_S,
+                ws_ping_timeout=PING_S,
+                ws_per_message_deflate=False,
+                ssl_certfile=st.get_option("server.sslCertFile"),
+                ssl_keyfile=st.get_option("server.sslKeyFile"),
+                access_log=False,
+                use_colors=False,
+                server_header=False,
+            )
+        )
+        server.run(sockets=[listening])
+        if not server.started:
+            sys.exit(3)
+
+
+def _listen(address: str, port: int) -> socket.socket:
+    if ":" not in address:
+        return socket.create_server((address, port), backlog=2048)
+    return socket.create_server((address, port), family=socket.AF_INET6, backlog=2048, dualstack_ipv6=address == "::")
 
 
 app = create()

@@ -63,6 +63,7 @@ class SecurityHeaders:
         extra = (
             (b"x-content-type-options", b"nosniff"),
             (b"referrer-policy", b"no-referrer"),
+            (b"cross-origin-resource-policy", b"same-origin"),
             (b"content-security-policy", content_security_policy(host).encode()),
         )
         names = {name for name, _ in extra}

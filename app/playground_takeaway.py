@@ -14,6 +14,7 @@ from app import status
 from app.text import plain
 from services import copyas, export, history
 from services.domain import Wire, WireRequest
+from services.embedded.spec import KEY
 
 EMBEDDED = "embedded://"
 NOTHING_KEPT = "The text of the request was not stored, so there is nothing to copy."
@@ -53,7 +54,11 @@ def _code(row: Row) -> None:
         st.caption(plain(trouble))
         return
     key_env = (row.get("request") or {}).get("key_env")
-    if key_env:
+    recorded = history.request_of(row)
+    if recorded is not None and recorded.url.startswith(EMBEDDED):
+        key_env = KEY
+        st.caption(f"The local model answers only to its key: start lab run with {KEY} set, and this code too.")
+    elif key_env:
         st.caption(f"The key stays where it is: the code reads it from the variable {key_env}.")
     codes = copyas.snippets(request, wire=cast(Wire, row["wire"]), key_env=key_env)
     for tab, (title, code) in zip(st.tabs(list(codes)), codes.items(), strict=True):

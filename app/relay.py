@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncGenerator, Coroutine
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import aiohttp
 import orjson
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from app.connections import BOARD_LIMIT, Silent, Tally, address_of
 from app.feed import Feed, Viewer, frame_text
 from app.mirror import read_have
 from app.tickets import BadTicket, Ticket, board_token, check_token
@@ -21,11 +23,18 @@ from services import paths
 
 __all__ = ["Relay", "board_token"]
 
-HELLO_S = 10.0
+log = logging.getLogger(__name__)
+
+HELLO_S = 5.0
+STRANGERS_PER_ADDRESS = 64  # sockets that have not said who they are
+STRANGERS = 512
+# Without sign-in everybody is the same person, so this is for forty people with several tabs each.
+VIEWERS_PER_PERSON = 400
+VIEWERS_PER_RUN = 1_000
 FRAME_LIMIT = 64 * 2**20  # a snapshot of eight columns of very long text
-MESSAGE_LIMIT = 2**16
 CLOSE_BAD_TOKEN = 4401
 CLOSE_BAD_HELLO = 4400
+CLOSE_TOO_MANY = 4429
 
 NOT_ALLOWED = "Your role may look at this run, not stop or retry it. Nothing was changed."
 EXPIRED = "This page was opened more than twelve hours ago, so nothing was changed. Reload it and try again."
@@ -39,6 +48,8 @@ class Relay:
         self._socket = socket
         self._session: aiohttp.ClientSession | None = None
         self.feeds: dict[str, Feed] = {}
+        self.strangers = Silent(STRANGERS_PER_ADDRESS, STRANGERS)
+        self.viewers_by_person = Tally(VIEWERS_PER_PERSON, VIEWERS_PER_PERSON * VIEWERS_PER_RUN)
 
     def _engine(self) -> aiohttp.ClientSession:
         if self._session is None or self._session.closed:
@@ -82,7 +93,7 @@ class Relay:
             return NOT_ALLOWED
         if ticket.expires <= time.time():
             return EXPIRED
-        headers = {"X-Lab-Person": ticket.person.encode("ascii", "replace").decode(), "X-Lab-Role": ticket.role}
+        headers = {"X-Lab-Person": quote(ticket.person, safe="@.+-_"), "X-Lab-Role": ticket.role}
         url = f"http://engine/runs/{quote(ticket.run_id, safe='')}/{verb}"
         limit = aiohttp.ClientTimeout(total=10)
         try:
@@ -99,19 +110,40 @@ class Relay:
         if not same_origin(websocket.headers.get("origin"), websocket.headers.get("host")):
             await websocket.close(4403)
             return
-        await websocket.accept()
         run_id = websocket.path_params["run_id"]
+        ticket, hello = await self._hello(websocket, run_id)
+        if ticket is None:
+            return
+        with self.viewers_by_person.held(ticket.person) as inside:
+            feed = self.feeds.get(run_id)
+            if not inside or (feed is not None and len(feed.viewers) >= VIEWERS_PER_RUN):
+                log.warning("A board of run %s was refused: too many are open.", run_id)
+                await websocket.close(CLOSE_TOO_MANY)
+                return
+            await self._watch(websocket, ticket, hello)
+
+    async def _hello(self, websocket: WebSocket, run_id: str) -> tuple[Ticket | None, dict[str, Any]]:
+        """Who is there, and their first message. None for one who does not say it in time, or cannot."""
+        await websocket.accept()
+        code, why = CLOSE_BAD_HELLO, ""
         try:
-            hello = await asyncio.wait_for(_receive(websocket), HELLO_S)
-            ticket = check_token(str(hello.get("token", "")), run_id)
-        except BadTicket:
-            await websocket.close(CLOSE_BAD_TOKEN)
-            return
-        except (ValueError, TimeoutError):
-            await websocket.close(CLOSE_BAD_HELLO)
-            return
+            async with self.strangers.patience(websocket.client, HELLO_S):
+                hello = await _receive(websocket)
+            return check_token(str(hello.get("token", "")), run_id), hello
         except WebSocketDisconnect:
-            return
+            return None, {}
+        except BadTicket as error:
+            code, why = CLOSE_BAD_TOKEN, str(error)
+        except TimeoutError:
+            why = "It did not say who it is in time."
+        except ValueError as error:
+            why = str(error)
+        log.warning("A board's socket of %s was closed: %s", address_of(websocket.client)[0], why)
+        await _quietly(websocket.close(code))
+        return None, {}
+
+    async def _watch(self, websocket: WebSocket, ticket: Ticket, hello: dict[str, Any]) -> None:
+        run_id = ticket.run_id
         viewer = Viewer(websocket, ticket, read_have(hello.get("have")))
         # A finished run is asked to go on before its feed is looked for, else the feed would find nothing live.
         await self._obey(viewer, hello)
@@ -124,7 +156,10 @@ class Relay:
                 await self._obey(viewer, message)
                 if "retry" in message:
                     feed.follow()
-        except (WebSocketDisconnect, ValueError, RuntimeError):
+        except ValueError as error:
+            log.warning("A board of run %s was closed: %s", run_id, error)
+            await _quietly(websocket.close(CLOSE_BAD_HELLO))
+        except (WebSocketDisconnect, RuntimeError):
             pass
         finally:
             sender.cancel()
@@ -144,14 +179,26 @@ class Relay:
 
 def same_origin(origin: str | None, host: str | None) -> bool:
     """True when a browser's Origin names the host it is talking to. No Origin is no browser of ours."""
-    return bool(origin and host) and urlsplit(origin or "").netloc.lower() == (host or "").lower()
+    return bool(origin and host) and (origin or "").partition("://")[2].lower() == (host or "").lower()
 
 
 async def _receive(websocket: WebSocket) -> dict[str, Any]:
-    text = await websocket.receive_text()
-    message = orjson.loads(text) if len(text) <= MESSAGE_LIMIT else None
+    """One message. Raises ValueError in words for what is none of ours, WebSocketDisconnect at the end."""
+    event = await websocket.receive()
+    if event["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(event.get("code", 1005), event.get("reason"))
+    text = event.get("text")
+    if text is None:
+        raise ValueError("It sent binary data where only text is understood.")
+    # Where `app.connections.BoundedWebSocket` serves, nothing longer comes this far.
+    if len(text) > BOARD_LIMIT:
+        raise ValueError("It sent a message that is too long.")
+    try:
+        message = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        message = None
     if not isinstance(message, dict):
-        raise ValueError("a message is a JSON object")
+        raise ValueError("It sent what is no JSON object.")
     return message
 
 

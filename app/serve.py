@@ -19,8 +19,8 @@ NICENESS = 5  # what draws lets what measures go first
 def serve(port: int, address: str = "127.0.0.1", *, parent_pid: int | None = None) -> None:
     """Serve the app on ``address``:``port`` (0: a free one) until SIGINT or SIGTERM, or until the parent is gone.
 
-    The settings are those of `.streamlit/config.toml`, wherever this is started from. Raises SystemExit(1) when the
-    port is taken and SystemExit(3) when the app does not start.
+    The settings are those of `app.asgi.SETTINGS` and, for the look, of `.streamlit/config.toml`, wherever this is
+    started from. Raises SystemExit(1) when the port is taken and SystemExit(3) when the app does not start.
     """
     if parent_pid is not None:
         threading.Thread(target=_end_with, args=(parent_pid,), daemon=True, name="parent watch").start()
@@ -30,9 +30,9 @@ def serve(port: int, address: str = "127.0.0.1", *, parent_pid: int | None = Non
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
     sys.argv = [str(ROOT / "lab")]
-    from app.asgi import app
+    from app.asgi import app, run
 
-    app.run(config={"server.port": port, "server.address": address})
+    run(app, port, address)
 
 
 def _end_with(parent_pid: int) -> None:

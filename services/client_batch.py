@@ -58,9 +58,10 @@ class BatchClient:
         """Keep which answer to one line is liked better ("a", "b", "tie"); None takes it back (`db.batch_votes`)."""
         self._engine("POST", "/batches/votes", {"batch_a": batch_a, "batch_b": batch_b, "no": no, "choice": choice})
 
-    def embedded_url(self, name: str) -> str:
-        """The address of a server of the local model, for the worker; waits until it is ready."""
-        return str(self._engine("GET", f"/embedded/{_quoted(name)}/url", timeout=120)["url"])
+    def embedded_server(self, name: str) -> tuple[str, str]:
+        """Address and key of a server of the local model, for the worker; waits until it is ready."""
+        server = self._engine("GET", f"/embedded/{_quoted(name)}/url", timeout=120)
+        return str(server["url"]), str(server["key"])
 
 
 def _quoted(name: str) -> str:

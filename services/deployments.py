@@ -23,6 +23,7 @@ from services.deployment_rules import AWS_KEYS, faults, is_key_name, on_amazon, 
 from services.deployment_teams import teams
 from services.deployment_text import from_json, slug, to_json, to_toml
 from services.domain import Aws, Deployment, Limits, PriceRef
+from services.hosts import BadHost, configured_host
 from services.providers import KINDS
 from services.providers.base import Kind
 
@@ -52,6 +53,7 @@ class Access:
     mode: Literal["open", "closed"] = "open"
     senders: tuple[str, ...] = ()
     admins: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()  # names under which browsers may reach the pages, see `services.hosts`
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +290,7 @@ def _key_hosts(source: Source, data: Any, deployments: list[Deployment]) -> dict
 
 
 def _access(table: Table) -> Access:
-    table.only(("mode", "senders", "admins"))
+    table.only(("mode", "senders", "admins", "hosts"))
     mode = table.text("mode") or "open"
     if mode not in ("open", "closed"):
         raise table.error('has an unknown mode; it can be "open" or "closed".', "mode")
@@ -298,4 +300,10 @@ def _access(table: Table) -> Access:
         for one in people[role]:
             if not re.fullmatch(r"[^@\s]+@[^@\s]+", one):
                 raise table.error(f"has {one!r} in {role!r}, which is not an e-mail address.", role)
-    return Access("closed" if mode == "closed" else "open", people["senders"], people["admins"])
+    hosts = table.texts("hosts") or ()
+    for host in hosts:
+        try:
+            configured_host(host)
+        except BadHost as error:
+            raise table.error(f"has a wrong entry in 'hosts': {error}", "hosts") from None
+    return Access("closed" if mode == "closed" else "open", people["senders"], people["admins"], hosts)

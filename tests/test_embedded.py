@@ -61,7 +61,7 @@ async def test_starting_returns_at_once_and_says_that_the_model_is_being_loaded(
 async def test_each_slot_has_its_own_share_of_the_context_and_nothing_but_the_model_is_open(pool: EmbeddedPool) -> None:
     url = await pool.url("main")
     assert (await pool.url("small")) != url
-    async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=30, headers={"Authorization": f"Bearer {pool.key}"}) as client:
         props = (await client.get("/props")).json()
         assert props["total_slots"] == MAIN.slots
         assert props["default_generation_settings"]["n_ctx"] == MAIN.context // MAIN.slots
@@ -74,8 +74,30 @@ async def test_each_slot_has_its_own_share_of_the_context_and_nothing_but_the_mo
     assert pool.status()["main"]["sentence"] == "The local model is ready (one thread, 4 at a time)."
 
 
+async def test_a_page_that_points_its_name_at_the_model_gets_nothing_from_it(pool: EmbeddedPool) -> None:
+    url = await pool.url("main")
+    body = {
+        "model": MODEL,
+        "messages": [{"role": "user", "content": ASK}],
+        "max_tokens": 1,
+        "input": ASK,
+        "prompt": ASK,
+    }
+    open_to_all = []
+    async with httpx.AsyncClient(base_url=url, timeout=30, headers={"Host": "evil.example"}) as client:
+        for key in ({}, {"Authorization": "Bearer wrong"}, {"x-api-key": ""}):
+            for path in ("/v1/chat/completions", "/v1/messages", "/v1/responses", "/completion", "/embeddings"):
+                if (await client.post(path, json=body, headers=key)).status_code != 401:
+                    open_to_all.append(path)
+            for path in ("/props", "/metrics", "/slots", "/lora-adapters"):
+                if (await client.get(path, headers=key)).status_code not in (401, 404):
+                    open_to_all.append(path)
+        assert (await client.get("/health")).status_code == 200
+    assert not open_to_all
+
+
 async def test_the_openai_sdk_streams_chat_completions(pool: EmbeddedPool) -> None:
-    async with openai.AsyncOpenAI(base_url=await pool.url("main") + "/v1", api_key="none", max_retries=0) as client:
+    async with openai.AsyncOpenAI(base_url=await pool.url("main") + "/v1", api_key=pool.key, max_retries=0) as client:
         stream = await client.chat.completions.create(
             model=MODEL, messages=[{"role": "user", "content": ASK}], max_tokens=16, stream=True,
             stream_options={"include_usage": True},
@@ -89,7 +111,7 @@ async def test_the_openai_sdk_streams_chat_completions(pool: EmbeddedPool) -> No
 
 
 async def test_the_openai_sdk_streams_responses(pool: EmbeddedPool) -> None:
-    async with openai.AsyncOpenAI(base_url=await pool.url("main") + "/v1", api_key="none", max_retries=0) as client:
+    async with openai.AsyncOpenAI(base_url=await pool.url("main") + "/v1", api_key=pool.key, max_retries=0) as client:
         stream = await client.responses.create(model=MODEL, input=ASK, max_output_tokens=16, stream=True)
         events = [event async for event in stream]
     text = "".join(event.delta for event in events if event.type == "response.output_text.delta")
@@ -100,7 +122,7 @@ async def test_the_openai_sdk_streams_responses(pool: EmbeddedPool) -> None:
 
 
 async def test_the_anthropic_sdk_streams_messages(pool: EmbeddedPool) -> None:
-    async with anthropic.AsyncAnthropic(base_url=await pool.url("main"), api_key="none", max_retries=0) as client:
+    async with anthropic.AsyncAnthropic(base_url=await pool.url("main"), api_key=pool.key, max_retries=0) as client:
         stream = await client.messages.create(
             model=MODEL, messages=[{"role": "user", "content": ASK}], max_tokens=16, stream=True
         )
@@ -121,7 +143,7 @@ async def test_a_killed_server_is_said_to_be_gone_and_answers_again(pool: Embedd
     url = await pool.url("small")
     after = pool.status()["small"]
     assert after["restarts"] == before["restarts"] + 1 and after["pid"] != before["pid"]
-    async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
+    async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=pool.key, max_retries=0) as client:
         answer = await client.chat.completions.create(
             model=MODEL, messages=[{"role": "user", "content": ASK}], max_tokens=8
         )
@@ -236,7 +258,7 @@ async def test_the_server_gives_way_to_the_clock_and_sees_no_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-not-for-the-model")
-    process = await life.begin(SMALL, tmp_path)
+    process = await life.begin(SMALL, tmp_path, "a key")
     try:
         await life.first_words(process)
         seen = psutil.Process(process.pid)
@@ -252,7 +274,8 @@ async def test_the_answers_leave_no_prompt_in_the_log(tmp_path: Path) -> None:
     await pool.start()
     url = await pool.url("small")
     body = {"messages": [{"role": "user", "content": "canary-7781"}], "max_tokens": 4}
-    httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60).raise_for_status()
+    key = {"Authorization": f"Bearer {pool.key}"}
+    httpx.post(f"{url}/v1/chat/completions", json=body, headers=key, timeout=60).raise_for_status()
     await pool.close()
     assert "canary-7781" not in (tmp_path / "embedded-small.log").read_text()
 

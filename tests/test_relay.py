@@ -265,6 +265,25 @@ async def test_a_hello_that_is_none_closes_the_socket(house: House, hello: str) 
     assert (await ws.receive()).data == 4400
 
 
+async def test_boards_of_one_person_and_of_one_run_are_bounded(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.engine.run(RUN, COLUMNS)
+    monkeypatch.setattr(house.relay.viewers_by_person, "each", 3)
+    monkeypatch.setattr("app.relay.VIEWERS_PER_RUN", 4)
+    sockets = [await house.open() for _ in range(4)]
+    assert (await sockets[3].receive()).data == 4429
+    screens = [Screen() for _ in range(4)]
+    for ws, screen in zip(sockets[:3], screens, strict=False):
+        await watch(ws, screen, lambda s: s.snapshots == 1)
+    bob = await house.open(token=board_token(RUN, "bob", "viewer"))
+    await watch(bob, screens[3], lambda s: s.snapshots == 1)
+    cyd = await house.open(token=board_token(RUN, "cyd", "viewer"))
+    assert (await cyd.receive()).data == 4429, "the run has its four"
+    await sockets[0].close()
+    await settle(lambda: house.relay.viewers_by_person.sum == 3)
+    again = await house.open()
+    await watch(again, Screen(), lambda s: s.snapshots == 1)
+
+
 def test_cursors_that_make_no_sense_are_left_out() -> None:
     good = {"i": 1, "rep": 1, "attempt": 1, "answer": 3, "reasoning": 0}
     assert read_have([good, {"i": 2}, 7, {**good, "i": "0"}, {**good, "answer": True}]) == {1: (1, 1, 3, 0)}

@@ -49,6 +49,10 @@ class RunSocket {
   closed(code) {
     clearTimeout(this.silence);
     if (this.over) return;
+    if (code === 4429) {
+      this.board.trouble("Too many boards are open. Close some tabs and reload this page; everything that arrived is kept.");
+      return;
+    }
     if (code === 4401) {
       this.board.trouble("This page may no longer watch the run. Reload it; everything that arrived is kept.");
       return;

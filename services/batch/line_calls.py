@@ -15,7 +15,7 @@ from sqlmodel import Session
 
 from db import batches
 from db.writer import WriteFailed, Writer
-from services import paths
+from services import keys, paths
 from services.client import EngineClient, EngineError
 from services.domain import Deployment
 from services.embedded import EmbeddedPool, EmbeddedUnavailable
@@ -131,10 +131,17 @@ class EnginePool(EmbeddedPool):
         """A call to this server did not succeed."""
         self._doubted.add(name)
 
+    @property
+    def key(self) -> str:
+        """The key of the engine's servers, once one of them was asked for its address."""
+        return self._key
+
     def _ask(self, name: str) -> str:
         client = EngineClient(paths.socket_path(self._data), person="worker", role="viewer")
         try:
-            return client.batches.embedded_url(name)
+            address, self._key = client.batches.embedded_server(name)
+            keys.remember(self._key)
+            return address
         except EngineError as error:
             raise EmbeddedUnavailable(str(error).rstrip(".")) from None
         finally:

@@ -19,7 +19,7 @@ import time
 from typing import Any, NoReturn
 
 from services.embedded import openmp
-from services.embedded.spec import MODEL, PROMPT_CACHE_MIB, ServerSpec, model_path
+from services.embedded.spec import KEY, MODEL, PROMPT_CACHE_MIB, ServerSpec, model_path
 from services.output import write_whole
 
 PR_SET_PDEATHSIG = 1
@@ -82,10 +82,10 @@ def _serve(spec: ServerSpec) -> Any:
     params.n_threads_http = spec.slots + SPARE_HTTP_THREADS
     params.verbosity = WARNINGS_ONLY
     params.endpoint_metrics = True
-    # No web page that happens to be open in this person's browser may talk to the model.
-    params.cors_origins = "null"
-    params.ui = False
-    # Nobody but the engine talks to it: no chat page, no listing of other people's prompts, no other site's script.
+    # Nobody but the engine talks to it: no chat page, no listing of other people's prompts, no other site's script. Its
+    # server looks at no Host, so a page that points its own name at this port would be let in: hence the key.
+    key = os.environ.pop(KEY, "")
+    params.api_keys = [key] if key else []
     params.ui = False
     params.endpoint_slots = False
     params.cors_origins = ""

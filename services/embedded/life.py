@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import orjson
 import psutil
 
-from services.embedded.spec import ServerSpec
+from services.embedded.spec import KEY, ServerSpec
 
 ROOT = Path(__file__).resolve().parents[2]
 START_WITHIN_S = 90.0
@@ -37,9 +37,13 @@ class Ended(Exception):
     """The server did not come up, or is gone; the text says why, to be put in brackets."""
 
 
-async def begin(spec: ServerSpec, log_dir: Path) -> Process:
-    """Start the process. If the caller is cancelled meanwhile, the process is ended and not left behind."""
+async def begin(spec: ServerSpec, log_dir: Path, key: str) -> Process:
+    """Start the process, which then answers only to ``key``.
+
+    If the caller is cancelled meanwhile, the process is ended and not left behind.
+    """
     env = {k: v for k, v in os.environ.items() if k in PASSED_ON or k.startswith(PASSED_ON_PREFIXES)}
+    env[KEY] = key
     command = [sys.executable, "-m", "services.embedded", f"--parent-pid={os.getpid()}"]
     command += [f"--{name}={value}" for name, value in asdict(spec).items()]
     pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL

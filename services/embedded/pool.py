@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import secrets
 import time
 from asyncio.subprocess import Process
 from collections import deque
@@ -12,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from services import keys
 from services.embedded import life
-from services.embedded.spec import DEFAULT_SPECS, ServerSpec, available_bytes, missing
+from services.embedded.spec import DEFAULT_SPECS, KEY, ServerSpec, available_bytes, missing
 
 log = logging.getLogger(__name__)
 PoolState = Literal["starting", "ready", "restarting", "unavailable"]
@@ -66,6 +69,8 @@ class EmbeddedPool:
             before = self._servers[spec.name] = _Server(spec, before)
         self._log_dir = log_dir
         self._available = available
+        self._key = os.environ.get(KEY) or secrets.token_urlsafe(32)
+        keys.remember(self._key)
 
     async def start(self) -> None:
         """Begin to start every server, and return at once. Never raises: what is missing is told by `status`."""
@@ -89,6 +94,14 @@ class EmbeddedPool:
                     f"the local model did not come up in {WAIT_FOR_READY_S:.0f} s; restart it on the Deployments page"
                 ) from None
         return server.url
+
+    @property
+    def key(self) -> str:
+        """What the servers want to see with every request but their health: LAB_EMBEDDED_KEY, else one of chance.
+
+        Only on the wire to them, never shown; whoever wants to ask them with other programs sets the variable.
+        """
+        return self._key
 
     def status(self) -> dict[str, dict[str, Any]]:
         """Per server: state, one sentence, url, number of restarts, pid."""
@@ -166,7 +179,7 @@ class EmbeddedPool:
             self._say(server, "unavailable", lack)
             return False
         born = time.monotonic()
-        server.process = await life.begin(server.spec, self._log_dir)
+        server.process = await life.begin(server.spec, self._log_dir, self._key)
         try:
             server.url = await life.first_words(server.process)
         except life.CannotRun as error:

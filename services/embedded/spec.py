@@ -14,6 +14,7 @@ import psutil
 MODEL = "smollm2-135m-instruct"
 MODEL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 MIB = 2**20
+KEY = "LAB_EMBEDDED_KEY"  # the variable with the key of the servers
 # Measured (resident, Linux x86-64): 183 MiB with 1,024 tokens of context and 341 MiB with 8,192, so 23 KiB a token.
 BASE_BYTES = 200 * MIB
 BYTES_PER_TOKEN = 24 * 1024

@@ -9,7 +9,6 @@ import fcntl
 import json
 import logging
 import os
-import resource
 import signal
 import sys
 from pathlib import Path
@@ -27,6 +26,7 @@ from services.engine.http import make_app
 from services.engine.quiet import settle
 from services.engine.registry import Registry
 from services.output import write_whole
+from services.process import raise_file_limit
 
 log = logging.getLogger("engine")
 
@@ -53,7 +53,7 @@ def main() -> None:
     except (DatabaseTooNew, ValueError, OSError) as error:
         print(json.dumps({"error": keys.scrub(str(error))}), flush=True)
         sys.exit(4)
-    _many_files()
+    raise_file_limit()
     with lock:
         uvloop.run(_serve(data, url, paths.deployments_file(given.deployments), given))
 
@@ -112,13 +112,6 @@ def _lock(data: Path) -> contextlib.ExitStack | None:
         stack.close()
         return None
     return stack
-
-
-def _many_files() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65_536), hard))
-    log.debug("file limit was %s", soft)
 
 
 def _log_to(path: Path) -> None:

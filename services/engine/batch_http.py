@@ -89,7 +89,8 @@ class _Door:
     async def embedded_url(self, request: web.Request) -> web.Response:
         access.require(request.headers.get("x-lab-role", "viewer"), "look")
         try:
-            return answer({"url": await self._engine.pool.url(request.match_info["name"])})
+            pool = self._engine.pool
+            return answer({"url": await pool.url(request.match_info["name"]), "key": pool.key})
         except EmbeddedUnavailable as error:
             said = str(error)
             raise ValueError(f"{said[:1].upper()}{said[1:]}.") from None

@@ -194,6 +194,8 @@ class Calls:
                 f"{deployment.key_env} may not be sent to this host; bind the two under [keys] in deployments.toml",
             )
         key = keys.lookup(deployment.key_env) if deployment.key_env else None
+        if near:
+            key = self._pool.key
         return await attempt(self._sessions[near], kind, request, key, call.progress)
 
     async def _send_signed(self, call: LiveCall, kind: Kind, request: WireRequest) -> Ending:

@@ -202,7 +202,7 @@ class Gauges:
             local = self._pool.status().get(name) or {}
             if not local.get("url"):
                 raise Silent(str(local.get("sentence") or f"There is no local server “{name}” here."))
-            return _Place(str(local["url"]), near=True)
+            return _Place(str(local["url"]), near=True, headers=(("authorization", f"Bearer {self._pool.key}"),))
         root = servers.root_of(deployment.base_url)
         try:
             check_url(root, allow_private=self._registry.allowed_private(deployment))

@@ -33,11 +33,13 @@ ENGINE = web.AppKey("engine", Engine)
 MAX_BODY = 16 * 2**20
 MAX_NOTE = 100_000  # characters of a note as it is sent; the records keep its beginning
 COLUMNS = (0, MAX_COLUMNS - 1)
+HOST = "engine"  # what every client of ours asks for
+WRONG_HOST = "This socket is the engine's; it answers the host name engine alone, as the pages and lab ask for it."
 
 
 def make_app(engine: Engine) -> web.Application:
     """The aiohttp application of one engine."""
-    app = web.Application(middlewares=[_plain_errors], client_max_size=MAX_BODY)
+    app = web.Application(middlewares=[_our_clients_only, _plain_errors], client_max_size=MAX_BODY)
     app[ENGINE] = engine
     app.add_routes(
         [
@@ -66,6 +68,15 @@ def make_app(engine: Engine) -> web.Application:
         ]
     )
     return app
+
+
+@web.middleware
+async def _our_clients_only(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Whoever put a proxy before the socket has not put it before a browser: no page can name this host."""
+    hosts = request.headers.getall("host", [])
+    if [host.lower() for host in hosts] != [HOST] or "origin" in request.headers:
+        return _json({"error": WRONG_HOST}, status=421)
+    return await handler(request)
 
 
 @web.middleware

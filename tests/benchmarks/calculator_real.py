@@ -151,7 +151,8 @@ async def _measure(vocab: int, prompts: Sequence[int], at_once: Sequence[int], r
         pool = EmbeddedPool((replace(SPEC, name="main"),), log_dir=Path(folder))
         await pool.start()
         try:
-            async with httpx.AsyncClient(base_url=await pool.url("main"), timeout=600) as client:
+            url, key = await pool.url("main"), {"Authorization": f"Bearer {pool.key}"}
+            async with httpx.AsyncClient(base_url=url, headers=key, timeout=600) as client:
                 await _call(client, prompt(64))
                 for tokens in prompts:
                     calls = [await _call(client, prompt(tokens)) for _ in range(repeats)]

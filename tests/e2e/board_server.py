@@ -10,6 +10,6 @@ from services.paths import ROOT
 if __name__ == "__main__":
     port = int(sys.argv[1])
     sys.argv = [str(ROOT / "lab")]
-    from app.asgi import create
+    from app.asgi import create, run
 
-    create(Path(__file__).with_name("board_page.py")).run(config={"server.port": port, "server.address": "127.0.0.1"})
+    run(create(Path(__file__).with_name("board_page.py")), port, "127.0.0.1")

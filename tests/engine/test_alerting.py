@@ -172,7 +172,7 @@ def test_it_looks_at_most_every_30_s_every_60_while_calls_are_under_way_and_only
 
 @pytest.fixture
 async def door(house: House) -> Any:
-    async with TestClient(TestServer(make_app(house.engine))) as client:
+    async with TestClient(TestServer(make_app(house.engine)), headers={"host": "engine"}) as client:
         yield client
 
 

@@ -263,7 +263,8 @@ async def test_the_embedded_server_is_read_for_real(house: House, monkeypatch: p
     assert said["gauge"] | {"kv_used": None} == said["gauge"], "this llama.cpp does not report its KV cache"
     assert (said["gauge"]["running"], said["gauge"]["waiting"]) == (0, 0)
     ask = {"max_tokens": 900, "ignore_eos": True, "messages": [{"role": "user", "content": "Count to a hundred."}]}
-    async with aiohttp.ClientSession() as session, asyncio.timeout(60):
+    key = {"Authorization": f"Bearer {pool.key}"}
+    async with aiohttp.ClientSession(headers=key) as session, asyncio.timeout(60):
         calls = [asyncio.create_task(session.post(f"{url}/v1/chat/completions", json=ask)) for _ in range(3)]
         while True:
             gauge = (await house.engine.gauges.server("local-chat"))["gauge"]

@@ -15,7 +15,7 @@ from services.engine.http import make_app
 from services.runs import ColumnSpec, RunSpec
 from tests.engine.house import House
 
-HEAD = {"x-lab-role": "admin"}
+HEAD = {"x-lab-role": "admin", "host": "engine"}
 WRITING = ("POST", "PUT", "PATCH")
 SPEC = RunSpec("Hello", (ColumnSpec("nobody"),), system="s", template="t", parent_run_id="r", tags=("a",),
                variables={"x": "1"}).to_json()  # fmt: skip
@@ -158,3 +158,17 @@ async def test_a_body_that_is_no_json_or_too_large_is_refused_in_one_sentence(do
         async with door.put("/history/budget", data=data, headers=HEAD) as answer:
             assert answer.status == status
             _one_sentence((await answer.json())["error"], str(data[:9]))
+
+
+async def test_only_our_own_clients_are_answered(door: TestClient[Any, Any]) -> None:
+    answered = []
+    for host in ("localhost", "127.0.0.1:8501", "evil.example", "engine.evil.example", "engine:80", "engine.", ""):
+        for method, path in (("GET", "/health"), ("POST", "/runs"), ("GET", "/nothing")):
+            async with door.request(method, path, headers=HEAD | {"host": host, "x-forwarded-host": "engine"}) as told:
+                if told.status != 421:
+                    answered.append((host, path, told.status))
+    async with door.get("/health", headers=HEAD | {"origin": "http://engine"}) as told:
+        assert told.status == 421
+    async with door.get("/health", headers=HEAD) as told:
+        assert told.status == 200
+    assert not answered
