@@ -14,6 +14,7 @@ import streamlit as st
 from starlette.middleware import Middleware
 from starlette.routing import WebSocketRoute
 
+from app import signin
 from app.headers import SecurityHeaders
 from app.relay import Relay
 
@@ -48,6 +49,7 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any] | None]:
     from services.keys import install_log_filter
 
     install_log_filter()
+    signin.install_log_filter()
     warming = asyncio.create_task(asyncio.to_thread(_warm))
     try:
         yield None
@@ -63,11 +65,12 @@ def _base() -> str:
 
 def create(script: Path = MAIN) -> st.App:
     """The ASGI app around a Streamlit script (absolute path)."""
+    signin.shelter_from_unreadable_secrets()
     return st.App(
         script,
         lifespan=lifespan,
         routes=[WebSocketRoute(f"{_base()}/api/board/{{run_id}}", relay.endpoint)],
-        middleware=[Middleware(SecurityHeaders)],
+        middleware=[Middleware(SecurityHeaders), Middleware(signin.SignInRoutes)],
         on_script_error=on_script_error,
     )
 
