@@ -65,7 +65,6 @@ def _base() -> str:
 
 def create(script: Path = MAIN) -> st.App:
     """The ASGI app around a Streamlit script (absolute path)."""
-    signin.shelter_from_unreadable_secrets()
     return st.App(
         script,
         lifespan=lifespan,

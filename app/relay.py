@@ -148,7 +148,8 @@ class Relay:
         try:
             now = self._holds(viewer.ticket, viewer.websocket)
         except BadTicket:
-            sentence = OVER if viewer.ticket.mark else EXPIRED
+            old = not viewer.ticket.mark and viewer.ticket.expires <= time.time()
+            sentence = EXPIRED if old else OVER
         else:
             if now.role == viewer.ticket.role:
                 return True

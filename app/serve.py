@@ -30,9 +30,10 @@ def serve(port: int, address: str = "127.0.0.1", *, parent_pid: int | None = Non
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
     sys.argv = [str(ROOT / "lab")]
+    from app import signin
     from app.asgi import app
 
-    app.run(config={"server.port": port, "server.address": address})
+    app.run(config={"server.port": port, "server.address": address, **signin.shelter()})
 
 
 def _end_with(parent_pid: int) -> None:

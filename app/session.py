@@ -69,12 +69,12 @@ class _Environment:
     def config(self) -> deployments.Config:
         file = paths.deployments_file()
         try:
-            stamp = file.stat().st_mtime
+            stat = file.stat()
         except FileNotFoundError:
             return deployments.Config()
-        except OSError:
-            stamp = 0.0
-        return _config(str(file), stamp)
+        except OSError as error:
+            return _config(str(file), (error.errno,))
+        return _config(str(file), (stat.st_mtime_ns, stat.st_size, stat.st_ino))
 
 
 sources: Sources = _Environment()
@@ -91,7 +91,7 @@ def _reader(url: str) -> SqlEngine:
 
 
 @st.cache_resource(max_entries=4)
-def _config(path: str, stamp: float) -> deployments.Config:
+def _config(path: str, stamp: tuple[int | None, ...]) -> deployments.Config:
     # `stamp` is part of the key only: a changed file is read again.
     del stamp
     try:

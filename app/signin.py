@@ -100,20 +100,21 @@ def setup() -> Setup:
         secrets = secrets_singleton.to_dict()
     except Exception:  # what Streamlit lets through: a file that is no text, may not be read, or nests too deeply
         return _unread()
-    return _checked(secrets)
+    return judged(secrets)
 
 
-def shelter_from_unreadable_secrets() -> None:
-    """Keep Streamlit from a secrets file that would keep the pages from starting; `setup` then says what is wrong.
+def shelter() -> Mapping[str, Any]:
+    """Settings that keep Streamlit from a secrets file at which the pages would not start; `setup` then says why.
 
     Streamlit copes with a file that is no TOML and fails at one that is no text or may not be read.
     """
+    global _sheltered
     try:
         secrets_singleton.load_if_toml_exists()
     except Exception:
-        global _sheltered
         _sheltered = _unread()
-        st.set_option("secrets.files", [])
+        return {"secrets.files": []}
+    return {}
 
 
 _sheltered: Setup | None = None
@@ -156,7 +157,8 @@ def _broken(what: str) -> Setup:
     return Setup("broken", f"Nobody can sign in: {what}. Mend it and start the app again.")
 
 
-def _checked(secrets: Mapping[str, Any]) -> Setup:
+def judged(secrets: Mapping[str, Any]) -> Setup:
+    """How sign-in is set up by secrets that could be read."""
     if "auth" not in secrets:
         tables = [name for name, value in secrets.items() if isinstance(value, Mapping) and _stray(value)]
         if tables or _stray(secrets):

@@ -24,7 +24,9 @@ from services.paths import ROOT
 from tests.e2e.live_lab import answers, until
 from tests.signin.oidc import CLIENT, SECRET, Provider
 
-COOKIE_SECRET = "canary-cookie-secret-77aa0b1c2d3e4f5a"  # as long as the shortest that is taken, and longer
+COOKIE_SECRET = "canary-cookie-secret-77aa0b1c2d3e4f5a"
+BOARD_SECRET = "canary-board-secret-91e0"
+
 
 def secrets_toml(provider: Provider, port: int) -> str:
     """The secrets file of a lab at ``port`` for a provider."""
@@ -51,22 +53,21 @@ class House:
         return (self.folder / "pages.log").read_text(errors="replace")
 
     def access(self, text: str) -> None:
-        """Write what [access] of deployments.toml says, and see to it that its stamp is another one."""
-        file = self.folder / "deployments.toml"
-        before = file.stat().st_mtime_ns if file.exists() else 0
-        file.write_text(f"[access]\n{text}\n")
-        os.utime(file, ns=(before + 10**9, before + 10**9) if before else None)
+        """Write what [access] of deployments.toml says."""
+        written = self.folder / "deployments.toml.new"
+        written.write_text(f"[access]\n{text}\n")
+        written.replace(self.folder / "deployments.toml")
 
 
 @contextlib.contextmanager
 def pages(folder: Path, secrets: str | bytes | None, port: int) -> Iterator[House]:
     """Serve the real app, with ``secrets`` as its only secrets file (None: there is none), without an engine."""
     file = folder / ".streamlit" / "secrets.toml"  # Streamlit looks for one in the home directory too
-    file.parent.mkdir()
+    file.parent.mkdir(exist_ok=True)
     if secrets is not None:
         file.write_bytes(secrets if isinstance(secrets, bytes) else secrets.encode())
     env = {
-        **os.environ, "PYTHONPATH": str(ROOT), "LAB_DATA": str(folder / "data"),
+        **os.environ, "PYTHONPATH": str(ROOT), "LAB_DATA": str(folder / "data"), "LAB_BOARD_SECRET": BOARD_SECRET,
         "LAB_DEPLOYMENTS": str(folder / "deployments.toml"), "LAB_SOCKET": str(folder / "e.sock"), "HOME": str(folder),
     }  # fmt: skip
     (folder / "data").mkdir(exist_ok=True)
@@ -108,7 +109,9 @@ class Visitor:
 
     def cookies(self) -> dict[str, str]:
         """The cookies of the lab."""
-        return {cookie.name: cookie.value or "" for cookie in self.http.cookies.jar if cookie.domain.startswith("local")}
+        return {
+            cookie.name: cookie.value or "" for cookie in self.http.cookies.jar if cookie.domain.startswith("local")
+        }
 
     def sign_in(self) -> httpx.Response:
         """Press the button that the page shows and follow the provider; the last answer."""
@@ -184,12 +187,12 @@ def _note(element: Any, seen: Seen) -> None:
 
 
 def _plain(text: str) -> str:
-    return re.sub(r"[\\\u2060\u200b]", "", text)
+    return re.sub(r":small\[\]|[\\\u2060\u200b]", "", text)
 
 
-def cookie_for(claims: dict[str, Any], url: str) -> str:
+def cookie_for(claims: dict[str, Any], url: str, *, secret: str = COOKIE_SECRET, body: str = "") -> str:
     """An identity cookie as Streamlit signs it, for claims that no provider of ours would give."""
     from streamlit.web.server.starlette.starlette_app_utils import create_signed_value
 
-    body = json.dumps({**claims, "origin": url, "is_logged_in": True, "provider": "default"})
-    return create_signed_value(COOKIE_SECRET, "_streamlit_user", body).decode()
+    text = body or json.dumps({"is_logged_in": True, "provider": "default", **claims, "origin": url})
+    return create_signed_value(secret, "_streamlit_user", text).decode()

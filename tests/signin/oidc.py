@@ -105,9 +105,7 @@ class Provider:
         assert base64.urlsafe_b64encode(digest).rstrip(b"=").decode() == asked["code_challenge"]
         token, access = self.id_token(asked.get("nonce", "")), secrets.token_urlsafe(32)
         self.handed_out += [token, access]
-        _answer(
-            request, 200, {"access_token": access, "id_token": token, "token_type": "Bearer", "expires_in": 3600}
-        )
+        _answer(request, 200, {"access_token": access, "id_token": token, "token_type": "Bearer", "expires_in": 3600})
 
     def id_token(self, nonce: str) -> str:
         """An ID token as the script wants it."""
