@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -90,7 +91,7 @@ def _reader(url: str) -> SqlEngine:
     return reader(url)
 
 
-@st.cache_resource(max_entries=4)
+@lru_cache(maxsize=4)
 def _config(path: str, stamp: tuple[int | None, ...]) -> deployments.Config:
     # `stamp` is part of the key only: a changed file is read again.
     del stamp
@@ -181,7 +182,10 @@ def engine() -> EngineClient:
 
 def database() -> SqlEngine:
     """The database, for reading."""
-    person_and_role()
+    try:
+        visitor()
+    except signin.NotSignedIn:
+        _back_to_the_door()
     return sources.database()
 
 

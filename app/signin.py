@@ -181,8 +181,12 @@ def judged(secrets: Mapping[str, Any]) -> Setup:
         return _broken(f"secrets.toml lacks {', '.join(missing)}")
     if len(_text(auth, "cookie_secret")) < SHORTEST_SECRET:
         return _broken(f"cookie_secret in [auth] of secrets.toml is shorter than {SHORTEST_SECRET} characters")
-    if not _http_url(_text(auth, "redirect_uri")) or not _text(auth, "redirect_uri").endswith("/oauth2callback"):
+    redirect = _text(auth, "redirect_uri")
+    if not _http_url(redirect) or not redirect.endswith("/oauth2callback"):
         return _broken("redirect_uri in [auth] of secrets.toml is not http(s)://…/oauth2callback")
+    if redirect.partition("/oauth2callback")[0] != _as_browsers_write(redirect):
+        # Else nobody is ever signed in: Streamlit compares the address with the one that the browser sends.
+        return _broken(f"redirect_uri in [auth] of secrets.toml has to begin with {_as_browsers_write(redirect)}")
     if not all(_http_url(_text(provider, "server_metadata_url")) for provider in providers.values()):
         return _broken("server_metadata_url in [auth] of secrets.toml is not an http(s) address")
     if not is_authlib_installed():
@@ -205,6 +209,13 @@ def _http_url(text: str) -> bool:
     except ValueError:
         return False
     return parts.scheme in ("http", "https") and bool(parts.hostname)
+
+
+def _as_browsers_write(url: str) -> str:
+    """An address up to its last part: small letters, no port that goes without saying, no user."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2].lower().removesuffix({"http": ":80", "https": ":443"}[parts.scheme])
+    return f"{parts.scheme}://{host}{parts.path.removesuffix('/oauth2callback')}"
 
 
 # --- whom the claims name --------------------------------------------------------------------------------------------
@@ -361,7 +372,7 @@ def _explained(route: str, scope: Scope, messages: list[Message], base: str) -> 
     failed = start is None or start["status"] >= 400
     word = None
     if route == "/oauth2callback":
-        word = _word(scope["query_string"], cookies)
+        word = _word(scope["query_string"], cookies) or ("failed" if failed else None)
     elif route == "/auth/login" and (failed or location == f"{base}/"):
         word = "unreachable" if failed else "stale"
     if word is None and not failed:
@@ -395,13 +406,16 @@ def _word(query: bytes, cookies: list[bytes]) -> str | None:
     return "failed" if any(cookie.startswith(b"_streamlit_user=") for cookie in cookies) else "stale"
 
 
+ERROR_NAME = re.compile(r"(?m)^([A-Za-z_]\w*(?:\.\w+)*)(?::|$)")  # in a trace
+
+
 class _ShortWords(logging.Filter):
     """What Streamlit logs of a sign-in: the kind of failure, not the trace of it, which can quote a token."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         kind = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else ""
         if record.exc_text:
-            kind = record.exc_text.rsplit("\n", 1)[-1].partition(":")[0]
+            kind = (ERROR_NAME.findall(record.exc_text) or [""])[-1]
         text = record.getMessage()[:300]
         record.msg, record.args = (f"{text} ({kind[:100]})" if kind else text), None
         record.exc_info = record.exc_text = None

@@ -78,11 +78,23 @@ def test_a_token_of_any_text_is_refused_and_never_an_error(token: str) -> None:
 def test_tokens_that_came_close_are_refused() -> None:
     good = [RUN, "ada", "member", 2, "m"]
     assert isinstance(verdict(signed(json.dumps(good).encode())), Ticket)
-    bodies = [json.dumps(part) for part in (
-        good[:4], [*good, 1], [RUN, "ada", "root", 2, "m"], [RUN, "ada", "member", 2.5, "m"], [RUN, "ada", "member", True, "m"],
-        [RUN, "ada", "member", float("inf"), "m"], [RUN, "ada", "member", float("nan"), "m"], [RUN, "ada", ["admin"], 2, "m"],
-        ["run-2", *good[1:]], [RUN, None, *good[2:]], dict(enumerate(good)), [RUN, "ada", "member", -(10**400), "m"],
-    )]  # fmt: skip
+    bodies = [
+        json.dumps(part)
+        for part in (
+            good[:4],
+            [*good, 1],
+            [RUN, "ada", "root", 2, "m"],
+            [RUN, "ada", "member", 2.5, "m"],
+            [RUN, "ada", "member", True, "m"],
+            [RUN, "ada", "member", float("inf"), "m"],
+            [RUN, "ada", "member", float("nan"), "m"],
+            [RUN, "ada", ["admin"], 2, "m"],
+            ["run-2", *good[1:]],
+            [RUN, None, *good[2:]],
+            dict(enumerate(good)),
+            [RUN, "ada", "member", -(10**400), "m"],
+        )
+    ]
     bodies += ["[" * 5000 + "]" * 5000, "[" * 2000, f'["{RUN}","ada","member",{"9" * 5000},"m"]', "", "\ufeff[]"]
     assert [body[:60] for body in bodies if verdict(signed(body.encode())) is not BadTicket] == []
     token = signed(json.dumps(good).encode())

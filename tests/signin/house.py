@@ -67,9 +67,14 @@ def pages(folder: Path, secrets: str | bytes | None, port: int) -> Iterator[Hous
     if secrets is not None:
         file.write_bytes(secrets if isinstance(secrets, bytes) else secrets.encode())
     env = {
-        **os.environ, "PYTHONPATH": str(ROOT), "LAB_DATA": str(folder / "data"), "LAB_BOARD_SECRET": BOARD_SECRET,
-        "LAB_DEPLOYMENTS": str(folder / "deployments.toml"), "LAB_SOCKET": str(folder / "e.sock"), "HOME": str(folder),
-    }  # fmt: skip
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "LAB_DATA": str(folder / "data"),
+        "LAB_BOARD_SECRET": BOARD_SECRET,
+        "LAB_DEPLOYMENTS": str(folder / "deployments.toml"),
+        "LAB_SOCKET": str(folder / "e.sock"),
+        "HOME": str(folder),
+    }
     (folder / "data").mkdir(exist_ok=True)
     with (folder / "pages.log").open("wb") as log:
         process = subprocess.Popen(
@@ -139,9 +144,11 @@ class Visitor:
         headers = {"Origin": self.house.url, "Cookie": cookies}
         address = f"{self.house.url}/_stcore/stream"
         protocols = ("streamlit", self.cookies().get("_streamlit_xsrf", "") or "none")
-        async with aiohttp.ClientSession() as client:
-            async with client.ws_connect(address, headers=headers, protocols=protocols, max_msg_size=0) as socket:
-                yield Tab(socket)
+        async with (
+            aiohttp.ClientSession() as client,
+            client.ws_connect(address, headers=headers, protocols=protocols, max_msg_size=0) as socket,
+        ):
+            yield Tab(socket)
 
 
 class Tab:

@@ -71,12 +71,21 @@ class Provider:
         if self.script.down:
             _answer(request, 503, {"error": "down"})
         elif address.path == "/.well-known/openid-configuration":
-            _answer(request, 200, {
-                "issuer": self.url, "authorization_endpoint": f"{self.url}/authorize", "jwks_uri": f"{self.url}/jwks",
-                "token_endpoint": f"{self.url}/token", "end_session_endpoint": f"{self.url}/end",
-                "id_token_signing_alg_values_supported": ["RS256"], "code_challenge_methods_supported": ["S256"],
-                "response_types_supported": ["code"], "subject_types_supported": ["public"],
-            })  # fmt: skip
+            _answer(
+                request,
+                200,
+                {
+                    "issuer": self.url,
+                    "authorization_endpoint": f"{self.url}/authorize",
+                    "jwks_uri": f"{self.url}/jwks",
+                    "token_endpoint": f"{self.url}/token",
+                    "end_session_endpoint": f"{self.url}/end",
+                    "id_token_signing_alg_values_supported": ["RS256"],
+                    "code_challenge_methods_supported": ["S256"],
+                    "response_types_supported": ["code"],
+                    "subject_types_supported": ["public"],
+                },
+            )
         elif address.path == "/jwks":
             _answer(request, 200, {"keys": [self.key.as_dict(private=False)]})
         elif address.path == "/authorize":
@@ -111,9 +120,15 @@ class Provider:
         """An ID token as the script wants it."""
         now = int(time.time())
         right = {
-            "iss": self.url, "sub": f"id of {self.script.email}", "aud": CLIENT, "iat": now,
-            "exp": now + self.script.lifetime_s, "nonce": nonce, "email": self.script.email, "email_verified": True,
-        }  # fmt: skip
+            "iss": self.url,
+            "sub": f"id of {self.script.email}",
+            "aud": CLIENT,
+            "iat": now,
+            "exp": now + self.script.lifetime_s,
+            "nonce": nonce,
+            "email": self.script.email,
+            "email_verified": True,
+        }
         claims = {name: value for name, value in (right | self.script.claims).items() if value is not None}
         if self.script.key == "none":
             parts = ({"alg": "none"}, claims)

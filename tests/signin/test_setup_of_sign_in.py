@@ -54,6 +54,12 @@ BROKEN = {
     "a guessable secret": (GOOD.replace("0123456789abcdef0123456789abcdef", "xxx"), "shorter than 32 characters"),
     "another path": (GOOD.replace("/oauth2callback", "/"), "redirect_uri in [auth]"),
     "no host": (GOOD.replace("https://lab.example.com", ""), "redirect_uri in [auth]"),
+    "a port that goes without saying": (
+        GOOD.replace("lab.example.com", "lab.example.com:443"),
+        "begin with https://lab.e",
+    ),
+    "capitals in the host": (GOOD.replace("lab.example", "Lab.Example"), "begin with https://lab.example.com"),
+    "capitals in the scheme": (GOOD.replace('"https://lab', '"HTTPS://lab'), "begin with https://lab.example.com"),
     "no scheme": (GOOD.replace("https://id.", "id."), "server_metadata_url in [auth]"),
     "a broken host": (GOOD.replace("https://id.example.com", "https://[x"), "server_metadata_url in [auth]"),
     "one provider of two": (NAMED.replace('client_id = "two"', ""), '"client_id" in [auth.second]'),

@@ -82,17 +82,49 @@ def _in(visitor: Visitor) -> str:
 RIGHT: dict[str, tuple[Script, str, str]] = {
     "verified": (Script(), "", "ada@example.com · member"),
     "verified, as a word": (Script(claims={"email_verified": "true"}), "", "ada@example.com · member"),
-    "an administrator in other letters": (Script(email="ADA@Example.com"), 'admins = ["Ada@example.COM"]', "ada@example.com · admin"),
-    "composed otherwise": (Script(email="a\u0308da@example.com"), 'admins = ["äda@example.com"]', "äda@example.com · admin"),
-    "not the one without dots": (Script(email="ada@example.com"), 'mode = "closed"\nsenders = ["äda@example.com"]', "ada@example.com · viewer"),
-    "not the one with other dots": (Script(email="öda@example.com"), 'mode = "closed"\nsenders = ["äda@example.com"]', "öda@example.com · viewer"),
-    "a kelvin is no k": (Script(email="\u212aate@example.com"), 'admins = ["kate@example.com"]', "\u212aate@example.com · member"),
+    "an administrator in other letters": (
+        Script(email="ADA@Example.com"),
+        'admins = ["Ada@example.COM"]',
+        "ada@example.com · admin",
+    ),
+    "composed otherwise": (
+        Script(email="a\u0308da@example.com"),
+        'admins = ["äda@example.com"]',
+        "äda@example.com · admin",
+    ),
+    "not the one without dots": (
+        Script(email="ada@example.com"),
+        'mode = "closed"\nsenders = ["äda@example.com"]',
+        "ada@example.com · viewer",
+    ),
+    "not the one with other dots": (
+        Script(email="öda@example.com"),
+        'mode = "closed"\nsenders = ["äda@example.com"]',
+        "öda@example.com · viewer",
+    ),
+    "a kelvin is no k": (
+        Script(email="\u212aate@example.com"),
+        'admins = ["kate@example.com"]',
+        "\u212aate@example.com · member",
+    ),
     "ß is not ss": (Script(email="weiß@example.com"), 'admins = ["weiss@example.com"]', "weiß@example.com · member"),
-    "a Cyrillic а is no a": (Script(email="\u0430da@example.com"), 'admins = ["ada@example.com"]', "\u0430da@example.com · member"),
-    "trusted without a word": (Script(claims={"email_verified": None}), "trust_email = true", "ada@example.com · member"),
-    "no address": (Script(claims={"email": None, "sub": "root@example.com"}), 'admins = ["root@example.com"]', "root@example.com (http://127.0.0.1:"),
+    "a Cyrillic а is no a": (
+        Script(email="\u0430da@example.com"),
+        'admins = ["ada@example.com"]',
+        "\u0430da@example.com · member",
+    ),
+    "trusted without a word": (
+        Script(claims={"email_verified": None}),
+        "trust_email = true",
+        "ada@example.com · member",
+    ),
+    "no address": (
+        Script(claims={"email": None, "sub": "root@example.com"}),
+        'admins = ["root@example.com"]',
+        "root@example.com (http://127.0.0.1:",
+    ),
     "many groups": (Script(claims={"groups": ["group " * 5] * 400}), "", "ada@example.com · member"),
-}  # fmt: skip
+}
 
 
 def test_a_verified_address_is_the_person_and_no_other_counts_as_it(house: House, provider: Provider) -> None:
@@ -145,6 +177,7 @@ def test_a_callback_that_is_used_again_or_is_somebody_elses_signs_nobody_in(hous
     ):
         answer = eve.http.get(f"/oauth2callback{odd}")
         assert answer.status_code == 200 and INSIDE not in eve.look(urlsplit(str(answer.url)).query).words, odd
+    assert str(eve.http.post("/oauth2callback").url).endswith("signin=failed")
     for odd in ("", "?provider=x", "?provider=" + "e" * 5000):
         assert str(eve.http.get(f"/auth/login{odd}").url).endswith("signin=stale"), odd
     assert "Traceback" not in house.log
@@ -153,9 +186,16 @@ def test_a_callback_that_is_used_again_or_is_somebody_elses_signs_nobody_in(hous
 def claims(provider: Provider, **more: Any) -> dict[str, Any]:
     now = int(time.time())
     return {
-        "iss": provider.url, "sub": "s", "aud": CLIENT, "iat": now, "exp": now + 600, "nonce": "n", **more,
-        "email": "ada@example.com", "email_verified": True,
-    }  # fmt: skip
+        "iss": provider.url,
+        "sub": "s",
+        "aud": CLIENT,
+        "iat": now,
+        "exp": now + 600,
+        "nonce": "n",
+        **more,
+        "email": "ada@example.com",
+        "email_verified": True,
+    }
 
 
 def test_a_sign_in_ends_in_pages_that_stay_open_and_what_was_typed_can_be_copied(
@@ -192,9 +232,12 @@ def test_a_cookie_that_is_not_ours_or_holds_no_sense_lets_nobody_in(house: House
         "exp without end": cookie_for({**good, "exp": float("inf")}, house.url),
         "logged in, as a word": cookie_for({**good, "is_logged_in": "true"}, house.url),
         "half a letter": cookie_for({**good, "email": "ada\ud800@example.com"}, house.url),
-        "rubbish": "rubbish", "empty": "", "chunks of nothing": cookie_for({}, house.url, body="chunks-9"),
-        "a list": cookie_for({}, house.url, body="[1]"), "a number": cookie_for({}, house.url, body="1"),
-    }  # fmt: skip
+        "rubbish": "rubbish",
+        "empty": "",
+        "chunks of nothing": cookie_for({}, house.url, body="chunks-9"),
+        "a list": cookie_for({}, house.url, body="[1]"),
+        "a number": cookie_for({}, house.url, body="1"),
+    }
     differs = {}
     for case, cookie in forged.items():
         visitor = Visitor(house)
@@ -223,6 +266,7 @@ def test_signing_out_in_one_tab_ends_the_others_and_every_copy_of_the_cookie(hou
             if way == "address":
                 visitor.http.get("/auth/logout")
                 assert provider.signed_out == before + 1
+            assert signin.ENDED in (await second.draw(press=seen.buttons["Send"])).words, way
             assert signin.ENDED in (await second.draw()).words, way
             assert await _closed(board, {"stop": "all"}) == ([OVER], 4401), way
         async with thief.open() as tab:
