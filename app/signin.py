@@ -23,9 +23,11 @@ from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
 import streamlit as st
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # it has no stubs
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit.auth_util import get_origin_from_redirect_uri, is_authlib_installed
+from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.runtime.secrets import secrets_singleton
 from streamlit.web.server.server_util import get_cookie_secret
 from streamlit.web.server.starlette.starlette_server_config import AUTH_COOKIE_MAX_AGE_SECONDS, USER_COOKIE_NAME
@@ -236,10 +238,16 @@ def identify(claims: Mapping[str, Any], how: Setup, *, trust_email: bool, now: f
     expires = claims.get("exp")
     if isinstance(expires, bool) or not isinstance(expires, int | float) or not math.isfinite(expires):
         raise NotSignedIn("This sign-in does not say when it ends, so it does not count here.", signed=True)
-    mark = mark_of(claims)
-    if (time.time() if now is None else now) >= expires + LEEWAY_S or mark in ended:
+    if _over(claims, now):
         raise NotSignedIn(ENDED, signed=True)
-    return Identity(_name(claims, trust_email=trust_email), int(expires), mark)
+    return Identity(_name(claims, trust_email=trust_email), int(expires), mark_of(claims))
+
+
+def _over(claims: Mapping[str, Any], now: float | None = None) -> bool:
+    """Whether somebody signed out of the sign-in with these claims, or its time has passed."""
+    expires = claims.get("exp")
+    timed = isinstance(expires, int | float) and (time.time() if now is None else now) >= expires + LEEWAY_S
+    return timed or mark_of(claims) in ended
 
 
 def mark_of(claims: Mapping[str, Any]) -> str:
@@ -320,7 +328,8 @@ ended = EndedSignIns()
 class SignInRoutes:
     """ASGI middleware around Streamlit's sign-in addresses: whatever fails there leads back to the page, with a word.
 
-    Streamlit answers such a failure with a bare error page, or leads back without saying anything.
+    Streamlit answers such a failure with a bare error page, or leads back without saying anything. And a page whose
+    sign-in is over is drawn as a whole, whatever part of it is asked for: the door is in the whole.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -328,6 +337,9 @@ class SignInRoutes:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         base = base_path()
+        if scope["type"] == "websocket" and scope["path"] == f"{base}/_stcore/stream":
+            await self.app(scope, _at_the_door(scope, receive), send)
+            return
         route = scope["path"].removeprefix(base) if scope["type"] == "http" else ""
         if route == "/auth/logout":
             connection = HTTPConnection(scope)
@@ -348,6 +360,30 @@ class SignInRoutes:
             messages = []
         for message in _explained(route, scope, messages, base):
             await send(message)
+
+
+def _at_the_door(scope: Scope, receive: Receive) -> Receive:
+    """What a page's browser sends; once its sign-in is over, a request for a fragment becomes one for the page."""
+    connection = HTTPConnection(scope)
+    claims = claims_in(connection.cookies, connection.headers.get("origin", ""))
+    if not claims:
+        return receive
+
+    async def as_a_whole() -> Message:
+        message = await receive()
+        if message["type"] != "websocket.receive" or not message.get("bytes") or not _over(claims):
+            return message
+        asked = BackMsg()
+        try:
+            asked.ParseFromString(message["bytes"])
+        except DecodeError:
+            return message
+        if asked.WhichOneof("type") == "rerun_script":
+            asked.rerun_script.ClearField("fragment_id")
+            asked.rerun_script.ClearField("is_auto_rerun")
+        return {**message, "bytes": asked.SerializeToString()}
+
+    return as_a_whole
 
 
 def base_path() -> str:

@@ -101,6 +101,7 @@ class Seen:
     words: str = ""
     buttons: dict[str, str] = field(default_factory=dict)
     redirect: str = ""
+    fragment: str = ""  # one that can be drawn by itself
     fields: dict[str, str] = field(default_factory=dict)
 
 
@@ -157,10 +158,20 @@ class Tab:
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self.socket = socket
 
-    async def draw(self, query: str = "", *, press: str = "", texts: dict[str, str] | None = None) -> Seen:
-        """Run the page once, with a button pressed or with texts typed; what it shows then."""
+    async def draw(
+        self,
+        query: str = "",
+        *,
+        press: str = "",
+        texts: dict[str, str] | None = None,
+        page: str = "",
+        fragment: str = "",
+    ) -> Seen:
+        """Run the page once, with a button pressed or with texts typed, or a fragment of it; what it shows then."""
         asked = BackMsg()
         asked.rerun_script.query_string = query
+        asked.rerun_script.page_name = page
+        asked.rerun_script.fragment_id = fragment
         if press:
             state = asked.rerun_script.widget_states.widgets.add()
             state.id, state.trigger_value = press, True
@@ -177,8 +188,9 @@ class Tab:
                 if told.WhichOneof("type") == "auth_redirect":
                     seen.redirect = told.auth_redirect.url
                 if told.WhichOneof("type") == "delta":
+                    seen.fragment = told.delta.fragment_id or seen.fragment
                     _note(told.delta.new_element, seen)
-                if told.WhichOneof("type") == "script_finished" and told.script_finished in (0, 2):
+                if told.WhichOneof("type") == "script_finished" and told.script_finished in (0, 3):
                     return seen
 
 

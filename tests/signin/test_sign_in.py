@@ -282,6 +282,21 @@ def test_signing_out_in_one_tab_ends_the_others_and_every_copy_of_the_cookie(hou
     assert INSIDE in _in(again), "a new sign-in of the same person is another one"
 
 
+def test_a_part_of_a_page_is_not_drawn_by_itself_once_the_sign_in_is_over(house: House, provider: Provider) -> None:
+    async def walk() -> None:
+        visitor = Visitor(house)
+        visitor.http.get((await _press(visitor, "Sign in")).redirect)
+        async with visitor.open() as tab:
+            seen = await tab.draw(page="calculator")
+            assert seen.fragment
+            part = await tab.draw(page="calculator", fragment=seen.fragment)
+            assert part.fragment == seen.fragment and "ada@example.com" not in part.words
+            visitor.http.get("/auth/logout")
+            assert signin.ENDED in (await tab.draw(page="calculator", fragment=seen.fragment)).words
+
+    asyncio.run(walk())
+
+
 async def _press(visitor: Visitor, label: str) -> Any:
     async with visitor.open() as tab:
         seen = await tab.draw()
