@@ -5,12 +5,13 @@ Tests replace `sources`; pages never make a client themselves.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Literal, Protocol, cast
 
 import streamlit as st
 from sqlalchemy import Engine as SqlEngine
@@ -101,10 +102,13 @@ def _config(path: str, stamp: tuple[int | None, ...]) -> deployments.Config:
         # A file that cannot be read must not open doors that it may have closed; one that never spoke of access
         # closed none, and a slip in it should not lock out whoever is about to mend it.
         try:
-            closed = "access" in Path(path).read_text(encoding="utf-8", errors="replace")
+            text = Path(path).read_text(encoding="utf-8", errors="replace")
         except OSError:
-            closed = True
-        return deployments.Config(access=deployments.Access(mode="closed" if closed else "open"))
+            text = "access"
+        # Without this, whoever signs in with Entra would read that their address is not verified.
+        trusted = re.search(r"(?m)^\s*trust_email\s*=\s*true\b", text) is not None
+        mode: Literal["open", "closed"] = "closed" if "access" in text else "open"
+        return deployments.Config(access=deployments.Access(mode=mode, trust_email=trusted))
 
 
 def visitor() -> signin.Identity | None:

@@ -286,7 +286,7 @@ def claims_in(cookies: Mapping[str, str], origin: str) -> Mapping[str, Any]:
     try:
         raw = _get_signed_cookie_with_chunks(dict(cookies), USER_COOKIE_NAME) if get_cookie_secret() else None
         claims = _parse_decoded_user_cookie(raw, origin) if raw else {}
-    except (ValueError, RecursionError, AttributeError):  # signed by us, and yet not what we write
+    except (ValueError, RecursionError, AttributeError, OSError):  # signed by us, and yet not what we write
         return {}
     return claims if isinstance(claims, dict) else {}
 
@@ -452,7 +452,7 @@ class _ShortWords(logging.Filter):
         kind = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else ""
         if record.exc_text:
             kind = (ERROR_NAME.findall(record.exc_text) or [""])[-1]
-        text = record.getMessage()[:300]
+        text = "".join(letter if letter.isprintable() else "?" for letter in record.getMessage()[:300])
         record.msg, record.args = (f"{text} ({kind[:100]})" if kind else text), None
         record.exc_info = record.exc_text = None
         return True

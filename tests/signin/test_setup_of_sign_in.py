@@ -111,5 +111,13 @@ def test_a_file_that_cannot_be_read_opens_no_door_that_it_may_have_closed(tmp_pa
     assert not differs
 
 
+def test_each_of_several_providers_has_a_button_of_its_own(tmp_path: Path) -> None:
+    port = port_for(30)
+    with pages(tmp_path, NAMED.replace("{port}", str(port)), port) as house:
+        visitor = Visitor(house)
+        assert set(visitor.look().buttons) == {"Sign in with first", "Sign in with second"}
+        assert visitor.press("Sign in with second").redirect.startswith("/auth/login?provider=")
+
+
 def _tail(house: House) -> str:
     return house.log[-500:]

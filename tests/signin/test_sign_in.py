@@ -150,6 +150,9 @@ def test_a_role_changes_with_the_file_and_without_a_new_sign_in(house: House, pr
     for rules in ('admins = ["ada@example.com"]', 'mode = "closed"', 'mode = "closed', "mode = 7"):
         house.access(rules)
         roles.append(visitor.look().words.partition("· ")[2].partition("\n")[0])
+    provider.script = Script(claims={"email_verified": None})
+    house.access("trust_email = true\nmode = 7")
+    assert "ada@example.com · viewer" in _in(Visitor(house))
     house.access("")
     assert roles == ["admin", "viewer", "viewer", "viewer"], "a broken file must not give anybody more"
 
