@@ -14,7 +14,7 @@ import streamlit as st
 from starlette.middleware import Middleware
 from starlette.routing import WebSocketRoute
 
-from app import signin
+from app import session, signin
 from app.headers import SecurityHeaders
 from app.relay import Relay
 
@@ -69,7 +69,7 @@ def create(script: Path = MAIN) -> st.App:
         script,
         lifespan=lifespan,
         routes=[WebSocketRoute(f"{_base()}/api/board/{{run_id}}", relay.endpoint)],
-        middleware=[Middleware(SecurityHeaders), Middleware(signin.SignInRoutes)],
+        middleware=[Middleware(SecurityHeaders), Middleware(signin.SignInRoutes, lets_in=session.lets_in)],
         on_script_error=on_script_error,
     )
 

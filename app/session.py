@@ -158,6 +158,18 @@ def _back_to_the_door() -> None:
         st.rerun()
 
 
+def lets_in(cookies: Mapping[str, str], origin: str) -> bool:
+    """Whether somebody with these cookies may use what is outside of the pages' own connection."""
+    how = signin.setup()
+    if how.state == "off":
+        return True
+    try:
+        signin.identify(signin.claims_in(cookies, origin), how, trust_email=sources.config().access.trust_email)
+    except signin.NotSignedIn:
+        return False
+    return True
+
+
 def holds(ticket: Ticket, cookies: Mapping[str, str], origin: str | None) -> Ticket:
     """A board ticket as it stands now: with the role its person has now, where that is less than it was made for.
 

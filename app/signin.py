@@ -16,7 +16,7 @@ import threading
 import time
 import tomllib
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +25,7 @@ from urllib.parse import parse_qs, urlsplit
 import streamlit as st
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # it has no stubs
 from starlette.requests import HTTPConnection
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit.auth_util import get_origin_from_redirect_uri, is_authlib_installed
 from streamlit.proto.BackMsg_pb2 import BackMsg
@@ -46,6 +47,7 @@ SHARED = ("redirect_uri", "cookie_secret")
 OF_PROVIDER = ("client_id", "client_secret", "server_metadata_url")
 NO_PROVIDER = ("client_kwargs",)  # tables in [auth] that are settings
 ABOUT_SIGN_IN = re.compile(r"(?i)auth|cookie_secret|redirect_uri|metadata_url|client_secret|client_id")
+FILES = ("/_stcore/upload_file", "/media/")  # what is uploaded to pages, and what they give to download
 ADDRESS = re.compile(r"[^@\s]+@[^@\s]+")
 
 ENDED = "Your sign-in has ended; sign in again."
@@ -328,12 +330,14 @@ ended = EndedSignIns()
 class SignInRoutes:
     """ASGI middleware around Streamlit's sign-in addresses: whatever fails there leads back to the page, with a word.
 
-    Streamlit answers such a failure with a bare error page, or leads back without saying anything. And a page whose
-    sign-in is over is drawn as a whole, whatever part of it is asked for: the door is in the whole.
+    Streamlit answers such a failure with a bare error page, or leads back without saying anything. A page whose
+    sign-in is over is drawn as a whole, whatever part of it is asked for: the door is in the whole. And files of pages
+    are for whom the pages are for: Streamlit takes and gives them without asking who it is.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, lets_in: Callable[[Mapping[str, str], str], bool]) -> None:
         self.app = app
+        self._lets_in = lets_in  # by cookies and the origin of the page
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         base = base_path()
@@ -343,8 +347,11 @@ class SignInRoutes:
         route = scope["path"].removeprefix(base) if scope["type"] == "http" else ""
         if route == "/auth/logout":
             connection = HTTPConnection(scope)
-            if claims := claims_in(connection.cookies, _own_origin()):
+            if claims := claims_in(connection.cookies, own_origin()):
                 ended.add(claims)
+        if route.startswith(FILES) and not self._lets_in(HTTPConnection(scope).cookies, own_origin()):
+            await PlainTextResponse("Sign in first.", status_code=401)(scope, receive, send)
+            return
         if route not in ("/auth/login", "/auth/logout", "/oauth2callback"):
             await self.app(scope, receive, send)
             return
@@ -392,8 +399,8 @@ def base_path() -> str:
     return f"/{base}" if base else ""
 
 
-def _own_origin() -> str:
-    """The origin in which cookies are made: that of redirect_uri."""
+def own_origin() -> str:
+    """The origin that cookies are made for: that of redirect_uri."""
     with contextlib.suppress(Exception):
         return get_origin_from_redirect_uri() or ""
     return ""

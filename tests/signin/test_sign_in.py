@@ -300,6 +300,24 @@ def test_a_part_of_a_page_is_not_drawn_by_itself_once_the_sign_in_is_over(house:
     asyncio.run(walk())
 
 
+def test_files_of_pages_are_for_whom_the_pages_are_for(house: House, provider: Provider) -> None:
+    ada = Visitor(house)
+
+    def files() -> set[int]:
+        return {
+            ada.http.get("/media/0123.csv").status_code,
+            ada.http.put("/_stcore/upload_file/session/file", files={"file": b"x" * 1000}).status_code,
+        }
+
+    assert files() == {401}
+    ada.sign_in()
+    assert 401 not in files()
+    stolen = dict(ada.http.cookies)
+    ada.http.get("/auth/logout")
+    ada.http.cookies.update(stolen)
+    assert files() == {401}
+
+
 async def _press(visitor: Visitor, label: str) -> Any:
     async with visitor.open() as tab:
         seen = await tab.draw()

@@ -17,12 +17,14 @@ pytestmark = [
 
 
 def test_somebody_signs_in_works_and_signs_out_in_two_tabs(house: House, provider: Provider) -> None:
+    failed: list[str] = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=[*ARGS, "--no-first-run"])
         context = browser.new_context()
         context.set_default_timeout(WAIT_MS)
         expect.set_options(timeout=WAIT_MS)
         page = context.new_page()
+        context.on("response", lambda answer: failed.append(answer.url) if answer.status in (401, 403) else None)
         provider.script.deny = "access_denied"
         page.goto(house.url)
         page.get_by_role("button", name="Sign in").click()
@@ -44,4 +46,5 @@ def test_somebody_signs_in_works_and_signs_out_in_two_tabs(house: House, provide
         expect(other.get_by_text("a thought of some length")).to_be_visible()
         expect(other.get_by_text("ada@example.com")).not_to_be_visible()
         browser.close()
+    assert failed == []
     assert "Traceback" not in house.log
