@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import importlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,13 @@ import streamlit as st
 from starlette.middleware import Middleware
 from starlette.routing import WebSocketRoute
 
-from app import session, signin
+from app import signin
 from app.headers import SecurityHeaders
 from app.relay import Relay
 
 MAIN = Path(__file__).resolve().parent / "main.py"
 # What pages need and what takes long to import: fetched after the first answer, not before it.
-HEAVY = ("pandas", "altair", "sqlmodel")
+HEAVY = ("pandas", "altair", "sqlmodel", "app.session")
 PAGE_FAILED = "This page could not be drawn. Nothing was lost: reload it, and if that does not help, see the log."
 
 relay = Relay()
@@ -58,6 +58,12 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any] | None]:
         await relay.close()
 
 
+def _lets_in(cookies: Mapping[str, str], origin: str) -> bool:
+    from app import session  # after the first answer, as all that is heavy
+
+    return session.lets_in(cookies, origin)
+
+
 def _base() -> str:
     base = str(st.get_option("server.baseUrlPath") or "").strip("/")
     return f"/{base}" if base else ""
@@ -69,7 +75,7 @@ def create(script: Path = MAIN) -> st.App:
         script,
         lifespan=lifespan,
         routes=[WebSocketRoute(f"{_base()}/api/board/{{run_id}}", relay.endpoint)],
-        middleware=[Middleware(SecurityHeaders), Middleware(signin.SignInRoutes, lets_in=session.lets_in)],
+        middleware=[Middleware(SecurityHeaders), Middleware(signin.SignInRoutes, lets_in=_lets_in)],
         on_script_error=on_script_error,
     )
 

@@ -14,7 +14,6 @@ import aiohttp
 import orjson
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from app import session
 from app.feed import Feed, Viewer, frame_text
 from app.mirror import read_have
 from app.tickets import BadTicket, Ticket, board_token, check_token
@@ -141,6 +140,8 @@ class Relay:
                 del self.feeds[run_id]
 
     def _holds(self, ticket: Ticket, websocket: WebSocket) -> Ticket:
+        from app import session  # it brings the database's library, which takes longer than the first answer may
+
         return session.holds(ticket, websocket.cookies, websocket.headers.get("origin"))
 
     async def _still_holds(self, viewer: Viewer) -> bool:

@@ -36,6 +36,12 @@ def test_somebody_signs_in_works_and_signs_out_in_two_tabs(house: House, provide
         other = context.new_page()
         other.goto(f"{house.url}/runs")
         expect(other.get_by_text("ada@example.com · member")).to_be_visible()
+        other.goto(f"{house.url}/batch")
+        with other.expect_response(lambda answer: "/_stcore/upload_file" in answer.url) as taken:
+            other.locator("input[type=file]").first.set_input_files(
+                {"name": "lines.csv", "mimeType": "text/csv", "buffer": b"text\none\n"}
+            )
+        assert taken.value.status < 400
         other.goto(house.url)
         prompt = other.get_by_label("Prompt", exact=True)
         prompt.fill("a thought of some length")
