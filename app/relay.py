@@ -155,8 +155,9 @@ class Relay:
             if now.role == viewer.ticket.role:
                 return True
             sentence = NOT_ALLOWED_NOW
-        await viewer.websocket.send_text(frame_text({"type": "notice", "sentence": sentence}))
-        await viewer.websocket.close(CLOSE_BAD_TOKEN)
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # they may have left meanwhile
+            await viewer.websocket.send_text(frame_text({"type": "notice", "sentence": sentence}))
+            await viewer.websocket.close(CLOSE_BAD_TOKEN)
         return False
 
     async def _guard(self, viewer: Viewer) -> None:

@@ -242,7 +242,7 @@ def identify(claims: Mapping[str, Any], how: Setup, *, trust_email: bool, now: f
         raise NotSignedIn("This sign-in does not say when it ends, so it does not count here.", signed=True)
     if _over(claims, now):
         raise NotSignedIn(ENDED, signed=True)
-    return Identity(_name(claims, trust_email=trust_email), int(expires), mark_of(claims))
+    return Identity(_name(claims, trust_email=trust_email), int(expires) + LEEWAY_S, mark_of(claims))
 
 
 def _over(claims: Mapping[str, Any], now: float | None = None) -> bool:
