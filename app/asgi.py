@@ -19,6 +19,7 @@ from starlette.middleware import Middleware
 from starlette.routing import WebSocketRoute
 from streamlit import config
 
+from app import signin
 from app.connections import HEAD_LIMIT, STREAM_LIMIT, BoundedHttp, BoundedWebSocket, NoTraceback, SocketBounds
 from app.doors import Doors
 from app.headers import SecurityHeaders
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 
 MAIN = Path(__file__).resolve().parent / "main.py"
 # What pages need and what takes long to import: fetched after the first answer, not before it.
-HEAVY = ("pandas", "altair", "sqlmodel")
+HEAVY = ("pandas", "altair", "sqlmodel", "app.session")
 PAGE_FAILED = "This page could not be drawn. Nothing was lost: reload it, and if that does not help, see the log."
 
 # What has to hold whatever `.streamlit/config.toml` says, and where there is none: nothing is told to another host, no
@@ -88,12 +89,19 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any] | None]:
 
     install_log_filter()
     logging.getLogger("streamlit.web.server.starlette.starlette_websocket").addFilter(NoTraceback())
+    signin.install_log_filter()
     warming = asyncio.create_task(asyncio.to_thread(_warm))
     try:
         yield None
     finally:
         warming.cancel()
         await relay.close()
+
+
+def _lets_in(cookies: Mapping[str, str], origin: str) -> bool:
+    from app import session  # after the first answer, as all that is heavy
+
+    return session.lets_in(cookies, origin)
 
 
 def _base() -> str:
@@ -117,6 +125,7 @@ def create(script: Path = MAIN) -> st.App:
             Middleware(SocketBounds),
             Middleware(Uploads),
             Middleware(SecurityHeaders),
+            Middleware(signin.SignInRoutes, lets_in=_lets_in),
         ],
         on_script_error=on_script_error,
     )

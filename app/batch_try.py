@@ -79,6 +79,12 @@ def draw(checked: Checked, way: Way, person: session.Person) -> None:
                 st.caption(plain(trouble or ""))
                 continue
             frame: dict[str, Any] = runs.frame(shown, masked=False)
-            board(key=f"bt_board_{line}", snapshot=frame, run_id=run_id, live=shown.live is not None, legend=False,
-                  token=board_token(run_id, person.name, person.role))  # fmt: skip
+            board(
+                key=f"bt_board_{line}",
+                snapshot=frame,
+                run_id=run_id,
+                live=shown.live is not None,
+                legend=False,
+                token=board_token(run_id, person.name, person.role, until=person.until, mark=person.mark),
+            )
     st.caption(LEGEND)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import mark, nav, session, status, style
+from app import door, mark, nav, session, signin, status, style
 from app.playground_state import AWAY
 
 st.set_page_config(page_title="Inference Lab", page_icon=mark.icon(), layout="wide", initial_sidebar_state=212)
 style.draw()
 st.logo(mark.name(dark=st.context.theme.type == "dark"), icon_image=mark.icon())
 
-if not session.signed_in():
-    st.title("Inference Lab")
-    st.caption("Compare deployments of language models side by side. This server asks who you are first.")
-    st.button("Sign in", type="primary", icon=":material/login:", on_click=st.login)
+try:
+    session.visitor()
+except signin.NotSignedIn as closed:
+    door.draw(closed)
     st.stop()
+st.query_params.pop("signin", None)
 
 page = st.navigation(nav.sections(), position="sidebar")
 if page.title != "Playground":

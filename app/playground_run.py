@@ -119,7 +119,13 @@ def draw(shown: Shown, person: session.Person, *, masked: bool) -> None:
         snapshot=frame(shown, masked=masked),
         run_id=shown.id,
         # A line of a batch is sent again as a batch: a call in its run would be in no line.
-        token=board_token(shown.id, person.name, person.role if shown.found.batch is None else "viewer"),
+        token=board_token(
+            shown.id,
+            person.name,
+            person.role if shown.found.batch is None else "viewer",
+            until=person.until,
+            mark=person.mark,
+        ),
         live=shown.live is not None,
     )
 

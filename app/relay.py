@@ -19,7 +19,7 @@ from app.connections import BOARD_LIMIT, Silent, Tally, address_of
 from app.feed import Feed, Viewer, frame_text
 from app.mirror import read_have
 from app.tickets import BadTicket, Ticket, board_token, check_token
-from services import paths
+from services import access, paths
 
 __all__ = ["Relay", "board_token"]
 
@@ -32,12 +32,15 @@ STRANGERS = 512
 VIEWERS_PER_PERSON = 400
 VIEWERS_PER_RUN = 1_000
 FRAME_LIMIT = 64 * 2**20  # a snapshot of eight columns of very long text
+CHECK_S = 60.0
 CLOSE_BAD_TOKEN = 4401
 CLOSE_BAD_HELLO = 4400
 CLOSE_TOO_MANY = 4429
 
 NOT_ALLOWED = "Your role may look at this run, not stop or retry it. Nothing was changed."
 EXPIRED = "This page was opened more than twelve hours ago, so nothing was changed. Reload it and try again."
+OVER = "Your sign-in has ended, so nothing was changed. Reload this page to sign in again."
+NOT_ALLOWED_NOW = "Your role has changed, so nothing was changed. Reload this page to see what you may do now."
 NOT_REACHED = "The engine could not be reached, so nothing was changed. Try again in a moment."
 
 
@@ -50,6 +53,7 @@ class Relay:
         self.feeds: dict[str, Feed] = {}
         self.strangers = Silent(STRANGERS_PER_ADDRESS, STRANGERS)
         self.viewers_by_person = Tally(VIEWERS_PER_PERSON, VIEWERS_PER_PERSON * VIEWERS_PER_RUN)
+        self.check_every_s = CHECK_S
 
     def _engine(self) -> aiohttp.ClientSession:
         if self._session is None or self._session.closed:
@@ -93,7 +97,7 @@ class Relay:
             return NOT_ALLOWED
         if ticket.expires <= time.time():
             return EXPIRED
-        headers = {"X-Lab-Person": quote(ticket.person, safe="@.+-_"), "X-Lab-Role": ticket.role}
+        headers = {access.PERSON_HEADER: access.person_header(ticket.person), "X-Lab-Role": ticket.role}
         url = f"http://engine/runs/{quote(ticket.run_id, safe='')}/{verb}"
         limit = aiohttp.ClientTimeout(total=10)
         try:
@@ -129,7 +133,7 @@ class Relay:
         try:
             async with self.strangers.patience(websocket.client, HELLO_S):
                 hello = await _receive(websocket)
-            return check_token(str(hello.get("token", "")), run_id), hello
+            return self._holds(check_token(str(hello.get("token", "")), run_id), websocket), hello
         except WebSocketDisconnect:
             return None, {}
         except BadTicket as error:
@@ -150,6 +154,7 @@ class Relay:
         feed = self.feeds.setdefault(run_id, Feed(self.frames, run_id))
         feed.join(viewer)
         sender = asyncio.create_task(_quietly(viewer.send_forever(feed.mirror)))
+        guard = asyncio.create_task(_quietly(self._guard(viewer)))
         try:
             while True:
                 message = await _receive(websocket)
@@ -163,15 +168,46 @@ class Relay:
             pass
         finally:
             sender.cancel()
+            guard.cancel()
             feed.viewers.discard(viewer)
             if not feed.viewers and self.feeds.get(run_id) is feed:
                 feed.close()
                 del self.feeds[run_id]
 
+    def _holds(self, ticket: Ticket, websocket: WebSocket) -> Ticket:
+        from app import session  # it brings the database's library, which takes longer than the first answer may
+
+        return session.holds(ticket, websocket.cookies, websocket.headers.get("origin"))
+
+    async def _still_holds(self, viewer: Viewer) -> bool:
+        """Whether the viewer may go on as the ticket says; if not, they are told so and the socket is closed."""
+        try:
+            now = self._holds(viewer.ticket, viewer.websocket)
+        except BadTicket:
+            old = not viewer.ticket.mark and viewer.ticket.expires <= time.time()
+            sentence = EXPIRED if old else OVER
+        else:
+            if now.role == viewer.ticket.role:
+                return True
+            sentence = NOT_ALLOWED_NOW
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # they may have left meanwhile
+            await viewer.websocket.send_text(frame_text({"type": "notice", "sentence": sentence}))
+            await viewer.websocket.close(CLOSE_BAD_TOKEN)
+        return False
+
+    async def _guard(self, viewer: Viewer) -> None:
+        """A ticket ends with the sign-in and the role that it was made in, also while nobody presses anything."""
+        while True:
+            await asyncio.sleep(min(self.check_every_s, max(0.0, viewer.ticket.expires - time.time()) + 0.01))
+            if not await self._still_holds(viewer):
+                return
+
     async def _obey(self, viewer: Viewer, message: dict[str, Any]) -> None:
         for verb in ("stop", "retry"):
             column = message.get(verb)
             if type(column) is int or (verb == "stop" and column == "all"):
+                if not await self._still_holds(viewer):
+                    return
                 sentence = await self.act(viewer.ticket, verb, column if isinstance(column, int) else None)
                 if sentence:
                     viewer.give(frame_text({"type": "notice", "sentence": sentence}))

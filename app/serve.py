@@ -30,8 +30,13 @@ def serve(port: int, address: str = "127.0.0.1", *, parent_pid: int | None = Non
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
     sys.argv = [str(ROOT / "lab")]
+    from streamlit import config
+
+    from app import signin
     from app.asgi import app, run
 
+    for name, value in signin.shelter().items():
+        config.set_option(name, value, "app/serve.py")
     run(app, port, address)
 
 

@@ -5,13 +5,20 @@ Tests replace `sources`; pages never make a client themselves.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Literal, Protocol, cast
 
 import streamlit as st
 from sqlalchemy import Engine as SqlEngine
+from streamlit.runtime.scriptrunner_utils.script_run_context import RunLocation, ThreadState, get_script_run_ctx
 
+from app import signin
+from app.tickets import BadTicket, Ticket
 from db.engine import database_url, reader
 from services import access, deployments, paths
 from services.access import Action, Role
@@ -19,6 +26,7 @@ from services.client import EngineClient, EngineDown, EngineError, client_from_e
 from services.engine.status import DeploymentStatus
 
 LOCAL = "local"
+VISITOR = "visitor"  # somebody who has not signed in, or is not let in
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +35,8 @@ class Person:
 
     name: str
     role: Role
+    until: int | None = None  # Unix seconds: when their sign-in ends
+    mark: str = ""  # of their sign-in
 
     def may(self, action: Action) -> bool:
         """Whether the page should offer an action. The engine decides again when it is asked."""
@@ -60,7 +70,13 @@ class _Environment:
 
     def config(self) -> deployments.Config:
         file = paths.deployments_file()
-        return _config(str(file), file.stat().st_mtime) if file.exists() else deployments.Config()
+        try:
+            stat = file.stat()
+        except FileNotFoundError:
+            return deployments.Config()
+        except OSError as error:
+            return _config(str(file), (error.errno,))
+        return _config(str(file), (stat.st_mtime_ns, stat.st_size, stat.st_ino))
 
 
 sources: Sources = _Environment()
@@ -76,8 +92,8 @@ def _reader(url: str) -> SqlEngine:
     return reader(url)
 
 
-@st.cache_resource(max_entries=4)
-def _config(path: str, stamp: float) -> deployments.Config:
+@lru_cache(maxsize=4)
+def _config(path: str, stamp: tuple[int | None, ...]) -> deployments.Config:
     # `stamp` is part of the key only: a changed file is read again.
     del stamp
     try:
@@ -85,17 +101,30 @@ def _config(path: str, stamp: float) -> deployments.Config:
     except deployments.ConfigError:
         # A file that cannot be read must not open doors that it may have closed; one that never spoke of access
         # closed none, and a slip in it should not lock out whoever is about to mend it.
-        closed = "access" in Path(path).read_text(encoding="utf-8", errors="replace")
-        return deployments.Config(access=deployments.Access(mode="closed" if closed else "open"))
+        try:
+            text = Path(path).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            text = "access"
+        # Without this, whoever signs in with Entra would read that their address is not verified.
+        trusted = re.search(r"(?m)^\s*trust_email\s*=\s*true\b", text) is not None
+        mode: Literal["open", "closed"] = "closed" if "access" in text else "open"
+        return deployments.Config(access=deployments.Access(mode=mode, trust_email=trusted))
 
 
-def signed_in() -> bool:
-    """True unless sign-in is configured and this visitor has not signed in."""
-    return bool(getattr(st.user, "is_logged_in", True)) or not _auth_configured()
+def visitor() -> signin.Identity | None:
+    """Who is signed in; None where nobody has to. Raises `signin.NotSignedIn` in words for whom is not let in."""
+    how = signin.setup()
+    if how.state == "off":
+        return None
+    if how.state == "broken":
+        raise signin.NotSignedIn(how.trouble, signed=False)
+    return signin.identify(st.user.to_dict(), how, trust_email=sources.config().access.trust_email)
 
 
-def _auth_configured() -> bool:
-    return hasattr(st.user, "is_logged_in")
+def sign_out() -> None:
+    """End this sign-in, in every tab."""
+    signin.ended.add(st.user.to_dict())
+    st.logout()
 
 
 def person_and_role() -> Person:
@@ -104,21 +133,62 @@ def person_and_role() -> Person:
     With `[access] mode = "closed"` only the listed senders and admins may do more than look. Nothing in the address
     of the page has a say in this.
     """
+    try:
+        identity = visitor()
+    except signin.NotSignedIn:
+        _back_to_the_door()
+        return Person(VISITOR, "viewer")
+    if identity is None:
+        return Person(LOCAL, _local_role())
+    role = access.role_of(identity.name, sources.config().access, known=True)
+    return Person(identity.name, role, identity.expires, identity.mark)
+
+
+def _local_role() -> Role:
     rules = sources.config().access
-    if _auth_configured():
-        name = str(st.user.get("email") or st.user.get("sub") or "unknown") if st.user.is_logged_in else "visitor"
-        return Person(name, role_of(name, rules, known=bool(st.user.is_logged_in)))
-    return Person(LOCAL, "admin" if rules.mode == "open" else role_of(LOCAL, rules, known=True))
+    return "admin" if rules.mode == "open" else access.role_of(LOCAL, rules, known=True)
 
 
-def role_of(name: str, rules: deployments.Access, *, known: bool) -> Role:
-    """The role of a person under the access rules. Somebody who is not signed in (``known`` false) may only look."""
-    wanted = name.casefold()
-    if known and wanted in {entry.casefold() for entry in rules.admins}:
-        return "admin"
-    if known and (rules.mode == "open" or wanted in {entry.casefold() for entry in rules.senders}):
-        return "member"
-    return "viewer"
+def _back_to_the_door() -> None:
+    """In a part of a page that is drawn by itself, or in what a button does: draw the page anew, from its door."""
+    context = get_script_run_ctx()
+    if context is None:
+        return
+    if context.fragment_ids_this_run or ThreadState.get().run_location is RunLocation.CALLBACK:
+        st.rerun()
+
+
+def lets_in(cookies: Mapping[str, str], origin: str) -> bool:
+    """Whether somebody with these cookies may use what is outside of the pages' own connection."""
+    how = signin.setup()
+    if how.state == "off":
+        return True
+    try:
+        signin.identify(signin.claims_in(cookies, origin), how, trust_email=sources.config().access.trust_email)
+    except signin.NotSignedIn:
+        return False
+    return True
+
+
+def holds(ticket: Ticket, cookies: Mapping[str, str], origin: str | None) -> Ticket:
+    """A board ticket as it stands now: with the role its person has now, where that is less than it was made for.
+
+    ``cookies`` and ``origin`` are those of the request that carries it. Raises `BadTicket` once it is too old, or the
+    sign-in that it was made in has ended or is not the one of the request.
+    """
+    if ticket.expires <= time.time():
+        raise BadTicket("The ticket has expired.")
+    how = signin.setup()
+    rules = sources.config().access
+    if how.state == "off":
+        return replace(ticket, role=access.lesser(ticket.role, _local_role()))
+    try:
+        identity = signin.identify(signin.claims_in(cookies, origin or ""), how, trust_email=rules.trust_email)
+    except signin.NotSignedIn as error:
+        raise BadTicket("The sign-in has ended.") from error
+    if identity.name != ticket.person or ticket.mark in signin.ended:
+        raise BadTicket("The ticket belongs to another sign-in.")
+    return replace(ticket, role=access.lesser(ticket.role, access.role_of(identity.name, rules, known=True)))
 
 
 def engine() -> EngineClient:
@@ -128,6 +198,10 @@ def engine() -> EngineClient:
 
 def database() -> SqlEngine:
     """The database, for reading."""
+    try:
+        visitor()
+    except signin.NotSignedIn:
+        _back_to_the_door()
     return sources.database()
 
 
@@ -141,4 +215,4 @@ def statuses() -> tuple[list[DeploymentStatus], str | None]:
     return known, None
 
 
-__all__ = ["EngineDown", "EngineError", "Person", "database", "engine", "person_and_role", "role_of", "statuses"]
+__all__ = ["EngineDown", "EngineError", "Person", "database", "engine", "person_and_role", "statuses"]

@@ -18,8 +18,7 @@ def draw_person() -> None:
     person = session.person_and_role()
     if person.name != session.LOCAL:
         st.caption(f"{plain(person.name)} · {person.role}")
-        if getattr(st.user, "is_logged_in", False):
-            st.button("Sign out", type="tertiary", icon=":material/logout:", on_click=st.logout)
+        st.button("Sign out", type="tertiary", icon=":material/logout:", on_click=session.sign_out)
     elif person.role == "viewer":
         st.caption("Looking only")
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import hashlib
+import unicodedata
+from collections.abc import Iterable
+from typing import Literal, Protocol
+from urllib.parse import quote, unquote
 
 Role = Literal["viewer", "member", "admin"]
 Action = Literal["look", "send", "vote", "annotate", "delete", "deploy"]
@@ -22,6 +26,29 @@ WORDS: dict[Action, str] = {
 }
 
 
+LONGEST_NAME = 200  # characters
+PERSON_HEADER = "X-Lab-Person"
+
+
+class Rules(Protocol):
+    """What [access] of deployments.toml says about roles."""
+
+    @property
+    def mode(self) -> Literal["open", "closed"]:
+        """Whether everybody may send, or only the people listed."""
+        ...
+
+    @property
+    def senders(self) -> tuple[str, ...]:
+        """Addresses of those who may send."""
+        ...
+
+    @property
+    def admins(self) -> tuple[str, ...]:
+        """Addresses of those who may also change deployments."""
+        ...
+
+
 class Denied(PermissionError):
     """The role may not do this; the text is a sentence for the person."""
 
@@ -35,3 +62,55 @@ def require(role: str, action: Action) -> None:
     """Raise `Denied` with a sentence unless the role allows the action."""
     if not may(role, action):
         raise Denied(f"You can look at everything here, but not {WORDS[action]}; ask whoever runs this server.")
+
+
+def role_of(name: str, rules: Rules, *, known: bool) -> Role:
+    """The role of a person under the access rules. Somebody who is not signed in (``known`` false) may only look."""
+    if known and _listed(name, rules.admins):
+        return "admin"
+    if known and (rules.mode == "open" or _listed(name, rules.senders)):
+        return "member"
+    return "viewer"
+
+
+def lesser(first: Role, second: Role) -> Role:
+    """The role of the two that allows less."""
+    return min(first, second, key=lambda role: len(ALLOWED[role]))
+
+
+def folded(address: str) -> str:
+    """An address as it is compared: composed (NFC) and in small letters.
+
+    Not `str.casefold`, which makes "ß" and "ss" one address; and a letter that only looks like an ASCII one stays what
+    it is ("K", the sign for kelvin, becomes an ASCII "k" otherwise): two people must not become one.
+    """
+    small = unicodedata.normalize("NFC", address).lower()
+    return small if small.isascii() == address.isascii() else address
+
+
+def _listed(name: str, addresses: Iterable[str]) -> bool:
+    return folded(name) in {folded(address) for address in addresses}
+
+
+def person_name(text: str) -> str:
+    """A person's name fit for a log, a row and a page: composed, on one line, at most 200 characters.
+
+    Different names stay different: what is too long ends with a mark of the whole.
+    """
+    composed = unicodedata.normalize("NFC", text)
+    kept = composed if composed.isascii() == text.isascii() else text
+    name = "".join(letter for letter in kept if unicodedata.category(letter) not in ("Cc", "Cs", "Zl", "Zp"))
+    if len(name) <= LONGEST_NAME:
+        return name
+    mark = hashlib.sha256(name.encode()).hexdigest()[:16]
+    return f"{name[: LONGEST_NAME - len(mark) - 1]}~{mark}"
+
+
+def person_header(name: str) -> str:
+    """A person's name as a header of a request to the engine: percent-encoded UTF-8."""
+    return quote(name, safe="@.+-_", errors="backslashreplace")
+
+
+def person_in(header: str | None) -> str:
+    """The person whom a header names; "local" where there is none."""
+    return person_name(unquote(header or "", errors="replace")) or "local"

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import httpx
 import orjson
 
-from services import deployments, paths
+from services import access, deployments, paths
 from services.client_aws import AwsClient
 from services.client_batch import BatchClient
 from services.client_history import HistoryClient
@@ -48,7 +48,7 @@ class EngineClient:
             transport=httpx.HTTPTransport(uds=str(socket), limits=httpx.Limits(max_keepalive_connections=4)),
             base_url="http://engine",
             timeout=httpx.Timeout(30, connect=2),
-            headers={"x-lab-person": person.encode("ascii", "replace").decode(), "x-lab-role": role},
+            headers={access.PERSON_HEADER: access.person_header(person), "x-lab-role": role},
             trust_env=False,
         )
 

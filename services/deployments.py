@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from services import addresses, keys, pricing
+from services.access import folded
 from services.aws.credentials import region_of
 from services.catalogue import CATALOGUE, embedded_deployments
 from services.config_table import ConfigError, Source, Table, did_you_mean, plain, read_source
@@ -48,12 +49,16 @@ LISTED_FOR: Mapping[str, str] = {"bedrock": "aws"}
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who may send prompts: everyone ("open"), or only the people listed ("closed", where the others may look)."""
+    """Who may send prompts: everyone ("open"), or only the people listed ("closed", where the others may look).
+
+    ``trust_email``: the address of a sign-in counts where the provider does not say whether it verified it.
+    """
 
     mode: Literal["open", "closed"] = "open"
     senders: tuple[str, ...] = ()
     admins: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()  # names under which browsers may reach the pages, see `services.hosts`
+    trust_email: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,13 +295,13 @@ def _key_hosts(source: Source, data: Any, deployments: list[Deployment]) -> dict
 
 
 def _access(table: Table) -> Access:
-    table.only(("mode", "senders", "admins", "hosts"))
+    table.only(("mode", "senders", "admins", "hosts", "trust_email"))
     mode = table.text("mode") or "open"
     if mode not in ("open", "closed"):
         raise table.error('has an unknown mode; it can be "open" or "closed".', "mode")
     people = {}
     for role in ("senders", "admins"):
-        people[role] = tuple(one.lower() for one in table.texts(role) or ())
+        people[role] = tuple(folded(one) for one in table.texts(role) or ())
         for one in people[role]:
             if not re.fullmatch(r"[^@\s]+@[^@\s]+", one):
                 raise table.error(f"has {one!r} in {role!r}, which is not an e-mail address.", role)
@@ -306,4 +311,10 @@ def _access(table: Table) -> Access:
             configured_host(host)
         except BadHost as error:
             raise table.error(f"has a wrong entry in 'hosts': {error}", "hosts") from None
-    return Access("closed" if mode == "closed" else "open", people["senders"], people["admins"], hosts)
+    return Access(
+        mode="closed" if mode == "closed" else "open",
+        senders=people["senders"],
+        admins=people["admins"],
+        hosts=hosts,
+        trust_email=table.flag("trust_email", False),
+    )

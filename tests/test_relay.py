@@ -21,8 +21,9 @@ from starlette.routing import WebSocketRoute
 
 from app.feed import QUEUE_FRAMES, TROUBLE, Viewer
 from app.mirror import Mirror, read_have
-from app.relay import EXPIRED, NOT_ALLOWED, Relay, same_origin
+from app.relay import EXPIRED, NOT_ALLOWED, NOT_ALLOWED_NOW, OVER, Relay, same_origin
 from app.tickets import LIFETIME_S, STEADY_S, Ticket, board_token
+from services import access
 from tests.board_fakes import FakeEngine, Screen
 from tests.e2e.board_snapshots import answering
 
@@ -173,6 +174,37 @@ async def test_stop_and_retry_reach_the_engine_with_person_and_role(house: House
         ("retry", {"column": 1}, "ada", "member"),
     ]
     assert run.columns[1]["attempt"] == 2
+
+
+async def test_a_person_reaches_the_engine_under_their_own_name(house: House) -> None:
+    house.engine.run(RUN, COLUMNS)
+    people = ["ä@example.com", "ö@example.com", "ada (https://id.example/?a=1)"]
+    for person in people:
+        ws = await house.open(token=board_token(RUN, person, "member"))
+        await ws.send_str('{"stop": 0}')
+        await settle(lambda: len(house.engine.posts) == people.index(person) + 1)  # noqa: B023 - awaited in this round
+    assert [access.person_in(post[2]) for post in house.engine.posts] == people
+
+
+async def test_an_open_socket_ends_with_its_role_and_its_time_while_nobody_presses_anything(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAB_DEPLOYMENTS", str(tmp_path / "deployments.toml"))
+    house.relay.check_every_s = 0.05
+    house.engine.run(RUN, COLUMNS)
+    ws, screen = await house.open(), Screen()
+    await watch(ws, screen, lambda s: s.snapshots == 1)
+    (tmp_path / "deployments.toml").write_text('[access]\nmode = "closed"')
+    with pytest.raises(AssertionError, match="4401"):
+        await watch(ws, screen, lambda s: False)
+    assert screen.sentences == [NOT_ALLOWED_NOW]
+    await settle(lambda: not house.relay.feeds)
+    house.relay.check_every_s = 60
+    soon = int(time.time()) + 2
+    ws, screen = await house.open(token=board_token(RUN, "ada", "viewer", until=soon, mark="m")), Screen()
+    with pytest.raises(AssertionError, match="4401"):
+        await watch(ws, screen, lambda s: False)
+    assert screen.sentences == [OVER] and time.time() >= soon
 
 
 async def test_a_finished_run_goes_live_again_when_a_column_is_retried(house: House) -> None:

@@ -30,4 +30,4 @@ async def body_of(request: web.Request) -> Given:
 def may(request: web.Request, action: access.Action) -> str:
     """The person asking, once their role allows the action. Raises `access.Denied`."""
     access.require(request.headers.get("x-lab-role", "viewer"), action)
-    return request.headers.get("x-lab-person", "local")[:200]
+    return access.person_in(request.headers.get(access.PERSON_HEADER))

@@ -1,0 +1,123 @@
+"""A sign-in that is set up wrongly says what is missing, and makes nobody the local administrator."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+from app import signin
+from tests.signin.house import House, Visitor, pages, port_for
+
+GOOD = """
+[auth]
+redirect_uri = "https://lab.example.com/oauth2callback"
+cookie_secret = "0123456789abcdef0123456789abcdef"
+client_id = "lab"
+client_secret = "s"
+server_metadata_url = "https://id.example.com/.well-known/openid-configuration"
+"""
+NAMED = """
+[auth]
+redirect_uri = "http://localhost:{port}/oauth2callback"
+cookie_secret = "0123456789abcdef0123456789abcdef"
+[auth.first]
+client_id = "one"
+client_secret = "s"
+server_metadata_url = "https://id.example.com/.well-known/openid-configuration"
+client_kwargs = { prompt = "login" }
+[auth.second]
+client_id = "two"
+client_secret = "s"
+server_metadata_url = "https://id2.example.com/.well-known/openid-configuration"
+"""
+
+
+def without(key: str) -> str:
+    """The good file, one line less."""
+    return "\n".join(line for line in GOOD.splitlines() if not line.startswith(key))
+
+
+BROKEN = {
+    **{f"without {key}": (without(key), f'"{key}" in [auth]') for key in (*signin.SHARED, *signin.OF_PROVIDER)},
+    **{
+        f"{key} is {value}": (f"{without(key)}\n{key} = {value}", f'"{key}" in [auth]')
+        for key in (*signin.SHARED, *signin.OF_PROVIDER)
+        for value in ('""', '"  "', "7", "[]")
+    },
+    "an empty section": ("[auth]", "is empty"),
+    "a word": ('auth = "google"', "is empty"),
+    "a list": ("auth = []", "is empty"),
+    "another name": (GOOD.replace("[auth]", "[auht]"), "under [auht]; they belong under [auth]"),
+    "in capitals": (GOOD.replace("[auth]", "[Auth]"), "under [Auth]; they belong under [auth]"),
+    "two deep": (GOOD.replace("[auth]", "[auth.auth]"), '"cookie_secret" in [auth]'),
+    "no header": (GOOD.replace("[auth]", ""), "outside of any section"),
+    "a guessable secret": (GOOD.replace("0123456789abcdef0123456789abcdef", "xxx"), "shorter than 32 characters"),
+    "another path": (GOOD.replace("/oauth2callback", "/"), "redirect_uri in [auth]"),
+    "no host": (GOOD.replace("https://lab.example.com", ""), "redirect_uri in [auth]"),
+    "a port that goes without saying": (
+        GOOD.replace("lab.example.com", "lab.example.com:443"),
+        "begin with https://lab.e",
+    ),
+    "capitals in the host": (GOOD.replace("lab.example", "Lab.Example"), "begin with https://lab.example.com"),
+    "capitals in the scheme": (GOOD.replace('"https://lab', '"HTTPS://lab'), "begin with https://lab.example.com"),
+    "no scheme": (GOOD.replace("https://id.", "id."), "server_metadata_url in [auth]"),
+    "a broken host": (GOOD.replace("https://id.example.com", "https://[x"), "server_metadata_url in [auth]"),
+    "one provider of two": (NAMED.replace('client_id = "two"', ""), '"client_id" in [auth.second]'),
+    "an underscore": (NAMED.replace("auth.first", "auth.fir_st"), "[auth.fir_st] of secrets.toml has an underscore"),
+}
+
+
+def test_each_way_to_write_it_wrongly_is_named_in_one_sentence() -> None:
+    differs = {}
+    for case, (text, part) in BROKEN.items():
+        how = signin.judged(tomllib.loads(text))
+        if how.state != "broken" or part not in how.trouble or how.trouble.count(". ") != 1:
+            differs[case] = (how.state, how.trouble)
+    assert not differs
+
+
+def test_what_is_right_is_taken_and_what_is_not_about_sign_in_is_left_alone() -> None:
+    assert dict(signin.judged(tomllib.loads(GOOD)).clients) == {"default": "lab"}
+    assert dict(signin.judged(tomllib.loads(NAMED)).clients) == {"first": "one", "second": "two"}
+    for text in ("", 'ANTHROPIC_API_KEY = "sk"', '[other]\nclient_id = "x"'):
+        assert signin.judged(tomllib.loads(text)).state == "off"
+
+
+# What lies where secrets.toml should → part of the sentence; None: nobody has to sign in.
+FILES: dict[str, tuple[str | bytes | None, str | None]] = {
+    "a typo": (GOOD + 'API_KEY = "sk-1234567890', "secrets.toml is not valid TOML (at its end), and it may hold"),
+    "a typo in the header": (GOOD.replace("[auth]", "[auth"), "secrets.toml is not valid TOML (line 2)"),
+    "another encoding": (GOOD.encode() + b'\nNAME = "\xe4"', "secrets.toml is not UTF-8 text"),
+    "a folder": (None, "secrets.toml cannot be read"),
+    "not complete": (without("cookie_secret"), 'secrets.toml lacks "cookie_secret" in [auth]'),
+    "a typo among keys": ('OPENAI_API_KEY = "x', None),
+}
+
+
+def test_a_file_that_cannot_be_read_opens_no_door_that_it_may_have_closed(tmp_path: Path) -> None:
+    differs = {}
+    for number, (case, (text, part)) in enumerate(FILES.items()):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        if case == "a folder":
+            (folder / ".streamlit" / "secrets.toml").mkdir(parents=True)
+        with pages(folder, text, port_for(20 + number)) as house:
+            seen = Visitor(house).look()
+            inside = "Send one prompt" in seen.words
+            if inside if part is not None else not inside:
+                differs[case] = seen.words
+            if part is not None and (part not in seen.words or "start the app again" not in seen.words):
+                differs[case] = seen.words or _tail(house)
+    assert not differs
+
+
+def test_each_of_several_providers_has_a_button_of_its_own(tmp_path: Path) -> None:
+    port = port_for(30)
+    with pages(tmp_path, NAMED.replace("{port}", str(port)), port) as house:
+        visitor = Visitor(house)
+        assert set(visitor.look().buttons) == {"Sign in with first", "Sign in with second"}
+        assert visitor.press("Sign in with second").redirect.startswith("/auth/login?provider=")
+
+
+def _tail(house: House) -> str:
+    return house.log[-500:]
