@@ -123,9 +123,9 @@ def create(script: Path = MAIN) -> st.App:
         middleware=[
             Middleware(Doors, started_at=_started_at),
             Middleware(SocketBounds),
-            Middleware(Uploads),
             Middleware(SecurityHeaders),
             Middleware(signin.SignInRoutes, lets_in=_lets_in),
+            Middleware(Uploads),
         ],
         on_script_error=on_script_error,
     )
