@@ -23,6 +23,7 @@ from websockets.http11 import Request
 
 from app.doors import refuse
 from services.hosts import ip_address
+from services.process import file_limit
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ UNREAD_LIMIT = 2**20  # answers to pings that a client does not take off its soc
 # Forty people behind one address, each with several tabs of one stream and at times one board.
 SOCKETS_PER_ADDRESS = 400
 SOCKETS = 3_000
+FILES_PER_SOCKET = 5  # itself and the event loop of its session
 FIRST_MESSAGE_WITHIN_S = 20.0
 TOO_MANY = "There are too many connections from this address; close some tabs and try again.\n"
 
@@ -251,7 +253,7 @@ class SocketBounds:
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self.tally = Tally(SOCKETS_PER_ADDRESS, SOCKETS)
+        self.tally = Tally(SOCKETS_PER_ADDRESS, min(SOCKETS, file_limit() // FILES_PER_SOCKET))
         self.silent = Silent(SILENT_PER_ADDRESS, SILENT)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -288,7 +290,7 @@ class _Stream:
                 async with self._silent.patience(self._client, FIRST_MESSAGE_WITHIN_S):
                     message = await self._receive()
             except TimeoutError:
-                return await self._close(1008, "it never said anything")
+                return await self._close(1008, "it never said anything", logging.DEBUG)  # a crowd would fill the log
             self._has_spoken = True
         if message["type"] == "websocket.receive" and message.get("bytes") is None:
             return await self._close(1003, "it sent text where only binary messages are understood")
@@ -301,8 +303,8 @@ class _Stream:
         if message["type"] == "websocket.accept":
             self._accepted = True
 
-    async def _close(self, code: int, why: str) -> Message:
-        log.warning("A page's socket of %s was closed: %s.", address_of(self._client)[0], why)
+    async def _close(self, code: int, why: str, level: int = logging.WARNING) -> Message:
+        log.log(level, "A page's socket of %s was closed: %s.", address_of(self._client)[0], why)
         self._closed = True
         await self._send({"type": "websocket.close", "code": code, "reason": why})
         return {"type": "websocket.disconnect", "code": code}

@@ -139,10 +139,11 @@ class Relay:
         except BadTicket as error:
             code, why = CLOSE_BAD_TOKEN, str(error)
         except TimeoutError:
-            why = "It did not say who it is in time."
+            pass  # no line for it: a crowd of them would fill the log
         except ValueError as error:
             why = str(error)
-        log.warning("A board's socket of %s was closed: %s", address_of(websocket.client)[0], why)
+        if why:
+            log.warning("A board's socket of %s was closed: %s", address_of(websocket.client)[0], why)
         await _quietly(websocket.close(code))
         return None, {}
 

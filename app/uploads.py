@@ -32,6 +32,7 @@ VISITOR_FILES = 200
 FRAMING_BYTES = MB  # what a form adds around its file
 TOTAL_SHARE = 4  # of the memory that is free at the first upload, one part in so many
 LEAST_TOTAL_BYTES = VISITOR_BYTES
+LOOKS_PER_TTL = 8  # how often it is looked again while sessions wait for their end
 PAUSE_S = 30.0  # the longest silence within an upload
 SLOW_AFTER_S = 60.0
 SLOW_BYTES_PER_S = 2_048
@@ -138,15 +139,15 @@ class Uploads:
             files.remove_session_files(left.pop(0))
         return None
 
-    def _sweep_later(self) -> None:
+    def _sweep_later(self, share: int = 1) -> None:
         if self._sweep is None and runtime.exists():
             ttl_s = float(st.get_option("server.disconnectedSessionTTL"))
-            self._sweep = asyncio.get_running_loop().call_later(ttl_s + 1, self._sweep_now)
+            self._sweep = asyncio.get_running_loop().call_later(ttl_s / share + 1, self._sweep_now)
 
     def _sweep_now(self) -> None:
         self._sweep = None
         if runtime.exists() and forget_sessions_that_are_over():
-            self._sweep_later()
+            self._sweep_later(LOOKS_PER_TTL)
 
 
 def forget_sessions_that_are_over() -> bool:

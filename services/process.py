@@ -11,6 +11,12 @@ log = logging.getLogger(__name__)
 MANY_FILES = 65_536
 
 
+def file_limit() -> int:
+    """How many files this process may have open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MANY_FILES if soft == resource.RLIM_INFINITY else soft
+
+
 def raise_file_limit() -> None:
     """Allow this process as many open files as it may have, up to `MANY_FILES`: every connection is one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
