@@ -14,6 +14,7 @@ STATE_OF: dict[Outcome, State] = {
     "not_found": "failed", "timeout_connect": "timed_out", "timeout_headers": "timed_out",
     "timeout_first_token": "timed_out", "timeout_idle": "timed_out", "timeout_total": "timed_out",
     "protocol_error": "failed", "cancelled": "cancelled", "budget_denied": "denied", "config_error": "failed",
+    "proxy_error": "failed",
     "lost": "lost",
 }  # fmt: skip
 
@@ -151,6 +152,8 @@ def sentence(
         "budget_denied": f"{who} was not called because the budget does not allow it{because}; {kept}: ask for a "
         "higher budget.",
         "config_error": f"{who} is not set up correctly{because}; {kept}: correct its settings.",
+        "proxy_error": f"{who} could not be reached through the proxy{because}; {kept}: check the proxy's settings, "
+        "lab doctor shows them.",
         "lost": f"{who} was being called when our own process ended; {kept}: run it again.",
     }
     if outcome == "http_error" and number and number >= 500:

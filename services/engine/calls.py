@@ -16,7 +16,7 @@ from sqlmodel import Session
 
 from db import records
 from db.writer import WriteFailed, Writer
-from services import deployments, keys, pricing
+from services import deployments, keys, outbound, pricing
 from services.addresses import Forbidden, check_url
 from services.aws import credentials
 from services.aws.signing import signed_headers
@@ -29,11 +29,12 @@ from services.engine.registry import Registry
 from services.progress import Progress
 from services.providers import kind_of
 from services.providers.base import Kind
-from services.reader import Ending, attempt
+from services.reader import Ending, attempt, opened_session
 from services.runs import new_id
 
 log = logging.getLogger(__name__)
 EMBEDDED = "embedded://"
+PROXY_KEEPALIVE_S = 15.0
 
 
 class Calls:
@@ -48,6 +49,7 @@ class Calls:
         self._pool = pool
         self._heartbeat = heartbeat
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
+        self._through: aiohttp.ClientSession | None = None
         self.live: set[LiveCall] = set()
         self._working_out = asyncio.Lock()
         self._unwritten: dict[str, dict[str, Any]] = {}
@@ -58,8 +60,9 @@ class Calls:
 
     async def close(self) -> None:
         """Close the connection pools."""
-        for session in self._sessions.values():
-            await session.close()
+        for session in (*self._sessions.values(), self._through):
+            if session is not None:
+                await session.close()
 
     def prepare(
         self, *, run_id: str, column: int, deployment: Deployment, ask: Ask, repetition: int, attempt_no: int,
@@ -184,8 +187,14 @@ class Calls:
             return Ending("config_error", str(error))
         except ValueError as error:
             return Ending("config_error", str(error))
+        try:
+            way = outbound.DIRECT if near else await self._way(deployment, request)
+        except outbound.ProxyTrouble as error:
+            return Ending("config_error", keys.scrub(str(error)))
+        except Forbidden as error:
+            return Ending("config_error", str(error))
         if request.sign is not None:
-            return await self._send_signed(call, kind, request)
+            return await self._send_signed(call, kind, request, way)
         if deployment.key_env and not keys.allowed_host(
             deployment.key_env, request.url, self._registry.config.key_hosts
         ):
@@ -194,9 +203,22 @@ class Calls:
                 f"{deployment.key_env} may not be sent to this host; bind the two under [keys] in deployments.toml",
             )
         key = keys.lookup(deployment.key_env) if deployment.key_env else None
-        return await attempt(self._sessions[near], kind, request, key, call.progress)
+        return await attempt(self._session(near, way), kind, request, key, call.progress, way=way)
 
-    async def _send_signed(self, call: LiveCall, kind: Kind, request: WireRequest) -> Ending:
+    async def _way(self, deployment: Deployment, request: WireRequest) -> outbound.Way:
+        way = await outbound.way_soon(deployment, request.url, self._registry.allowed_private(deployment))
+        outbound.must_not_be_read(request.url, way, secret=bool(deployment.key_env or request.sign))
+        return way
+
+    def _session(self, near: bool, way: outbound.Way) -> aiohttp.ClientSession:
+        """The pool for a way. Through a proxy only the proxy's own name is resolved, which an administrator set."""
+        if way.proxy is None:
+            return self._sessions[near]
+        if self._through is None:
+            self._through = opened_session(None, PROXY_KEEPALIVE_S)
+        return self._through
+
+    async def _send_signed(self, call: LiveCall, kind: Kind, request: WireRequest, way: outbound.Way) -> Ending:
         """Send with a signature of AWS. Its credentials are fetched in a thread: the chain may have to ask around."""
         signing = request.sign
         assert signing is not None
@@ -213,7 +235,8 @@ class Calls:
         def sign(method: str, url: str, headers: Mapping[str, str], body: bytes) -> dict[str, str]:
             return signed_headers(method, url, headers, body, signing, frozen)
 
-        return await attempt(self._sessions[False], kind, request, None, call.progress, sign, frozen.token or "")
+        session = self._session(False, way)
+        return await attempt(session, kind, request, None, call.progress, sign, frozen.token or "", way=way)
 
 
 def _end_call(call_id: str, values: dict[str, Any], session: Session) -> bool:
