@@ -31,7 +31,9 @@ def serve(port: int, address: str = "127.0.0.1", *, parent_pid: int | None = Non
         os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
     sys.argv = [str(ROOT / "lab")]
     from app.asgi import app
+    from app.stillness import be_still
 
+    be_still()
     app.run(config={"server.port": port, "server.address": address})
 
 

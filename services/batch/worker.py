@@ -68,6 +68,7 @@ class Worker:
         )
         self.calls.follow()
         self._ticker = Ticker(lambda: (), lambda: self.calls.live)
+        self.calls.began = self._ticker.wake
         self._workers: Counter[str] = Counter(alive=1)
         self._around = Around(self.me.id, self.writer, self.reader, self.registry, self.calls, self._workers)
         self._rows: dict[str, Row] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -51,6 +51,9 @@ class Calls:
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
         self._through: aiohttp.ClientSession | None = None
         self.live: set[LiveCall] = set()
+        self.began: Callable[[], None] = lambda: None
+        self.ended: Callable[[], None] = lambda: None
+        self.kept_back: Callable[[], None] = lambda: None
         self._working_out = asyncio.Lock()
         self._unwritten: dict[str, dict[str, Any]] = {}
 
@@ -100,6 +103,7 @@ class Calls:
         """Send a call whose row is committed, read it to its end, and finish its row, whatever happens on the way."""
         self.live.add(call)
         self._heartbeat.hold()
+        self.began()
         progress = call.progress
         try:
             try:
@@ -147,8 +151,10 @@ class Calls:
     async def _finish(self, call: LiveCall, values: dict[str, Any]) -> None:
         try:
             await self._writer.write(partial(_end_call, call.id, values))
+            self.ended()
         except WriteFailed as error:
             self._unwritten[call.id] = values
+            self.kept_back()
             call.note = f"{error} The figures shown here are kept and written as soon as that is possible."
         call.final = values | {
             "repetition": call.repetition, "attempt_no": call.attempt, "column_no": call.column, "id": call.id,
@@ -158,6 +164,11 @@ class Calls:
         """Whether the end of one of these calls could not be written yet."""
         return any(call in self._unwritten for call in calls)
 
+    @property
+    def any_unwritten(self) -> bool:
+        """Whether the end of any call could not be written yet."""
+        return bool(self._unwritten)
+
     async def write_again(self) -> int:
         """Write the ends of calls that could not be written before; returns how many still wait."""
         for call_id, values in list(self._unwritten.items()):
@@ -166,6 +177,7 @@ class Calls:
             except WriteFailed:
                 break
             del self._unwritten[call_id]
+            self.ended()
         return len(self._unwritten)
 
     async def _send(self, call: LiveCall) -> Ending:

@@ -84,11 +84,16 @@ class Gauges:
         self._gauges: OrderedDict[Hashable, _Said[Gauge]] = OrderedDict()
         self._known: OrderedDict[Hashable, _Said[servers.ServerFacts]] = OrderedDict()
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
+        self._woken = asyncio.Event()
         self._through: aiohttp.ClientSession | None = None
 
     def open(self, private_hosts: Callable[[], Collection[str]]) -> None:
         """Open connection pools on the running loop; ``private_hosts`` as for `GuardedResolver`."""
         self._sessions = {True: _session(None), False: _session(GuardedResolver(private_hosts))}
+
+    def wake(self) -> None:
+        """A run has begun."""
+        self._woken.set()
 
     async def close(self) -> None:
         """Close the connection pools."""
@@ -132,8 +137,12 @@ class Gauges:
         return (await self._gauge(place)).value
 
     async def follow(self, runs: Callable[[], Iterable[LiveRun]]) -> None:
-        """Once a second, and for ever: tell the columns of runs that somebody watches how their servers are."""
+        """Once a second while there are runs, and for ever: tell the columns of those that somebody watches how their
+        servers are."""
         while True:
+            if not any(True for _ in runs()):
+                self._woken.clear()
+                await self._woken.wait()
             await asyncio.sleep(EVERY_S)
             try:
                 # Who answers a blind run is not to be told, and a server's load would tell it.
