@@ -46,7 +46,7 @@ async def begin(spec: ServerSpec, log_dir: Path) -> Process:
     command = [sys.executable, "-m", "services.embedded", f"--parent-pid={os.getpid()}"]
     command += [f"--{name}={value}" for name, value in asdict(spec).items()]
     pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
-    with _open_log(log_dir / f"embedded-{spec.name}.log") as out:
+    with _open_log(log_dir / f"embedded-{spec.name}.log") as out:  # kept small by `services.logs`
         starting = asyncio.ensure_future(
             asyncio.create_subprocess_exec(*command, cwd=ROOT, env=env, stdin=nothing, stdout=pipe, stderr=out)
         )

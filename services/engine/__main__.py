@@ -20,7 +20,7 @@ from aiohttp import web
 from db.engine import database_url, reader
 from db.migrate import DatabaseTooNew, upgrade
 from db.writer import Writer
-from services import keys, paths
+from services import keys, logs, paths
 from services.embedded import DEFAULT_SPECS, EmbeddedPool
 from services.engine.core import Engine
 from services.engine.http import make_app
@@ -40,7 +40,7 @@ def main() -> None:
     given = parser.parse_args()
     data = paths.data_dir(given.data)
     (data / "logs").mkdir(parents=True, exist_ok=True)
-    _log_to(data / "logs" / "engine.log")
+    logs.log_to(data / "logs" / "engine.log")
     lock = _lock(data)
     if lock is None:
         print(json.dumps({"error": f"Another engine already works on {data}."}), flush=True)
@@ -117,13 +117,6 @@ def _many_files() -> None:
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65_536), hard))
     log.debug("file limit was %s", soft)
-
-
-def _log_to(path: Path) -> None:
-    logging.raiseExceptions = False  # a full disk must not print tracebacks where a command prints its answer
-    handler = logging.FileHandler(path, encoding="utf-8")
-    logging.basicConfig(level=logging.INFO, handlers=[handler], format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    keys.install_log_filter()
 
 
 if __name__ == "__main__":

@@ -73,6 +73,7 @@ class Engine:
         self.rolling = Rolling(
             writer, self._busy, lambda: not single_owner or self.batch_worker.needed, self.alerting.stir
         )
+        self.upkeep.log_folder = data / "logs" if data is not None else None
         self.upkeep.batching = lambda: self.batch_worker.needed
         self.calls.began, self.calls.ended = self.ticker.wake, self.rolling.wake
         self.calls.kept_back, self.batch_worker.turned = self.upkeep.wake, self._batches_turned

@@ -7,9 +7,11 @@ import contextlib
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from db import records, retention
 from db.writer import Writer
+from services import logs
 from services.engine.calls import Calls
 from services.engine.registry import Registry
 
@@ -32,6 +34,7 @@ class Upkeep:
         self._owner_id = owner_id
         self._single_owner = single_owner
         self._woken = asyncio.Event()
+        self.log_folder: Path | None = None
         self.batching: Callable[[], bool] = lambda: True
 
     async def run(self) -> None:
@@ -41,6 +44,8 @@ class Upkeep:
                 await self._writer.write(lambda session: records.heartbeat(session=session, owner_id=self._owner_id))
                 await self.mark_lost()
                 await self._calls.write_again()
+                if self.log_folder is not None:
+                    await asyncio.to_thread(logs.cut_back, self.log_folder)
             except Exception:
                 log.exception("the engine's upkeep could not be written")
             await asyncio.sleep(HEARTBEAT_S)
