@@ -37,7 +37,7 @@ lock: ## write both locks anew (needs uv; UPGRADE=--upgrade takes newer versions
 	$(LOCK) pyproject.toml -o requirements.lock
 	$(LOCK) --group dev -c requirements.lock -o requirements-dev.lock
 
-clean: ## remove the environment, never the data
+clean: ## remove the environment; data/, deployments.toml, .streamlit/secrets.toml and pip's cache stay
 	rm -rf $(VENV)
 
 # The stamps make a second start do nothing. The code is put on the path by a .pth file and started by a script of two
