@@ -198,7 +198,7 @@ def _of_deployment(deployment: Deployment | None) -> Proxy | str | None:
             raise ProxyTrouble(f"{deployment.proxy_env}, which names its proxy, is not set")
         return NONE if text.lower() == NONE else _parsed(text, deployment.proxy_env)
     if deployment.proxy:
-        return NONE if deployment.proxy.lower() == NONE else _parsed(deployment.proxy, "its proxy setting")
+        return NONE if deployment.proxy.lower() == NONE else _parsed(deployment.proxy, "its own settings")
     return None
 
 
@@ -364,15 +364,18 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 def _context(
     sources: tuple[tuple[str, str, tuple[int, int] | None], ...], ca_file: str | None, _when: tuple[int, int] | None
 ) -> ssl.SSLContext:
-    context = ssl.create_default_context()
+    context = ssl.create_default_context()  # reads SSL_CERT_FILE by itself, and SSL_CERT_DIR where its names are hashes
     context.load_verify_locations(certifi.where())
-    for text in [*(text for _, text, _ in sources), *([ca_file] if ca_file else [])]:
+    texts = [*(text for name, text, _ in sources if name != "SSL_CERT_FILE"), *([ca_file] if ca_file else [])]
+    for path in {Path(text).resolve(): None for text in texts}:  # one file often has several names
         with contextlib.suppress(OSError):  # ssl.SSLError is one too
-            if Path(text).is_dir():
-                for one in _certificates(Path(text)):
+            if not path.is_dir():
+                context.load_verify_locations(cafile=str(path))
+                continue
+            context.load_verify_locations(capath=str(path))
+            for one in () if any(path.glob("*.0")) else _certificates(path):
+                with contextlib.suppress(OSError):
                     context.load_verify_locations(cafile=str(one))
-            else:
-                context.load_verify_locations(cafile=text)
     if (sources or ca_file) and sys.version_info >= (3, 13):
         # Many a company's authority was made before Python became strict about what its certificate has to hold.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
@@ -380,7 +383,8 @@ def _context(
 
 
 def _certificates(folder: Path) -> Iterator[Path]:
-    return (one for one in sorted(folder.iterdir()) if one.is_file() and ca_trouble(one, "") is None)
+    """The files of a folder that hold certificates by their names; the others are links to them."""
+    return (one for one in sorted(folder.iterdir()) if one.suffix in (".pem", ".crt", ".cer") and one.is_file())
 
 
 @dataclass(slots=True)
@@ -437,7 +441,8 @@ def _bundled(paths: Collection[Path]) -> str:
         for path in paths:
             if ca_trouble(path, "") is None:
                 for one in _certificates(path) if path.is_dir() else (path,):
-                    file.write(b"\n" + one.read_bytes())
+                    with contextlib.suppress(OSError):
+                        file.write(b"\n" + one.read_bytes())
     atexit.register(_removed(name))
     return name
 

@@ -230,7 +230,8 @@ def leaving(way: Way) -> dict[str, Any]:
     if way.proxy is not None:
         told["proxy"] = way.proxy.url
         if way.proxy.login is not None:
-            told["proxy_headers"] = {"Proxy-Authorization": way.proxy.login}
+            # aiohttp makes Proxy-Authorization of it, of a tunnel's request as of a plain one.
+            told["proxy_headers"] = {"Authorization": way.proxy.login}
     return told
 
 

@@ -83,7 +83,7 @@ class Company:
         self.hang_up = False
         self.asked: list[str] = []
         self.seen: list[str] = []
-        self.port = 0
+        self.port = self.safe_port = 0  # the second is the one of https://localhost
         self._fronts: dict[str, int] = {}
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
@@ -111,6 +111,9 @@ class Company:
     def _run(self) -> None:
         server = self._loop.run_until_complete(asyncio.start_server(self._proxied, "127.0.0.1", 0))
         self.port = server.sockets[0].getsockname()[1]
+        tls = self.authority.context("localhost")
+        safe = self._loop.run_until_complete(asyncio.start_server(self._proxied, "127.0.0.1", 0, ssl=tls))
+        self.safe_port = safe.sockets[0].getsockname()[1]
         self._ready.set()
         self._loop.run_forever()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import orjson
 import pytest
@@ -76,6 +77,20 @@ async def test_a_second_call_uses_the_tunnel_of_the_first(house: House, company:
     assert second["facts"]["proxy"] == "HTTPS_PROXY" and len(company.connects) == 1
 
 
+async def test_a_proxy_with_a_login_is_used_over_tls_and_for_plain_addresses_without_showing_the_login_to_hosts(
+    house: House, company: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    company.login = f"ada:{PASSWORD}"
+    company.hosts = {WIRES["messages"]: house.fake.url, "models.company.test": house.fake.url}
+    login = "ada:sesame-4711-%C3%B6pen"
+    monkeypatch.setenv("HTTPS_PROXY", f"https://{login}@localhost:{company.safe_port}")
+    monkeypatch.setenv("HTTP_PROXY", f"{login}@127.0.0.1:{company.port}")
+    await house.declare(named("messages"), table("plain", QUICK, "http://models.company.test"))
+    for row in await house.ask(["messages", "plain"]):
+        assert row["state"] == "succeeded", row["message"]
+    assert not any("authorization" in {name.lower() for name in one.headers} for one in house.fake.requests)
+
+
 async def test_each_failure_of_a_proxy_has_its_own_class_and_a_sentence_that_says_proxy(
     house: House, company: Company, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,7 +122,7 @@ async def test_each_failure_of_a_proxy_has_its_own_class_and_a_sentence_that_say
 
 
 async def test_a_certificate_of_an_unknown_authority_is_told_with_the_setting_that_would_mend_it(
-    company: Company, tmp_path, monkeypatch: pytest.MonkeyPatch
+    company: Company, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", "")
     missing, no_pem = tmp_path / "gone.pem", tmp_path / "no.pem"
@@ -130,7 +145,7 @@ async def test_a_certificate_of_an_unknown_authority_is_told_with_the_setting_th
 
 
 async def test_a_deployment_has_a_proxy_and_certificates_of_its_own(
-    company: Company, tmp_path, monkeypatch: pytest.MonkeyPatch
+    company: Company, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("HTTPS_PROXY", "HTTP_PROXY", "SSL_CERT_FILE"):
         monkeypatch.setenv(name, "")
@@ -152,7 +167,7 @@ async def test_a_deployment_has_a_proxy_and_certificates_of_its_own(
         rows = {row["deployment_id"]: row for row in await house.ask(["by-name", "bare", "gone", "unset", "near"])}
         record = orjson.dumps(list(rows.values()), default=repr).decode()
     assert rows["by-name"]["state"] == "succeeded" and rows["by-name"]["facts"]["proxy"] == "TEAM_PROXY"
-    assert rows["bare"]["error_type"] == "proxy_login" and "its proxy setting" in rows["bare"]["message"]
+    assert rows["bare"]["error_type"] == "proxy_login" and "its own settings" in rows["bare"]["message"]
     assert (
         rows["gone"]["outcome"] == "config_error"
         and "ca_file names a file that is not there" in rows["gone"]["message"]
@@ -276,3 +291,25 @@ def test_a_password_in_deployments_toml_is_refused_and_the_settings_survive_the_
         assert from_json(to_json(made)) == made
         again = parse(Source("deployments.toml", to_toml(made))).deployments[0]
         assert again == made
+
+
+async def test_each_variable_of_certificates_counts_as_a_file_and_as_a_folder(
+    company: Company, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "authorities"
+    folder.mkdir()
+    (folder / "company.pem").write_bytes(company.authority.file.read_bytes())
+    (folder / "broken.pem").write_text("no certificate")
+    (folder / "README").write_text("not one either")
+    cases = [(name, company.authority.file) for name in outbound.CA_VARIABLES if name != "SSL_CERT_DIR"]
+    cases += [(name, folder) for name in outbound.CA_VARIABLES if name != "SSL_CERT_FILE"]
+    monkeypatch.delenv("SSL_CERT_FILE")
+    wrong = []
+    for name, path in cases:
+        with monkeypatch.context() as patch:
+            patch.setenv(name, str(path))
+            names = [one["subject"] for one in outbound.trust().get_ca_certs()]
+            if not any("A company's authority" in str(one) for one in names) or len(names) < 20:
+                wrong.append((name, path))
+    assert wrong == []
+    assert not any("A company's authority" in str(one) for one in outbound.trust().get_ca_certs())

@@ -16,6 +16,7 @@ from services.aws import control
 from services.aws.explain import AwsTrouble, Place
 from services.batch import routes
 from services.batch.model import SubmitLater
+from services.client import EngineClient, EngineDown
 from services.deployments import Config
 from tests.aws.fixture import AwsEmulator
 from tests.batch.aws.house import bedrock
@@ -155,6 +156,19 @@ async def test_the_state_of_a_server_is_asked_through_the_proxy(house: House, co
     await house.declare(table("far", "fake", "https://models.company.test"))
     await house.engine.gauges.server("far")
     assert set(company.connects) == {"models.company.test"}
+
+
+def test_a_file_of_certificates_that_cannot_be_read_keeps_nobody_from_the_engine_or_from_doctor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "broken.pem"
+    broken.write_text("no certificate")
+    for path in (broken, tmp_path / "gone.pem"):
+        monkeypatch.setenv("SSL_CERT_FILE", str(path))
+        with pytest.raises(EngineDown):
+            EngineClient(tmp_path / "no.sock").health()
+        doctor.examine(tmp_path / "data", tmp_path / "none.toml", as_json=False)
+        assert "FIX   certificates: SSL_CERT_FILE names a file" in capsys.readouterr().out
 
 
 def test_doctor_names_proxy_exemptions_and_certificates_without_the_password(
