@@ -140,7 +140,8 @@ def sentence(
         "unauthorised": f"{who} did not accept the key{coded}; {kept}: check {key} and what it may use.",
         "not_found": f"{who} has no model “{plain(model, 80)}” {here}{coded}; {kept}: check the model's "
         f"name and {place}.",
-        "timeout_connect": f"{who} could not be connected to{after}; {kept}: check its address and that it runs.",
+        "timeout_connect": f"{who} could not be connected to{after}{because}; {kept}: check its address and that it "
+        "runs.",
         "timeout_headers": f"{who} did not begin to answer{after}{coded}; {kept}: run it again later.",
         "timeout_first_token": f"{who} sent no token{after}{because}; {kept}: run it again, or allow it more time.",
         "timeout_idle": f"{who} fell silent{after} without a token{because}; {kept}: run it again.",

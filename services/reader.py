@@ -123,7 +123,7 @@ async def attempt(
     except asyncio.CancelledError:
         if progress.abort is None:
             raise
-        return Ending(progress.abort)
+        return _aborted(progress.abort, way)
     except Exception as error:
         return _transport_ending(error, progress, way)
     finally:
@@ -235,6 +235,12 @@ def leaving(way: Way) -> dict[str, Any]:
     return told
 
 
+def _aborted(outcome: Outcome, way: Way) -> Ending:
+    if outcome == "timeout_connect" and way.proxy is not None:
+        return Ending(outcome, f"it is called through the proxy of {way.proxy.setting}, which did not connect in time")
+    return Ending(outcome)
+
+
 def _wants_login(way: Way) -> str:
     setting = way.proxy.setting if way.proxy is not None else ""
     if way.proxy is not None and way.proxy.login is not None:
@@ -278,7 +284,7 @@ def _untrusted() -> str:
 def _transport_ending(error: Exception, progress: Progress, way: Way) -> Ending:
     """A transport that broke. Before t0 nothing was sent; after it the request may have been served and billed."""
     if progress.abort is not None:
-        return Ending(progress.abort)
+        return _aborted(progress.abort, way)
     if isinstance(error, Forbidden):
         return Ending("config_error", str(error))
     if isinstance(error, StreamTooLarge | FramingError):

@@ -71,8 +71,8 @@ class Company:
     """``with Company(folder) as company:``. ``hosts``: name → address of the plain server that stands behind it.
 
     ``login`` ("user:password") is asked for; ``answer`` is the status of every CONNECT instead of 200; ``hang_up``
-    ends every connection without an answer. ``asked`` holds what the proxy was asked, "CONNECT host:port" or a plain
-    request's line, and ``seen`` every header line that it could read.
+    ends every connection without an answer, ``silent`` leaves it without one. ``asked`` holds what the proxy was asked,
+    "CONNECT host:port" or a plain request's line, and ``seen`` every header line that it could read.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -80,7 +80,7 @@ class Company:
         self.hosts: dict[str, str] = {}
         self.login: str | None = None
         self.answer: int | None = None
-        self.hang_up = False
+        self.hang_up = self.silent = False
         self.asked: list[str] = []
         self.seen: list[str] = []
         self.port = self.safe_port = 0  # the second is the one of https://localhost
@@ -123,6 +123,10 @@ class Company:
             first, *headers = head.split("\r\n")
             self.asked.append(first)
             self.seen += headers
+            if self.silent:
+                await reader.read()
+                writer.close()
+                return
             if self.hang_up:
                 writer.close()
                 return

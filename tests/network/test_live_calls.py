@@ -121,6 +121,16 @@ async def test_each_failure_of_a_proxy_has_its_own_class_and_a_sentence_that_say
     assert wrong == {}
 
 
+async def test_a_proxy_that_says_nothing_runs_into_the_deadline_of_connecting_and_is_named(
+    house: House, company: Company
+) -> None:
+    company.silent = True
+    host = f"https://{WIRES['messages']}"
+    await house.declare(table("a", QUICK, host, "messages", key_env=KEY_NAME, connect_s=0.3))
+    row = (await house.ask(["a"]))[0]
+    assert row["outcome"] == "timeout_connect" and "the proxy of HTTPS_PROXY" in row["message"], row["message"]
+
+
 async def test_a_certificate_of_an_unknown_authority_is_told_with_the_setting_that_would_mend_it(
     company: Company, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
