@@ -11,13 +11,15 @@ RUN printf '/app\n' > "$(/opt/lab/bin/python -c 'import sysconfig; print(sysconf
     && /opt/lab/bin/python -m compileall -q /app
 
 FROM python:3.11-slim
-RUN useradd --uid 10001 --create-home --shell /usr/sbin/nologin lab \
+RUN groupadd --gid 10001 lab \
+    && useradd --uid 10001 --gid 10001 --create-home --shell /usr/sbin/nologin lab \
     && install -d -o lab -g lab -m 0700 /data
 COPY --from=build /opt/lab /opt/lab
 COPY --from=build /app /app
 ENV PATH=/opt/lab/bin:$PATH LAB_DATA=/data LAB_DEPLOYMENTS=/config/deployments.toml PYTHONUNBUFFERED=1
 WORKDIR /app
-USER lab
+# By number, so that a cluster can see that it is not root.
+USER 10001:10001
 VOLUME /data
 EXPOSE 8501
 HEALTHCHECK --interval=30s --timeout=10s --start-period=30s --retries=3 \

@@ -38,7 +38,7 @@ lock: ## write both locks anew (needs uv; UPGRADE=--upgrade takes newer versions
 	$(LOCK) pyproject.toml -o requirements.lock
 	$(LOCK) --group dev -c requirements.lock -o requirements-dev.lock
 
-clean: ## remove the environment; data/, deployments.toml and .streamlit/secrets.toml stay
+clean: ## remove the environment; data/, deployments.toml, .streamlit/secrets.toml and pip's cache stay
 	rm -rf $(VENV)
 
 # An environment whose Python is gone (an upgrade of the system) is made anew: what was installed for it is of no use.

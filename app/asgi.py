@@ -24,6 +24,7 @@ from app.connections import HEAD_LIMIT, STREAM_LIMIT, BoundedHttp, BoundedWebSoc
 from app.doors import Doors
 from app.headers import SecurityHeaders
 from app.relay import Relay
+from app.stillness import StillServer
 from app.uploads import FILE_MB, Uploads
 from services.process import raise_file_limit
 
@@ -150,7 +151,7 @@ def run(application: st.App, port: int, address: str) -> None:
         port = listening.getsockname()[1]
         config.set_option("server.address", address, "app/asgi.py")
         config.set_option("server.port", port, "app/asgi.py")
-        server = uvicorn.Server(
+        server = StillServer(
             uvicorn.Config(
                 application,
                 host=address,

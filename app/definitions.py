@@ -19,7 +19,10 @@ FIGURES: dict[str, str] = {
     "end": "From the first byte of the request to the moment the call was over: end signal, error or stop.",
     "queued": "Our own waiting, from accepting the call to handing it to the transport. Never part of the other times.",
     "waited": "Waiting that earlier attempts of this call cost, shown apart from the times of the last attempt.",
-    "connect": "Name lookup, TCP and TLS of a new connection, recorded apart. Zero and “reused” on a warm connection.",
+    "connect": (
+        "Name lookup, TCP and TLS of a new connection, recorded apart. Zero and “reused” on a warm connection. Through "
+        "a proxy it holds the proxy's part too, and every other time holds the way through it."
+    ),
     "itl": (
         "Gaps between consecutive deltas with content. A mean would hide stalls, so the median, the 95th and 99th "
         "percentile and the longest are kept. A delta can hold several tokens."

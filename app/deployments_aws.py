@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from services.deployment_rules import on_amazon
+from services.addresses import on_amazon
 from services.domain import Aws, Deployment, PriceRef
 
 LABELS = {

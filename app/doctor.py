@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from services import deployments, keys, paths
+from services import deployments, keys, outbound, paths
 from services.client import EngineClient, EngineDown
 
 Finding = dict[str, Any]
@@ -19,7 +19,7 @@ LOW_DISK_BYTES = 500 * 2**20
 
 def examine(data: Path, file: Path, *, as_json: bool) -> int:
     """Look at everything that commonly goes wrong. Returns 0 when nothing is wrong, 1 otherwise."""
-    findings = [finding for check in (_python, _disk, _database, _file, _keys, _aws, _model, _engine)
+    findings = [finding for check in (_python, _disk, _database, _file, _keys, _way_out, _aws, _model, _engine)
                 for finding in check(data, file)]  # fmt: skip
     for finding in findings:
         if as_json:
@@ -101,6 +101,52 @@ def _keys(_data: Path, file: Path) -> Iterator[Finding]:
             "ok" if found else "note", name,
             "set" if found else "not set; put it in the environment or in .streamlit/secrets.toml to use it",
         )  # fmt: skip
+
+
+def _way_out(_data: Path, file: Path) -> Iterator[Finding]:
+    """Which proxy calls go through, and whose certificates count beside the usual ones."""
+    try:
+        own = deployments.load(file).deployments if file.exists() else ()
+    except deployments.ConfigError:
+        own = ()
+    yield from _proxies()
+    for d in own:
+        try:
+            proxy = outbound.proxy_for(d.base_url, d)
+        except outbound.ProxyTrouble as error:
+            yield _finding("wrong", f"proxy of {d.name}", str(error))
+            continue
+        if d.proxy or d.proxy_env:
+            says = f"{proxy.url}, by its own settings" if proxy is not None else "none, by its own settings"
+            yield _finding("ok", f"proxy of {d.name}", says)
+    named = [(setting, path, "certificates") for setting, path in outbound.ca_sources()]
+    named += [("ca_file", Path(d.ca_file).expanduser(), f"certificates of {d.name}") for d in own if d.ca_file]
+    for setting, path, what in named:
+        trouble = outbound.ca_trouble(path, setting)
+        says = f"{setting} adds those of {path} to the usual ones"
+        yield _finding("wrong" if trouble else "ok", what, trouble or says)
+    if not named:
+        yield _finding("ok", "certificates", "the usual ones: the system's and those of the package certifi")
+
+
+def _proxies() -> Iterator[Finding]:
+    if not outbound.settings():
+        yield _finding("ok", "proxy", "none in the environment: calls go straight to their hosts")
+        return
+    for scheme in outbound.SCHEMES:
+        name = outbound.variable(scheme)
+        if name is None:
+            yield _finding("note", "proxy", f"none for {scheme}:// addresses; {scheme.upper()}_PROXY would name one")
+            continue
+        try:
+            proxy = outbound.proxy_of(os.environ[name].strip(), name)
+        except outbound.ProxyTrouble as error:
+            yield _finding("wrong", "proxy", str(error))
+            continue
+        login = ", with a user name and a password" if proxy.login else ""
+        yield _finding("ok", "proxy", f"{name}: {scheme}:// addresses are called through {proxy.url}{login}")
+    exempt = ", ".join(outbound.no_proxy()) or "nothing"
+    yield _finding("ok", "NO_PROXY", f"exempts {exempt}; this machine and private networks are called directly anyway")
 
 
 def _aws(data: Path, file: Path) -> Iterator[Finding]:

@@ -85,6 +85,8 @@ def figures(row: Row) -> list[tuple[str, str, str]]:
     seconds, count = words.seconds, words.count
     hidden = str(row.get("decode_hidden") or "")
     connect = "reused" if row.get("reused") else seconds(row.get("connect_ms"))
+    through = (row.get("facts") or {}).get("proxy")
+    connect += f" · through the proxy of {through}" if through else ""
     lag = words.seconds(row.get("self_lag_ms")) + (" · marked" if row.get("lag_marked") else "")
     return [
         ("State", view.words(row), FIGURES["state"]),

@@ -44,6 +44,14 @@ NEVER = tuple(
     )
 )  # fmt: skip
 NAT64 = tuple(ipaddress.ip_network(text) for text in ("64:ff9b::/96", "64:ff9b:1::/48"))
+# The services' own hosts and their VPC endpoints, not everything below AWS's domains: an API gateway, a bucket or a
+# load balancer there belongs to whoever made it.
+AMAZON = re.compile(
+    r"(?:vpce-[0-9a-f]+-[0-9a-z]+(?:-[a-z0-9-]+)?\.)?"
+    r"(?:bedrock-runtime(?:-fips)?|bedrock-mantle|runtime\.sagemaker(?:-fips)?|runtime-fips\.sagemaker)"
+    r"\.[a-z]{2,8}(?:-[a-z0-9]+)+-\d+(?:\.vpce)?"
+    r"\.(?:amazonaws\.com|amazonaws\.com\.cn|amazonaws\.eu|api\.aws|api\.amazonwebservices\.com\.cn)\Z"
+)
 HOST = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?\.?\Z")
 
 
@@ -155,6 +163,16 @@ def _listed(host: str, meant: Collection[Address], allow_private: Collection[str
         if any(one.version == net.version and one in net for one in meant):
             return True
     return False
+
+
+def on_amazon(url: str) -> bool:
+    """Whether an address is one of AWS's own, over TLS."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:
+        return False
+    return parts.scheme == "https" and port in (None, 443) and bool(AMAZON.match((parts.hostname or "").rstrip(".")))
 
 
 class GuardedResolver(AbstractResolver):

@@ -10,7 +10,7 @@ import logging
 import re
 from dataclasses import dataclass
 
-from services import keys
+from services import keys, outbound
 from services.alerts import TARGET_PREFIX
 
 TITLE = "Inference Lab"
@@ -36,6 +36,7 @@ def send(target: str, body: str, title: str = TITLE) -> Delivery:
     address = keys.lookup(target) if target.startswith(TARGET_PREFIX) else None
     if address is None:
         return Delivery(False, f"{target} is not set any more, so nothing was sent to it")
+    outbound.for_libraries()
     # Its import takes a while, and most installations never send anything.
     import apprise
 
@@ -59,4 +60,7 @@ def _why(said: str) -> str:
     status = _STATUS.search(said)
     if status:
         return status[1] or status[2]
-    return "no connection" if "onnection" in said else "no reason given"
+    if "onnection" not in said:
+        return "no reason given"
+    through = outbound.settings()
+    return f"no connection; the proxy of {through[0]} may be in the way" if through else "no connection"

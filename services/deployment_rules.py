@@ -8,9 +8,9 @@ import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
-from services import addresses, keys, pricing
+from services import addresses, keys, outbound, pricing
+from services.addresses import on_amazon
 from services.domain import Deployment
 from services.params import PARAMS
 from services.providers import KINDS
@@ -22,14 +22,6 @@ SECRET_HEADER = re.compile(r"(?i)authorization|cookie|(?:^|[-_])(?:apikey|key|to
 # What the request is made of: given in extra_body it would silently change what is asked or how it is read.
 # Under this name in [keys] stand the hosts beside AWS's own that a signature with AWS credentials may go to.
 AWS_KEYS = "AWS"
-# The services' own hosts and their VPC endpoints, not everything below AWS's domains: an API gateway, a bucket or a
-# load balancer there belongs to whoever made it.
-AMAZON = re.compile(
-    r"(?:vpce-[0-9a-f]+-[0-9a-z]+(?:-[a-z0-9-]+)?\.)?"
-    r"(?:bedrock-runtime(?:-fips)?|bedrock-mantle|runtime\.sagemaker(?:-fips)?|runtime-fips\.sagemaker)"
-    r"\.[a-z]{2,8}(?:-[a-z0-9]+)+-\d+(?:\.vpce)?"
-    r"\.(?:amazonaws\.com|amazonaws\.com\.cn|amazonaws\.eu|api\.aws|api\.amazonwebservices\.com\.cn)\Z"
-)
 REGION = re.compile(r"[a-z]{2,8}(?:-[a-z0-9]+)+-\d+\Z")
 ROLE = re.compile(r"arn:aws[\w-]*:iam::\d{12}:role/[\w+=,.@/-]{1,120}\Z", re.ASCII)
 # A bucket and a prefix that Bedrock takes (its names of files are narrower than those of S3).
@@ -68,6 +60,7 @@ def faults(d: Deployment, allow_private: Collection[str], key_hosts: Mapping[str
     yield from _kind(d)
     yield from _address(d, allow_private)
     yield from _key(d, key_hosts)
+    yield from _way_out(d)
     yield from _aws(d, key_hosts)
     yield from _request(d)
     yield from _numbers(d)
@@ -144,14 +137,33 @@ def _key(d: Deployment, key_hosts: Mapping[str, Sequence[str]]) -> Iterator[Faul
         )
 
 
-def on_amazon(url: str) -> bool:
-    """Whether an address is one of AWS's own, over TLS."""
-    parts = urlsplit(url)
+def _way_out(d: Deployment) -> Iterator[Fault]:
+    for name in ("proxy", "proxy_env", "ca_file"):
+        value = getattr(d, name)
+        if value is None:
+            continue
+        if d.origin != "file":
+            yield name, f"sets {name!r}, which only deployments.toml can: an administrator decides the way out."
+        elif not value.strip() or len(value) > LONGEST["model"] or not value.isprintable():
+            yield name, f"has {name!r} as something else than one plain line."
+    if d.origin != "file":
+        return
+    if d.proxy is not None and d.proxy_env is not None:
+        yield "proxy_env", "has both 'proxy' and 'proxy_env': give one."
+    if d.proxy_env is not None and not is_key_name(d.proxy_env):
+        yield "proxy_env", "has something else than a variable's name in 'proxy_env', for example TEAM_PROXY."
+    if d.proxy is None or d.proxy.lower() == outbound.NONE:
+        return
+    if "@" in d.proxy or keys.scrub(d.proxy) != d.proxy:
+        yield (
+            "proxy",
+            "has a 'proxy' with a user name or a password: put it into a variable and name that in proxy_env.",
+        )
+        return
     try:
-        port = parts.port
-    except ValueError:
-        return False
-    return parts.scheme == "https" and port in (None, 443) and bool(AMAZON.match((parts.hostname or "").rstrip(".")))
+        outbound.proxy_of(d.proxy, "its 'proxy'")
+    except outbound.ProxyTrouble as error:
+        yield "proxy", f"cannot be called through its proxy: {error}."
 
 
 def _aws(d: Deployment, key_hosts: Mapping[str, Sequence[str]]) -> Iterator[Fault]:

@@ -12,7 +12,19 @@ from typing import Any
 
 from services.domain import Aws, Deployment, Limits, PriceRef
 
-TEXT_FIELDS = ("id", "name", "kind", "model", "base_url", "wire", "key_env", "region")
+TEXT_FIELDS = (
+    "id",
+    "name",
+    "kind",
+    "model",
+    "base_url",
+    "wire",
+    "key_env",
+    "region",
+    "proxy",
+    "proxy_env",
+    "ca_file",
+)
 
 
 def slug(name: str, taken: Collection[str]) -> str:

@@ -16,11 +16,12 @@ from typing import Any, Literal
 
 from services import addresses, keys, pricing
 from services.access import folded
+from services.addresses import on_amazon
 from services.aws.credentials import region_of
 from services.catalogue import CATALOGUE, embedded_deployments
 from services.config_table import ConfigError, Source, Table, did_you_mean, plain, read_source
 from services.deployment_privacy import privacy
-from services.deployment_rules import AWS_KEYS, faults, is_key_name, on_amazon, title
+from services.deployment_rules import AWS_KEYS, faults, is_key_name, title
 from services.deployment_teams import teams
 from services.deployment_text import from_json, slug, to_json, to_toml
 from services.domain import Aws, Deployment, Limits, PriceRef
@@ -37,6 +38,7 @@ DEFAULT_PRIVATE_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 FIELDS = (
     "name", "kind", "model", "base_url", "wire", "key_env", "region", "params", "price", "labels", "limits",
     "extra_body", "headers", "context_tokens", "enabled", "id", "note", "aws", "endpoint_url",
+    "proxy", "proxy_env", "ca_file",
 )  # fmt: skip
 PRICE_FIELDS = ("provider", "model", *pricing.RATE_NAMES, "per_hour", "instance", "count")
 BUILT_IN_IDS = frozenset(one.id for one in (*embedded_deployments(), *CATALOGUE))
@@ -221,6 +223,9 @@ def _deployment(table: Table, taken: set[str]) -> Deployment:
         labels=table.texts("labels") or (),
         extra_body=plain(table.table("extra_body")),
         note=table.text("note") or "",
+        proxy=table.text("proxy"),
+        proxy_env=table.text("proxy_env"),
+        ca_file=table.text("ca_file"),
     )
 
 

@@ -56,6 +56,7 @@ Outcome = Literal[
     "cancelled",
     "budget_denied",
     "config_error",
+    "proxy_error",
     "lost",
 ]
 
@@ -152,6 +153,10 @@ class Deployment:
     labels: tuple[str, ...] = ()  # shown as small badges: "local", "simulated", …
     extra_body: Mapping[str, Any] = field(default_factory=dict)  # merged into the request body last
     note: str = ""
+    # The way out, where it is another than the environment's (`services.outbound`); only the file's are heeded.
+    proxy: str | None = None  # "http://host:port" without a password, or "none"
+    proxy_env: str | None = None  # the *name* of the variable that holds the proxy's address, with its password
+    ca_file: str | None = None  # certificates in PEM form that count beside the usual ones
 
 
 @dataclass(frozen=True, slots=True)

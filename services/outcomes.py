@@ -14,6 +14,7 @@ STATE_OF: dict[Outcome, State] = {
     "not_found": "failed", "timeout_connect": "timed_out", "timeout_headers": "timed_out",
     "timeout_first_token": "timed_out", "timeout_idle": "timed_out", "timeout_total": "timed_out",
     "protocol_error": "failed", "cancelled": "cancelled", "budget_denied": "denied", "config_error": "failed",
+    "proxy_error": "failed",
     "lost": "lost",
 }  # fmt: skip
 
@@ -139,7 +140,8 @@ def sentence(
         "unauthorised": f"{who} did not accept the key{coded}; {kept}: check {key} and what it may use.",
         "not_found": f"{who} has no model “{plain(model, 80)}” {here}{coded}; {kept}: check the model's "
         f"name and {place}.",
-        "timeout_connect": f"{who} could not be connected to{after}; {kept}: check its address and that it runs.",
+        "timeout_connect": f"{who} could not be connected to{after}{because}; {kept}: check its address and that it "
+        "runs.",
         "timeout_headers": f"{who} did not begin to answer{after}{coded}; {kept}: run it again later.",
         "timeout_first_token": f"{who} sent no token{after}{because}; {kept}: run it again, or allow it more time.",
         "timeout_idle": f"{who} fell silent{after} without a token{because}; {kept}: run it again.",
@@ -151,6 +153,8 @@ def sentence(
         "budget_denied": f"{who} was not called because the budget does not allow it{because}; {kept}: ask for a "
         "higher budget.",
         "config_error": f"{who} is not set up correctly{because}; {kept}: correct its settings.",
+        "proxy_error": f"{who} could not be reached through the proxy{because}; {kept}: check the proxy's settings, "
+        "lab doctor shows them.",
         "lost": f"{who} was being called when our own process ended; {kept}: run it again.",
     }
     if outcome == "http_error" and number and number >= 500:

@@ -20,7 +20,7 @@ class Progress:
     __slots__ = (
         "abort", "accepted", "answer", "answer_chars", "connect_end", "connect_start", "decoder", "delta_kinds",
         "delta_ns", "end", "first", "first_answer", "handed", "headers", "keepalives", "last", "limits", "n_bytes",
-        "n_events", "phase", "reasoning", "reasoning_chars", "reused", "status", "t0", "t0_wall",
+        "n_events", "phase", "reasoning", "reasoning_chars", "reused", "status", "t0", "t0_wall", "via",
     )  # fmt: skip
 
     def __init__(self, decoder: Decoder | None, limits: Limits) -> None:
@@ -32,6 +32,7 @@ class Progress:
         self.connect_start = 0
         self.connect_end = 0
         self.reused = False
+        self.via: str | None = None  # the setting of the proxy that it goes through
         self.t0 = 0
         self.t0_wall: float | None = None
         self.headers = 0

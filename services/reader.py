@@ -6,22 +6,25 @@ Nothing here retries, follows redirects, or takes a clean end of file for succes
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter_ns
 from types import SimpleNamespace
+from typing import Any
 
 import aiohttp
 import orjson
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
-from services import outcomes
+from services import keys, outcomes
 from services.addresses import Forbidden
 from services.domain import Framing, Outcome, WireError, WireRequest
 from services.framing import CONTENT_TYPES, FRAMERS, FramingError
 from services.intake import Intake
+from services.outbound import DIRECT, Way, environment_ca_trouble
 from services.progress import Progress
 from services.providers.base import Kind
 from services.sse import StreamTooLarge
@@ -45,7 +48,7 @@ class Ending:
 
 
 def opened_session(resolver: AbstractResolver | None, keepalive_s: float) -> aiohttp.ClientSession:
-    """A session of stamped connections: no proxy from the environment, no cookies, no netrc.
+    """A session of stamped connections: no cookies, no netrc, no proxy but that of the `Way` of a request.
 
     We ask for no compression; a proxy that compresses all the same is understood.
     """
@@ -86,11 +89,12 @@ def tracing() -> aiohttp.TraceConfig:
 
 async def attempt(
     session: aiohttp.ClientSession, kind: Kind, request: WireRequest, key: str | None, progress: Progress,
-    sign: Sign | None = None, secret: str = "",
+    sign: Sign | None = None, secret: str = "", way: Way = DIRECT,
 ) -> Ending:  # fmt: skip
     """Send one request and read its stream to the end, writing into ``progress`` as bytes arrive.
 
     ``secret``: what must not come back as an answer beside ``key``, such as a session token that ``sign`` sends.
+    ``way``: how it leaves this machine; a session whose names are not guarded is to be given with every proxy.
     Always returns an `Ending`; the only exception that leaves is CancelledError without ``progress.abort`` set.
     """
     headers = {
@@ -105,20 +109,23 @@ async def attempt(
     # A signature covers the address as it is written, and AWS's addresses are quoted in their own way.
     url = request.url if sign is None and request.framing == "sse" else URL(request.url, encoded=True)
     progress.phase = "connecting"
+    progress.via = way.proxy.setting if way.proxy is not None else None
     progress.handed = perf_counter_ns()
     response: aiohttp.ClientResponse | None = None
     try:
         response = await session.request(
             request.method, url, data=body, headers=headers, allow_redirects=False,
-            timeout=_NO_TIMEOUT, trace_request_ctx=progress,
+            timeout=_NO_TIMEOUT, trace_request_ctx=progress, **leaving(way),
         )  # fmt: skip
+        if way.proxy is not None and response.status == 407:
+            return Ending("proxy_error", _wants_login(way), "proxy_login")
         return await _read(response, kind, request.framing, key or secret, progress)
     except asyncio.CancelledError:
         if progress.abort is None:
             raise
-        return Ending(progress.abort)
+        return _aborted(progress.abort, way)
     except Exception as error:
-        return _transport_ending(error, progress)
+        return _transport_ending(error, progress, way)
     finally:
         # Done before anything is awaited again: from here on nobody may abort what has already ended.
         progress.end = progress.end or perf_counter_ns()
@@ -217,10 +224,67 @@ def _of_error(error: WireError) -> Ending:
     return Ending(error.outcome, error.message or None, error.type, error.code, error.retry_after_s)
 
 
-def _transport_ending(error: Exception, progress: Progress) -> Ending:
+def leaving(way: Way) -> dict[str, Any]:
+    """What aiohttp is told of a way; nothing of the usual one."""
+    told: dict[str, Any] = {} if way.tls is None else {"ssl": way.tls}
+    if way.proxy is not None:
+        told["proxy"] = way.proxy.url
+        if way.proxy.login is not None:
+            # aiohttp makes Proxy-Authorization of it, of a tunnel's request as of a plain one.
+            told["proxy_headers"] = {"Authorization": way.proxy.login}
+    return told
+
+
+def _aborted(outcome: Outcome, way: Way) -> Ending:
+    if outcome == "timeout_connect" and way.proxy is not None:
+        return Ending(outcome, f"it is called through the proxy of {way.proxy.setting}, which did not connect in time")
+    return Ending(outcome)
+
+
+def _wants_login(way: Way) -> str:
+    setting = way.proxy.setting if way.proxy is not None else ""
+    if way.proxy is not None and way.proxy.login is not None:
+        return f"the proxy of {setting} did not accept the user name and password (407)"
+    return f"the proxy of {setting} wants a user name and a password (407)"
+
+
+def _proxy_ending(error: Exception, way: Way) -> Ending | None:
+    """An error that a proxy made, or that was made on the way through it; None for any other."""
+    if way.proxy is None:
+        return None
+    setting = way.proxy.setting
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        if error.status == 407:
+            return Ending("proxy_error", _wants_login(way), "proxy_login")
+        if error.status in (502, 503, 504):
+            return Ending(
+                "proxy_error", f"the proxy of {setting} could not reach the host ({error.status})", "proxy_refused"
+            )
+        return Ending(
+            "proxy_error", f"the proxy of {setting} refused to connect to the host ({error.status})", "proxy_refused"
+        )
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        return Ending("proxy_error", f"the proxy of {setting} does not answer", "proxy_unreachable")
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return Ending("proxy_error", f"the name of the proxy of {setting} could not be resolved", "proxy_unreachable")
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return Ending("proxy_error", f"the proxy of {setting} showed {_untrusted()}", "proxy_tls")
+    if isinstance(error, aiohttp.ClientConnectorSSLError | ssl.SSLError):
+        return Ending("proxy_error", f"through the proxy of {setting} no secure connection could be made", "proxy_tls")
+    return Ending("proxy_error", f"the proxy of {setting} closed the connection", "proxy_unreachable")
+
+
+def _untrusted() -> str:
+    """What a certificate means that nobody vouches for, and what to do."""
+    trouble = environment_ca_trouble()
+    mend = keys.scrub(trouble) if trouble else "name the company's own in SSL_CERT_FILE or ca_file"
+    return f"a certificate that is not trusted here: {mend}"
+
+
+def _transport_ending(error: Exception, progress: Progress, way: Way) -> Ending:
     """A transport that broke. Before t0 nothing was sent; after it the request may have been served and billed."""
     if progress.abort is not None:
-        return Ending(progress.abort)
+        return _aborted(progress.abort, way)
     if isinstance(error, Forbidden):
         return Ending("config_error", str(error))
     if isinstance(error, StreamTooLarge | FramingError):
@@ -231,7 +295,12 @@ def _transport_ending(error: Exception, progress: Progress) -> Ending:
     if isinstance(cause, Forbidden):
         return Ending("config_error", str(cause))
     if not progress.t0:
-        if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
+        by_proxy = _proxy_ending(error, way)
+        if by_proxy is not None:
+            return by_proxy
+        if isinstance(error, aiohttp.ClientConnectorCertificateError):
+            return Ending("unreachable", f"it showed {_untrusted()}", "tls")
+        if isinstance(error, aiohttp.ClientConnectorSSLError):
             return Ending("unreachable", "the secure connection could not be made", "tls")
         if isinstance(error, aiohttp.ClientConnectorDNSError):
             return Ending("unreachable", "the host name could not be resolved", "dns")

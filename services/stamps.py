@@ -8,15 +8,15 @@ coroutine wakes, and the bytes are decoded right there.
 from __future__ import annotations
 
 import functools
-import ssl
 from collections import deque
 from collections.abc import Callable
 from time import perf_counter_ns
 
 import aiohttp
-import certifi
 from aiohttp.abc import AbstractResolver
 from aiohttp.client_proto import ResponseHandler
+
+from services.outbound import trust
 
 Sink = Callable[[bytes, int], None]
 
@@ -98,20 +98,13 @@ class StampedHandler(ResponseHandler):
             self.detach()  # the connection may serve another request before the reader has woken
 
 
-def tls_context() -> ssl.SSLContext:
-    """The system's trust store together with certifi's, so that a bare container can still check certificates."""
-    context = ssl.create_default_context()
-    context.load_verify_locations(certifi.where())
-    return context
-
-
 def stamped_connector(resolver: AbstractResolver | None, *, keepalive_s: float) -> aiohttp.TCPConnector:
     """A connector without a limit on connections whose protocol stamps arrivals. Must be made inside the loop."""
     connector = aiohttp.TCPConnector(
         limit=0,
         resolver=resolver,
         use_dns_cache=False,
-        ssl=tls_context(),
+        ssl=trust(),
         keepalive_timeout=keepalive_s,
         enable_cleanup_closed=False,
     )

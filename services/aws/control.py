@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from services import outbound
 from services.aws import credentials, sdk
 from services.aws.explain import AwsTrouble, Place, explained
 
@@ -86,6 +87,7 @@ def call(service: str, where: Place, use: Callable[[Any], T], *, endpoint: str |
     Raises `AwsTrouble`: one sentence for whatever went wrong.
     """
     sdk.loaded()
+    outbound.for_libraries()
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -103,8 +105,19 @@ def _client(service: str, where: Place, endpoint: str | None) -> Any:
         retries={"total_max_attempts": ATTEMPTS, "mode": "standard"},
     )  # fmt: skip
     keys = _keys(service, where)
+    own = where.deployment
+    certificates = outbound.bundle(own.ca_file) if own is not None and own.ca_file and own.origin == "file" else None
     with _lock:  # making clients is not thread-safe; using them is
-        return _session(where.profile).client(service, config=config, endpoint_url=endpoint, **keys)
+        session = _session(where.profile)
+        made = session.client(service, config=config, endpoint_url=endpoint, verify=certificates, **keys)
+        if not outbound.any_proxy(own):
+            return made
+        # Its address is known only now. botocore reads the environment too, but neither ALL_PROXY nor ranges in
+        # NO_PROXY, nor a deployment's own settings.
+        url = str(made.meta.endpoint_url)
+        proxy = outbound.proxy_for(url, own)
+        ways = Config(proxies={url.partition("://")[0]: proxy.full} if proxy is not None else {})
+        return session.client(service, config=config.merge(ways), endpoint_url=endpoint, verify=certificates, **keys)
 
 
 def _keys(service: str, where: Place) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from services import keys
+from services import keys, outbound
 from services.domain import Aws, Deployment, Signing
 
 if TYPE_CHECKING:
@@ -115,6 +115,7 @@ def forget() -> None:
 def _chain(profile: str | None) -> _Chain:
     import botocore.session
 
+    outbound.for_libraries()
     with _lock:
         known = _chains.get(profile)
         if known is None:

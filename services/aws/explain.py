@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import configparser
 import errno
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from typing import Literal
 
-from services import keys
+from services import keys, outbound
 from services.aws import credentials
+from services.domain import Deployment
 
 Trouble = Literal[
     "credentials", "expired", "denied", "throttled", "not_found", "conflict", "quota", "invalid", "unreachable",
@@ -35,6 +37,7 @@ _QUOTA = frozenset({"ServiceQuotaExceededException", "LimitExceededException", "
 # These are of our own disk, whatever was asked of AWS meanwhile; and so is whatever names a file.
 _DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
 _NO_ANSWER = frozenset({"EndpointConnectionError", "ConnectionClosedError", "ProxyConnectionError", "HTTPClientError"})
+_TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})")
 _SLOW = frozenset({"ConnectTimeoutError", "ReadTimeoutError"})
 _CHAIN = frozenset(
     {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "CredentialRetrievalError",
@@ -48,6 +51,8 @@ class Place:
 
     profile: str | None
     region: str
+    # Whose own proxy and certificates count (`services.outbound`); None: those of the environment.
+    deployment: Deployment | None = field(default=None, compare=False, repr=False)
 
     @property
     def words(self) -> str:
@@ -70,6 +75,8 @@ def explained(error: Exception, service: str, place: Place) -> AwsTrouble:
         return error
     if isinstance(error, credentials.CredentialTrouble):
         return AwsTrouble("credentials", f"AWS was not asked: {error}.")
+    if isinstance(error, outbound.ProxyTrouble):
+        return AwsTrouble("invalid", f"AWS was not asked: {error}.")
     response = getattr(error, "response", None)
     if isinstance(response, dict) and "Error" in response:
         return _answered(response, str(getattr(error, "operation_name", "")), service, place)
@@ -84,10 +91,14 @@ def explained(error: Exception, service: str, place: Place) -> AwsTrouble:
     where = _address(error) or f"{service} in {place.region}"
     if kind in _SLOW:
         return AwsTrouble("timeout", f"There was no answer in time from {where}: check the network, then try again.")
+    if kind == "ProxyConnectionError":
+        return AwsTrouble("unreachable", _by_proxy(error, place))
     if kind == "SSLError":
-        return AwsTrouble(
-            "unreachable", f"No secure connection to {where} could be made: check proxy and certificates."
+        mend = outbound.environment_ca_trouble() or (
+            "a certificate is not trusted here; behind a company's proxy, name its certificates in SSL_CERT_FILE, "
+            "AWS_CA_BUNDLE or ca_file"
         )
+        return AwsTrouble("unreachable", f"No secure connection to {where} could be made: {mend}.")
     if kind in _NO_ANSWER or isinstance(error, OSError):
         return AwsTrouble("unreachable", f"There is no answer at {where}: check the region and the network.")
     if kind in ("ParamValidationError", "InvalidRegionError", "NoRegionError"):
@@ -145,6 +156,21 @@ def _answered(response: dict[str, object], operation: str, service: str, place: 
 def _stop(text: str) -> str:
     line = " ".join(text.split())
     return line if not line or line.endswith((".", "!", "?")) else f"{line}."
+
+
+def _by_proxy(error: Exception, place: Place) -> str:
+    """What a proxy did, in a sentence. botocore names the proxy instead of what was asked; its address is not shown."""
+    try:
+        proxy = outbound.proxy_for("https://aws.amazon.com", place.deployment)
+    except outbound.ProxyTrouble:
+        proxy = None
+    its = f"The proxy of {proxy.setting}" if proxy else "The proxy"
+    answered = _TUNNEL.search(str((getattr(error, "kwargs", None) or {}).get("error", error)))
+    if answered is None:
+        return f"{its} does not answer, so AWS was not asked: check its settings, lab doctor shows them."
+    if answered[1] == "407":
+        return f"{its} wants a user name and a password, or other ones (407): check its settings."
+    return f"{its} did not connect to AWS ({answered[1]}): check whether it allows it, or exempt AWS with NO_PROXY."
 
 
 def _address(error: Exception) -> str | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from services import bedrock_ids, keys
+from services import bedrock_ids, keys, outbound
 from services.aws import control, provisioned, sagemaker
 from services.aws.explain import AwsTrouble, Place
 from services.domain import Aws, Deployment
@@ -40,15 +40,22 @@ def account(profile: str | None, region: str) -> Finding:
 
 def deployment(d: Deployment) -> Finding:
     """One deployment: its host, then what its kind can be asked about it."""
-    unreachable = _unreachable(d.base_url)
+    try:
+        through = outbound.proxy_for(d.base_url, d)
+    except outbound.ProxyTrouble as error:
+        return Finding("wrong", str(error))
+    # What is behind a proxy cannot be knocked at: the questions below go the same way as the calls.
+    unreachable = _unreachable(d.base_url) if through is None else None
     if unreachable:
         return Finding("wrong", unreachable)
     if d.key_env:
         found = keys.lookup(d.key_env) is not None
         return Finding("ok", f"called with {d.key_env}") if found else Finding("wrong", f"{d.key_env} is not set")
-    place = Place((d.aws or Aws()).profile, d.region or "")
+    place = Place((d.aws or Aws()).profile, d.region or "", d)
     check = _CHECKS.get(d.kind)
     if check is None:
+        if through is not None:
+            return Finding("note", f"it is called through the proxy of {through.setting}; its models are not looked at")
         return Finding("ok", f"{urlsplit(d.base_url).hostname} answers; its models are not looked at")
     try:
         return check(d, place)

@@ -23,10 +23,12 @@ from services.batch.turns import Turns
 Row = dict[str, Any]
 # How often a line is tried once more after each of these. What is not here ends the line at once.
 AGAIN: Mapping[str, int] = {
-    "throttled": 5, "overloaded": 5, "not_ready": 5, "unreachable": 5, "stream_error": 2, "truncated": 2,
+    "throttled": 5, "overloaded": 5, "not_ready": 5, "unreachable": 5, "proxy_error": 5, "stream_error": 2,
+    "truncated": 2,
     "timeout_connect": 2, "timeout_headers": 2, "timeout_first_token": 2, "timeout_idle": 2, "timeout_total": 1,
     "http_error": 2,
 }  # fmt: skip
+UNREACHED = frozenset({"unreachable", "proxy_error"})
 ASKS_TO_WAIT = frozenset({"throttled", "overloaded", "not_ready"})  # nobody is sent for a while
 # The same for every line: the batch is paused until somebody has seen to it.
 BLOCKING = frozenset({"unauthorised", "quota_exhausted", "not_found", "config_error"})
@@ -98,14 +100,14 @@ class Patience:
 
     def _failed(self, final: Row, outcome: str, tries: Tries) -> Verdict:
         lanes = self._turns.lanes.limit
-        most = MOST_UNREACHABLE if outcome == "unreachable" else MOST_FAILED
+        most = MOST_UNREACHABLE if outcome in UNREACHED else MOST_FAILED
         if self._failed_in_a_row >= max(most, 2 * lanes if lanes > 1 else 0):
             said = f"Paused: {self._failed_in_a_row} calls in a row failed. The last one: {final.get('message')}"
             return Verdict(WAITS, pause=f"{said} {RESUME}")
         if not tries.one_more(outcome):
             return Verdict(over(final, "failed"))
         asked = final.get("retry_after_s")
-        if outcome == "unreachable":
+        if outcome in UNREACHED:
             return Verdict(WAITS, wait_s=self._turns.pause(asked))
         wait = asked or min(LONGEST_WAIT_S, FIRST_WAIT_S * 4 ** (tries.counts[outcome] - 1))
         return Verdict(WAITS, wait_s=wait)

@@ -27,7 +27,7 @@ from db import batch_workers, batches
 from db.engine import database_url, reader
 from db.migrate import DatabaseTooNew, upgrade
 from db.writer import Writer
-from services import keys, paths
+from services import keys, logs, paths
 from services.addresses import GuardedResolver
 from services.batch import lease, routes
 from services.batch.durable import Durable
@@ -69,6 +69,7 @@ class Worker:
         )
         self.calls.follow()
         self._ticker = Ticker(lambda: (), lambda: self.calls.live)
+        self.calls.began = self._ticker.wake
         self._workers: Counter[str] = Counter(alive=1)
         self._around = Around(self.me.id, self.writer, self.reader, self.registry, self.calls, self._workers)
         self._rows: dict[str, Row] = {}
@@ -217,7 +218,9 @@ def work(
     ``say`` is told ``{"worker": id, "pid": …}`` when the work begins, or ``{"error": sentence}`` (exit code 4).
     """
     (data / "logs").mkdir(parents=True, exist_ok=True)
-    _log_to(data / "logs" / "worker.log")
+    logs.log_to(data / "logs" / "worker.log")
+    for chatty in ("aiohttp", "httpx", "httpx2", "httpcore", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         url = database_url(data)
         upgrade(url, data)
@@ -255,15 +258,6 @@ async def _leave_with(parent: int, stopping: asyncio.Event) -> None:
 
 def _say(words: dict[str, Any]) -> None:
     print(json.dumps(words), flush=True)
-
-
-def _log_to(path: Path) -> None:
-    logging.raiseExceptions = False  # a full disk must not print tracebacks where a command prints its answer
-    handler = logging.FileHandler(path, encoding="utf-8")
-    logging.basicConfig(level=logging.INFO, handlers=[handler], format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    for chatty in ("aiohttp", "httpx", "httpx2", "httpcore", "alembic"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
-    keys.install_log_filter()
 
 
 if __name__ == "__main__":

@@ -7,10 +7,11 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from asyncio.subprocess import Process
 from dataclasses import asdict
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 import orjson
@@ -21,6 +22,8 @@ from services.embedded.spec import KEY, ServerSpec
 ROOT = Path(__file__).resolve().parents[2]
 START_WITHIN_S = 90.0
 PROBE_EVERY_S = 5.0
+PROBE_STILL_S = 300.0  # a server that nobody has asked for: every probe wakes all of its threads
+IN_USE_S = 660.0  # since it was asked for last; no call lives longer by default
 PROBE_WITHIN_S = 10.0
 PROBES_FAILED = 3
 LOG_LIMIT = 1_000_000
@@ -47,7 +50,7 @@ async def begin(spec: ServerSpec, log_dir: Path, key: str) -> Process:
     command = [sys.executable, "-m", "services.embedded", f"--parent-pid={os.getpid()}"]
     command += [f"--{name}={value}" for name, value in asdict(spec).items()]
     pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
-    with _open_log(log_dir / f"embedded-{spec.name}.log") as out:
+    with _open_log(log_dir / f"embedded-{spec.name}.log") as out:  # kept small by `services.logs`
         starting = asyncio.ensure_future(
             asyncio.create_subprocess_exec(*command, cwd=ROOT, env=env, stdin=nothing, stdout=pipe, stderr=out)
         )
@@ -87,12 +90,48 @@ async def first_words(process: Process) -> str:
     raise Ended(why(await process.wait()))
 
 
-async def watch(process: Process, url: str) -> str:
-    """Wait until the process ends or no longer does anything; returns why, to be put in brackets."""
+class Use:
+    """When a server was asked for last."""
+
+    def __init__(self) -> None:
+        self._last = float("-inf")
+        self._begun = asyncio.Event()
+
+    def begin(self) -> None:
+        """Somebody asks for it now."""
+        self._last = time.monotonic()
+        self._begun.set()
+
+    @property
+    def over(self) -> bool:
+        """Whether nobody has asked for a long time."""
+        return time.monotonic() - self._last > IN_USE_S
+
+    async def rest(self, ending: asyncio.Future[Any]) -> None:
+        """Wait for the next who asks, for the end of the process, or for a long time."""
+        self._begun.clear()
+        begun: asyncio.Future[Any] = asyncio.ensure_future(self._begun.wait())
+        try:
+            await asyncio.wait({ending, begun}, timeout=PROBE_STILL_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            begun.cancel()
+
+
+async def watch(process: Process, url: str, use: Use) -> str:
+    """Wait until the process ends or no longer does anything; returns why, to be put in brackets.
+
+    A server in ``use`` is probed every few seconds, any other rarely and as soon as somebody asks for it.
+    """
     ending = asyncio.ensure_future(_drain(process))
     failed, worked = 0, _cpu_s(process.pid)
     try:
-        while not (await asyncio.wait({ending}, timeout=PROBE_EVERY_S))[0]:
+        while True:
+            if use.over and not failed:
+                await use.rest(ending)
+            else:
+                await asyncio.wait({ending}, timeout=PROBE_EVERY_S)
+            if ending.done():
+                break
             if await answers(url):
                 failed = 0
                 continue

@@ -46,6 +46,7 @@ class _Server:
     never_up: int = 0  # starts in a row that never answered
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     tried: asyncio.Event = field(default_factory=asyncio.Event)
+    use: life.Use = field(default_factory=life.Use)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     keeper: asyncio.Task[None] | None = None
 
@@ -82,6 +83,7 @@ class EmbeddedPool:
         server = self._servers.get(name)
         if server is None:
             raise EmbeddedUnavailable(f"there is no local server “{name}” here")
+        server.use.begin()
         end = time.monotonic() + WAIT_FOR_READY_S
         while server.url is None:
             if server.state == "unavailable":
@@ -193,7 +195,7 @@ class EmbeddedPool:
             server.tried.set()
             self._say(server, "ready", _ready(server.spec))
             log.info("the embedded server %s answers at %s", server.spec.name, server.url)
-            reason = await life.watch(server.process, server.url)
+            reason = await life.watch(server.process, server.url, server.use)
         server.url = None
         server.tried.set()
         return await self._after_death(server, reason, lived_s=time.monotonic() - born)

@@ -19,7 +19,7 @@ from aiohttp import web
 from db.engine import database_url, reader
 from db.migrate import DatabaseTooNew, upgrade
 from db.writer import Writer
-from services import keys, paths
+from services import keys, logs, paths
 from services.embedded import DEFAULT_SPECS, EmbeddedPool
 from services.engine.core import Engine
 from services.engine.http import make_app
@@ -42,7 +42,7 @@ def main() -> None:
     write_whole()
     data = paths.data_dir(given.data)
     (data / "logs").mkdir(parents=True, exist_ok=True)
-    _log_to(data / "logs" / "engine.log")
+    logs.log_to(data / "logs" / "engine.log")
     lock = _lock(data)
     if lock is None:
         print(json.dumps({"error": f"Another engine already works on {data}."}), flush=True)
@@ -112,13 +112,6 @@ def _lock(data: Path) -> contextlib.ExitStack | None:
         stack.close()
         return None
     return stack
-
-
-def _log_to(path: Path) -> None:
-    logging.raiseExceptions = False  # a full disk must not print tracebacks where a command prints its answer
-    handler = logging.FileHandler(path, encoding="utf-8")
-    logging.basicConfig(level=logging.INFO, handlers=[handler], format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    keys.install_log_filter()
 
 
 if __name__ == "__main__":

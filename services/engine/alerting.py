@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -83,16 +84,22 @@ class Alerting:
         self._seen_rolled = -1
         self._last = float("-inf")
         self._moving = True
+        self._woken = asyncio.Event()
         self._sending: dict[str, asyncio.Task[None]] = {}
 
     def wake(self) -> None:
         """An alert was changed: look again as soon as that may be."""
         self._moving = True
+        self._woken.set()
+
+    def stir(self) -> None:
+        """Calls were rolled up: what is shown may have changed."""
+        self._woken.set()
 
     async def run(self) -> None:
         """Never returns; what cannot be read or written is tried again."""
         while True:
-            await asyncio.sleep(TICK_S)
+            await self._rest(self.pause_s(time.monotonic()))
             if not self.due(time.monotonic()):
                 continue
             try:
@@ -102,6 +109,22 @@ class Alerting:
             except Exception:
                 log.exception("the alerts could not be evaluated")
                 self._moving = True
+
+    async def _rest(self, seconds: float) -> None:
+        self._woken.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._woken.wait()
+        if seconds <= TICK_S:
+            return
+        await asyncio.sleep(TICK_S)  # whoever wakes us does so often
+
+    def pause_s(self, clock: float) -> float:
+        """Seconds until `due` can be true for another reason than that somebody wakes us."""
+        if self._busy():
+            return TICK_S
+        wait = EVERY_S if self._moving or self._rolled() != self._seen_rolled else EVERY_IDLE_S
+        return max(TICK_S, self._last + wait - clock)
 
     def due(self, clock: float) -> bool:
         """Whether to evaluate now: new calls were rolled up or a window that holds something moves on, not too often,

@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from asyncio.subprocess import Process
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +26,25 @@ IDLE_S = 30.0  # it stays for so long after the last batch: the next one need no
 BACKOFF_S = (1.0, 2.0, 5.0, 15.0, 60.0)
 STEADY_S = 60.0  # a life that lasted so long was a good one
 END_WITHIN_S = 8.0
+STILL_S = 60.0  # where nobody but us takes a batch in
 OFF = "0"  # LAB_WORKER=0: none is started, because workers run elsewhere
 
 
 class BatchWorker:
-    """Keeps one worker alive while a batch is not over. Without `keep` none is ever started."""
+    """Keeps one worker alive while a batch is not over. Without `keep` none is ever started.
 
-    def __init__(self, reader: SqlEngine) -> None:
+    ``others``: other engines work on the same database, and a batch can be taken in without a `wake`.
+    """
+
+    def __init__(self, reader: SqlEngine, *, others: bool = True) -> None:
         self._reader = reader
+        self._others = others
         self._woken = asyncio.Event()
+        self.turned: Callable[[], None] = lambda: None  # called when `needed` has become another
         self._process: Process | None = None
         self._deaths = 0
         self.said: str | None = None
+        self.needed = False  # whether there is a batch to send, as it was seen last
 
     def wake(self) -> None:
         """There is, or may be, something to do."""
@@ -44,20 +52,20 @@ class BatchWorker:
 
     async def keep(self, data: Path, file: Path) -> None:
         """Never returns; started by the engine's process."""
-        if os.environ.get("LAB_WORKER") == OFF:
+        elsewhere = os.environ.get("LAB_WORKER") == OFF
+        if elsewhere:
             self.said = "This server starts no worker of its own (LAB_WORKER=0): start one with lab worker."
-            return
         idle_since = time.monotonic()
         while True:
             try:
-                if await asyncio.to_thread(self._needed):
+                if await self._look():
                     idle_since = time.monotonic()
-                    if self._process is None:
+                    if self._process is None and not elsewhere:
                         await self._live(data, file)
                         continue
             except Exception:
                 log.exception("the worker of batches could not be looked after")
-            await self._rest(LOOK_EVERY_S)
+            await self._rest(LOOK_EVERY_S if self.needed or self._process is not None or self._others else STILL_S)
             if time.monotonic() - idle_since > IDLE_S:
                 await self.close()
 
@@ -75,7 +83,7 @@ class BatchWorker:
         try:
             while not ending.done():
                 await asyncio.wait({ending}, timeout=LOOK_EVERY_S)
-                if await asyncio.to_thread(self._needed):
+                if await self._look():
                     idle_since = time.monotonic()
                 elif time.monotonic() - idle_since > IDLE_S:
                     await self.close()
@@ -92,6 +100,12 @@ class BatchWorker:
         self.said = scrub(f"The worker of batches ended{why}")
         log.warning("%s Started again in %g s.", self.said, wait)
         await self._rest(wait)
+
+    async def _look(self) -> bool:
+        before, self.needed = self.needed, await asyncio.to_thread(self._needed)
+        if before is not self.needed:
+            self.turned()
+        return self.needed
 
     def _needed(self) -> bool:
         return any(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -16,7 +16,7 @@ from sqlmodel import Session
 
 from db import records
 from db.writer import WriteFailed, Writer
-from services import deployments, keys, pricing
+from services import deployments, keys, outbound, pricing
 from services.addresses import Forbidden, check_url
 from services.aws import credentials
 from services.aws.signing import signed_headers
@@ -29,11 +29,12 @@ from services.engine.registry import Registry
 from services.progress import Progress
 from services.providers import kind_of
 from services.providers.base import Kind
-from services.reader import Ending, attempt
+from services.reader import Ending, attempt, opened_session
 from services.runs import new_id
 
 log = logging.getLogger(__name__)
 EMBEDDED = "embedded://"
+PROXY_KEEPALIVE_S = 15.0
 
 
 class Calls:
@@ -48,7 +49,11 @@ class Calls:
         self._pool = pool
         self._heartbeat = heartbeat
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
+        self._through: aiohttp.ClientSession | None = None
         self.live: set[LiveCall] = set()
+        self.began: Callable[[], None] = lambda: None
+        self.ended: Callable[[], None] = lambda: None
+        self.kept_back: Callable[[], None] = lambda: None
         self._working_out = asyncio.Lock()
         self._unwritten: dict[str, dict[str, Any]] = {}
 
@@ -58,8 +63,9 @@ class Calls:
 
     async def close(self) -> None:
         """Close the connection pools."""
-        for session in self._sessions.values():
-            await session.close()
+        for session in (*self._sessions.values(), self._through):
+            if session is not None:
+                await session.close()
 
     def prepare(
         self, *, run_id: str, column: int, deployment: Deployment, ask: Ask, repetition: int, attempt_no: int,
@@ -97,6 +103,7 @@ class Calls:
         """Send a call whose row is committed, read it to its end, and finish its row, whatever happens on the way."""
         self.live.add(call)
         self._heartbeat.hold()
+        self.began()
         progress = call.progress
         try:
             try:
@@ -144,8 +151,10 @@ class Calls:
     async def _finish(self, call: LiveCall, values: dict[str, Any]) -> None:
         try:
             await self._writer.write(partial(_end_call, call.id, values))
+            self.ended()
         except WriteFailed as error:
             self._unwritten[call.id] = values
+            self.kept_back()
             call.note = f"{error} The figures shown here are kept and written as soon as that is possible."
         call.final = values | {
             "repetition": call.repetition, "attempt_no": call.attempt, "column_no": call.column, "id": call.id,
@@ -155,6 +164,11 @@ class Calls:
         """Whether the end of one of these calls could not be written yet."""
         return any(call in self._unwritten for call in calls)
 
+    @property
+    def any_unwritten(self) -> bool:
+        """Whether the end of any call could not be written yet."""
+        return bool(self._unwritten)
+
     async def write_again(self) -> int:
         """Write the ends of calls that could not be written before; returns how many still wait."""
         for call_id, values in list(self._unwritten.items()):
@@ -163,6 +177,7 @@ class Calls:
             except WriteFailed:
                 break
             del self._unwritten[call_id]
+            self.ended()
         return len(self._unwritten)
 
     async def _send(self, call: LiveCall) -> Ending:
@@ -184,8 +199,14 @@ class Calls:
             return Ending("config_error", str(error))
         except ValueError as error:
             return Ending("config_error", str(error))
+        try:
+            way = outbound.DIRECT if near else await self._way(deployment, request)
+        except outbound.ProxyTrouble as error:
+            return Ending("config_error", keys.scrub(str(error)))
+        except Forbidden as error:
+            return Ending("config_error", str(error))
         if request.sign is not None:
-            return await self._send_signed(call, kind, request)
+            return await self._send_signed(call, kind, request, way)
         if deployment.key_env and not keys.allowed_host(
             deployment.key_env, request.url, self._registry.config.key_hosts
         ):
@@ -196,9 +217,22 @@ class Calls:
         key = keys.lookup(deployment.key_env) if deployment.key_env else None
         if near:
             key = self._pool.key
-        return await attempt(self._sessions[near], kind, request, key, call.progress)
+        return await attempt(self._session(near, way), kind, request, key, call.progress, way=way)
 
-    async def _send_signed(self, call: LiveCall, kind: Kind, request: WireRequest) -> Ending:
+    async def _way(self, deployment: Deployment, request: WireRequest) -> outbound.Way:
+        way = await outbound.way_soon(deployment, request.url, self._registry.allowed_private(deployment))
+        outbound.must_not_be_read(request.url, way, secret=bool(deployment.key_env or request.sign))
+        return way
+
+    def _session(self, near: bool, way: outbound.Way) -> aiohttp.ClientSession:
+        """The pool for a way. Through a proxy only the proxy's own name is resolved, which an administrator set."""
+        if way.proxy is None:
+            return self._sessions[near]
+        if self._through is None:
+            self._through = opened_session(None, PROXY_KEEPALIVE_S)
+        return self._through
+
+    async def _send_signed(self, call: LiveCall, kind: Kind, request: WireRequest, way: outbound.Way) -> Ending:
         """Send with a signature of AWS. Its credentials are fetched in a thread: the chain may have to ask around."""
         signing = request.sign
         assert signing is not None
@@ -215,7 +249,8 @@ class Calls:
         def sign(method: str, url: str, headers: Mapping[str, str], body: bytes) -> dict[str, str]:
             return signed_headers(method, url, headers, body, signing, frozen)
 
-        return await attempt(self._sessions[False], kind, request, None, call.progress, sign, frozen.token or "")
+        session = self._session(False, way)
+        return await attempt(session, kind, request, None, call.progress, sign, frozen.token or "", way=way)
 
 
 def _end_call(call_id: str, values: dict[str, Any], session: Session) -> bool:

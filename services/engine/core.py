@@ -67,10 +67,17 @@ class Engine:
         self.recent: OrderedDict[str, LiveRun] = OrderedDict()
         self.ticker = Ticker(self.runs.values, lambda: self.calls.live)
         self.upkeep = Upkeep(writer, registry, self.calls, owner_id=self.id, single_owner=single_owner)
-        self.rolling = Rolling(writer, self._busy)
         self.alerting = Alerting(writer, reader, busy=self._busy, rolled=lambda: self.rolling.added)
-        self.batch_worker = BatchWorker(reader)
-        self.batches = BatchDesk(writer, reader, registry, data=data, wake=self.batch_worker.wake)
+        self.batch_worker = BatchWorker(reader, others=not single_owner)
+        # Calls of workers and of other engines end without our knowing.
+        self.rolling = Rolling(
+            writer, self._busy, lambda: not single_owner or self.batch_worker.needed, self.alerting.stir
+        )
+        self.upkeep.log_folder = data / "logs" if data is not None else None
+        self.upkeep.batching = lambda: self.batch_worker.needed
+        self.calls.began, self.calls.ended = self.ticker.wake, self.rolling.wake
+        self.calls.kept_back, self.batch_worker.turned = self.upkeep.wake, self._batches_turned
+        self.batches = BatchDesk(writer, reader, registry, data=data, wake=self._batch_taken)
         self._tasks: set[asyncio.Task[Any]] = set()
         self.lost_at_start: list[str] = []
 
@@ -149,7 +156,7 @@ class Engine:
             records.insert_calls(session=session, rows=rows)
 
         await self.writer.write(write)
-        self.runs[run.id] = run
+        self._now_live(run)
         self._launch(run)
         self._spawn(self._learn_typical(run), "typical")
         return run.id
@@ -201,7 +208,7 @@ class Engine:
         await self.writer.write(lambda session: records.insert_calls(session=session, rows=[row]))
         live.call = call
         run.ended.clear()
-        self.runs[run.id] = run
+        self._now_live(run)
         live.task = self._spawn(self._one(run, live), f"retry {run.id}")
         self._spawn(self._close_when_done(run), "closer")
 
@@ -287,6 +294,21 @@ class Engine:
         found = await asyncio.to_thread(lambda: {name: queries.typical_ttft(self.reader, name) for name in names})
         for column in run.columns:
             column.typical = found[column.deployment.id]
+
+    def _now_live(self, run: LiveRun) -> None:
+        self.runs[run.id] = run
+        self.ticker.wake()
+        self.gauges.wake()
+
+    def _batch_taken(self) -> None:
+        self.batch_worker.needed = True
+        self.batch_worker.wake()
+        self._batches_turned()
+
+    def _batches_turned(self) -> None:
+        """A batch has begun or ended: its calls are those of another process, whose heart is to be looked at."""
+        self.rolling.wake()
+        self.upkeep.wake()
 
     def _busy(self) -> bool:
         return bool(self.calls.live)

@@ -1,4 +1,7 @@
-"""The 50 ms tick of the engine: frames for boards, deadlines for calls, garbage collected between them."""
+"""The 50 ms tick of the engine: frames for boards, deadlines for calls, garbage collected between them.
+
+It ticks while there is a run or a call, and not at all while there is none.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,8 @@ TICK_S = 0.05  # one frame of one run
 SLICES = 5  # runs take turns within a tick, so that no stamp waits for the frames of all of them
 PING_EVERY = 100  # ticks
 DEADLINE_EVERY = 2
+AFTER_S = 10.0  # without a run or a call: then there is time to collect everything
+STILL_S = 600.0
 
 
 class Ticker:
@@ -24,12 +29,17 @@ class Ticker:
         self._runs = runs
         self._calls = calls
         self._task: asyncio.Task[None] | None = None
+        self._woken = asyncio.Event()
         self._count = 0
         self._garbage = Collector()
 
     def start(self) -> None:
         """Begin ticking on the running loop."""
         self._task = asyncio.get_running_loop().create_task(self._forever(), name="ticker")
+
+    def wake(self) -> None:
+        """A run or a call has begun: tick until there is none any more."""
+        self._woken.set()
 
     async def close(self) -> None:
         """Stop ticking."""
@@ -41,6 +51,9 @@ class Ticker:
         while True:
             try:
                 runs = list(self._runs())
+                if not runs and not any(True for _ in self._calls()):
+                    await self._rest()
+                    continue
                 for part in range(min(SLICES, len(runs)) or 1):
                     await asyncio.sleep(TICK_S / (min(SLICES, len(runs)) or 1))
                     for run in runs[part::SLICES]:
@@ -50,13 +63,26 @@ class Ticker:
             except Exception:
                 log.exception("a tick failed")
 
+    async def _rest(self) -> None:
+        """Wait for a run or a call; meanwhile collect what the last ones left, soon and then as it gathers."""
+        wait_s = AFTER_S
+        while True:
+            self._woken.clear()
+            try:
+                async with asyncio.timeout(wait_s):
+                    await self._woken.wait()
+                return
+            except TimeoutError:
+                self._garbage.rest(everything=wait_s == AFTER_S)
+                wait_s = STILL_S
+
     def _upkeep(self, runs: list[LiveRun]) -> None:
         if self._count % PING_EVERY == 0:
             for run in runs:
                 run.ping()
         if self._count % DEADLINE_EVERY == 0:
             enforce(self._calls(), perf_counter_ns())
-        self._garbage.tick(busy=bool(runs))
+        self._garbage.tick()
 
 
 def enforce(calls: Iterable[LiveCall], now: int) -> None:

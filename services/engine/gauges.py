@@ -18,15 +18,15 @@ from typing import Any, Generic, TypeVar
 
 import aiohttp
 
-from services import keys, servers
+from services import keys, outbound, servers
 from services.addresses import Forbidden, GuardedResolver, check_url
 from services.domain import Deployment
 from services.embedded import EmbeddedPool
 from services.engine.live import LiveColumn, LiveRun
 from services.engine.registry import Registry
 from services.providers import kind_of
+from services.reader import leaving
 from services.servers_metrics import Gauge, NoMetrics, hits_since, read_metrics
-from services.stamps import tls_context
 
 log = logging.getLogger(__name__)
 EMBEDDED = "embedded://"
@@ -71,6 +71,7 @@ class _Place:
     root: str
     near: bool
     headers: tuple[tuple[str, str], ...] = ()
+    way: outbound.Way = outbound.DIRECT
 
 
 class Gauges:
@@ -83,15 +84,22 @@ class Gauges:
         self._gauges: OrderedDict[Hashable, _Said[Gauge]] = OrderedDict()
         self._known: OrderedDict[Hashable, _Said[servers.ServerFacts]] = OrderedDict()
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
+        self._woken = asyncio.Event()
+        self._through: aiohttp.ClientSession | None = None
 
     def open(self, private_hosts: Callable[[], Collection[str]]) -> None:
         """Open connection pools on the running loop; ``private_hosts`` as for `GuardedResolver`."""
         self._sessions = {True: _session(None), False: _session(GuardedResolver(private_hosts))}
 
+    def wake(self) -> None:
+        """A run has begun."""
+        self._woken.set()
+
     async def close(self) -> None:
         """Close the connection pools."""
-        for session in self._sessions.values():
-            await session.close()
+        for session in (*self._sessions.values(), self._through):
+            if session is not None:
+                await session.close()
 
     async def server(self, deployment_id: str) -> dict[str, Any]:
         """What a declared deployment's server is and how it is now. Raises ValueError for one that is not known.
@@ -107,7 +115,7 @@ class Gauges:
         if not said["supported"]:
             return said
         try:
-            place = self._place(deployment)
+            place = await self._place(deployment)
         except Silent as error:
             return said | {"trouble": str(error), "facts_trouble": str(error)}
         gauge, facts = await asyncio.gather(self._gauge(place), self._facts(place, deployment.model))
@@ -123,14 +131,18 @@ class Gauges:
         if not servers.has_server(deployment):
             return None
         try:
-            place = self._place(deployment)
+            place = await self._place(deployment)
         except Silent:
             return None
         return (await self._gauge(place)).value
 
     async def follow(self, runs: Callable[[], Iterable[LiveRun]]) -> None:
-        """Once a second, and for ever: tell the columns of runs that somebody watches how their servers are."""
+        """Once a second while there are runs, and for ever: tell the columns of those that somebody watches how their
+        servers are."""
         while True:
+            if not any(True for _ in runs()):
+                self._woken.clear()
+                await self._woken.wait()
             await asyncio.sleep(EVERY_S)
             try:
                 # Who answers a blind run is not to be told, and a server's load would tell it.
@@ -191,7 +203,7 @@ class Gauges:
             last.due = self._now() + every_s
         return last
 
-    def _place(self, deployment: Deployment) -> _Place:
+    async def _place(self, deployment: Deployment) -> _Place:
         """Where a deployment's server is, under the rules that its calls obey. Raises `Silent` in words."""
         status = self._registry.status(deployment)
         if status.needs is not None:
@@ -205,10 +217,14 @@ class Gauges:
             return _Place(str(local["url"]), near=True, headers=(("authorization", f"Bearer {self._pool.key}"),))
         root = servers.root_of(deployment.base_url)
         try:
-            check_url(root, allow_private=self._registry.allowed_private(deployment))
-        except Forbidden as error:
-            raise Silent(str(error)) from error
-        return _Place(root, near=False, headers=self._headers(deployment, root))
+            allowed = self._registry.allowed_private(deployment)
+            check_url(root, allow_private=allowed)
+            headers = self._headers(deployment, root)
+            way = await outbound.way_soon(deployment, root, allowed)
+            outbound.must_not_be_read(root, way, secret=bool(deployment.key_env))
+        except (Forbidden, outbound.ProxyTrouble) as error:
+            raise Silent(keys.scrub(str(error))) from error
+        return _Place(root, near=False, headers=headers, way=way)
 
     def _headers(self, deployment: Deployment, root: str) -> tuple[tuple[str, str], ...]:
         headers = dict(deployment.headers)
@@ -224,12 +240,19 @@ class Gauges:
                 headers[request.auth[0]] = request.auth[1].format(key=key)
         return tuple(sorted(headers.items()))
 
+    def _session(self, place: _Place) -> aiohttp.ClientSession:
+        if place.way.proxy is None:
+            return self._sessions[place.near]
+        if self._through is None:
+            self._through = _session(None)
+        return self._through
+
     async def _get(self, place: _Place, path: str) -> bytes:
         """The body of a GET, at most `MAX_BODY` bytes within `TIMEOUT_S`. Raises `Silent` in words."""
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                async with self._sessions[place.near].get(
-                    place.root + path, headers=_plain(place.headers), allow_redirects=False
+                async with self._session(place).get(
+                    place.root + path, headers=_plain(place.headers), allow_redirects=False, **leaving(place.way)
                 ) as response:
                     if response.status != 200:
                         raise Silent(_refused(path, response.status))
@@ -244,7 +267,7 @@ class Gauges:
 
 def _session(resolver: GuardedResolver | None) -> aiohttp.ClientSession:
     connector = aiohttp.TCPConnector(
-        limit=32, resolver=resolver, use_dns_cache=False, ssl=tls_context(), keepalive_timeout=KEEPALIVE_S
+        limit=32, resolver=resolver, use_dns_cache=False, ssl=outbound.trust(), keepalive_timeout=KEEPALIVE_S
     )
     return aiohttp.ClientSession(
         connector=connector, trust_env=False, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False,

@@ -93,7 +93,7 @@ def _verdict(**values: Any) -> dict[str, Any]:
     return {**blank, "at": datetime.now(UTC).isoformat(timespec="seconds"), **values}
 
 
-_UNREACHED = {"unreachable", "timeout_connect", "config_error", "lost"}
+_UNREACHED = {"unreachable", "proxy_error", "timeout_connect", "config_error", "lost"}
 
 
 def _read(row: dict[str, Any], name: str, accepts: list[str]) -> dict[str, Any]:

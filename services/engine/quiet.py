@@ -9,9 +9,6 @@ import sys
 
 SWITCH_S = 0.0005  # by default a thread that computes, such as the writer's, may hold the interpreter for 5 ms
 YOUNG = 10_000  # objects: collecting them takes about 1 ms
-FULL_AFTER_IDLE = 200  # ticks
-
-
 NICENESS = -10
 
 
@@ -34,16 +31,12 @@ def settle() -> None:
 class Collector:
     """Collects by hand: a few young objects at a time while streams run, everything once nothing does."""
 
-    def __init__(self) -> None:
-        self._idle = 0
+    def tick(self) -> None:
+        """Call 20 times a second while anything runs."""
+        if gc.get_count()[0] > YOUNG:
+            gc.collect(0)
 
-    def tick(self, *, busy: bool) -> None:
-        """Call 20 times a second."""
-        if busy:
-            self._idle = 0
-            if gc.get_count()[0] > YOUNG:
-                gc.collect(0)
-            return
-        self._idle += 1
-        if self._idle == FULL_AFTER_IDLE:
+    def rest(self, *, everything: bool) -> None:
+        """Call now and then while nothing runs. Not ``everything``: only if much has gathered."""
+        if everything or gc.get_count()[0] > YOUNG:
             gc.collect()

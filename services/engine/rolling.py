@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -18,33 +19,61 @@ IDLE_BATCH, IDLE_EVERY_S = rollups.FEW, 1.0
 # where little waits, and at most 80 calls a second. What waits is not missing anywhere (readers take it from the
 # calls), but forty people at work for an hour would leave tens of thousands for every reader.
 BUSY_BATCH, BUSY_EVERY_S, BEHIND_EVERY_S = 20, 5.0, 0.25
+STILL_S = 600.0  # whoever ends a call wakes us; this is for what nobody thought of
 
 
 class Rolling:
-    """Adds ended calls to the rollups for ever."""
+    """Adds ended calls to the rollups for ever.
 
-    def __init__(self, writer: Writer, busy: Callable[[], bool]) -> None:
+    ``elsewhere`` tells whether calls may end in another process, where nobody can `wake` us: then it looks by itself.
+    """
+
+    def __init__(
+        self, writer: Writer, busy: Callable[[], bool], elsewhere: Callable[[], bool] = lambda: True,
+        rolled: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
         self._writer = writer
         self._busy = busy
+        self._elsewhere = elsewhere
+        self._rolled = rolled
+        self._woken = asyncio.Event()
         self.added = 0  # since this engine started
+
+    def wake(self) -> None:
+        """A call has ended, or a batch has begun."""
+        self._woken.set()
 
     async def run(self) -> None:
         """Never returns; what cannot be written is tried again."""
         while True:
             busy = self._busy()
+            self._woken.clear()
             try:
                 added = await self.once(BUSY_BATCH if busy else IDLE_BATCH)
+                failed = False
             except WriteFailed:
-                added = 0
+                added, failed = 0, True
             except Exception:
                 log.exception("calls could not be rolled up")
-                added = 0
-            await asyncio.sleep(pause_s(added, busy=busy))
+                added, failed = 0, True
+            pause = pause_s(added, busy=busy)
+            if added or failed or busy or self._busy() or self._elsewhere():
+                await asyncio.sleep(pause)
+            elif not self._woken.is_set():
+                await self._rest()
+
+    async def _rest(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STILL_S):
+                await self._woken.wait()
+        await asyncio.sleep(IDLE_EVERY_S)  # columns end together
 
     async def once(self, limit: int) -> int:
         """Add up to ``limit`` calls; returns how many there were."""
         added = await self._writer.write(partial(_fold, limit))
         self.added += added
+        if added:
+            self._rolled()
         return added
 
 

@@ -92,6 +92,8 @@ def values(ended: Ended, *, store_text: bool) -> dict[str, Any]:
         decoder.model_reported if decoder else None, decoder.response_id if decoder else None,
     )  # fmt: skip
     facts = {name: keys.scrub(str(value)) for name, value in decoder.facts.items()} if decoder else {}
+    if progress.via:
+        facts["proxy"] = progress.via
     limits = progress.limits
     message = (
         None

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from db import records, retention
 from db.writer import Writer
+from services import logs
 from services.engine.calls import Calls
 from services.engine.registry import Registry
 
 log = logging.getLogger(__name__)
 HEARTBEAT_S = 10.0
+ALONE_S = 60.0  # more, while nobody looks
 STALE_OWNER_S = 45.0
 FORGET_EVERY_S = 3600.0
 FORGET_AT_ONCE = 500  # calls in one transaction: the writer has others waiting
@@ -28,6 +33,9 @@ class Upkeep:
         self._calls = calls
         self._owner_id = owner_id
         self._single_owner = single_owner
+        self._woken = asyncio.Event()
+        self.log_folder: Path | None = None
+        self.batching: Callable[[], bool] = lambda: True
 
     async def run(self) -> None:
         """Never returns; what cannot be written is tried again."""
@@ -36,9 +44,24 @@ class Upkeep:
                 await self._writer.write(lambda session: records.heartbeat(session=session, owner_id=self._owner_id))
                 await self.mark_lost()
                 await self._calls.write_again()
+                if self.log_folder is not None:
+                    await asyncio.to_thread(logs.cut_back, self.log_folder)
             except Exception:
                 log.exception("the engine's upkeep could not be written")
             await asyncio.sleep(HEARTBEAT_S)
+            if not self._watched():
+                self._woken.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(ALONE_S):
+                        await self._woken.wait()
+
+    def wake(self) -> None:
+        """A batch has begun, or the end of a call could not be written."""
+        self._woken.set()
+
+    def _watched(self) -> bool:
+        """Whether anybody looks at our heart or we at another's: another engine's, or a worker's with a batch."""
+        return not self._single_owner or self.batching() or self._calls.any_unwritten
 
     async def keep_forgetting(self) -> None:
         """Never returns. Apart from `run`: forgetting a year must not stop the heart."""
@@ -52,11 +75,14 @@ class Upkeep:
 
     async def mark_lost(self) -> list[str]:
         """Take over the calls of engines that are dead; their ids."""
-        return await self._writer.write(
+        lost = await self._writer.write(
             lambda session: records.mark_lost(
                 session=session, owner_id=self._owner_id, stale_after_s=STALE_OWNER_S, single_owner=self._single_owner
             )
         )
+        if lost:
+            self._calls.ended()
+        return lost
 
     async def forget_texts(self) -> int:
         """Forget the texts of runs older than `[privacy] text_days`; returns of how many runs."""

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from services.addresses import on_amazon
 from services.aws import credentials
-from services.deployment_rules import on_amazon
 from services.domain import PriceRef
 from services.framing import FramingError, SageMakerFramer
 from services.pricing import check_price

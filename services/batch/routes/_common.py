@@ -18,6 +18,7 @@ import orjson
 from services import keys
 from services.addresses import Forbidden
 from services.batch.model import LineResult, RouteLimits, SubmitLater, SubmitRefused, SubmitStopped
+from services.batch.routes._guard import ThroughProxy
 from services.batch.routes.base import Place, RouteTrouble
 from services.domain import Outcome
 from services.paths import ROOT
@@ -28,7 +29,7 @@ LIMITS_FILE = ROOT / "services" / "data" / "batch_limits.json"
 STEP = 1 << 20  # bytes between two words on how far a transfer has come
 # What passes by itself, or once somebody has paid: the job is submitted again, it is not refused.
 PASSES: frozenset[Outcome] = frozenset({"throttled", "overloaded", "not_ready", "quota_exhausted", "unreachable",
-                                        "timeout_connect", "timeout_headers", "lost"})  # fmt: skip
+                                        "proxy_error", "timeout_connect", "timeout_headers", "lost"})  # fmt: skip
 MONEY_WAIT_S = 900.0
 
 
@@ -73,6 +74,9 @@ def explain(error: BaseException, service: str, key_env: str | None = None) -> S
     cause = error.__cause__
     if isinstance(cause, Forbidden):
         return Said("config_error", clean(cause, 300))
+    for one in (error, cause, getattr(cause, "__cause__", None)):
+        if isinstance(one, ThroughProxy):
+            return Said("proxy_error", clean(one, 400))
     response = getattr(error, "response", None)
     status = getattr(error, "status_code", None)
     if response is None or not isinstance(status, int):

@@ -2,18 +2,19 @@
 
 The SDKs follow redirects, read proxies, further keys and headers from the environment, and go where an answer tells
 them to (Anthropic's ``results_url``). So they are given an HTTP client of ours, which follows nothing, reads nothing
-from the environment, and asks `check` about every single request.
+from the environment, asks `check` about every single request and sends each the way that `outbound` says.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import socket
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from services import deployments, keys, paths
+from services import deployments, keys, outbound, paths
 from services.addresses import Forbidden, check_ip, check_url, split_url
 from services.deployments import Config
 from services.domain import Deployment
@@ -108,6 +109,13 @@ def check(deployment: Deployment, url: str) -> None:
             f"{deployment.key_env} may not be sent to the host {host!r}; bind the two under [keys] in deployments.toml."
         )
     try:
+        way = outbound.way_of(deployment, url, allowed)
+        outbound.must_not_be_read(url, way, secret=bool(deployment.key_env))
+    except outbound.ProxyTrouble as error:
+        raise Forbidden(f"{deployment.name} cannot be called: {error}.") from None
+    if way.proxy is not None:
+        return
+    try:
         found = socket.getaddrinfo(host, parts.port or 443, type=socket.SOCK_STREAM)
     except OSError:
         return  # the call itself says that the name cannot be resolved
@@ -129,8 +137,69 @@ def http_client(deployment: Deployment, name: str, value: str) -> httpx2.Client:
 
     return httpx2.Client(
         timeout=httpx2.Timeout(ANSWER_S, connect=CONNECT_S), follow_redirects=False, trust_env=False,
-        event_hooks={"request": [before]},
+        event_hooks={"request": [before]}, transport=_routed(deployment),
     )  # fmt: skip
+
+
+def _routed(deployment: Deployment) -> httpx2.BaseTransport:
+    """A transport whose every request goes the way that its own address has."""
+    import httpx2
+
+    class Routed(httpx2.BaseTransport):
+        def __init__(self) -> None:
+            self._ways: dict[outbound.Way, httpx2.HTTPTransport] = {}
+
+        def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+            allowed = deployments.allowed_private(deployment, config())
+            way = outbound.way_of(deployment, str(request.url), allowed)
+            transport = self._ways.get(way)
+            if transport is None:
+                transport = self._ways[way] = httpx2.HTTPTransport(
+                    verify=way.tls or outbound.trust(), trust_env=False, proxy=_proxy(way)
+                )
+            try:
+                return transport.handle_request(request)
+            except (httpx2.ProxyError, httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+                if way.proxy is None:
+                    raise
+                raise ThroughProxy(_of_proxy(error, way.proxy)) from error
+
+        def close(self) -> None:
+            for transport in self._ways.values():
+                transport.close()
+
+    return Routed()
+
+
+class ThroughProxy(Exception):
+    """A proxy could not be reached, or did not let a request through. One sentence."""
+
+
+def _proxy(way: outbound.Way) -> httpx2.Proxy | None:
+    import httpx2
+
+    if way.proxy is None:
+        return None
+    headers = {"Proxy-Authorization": way.proxy.login} if way.proxy.login else None
+    tls = outbound.trust() if way.proxy.url.startswith("https://") else None
+    return httpx2.Proxy(way.proxy.url, headers=headers, ssl_context=tls)
+
+
+def _of_proxy(error: Exception, proxy: outbound.Proxy) -> str:
+    said = keys.scrub(str(error))
+    if "CERTIFICATE_VERIFY_FAILED" in said:
+        mend = outbound.environment_ca_trouble() or "name the company's own in SSL_CERT_FILE or ca_file"
+        return f"Through the proxy of {proxy.setting} came a certificate that is not trusted here: {mend}."
+    status = re.match(r"(\d{3})\b", said)
+    if status and status[1] == "407":
+        lacks = "did not accept the user name and password" if proxy.login else "wants a user name and a password"
+        return f"The proxy of {proxy.setting} {lacks} (407): check its settings, lab doctor shows them."
+    if status:
+        return (
+            f"The proxy of {proxy.setting} did not connect to the host ({status[1]}): check whether it allows it, or "
+            "exempt the host with NO_PROXY."
+        )
+    return f"The proxy of {proxy.setting} does not answer: check its settings, lab doctor shows them."
 
 
 def _ambient_headers() -> set[str]:

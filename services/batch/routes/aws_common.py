@@ -36,7 +36,7 @@ _NAME = re.compile(r"[a-zA-Z0-9](?:-?[a-zA-Z0-9]){0,57}\Z")
 
 def place_of(deployment: Deployment) -> Place:
     """The account and region of a deployment. Raises `AwsTrouble`."""
-    return control.place((deployment.aws or Aws()).profile, deployment.region)
+    return replace(control.place((deployment.aws or Aws()).profile, deployment.region), deployment=deployment)
 
 
 def settings(deployment: Deployment) -> Aws:
