@@ -151,6 +151,7 @@ class Visitor:
             f"{self.pages.base}/_stcore/upload_file/{session or self.session}/{file_id}",
             data=form,
             headers=self.headers,
+            expect100=True,  # a refusal is read before the body is sent, or the end of the connection hides it
         ) as response:
             await response.read()
             return response.status
