@@ -17,9 +17,9 @@ from sqlmodel import Session
 from db import batches
 from db.writer import WriteFailed, Writer
 from services import deployments
-from services.batch import budget, desk_checks, desk_units, files, routes
+from services.batch import budget, desk_checks, desk_units, files, routes, server_files
 from services.batch.model import Checked
-from services.batch.recording import CHANGED, Dropped, Recording, keep_file, kept_file, refusal, take_file
+from services.batch.recording import CHANGED, Dropped, Recording, keep_file, kept_file, refusal
 from services.batch.submit import BatchSpec
 from services.domain import Deployment
 from services.engine.registry import Registry
@@ -55,7 +55,7 @@ class BatchDesk:
         """Go on with recordings that an earlier engine did not end."""
         for row in await asyncio.to_thread(batches.unfinished, self._reader):
             if row["n_lines"] == 0 and self._data is not None:
-                self._spawn(row, None, None)
+                self._spawn(row, None)
 
     async def close(self) -> None:
         """Break recordings off; the next engine goes on with them."""
@@ -73,7 +73,15 @@ class BatchDesk:
         await self._can_be_sent(deployment, spec)
         if spec.parent_id is not None and await self._found(spec.parent_id) is None:
             raise ValueError(NO_PARENT)
-        source = await asyncio.to_thread(desk_checks.source_of, data, spec, role)
+        rule = server_files.allowed(
+            person=person,
+            role=role,
+            folders=self._registry.config.batch_folders,
+            address=server_files.pages_address(),
+            data=data,
+            file=self._registry.file,
+        )
+        source = await asyncio.to_thread(desk_checks.source_of, data, spec, rule)
         size = await asyncio.to_thread(desk_checks.size_of, source, spec.sha256)
         if not spec.again:
             await self._not_twice(spec)
@@ -89,13 +97,12 @@ class BatchDesk:
             raise ValueError(f"{dear}: raise the budget, send fewer lines, or confirm.")
         row = desk_units.batch_row(spec, deployment, person, size, budget.kept(estimate, confirmed=spec.over_budget))
         run = desk_units.run_row(row, store=self._registry.config.store_text)
-        kept = source if spec.path is None else None
         before = await self._insert(
-            data / "batches" / row["id"], kept, partial(desk_units.insert, run, row, spec.again)
+            data / "batches" / row["id"], source, partial(desk_units.insert, run, row, spec.again)
         )
         if before is not None:
             raise ValueError(desk_checks.submitted_before(before))
-        self._spawn(row, source, checked)
+        self._spawn(row, checked)
         return str(row["id"])
 
     async def _can_be_sent(self, deployment: Deployment, spec: BatchSpec) -> None:
@@ -145,14 +152,14 @@ class BatchDesk:
 
     # --- recording -------------------------------------------------------------------------------------------------
 
-    def _spawn(self, row: Row, source: Path | None, checked: Checked | None) -> None:
-        task = asyncio.get_running_loop().create_task(self._record(row, source, checked), name=f"batch {row['id']}")
+    def _spawn(self, row: Row, checked: Checked | None) -> None:
+        task = asyncio.get_running_loop().create_task(self._record(row, checked), name=f"batch {row['id']}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _record(self, row: Row, source: Path | None, checked: Checked | None) -> None:
+    async def _record(self, row: Row, checked: Checked | None) -> None:
         try:
-            await asyncio.to_thread(self._record_in_thread, row, source, checked)
+            await asyncio.to_thread(self._record_in_thread, row, checked)
         except Dropped:
             return
         except files.Cancelled:
@@ -167,11 +174,9 @@ class BatchDesk:
             await asyncio.to_thread(self._recording.fail, row["id"], said)
         self._wake()
 
-    def _record_in_thread(self, row: Row, source: Path | None, checked: Checked | None) -> None:
+    def _record_in_thread(self, row: Row, checked: Checked | None) -> None:
         folder = self._folder() / "batches" / row["id"]
         path = kept_file(folder)
-        if path is None and source is not None:
-            path = take_file(source, folder, row["file_sha256"], row["file_bytes"])
         if path is None:
             shutil.rmtree(folder, ignore_errors=True)  # half a copy
             raise ValueError("The program was stopped before the file was copied: submit it again.")
