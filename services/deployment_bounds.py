@@ -9,7 +9,7 @@ from services.config_table import Table
 from services.runs import MAX_COLUMNS, MAX_REPETITIONS
 
 MOST_CALLS = 100_000
-CALLS_PER_PERSON = MAX_COLUMNS * MAX_REPETITIONS  # the largest run fits
+CALLS_PER_PERSON = 2 * MAX_COLUMNS * MAX_REPETITIONS  # the largest run fits, and another beside it
 
 
 def batch_folders(table: Table) -> tuple[str, ...]:
