@@ -62,6 +62,8 @@ def draw(person: session.Person) -> Picked | None:
                     st.text_input("A file on the server, or s3://…", key=PATH, placeholder="/data/prompts.parquet",
                                   width=420, max_chars=LONGEST)  # fmt: skip
                     st.button("Take it", key="bt_take_path", on_click=_path)
+                    if folders := session.sources.config().batch_folders:
+                        st.caption(plain(f"Folders: {', '.join(folders)}"))
         draw_refusal(REFUSAL)
     if uploaded is not None and attempt(REFUSAL, lambda: bt.pick(_of_upload(uploaded), usual())):
         st.rerun()

@@ -112,6 +112,11 @@ def frame(shown: Shown, *, masked: bool) -> dict[str, Any]:
     return drawn
 
 
+def may_act(shown: Shown, person: session.Person) -> bool:
+    """Whether somebody may stop and retry the columns of a run."""
+    return shown.found.batch is None and person.may_change("send", shown.run)
+
+
 def draw(shown: Shown, person: session.Person, *, masked: bool) -> None:
     """The board: over its socket while the run lives, from the records afterwards."""
     board(
@@ -119,7 +124,7 @@ def draw(shown: Shown, person: session.Person, *, masked: bool) -> None:
         snapshot=frame(shown, masked=masked),
         run_id=shown.id,
         # A line of a batch is sent again as a batch: a call in its run would be in no line.
-        token=board_token(shown.id, person.name, person.role if shown.found.batch is None else "viewer"),
+        token=board_token(shown.id, person.name, person.role if may_act(shown, person) else "viewer"),
         live=shown.live is not None,
     )
 

@@ -5,9 +5,10 @@ Tests replace `sources`; pages never make a client themselves.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import streamlit as st
 from sqlalchemy import Engine as SqlEngine
@@ -31,6 +32,10 @@ class Person:
     def may(self, action: Action) -> bool:
         """Whether the page should offer an action. The engine decides again when it is asked."""
         return access.may(self.role, action)
+
+    def may_change(self, action: Action, row: Mapping[str, Any] | None) -> bool:
+        """`may`, for a row that somebody recorded: members change only their own."""
+        return row is not None and self.may(action) and access.owns(self.role, self.name, row.get("person"))
 
 
 class Sources(Protocol):
