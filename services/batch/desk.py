@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -27,7 +29,17 @@ from services.runs import new_id
 
 log = logging.getLogger(__name__)
 Row = dict[str, Any]
+EACH, TOGETHER = 50, 500  # batches under way of one person, and of everybody
+CHECKS = 2  # files that are checked at once: each keeps one of the threads that the records are read in
 CHECKED_AT_ONCE = 32 * 2**20  # bytes: a larger file is checked while its batch is there already
+FULL = (
+    f"Nothing was submitted: {EACH} of your batches are under way, which is as many as this server takes of a person. "
+    "Wait until one has ended, or cancel one."
+)
+FULL_OF_EVERYBODY = (
+    f"Nothing was submitted: {TOGETHER} batches of everybody are under way, which is as many as this server takes. "
+    "Submit it again when some have ended."
+)
 NO_SUCH = "This batch is not in the records; it may have been deleted."
 NO_PARENT = "The batch that this one is to follow is not in the records; it may have been deleted."
 COPIED = (
@@ -50,6 +62,8 @@ class BatchDesk:
         self._closing = False
         self._recording = Recording(writer, reader, lambda: self._closing, self._late_estimate)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._submitting: Counter[str] = Counter()
+        self._turn = asyncio.Semaphore(CHECKS)
 
     async def start(self) -> None:
         """Go on with recordings that an earlier engine did not end."""
@@ -67,6 +81,29 @@ class BatchDesk:
 
     async def submit(self, spec: BatchSpec, person: str, role: str) -> str:
         """Record a batch and begin to record its lines; its id. Raises ValueError in words, `access.Denied`."""
+        async with self._room(person), self._turn:
+            return await self._submit(spec, person, role)
+
+    @asynccontextmanager
+    async def _room(self, person: str) -> AsyncIterator[None]:
+        """Raises ValueError in words where a person, or everybody, has as many batches under way as are taken. Those
+        that are being submitted count too, so that a hundred requests at once are not a hundred batches."""
+        if self._submitting[person] >= EACH:
+            raise ValueError(FULL)
+        self._submitting[person] += 1
+        try:
+            rows = await asyncio.to_thread(batches.unfinished, self._reader)
+            if sum(row["person"] == person for row in rows) + self._submitting[person] > EACH:
+                raise ValueError(FULL)
+            if len(rows) + self._submitting.total() > TOGETHER:
+                raise ValueError(FULL_OF_EVERYBODY)
+            yield
+        finally:
+            self._submitting[person] -= 1
+            if not self._submitting[person]:
+                del self._submitting[person]
+
+    async def _submit(self, spec: BatchSpec, person: str, role: str) -> str:
         data = self._folder()
         await self._registry.refresh()
         deployment = self._registry.calling(spec.deployment_id)
@@ -216,6 +253,10 @@ class BatchDesk:
     async def resend(self, batch_id: str, person: str) -> str:
         """The lines that were not answered as a new batch, linked to this one; its id. Once: what fails again belongs
         to the new batch, and is sent again from there."""
+        async with self._room(person):
+            return await self._resend(batch_id, person)
+
+    async def _resend(self, batch_id: str, person: str) -> str:
         data, row = self._folder(), await self._one(batch_id, over=None)
         if row["state"] not in batches.OVER:
             raise ValueError("This batch is not over yet; what fails can be sent again when it is.")
