@@ -69,6 +69,8 @@ def require_own_all(role: str, person: str, owners: Collection[str | None], what
         return
     if len(owners) == 1:
         require_own(role, person, next(iter(owners)), what)
+    if foreign == len(owners):
+        raise Denied(f"These {foreign:,} {what}s are somebody else's, so none was deleted.")
     are, them = ("is", "it") if foreign == 1 else ("are", "them")
     raise Denied(
         f"{foreign:,} of these {len(owners):,} {what}s {are} somebody else's, so none was deleted: leave {them} out."
