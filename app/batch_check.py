@@ -11,18 +11,19 @@ from app import batch_state as bt
 from app.batch_checking import Checking, rate_words, readings
 from app.text import plain
 from services.batch.model import Checked
+from services.batch.server_files import Allowed
 
 QUICK_S, POLL_S = 0.6, 0.5  # a file that is read within the first is never seen being read
 BEGAN = "bt_check_began"
 
 
-def draw(file: bt.Picked) -> Checked | None:
-    """What the file holds, once it has been read as it is to be read now."""
-    reading = readings().of(file.path, file.key, bt.options())
+def draw(file: bt.Picked, rule: Allowed | None) -> Checked | None:
+    """What the file holds, once it has been read as it is to be read now. ``rule``: which of the server's."""
+    reading = readings().of(file.path, file.key, bt.options(), rule)
     if not reading.wait(QUICK_S):
         st.session_state.setdefault(BEGAN, time.monotonic())
         with st.container(border=True):
-            _watch(file)
+            _watch(file, rule)
         return None
     st.session_state.pop(BEGAN, None)
     if reading.found is None:
@@ -37,8 +38,8 @@ def draw(file: bt.Picked) -> Checked | None:
 
 
 @st.fragment(run_every=POLL_S, key="bt_check")
-def _watch(file: bt.Picked) -> None:
-    reading = readings().of(file.path, file.key, bt.options())
+def _watch(file: bt.Picked, rule: Allowed | None) -> None:
+    reading = readings().of(file.path, file.key, bt.options(), rule)
     if reading.over:
         st.rerun()
     progress = reading.progress
@@ -48,7 +49,7 @@ def _watch(file: bt.Picked) -> None:
         else:
             share = progress.done_bytes / progress.all_bytes if progress.all_bytes else 0.0
             rest = rate_words(progress.done_bytes, progress.all_bytes, st.session_state.get(BEGAN, time.monotonic()))
-            said = "Fetching it" if reading.fetching else f"Reading every line: {progress.n_records:,} so far"
+            said = "Copying it" if reading.fetching else f"Reading every line: {progress.n_records:,} so far"
             st.progress(min(share, 1.0), text=f"{said} · {rest}" if rest else said)
         st.button("Stop", key="bt_check_stop", icon=":material/stop:", on_click=reading.stop)
 

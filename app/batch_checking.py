@@ -19,8 +19,10 @@ import streamlit as st
 
 from services import keys, paths
 from services.aws.explain import AwsTrouble
+from services.batch import server_files
 from services.batch.fetch import fetch
 from services.batch.model import Checked, Options, Progress, options_to_json
+from services.batch.server_files import Allowed
 
 KEPT = 60  # readings; each holds a few examples, never the file
 AT_ONCE = 2  # further ones wait: a reading keeps a processor busy
@@ -99,26 +101,33 @@ class Readings:
         self._known: OrderedDict[str, Checking] = OrderedDict()
         self._fetched: dict[str, Path] = {}
 
-    def of(self, path: Path | str, file_key: str, options: Options) -> Checking:
+    def of(self, path: Path | str, file_key: str, options: Options, rule: Allowed | None = None) -> Checking:
         """The reading of a file with these options: the one that there is, or a new one. A stopped or failed one is
-        begun again only after `forget`. A path that begins with s3:// is fetched first, once."""
+        begun again only after `forget`. A path that is a text lies in S3 or in a folder of the server's: what
+        ``rule`` allows of that is copied first, once."""
         at = same(file_key, options)
         with self._lock:
             if at not in self._known:
-                file = partial(self._file, path, file_key)
+                file = partial(self._file, path, file_key, rule)
                 self._known[at] = Checking(file, options, self._check or _check(), self._turn)
             self._known.move_to_end(at)
             while len(self._known) > KEPT:
                 self._known.popitem(last=False)[1].stop()
             return self._known[at]
 
-    def _file(self, path: Path | str, file_key: str, reading: Checking) -> Path:
+    def _file(self, path: Path | str, file_key: str, rule: Allowed | None, reading: Checking) -> Path:
         if isinstance(path, Path):
             return path
-        if file_key not in self._fetched:
+        if rule is None:
+            raise ValueError(server_files.NOT_YOURS)
+        if file_key not in self._fetched or not self._fetched[file_key].exists():
             reading.fetching = True
-            self._fetched[file_key] = fetch(path, paths.data_dir() / "uploads", told=reading.told,
-                                            stopped=lambda: reading.stopped)  # fmt: skip
+            uploads = paths.data_dir() / "uploads"
+            if path.startswith("s3://"):
+                got = fetch(path, uploads, told=reading.told, stopped=lambda: reading.stopped)
+            else:
+                got = server_files.copied(path, rule, uploads, told=reading.told, stopped=lambda: reading.stopped)
+            self._fetched[file_key] = got
             reading.fetching = False
         return self._fetched[file_key]
 

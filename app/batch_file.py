@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import BinaryIO
 
 import streamlit as st
@@ -16,8 +17,10 @@ from app.batch_state import Picked
 from app.status import attempt, draw_refusal
 from app.text import clip, plain
 from services import paths
+from services.batch import server_files
 from services.batch.files import spool
 from services.batch.model import Options
+from services.batch.server_files import LONGEST
 from services.params import PARAMS
 
 MOST_MB = 200  # larger files are named by a path: an upload is held in memory until it is on the disk
@@ -35,6 +38,9 @@ S3 = "s3://"
 def draw(person: session.Person) -> Picked | None:
     """The ways to choose a file; once one is chosen, its name and the way back."""
     chosen = bt.picked()
+    if chosen is not None and chosen.origin in ("path", "s3") and allowed(person) is None:
+        bt.forget()
+        chosen = None
     if chosen is not None:
         with st.container(horizontal=True, vertical_alignment="center"):
             size = f" · {words.size(chosen.n_bytes)}" if chosen.n_bytes else ""
@@ -54,8 +60,10 @@ def draw(person: session.Person) -> Picked | None:
             if person.may("deploy"):
                 with st.popover("From a path", icon=":material/folder_open:", key="bt_from_path"):
                     st.text_input("A file on the server, or s3://…", key=PATH, placeholder="/data/prompts.parquet",
-                                  width=420)  # fmt: skip
+                                  width=420, max_chars=LONGEST)  # fmt: skip
                     st.button("Take it", key="bt_take_path", on_click=_path)
+                    if folders := session.sources.config().batch_folders:
+                        st.caption(plain(f"Folders: {', '.join(folders)}"))
         draw_refusal(REFUSAL)
     if uploaded is not None and attempt(REFUSAL, lambda: bt.pick(_of_upload(uploaded), usual())):
         st.rerun()
@@ -106,23 +114,32 @@ def _sample() -> None:
 def _path() -> None:
     """Callback: a file that lies on the server, or in S3."""
     asked = (st.session_state.get(PATH) or "").strip()
-    attempt(REFUSAL, lambda: bt.pick(named(asked), usual()))
+    rule = allowed(session.person_and_role())
+    attempt(REFUSAL, lambda: bt.pick(named(asked, rule), usual()))
 
 
-def named(asked: str) -> Picked:
-    """The file that a path names. Raises ValueError in words when there is none."""
+def allowed(person: session.Person) -> server_files.Allowed | None:
+    """Which files of the server somebody may name: looked at again whenever one is read, for roles end."""
+    listens = os.environ.get("LAB_ADDRESS") or st.get_option("server.address")
+    config = session.sources.config()
+    return server_files.allowed(
+        person=person.name,
+        role=person.role,
+        folders=config.batch_folders,
+        address=listens,
+        data=paths.data_dir(),
+        file=paths.deployments_file(),
+    )
+
+
+def named(asked: str, rule: server_files.Allowed | None) -> Picked:
+    """The file that a path names. Raises ValueError in words when there is none that this person may name."""
     if asked.startswith(S3):
+        if rule is None:
+            raise ValueError(server_files.NOT_YOURS)
         name = asked.rstrip("/").rpartition("/")[2] or "file"
         return Picked(asked, name, f"{asked} {time.time_ns()}", 0, "s3")
-    path = Path(asked).expanduser()
-    if not asked or not path.is_absolute():
-        raise ValueError(
-            "Write the whole path of a file on the server, like /data/prompts.csv, or s3://bucket/file.csv."
-        )
-    try:
-        found = path.stat()
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error.strerror}); check the path.") from None
-    if not path.is_file():
-        raise ValueError(f"{path} is not a file; name one file.")
-    return Picked(path, path.name, f"{path} {found.st_mtime_ns} {found.st_size}", found.st_size, "path")
+    if not asked:
+        raise ValueError("Write the path of a file on the server, like /data/prompts.csv, or s3://bucket/file.csv.")
+    file = server_files.named(asked, rule)
+    return Picked(file.path, file.name, file.key, file.n_bytes, "path")

@@ -47,7 +47,7 @@ def draw(row: Row, account: Account, person: session.Person) -> None:
         links.after(child, account.to_resend)
     with st.container(horizontal=True, vertical_alignment="center"):
         worth = child is None and account.to_resend > account.same_again
-        if child is None and account.to_resend and person.may("send"):
+        if child is None and account.to_resend and person.may_change("send", row):
             n = account.to_resend
             st.button(
                 f"Send the {n:,} {'line' if n == 1 else 'lines'} without an answer again", key="bt_resend",

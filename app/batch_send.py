@@ -147,7 +147,7 @@ def _submit(checked: Checked, way: Way, file: bt.Picked) -> None:
     objective = state.get(OBJECTIVE)
     spec = BatchSpec(
         deployment_id=way.deployment.id, sha256=checked.sha256, file_name=file.name, route=way.estimate.route,
-        path=str(file.path) if file.origin == "path" else None, options=checked.options,
+        options=checked.options,
         name=(state.get(bt.NAME) or "").strip() or PurePath(file.name).stem, budget_nanousd=_budget(),
         objective_ms=float(objective) * 1000 if runner and objective else None,
         max_lanes=state.get(LANES) if runner else None, per_minute=state.get(PER_MINUTE) if runner else None,

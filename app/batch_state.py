@@ -25,7 +25,8 @@ Origin = Literal["upload", "sample", "path", "s3"]
 
 @dataclass(frozen=True, slots=True)
 class Picked:
-    """The file that the page is about. ``key`` changes with its content. ``path``: a text where it lies in S3."""
+    """The file that the page is about. ``key`` changes with its content. ``path``: a text where it lies
+    elsewhere, in S3 or in a folder of the server's, and is copied before it is read."""
 
     path: Path | str
     name: str

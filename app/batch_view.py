@@ -101,7 +101,7 @@ def _standing(row: Row, person: session.Person) -> Account | None:
     recording = stands.recording(row)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(stands.stand(row, counts).markdown, width="stretch")
-        if person.may("send"):
+        if person.may_change("send", row):
             _controls(row, person)
     account = batch_sums.account_of(row, counts) if words.over(row) else None
     if told := stands.said(row) or (_no_worker() if row["state"] == "queued" else None):

@@ -43,7 +43,7 @@ def _live(run_id: str, person: session.Person) -> None:
     done, whole = progress(shown)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.progress(done / whole if whole else 0.0, text=f"{done:,} of {whole:,} calls ended")
-        if person.may("send"):
+        if person.may_change("send", shown.run):
             st.button("Stop", key="cc_stop", icon=":material/stop:", on_click=_stop, args=(run_id,))
     draw_refusal(REFUSAL)
     results(shown)

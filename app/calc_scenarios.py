@@ -40,7 +40,7 @@ def draw(person: session.Person, held: State, answer: Answer) -> None:
         if not rows:
             st.caption("A kept scenario opens again with all its assumptions, for everybody, and can be compared.")
         for row in rows:
-            _line(row, may=person.may("annotate"))
+            _line(row, may=person.may_change("annotate", row))
     link = _link(held)  # here: a download that is made later has no page around it
     with st.popover("Export", icon=":material/download:", key="ca_export"):
         for label, name, mime, made in (

@@ -20,6 +20,7 @@ from cyclopts.exceptions import CycloptsError
 from app import cli_upkeep
 from app.cli_batch import DataOption, FileOption, JsonOption, batch, me
 from app.cli_words import PageWords, history_params
+from db.private import private_files
 from services import paths
 from services.client import EngineError
 from services.domain import CacheMode
@@ -259,6 +260,7 @@ def main() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")  # as standard error: no text of ours ends a command
     try:
         stopping.while_working()
+        private_files()
         code = app(sys.argv[1:], result_action="return_value")
         sys.stdout.flush()
     except EngineError as error:

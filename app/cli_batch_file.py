@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
 from app.batch_reading import check
 from app.cli_batch import Reading
 from services import params, words
+from services.batch.files import spool
+from services.batch.files.regular import regular
 from services.batch.model import Checked, Options, Progress
+from services.batch.recording import CHANGED
 
+BLOCK = 1 << 20
 T = TypeVar("T", str, str | None)
 
 
@@ -57,6 +62,25 @@ def local(file: str, data: Path) -> Path:
 
 def _why(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error).rstrip(".")
+
+
+def handed_over(file: Path, sha256: str, data: Path) -> None:
+    """Put a file of one's own among the uploads: the engine reads no path that it is told. Raises ValueError in words
+    for one that changed since it was checked."""
+
+    def blocks() -> Iterator[bytes]:
+        try:
+            with regular(file) as stream:
+                while block := stream.read(BLOCK):
+                    yield block
+        except OSError as error:
+            raise ValueError(f"{words.printable(str(file))} cannot be read any more ({error.strerror}).") from None
+
+    if file.parent == data / "uploads" / sha256:
+        return  # fetched from S3 to where it has to be
+    copy = spool(blocks(), data / "uploads", utf8(file.name, "The name of the file"))
+    if copy.parent.name != sha256:
+        raise ValueError(CHANGED)
 
 
 def checked_file(file: Path, reading: Reading) -> Checked:

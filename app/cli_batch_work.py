@@ -19,7 +19,7 @@ from app.batch_ways import Way, cheapest, cost_words, time_words
 from app.batch_ways import found as found_ways
 from app.cli_batch import Reading
 from app.cli_batch_ask import database, in_dollars, in_words, of_batch
-from app.cli_batch_file import checked_file, local, utf8
+from app.cli_batch_file import checked_file, handed_over, local, utf8
 from app.cli_batch_words import as_command, shown
 from db import batches as store
 from services import paths, words
@@ -136,7 +136,9 @@ def submit_file(
             return 2
         alone = not _running(data)
         with engine_for(data, deployments, person=person, role="admin") as engine:
-            batch_id = engine.batches.submit(_spec(path, found, wanted, engine, data))
+            spec = _spec(path, found, wanted, engine, data)
+            handed_over(path, found.sha256, data)
+            batch_id = engine.batches.submit(spec)
             return _after(batch_id, data, wait=wait or alone, alone=alone and not wait, as_json=as_json)
     except (ValueError, EngineError) as error:
         print(as_command(str(error)), file=sys.stderr)
@@ -158,7 +160,7 @@ def _spec(file: Path, found: Checked, wanted: Wanted, engine: EngineClient, data
     _confirmed(found, wanted, estimate, data)
     return BatchSpec(
         deployment_id=deployment.id, sha256=found.sha256, file_name=utf8(file.name, "The name of the file"),
-        route=estimate.route, path=utf8(str(file), "The path of the file"), options=found.options,
+        route=estimate.route, options=found.options,
         name=utf8(wanted.name, "--name") or file.stem,
         budget_nanousd=round(wanted.budget * NANO) if wanted.budget else None,
         objective_ms=wanted.objective * 1000 if runner and wanted.objective else None,

@@ -52,5 +52,5 @@ def draw_servers(embedded: Mapping[str, Mapping[str, Any]], person: session.Pers
             )
             said = "" if server.get("state") == "ready" else f" · {plain(sentence(name, server))}"
             st.caption(times + said, width="stretch")
-            if person.may("send"):
+            if person.may("deploy") or (person.may("send") and server.get("state") == "unavailable"):
                 restart_button(name, key=f"dp_restart_{name}")

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from db.private import private_directory
 from services import deployments, keys, outbound, paths
 from services.client import EngineClient, EngineDown
 
@@ -42,7 +43,7 @@ def _python(_data: Path, _file: Path) -> Iterator[Finding]:
 
 def _disk(data: Path, _file: Path) -> Iterator[Finding]:
     try:
-        data.mkdir(parents=True, exist_ok=True)
+        private_directory(data)
     except OSError as error:
         yield _finding("wrong", "data directory", f"{data} cannot be made ({error.strerror}); give another with --data")
         return

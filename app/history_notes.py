@@ -108,7 +108,7 @@ def manage(database: Engine, zone: ZoneInfo, person: session.Person, *, demo: bo
         if not rows:
             st.caption("A note marks a moment on every chart: what was changed, when.")
         for row in rows[:SHOWN]:
-            _line(row, zone, may=may)
+            _line(row, zone, may=may and person.may_change("annotate", row))
         if len(rows) > SHOWN:
             st.caption(f"{len(rows) - SHOWN:,} older notes are on the charts of their time.")
 

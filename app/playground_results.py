@@ -29,7 +29,7 @@ def draw(shown: runs.Shown, person: session.Person, *, masked: bool) -> None:
     if not masked and not shown.found.cut:
         _comparison(shown)
         with st.container(horizontal=True):
-            if person.may("send") and shown.found.batch is None:
+            if runs.may_act(shown, person):
                 _again(shown)
             takeaway.downloads(shown.run, shown.calls, shown.votes, prefix="pg")
     draw_diff(shown, masked=masked)

@@ -112,6 +112,11 @@ def frame(shown: Shown, *, masked: bool) -> dict[str, Any]:
     return drawn
 
 
+def may_act(shown: Shown, person: session.Person) -> bool:
+    """Whether somebody may stop and retry the columns of a run."""
+    return shown.found.batch is None and person.may_change("send", shown.run)
+
+
 def draw(shown: Shown, person: session.Person, *, masked: bool) -> None:
     """The board: over its socket while the run lives, from the records afterwards."""
     board(
@@ -122,7 +127,7 @@ def draw(shown: Shown, person: session.Person, *, masked: bool) -> None:
         token=board_token(
             shown.id,
             person.name,
-            person.role if shown.found.batch is None else "viewer",
+            person.role if may_act(shown, person) else "viewer",
             until=person.until,
             mark=person.mark,
         ),

@@ -30,15 +30,15 @@ def draw(
         with st.container(horizontal=True, vertical_alignment="center"):
             if st.button("Open", key="rn_open", type="primary", icon=":material/open_in_new:"):
                 nav.open_run(str(run["id"]))
-            if person.may("annotate"):
+            if person.may_change("annotate", run):
                 label = "Unstar" if run.get("starred") else "Star"
                 st.button(label, key="rn_star", icon=":material/star:", on_click=_star,
                           args=(run["id"], not run.get("starred")))  # fmt: skip
             if not masked and not found.cut:
                 downloads(run, found.calls, votes, prefix="rn")
-            if person.may("delete"):
+            if person.may_change("delete", run):
                 st.button("Delete", key="rn_delete", icon=":material/delete:", on_click=_ask, args=(run["id"],))
-        if person.may("annotate"):
+        if person.may_change("annotate", run):
             _tags(run, known_tags)
         draw_refusal(REFUSAL)
         if masked:

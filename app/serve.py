@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 
+from db.private import private_files
 from services.paths import ROOT
 
 PARENT_CHECK_S = 1.0
@@ -27,6 +28,7 @@ def serve(port: int, address: str = "127.0.0.1", *, parent_pid: int | None = Non
     # Streamlit looks for `.streamlit/` where it is started, and puts the folder of the started script on the path:
     # both have to be the root, or the settings are missed and our modules can be imported under two names.
     os.chdir(ROOT)
+    private_files()  # uploads and the demo history are as private as what the engine writes
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
     sys.argv = [str(ROOT / "lab")]

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import streamlit as st
 from sqlalchemy import Engine as SqlEngine
@@ -41,6 +41,10 @@ class Person:
     def may(self, action: Action) -> bool:
         """Whether the page should offer an action. The engine decides again when it is asked."""
         return access.may(self.role, action)
+
+    def may_change(self, action: Action, row: Mapping[str, Any] | None) -> bool:
+        """`may`, for a row that somebody recorded: members change only their own."""
+        return row is not None and self.may(action) and access.owns(self.role, self.name, row.get("person"))
 
 
 class Sources(Protocol):

@@ -15,6 +15,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from db.engine import BUSY_MS, CONNECT_S, refuse_network_disk, sqlite_file
+from db.private import private_directory, private_file
 
 FOLDER = Path(__file__).parent / "migrations"
 KEPT_BACKUPS = 5
@@ -32,11 +33,13 @@ def upgrade(url: str, data_dir: Path) -> None:
     Raises `DatabaseTooNew` for a database of a later version, ValueError for a SQLite file on a network disk and
     OSError, in words, when the database or the data directory cannot be read or written.
     """
-    data_dir.mkdir(parents=True, exist_ok=True)
+    private_directory(data_dir)
     file = sqlite_file(url)
     if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         refuse_network_disk(file)
+        if file.parent != data_dir:
+            private_file(file)
     chain = revisions()
     if _is_current(url, chain):
         return
@@ -116,7 +119,7 @@ def backup(file: Path, folder: Path) -> Path:
 
     Returns the copy's path. Raises OSError when the copy is damaged and sqlite3.Error when it cannot be made.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for unfinished in folder.glob("*.half"):
         unfinished.unlink()
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")

@@ -27,6 +27,12 @@ def notes(engine: Engine, start: datetime | None = None, end: datetime | None = 
         return [dict(row) for row in connection.execute(wanted).mappings()]
 
 
+def owners(engine: Engine, note_id: str) -> list[str | None]:
+    """Who wrote a note; empty where there is none."""
+    with engine.connect() as connection:
+        return list(connection.execute(select(col(Annotation.person)).where(col(Annotation.id) == note_id)).scalars())
+
+
 def add(*, session: Session, note_id: str, at: datetime, note: str, person: str) -> None:
     """Keep a note. Raises ValueError in words for an empty one."""
     words = " ".join(note.split())[:LONGEST]

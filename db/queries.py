@@ -81,6 +81,18 @@ def run_by_id(engine: Engine, run_id: str) -> Row | None:
     return rows[0] if rows else None
 
 
+def owners(engine: Engine, run_ids: Sequence[str]) -> list[str | None]:
+    """Who recorded these runs, one person for each run that there is."""
+    with engine.connect() as connection:
+        return [
+            person
+            for start in range(0, len(run_ids), AT_ONCE)
+            for person in connection.execute(
+                select(col(Run.person)).where(col(Run.id).in_(run_ids[start : start + AT_ONCE]))
+            ).scalars()
+        ]
+
+
 def calls_of_run(engine: Engine, run_id: str, limit: int | None = None) -> list[Row]:
     """The calls of a run, by column, repetition and attempt; at most the first ``limit`` of them."""
     return _all(engine, select(*_CALL_COLUMNS).where(col(Call.run_id) == run_id).order_by(*_PLACE).limit(limit))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -40,16 +40,34 @@ def scenarios(engine: Engine) -> list[dict[str, Any]]:
         return [dict(row) for row in rows]
 
 
-def save(*, session: Session, scenario_id: str, name: str, state: Mapping[str, str], person: str, at: datetime) -> str:
-    """Keep a scenario; one of the same name is replaced. Returns its id. Raises ValueError in words."""
+def owners(engine: Engine, scenario_id: str) -> list[str | None]:
+    """Who kept a scenario; empty where there is none."""
+    with engine.connect() as connection:
+        return list(connection.execute(select(col(Scenario.person)).where(col(Scenario.id) == scenario_id)).scalars())
+
+
+def save(
+    *,
+    session: Session,
+    scenario_id: str,
+    name: str,
+    state: Mapping[str, str],
+    person: str,
+    at: datetime,
+    may_replace: Callable[[str | None], bool] = lambda _owner: True,
+) -> str:
+    """Keep a scenario; one of the same name is replaced if its owner allows that. Returns its id. Raises ValueError in
+    words."""
     words = " ".join(name.split())[:LONGEST_NAME].strip()
     if not words:
         raise ValueError("The scenario has no name: give it one, so that it can be found again.")
-    there = session.execute(select(col(Scenario.id)).where(col(Scenario.name) == words)).scalar()
+    there = session.execute(select(col(Scenario.id), col(Scenario.person)).where(col(Scenario.name) == words)).first()
     kept = {"state": dict(state), "person": person, "changed_at": at}
     if there is not None:
-        session.execute(update(Scenario).where(col(Scenario.id) == there).values(**kept))
-        return str(there)
+        if not may_replace(there.person):
+            raise ValueError(f"Somebody else keeps a scenario called “{words}”: give yours another name.")
+        session.execute(update(Scenario).where(col(Scenario.id) == there.id).values(**kept))
+        return str(there.id)
     if len(session.execute(select(col(Scenario.id))).all()) >= MOST:
         raise ValueError(f"There are {MOST} scenarios already; delete one first.")
     session.execute(insert(Scenario).values(id=scenario_id, name=words, created_at=at, **kept))

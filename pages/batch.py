@@ -25,7 +25,7 @@ status.draw(person)
 
 def new(picked: bt.Picked) -> None:
     """The way of a file, from what was found in it to the button that sends it."""
-    found = check.draw(picked)
+    found = check.draw(picked, file.allowed(person))
     if found is None or found.refused:
         return
     with st.container(border=True):

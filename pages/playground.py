@@ -31,7 +31,7 @@ masked = shown is not None and runs.hidden(shown.run, shown.votes, person)
 if shown is not None:
     thread.draw(shown, masked=masked)
 if person.may("send"):
-    ask.draw(statuses, live=shown is not None and shown.live is not None)
+    ask.draw(statuses, live=shown is not None and shown.live is not None and runs.may_act(shown, person))
 else:
     st.caption("You can look at runs here but not send prompts; ask whoever runs this server if you need to.")
 if trouble:

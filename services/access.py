@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Literal, Protocol
 from urllib.parse import quote, unquote
 
@@ -114,3 +114,41 @@ def person_header(name: str) -> str:
 def person_in(header: str | None) -> str:
     """The person whom a header names; "local" where there is none."""
     return person_name(unquote(header or "", errors="replace")) or "local"
+
+
+# Who nobody can be told apart by: the one person of a server without sign-in, and visitors that it could not name.
+NOBODY = frozenset({"", "local", "unknown", "visitor"})
+
+
+def owns(role: str, person: str, owner: str | None) -> bool:
+    """Whether what ``owner`` recorded is this person's to change: their own, or anybody's for an administrator.
+
+    What a server without sign-in recorded belongs to its administrators.
+    """
+    if role == "admin":
+        return True
+    own = owner or ""
+    if own in NOBODY or person in NOBODY:
+        return False
+    return folded(person) == folded(own)  # one mailbox may be written Ada@ today and ada@ tomorrow
+
+
+def require_own(role: str, person: str, owner: str | None, what: str) -> None:
+    """Raise `Denied` with a sentence unless this ``what`` ("run", "batch") is the person's to change."""
+    if not owns(role, person, owner):
+        raise Denied(f"This {what} is somebody else's, so nothing was changed: ask them, or whoever runs this server.")
+
+
+def require_own_all(role: str, person: str, owners: Collection[str | None], what: str) -> None:
+    """`require_own` for several at once; either all of them are the person's, or nothing is done."""
+    foreign = sum(not owns(role, person, owner) for owner in owners)
+    if not foreign:
+        return
+    if len(owners) == 1:
+        require_own(role, person, next(iter(owners)), what)
+    if foreign == len(owners):
+        raise Denied(f"These {foreign:,} {what}s are somebody else's, so none was deleted.")
+    are, them = ("is", "it") if foreign == 1 else ("are", "them")
+    raise Denied(
+        f"{foreign:,} of these {len(owners):,} {what}s {are} somebody else's, so none was deleted: leave {them} out."
+    )

@@ -20,6 +20,7 @@ from services.addresses import on_amazon
 from services.aws.credentials import region_of
 from services.catalogue import CATALOGUE, embedded_deployments
 from services.config_table import ConfigError, Source, Table, did_you_mean, plain, read_source
+from services.deployment_bounds import CALLS_PER_PERSON, batch_folders, calls_per_person
 from services.deployment_privacy import privacy
 from services.deployment_rules import AWS_KEYS, faults, is_key_name, title
 from services.deployment_teams import teams
@@ -42,7 +43,7 @@ FIELDS = (
 )  # fmt: skip
 PRICE_FIELDS = ("provider", "model", *pricing.RATE_NAMES, "per_hour", "instance", "count")
 BUILT_IN_IDS = frozenset(one.id for one in (*embedded_deployments(), *CATALOGUE))
-SECTIONS = ("deployment", "network", "keys", "privacy", "access", "teams")
+SECTIONS = ("deployment", "network", "keys", "privacy", "access", "teams", "batch", "limits")
 # Services whose price is known from their address alone.
 LISTED_AT: Mapping[str, str] = {"api.anthropic.com": "anthropic", "api.openai.com": "openai"}
 # Kinds whose price is known from what they are.
@@ -75,6 +76,8 @@ class Config:
     call_days: int | None = None
     access: Access = Access()
     teams: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    batch_folders: tuple[str, ...] = ()
+    calls_per_person: int = CALLS_PER_PERSON
 
 
 def load(path: Path) -> Config:
@@ -116,6 +119,8 @@ def parse(source: Source) -> Config:
         call_days=kept.call_days,
         access=_access(Table(source, "access", data.get("access", {}))),
         teams=teams(Table(source, "teams", data.get("teams", {}))),
+        batch_folders=batch_folders(Table(source, "batch", data.get("batch", {}))),
+        calls_per_person=calls_per_person(Table(source, "limits", data.get("limits", {}))),
     )
     for table, deployment in zip(tables, deployments, strict=True):
         for name, sentence in faults(deployment, allowed_private(deployment, config), config.key_hosts):

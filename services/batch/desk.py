@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -17,9 +19,9 @@ from sqlmodel import Session
 from db import batches
 from db.writer import WriteFailed, Writer
 from services import deployments
-from services.batch import budget, desk_checks, desk_units, files, routes
+from services.batch import budget, desk_checks, desk_units, files, routes, server_files
 from services.batch.model import Checked
-from services.batch.recording import CHANGED, Dropped, Recording, keep_file, kept_file, refusal, take_file
+from services.batch.recording import CHANGED, Dropped, Recording, keep_file, kept_file, refusal
 from services.batch.submit import BatchSpec
 from services.domain import Deployment
 from services.engine.registry import Registry
@@ -27,7 +29,17 @@ from services.runs import new_id
 
 log = logging.getLogger(__name__)
 Row = dict[str, Any]
+EACH, TOGETHER = 50, 500  # batches under way of one person, and of everybody
+CHECKS = 2  # files that are checked at once: each keeps one of the threads that the records are read in
 CHECKED_AT_ONCE = 32 * 2**20  # bytes: a larger file is checked while its batch is there already
+FULL = (
+    f"Nothing was submitted: {EACH} of your batches are under way, which is as many as this server takes of a person. "
+    "Wait until one has ended, or cancel one."
+)
+FULL_OF_EVERYBODY = (
+    f"Nothing was submitted: {TOGETHER} batches of everybody are under way, which is as many as this server takes. "
+    "Submit it again when some have ended."
+)
 NO_SUCH = "This batch is not in the records; it may have been deleted."
 NO_PARENT = "The batch that this one is to follow is not in the records; it may have been deleted."
 COPIED = (
@@ -50,12 +62,14 @@ class BatchDesk:
         self._closing = False
         self._recording = Recording(writer, reader, lambda: self._closing, self._late_estimate)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._submitting: Counter[str] = Counter()
+        self._turn = asyncio.Semaphore(CHECKS)
 
     async def start(self) -> None:
         """Go on with recordings that an earlier engine did not end."""
         for row in await asyncio.to_thread(batches.unfinished, self._reader):
             if row["n_lines"] == 0 and self._data is not None:
-                self._spawn(row, None, None)
+                self._spawn(row, None)
 
     async def close(self) -> None:
         """Break recordings off; the next engine goes on with them."""
@@ -67,13 +81,44 @@ class BatchDesk:
 
     async def submit(self, spec: BatchSpec, person: str, role: str) -> str:
         """Record a batch and begin to record its lines; its id. Raises ValueError in words, `access.Denied`."""
+        async with self._room(person), self._turn:
+            return await self._submit(spec, person, role)
+
+    @asynccontextmanager
+    async def _room(self, person: str) -> AsyncIterator[None]:
+        """Raises ValueError in words where a person, or everybody, has as many batches under way as are taken. Those
+        that are being submitted count too, so that a hundred requests at once are not a hundred batches."""
+        if self._submitting[person] >= EACH:
+            raise ValueError(FULL)
+        self._submitting[person] += 1
+        try:
+            rows = await asyncio.to_thread(batches.unfinished, self._reader)
+            if sum(row["person"] == person for row in rows) + self._submitting[person] > EACH:
+                raise ValueError(FULL)
+            if len(rows) + self._submitting.total() > TOGETHER:
+                raise ValueError(FULL_OF_EVERYBODY)
+            yield
+        finally:
+            self._submitting[person] -= 1
+            if not self._submitting[person]:
+                del self._submitting[person]
+
+    async def _submit(self, spec: BatchSpec, person: str, role: str) -> str:
         data = self._folder()
         await self._registry.refresh()
         deployment = self._registry.calling(spec.deployment_id)
         await self._can_be_sent(deployment, spec)
         if spec.parent_id is not None and await self._found(spec.parent_id) is None:
             raise ValueError(NO_PARENT)
-        source = await asyncio.to_thread(desk_checks.source_of, data, spec, role)
+        rule = server_files.allowed(
+            person=person,
+            role=role,
+            folders=self._registry.config.batch_folders,
+            address=server_files.pages_address(),
+            data=data,
+            file=self._registry.file,
+        )
+        source = await asyncio.to_thread(desk_checks.source_of, data, spec, rule)
         size = await asyncio.to_thread(desk_checks.size_of, source, spec.sha256)
         if not spec.again:
             await self._not_twice(spec)
@@ -89,13 +134,12 @@ class BatchDesk:
             raise ValueError(f"{dear}: raise the budget, send fewer lines, or confirm.")
         row = desk_units.batch_row(spec, deployment, person, size, budget.kept(estimate, confirmed=spec.over_budget))
         run = desk_units.run_row(row, store=self._registry.config.store_text)
-        kept = source if spec.path is None else None
         before = await self._insert(
-            data / "batches" / row["id"], kept, partial(desk_units.insert, run, row, spec.again)
+            data / "batches" / row["id"], source, partial(desk_units.insert, run, row, spec.again)
         )
         if before is not None:
             raise ValueError(desk_checks.submitted_before(before))
-        self._spawn(row, source, checked)
+        self._spawn(row, checked)
         return str(row["id"])
 
     async def _can_be_sent(self, deployment: Deployment, spec: BatchSpec) -> None:
@@ -145,14 +189,14 @@ class BatchDesk:
 
     # --- recording -------------------------------------------------------------------------------------------------
 
-    def _spawn(self, row: Row, source: Path | None, checked: Checked | None) -> None:
-        task = asyncio.get_running_loop().create_task(self._record(row, source, checked), name=f"batch {row['id']}")
+    def _spawn(self, row: Row, checked: Checked | None) -> None:
+        task = asyncio.get_running_loop().create_task(self._record(row, checked), name=f"batch {row['id']}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _record(self, row: Row, source: Path | None, checked: Checked | None) -> None:
+    async def _record(self, row: Row, checked: Checked | None) -> None:
         try:
-            await asyncio.to_thread(self._record_in_thread, row, source, checked)
+            await asyncio.to_thread(self._record_in_thread, row, checked)
         except Dropped:
             return
         except files.Cancelled:
@@ -167,11 +211,9 @@ class BatchDesk:
             await asyncio.to_thread(self._recording.fail, row["id"], said)
         self._wake()
 
-    def _record_in_thread(self, row: Row, source: Path | None, checked: Checked | None) -> None:
+    def _record_in_thread(self, row: Row, checked: Checked | None) -> None:
         folder = self._folder() / "batches" / row["id"]
         path = kept_file(folder)
-        if path is None and source is not None:
-            path = take_file(source, folder, row["file_sha256"], row["file_bytes"])
         if path is None:
             shutil.rmtree(folder, ignore_errors=True)  # half a copy
             raise ValueError("The program was stopped before the file was copied: submit it again.")
@@ -211,6 +253,10 @@ class BatchDesk:
     async def resend(self, batch_id: str, person: str) -> str:
         """The lines that were not answered as a new batch, linked to this one; its id. Once: what fails again belongs
         to the new batch, and is sent again from there."""
+        async with self._room(person):
+            return await self._resend(batch_id, person)
+
+    async def _resend(self, batch_id: str, person: str) -> str:
         data, row = self._folder(), await self._one(batch_id, over=None)
         if row["state"] not in batches.OVER:
             raise ValueError("This batch is not over yet; what fails can be sent again when it is.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import Any
 from sqlalchemy import Engine
 
 from services import access
-from services.batch import files, routes
+from services.batch import files, routes, server_files
 from services.batch.model import OVER, Checked, RouteName
 from services.batch.recording import CHANGED
+from services.batch.server_files import Allowed
 from services.batch.submit import BatchSpec
 from services.domain import Deployment
 
@@ -21,27 +21,23 @@ Row = dict[str, Any]
 SHOWN = 60
 
 
-def source_of(data: Path, spec: BatchSpec, role: str) -> Path:
-    """Where the file of a spec lies. Raises ValueError in words, `access.Denied` for the path of one who may not name
-    any."""
+def source_of(data: Path, spec: BatchSpec, rule: Allowed | None) -> Path:
+    """Where the file of a spec lies among the uploads; one that is named by a path is copied there first, if ``rule``
+    allows it. Raises ValueError in words, `access.Denied` for the path of one who may not name any."""
     if spec.path is None:
         folder = data / "uploads" / spec.sha256
         kept = sorted(one for one in folder.glob("*") if one.is_file() and not one.name.startswith("."))
         if not kept:
             raise ValueError("The upload is not on this server any more: upload the file again.")
         return next((one for one in kept if one.name == spec.file_name), kept[0])
-    if not access.may(role, "deploy"):
-        raise access.Denied("Only whoever runs this server may name a file on it: upload the file instead.")
+    if rule is None:
+        raise access.Denied(server_files.NOT_YOURS)
     if "://" in spec.path:
         raise ValueError("An address cannot be read here: check it on the page first, which fetches the file.")
-    if "\0" in spec.path:
-        raise ValueError("A path cannot hold a NUL character: take it out.")
-    path = Path(spec.path).expanduser()
-    if not path.is_file():
-        raise ValueError(f"There is no file {path.name} at this path on the server.")
-    if not os.access(path, os.R_OK):
-        raise ValueError(f"{path.name} may not be read by the user that the server runs as.")
-    return path
+    copy = server_files.copied(spec.path, rule, data / "uploads")
+    if copy.parent.name != spec.sha256:
+        raise ValueError(CHANGED)
+    return copy
 
 
 def size_of(source: Path, sha256: str) -> int:

@@ -6,19 +6,15 @@ at the next start, from the first line that is missing.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import shutil
-import stat
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from sqlalchemy import Engine
 from sqlmodel import Session
@@ -34,7 +30,6 @@ Row = dict[str, Any]
 AT_ONCE = 1000  # lines in one transaction
 BREATH_S = 0.005  # between two of them: the writer has others waiting
 TELL_EVERY_S = 1.0
-STEP = 2**20  # bytes
 CHANGED = "The file changed since it was checked: check it again, then submit it."
 
 
@@ -65,52 +60,6 @@ def keep_file(source: Path, folder: Path, *, linked: bool) -> Path:
     except OSError as error:
         raise _not_stored(source, error) from None
     return target
-
-
-def take_file(source: Path, folder: Path, sha256: str, size: int | None) -> Path:
-    """A copy of somebody else's file as ``folder/input.<ext>``, if it still has the bytes that were checked.
-
-    Whoever owns the path can swap what lies there at any moment, for a link to a file that only the server may read.
-    So the hash is of the very bytes that are copied, no more of them are read than were checked, and until they prove
-    right the copy may be read by nobody else. Raises ValueError in words, and leaves nothing then.
-    """
-    target = _target(source, folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(prefix=".part-", dir=folder)
-        try:
-            with os.fdopen(handle, "wb") as copy, _plain_file(source) as given:
-                if _copied(given, copy, size) != sha256:
-                    raise ValueError(CHANGED)
-            Path(part).replace(target)
-        finally:
-            Path(part).unlink(missing_ok=True)
-            with suppress(OSError):
-                folder.rmdir()  # only where nothing is in it
-    except OSError as error:
-        raise _not_stored(source, error) from None
-    return target
-
-
-def _copied(given: IO[bytes], copy: IO[bytes], size: int | None) -> str:
-    """The hash of what was copied; of a file that is longer than ``size`` not all is."""
-    found, done = hashlib.sha256(), 0
-    while chunk := given.read(STEP):
-        done += len(chunk)
-        if size is not None and done > size:
-            return ""
-        found.update(chunk)
-        copy.write(chunk)
-    return found.hexdigest()
-
-
-def _plain_file(source: Path) -> IO[bytes]:
-    """The file, opened; a pipe or a device in its place would never end. Raises ValueError in words for those."""
-    handle = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise ValueError(CHANGED)
-    return os.fdopen(handle, "rb")
 
 
 def _target(source: Path, folder: Path) -> Path:

@@ -26,6 +26,7 @@ from sqlmodel import Session
 from db import batch_workers, batches
 from db.engine import database_url, reader
 from db.migrate import DatabaseTooNew, upgrade
+from db.private import private_directory, private_files
 from db.writer import Writer
 from services import keys, logs, paths
 from services.addresses import GuardedResolver
@@ -217,7 +218,13 @@ def work(
 
     ``say`` is told ``{"worker": id, "pid": …}`` when the work begins, or ``{"error": sentence}`` (exit code 4).
     """
-    (data / "logs").mkdir(parents=True, exist_ok=True)
+    private_files()
+    try:
+        private_directory(data)
+        (data / "logs").mkdir(exist_ok=True)
+    except OSError as error:
+        say({"error": f"The data directory {data} cannot be used ({error.strerror}); give another with --data."})
+        sys.exit(4)
     logs.log_to(data / "logs" / "worker.log")
     for chatty in ("aiohttp", "httpx", "httpx2", "httpcore", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -24,6 +24,7 @@ from db import rollup_bulk, settings
 from db.engine import make_engine, reader
 from db.history_tables import Alert, AlertEvent, Annotation, Powered
 from db.migrate import upgrade
+from db.private import private_directory
 from db.tables import DeploymentRow
 from services.dashboard import demo_calls, demo_rows
 from services.dashboard.demo_plan import PLANS, SOURCE, Story
@@ -93,7 +94,7 @@ def make(
     last = (end or datetime.now(UTC)).astimezone(UTC).replace(second=0, microsecond=0)
     story = Story(last - timedelta(days=days), last)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        private_directory(target.parent)
         with target.with_suffix(".lock").open("a+") as lock:
             _hold(lock)
             return _make(target, calls, story, seed, progress or (lambda _done, _all: None))

@@ -18,6 +18,7 @@ from aiohttp import web
 
 from db.engine import database_url, reader
 from db.migrate import DatabaseTooNew, upgrade
+from db.private import private_directory, private_files
 from db.writer import Writer
 from services import keys, logs, paths
 from services.embedded import DEFAULT_SPECS, EmbeddedPool
@@ -41,7 +42,14 @@ def main() -> None:
     given = parser.parse_args()
     write_whole()
     data = paths.data_dir(given.data)
-    (data / "logs").mkdir(parents=True, exist_ok=True)
+    private_files()
+    try:
+        private_directory(data, everything=True)
+        (data / "logs").mkdir(exist_ok=True)
+    except OSError as error:
+        why = f"The data directory {data} cannot be used ({error.strerror}); give another with --data."
+        print(json.dumps({"error": why}), flush=True)
+        sys.exit(4)
     logs.log_to(data / "logs" / "engine.log")
     lock = _lock(data)
     if lock is None:

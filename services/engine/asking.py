@@ -31,3 +31,10 @@ def may(request: web.Request, action: access.Action) -> str:
     """The person asking, once their role allows the action. Raises `access.Denied`."""
     access.require(request.headers.get("x-lab-role", "viewer"), action)
     return access.person_in(request.headers.get(access.PERSON_HEADER))
+
+
+def own(request: web.Request, action: access.Action, owner: str | None, what: str) -> str:
+    """`may`, for a ``what`` ("run") that ``owner`` recorded: members change only their own. Raises `access.Denied`."""
+    person = may(request, action)
+    access.require_own(request.headers.get("x-lab-role", "viewer"), person, owner, what)
+    return person

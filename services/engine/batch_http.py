@@ -15,7 +15,7 @@ from services import access
 from services.batch.lease import STALE_S
 from services.batch.submit import MOST_NANOUSD, spec_of
 from services.embedded import EmbeddedUnavailable
-from services.engine.asking import answer, body_of, may
+from services.engine.asking import answer, body_of, may, own
 
 if TYPE_CHECKING:
     from services.engine.core import Engine
@@ -30,35 +30,45 @@ class _Door:
     async def submit(self, request: web.Request) -> web.Response:
         person, role = may(request, "send"), request.headers.get("x-lab-role", "viewer")
         spec = spec_of(await body_of(request))
+        if spec.parent_id is not None:
+            parent = await asyncio.to_thread(batches.batch, self._engine.reader, spec.parent_id)
+            if parent is not None:
+                own(request, "send", parent["person"], "batch")
         return answer({"batch_id": await self._engine.batches.submit(spec, person, role)})
 
     async def pause(self, request: web.Request) -> web.Response:
-        may(request, "send")
+        await self._own(request, "send")
         await body_of(request)
         await self._engine.batches.pause(request.match_info["id"])
         return answer({"ok": True})
 
     async def resume(self, request: web.Request) -> web.Response:
-        may(request, "send")
+        await self._own(request, "send")
         body = await body_of(request)
         budget = body.whole("budget_nanousd", 1, MOST_NANOUSD) if body.has("budget_nanousd") else None
         await self._engine.batches.resume(request.match_info["id"], budget)
         return answer({"ok": True})
 
     async def cancel(self, request: web.Request) -> web.Response:
-        may(request, "send")
+        await self._own(request, "send")
         await body_of(request)
         await self._engine.batches.cancel(request.match_info["id"])
         return answer({"ok": True})
 
     async def resend(self, request: web.Request) -> web.Response:
-        person = may(request, "send")
+        person = await self._own(request, "send")
         await body_of(request)
         return answer({"batch_id": await self._engine.batches.resend(request.match_info["id"], person)})
 
     async def delete(self, request: web.Request) -> web.Response:
-        may(request, "delete")
+        await self._own(request, "delete")
         return answer({"ok": await self._engine.batches.delete(request.match_info["id"])})
+
+    async def _own(self, request: web.Request, action: access.Action) -> str:
+        """Who asks, if the batch is theirs to change. One that is not in the records is refused where it is done."""
+        person = may(request, action)
+        row = await asyncio.to_thread(batches.batch, self._engine.reader, request.match_info["id"])
+        return person if row is None else own(request, action, row["person"], "batch")
 
     async def vote(self, request: web.Request) -> web.Response:
         person, body = may(request, "vote"), await body_of(request)

@@ -23,6 +23,7 @@ from services.batch.forgetting import keep_forgetting
 from services.domain import Ask, Deployment, Message
 from services.embedded import EmbeddedPool
 from services.engine.alerting import Alerting
+from services.engine.allowance import Allowance, Hold
 from services.engine.batch_worker import BatchWorker
 from services.engine.calls import Calls
 from services.engine.deadlines import Ticker
@@ -62,6 +63,7 @@ class Engine:
         self.calls = Calls(
             engine_id=self.id, writer=writer, registry=registry, pool=pool, heartbeat=self.heartbeat
         )  # fmt: skip
+        self.allowance = Allowance(lambda: registry.config.calls_per_person)
         self.gauges = Gauges(registry, pool)
         self.runs: dict[str, LiveRun] = {}
         self.recent: OrderedDict[str, LiveRun] = OrderedDict()
@@ -78,6 +80,7 @@ class Engine:
         self.calls.began, self.calls.ended = self.ticker.wake, self.rolling.wake
         self.calls.kept_back, self.batch_worker.turned = self.upkeep.wake, self._batches_turned
         self.batches = BatchDesk(writer, reader, registry, data=data, wake=self._batch_taken)
+        self._retrying: set[tuple[str, int]] = set()  # run and column: two requests at once are one retry
         self._tasks: set[asyncio.Task[Any]] = set()
         self.lost_at_start: list[str] = []
 
@@ -134,9 +137,17 @@ class Engine:
         ``instead``: deployments by id that are called as they are given here (the connection test's).
         """
         text = spec.checked().render()
+        hold = self.allowance.take(person, len(spec.columns) * spec.repetitions)
+        try:
+            return await self._begin(spec, text, person, instead or {}, hold)
+        except BaseException:
+            hold.close()
+            raise
+
+    async def _begin(self, spec: RunSpec, text: str, person: str, instead: Mapping[str, Deployment], hold: Hold) -> str:
         await self.registry.refresh()
         wanted = [c.deployment_id for c in spec.columns]
-        found = [(instead or {}).get(name) or self.registry.calling(name) for name in wanted]
+        found = [instead.get(name) or self.registry.calling(name) for name in wanted]
         columns = [LiveColumn(index, deployment) for index, deployment in enumerate(found)]
         past = await self._past(spec, columns)
         run = LiveRun(new_id(), spec, person, columns)
@@ -157,7 +168,7 @@ class Engine:
 
         await self.writer.write(write)
         self._now_live(run)
-        self._launch(run)
+        self._launch(run, hold)
         self._spawn(self._learn_typical(run), "typical")
         return run.id
 
@@ -184,8 +195,11 @@ class Engine:
         ended = [column.call.id for column in run.columns if column.call] if run else []
         return run if self.calls.unwritten(ended) else None
 
-    async def retry(self, run_id: str, column: int) -> None:
-        """Send one column's last call again, as a further attempt. Raises ValueError in words."""
+    async def retry(self, run_id: str, column: int, person: str | None = None) -> None:
+        """Send one column's last call again, as a further attempt. Raises ValueError in words.
+
+        ``person``: whose calls it counts among; None: those of whoever started the run.
+        """
         run = self.runs.get(run_id) or self.recent.get(run_id) or await revived(self.reader, run_id)
         if run is None:
             raise ValueError("This run is not in the records, so it cannot be retried.")
@@ -197,6 +211,20 @@ class Engine:
         before = live.call
         if before is None or not before.ask.messages:
             raise ValueError("The text of this call was not kept, so it cannot be sent again.")
+        at = (run.id, column)
+        if at in self._retrying:
+            raise ValueError(f"{live.deployment.name} is being sent again already.")
+        hold = self.allowance.take(run.person if person is None else person, 1)
+        self._retrying.add(at)
+        try:
+            await self._send_again(run, live, before, hold)
+        except BaseException:
+            hold.close()
+            raise
+        finally:
+            self._retrying.discard(at)
+
+    async def _send_again(self, run: LiveRun, live: LiveColumn, before: LiveCall, hold: Hold) -> None:
         if self.registry.find(live.deployment.id) is not None:
             live.deployment = self.registry.calling(live.deployment.id)
         live.stopped = False
@@ -210,6 +238,7 @@ class Engine:
         run.ended.clear()
         self._now_live(run)
         live.task = self._spawn(self._one(run, live), f"retry {run.id}")
+        live.task.add_done_callback(lambda _: hold.close())
         self._spawn(self._close_when_done(run), "closer")
 
     # --- inside ----------------------------------------------------------------------------------------------------
@@ -223,29 +252,39 @@ class Engine:
             attempt_no=attempt_no, waited_ms=waited_ms, person=run.person, source=run.spec.source, retry_of=retry_of,
         )  # fmt: skip
 
-    def _launch(self, run: LiveRun) -> None:
+    def _launch(self, run: LiveRun, hold: Hold) -> None:
         if run.spec.start == "sequential":
-            conductor = self._spawn(self._in_turn(run), f"run {run.id}")
+            conductor = self._spawn(self._in_turn(run, hold), f"run {run.id}")
             for column in run.columns:
                 column.task = conductor
         else:
             gap = run.spec.stagger_s if run.spec.start == "staggered" else 0.0
             for column in run.columns:
-                column.task = self._spawn(self._column(run, column, gap * column.index), f"run {run.id}")
+                column.task = self._spawn(self._column(run, column, gap * column.index, hold), f"run {run.id}")
         self._spawn(self._close_when_done(run), "closer")
 
-    async def _column(self, run: LiveRun, column: LiveColumn, delay: float) -> None:
-        if delay:
-            await asyncio.sleep(delay)
-        for repetition in range(1, run.spec.repetitions + 1):
-            await self._repetition(run, column, repetition)
-
-    async def _in_turn(self, run: LiveRun) -> None:
-        for repetition in range(1, run.spec.repetitions + 1):
-            if repetition > 1:
-                await pause(run)
-            for column in run.columns:
+    async def _column(self, run: LiveRun, column: LiveColumn, delay: float, hold: Hold) -> None:
+        left = run.spec.repetitions
+        try:
+            if delay:
+                await asyncio.sleep(delay)
+            for repetition in range(1, run.spec.repetitions + 1):
                 await self._repetition(run, column, repetition)
+                hold.release()
+                left -= 1
+        finally:
+            hold.release(left)
+
+    async def _in_turn(self, run: LiveRun, hold: Hold) -> None:
+        try:
+            for repetition in range(1, run.spec.repetitions + 1):
+                if repetition > 1:
+                    await pause(run)
+                for column in run.columns:
+                    await self._repetition(run, column, repetition)
+                    hold.release()
+        finally:
+            hold.close()
 
     async def _repetition(self, run: LiveRun, column: LiveColumn, repetition: int) -> None:
         call = column.call

@@ -12,7 +12,7 @@ from aiohttp import web
 from db import alerts as alert_store
 from db import notes as note_store
 from services import alert_sending, alerts, budget
-from services.engine.asking import answer, body_of, may
+from services.engine.asking import answer, body_of, may, own
 from services.given import Given
 from services.runs import new_id
 
@@ -77,6 +77,8 @@ class _Door:
     async def delete_note(self, request: web.Request) -> web.Response:
         may(request, "annotate")
         note_id = request.match_info["id"]
+        for owner in await self._read(note_store.owners, note_id):
+            own(request, "annotate", owner, "note")
         gone = await self._engine.writer.write(lambda session: note_store.remove(session=session, note_id=note_id))
         return answer({"deleted": gone})
 

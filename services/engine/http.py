@@ -14,13 +14,15 @@ from typing import Any
 from aiohttp import web
 from sqlalchemy.exc import IntegrityError
 
-from db import records
+from db import queries, records
 from db.writer import WriteFailed
 from services import access, deployments, keys
 from services.engine import aws_http, batch_http, history_http, rollup_http, scenario_http
+from services.engine.allowance import TooMany
 from services.engine.asking import answer as _json
 from services.engine.asking import body_of as _body
 from services.engine.asking import may as _may
+from services.engine.asking import own as _own
 from services.engine.core import Engine
 from services.engine.probe import probe
 from services.engine.status import DeploymentStatus
@@ -85,6 +87,8 @@ async def _plain_errors(request: web.Request, handler: Handler) -> web.StreamRes
         return await handler(request)
     except access.Denied as error:
         return _json({"error": str(error)}, status=403)
+    except TooMany as error:
+        return _json({"error": str(error)}, status=429)
     except (ValueError, KeyError) as error:
         said = str(error) if isinstance(error, ValueError) else f"{error} is missing from the request."
         return _json({"error": keys.scrub(said)}, status=422)
@@ -156,15 +160,24 @@ async def stop(request: web.Request) -> web.Response:
     engine = request.app[ENGINE]
     run = engine.find(request.match_info["id"])
     if run is not None:
+        _own(request, "send", run.person, "run")
         engine.stop_columns(run, column)
     return _json({"stopped": run is not None})
 
 
 async def retry(request: web.Request) -> web.Response:
-    _may(request, "send")
-    body = await _body(request)
-    await request.app[ENGINE].retry(request.match_info["id"], body.whole("column", *COLUMNS))
+    person = _may(request, "send")
+    body, engine = await _body(request), request.app[ENGINE]
+    column = body.whole("column", *COLUMNS)
+    await _own_run(request, "send")
+    await engine.retry(request.match_info["id"], column, person)
     return _json({"ok": True})
+
+
+async def _own_run(request: web.Request, action: access.Action) -> None:
+    """Raises `access.Denied` for the run of somebody else; one that is not there is refused where it is looked for."""
+    for owner in await asyncio.to_thread(queries.owners, request.app[ENGINE].reader, [request.match_info["id"]]):
+        _own(request, action, owner, "run")
 
 
 async def annotate(request: web.Request) -> web.Response:
@@ -173,6 +186,7 @@ async def annotate(request: web.Request) -> web.Response:
     starred = body.flag("starred") if body.has("starred") else None
     tags = body.texts("tags") if body.has("tags") else None
     note = body.words("note", longest=MAX_NOTE)
+    await _own_run(request, "annotate")
     done = await request.app[ENGINE].writer.write(
         lambda session: records.annotate_run(session=session, run_id=run_id, starred=starred, tags=tags, note=note)
     )
@@ -180,11 +194,12 @@ async def annotate(request: web.Request) -> web.Response:
 
 
 async def delete_runs(request: web.Request) -> web.Response:
-    _may(request, "delete")
-    engine = request.app[ENGINE]
+    person, engine = _may(request, "delete"), request.app[ENGINE]
     body = await _body(request)
     body.need("run_ids")
-    ids = body.texts("run_ids")
+    ids = list(dict.fromkeys(body.texts("run_ids")))
+    owners = await asyncio.to_thread(queries.owners, engine.reader, ids)
+    access.require_own_all(request.headers.get("x-lab-role", "viewer"), person, owners, "run")
     if any(i in engine.runs for i in ids):
         raise ValueError("A run that is still under way cannot be deleted; stop it first.")
     done = await engine.writer.write(lambda session: records.delete_runs(session=session, run_ids=ids))
@@ -257,5 +272,8 @@ async def switch_catalogue(request: web.Request) -> web.Response:
 
 async def restart_embedded(request: web.Request) -> web.Response:
     _may(request, "send")
-    await request.app[ENGINE].pool.restart(request.match_info["name"])
+    pool, name = request.app[ENGINE].pool, request.match_info["name"]
+    if pool.lacks(name) is None and not access.may(request.headers.get("x-lab-role", "viewer"), "deploy"):
+        raise access.Denied("The local model is at work for everybody: only whoever runs this server may restart it.")
+    await pool.restart(name)
     return _json({"ok": True})

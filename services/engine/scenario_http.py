@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from db import scenarios as store
-from services.engine.asking import answer, body_of, may
+from services import access
+from services.engine.asking import answer, body_of, may, own
 from services.runs import new_id
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class _Door:
 
     async def save(self, request: web.Request) -> web.Response:
         person, body = may(request, "annotate"), await body_of(request)
+        role = request.headers.get("x-lab-role", "viewer")
         given, scenario_id, name = body.values.get("state"), new_id(), body.text("name", longest=1_000)
         state = given if isinstance(given, dict) else {}
         sound = all(isinstance(one, str) and len(one) <= LONGEST_WORD for pair in state.items() for one in pair)
@@ -38,7 +40,13 @@ class _Door:
             raise ValueError("The scenario cannot be kept: its “state” is the words of the page's address, as texts.")
         kept = await self._engine.writer.write(
             lambda session: store.save(
-                session=session, scenario_id=scenario_id, name=name, state=state, person=person, at=datetime.now(UTC)
+                session=session,
+                scenario_id=scenario_id,
+                name=name,
+                state=state,
+                person=person,
+                at=datetime.now(UTC),
+                may_replace=lambda owner: access.owns(role, person, owner),
             )
         )
         return answer({"id": kept})
@@ -46,6 +54,8 @@ class _Door:
     async def delete(self, request: web.Request) -> web.Response:
         may(request, "annotate")
         scenario_id = request.match_info["id"]
+        for owner in await asyncio.to_thread(store.owners, self._engine.reader, scenario_id):
+            own(request, "annotate", owner, "scenario")
         gone = await self._engine.writer.write(lambda session: store.remove(session=session, scenario_id=scenario_id))
         return answer({"deleted": gone})
 

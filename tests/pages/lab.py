@@ -86,6 +86,10 @@ class Lab:
 
     # --- what tests arrange ---
 
+    def configure(self, **values: Any) -> None:
+        """Change the configuration."""
+        self._config = replace(self._config, **values)
+
     def close_doors(self, *senders: str) -> None:
         """Only the listed people may send from now on."""
         self._config = replace(self._config, access=deployments.Access("closed", senders, ()))

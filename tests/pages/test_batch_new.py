@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import batch_found, batch_ways
+from app import batch_found, batch_ways, session
 from services.batch.model import Fault
 from tests.pages.batch_lab import BatchLab, arranged
 from tests.pages.lab import buttons, page, said
@@ -204,17 +204,58 @@ def test_three_lines_are_tried_with_real_calls_only_when_asked(lab: BatchLab) ->
     assert not lab.submitted
 
 
-def test_a_path_is_taken_from_administrators_and_said_when_it_is_wrong(lab: BatchLab, tmp_path: Path) -> None:
-    at = page("batch").run()
-    at.text_input(key="bt_path").set_value("/nowhere/at/all.csv").run()
+def take(at: AppTest, path: str) -> AppTest:
+    at.text_input(key="bt_path").set_value(path).run()
     at.button(key="bt_take_path").click().run()
-    assert "cannot be read" in said(at)
-    file = tmp_path / "big.csv"
+    assert not at.exception
+    return at
+
+
+def test_a_path_of_this_machine_is_for_whoever_sits_at_it(
+    lab: BatchLab, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAB_ADDRESS", "127.0.0.1")
+    at = take(page("batch").run(), "/nowhere/at/all.csv")
+    assert "There is no file all.csv" in said(at)
+    assert "never read" in said(take(at, "/etc/passwd"))
+    file = tmp_path_factory.mktemp("prompts") / "big.csv"
     file.write_text(CSV.replace("a4,\n", ""))
-    at.text_input(key="bt_path").set_value(str(file)).run()
-    at.button(key="bt_take_path").click().run()
+    take(at, str(file))
     at.button(key="bt_send").click().run()
-    assert lab.submitted[0].path == str(file)
+    assert (lab.submitted[0].path, lab.submitted[0].file_name) == (None, "big.csv")
+    copy = tmp_path / "uploads" / lab.submitted[0].sha256 / "big.csv"
+    assert copy.read_bytes() == file.read_bytes(), "what is sent is what was checked"
+
+
+def test_on_a_network_only_files_of_the_configured_folders_can_be_named(
+    lab: BatchLab, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAB_ADDRESS", "0.0.0.0")
+    folder = tmp_path_factory.mktemp("prompts")
+    (folder / "ok.csv").write_text(CSV)
+    (folder / "link.csv").symlink_to("/etc/passwd")
+    at = page("batch").run()
+    for path in (folder / "ok.csv", folder / "link.csv", "/etc/passwd"):
+        assert "only in the folders" in said(take(at, str(path)))
+    lab.configure(batch_folders=(str(folder),))
+    for path in (folder / "link.csv", "/etc/passwd", f"{folder}/../x.csv"):
+        assert "only in the folders" in said(take(at, str(path)))
+    assert "4 lines" in said(take(at, str(folder / "ok.csv"))) or "What was found" in said(at)
+
+
+def test_who_is_no_administrator_any_more_keeps_no_file_of_the_server(
+    lab: BatchLab, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAB_ADDRESS", "127.0.0.1")
+    file = tmp_path_factory.mktemp("prompts") / "big.csv"
+    file.write_text(CSV)
+    at = take(page("batch").run(), str(file))
+    assert "What was found" in said(at)
+    monkeypatch.setattr(session, "person_and_role", lambda: session.Person("eve@example.com", "member"))
+    at.run()
+    assert not at.exception
+    assert "What was found" not in said(at)
+    assert "bt_path" not in [one.key for one in at.text_input]
 
 
 def test_somebody_who_may_only_look_sees_the_batches_and_no_upload(lab: BatchLab) -> None:

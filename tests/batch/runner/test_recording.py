@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +16,7 @@ from db import batches
 from services.batch import recording
 from services.batch.forgetting import _old_uploads, forget_texts
 from services.batch.model import Options, options_to_json
-from services.batch.recording import CHANGED, Dropped, Recording, keep_file, kept_file, take_file
+from services.batch.recording import Dropped, Recording, keep_file, kept_file
 from tests.batch.runner.desk import Desk
 
 
@@ -93,32 +92,6 @@ def test_the_file_is_kept_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="could not be stored"):
         keep_file(tmp_path / "nothing.csv", tmp_path / "b2", linked=False)
     assert kept_file(tmp_path / "b2") is None
-
-
-def test_a_file_of_somebody_elses_is_taken_only_with_the_bytes_that_were_checked(tmp_path: Path) -> None:
-    source, sha256 = a_file(tmp_path, 5)
-    size = source.stat().st_size
-    kept = take_file(source, tmp_path / "b1", sha256, size)
-    assert kept.read_bytes() == source.read_bytes() and [one.name for one in (tmp_path / "b1").iterdir()] == [kept.name]
-    secret = tmp_path / "secret"
-    secret.write_text("root:x:0")
-    source.unlink()
-    source.symlink_to(secret)
-    _refused(source, sha256, size)
-    source.unlink()
-    os.mkfifo(source)  # would be waited for without an end
-    _refused(source, sha256, size)
-    source.unlink()
-    source.write_bytes(b"x" * (size + 1))
-    _refused(source, hashlib.sha256(source.read_bytes()).hexdigest(), size)
-
-
-def _refused(source: Path, sha256: str, size: int) -> None:
-    folder = source.parent / "b2"
-    with pytest.raises(ValueError) as raised:
-        take_file(source, folder, sha256, size)
-    assert str(raised.value) == CHANGED
-    assert not folder.exists(), "nothing is left of it"
 
 
 def test_texts_of_old_batches_are_forgotten_with_their_files_and_the_figures_stay(desk: Desk) -> None:

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,8 @@ QUICK, SLOW = "fake?tokens=2&ttft=4&itl=1", "fake?tokens=2&ttft=100&itl=1"
 class Lab:
     """An engine process, its database, and a fake server."""
 
-    def __init__(self, folder: Path, fake: FakeServerThread, engine: EngineProcess) -> None:
-        self.folder, self.fake, self.engine = folder, fake, engine
+    def __init__(self, folder: Path, prompts: Path, fake: FakeServerThread, engine: EngineProcess) -> None:
+        self.folder, self.prompts, self.fake, self.engine = folder, prompts, fake, engine
         self.client = engine.start()
         self.reader = reader(f"sqlite:///{folder / 'lab.sqlite3'}")
 
@@ -57,14 +58,14 @@ class Lab:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    folder = tmp_path_factory.mktemp("submit")
+    folder, prompts = tmp_path_factory.mktemp("submit"), tmp_path_factory.mktemp("prompts")
     file = folder / "deployments.toml"
     with (
         pytest.MonkeyPatch.context() as patch, FakeServerThread() as fake, engine_process(folder, file) as engine,
     ):  # fmt: skip
         patch.delenv("DATABASE_URL", raising=False)
-        file.write_text(table("fake", QUICK, fake.url))
-        lab = Lab(folder, fake, engine)
+        file.write_text(table("fake", QUICK, fake.url) + f'[batch]\nfolders = ["{prompts}"]\n')
+        lab = Lab(folder, prompts, fake, engine)
         yield lab
         lab.client.close()
         lab.reader.dispose()
@@ -134,7 +135,7 @@ def test_what_cannot_be_sent_is_refused_in_words_and_leaves_nothing(lab: Lab) ->
     assert "above the budget" in refused(lambda: submit(replace(spec, budget_nanousd=1000, estimate=costly)))
     assert "OpenAI's own API" in refused(lambda: submit(replace(spec, route="openai")))
 
-    path = lab.folder / "named.csv"
+    path = lab.prompts / "named.csv"
     path.write_text(words(5))
     named = replace(spec, path=str(path), sha256=sha256_of(path))
     member = EngineClient(paths.socket_path(lab.folder), person="eve", role="member")
@@ -142,7 +143,12 @@ def test_what_cannot_be_sent_is_refused_in_words_and_leaves_nothing(lab: Lab) ->
         assert "upload the file instead" in refused(lambda: member.batches.submit(named))
     path.write_text(words(6))
     assert "changed since it was checked" in refused(lambda: submit(named))
-    assert "no file" in refused(lambda: submit(replace(named, path="/nowhere/at/all.csv")))
+    assert "no file" in refused(lambda: submit(replace(named, path=str(lab.prompts / "none.csv"))))
+    for outside in ("/nowhere/at/all.csv", "/etc/passwd", str(lab.folder / "lab.sqlite3")):
+        elsewhere = replace(named, path=outside)
+        assert "only in the folders" in refused(partial(submit, elsewhere))
+    (lab.prompts / "link.csv").symlink_to(lab.folder / "deployments.toml")
+    assert "only in the folders" in refused(lambda: submit(replace(named, path=str(lab.prompts / "link.csv"))))
     viewer = EngineClient(paths.socket_path(lab.folder), person="eve", role="viewer")
     with contextlib.closing(viewer):
         refused(lambda: viewer.batches.submit(spec))
