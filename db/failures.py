@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 # Result codes of SQLite (https://sqlite.org/rescode.html), the low byte of the extended code.
 BUSY, LOCKED, NOMEM, READONLY, IOERR, CORRUPT, FULL, CANTOPEN, NOTADB = 5, 6, 7, 8, 10, 11, 13, 14, 26
@@ -76,3 +76,19 @@ def sentence(error: Exception) -> str:
     return (
         f"The database could not be written ({why}): what was recorded before is kept, this was not recorded; {remedy}."
     )
+
+
+def sentence_of(error: BaseException) -> str:
+    """What stood in the way, for the person who runs this, whatever kind of error it is; `sentence` is for writes."""
+    if isinstance(error, DBAPIError):
+        code = _sqlite_code(error)
+        why, remedy = _WORDS.get(code if code is not None else -1, ("", "see that it is there and can be read"))
+        if not why and error.orig is not None:
+            why = (str(error.orig).splitlines() or [""])[0].rstrip(".")
+        return f"The database could not be read ({why or type(error).__name__}): {remedy}."
+    if isinstance(error, ArgumentError):
+        return "DATABASE_URL is no address of a database: give postgresql://user:password@host/name or sqlite:///file."
+    if isinstance(error, OSError) and error.errno is not None:
+        at = f" ({error.filename})" if error.filename else ""
+        return f"{error.strerror or type(error).__name__}{at}."
+    return (str(error).splitlines() or [type(error).__name__])[0] or type(error).__name__

@@ -40,6 +40,7 @@ from services.batch.works import Works
 from services.engine.core import FAR_KEEPALIVE_S, NEAR_KEEPALIVE_S
 from services.engine.deadlines import Ticker
 from services.engine.heartbeat import Heartbeat
+from services.parent import when_gone
 from services.reader import opened_session
 
 log = logging.getLogger(__name__)
@@ -241,14 +242,12 @@ async def _serve(
         loop.add_signal_handler(number, stopping.set)
     worker = Worker(data, file, url, get)
     if parent:
-        loop.create_task(_leave_with(parent, stopping))  # noqa: RUF006 - it lives as long as the loop
+        when_gone(parent, lambda: _wake(loop, stopping))
     await worker.run(stopping, lambda: say({"worker": worker.me.id, "pid": os.getpid()}))
 
 
-async def _leave_with(parent: int, stopping: asyncio.Event) -> None:
-    while os.getppid() == parent:  # noqa: ASYNC110 - nothing tells a process that its parent died
-        await asyncio.sleep(0.5)
-    stopping.set()
+def _wake(loop: asyncio.AbstractEventLoop, stopping: asyncio.Event) -> None:
+    loop.call_soon_threadsafe(stopping.set)
 
 
 def _say(words: dict[str, Any]) -> None:
