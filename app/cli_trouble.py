@@ -33,10 +33,11 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, OSError):
         if unheard(error):
             return f"The output cannot be written ({error.strerror or error}): send it elsewhere."
-        if error.errno is None or isinstance(error, paths.NoPlace):
+        if error.errno is None or isinstance(error, paths.Unusable):
             return str(error)
-        at = f" ({error.filename})" if error.filename else ""
-        return f"The data directory cannot be used: {error.strerror or error}{at}; give another with --data."
+        if not error.filename:
+            return f"The data directory cannot be used: {error.strerror}; give another with --data."
+        return f"{error.filename} cannot be used ({error.strerror}): see that you may read and write it."
     if isinstance(error, (SQLAlchemyError, sqlite3.Error, psycopg.Error)):
         return sentence_of(error)
     return f"This could not be done ({type(error).__name__}). {_kept(error)}"

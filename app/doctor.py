@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from typing import Any
 from app.cli_trouble import in_words
 from services import deployments, keys, paths
 from services.client import EngineClient, EngineDown
+from services.config_table import changed_at
 from services.health import noted
 
 Finding = dict[str, Any]
@@ -20,7 +22,7 @@ LOW_DISK_BYTES = 500 * 2**20
 
 def examine(data: Path, file: Path, *, as_json: bool) -> int:
     """Look at everything that commonly goes wrong. Returns 0 when nothing is wrong, 1 otherwise."""
-    checks = (_python, _disk, _socket, _database, _file, _keys, _aws, _model, _engine)
+    checks = (_python, _disk, _logs, _socket, _database, _file, _keys, _aws, _model, _engine)
     findings = [finding for check in checks for finding in _whole(check, data, file)]
     for finding in findings:
         if as_json:
@@ -62,6 +64,18 @@ def _disk(data: Path, _file: Path) -> Iterator[Finding]:
         yield _finding("ok", "data directory", f"{data}, {free // 2**30} GiB free")
 
 
+def _logs(data: Path, _file: Path) -> Iterator[Finding]:
+    folder = data / "logs"
+    if not data.is_dir() or not folder.exists():
+        return
+    if not folder.is_dir():
+        yield _finding("wrong", "logs", f"{folder} is no directory: take it away")
+        return
+    shut = [log.name for log in folder.glob("*.log") if not (log.is_file() and os.access(log, os.W_OK))]
+    if shut or not os.access(folder, os.W_OK):
+        yield _finding("wrong", "logs", f"{', '.join(shut) or folder} cannot be written in {folder}: mend that")
+
+
 def _socket(data: Path, _file: Path) -> Iterator[Finding]:
     try:
         path = paths.socket_path(data)
@@ -89,7 +103,7 @@ def _database(data: Path, _file: Path) -> Iterator[Finding]:
 
 
 def _file(_data: Path, file: Path) -> Iterator[Finding]:
-    if not file.exists():
+    if changed_at(file) is None:
         yield _finding(
             "note", "deployments file", f"there is no {file}; copy deployments.example.toml to declare yours"
         )
@@ -104,7 +118,7 @@ def _file(_data: Path, file: Path) -> Iterator[Finding]:
 
 def _keys(_data: Path, file: Path) -> Iterator[Finding]:
     names = {"ANTHROPIC_API_KEY", "OPENAI_API_KEY"}
-    if file.exists():
+    if changed_at(file) is not None:
         try:
             names |= {d.key_env for d in deployments.load(file).deployments if d.key_env}
         except deployments.ConfigError:

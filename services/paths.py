@@ -19,13 +19,23 @@ NO_PLACE = (
 )
 
 
-class NoPlace(OSError):
-    """The engine's socket can be nowhere; the text is a sentence for the person."""
+class Unusable(OSError):
+    """A place on this machine cannot be used; the text is a sentence for the person."""
+
+
+class NoPlace(Unusable):
+    """The engine's socket can be nowhere."""
 
 
 def data_dir(given: str | Path | None = None) -> Path:
     """The directory of database, logs and backups: the argument, else LAB_DATA, else ``data`` beside the product."""
     return Path(given or os.environ.get("LAB_DATA") or ROOT / "data").expanduser().resolve()
+
+
+def make_data(data: Path) -> None:
+    """See that a data directory can be worked on, and make it where there is none. Raises `Unusable`."""
+    if trouble := data_trouble(data):
+        raise Unusable(trouble)
 
 
 def data_trouble(data: Path) -> str | None:

@@ -25,6 +25,7 @@ from sqlmodel import Session
 
 from db import batch_workers, batches
 from db.engine import database_url, reader
+from db.failures import sentence_of
 from db.migrate import DatabaseTooNew, upgrade
 from db.writer import Writer
 from services import keys, paths
@@ -215,13 +216,20 @@ def work(
 
     ``say`` is told ``{"worker": id, "pid": …}`` when the work begins, or ``{"error": sentence}`` (exit code 4).
     """
-    (data / "logs").mkdir(parents=True, exist_ok=True)
-    _log_to(data / "logs" / "worker.log")
+    try:
+        paths.make_data(data)
+        (data / "logs").mkdir(exist_ok=True)
+        _log_to(data / "logs" / "worker.log")
+    except OSError as error:
+        at = data / "logs" / "worker.log"
+        unwritable = f"The log {at} cannot be written ({error.strerror}): mend that, or give another --data."
+        say({"error": str(error) if isinstance(error, paths.Unusable) else unwritable})
+        sys.exit(4)
     try:
         url = database_url(data)
         upgrade(url, data)
     except (DatabaseTooNew, ValueError, OSError) as error:
-        say({"error": keys.scrub(str(error))})
+        say({"error": keys.scrub(sentence_of(error))})
         sys.exit(4)
     try:
         uvloop.run(_serve(data, file, url, parent, say, get))
