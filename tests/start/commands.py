@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import os
 import select
 import signal
 import struct
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 PR_SET_SECUREBITS, SECBIT_NOROOT, CAPABILITIES_V3 = 28, 1, 0x20080522
 WITHIN_S = 40.0
@@ -30,11 +32,9 @@ class Outcome:
             return "it hung"
         if "Traceback" in self.text or "Error:" in self.text:
             return "it printed a traceback"
-        if (
-            self.code
-            and "FIX " not in self.text
-            and not any(line.rstrip().endswith((".", "│", ")")) for line in self.text.splitlines())
-        ):
+        ends = (".", "│", ")")
+        spoken = "FIX " in self.text or any(line.rstrip().endswith(ends) for line in self.text.splitlines())
+        if self.code and not spoken:
             return "it gave no sentence"
         if "could not be done" in self.text:
             return "it did not know what was wrong"
@@ -43,7 +43,7 @@ class Outcome:
 
 def lab(*words: str, environment: dict[str, str | None], nobody: bool = False) -> Outcome:
     """Run one command. ``nobody``: as a user without rights."""
-    from app import cli  # loaded once, before the fork
+    cli = _loaded()
 
     with tempfile.TemporaryFile() as out:
         pid = os.fork()
@@ -54,7 +54,27 @@ def lab(*words: str, environment: dict[str, str | None], nobody: bool = False) -
         return Outcome(code, out.read().decode("utf-8", "replace"))
 
 
-def _child(cli: object, words: tuple[str, ...], environment: dict[str, str | None], out: int, nobody: bool) -> None:
+@cache
+def _loaded() -> Any:
+    """The command line with all that its commands load: once, before the forks."""
+    for name in (
+        "cli_lists",
+        "cli_history",
+        "cli_batch_work",
+        "cli_batch_ask",
+        "cli_demo",
+        "cli_worker",
+        "cli_send",
+        "doctor",
+        "supervise",
+        "cli_trouble",
+        "cli_calculate",
+    ):
+        importlib.import_module(f"app.{name}")
+    return importlib.import_module("app.cli")
+
+
+def _child(cli: Any, words: tuple[str, ...], environment: dict[str, str | None], out: int, nobody: bool) -> None:
     try:
         os.setpgid(0, 0)
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -71,7 +91,7 @@ def _child(cli: object, words: tuple[str, ...], environment: dict[str, str | Non
         sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
         sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
         sys.argv = ["lab", *words]
-        cli.main()  # type: ignore[attr-defined]
+        cli.main()
     except SystemExit as error:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -105,12 +125,3 @@ def without_rights() -> None:
     header = struct.pack("=II", CAPABILITIES_V3, 0)
     if libc.prctl(PR_SET_SECUREBITS, SECBIT_NOROOT, 0, 0, 0) or libc.capset(header, struct.pack("=6I", *[0] * 6)):
         raise OSError(ctypes.get_errno(), "the rights of root could not be laid down")
-
-
-def until(true: object, seconds: float = 60.0) -> None:
-    """Wait until something is so."""
-    assert callable(true)
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.05)

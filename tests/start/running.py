@@ -38,20 +38,42 @@ class Running:
     """One `lab run`: its process, its lines as they come, and the two processes it started."""
 
     def __init__(
-        self, folder: Path, *more: str, environment: Mapping[str, str] | None = None,
+        self,
+        folder: Path,
+        *more: str,
+        environment: Mapping[str, str] | None = None,
         before: Callable[[], None] | None = None,
-    ) -> None:  # fmt: skip
+        port: int = 0,
+        embedded: bool = False,
+    ) -> None:
         self.data = folder / "data"
-        self.port = a_port()
+        self.port = port or a_port()
         self.lines: list[str] = []
         self.process = subprocess.Popen(
             [
-                sys.executable, "-P", "-m", "app.cli", "run", "--no-browser", "--no-embedded", "--port",
-                str(self.port), "--data", str(self.data), "--deployments", str(folder / "deployments.toml"), *more,
+                sys.executable,
+                "-P",
+                "-m",
+                "app.cli",
+                "run",
+                "--no-browser",
+                "--embedded" if embedded else "--no-embedded",
+                "--port",
+                str(self.port),
+                "--data",
+                str(self.data),
+                "--deployments",
+                str(folder / "deployments.toml"),
+                *more,
             ],
-            cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}, preexec_fn=before,
-        )  # fmt: skip
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
+            preexec_fn=before,
+        )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -13,9 +14,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from app import supervise
+from app.supervise import _Child, _Lab
 from services import health, paths, vitals
 from services.client import EngineClient, EngineError
 from services.engine import spawn
+from services.listening import Address
 from services.vitals import Vitals
 from tests.start.running import Running, gone, running, until
 
@@ -102,7 +106,6 @@ def test_a_second_signal_while_it_stops_ends_it_at_once_and_leaves_nothing(
     with running(tmp_path) as lab:
         lab.up()
         children = [lab.child("services.engine"), lab.child("app.serve")]
-        # Held for a moment, it cannot end in good order: a debugger at work is not "stopped".
         lab.process.send_signal(number)
         lab.process.send_signal(number)
         lab.process.send_signal(signal.SIGINT)
@@ -110,6 +113,52 @@ def test_a_second_signal_while_it_stops_ends_it_at_once_and_leaves_nothing(
         until(lambda: gone(*children))
         assert lab.process.returncode in (0, 130)
         assert lab.lines[1] == "Stopping."
+
+
+def child_of(code: str, answers: list[bool]) -> _Child:
+    async def answer() -> bool:
+        return answers.pop(0) if answers else False
+
+    async def up(_child: _Child) -> None:
+        pass
+
+    made = _Child("engine", Path("/nowhere"), lambda: subprocess.Popen([sys.executable, "-c", code]), up, answer)
+    made.begin()
+    return made
+
+
+@pytest.fixture
+def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("CHECK_EVERY_S", 0.05), ("ASLEEP_S", 1.5), ("AT_WORK_S", 6.0), ("DUMP_S", 0.05)):
+        monkeypatch.setattr(supervise, name, value)
+
+
+def house(folder: Path, told: list[str]) -> _Lab:
+    return _Lab(Address("127.0.0.1"), 1, folder, folder / "deployments.toml", told.append)
+
+
+async def test_what_hangs_without_any_work_is_named_and_ended(tmp_path: Path, quick_looks: None) -> None:
+    told: list[str] = []
+    reason = await house(tmp_path, told)._end_of_life(child_of("import time; time.sleep(600)", [True, True]))
+    assert "(its process hangs) and was ended" in reason
+    assert len(told) <= 1
+
+
+async def test_what_is_at_work_is_named_and_left_alone_for_longer(tmp_path: Path, quick_looks: None) -> None:
+    told: list[str] = []
+    busy = child_of("while True: pass", [True])
+    reason = await house(tmp_path, told)._end_of_life(busy)
+    assert "at work; it is started again if that goes on" in told[0]
+    assert "(although its process is at work)" in reason
+    told.clear()
+    slow = child_of("while True: pass", [False, False, True, True, False, True, False, False, True] + [True] * 9999)
+    watch = asyncio.ensure_future(house(tmp_path, told)._end_of_life(slow))
+    while len(told) < 4:
+        await asyncio.sleep(0.05)
+    assert ["answers again" in line for line in told] == [False, True, False, True], "one miss alone says nothing"
+    assert slow.process is not None and slow.process.poll() is None
+    slow.process.kill()
+    assert "ended by SIGKILL" in await watch
 
 
 def test_a_start_that_stands_still_is_ended_and_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
