@@ -278,12 +278,22 @@ def main() -> None:
         print(f"\n{stopping.SENTENCE}", file=sys.stderr)
         code = stopping.CODE
     except Exception as error:
-        from app.cli_trouble import in_words  # with rich and SQLAlchemy, which most commands do without
-
-        print(in_words(error), file=sys.stderr)
+        print(_in_words(error), file=sys.stderr)
         code = 2
     stopping.while_ending()
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _in_words(error: Exception) -> str:
+    try:
+        from app.cli_trouble import in_words  # with rich and SQLAlchemy, which most commands do without
+    except Exception as other:
+        error = other
+    else:
+        if not isinstance(error, ImportError):
+            return in_words(error)
+    why = str(error).partition("\n")[0]
+    return f"What this needs is not installed as it should be ({why}): run `make run` again, or remove .venv first."
 
 
 def _say(text: str) -> None:

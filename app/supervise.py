@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from services import health, keys, listening, paths
+from services import health, listening, paths
 from services.client import EngineError
 from services.engine import spawn
 from services.listening import Address, CannotListen, free_port
@@ -42,7 +42,6 @@ START_NAMED_AFTER_S = 8.0
 HELD_S = 20.0
 END_S = 15.0  # the engine may take 13 s to let go of its calls and of its worker
 DUMP_S = 0.3
-LINE_CHARS = 300
 
 
 class Failed(Exception):
@@ -228,7 +227,7 @@ class _Lab:
         while True:
             assert child.process is not None
             try:
-                await asyncio.to_thread(spawn.first_words, child.process, self.say)
+                await asyncio.to_thread(spawn.first_words, child.process, self.say, self.data)
                 return
             except spawn.EngineHeld:
                 # The engine of a lab that was killed lets go as soon as it has seen that.
@@ -398,17 +397,5 @@ def _how(code: int) -> str:
 
 def _see(child: _Child) -> str:
     """Where to look, with the last that was logged."""
-    last = _last_line(child.log)
+    last = spawn.last_line(child.log)
     return f"See {child.log}" + (f"; its last line: {last}" if last else ".")
-
-
-def _last_line(log: Path) -> str:
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 8192))
-            lines = file.read().decode("utf-8", "replace").splitlines()
-    except OSError:
-        return ""
-    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    text = "".join(c if c.isprintable() else " " for c in keys.scrub(last))
-    return text if len(text) <= LINE_CHARS else f"{text[:LINE_CHARS]}…"

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from services import paths
+from services import keys, paths
 from services.client import EngineClient, EngineDown, EngineError
 from services.vitals import Vitals, vitals
 
+LINE_CHARS = 300
 LOOK_S = 1.0
 NAMED_AFTER_S = 8.0  # a start that stands still is named after so long
 ASLEEP_S = 30.0  # and given up after so long without any work of its process; a database may take 10 s to refuse
@@ -109,10 +110,12 @@ class _Start:
         raise EngineError(f"The engine got stuck {self.doing} ({why}) and was ended; {ENGINE_LOG}.")
 
 
-def first_words(process: subprocess.Popen[bytes], tell: Callable[[str], None] | None = None) -> Path:
+def first_words(
+    process: subprocess.Popen[bytes], tell: Callable[[str], None] | None = None, data: Path | None = None
+) -> Path:
     """Wait until a started engine listens; returns its socket. Raises `EngineError` with what it said instead.
 
-    ``tell`` is given a sentence when the start takes long. One that hangs is ended, and the error says in what.
+    ``tell`` is given a sentence when the start takes long; with ``data`` the end of the log there is told too. One that hangs is ended, and the error says in what.
     """
     assert process.stdout is not None
     start = _Start(process, tell or _nobody)
@@ -135,9 +138,10 @@ def first_words(process: subprocess.Popen[bytes], tell: Callable[[str], None] | 
             if "doing" in words:
                 start.step(str(words["doing"]), long=bool(words.get("long")))
         if not chunk:
-            raise EngineError(
-                f"The engine ended while it was {start.doing} (exit code {process.wait()}); {ENGINE_LOG}."
-            )
+            code = process.wait()
+            last = last_line(data / "logs" / "engine.log") if data else ""
+            ending = f"; the last line of its log: {last}" if last else "."
+            raise EngineError(f"The engine ended while it was {start.doing} (exit code {code}); {ENGINE_LOG}{ending}")
 
 
 def _nobody(_sentence: str) -> None:
@@ -173,7 +177,7 @@ def engine_for(data: Path, file: Path, *, person: str, role: str, embedded: bool
     process = popen(data, file, embedded=embedded)
     try:
         try:
-            client = EngineClient(first_words(process, _to_terminal), person=person, role=role)
+            client = EngineClient(first_words(process, _to_terminal, data), person=person, role=role)
         except EngineHeld as held:
             # Somebody was a moment faster, or `lab run` is starting its engine again.
             client = EngineClient(paths.socket_path(data), person=person, role=role)
@@ -200,3 +204,16 @@ def _same_file(running: Mapping[str, object], data: Path, file: Path) -> None:
 
 def _to_terminal(sentence: str) -> None:
     print(sentence, file=sys.stderr, flush=True)
+
+
+def last_line(log: Path) -> str:
+    """The last that a log holds, without keys and short enough for a terminal; empty where there is none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 8192))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    text = "".join(c if c.isprintable() else " " for c in keys.scrub(last))
+    return text if len(text) <= LINE_CHARS else f"{text[:LINE_CHARS]}…"

@@ -49,6 +49,7 @@ class Running:
         self.data = folder / "data"
         self.port = port or a_port()
         self.lines: list[str] = []
+        model = "--embedded" if embedded else "--no-embedded"
         self.process = subprocess.Popen(
             [
                 sys.executable,
@@ -57,7 +58,7 @@ class Running:
                 "app.cli",
                 "run",
                 "--no-browser",
-                "--embedded" if embedded else "--no-embedded",
+                model,
                 "--port",
                 str(self.port),
                 "--data",

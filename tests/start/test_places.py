@@ -138,10 +138,7 @@ def test_what_is_no_address_is_said_to_be_none() -> None:
 
 
 def test_an_address_of_ipv6_stands_in_brackets() -> None:
-    shown = {
-        host: Address(host).url(8501) for host in ("::1", "::", "fe80::1%eth0", "0.0.0.0", "127.0.0.1", "10.0.0.1")
-    }
-    assert shown == {
+    urls = {
         "::1": "http://[::1]:8501",
         "::": "http://[::1]:8501",
         "fe80::1%eth0": "http://[fe80::1%25eth0]:8501",
