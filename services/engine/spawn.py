@@ -115,7 +115,8 @@ def first_words(
 ) -> Path:
     """Wait until a started engine listens; returns its socket. Raises `EngineError` with what it said instead.
 
-    ``tell`` is given a sentence when the start takes long; with ``data`` the end of the log there is told too. One that hangs is ended, and the error says in what.
+    ``tell`` is given a sentence when the start takes long; with ``data`` the end of the log there is told too.
+    One that hangs is ended, and the error says in what.
     """
     assert process.stdout is not None
     start = _Start(process, tell or _nobody)
