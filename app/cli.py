@@ -18,7 +18,7 @@ from cyclopts import App, Parameter, validators
 from cyclopts.exceptions import CycloptsError
 
 from app import cli_upkeep
-from app.cli_batch import DataOption, FileOption, JsonOption, batch, me
+from app.cli_batch import DataOption, FileOption, Flag, JsonOption, batch, me
 from app.cli_words import PageWords, history_params
 from db.private import private_files
 from services import paths
@@ -46,6 +46,7 @@ def run(
     browser: bool = True,
     embedded: bool = True,
     data: DataOption = None,
+    everyone_is_admin: Flag = False,
     deployments: FileOption = None,
 ) -> int:
     """Start the engine, the embedded model and the pages, and stay until stopped.
@@ -55,11 +56,14 @@ def run(
     port
         The pages' port; the next free one is taken when it is in use.
     address
-        The address to listen on; 0.0.0.0 opens the pages to the network.
+        The address to listen on; 0.0.0.0 opens the pages to the network, for which people have to sign in.
     browser
         Open a browser when the pages answer.
     embedded
         Start the local model too (LAB_EMBEDDED=0 in the environment says no to every command).
+    everyone_is_admin
+        Open the pages to a network although nobody has to sign in (also LAB_EVERYONE_IS_ADMIN=1): whoever reaches
+        them is an administrator.
     """
     from app import supervise
 
@@ -68,7 +72,7 @@ def run(
 
     return supervise.run(
         port=port, address=address, data=paths.data_dir(data), file=paths.deployments_file(deployments),
-        browser=browser, say=_say,
+        browser=browser, say=_say, everyone_is_admin=everyone_is_admin,
     )  # fmt: skip
 
 
@@ -272,22 +276,28 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads any more: end without a word
         code = 0
-    except OSError as error:
-        at = f" ({error.filename})" if error.filename else ""
-        said = f"The data directory cannot be used: {error.strerror or error}{at}; give another with --data."
-        from app.terminal import unheard  # with rich, which most commands do without
-
-        if unheard(error):
-            said = f"The output cannot be written ({error.strerror or error}): send it elsewhere."
-        print(said, file=sys.stderr)
-        code = 2
     except CycloptsError:
         code = 2
     except KeyboardInterrupt:
         print(f"\n{stopping.SENTENCE}", file=sys.stderr)
         code = stopping.CODE
+    except Exception as error:
+        print(_in_words(error), file=sys.stderr)
+        code = 2
     stopping.while_ending()
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _in_words(error: Exception) -> str:
+    try:
+        from app.cli_trouble import in_words  # with rich and SQLAlchemy, which most commands do without
+    except Exception as other:
+        error = other
+    else:
+        if not isinstance(error, ImportError):
+            return in_words(error)
+    why = str(error).partition("\n")[0]
+    return f"What this needs is not installed as it should be ({why}): run `make run` again, or remove .venv first."
 
 
 def _say(text: str) -> None:

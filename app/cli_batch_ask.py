@@ -18,8 +18,7 @@ from db import batch_called, batch_spent
 from db import batches as store
 from db.engine import database_url, reader
 from db.migrate import upgrade
-from db.private import private_directory
-from services import words
+from services import paths, words
 from services.batch import reconcile, stats
 from services.batch.export import ENDINGS, Kind, write
 from services.client import EngineError
@@ -34,7 +33,7 @@ MONEY = ("cost_", "plain_")  # what the names of nano-dollars in an estimate beg
 
 def database(data: Path) -> Engine:
     """The database of a data directory, as this version needs it, for reading."""
-    private_directory(data)
+    paths.make_data(data)
     url = database_url(data)
     upgrade(url, data)
     return reader(url)

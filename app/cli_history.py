@@ -22,6 +22,7 @@ from db.retention import days_kept
 from db.writer import Writer
 from services import budget, deployments, words
 from services.client import EngineClient, EngineDown
+from services.config_table import changed_at
 from services.dashboard import figures, said
 from services.dashboard.figures import Data, Filter
 from services.paths import socket_path
@@ -42,7 +43,7 @@ def show_history(data: Path, file: Path, params: Mapping[str, str], *, as_json: 
         print("\n".join(chosen.ignored), file=sys.stderr)
         return 2
     try:
-        teams = deployments.load(file).teams if file.exists() else {}
+        teams = deployments.load(file).teams if changed_at(file) is not None else {}
     except deployments.ConfigError as error:
         print(str(error), file=sys.stderr)
         return 2

@@ -13,8 +13,7 @@ from app.cli_records import recorded
 from app.terminal import console
 from db import queries
 from db.engine import reader
-from db.private import private_directory
-from services import record, words
+from services import paths, record, words
 from services.client import EngineError
 from services.deployments import to_json
 from services.engine.spawn import engine_for
@@ -69,7 +68,7 @@ def _call_line(row: dict[str, Any]) -> str:
 
 def list_deployments(data: Path, file: Path, *, test: bool, as_json: bool, person: str) -> int:
     """Print every deployment and its state; with ``test`` call each ready one. Returns 1 when a test failed."""
-    private_directory(data)
+    paths.make_data(data)
     failed = False
     with engine_for(data, file, person=person, role="admin", embedded=test) as engine:
         if trouble := engine.health().get("file_trouble"):

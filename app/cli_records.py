@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 from db.engine import database_url, sqlite_file
 from db.migrate import upgrade
+from services import paths
 
 
 def recorded(data: Path) -> str | None:
     """The address of a data directory's database, brought up to date; None, and a sentence, where there is none."""
     url = database_url(data)
+    if data.exists() and not (data.is_dir() and os.access(data, os.R_OK | os.W_OK | os.X_OK)):
+        paths.make_data(data)  # says what is wrong with it
     file = sqlite_file(url)
     if file is not None and not file.is_file():
         print(

@@ -13,8 +13,7 @@ from rich.text import Text
 from app.terminal import console
 from db import queries
 from db.engine import database_url, reader
-from db.private import private_directory
-from services import params, record, words
+from services import params, paths, record, words
 from services.client import EngineClient, EngineError
 from services.domain import CacheMode
 from services.engine.spawn import engine_for
@@ -35,7 +34,7 @@ def send_prompt(
     except ValueError as error:
         print(str(error), file=sys.stderr)
         return 2
-    private_directory(data)
+    paths.make_data(data)
     with engine_for(data, file, person=person, role="admin") as engine:
         try:
             run_id = engine.start_run(spec)

@@ -6,13 +6,15 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from db.private import private_directory
+from app.cli_trouble import in_words
 from services import deployments, keys, outbound, paths
 from services.client import EngineClient, EngineDown
+from services.config_table import changed_at
+from services.health import noted
 
 Finding = dict[str, Any]
 LOW_DISK_BYTES = 500 * 2**20
@@ -20,8 +22,8 @@ LOW_DISK_BYTES = 500 * 2**20
 
 def examine(data: Path, file: Path, *, as_json: bool) -> int:
     """Look at everything that commonly goes wrong. Returns 0 when nothing is wrong, 1 otherwise."""
-    findings = [finding for check in (_python, _disk, _database, _file, _keys, _way_out, _aws, _model, _engine)
-                for finding in check(data, file)]  # fmt: skip
+    checks = (_python, _disk, _logs, _socket, _database, _file, _keys, _way_out, _aws, _model, _engine)
+    findings = [finding for check in checks for finding in _whole(check, data, file)]
     for finding in findings:
         if as_json:
             print(json.dumps(finding))
@@ -29,6 +31,16 @@ def examine(data: Path, file: Path, *, as_json: bool) -> int:
             mark = {"ok": "ok  ", "note": "note", "wrong": "FIX "}[finding["state"]]
             print(f"{mark}  {finding['what']}: {finding['says']}")
     return 1 if any(f["state"] == "wrong" for f in findings) else 0
+
+
+def _whole(check: Callable[[Path, Path], Iterator[Finding]], data: Path, file: Path) -> list[Finding]:
+    """What a check finds; one that fails is a finding too, and the others still look."""
+    findings: list[Finding] = []
+    try:
+        findings.extend(check(data, file))
+    except Exception as error:
+        findings.append(_finding("wrong", check.__name__.strip("_").replace("_", " "), in_words(error)))
+    return findings
 
 
 def _finding(state: str, what: str, says: str) -> Finding:
@@ -42,18 +54,35 @@ def _python(_data: Path, _file: Path) -> Iterator[Finding]:
 
 
 def _disk(data: Path, _file: Path) -> Iterator[Finding]:
-    try:
-        private_directory(data)
-    except OSError as error:
-        yield _finding("wrong", "data directory", f"{data} cannot be made ({error.strerror}); give another with --data")
+    if trouble := paths.data_trouble(data):
+        yield _finding("wrong", "data directory", trouble)
         return
     free = shutil.disk_usage(data).free
-    if not os.access(data, os.W_OK):
-        yield _finding("wrong", "data directory", f"{data} cannot be written to; give another with --data")
-    elif free < LOW_DISK_BYTES:
+    if free < LOW_DISK_BYTES:
         yield _finding("wrong", "data directory", f"only {free // 2**20} MiB are free at {data}; make room")
     else:
         yield _finding("ok", "data directory", f"{data}, {free // 2**30} GiB free")
+
+
+def _logs(data: Path, _file: Path) -> Iterator[Finding]:
+    folder = data / "logs"
+    if not data.is_dir() or not folder.exists():
+        return
+    if not folder.is_dir():
+        yield _finding("wrong", "logs", f"{folder} is no directory: take it away")
+        return
+    shut = [log.name for log in folder.glob("*.log") if not (log.is_file() and os.access(log, os.W_OK))]
+    if shut or not os.access(folder, os.W_OK):
+        yield _finding("wrong", "logs", f"{', '.join(shut) or folder} cannot be written in {folder}: mend that")
+
+
+def _socket(data: Path, _file: Path) -> Iterator[Finding]:
+    try:
+        path = paths.socket_path(data)
+    except paths.NoPlace as error:
+        yield _finding("wrong", "socket", str(error))
+        return
+    yield _finding("ok", "socket", str(path))
 
 
 def _database(data: Path, _file: Path) -> Iterator[Finding]:
@@ -68,13 +97,13 @@ def _database(data: Path, _file: Path) -> Iterator[Finding]:
         upgrade(url, data)
         total = queries.search_runs(reader(url), queries.RunFilter(), limit=1, offset=0).total
     except (DatabaseTooNew, ValueError, OSError, SQLAlchemyError) as error:
-        yield _finding("wrong", "database", str(error).splitlines()[0])
+        yield _finding("wrong", "database", in_words(error))
         return
     yield _finding("ok", "database", f"{'PostgreSQL' if url.startswith('postgresql') else 'SQLite'}, {total:,} runs")
 
 
 def _file(_data: Path, file: Path) -> Iterator[Finding]:
-    if not file.exists():
+    if changed_at(file) is None:
         yield _finding(
             "note", "deployments file", f"there is no {file}; copy deployments.example.toml to declare yours"
         )
@@ -91,7 +120,7 @@ def _keys(_data: Path, file: Path) -> Iterator[Finding]:
     if trouble := keys.trouble():
         yield _finding("wrong", "keys file", trouble)
     names = {"ANTHROPIC_API_KEY", "OPENAI_API_KEY"}
-    if file.exists():
+    if changed_at(file) is not None:
         try:
             names |= {d.key_env for d in deployments.load(file).deployments if d.key_env}
         except deployments.ConfigError:
@@ -167,7 +196,11 @@ def _model(_data: Path, _file: Path) -> Iterator[Finding]:
 def _engine(data: Path, _file: Path) -> Iterator[Finding]:
     try:
         health = EngineClient(paths.socket_path(data)).health()
-    except EngineDown:
+    except (EngineDown, paths.NoPlace):
+        lab = noted(data)
+        if lab is not None:
+            yield _finding("wrong", "engine", f"does not answer although Inference Lab runs (process {lab.pid})")
+            return
         yield _finding("note", "engine", "not running; `make run` starts it")
         return
     yield _finding("ok", "engine", f"running for {health['uptime_s']:.0f} s, {health['live_runs']} live runs")

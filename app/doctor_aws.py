@@ -10,6 +10,7 @@ from pathlib import Path
 from services import deployments
 from services.aws import health
 from services.aws.health import Finding
+from services.config_table import changed_at
 from services.domain import Aws, Deployment
 
 AT_ONCE = 8
@@ -43,7 +44,7 @@ def _aws(d: Deployment) -> Aws:
 def _declared(data: Path, file: Path) -> Sequence[Deployment]:
     """Those of the file, and those that were added on the page."""
     found: list[Deployment] = []
-    if file.exists():
+    if changed_at(file) is not None:
         try:
             found += deployments.load(file).deployments
         except deployments.ConfigError:

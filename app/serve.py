@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import faulthandler
 import os
 import signal
 import sys
-import threading
-import time
 
 from db.private import private_files
+from services import listening, parent
+from services.listening import CannotListen
 from services.paths import ROOT
 
-PARENT_CHECK_S = 1.0
 NICENESS = 5  # what draws lets what measures go first
 
 
-def serve(port: int, address: str = "127.0.0.1", *, parent_pid: int | None = None) -> None:
+def serve(
+    port: int, address: str = "127.0.0.1", *, parent_pid: int | None = None, everyone_is_admin: bool = False
+) -> None:
     """Serve the app on ``address``:``port`` (0: a free one) until SIGINT or SIGTERM, or until the parent is gone.
 
     The settings are those of `app.asgi.SETTINGS` and, for the look, of `.streamlit/config.toml`, wherever this is
-    started from. Raises SystemExit(1) when the port is taken and SystemExit(3) when the app does not start.
+    started from. Raises `CannotListen` for an address that others reach without signing in, SystemExit(1) when the
+    port is taken and SystemExit(3) when the app does not start.
     """
+    where = listening.resolve(address)
+    listening.refuse_open_door(where, everyone_is_admin=everyone_is_admin)
+    # `lab run` asks with it where each thread stands before it ends pages that hang.
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
     if parent_pid is not None:
-        threading.Thread(target=_end_with, args=(parent_pid,), daemon=True, name="parent watch").start()
+        parent.when_gone(parent_pid, lambda: os.kill(os.getpid(), signal.SIGTERM))
     # Streamlit looks for `.streamlit/` where it is started, and puts the folder of the started script on the path:
     # both have to be the root, or the settings are missed and our modules can be imported under two names.
     os.chdir(ROOT)
@@ -39,13 +46,7 @@ def serve(port: int, address: str = "127.0.0.1", *, parent_pid: int | None = Non
 
     for name, value in signin.shelter().items():
         config.set_option(name, value, "app/serve.py")
-    run(app, port, address)
-
-
-def _end_with(parent_pid: int) -> None:
-    while os.getppid() == parent_pid:
-        time.sleep(PARENT_CHECK_S)
-    os.kill(os.getpid(), signal.SIGTERM)
+    run(app, port, where.host)
 
 
 def main() -> None:
@@ -54,8 +55,15 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8501)
     parser.add_argument("--address", default="127.0.0.1")
     parser.add_argument("--parent-pid", type=int, default=None, help="end when this process is no longer our parent")
+    parser.add_argument(
+        "--everyone-is-admin", action="store_true", help="listen on a network although nobody has to sign in"
+    )
     given = parser.parse_args()
-    serve(given.port, given.address, parent_pid=given.parent_pid)
+    try:
+        serve(given.port, given.address, parent_pid=given.parent_pid, everyone_is_admin=given.everyone_is_admin)
+    except CannotListen as error:
+        print(str(error), file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import orjson
 import psycopg
 from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool
 
 from db.types import json_text
@@ -33,20 +34,36 @@ _COMMON: dict[str, Any] = {
 }  # fmt: skip
 
 
+class Refused(ValueError):
+    """This database is not worked on; the text is a sentence for the person."""
+
+
 def database_url(data_dir: Path) -> str:
     """DATABASE_URL if it is set (PostgreSQL through psycopg 3), else the SQLite file in ``data_dir``.
 
-    Raises ValueError in words for a DATABASE_URL that names another kind of database.
+    Raises `Refused` for a DATABASE_URL that names another kind of database, or is no address at all.
     """
     given = os.environ.get("DATABASE_URL", "").strip()
     if not given:
         return URL.create("sqlite", database=str(data_dir / DATABASE_FILE)).render_as_string()
+    url = given
     for prefix in ("postgres://", "postgresql://"):
         if given.startswith(prefix):
-            return "postgresql+psycopg://" + given.removeprefix(prefix)
-    if given.startswith(("postgresql+psycopg://", "sqlite:///")):
-        return given
-    raise ValueError("DATABASE_URL names a database that is not supported: give postgresql://… or sqlite:///….")
+            url = "postgresql+psycopg://" + given.removeprefix(prefix)
+    if url.startswith(("postgresql+psycopg://", "sqlite:///")) and _readable(url):
+        return url
+    raise Refused(
+        "DATABASE_URL is no address of a database that can be used here: give one like postgresql://user@host/name or "
+        "sqlite:////folder/file.sqlite3, with special characters of a password percent-encoded."
+    )
+
+
+def _readable(url: str) -> bool:
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        return False
+    return parsed.get_backend_name() != "sqlite" or parsed.database not in (None, "", ":memory:")
 
 
 def sqlite_file(url: str) -> Path | None:
@@ -122,7 +139,7 @@ def _lower(value: str | bytes | int | float | None) -> str | bytes | int | float
 
 
 def refuse_network_disk(file: Path, mounts: Path = Path("/proc/mounts")) -> None:
-    """Raise ValueError when ``file`` would lie on a network disk, where SQLite's WAL loses data.
+    """Raise `Refused` when ``file`` would lie on a network disk, where SQLite's WAL loses data.
 
     ``mounts`` is a mount table as Linux writes it; where there is none, nothing is refused.
     """
@@ -139,7 +156,7 @@ def refuse_network_disk(file: Path, mounts: Path = Path("/proc/mounts")) -> None
         if where.is_relative_to(point) and len(point.parts) >= best:
             best, kind = len(point.parts), parts[2]
     if kind in NETWORK_DISKS or (kind.startswith("fuse.") and kind not in LOCAL_FUSE):
-        raise ValueError(
+        raise Refused(
             f"The data directory lies on a network disk ({kind}), where SQLite loses data: choose a local directory "
             "with --data, or use PostgreSQL with DATABASE_URL."
         )

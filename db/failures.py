@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy.exc import DBAPIError
+import sqlite3
+
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 # Result codes of SQLite (https://sqlite.org/rescode.html), the low byte of the extended code.
 BUSY, LOCKED, NOMEM, READONLY, IOERR, CORRUPT, FULL, CANTOPEN, NOTADB = 5, 6, 7, 8, 10, 11, 13, 14, 26
@@ -10,12 +12,19 @@ _SQLITE_ALL = frozenset({BUSY, LOCKED, NOMEM, READONLY, IOERR, CORRUPT, FULL, CA
 # Classes of PostgreSQL (its manual, appendix A): connection, rollback, resources, operator, system.
 _POSTGRES_ALL = ("08", "40", "53", "57", "58", "25006")
 _POSTGRES_AGAIN = frozenset({"40001", "40P01", "55P03"})
+RESTORE = "put the last file of the folder backups in its place, or give another data directory"
 _WORDS = {
     FULL: ("the disk is full", "make room on it"),
     READONLY: ("the database may only be read", "make its file and its directory writable"),
     IOERR: ("the disk does not answer", "look at the disk"),
-    CORRUPT: ("its file is damaged", "restore the last file of the folder backups"),
-    NOTADB: ("its file is not a database", "restore the last file of the folder backups"),
+    CORRUPT: (
+        "its file is damaged",
+        RESTORE,
+    ),
+    NOTADB: (
+        "its file is not a database",
+        RESTORE,
+    ),
     CANTOPEN: ("its file cannot be opened", "see that the data directory is there and writable"),
     BUSY: ("another program holds it locked", "end that program"),
     LOCKED: ("another program holds it locked", "end that program"),
@@ -25,6 +34,13 @@ _WORDS = {
 def _sqlite_code(error: DBAPIError) -> int | None:
     code = getattr(error.orig, "sqlite_errorcode", None)
     return code & 0xFF if isinstance(code, int) else None
+
+
+def why_not(error: sqlite3.Error) -> tuple[str, str]:
+    """What an error of SQLite's driver means, and what to do about it."""
+    code = getattr(error, "sqlite_errorcode", None)
+    usual = (str(error).rstrip("."), "see that it is there and can be read and written")
+    return _WORDS.get(code & 0xFF, usual) if isinstance(code, int) else usual
 
 
 def _postgres_code(error: DBAPIError) -> str:
@@ -76,3 +92,21 @@ def sentence(error: Exception) -> str:
     return (
         f"The database could not be written ({why}): what was recorded before is kept, this was not recorded; {remedy}."
     )
+
+
+def sentence_of(error: BaseException) -> str:
+    """What stood in the way, for the person who runs this, whatever kind of error it is; `sentence` is for writes."""
+    if isinstance(error, sqlite3.Error):
+        return "The database could not be read ({}): {}.".format(*why_not(error))
+    if isinstance(error, DBAPIError):
+        code = _sqlite_code(error)
+        why, remedy = _WORDS.get(code if code is not None else -1, ("", "see that it is there and can be read"))
+        if not why and error.orig is not None:
+            why = (str(error.orig).splitlines() or [""])[0].rstrip(".")
+        return f"The database could not be read ({why or type(error).__name__}): {remedy}."
+    if isinstance(error, ArgumentError):
+        return "DATABASE_URL is no address of a database: give postgresql://user:password@host/name or sqlite:///file."
+    if isinstance(error, OSError) and error.errno is not None:
+        what = error.filename or "A file"
+        return f"{what} cannot be used ({error.strerror or type(error).__name__}): see that it is there and yours."
+    return (str(error).splitlines() or [type(error).__name__])[0] or type(error).__name__

@@ -15,6 +15,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from db.engine import BUSY_MS, CONNECT_S, refuse_network_disk, sqlite_file
+from db.failures import why_not
 from db.private import private_directory, private_file
 
 FOLDER = Path(__file__).parent / "migrations"
@@ -94,7 +95,8 @@ def _revision_of_file(file: Path) -> str | None:
                 return None
             row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
     except sqlite3.Error as error:
-        raise OSError(f"The database {file.name} cannot be read: {error}.") from error
+        why, remedy = why_not(error)
+        raise OSError(f"The database {file} cannot be read ({why}): {remedy}.") from error
     return str(row[0]) if row else None
 
 

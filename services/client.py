@@ -22,6 +22,7 @@ from services.domain import Deployment
 from services.engine.status import DeploymentStatus
 from services.runs import RunSpec
 
+HEALTH_S = 5.0  # whoever asks only this must not wait for one that hangs
 RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 NO_SUCH_RUN = "There is no run at this address; it may have been deleted."
 # The socket is on this machine: a file of certificates that cannot be read is no reason not to use it.
@@ -81,7 +82,7 @@ class EngineClient:
 
     def health(self) -> dict[str, Any]:
         """How the engine is: ``{ok, engine_id, uptime_s, loop_lag_ms, embedded, live_runs, db, …}``."""
-        return dict(self._call("GET", "/health"))
+        return dict(self._call("GET", "/health", timeout=HEALTH_S))
 
     def wait_until_up(self, timeout_s: float = 30.0) -> dict[str, Any]:
         """Poll `health` until it answers. Raises `EngineDown` after ``timeout_s`` seconds."""

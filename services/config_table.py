@@ -128,6 +128,19 @@ def read_source(path: Path) -> Source:
         raise ConfigError(f"{path.name} cannot be read: {error.strerror or error}.") from None
 
 
+def changed_at(path: Path) -> float | None:
+    """When a file was last written, in seconds since 1970; None where there is none.
+
+    One that may not even be looked at is there (0): whoever then reads it is told why it cannot be.
+    """
+    try:
+        return path.stat().st_mtime
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError:
+        return 0.0
+
+
 def plain(value: Any) -> Any:
     """``value`` with TOML's decimals as floats, for JSON."""
     if isinstance(value, Decimal):

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+from db.private import private_directory
+
 ROOT = Path(__file__).resolve().parent.parent
+LONGEST_SOCKET = 103  # bytes; macOS has room for 104 with the final zero, Linux for 108
+POINTER = "engine.socket"
+NO_PLACE = (
+    "There is no private directory for the engine's socket: each that was tried has too long a path (over "
+    f"{LONGEST_SOCKET} bytes), belongs to somebody else or cannot be written to. Set TMPDIR to a short path of yours."
+)
+
+
+class Unusable(OSError):
+    """A place on this machine cannot be used; the text is a sentence for the person."""
+
+
+class NoPlace(Unusable):
+    """The engine's socket can be nowhere."""
 
 
 def data_dir(given: str | Path | None = None) -> Path:
@@ -15,18 +34,109 @@ def data_dir(given: str | Path | None = None) -> Path:
     return Path(given or os.environ.get("LAB_DATA") or ROOT / "data").expanduser().resolve()
 
 
-def socket_path(data: Path) -> Path:
-    """The engine's Unix socket for a data directory.
+def make_data(data: Path) -> None:
+    """See that a data directory can be worked on, and make it where there is none. Raises `Unusable`."""
+    if trouble := data_trouble(data):
+        raise Unusable(trouble)
 
-    It lies in a private directory under the system's temporary one: the kernel allows only about 100 characters.
+
+def data_trouble(data: Path, *, everything: bool = False) -> str | None:
+    """Why a data directory cannot be worked on, as a sentence; None when it can.
+
+    It is made where there is none, and closed to others; with ``everything`` what lies in it too.
+    """
+    why = f"The data directory {data}"
+    try:
+        private_directory(data, everything=everything)
+    except (FileExistsError, NotADirectoryError):
+        return f"{why} is a file: give a directory with --data."
+    except OSError as error:
+        return f"{why} cannot be made ({error.strerror}): give another with --data."
+    try:
+        next(iter(os.scandir(data)), None)
+        with tempfile.TemporaryFile(dir=data) as probe:
+            probe.write(b"\0" * 4096)
+            probe.flush()
+    except OSError as error:
+        owner = data.stat().st_uid
+        whose = " and belongs to another user" if owner != os.getuid() else ""
+        return f"{why} cannot be written to ({error.strerror}){whose}: mend that, or give another with --data."
+    return None
+
+
+def socket_path(data: Path) -> Path:
+    """The engine's Unix socket for a data directory: where its engine put it, else where the next one would.
+
+    Every process has to name the same one, whatever its own TMPDIR is: so the engine notes it in the data directory.
+    Raises `NoPlace` when it can be nowhere.
     """
     if given := os.environ.get("LAB_SOCKET"):
         return Path(given)
-    private = Path(tempfile.gettempdir()) / f"inference-lab-{os.getuid()}"
-    private.mkdir(mode=0o700, exist_ok=True)
-    if private.stat().st_uid != os.getuid() or private.stat().st_mode & 0o077:
-        raise PermissionError(f"{private} belongs to somebody else or is open to others; remove it and start again.")
-    return private / f"{hashlib.sha256(str(data).encode()).hexdigest()[:16]}.sock"
+    with contextlib.suppress(OSError, ValueError):
+        noted = (data / POINTER).read_text(encoding="utf-8").strip()
+        if noted and Path(noted).is_socket():
+            return Path(noted)
+    return new_socket_path(data)
+
+
+def new_socket_path(data: Path) -> Path:
+    """Where the next engine of a data directory can put its socket: LAB_SOCKET, or a free path in a private directory.
+
+    Raises `NoPlace` when there is none.
+    """
+    if given := os.environ.get("LAB_SOCKET"):
+        if len(os.fsencode(given)) > LONGEST_SOCKET:
+            raise NoPlace(f"LAB_SOCKET is longer than {LONGEST_SOCKET} bytes, which no socket may be: shorten it.")
+        if not Path(given).parent.is_dir():
+            raise NoPlace(f"LAB_SOCKET lies in a directory that is not there: {Path(given).parent}.")
+        if _taken(Path(given)):
+            raise NoPlace(f"At LAB_SOCKET ({given}) there is something else than a socket: name another path.")
+        return Path(given)
+    name = hashlib.sha256(str(data).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    for private in _private_directories(data):
+        for path in (private / f"{name}.sock", private / f"{name}-2.sock"):
+            if len(os.fsencode(path)) <= LONGEST_SOCKET and not _taken(path) and _is_ours(private, data):
+                return path
+    raise NoPlace(NO_PLACE)
+
+
+def note_socket(data: Path, socket: Path) -> None:
+    """Tell every other process where the engine of this data directory listens."""
+    half = data / f"{POINTER}.{os.getpid()}"
+    half.write_text(f"{socket}\n", encoding="utf-8")
+    half.replace(data / POINTER)
+
+
+def _private_directories(data: Path) -> Iterator[Path]:
+    name = f"inference-lab-{os.getuid()}"
+    with contextlib.suppress(OSError):
+        yield Path(tempfile.gettempdir()).resolve() / name
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    if runtime.startswith("/"):
+        yield Path(runtime) / "inference-lab"
+    for common in ("/tmp", "/var/tmp"):  # noqa: S108 - only a directory of our own in it, which `_is_ours` checks
+        yield Path(common) / name
+    yield data
+
+
+def _is_ours(folder: Path, data: Path) -> bool:
+    """Whether a directory is there, or could be made, in which only we can put things (and look, but for ``data``)."""
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        facts = folder.lstat()
+    except OSError:
+        return False
+    closed_to = 0o022 if folder == data else 0o077
+    ours = stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid() and not facts.st_mode & closed_to
+    return ours and os.access(folder, os.W_OK | os.X_OK)
+
+
+def _taken(path: Path) -> bool:
+    """Whether something else than a socket is there."""
+    try:
+        return not stat.S_ISSOCK(path.lstat().st_mode)
+    except OSError:
+        return False
 
 
 def deployments_file(given: str | Path | None = None) -> Path:

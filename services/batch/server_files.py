@@ -24,6 +24,7 @@ from services.access import may
 from services.batch.files import Cancelled, spool
 from services.batch.files.regular import regular
 from services.batch.model import Progress
+from services.hosts import Configured
 from services.words import printable
 
 LOCAL = "local"  # the person where nobody signs in
@@ -97,7 +98,9 @@ def allowed(
     """
     if not may(role, "deploy"):
         return None
-    anywhere = role == "admin" and person == LOCAL and loopback(address) and not os.environ.get("LAB_HOSTS")
+    # A name under which browsers may reach the pages means that others than this machine's own user do.
+    alone = loopback(address) and not Configured(lambda: file or paths.deployments_file()).hosts()
+    anywhere = role == "admin" and person == LOCAL and alone
     never = (data, paths.ROOT / ".streamlit", *((file,) if file is not None else ()))
     return Allowed(tuple(Path(one) for one in folders), anywhere, never)
 

@@ -25,8 +25,9 @@ from sqlmodel import Session
 
 from db import batch_workers, batches
 from db.engine import database_url, reader
+from db.failures import sentence_of
 from db.migrate import DatabaseTooNew, upgrade
-from db.private import private_directory, private_files
+from db.private import private_files
 from db.writer import Writer
 from services import keys, logs, paths
 from services.addresses import GuardedResolver
@@ -42,6 +43,7 @@ from services.engine.core import FAR_KEEPALIVE_S, NEAR_KEEPALIVE_S
 from services.engine.deadlines import Ticker
 from services.engine.heartbeat import Heartbeat
 from services.output import write_whole
+from services.parent import when_gone
 from services.reader import opened_session
 
 log = logging.getLogger(__name__)
@@ -220,19 +222,21 @@ def work(
     """
     private_files()
     try:
-        private_directory(data)
+        paths.make_data(data)
         (data / "logs").mkdir(exist_ok=True)
+        logs.log_to(data / "logs" / "worker.log")
     except OSError as error:
-        say({"error": f"The data directory {data} cannot be used ({error.strerror}); give another with --data."})
+        at = data / "logs" / "worker.log"
+        unwritable = f"The log {at} cannot be written ({error.strerror}): mend that, or give another --data."
+        say({"error": str(error) if isinstance(error, paths.Unusable) else unwritable})
         sys.exit(4)
-    logs.log_to(data / "logs" / "worker.log")
     for chatty in ("aiohttp", "httpx", "httpx2", "httpcore", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         url = database_url(data)
         upgrade(url, data)
     except (DatabaseTooNew, ValueError, OSError) as error:
-        say({"error": keys.scrub(str(error))})
+        say({"error": keys.scrub(sentence_of(error))})
         sys.exit(4)
     try:
         uvloop.run(_serve(data, file, url, parent, say, get))
@@ -253,14 +257,12 @@ async def _serve(
         loop.add_signal_handler(number, stopping.set)
     worker = Worker(data, file, url, get)
     if parent:
-        loop.create_task(_leave_with(parent, stopping))  # noqa: RUF006 - it lives as long as the loop
+        when_gone(parent, lambda: _wake(loop, stopping))
     await worker.run(stopping, lambda: say({"worker": worker.me.id, "pid": os.getpid()}))
 
 
-async def _leave_with(parent: int, stopping: asyncio.Event) -> None:
-    while os.getppid() == parent:  # noqa: ASYNC110 - nothing tells a process that its parent died
-        await asyncio.sleep(0.5)
-    stopping.set()
+def _wake(loop: asyncio.AbstractEventLoop, stopping: asyncio.Event) -> None:
+    loop.call_soon_threadsafe(stopping.set)
 
 
 def _say(words: dict[str, Any]) -> None:

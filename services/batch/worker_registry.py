@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from services import deployments
+from services.config_table import changed_at
 from services.engine.registry import Registry
 
 
@@ -13,7 +14,7 @@ class WorkerRegistry(Registry):
 
     async def refresh(self) -> None:
         """Read the rules again if the file changed, and the deployments in any case. Writes nothing."""
-        stamp = self.file.stat().st_mtime if self.file and self.file.exists() else None
+        stamp = changed_at(self.file) if self.file else None
         if stamp != self._stamp:
             self._stamp = stamp
             try:

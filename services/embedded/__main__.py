@@ -14,13 +14,13 @@ import os
 import signal
 import socket
 import sys
-import threading
 import time
 from typing import Any, NoReturn
 
 from services.embedded import openmp
 from services.embedded.spec import KEY, MODEL, PROMPT_CACHE_MIB, ServerSpec, model_path
 from services.output import write_whole
+from services.parent import when_gone
 
 PR_SET_PDEATHSIG = 1
 NICENESS = 10  # the model must never delay the clock of the engine beside it
@@ -98,18 +98,12 @@ def _give_up(sentence: str) -> NoReturn:
 
 
 def _die_with(parent: int) -> None:
-    """End with the parent, however it ends: by the kernel's signal on Linux, and by looking everywhere."""
+    """End with the parent, however it ends: by the kernel's signal on Linux, and by `when_gone` everywhere."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         sys.exit(1)
-    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
-
-
-def _watch(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
+    when_gone(parent, lambda: os._exit(1))
 
 
 def _is_free(port: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import faulthandler
 import fcntl
 import json
 import logging
@@ -12,15 +13,18 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import uvloop
 from aiohttp import web
+from sqlalchemy.exc import SQLAlchemyError
 
 from db.engine import database_url, reader
+from db.failures import sentence_of
 from db.migrate import DatabaseTooNew, upgrade
-from db.private import private_directory, private_files
+from db.private import private_files
 from db.writer import Writer
-from services import keys, logs, paths
+from services import keys, logs, parent, paths
 from services.embedded import DEFAULT_SPECS, EmbeddedPool
 from services.engine.core import Engine
 from services.engine.http import make_app
@@ -41,34 +45,70 @@ def main() -> None:
     parser.add_argument("--no-embedded", action="store_true", help="do not start the embedded model servers")
     given = parser.parse_args()
     write_whole()
+    # `lab run` asks with it where each thread stands before it ends an engine that hangs.
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
     data = paths.data_dir(given.data)
     private_files()
+    if trouble := paths.data_trouble(data, everything=True):
+        _fail(trouble, 4)
     try:
-        private_directory(data, everything=True)
         (data / "logs").mkdir(exist_ok=True)
+        logs.log_to(data / "logs" / "engine.log")
     except OSError as error:
-        why = f"The data directory {data} cannot be used ({error.strerror}); give another with --data."
-        print(json.dumps({"error": why}), flush=True)
-        sys.exit(4)
-    logs.log_to(data / "logs" / "engine.log")
+        _fail(f"The log {data / 'logs' / 'engine.log'} cannot be written ({error.strerror}): mend that.", 4)
     lock = _lock(data)
-    if lock is None:
-        print(json.dumps({"error": f"Another engine already works on {data}."}), flush=True)
-        sys.exit(3)
-    try:
-        url = database_url(data)
-        upgrade(url, data)
-    except (DatabaseTooNew, ValueError, OSError) as error:
-        print(json.dumps({"error": keys.scrub(str(error))}), flush=True)
-        sys.exit(4)
-    raise_file_limit()
     with lock:
-        uvloop.run(_serve(data, url, paths.deployments_file(given.deployments), given))
+        try:
+            socket = paths.new_socket_path(data)
+            url = database_url(data)
+            _say({"doing": f"opening the database and bringing it up to date ({_kind(url)})", "long": True})
+            upgrade(url, data)
+        except (DatabaseTooNew, ValueError, OSError, SQLAlchemyError) as error:
+            log.exception("the engine cannot start")
+            _fail(sentence_of(error), 4)
+        _say({"doing": "reading the records and the deployments file"})
+        raise_file_limit()
+        try:
+            uvloop.run(_serve(data, url, paths.deployments_file(given.deployments), socket, given))
+        except Exception as error:
+            log.exception("the engine failed")
+            _fail(f"The engine cannot work: {sentence_of(error)}", 1)
 
 
-async def _serve(data: Path, url: str, file: Path, given: argparse.Namespace) -> None:
+def _wake(loop: asyncio.AbstractEventLoop, stopping: asyncio.Event) -> None:
+    loop.call_soon_threadsafe(stopping.set)
+
+
+def _take(socket: Path) -> None:
+    """What a dead engine left there is removed; we hold the data directory."""
+    socket.unlink(missing_ok=True)
+
+
+def _announce(data: Path, socket: Path) -> None:
+    socket.chmod(0o600)
+    paths.note_socket(data, socket)
+
+
+def _say(words: dict[str, object]) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        print(json.dumps(words), flush=True)
+
+
+def _fail(sentence: str, code: int, **more: object) -> NoReturn:
+    _say({"error": keys.scrub(sentence), **more})
+    sys.exit(code)
+
+
+def _kind(url: str) -> str:
+    return "PostgreSQL" if url.startswith("postgresql") else "SQLite"
+
+
+async def _serve(data: Path, url: str, file: Path, socket: Path, given: argparse.Namespace) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
+    if given.parent_pid:
+        # An engine whose starter was killed must not stay behind and hold the data directory.
+        parent.when_gone(given.parent_pid, lambda: _wake(loop, stopping))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     writer = Writer(url)
@@ -83,42 +123,39 @@ async def _serve(data: Path, url: str, file: Path, given: argparse.Namespace) ->
     await engine.start()
     runner = web.AppRunner(make_app(engine), access_log=None, shutdown_timeout=1)
     await runner.setup()
-    socket = paths.socket_path(data)
-    with contextlib.suppress(FileNotFoundError):
-        socket.unlink()
+    _take(socket)
     await web.UnixSite(runner, str(socket)).start()
-    socket.chmod(0o600)
+    _announce(data, socket)
     settle()
-    print(json.dumps({"socket": str(socket), "pid": os.getpid()}), flush=True)
+    _say({"socket": str(socket), "pid": os.getpid()})
     engine.keep_worker(data, file)
-    if given.parent_pid:
-        loop.create_task(_leave_with(given.parent_pid, stopping))  # noqa: RUF006 - it lives as long as the loop
     await stopping.wait()
     log.info("stopping")
     await engine.close()
     await pool.close()
     await runner.cleanup()
     writer.close()
-    with contextlib.suppress(FileNotFoundError):
-        socket.unlink()
+    _take(socket)
 
 
-async def _leave_with(parent: int, stopping: asyncio.Event) -> None:
-    """An engine whose starter was killed must not stay behind and hold the data directory."""
-    while os.getppid() == parent:  # noqa: ASYNC110 - nothing tells a process that its parent died
-        await asyncio.sleep(0.5)
-    stopping.set()
-
-
-def _lock(data: Path) -> contextlib.ExitStack | None:
-    """Hold the data directory; None when another engine does."""
+def _lock(data: Path) -> contextlib.ExitStack:
+    """Hold the data directory. Ends the process when another engine does."""
     stack = contextlib.ExitStack()
-    file = stack.enter_context((data / "engine.lock").open("a+"))
+    path = data / "engine.lock"
+    try:
+        file = stack.enter_context(path.open("a+"))
+    except OSError as error:
+        _fail(f"{path} cannot be opened ({error.strerror}): mend that, or give another directory with --data.", 4)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        stack.close()
-        return None
+        file.seek(0)
+        holder = file.read(20).strip()
+        whose = f" (process {holder})" if holder.isdigit() else ""
+        _fail(f"Another engine already works on {data}{whose}: stop that one, or give another --data.", 3, held=True)
+    file.truncate(0)
+    file.write(f"{os.getpid()}\n")
+    file.flush()
     return stack
 
 

@@ -13,6 +13,7 @@ from db.writer import Writer
 from services import catalogue, deployments, keys, powered
 from services.addresses import Forbidden, check_url
 from services.aws import known as known_aws
+from services.config_table import changed_at
 from services.domain import Deployment
 from services.engine.status import DeploymentStatus
 from services.providers import KINDS, kind_of
@@ -36,7 +37,7 @@ class Registry:
 
     async def refresh(self) -> None:
         """Read the file again if it changed. One that cannot be read leaves what was known; `trouble` says why."""
-        stamp = self.file.stat().st_mtime if self.file and self.file.exists() else None
+        stamp = changed_at(self.file) if self.file else None
         if stamp == self._stamp:
             return
         self._stamp = stamp
