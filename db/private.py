@@ -39,7 +39,7 @@ def private_directory(path: Path, *, everything: bool = False) -> Path:
                 return path
             raise PermissionError(errno.EPERM, FOREIGN, str(path))
         stood_open = bool(status.st_mode & OTHERS)
-        _close(handle, status.st_mode | 0o700)
+        _close(handle, status.st_mode)
         for entry in _entries(handle):
             if entry.is_dir(follow_symlinks=False):
                 if (everything or stood_open) and entry.name in FOLDERS:

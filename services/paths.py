@@ -48,18 +48,16 @@ def data_trouble(data: Path, *, everything: bool = False) -> str | None:
     why = f"The data directory {data}"
     try:
         private_directory(data, everything=everything)
-    except (FileExistsError, NotADirectoryError):
-        return f"{why} is a file: give a directory with --data."
-    except OSError as error:
-        return f"{why} cannot be made ({error.strerror}): give another with --data."
-    try:
         next(iter(os.scandir(data)), None)
         with tempfile.TemporaryFile(dir=data) as probe:
             probe.write(b"\0" * 4096)
             probe.flush()
+    except FileExistsError:
+        return f"{why} is a file: give a directory with --data."
     except OSError as error:
-        owner = data.stat().st_uid
-        whose = " and belongs to another user" if owner != os.getuid() else ""
+        if not data.is_dir():
+            return f"{why} cannot be made ({error.strerror}): give another with --data."
+        whose = " and belongs to another user" if data.stat().st_uid != os.getuid() else ""
         return f"{why} cannot be written to ({error.strerror}){whose}: mend that, or give another with --data."
     return None
 
