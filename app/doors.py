@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.hosts import Configured, Host, Rules, parse_host
+from services.hosts import Host, Rules, parse_host
+from services.listening import Configured
 
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 # What a browser says of a request that one of its pages made without being sent here by a person.

@@ -9,21 +9,14 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-import os
 import re
-import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import idna
 
-from services import paths
-
 log = logging.getLogger(__name__)
 
-ENVIRONMENT = "LAB_HOSTS"
-LOOK_AGAIN_S = 1.0
 WILDCARDS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - only compared
 DEFAULT_PORTS: Mapping[str, int] = {"http": 80, "https": 443}
 
@@ -146,59 +139,3 @@ class Rules:
         if page.name == host.name and page_port == (host.port or default):
             return True
         return any(page.name == own.name and page_port == (own.port or default) for own in self.configured)
-
-
-@dataclass(slots=True)
-class Configured:
-    """The hosts that ``[access] hosts`` of the deployments file and LAB_HOSTS name, as they stand now.
-
-    The file is looked at again once a second at most, and read when it has changed. One that cannot be read leaves the
-    hosts that were read last; it never adds any.
-    """
-
-    file: Callable[[], Path] = paths.deployments_file
-    clock: Callable[[], float] = time.monotonic
-    _from_file: frozenset[Host] = frozenset()
-    _stamp: tuple[str, int, int, int] | None = None
-    _next_look: float = -1.0
-    _from_environment: tuple[str, frozenset[Host]] = field(default=("", frozenset()))
-
-    def hosts(self) -> frozenset[Host]:
-        """Every configured host. Never raises."""
-        text = os.environ.get(ENVIRONMENT, "")
-        if text != self._from_environment[0]:
-            self._from_environment = text, frozenset(_listed(text))
-        now = self.clock()
-        if now >= self._next_look:
-            self._next_look = now + LOOK_AGAIN_S
-            self._look()
-        return self._from_file | self._from_environment[1]
-
-    def _look(self) -> None:
-        path = self.file()
-        try:
-            state = path.stat()
-        except FileNotFoundError:
-            self._from_file, self._stamp = frozenset(), None
-            return
-        except OSError as error:
-            log.warning("The hosts in %s cannot be read: %s.", path.name, error.strerror or error)
-            return
-        stamp = (str(path), state.st_mtime_ns, state.st_size, state.st_ino)
-        if stamp == self._stamp:
-            return
-        self._stamp = stamp
-        from services import deployments  # only where there is a file: it brings every provider with it
-
-        try:
-            self._from_file = frozenset(configured_host(name) for name in deployments.load(path).access.hosts)
-        except (deployments.ConfigError, BadHost) as error:
-            log.warning("The hosts under [access] stay as they were: %s", error)
-
-
-def _listed(text: str) -> Iterable[Host]:
-    for entry in filter(None, (entry.strip() for entry in text.split(","))):
-        try:
-            yield configured_host(entry)
-        except BadHost as error:
-            log.warning("%s: %s", ENVIRONMENT, error)

@@ -24,7 +24,7 @@ from services.access import may
 from services.batch.files import Cancelled, spool
 from services.batch.files.regular import regular
 from services.batch.model import Progress
-from services.hosts import Configured
+from services.listening import Configured
 from services.words import printable
 
 LOCAL = "local"  # the person where nobody signs in

@@ -11,7 +11,8 @@ import aiohttp
 import pytest
 
 from services.deployments import ConfigError, load
-from services.hosts import BadHost, Configured, Host, Rules, configured_host, parse_host
+from services.hosts import BadHost, Host, Rules, configured_host, parse_host
+from services.listening import Configured
 from tests.web.conftest import Pages, first_line, serve
 
 SPELLINGS: dict[str, Host | None] = {
@@ -303,7 +304,7 @@ async def test_a_changed_file_holds_without_a_restart(pages: Pages) -> None:
 
 
 async def test_on_every_address_the_one_at_which_a_browser_arrived_is_answered(tmp_path: Path) -> None:
-    served = serve(tmp_path, "0.0.0.0")
+    served = serve(tmp_path, "0.0.0.0", LAB_EVERYONE_IS_ADMIN="1")
     try:
         # 127.0.0.2 is this machine too, and loopback in any case; what counts is that a name still is refused.
         for host, status in (
