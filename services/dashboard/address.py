@@ -22,7 +22,7 @@ DEMO = "demo"
 # What other parts of the app keep in an address: panels of this page, and pages that somebody may come from.
 OTHERS = frozenset(
     {DEMO, "batch", "run", "d", "by", "failures", "metric", "spread", "today", "page", "profile", "q", "region",
-     "starred", "state"}
+     "signin", "starred", "state"}
 )  # fmt: skip
 NAMED = 3
 
