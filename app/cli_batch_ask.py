@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -195,6 +197,9 @@ def _opened(to: Path | None) -> Iterator[BinaryIO]:
             sys.stdout.buffer.flush()
         else:
             with to.open("wb") as target:
+                status = os.fstat(target.fileno())
+                if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid():
+                    os.fchmod(target.fileno(), 0o600)  # a file that was there may have been open to others
                 yield target
     except BrokenPipeError:
         raise  # nobody reads any more, which is no trouble

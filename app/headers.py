@@ -29,7 +29,8 @@ def content_security_policy(host: str) -> str:
 
     blob: scripts are Streamlit's way to load a component's module; its styles are inline; charts need no eval.
     """
-    sockets = f" ws://{host} wss://{host}" if _HOST.fullmatch(host) else ""
+    # A policy cannot name an IPv6 address; 'self' covers the sockets of this very host there too.
+    sockets = f" ws://{host} wss://{host}" if _HOST.fullmatch(host) and not host.startswith("[") else ""
     return "; ".join(
         (
             "default-src 'self'",

@@ -39,13 +39,11 @@ def serve(
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
     sys.argv = [str(ROOT / "lab")]
-    from streamlit import config
-
     from app import signin
+
+    signin.setup()  # before Streamlit could read the secrets by itself
     from app.asgi import app, run
 
-    for name, value in signin.shelter().items():
-        config.set_option(name, value, "app/serve.py")
     run(app, port, where.host)
 
 

@@ -14,9 +14,8 @@ import math
 import re
 import threading
 import time
-import tomllib
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +26,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped] 
 from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from streamlit import config
 from streamlit.auth_util import get_origin_from_redirect_uri, is_authlib_installed
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.runtime.secrets import secrets_singleton
@@ -38,6 +38,7 @@ from streamlit.web.server.starlette.starlette_websocket import (
 )
 
 from services import access
+from services.keys import UnreadableSecrets, read_secrets
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ SHARED = ("redirect_uri", "cookie_secret")
 OF_PROVIDER = ("client_id", "client_secret", "server_metadata_url")
 NO_PROVIDER = ("client_kwargs",)  # tables in [auth] that are settings
 ABOUT_SIGN_IN = re.compile(r"(?i)auth|cookie_secret|redirect_uri|metadata_url|client_secret|client_id")
+NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f]")  # signs that no text has: this is compressed, or a picture
 FILES = ("/_stcore/upload_file", "/media/")  # what is uploaded to pages, and what they give to download
 ADDRESS = re.compile(r"[^@\s]+@[^@\s]+")
 
@@ -96,65 +98,53 @@ class NotSignedIn(Exception):
 # --- how it is set up ------------------------------------------------------------------------------------------------
 
 
+_frozen: Setup | None = None
+_freezing = threading.Lock()
+
+
 def setup() -> Setup:
-    """How sign-in is set up in secrets.toml. A file that cannot be read opens no door that it may have closed."""
-    try:
-        if not secrets_singleton.load_if_toml_exists():
-            return _unread()
-        secrets = secrets_singleton.to_dict()
-    except Exception:  # what Streamlit lets through: a file that is no text, may not be read, or nests too deeply
-        return _unread()
-    return judged(secrets)
+    """How sign-in is set up in secrets.toml, as it was at the first look: `app.serve` takes it before it serves.
 
-
-def shelter() -> Mapping[str, Any]:
-    """Settings that keep Streamlit from a secrets file at which the pages would not start; `setup` then says why.
-
-    Streamlit copes with a file that is no TOML and fails at one that is no text or may not be read.
+    What becomes of the file afterwards changes nothing until the next start. A file that is saved empty for a moment,
+    or without its section, must not make everybody the administrator of a server that asked people to sign in; and
+    Streamlit, which would look at the file again and again, waits for ever at a named pipe.
     """
-    global _sheltered
-    try:
-        secrets_singleton.load_if_toml_exists()
-    except Exception:
-        _sheltered = _unread()
-        return {"secrets.files": []}
-    return {}
+    global _frozen
+    with _freezing:
+        if _frozen is None:
+            paths = [Path(name) for name in st.get_option("secrets.files")]
+            how, auth = _at_start(paths)
+            config.set_option("secrets.files", [], "app/signin.py")
+            try:
+                secrets_singleton.merge_programmatic_secrets({"auth": auth} if how.state == "on" else {})
+            except TypeError:
+                how = _broken("[auth] of secrets.toml holds a value that is neither text, a number, a list nor a table")
+            _frozen = how
+        return _frozen
 
 
-_sheltered: Setup | None = None
+def _at_start(paths: Sequence[Path]) -> tuple[Setup, dict[str, Any]]:
+    """How sign-in is set up by these files, the later ones winning, and what Streamlit has to know of it."""
+    secrets: dict[str, Any] = {}
+    for path in paths:
+        if path.suffix != ".toml" and path.exists():
+            return _broken(f"secrets.files in config.toml names {path.name}, which is no TOML file"), {}
+        try:
+            secrets |= read_secrets(path) or {}
+        except UnreadableSecrets as error:
+            if _may_be_about_sign_in(error.content):
+                return _broken(f"{path.name} {error}, and it may hold how people sign in"), {}
+    how, auth = judged(secrets), secrets.get("auth")
+    return how, auth if isinstance(auth, dict) else {}
 
 
-def _unread() -> Setup:
-    if _sheltered is not None:
-        return _sheltered
-    for path in map(Path, st.get_option("secrets.files")):
-        flaw, text = _flaw(path)
-        if flaw and ABOUT_SIGN_IN.search(text):
-            return _broken(f"{path.name} {flaw}, and it may hold how people sign in")
-    return Setup("off")
-
-
-def _flaw(path: Path) -> tuple[str, str]:
-    """What is wrong with a secrets file ("" when nothing is), and its text, as far as it can be read."""
-    unknown = "auth"  # what cannot be seen may be about sign-in
-    try:
-        raw = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        return "", ""
-    except OSError as error:
-        return f"cannot be read ({(error.strerror or type(error).__name__).lower()})", unknown
-    text = raw.decode(errors="replace")
-    try:
-        tomllib.loads(raw.decode())
-    except UnicodeDecodeError:
-        return "is not UTF-8 text", text
-    except tomllib.TOMLDecodeError as error:
-        # Only the place out of the error's text: it can quote the line with the key.
-        place = re.search(r"line \d+", str(error))
-        return f"is not valid TOML ({place[0] if place else 'at its end'})", text
-    except RecursionError:
-        return "is nested too deeply", text
-    return "", text
+def _may_be_about_sign_in(content: bytes | None) -> bool:
+    """Whether a file that cannot be read may hold the settings of sign-in. What cannot be seen may."""
+    if content is None:
+        return True
+    # In UTF-16 and UTF-32 every other letter is a zero; what else is no text may be anything.
+    text = content.replace(b"\0", b"").decode("utf-8", errors="replace")
+    return ABOUT_SIGN_IN.search(text) is not None or NO_TEXT.search(text) is not None
 
 
 def _broken(what: str) -> Setup:
@@ -164,9 +154,8 @@ def _broken(what: str) -> Setup:
 def judged(secrets: Mapping[str, Any]) -> Setup:
     """How sign-in is set up by secrets that could be read."""
     if "auth" not in secrets:
-        tables = [name for name, value in secrets.items() if isinstance(value, Mapping) and _stray(value)]
-        if tables or _stray(secrets):
-            where = f"under [{tables[0]}]" if tables else "outside of any section"
+        if stray := next(_stray(secrets), None):
+            where = f"under [{'.'.join(stray)}]" if stray[0] else "outside of any section"
             return _broken(f"secrets.toml has the settings of sign-in {where}; they belong under [auth]")
         return Setup("off")
     auth = secrets["auth"]
@@ -203,8 +192,14 @@ def _text(table: Mapping[str, Any], key: str) -> str:
     return value.strip() if isinstance(value, str) else ""
 
 
-def _stray(table: Mapping[str, Any]) -> bool:
-    return any(key in table for key in (*SHARED, "server_metadata_url"))
+def _stray(table: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The tables that hold settings of sign-in, each by its path; ("",) for those outside of any section."""
+    names = {name.casefold() for name in table}
+    if names & {*SHARED, "server_metadata_url"} or {"client_id", "client_secret"} <= names:
+        yield path or ("",)
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _stray(value, (*path, name))
 
 
 def _http_url(text: str) -> bool:

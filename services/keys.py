@@ -173,37 +173,55 @@ def _file_stamp(path: Path) -> tuple[int, int, int] | None:
     return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
-def _read(path: Path, before: _Contents) -> _Contents:
-    """A file's strings as they are now; those from ``before``, with a sentence, where it cannot be read."""
-    text = b""
+class UnreadableSecrets(ValueError):
+    """A ``secrets.toml`` cannot be read. The text is the end of a sentence that begins with the file's name.
+
+    ``content`` is what the file held, None where that is not known: never to be shown, logged or quoted.
+    """
+
+    def __init__(self, why: str, content: bytes | None = None) -> None:
+        super().__init__(why)
+        self.content = content
+
+
+def read_secrets(path: Path) -> dict[str, Any] | None:
+    """The tables of a ``secrets.toml``; None where there is none. Raises `UnreadableSecrets`, and never waits."""
+    content = None
     try:
         info = path.stat()
         if not stat.S_ISREG(info.st_mode):  # reading a named pipe would wait for whoever writes to it
-            return _unreadable(path, before, "is not an ordinary file")
+            raise UnreadableSecrets("is not an ordinary file")
         if info.st_size > LARGEST:
-            return _unreadable(path, before, f"is larger than {LARGEST // 2**20} MB")
-        text = path.read_bytes()
-        return _Contents(tuple(_walk(tomllib.loads(text.decode("utf-8-sig").replace("\r\n", "\n")), "")))
+            raise UnreadableSecrets(f"is larger than {LARGEST // 2**20} MB")
+        content = path.read_bytes()
+        return tomllib.loads(content.decode("utf-8-sig").replace("\r\n", "\n"))
     except (FileNotFoundError, NotADirectoryError):
-        return _Contents()
+        return None
     except OSError as error:
-        return _unreadable(path, before, f"cannot be read ({error.strerror or type(error).__name__})")
+        raise UnreadableSecrets(f"cannot be read ({error.strerror or type(error).__name__})") from None
+    except UnreadableSecrets:
+        raise
     except UnicodeDecodeError as error:
-        line = text[: error.start].count(b"\n") + 1
-        return _unreadable(path, before, f"holds bytes in line {line} that are not UTF-8")
+        line = (content or b"")[: error.start].count(b"\n") + 1
+        raise UnreadableSecrets(f"holds bytes in line {line} that are not UTF-8", content) from None
     except RecursionError:
-        return _unreadable(path, before, "is nested too deeply to be read")
+        raise UnreadableSecrets("is nested too deeply to be read", content) from None
     except ValueError as error:
         # Never the error's own text: it can quote the line, and with it the key.
         at = re.search(r"at line (\d+)", str(error))
-        line = int(at[1]) if at else text.count(b"\n") + 1
-        return _unreadable(path, before, f"has a mistake in line {line} and cannot be read")
+        line = int(at[1]) if at else (content or b"").count(b"\n") + 1
+        raise UnreadableSecrets(f"has a mistake in line {line} and cannot be read", content) from None
 
 
-def _unreadable(path: Path, before: _Contents, why: str) -> _Contents:
-    kept = "the keys read from it before are still used" if before.strings else "none of its keys is used"
-    name = "/".join(path.parts[-2:])  # the folder tells which file; the whole path is nobody's business on a page
-    return _Contents(before.strings, f"{name} {why}; {kept}. Mend it and save it: it is read again by itself.")
+def _read(path: Path, before: _Contents) -> _Contents:
+    """A file's strings as they are now; those from ``before``, with a sentence, where it cannot be read."""
+    try:
+        return _Contents(tuple(_walk(read_secrets(path) or {}, "")))
+    except UnreadableSecrets as error:
+        kept = "the keys read from it before are still used" if before.strings else "none of its keys is used"
+        name = "/".join(path.parts[-2:])  # the folder tells which file; the whole path is nobody's business on a page
+        trouble = f"{name} {error}; {kept}. Mend it and save it: it is read again by itself."
+        return _Contents(before.strings, trouble)
 
 
 def _walk(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:

@@ -9,7 +9,6 @@ import os
 import re
 import socket
 import time
-import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 from services import paths
 from services.hosts import BadHost, Host, configured_host
+from services.keys import UnreadableSecrets, read_secrets
 from services.paths import ROOT
 
 log = logging.getLogger(__name__)
@@ -185,10 +185,9 @@ def sign_in_configured(files: Sequence[Path] | None = None) -> bool:
     auth: Any = None
     for file in secrets_files() if files is None else files:
         try:
-            table = tomllib.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
+            auth = (read_secrets(file) or {}).get("auth", auth)
+        except UnreadableSecrets:
             continue
-        auth = table.get("auth", auth)
     if not isinstance(auth, Mapping) or not _has(auth, COMMON):
         return False
     named = [table for name, table in auth.items() if isinstance(table, Mapping) and "_" not in name]

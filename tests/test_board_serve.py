@@ -128,9 +128,8 @@ def test_the_policy_names_no_other_host_and_takes_no_words_from_the_host_header(
     assert "connect-src 'self' ws://lab.example:8501 wss://lab.example:8501;" in policy
     assert "'unsafe-eval'" not in policy
     assert "'unsafe-inline'" not in policy.partition("style-src")[0]
-    for hostile in ("evil; script-src *", "a b", "a,b", "", "*", "a'"):
-        assert "connect-src 'self';" in content_security_policy(hostile)
-    assert "ws://[::1]:8501" in content_security_policy("[::1]:8501")
+    for unnamed in ("evil; script-src *", "a b", "a,b", "", "*", "a'", "[::1]:8501"):  # no policy can name IPv6
+        assert "connect-src 'self';" in content_security_policy(unnamed)
 
 
 def test_the_page_streamlit_ships_has_the_inline_script_the_policy_allows() -> None:

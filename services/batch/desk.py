@@ -19,6 +19,7 @@ from sqlmodel import Session
 from db import batches
 from db.writer import WriteFailed, Writer
 from services import deployments
+from services.access import folded
 from services.batch import budget, desk_checks, desk_units, files, routes, server_files
 from services.batch.model import Checked
 from services.batch.recording import CHANGED, Dropped, Recording, keep_file, kept_file, refusal
@@ -88,12 +89,13 @@ class BatchDesk:
     async def _room(self, person: str) -> AsyncIterator[None]:
         """Raises ValueError in words where a person, or everybody, has as many batches under way as are taken. Those
         that are being submitted count too, so that a hundred requests at once are not a hundred batches."""
+        person = folded(person)  # one mailbox, however it is written
         if self._submitting[person] >= EACH:
             raise ValueError(FULL)
         self._submitting[person] += 1
         try:
             rows = await asyncio.to_thread(batches.unfinished, self._reader)
-            if sum(row["person"] == person for row in rows) + self._submitting[person] > EACH:
+            if sum(folded(row["person"] or "") == person for row in rows) + self._submitting[person] > EACH:
                 raise ValueError(FULL)
             if len(rows) + self._submitting.total() > TOGETHER:
                 raise ValueError(FULL_OF_EVERYBODY)

@@ -137,7 +137,7 @@ class EnginePool(EmbeddedPool):
         return self._key
 
     def _ask(self, name: str) -> str:
-        client = EngineClient(paths.socket_path(self._data), person="worker", role="viewer")
+        client = EngineClient(paths.socket_path(self._data), person="worker", role="member")
         try:
             address, self._key = client.batches.embedded_server(name)
             keys.remember(self._key)

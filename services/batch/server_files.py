@@ -101,7 +101,7 @@ def allowed(
     # A name under which browsers may reach the pages means that others than this machine's own user do.
     alone = loopback(address) and not Configured(lambda: file or paths.deployments_file()).hosts()
     anywhere = role == "admin" and person == LOCAL and alone
-    never = (data, paths.ROOT / ".streamlit", *((file,) if file is not None else ()))
+    never = (data, paths.ROOT / "data", paths.ROOT / ".streamlit", *((file,) if file is not None else ()))
     return Allowed(tuple(Path(one) for one in folders), anywhere, never)
 
 

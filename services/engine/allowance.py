@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
+from services.access import folded
+
 TOGETHER = 2_000  # calls of everybody; each holds its prompt and its answer in memory until it ends
 
 
@@ -38,6 +40,7 @@ class Allowance:
 
     def take(self, person: str, calls: int) -> Hold:
         """Take so many calls on, all or none: nothing is awaited between the look and the count. Raises `TooMany`."""
+        person = folded(person)  # one mailbox, however it is written
         most, has = self._each(), self._taken[person]
         if has + calls > most:
             raise TooMany(_own(has, calls, most))
@@ -52,7 +55,7 @@ class Allowance:
 
     def under_way(self, person: str) -> int:
         """How many calls a person has."""
-        return self._taken[person]
+        return self._taken[folded(person)]
 
     def _give_back(self, person: str, calls: int) -> None:
         self._taken[person] -= calls

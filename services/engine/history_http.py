@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -63,7 +64,10 @@ class _Door:
 
     async def list_events(self, request: web.Request) -> web.Response:
         may(request, "look")
-        limit = min(max(int(request.query.get("limit", "20")), 1), 200)
+        asked = request.query.get("limit", "20")
+        if not re.fullmatch(r"[0-9]{1,9}", asked):
+            raise ValueError("“limit” is a whole number from 1 to 200.")
+        limit = min(max(int(asked), 1), 200)
         return answer(await self._read(alert_store.events, request.query.get("alert"), limit))
 
     async def add_note(self, request: web.Request) -> web.Response:

@@ -72,6 +72,8 @@ def test_whatever_the_umask_nobody_else_may_read_what_is_recorded(
                 asked = ("-d", "fake", "--template", "{{word}}", "--wait", "--json")
                 batch_id = json.loads(lab(umask, "batch", "submit", str(prompts), *asked, *here))["id"]
                 out = tmp_path / "new" / "out.jsonl"
+                out.touch()
+                out.chmod(0o666)  # what was there before is closed to others too
                 lab(umask, "batch", "results", batch_id, "--to", str(out), "--data", str(data))
                 lab(umask, "runs", "--data", str(data))
                 assert open_to_others(data) == []

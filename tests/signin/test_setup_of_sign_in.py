@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import os
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 from app import signin
@@ -51,6 +54,13 @@ BROKEN = {
     "in capitals": (GOOD.replace("[auth]", "[Auth]"), "under [Auth]; they belong under [auth]"),
     "two deep": (GOOD.replace("[auth]", "[auth.auth]"), '"cookie_secret" in [auth]'),
     "no header": (GOOD.replace("[auth]", ""), "outside of any section"),
+    "a list of sections": (GOOD.replace("[auth]", "[[auth]]"), "is empty"),
+    "below another section": (GOOD.replace("[auth]", "[login.auth]"), "under [login.auth]; they belong under [auth]"),
+    "names in capitals": (
+        '[oidc]\nREDIRECT_URI = "x"\nCOOKIE_SECRET = "y"\n',
+        "under [oidc]; they belong under [auth]",
+    ),
+    "only the client": ('[authentication]\nclient_id = "x"\nclient_secret = "y"\n', "under [authentication]"),
     "a guessable secret": (GOOD.replace("0123456789abcdef0123456789abcdef", "xxx"), "shorter than 32 characters"),
     "another path": (GOOD.replace("/oauth2callback", "/"), "redirect_uri in [auth]"),
     "no host": (GOOD.replace("https://lab.example.com", ""), "redirect_uri in [auth]"),
@@ -85,12 +95,19 @@ def test_what_is_right_is_taken_and_what_is_not_about_sign_in_is_left_alone() ->
 
 # What lies where secrets.toml should → part of the sentence; None: nobody has to sign in.
 FILES: dict[str, tuple[str | bytes | None, str | None]] = {
-    "a typo": (GOOD + 'API_KEY = "sk-1234567890', "secrets.toml is not valid TOML (at its end), and it may hold"),
-    "a typo in the header": (GOOD.replace("[auth]", "[auth"), "secrets.toml is not valid TOML (line 2)"),
-    "another encoding": (GOOD.encode() + b'\nNAME = "\xe4"', "secrets.toml is not UTF-8 text"),
-    "a folder": (None, "secrets.toml cannot be read"),
+    "a typo": (
+        GOOD + 'API_KEY = "sk-1234567890',
+        "secrets.toml has a mistake in line 8 and cannot be read, and it may",
+    ),
+    "another encoding": (GOOD.encode() + b'\nNAME = "\xe4"', "holds bytes in line 9 that are not UTF-8, and it may"),
+    "UTF-16": (GOOD.encode("utf-16"), "holds bytes in line 1 that are not UTF-8, and it may"),
+    "compressed": (gzip.compress(GOOD.encode()), "holds bytes in line 1 that are not UTF-8, and it may"),
+    "a folder": (None, "secrets.toml is not an ordinary file, and it may"),
+    "a pipe": (None, "secrets.toml is not an ordinary file, and it may"),
+    "a date": (GOOD + "since = 2026-11-30", "[auth] of secrets.toml holds a value that is neither text"),
     "not complete": (without("cookie_secret"), 'secrets.toml lacks "cookie_secret" in [auth]'),
     "a typo among keys": ('OPENAI_API_KEY = "x', None),
+    "a comment in another encoding": ('# Schlüssel\nOPENAI_API_KEY = "x"'.encode("latin-1"), None),
 }
 
 
@@ -101,6 +118,9 @@ def test_a_file_that_cannot_be_read_opens_no_door_that_it_may_have_closed(tmp_pa
         folder.mkdir()
         if case == "a folder":
             (folder / ".streamlit" / "secrets.toml").mkdir(parents=True)
+        if case == "a pipe":
+            (folder / ".streamlit").mkdir()
+            os.mkfifo(folder / ".streamlit" / "secrets.toml")
         with pages(folder, text, port_for(20 + number)) as house:
             seen = Visitor(house).look()
             inside = "Send one prompt" in seen.words
@@ -109,6 +129,31 @@ def test_a_file_that_cannot_be_read_opens_no_door_that_it_may_have_closed(tmp_pa
             if part is not None and (part not in seen.words or "start the app again" not in seen.words):
                 differs[case] = seen.words or _tail(house)
     assert not differs
+
+
+def test_what_becomes_of_the_file_while_people_sign_in_lets_nobody_in_and_hangs_nothing(tmp_path: Path) -> None:
+    port = port_for(31)
+    text = NAMED.replace("{port}", str(port))
+    file = tmp_path / ".streamlit" / "secrets.toml"
+    later: dict[str, Callable[[], object]] = {
+        "emptied": lambda: file.write_text(""),
+        "only other keys": lambda: file.write_text('OPENAI_API_KEY = "x"\n'),
+        "a typo": lambda: file.write_text(text + '"'),
+        "not a table": lambda: file.write_text('auth = "x"\n'),
+        "not UTF-8": lambda: file.write_bytes(text.encode("utf-16")),
+        "gone": lambda: file.unlink(),
+        "a pipe": lambda: os.mkfifo(file),
+        "mended": lambda: (file.unlink(), file.write_text(text)),
+    }
+    with pages(tmp_path, text, port) as house:
+        differs = {}
+        for case, happens in later.items():
+            happens()
+            seen = Visitor(house).look()
+            if "Send one prompt" in seen.words or set(seen.buttons) != {"Sign in with first", "Sign in with second"}:
+                differs[case] = seen.words or _tail(house)
+        assert not differs
+        assert "Traceback" not in house.log
 
 
 def test_each_of_several_providers_has_a_button_of_its_own(tmp_path: Path) -> None:
