@@ -9,8 +9,6 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
-# The locks are complete, so nothing is resolved; wheels only, so nothing is built.
-INSTALL := $(BIN)/python -m pip --disable-pip-version-check install -qq --no-deps --only-binary :all: --require-hashes
 LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet $(UPGRADE)
 
 help: ## this list
@@ -39,25 +37,12 @@ lock: ## write both locks anew (needs uv; UPGRADE=--upgrade takes newer versions
 	$(LOCK) --group dev -c requirements.lock -o requirements-dev.lock
 
 clean: ## remove the environment; data/, deployments.toml, .streamlit/secrets.toml and pip's cache stay
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VENV).lock
 
-# An environment whose Python is gone (an upgrade of the system) is made anew: what was installed for it is of no use.
-$(shell test -x $(BIN)/python || rm -f $(VENV)/.run $(VENV)/.test)
-$(VENV)/bin/python:
-	@test -n "$(PYTHON)" || { echo "No Python 3.11 or later with venv was found; on Debian: sudo apt-get install python3 python3-venv"; exit 1; }
-	@$(PYTHON) -m venv --clear $(VENV) || { echo "Nothing was set up: $(PYTHON) could not make an environment in $(CURDIR)/$(VENV); see the lines above."; exit 1; }
-
-# The stamps make a second start do nothing. The code is put on the path by a .pth file and started by a script of a few
-# lines, both of which find it from where they lie, so that the folder may be moved or renamed.
-$(VENV)/.run: requirements.lock Makefile | $(VENV)/bin/python
-	@echo "Setting up (only this once, it takes a minute or two) …"
-	@$(INSTALL) -r requirements.lock || { echo "Setting up stopped: the packages could not be installed; check the network (and PIP_INDEX_URL, HTTPS_PROXY) and run make again, it goes on from here."; exit 1; }
-	@$(BIN)/python -c 'import os, pathlib, sysconfig; site = pathlib.Path(sysconfig.get_path("purelib")); (site / "inference_lab.pth").write_text(os.path.relpath(".", site) + "\n")'
-	@printf '#!/bin/sh\nexec "$$(dirname "$$(readlink -f "$$0")")/python" -P -m app.cli "$$@"\n' > $(BIN)/lab
-	@chmod +x $(BIN)/lab
-	@$(BIN)/python -m compileall -q app pages services db
-	@touch $@
+# The stamps make a second start do nothing. Without its Python or `lab` an environment is as good as none.
+$(shell test -x $(BIN)/python && test -x $(BIN)/lab || rm -f $(VENV)/.run $(VENV)/.test 2>/dev/null)
+$(VENV)/.run: requirements.lock Makefile scripts/set_up.sh
+	@VENV=$(VENV) PYTHON="$(PYTHON)" sh scripts/set_up.sh run
 
 $(VENV)/.test: requirements-dev.lock $(VENV)/.run
-	@$(INSTALL) -r requirements-dev.lock || { echo "Setting up stopped: the packages of the tests could not be installed; check the network and run make again, it goes on from here."; exit 1; }
-	@touch $@
+	@VENV=$(VENV) PYTHON="$(PYTHON)" sh scripts/set_up.sh test

@@ -78,7 +78,7 @@ def run(
 
 @app.command
 def send(
-    prompt: str,
+    prompt: Annotated[str, Parameter(allow_leading_hyphen=True)],
     *,
     deployment: Annotated[list[str], Parameter(name=["--deployment", "-d"], negative=(), consume_multiple=False)],
     system: str | None = None,

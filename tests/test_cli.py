@@ -87,6 +87,19 @@ def test_prompt_caching_is_asked_of_every_column_and_what_is_not_sent_is_said(en
     assert "Prompt caching was not sent" in lab(engine, "send", "Hello", "-d", "good", "--cache", "1h").stderr
 
 
+def test_a_prompt_may_begin_with_a_hyphen_and_a_hyphen_reads_standard_input(engine: EngineProcess) -> None:
+    where = ("--data", engine.data, "--deployments", engine.file, "--json")
+    for words, prompt in (
+        (("send", "-5 + 3 = ?", "-d", "good"), "-5 + 3 = ?"),
+        (("send", "-d", "good", "-"), "from a pipe"),
+        (("send", "-", "-d", "good"), "from a pipe"),
+    ):
+        done = run_lab(*words, *where, stdin=b"from a pipe", env={KEY_NAME: KEY})
+        assert done.returncode == 0, done.stderr
+        runs = lines(lab(engine, "runs", "--limit", "1", "--json"))
+        assert runs[0]["prompt"] == prompt
+
+
 def test_one_call_that_fails_makes_the_exit_code_say_so(engine: EngineProcess) -> None:
     done = lab(engine, "send", "Hello", "-d", "claude-like", "-d", "broken", "--json")
     assert done.returncode == 1

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -163,7 +165,9 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).mkdir()
     for name in LOCKS:
         (folder / name).touch()
-    (folder / "Makefile").write_bytes((ROOT / "Makefile").read_bytes())
+    (folder / "scripts").mkdir()
+    for name in ("Makefile", "scripts/set_up.sh"):
+        (folder / name).write_bytes((ROOT / name).read_bytes())
     return folder
 
 
@@ -193,6 +197,16 @@ def test_a_clone_that_is_moved_renamed_or_whose_python_is_gone_still_starts(clon
     python.symlink_to("/nowhere/python3.11")
     fourth = make(moved, "run")
     assert fourth.stdout.endswith(f"runs in {moved}/app/cli.py run\n"), fourth.stderr
+
+    # What `uv venv` makes has no pip; and two who start at the same moment wait for each other.
+    shutil.rmtree(moved / ".venv")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", ".venv"], cwd=moved, check=True)
+    with ThreadPoolExecutor() as pool:
+        both = list(pool.map(lambda _: make(moved, "run"), range(2)))
+    assert [done.stdout.splitlines()[-1] for done in both] == [f"runs in {moved}/app/cli.py run"] * 2, both
+    assert sum("waiting for it" in done.stdout for done in both) == 1, both
+    (moved / ".venv" / "bin" / "lab").unlink()
+    assert make(moved, "run").stdout.endswith(f"runs in {moved}/app/cli.py run\n")
     moved.rename(clone)
 
 
