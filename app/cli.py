@@ -100,7 +100,8 @@ def send(
     system
         The system prompt.
     param
-        A parameter as name=value, for instance --param max_tokens=100; may be given again.
+        A parameter as name=value, for instance --param max_tokens=100; may be given again. Without max_tokens an answer
+        ends after 256 tokens, as on the Playground.
     repetitions
         How many times each deployment is asked.
     cache

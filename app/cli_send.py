@@ -19,6 +19,9 @@ from services.domain import CacheMode
 from services.engine.spawn import engine_for
 from services.providers.caching import DROPPED, LABEL
 from services.runs import ColumnSpec, RunSpec
+from services.samples import SUGGESTED
+
+USUAL_TOKENS = SUGGESTED.max_tokens  # what the Playground begins with
 
 
 def send_prompt(
@@ -27,9 +30,10 @@ def send_prompt(
 ) -> int:  # fmt: skip
     """Send, stream, and print the figures. Returns 0 when every call succeeded, 1 when one did not, 2 on bad input."""
     try:
+        asked = pairs(given)
         spec = RunSpec(
             prompt=prompt, columns=tuple(ColumnSpec(name, cache=cache) for name in names), system=system,
-            params=params.clean(pairs(given)), repetitions=repetitions, source="cli",
+            params=params.clean({"max_tokens": USUAL_TOKENS} | asked), repetitions=repetitions, source="cli",
         ).checked()  # fmt: skip
     except ValueError as error:
         print(str(error), file=sys.stderr)
@@ -54,7 +58,7 @@ def send_prompt(
         for row in rows:
             print(json.dumps(record.of_call(row), default=str), flush=True)
     else:
-        _print_figures(rows, alone=len(names) == 1)
+        _print_figures(rows, alone=len(names) == 1, bounded="max_tokens" not in asked)
     return 0 if rows and all(row["state"] == "succeeded" for row in rows) else 1
 
 
@@ -95,7 +99,7 @@ def _follow(engine: EngineClient, run_id: str, *, quiet: bool, alone: bool) -> N
         print()
 
 
-def _print_figures(rows: list[dict[str, Any]], *, alone: bool) -> None:
+def _print_figures(rows: list[dict[str, Any]], *, alone: bool, bounded: bool) -> None:
     out = console(stderr=alone)
     if not alone:
         for row in rows:
@@ -116,5 +120,8 @@ def _print_figures(rows: list[dict[str, Any]], *, alone: bool) -> None:
     for row in rows:
         if why := (row.get("dropped_params") or {}).get(DROPPED):
             out.print(words.printable(f"{row['deployment']['name']}: {LABEL} was not sent: {why}."), markup=False)
+        if bounded and row.get("outcome") == "max_tokens":
+            limit = f"stopped at {USUAL_TOKENS} tokens, the usual limit; --param max_tokens=… allows more"
+            out.print(words.printable(f"{row['deployment']['name']}: {limit}."), markup=False)
         if row.get("message"):
             out.print(words.printable(f"{row['deployment']['name']}: {row['message']}"), markup=False)

@@ -6,6 +6,8 @@ from services.domain import Outcome, State
 from services.providers.base import Decoder
 from services.providers.errors import plain
 
+LAB_STOPPED = "the lab was stopped"  # the detail of a call that nobody stopped but the end of our own process
+
 STATE_OF: dict[Outcome, State] = {
     "ok": "succeeded", "max_tokens": "succeeded", "truncated": "cut_off", "empty": "failed", "refused": "refused",
     "filtered": "refused", "guardrail": "refused", "http_error": "failed", "stream_error": "failed",
@@ -120,6 +122,8 @@ def sentence(
     here, place = ("in this region", "the region") if aws else ("at this address", "the base URL")
     where = url_host or "its address"
     wait = f"in {retry_after_s:,.0f} s" if retry_after_s else "in a minute"
+    if outcome == "cancelled" and detail == LAB_STOPPED:
+        return f"{who} was cut off because the lab was stopped; {kept}: run it again."
     sentences: dict[Outcome, str] = {
         "ok": f"{who} answered completely.",
         "max_tokens": f"{who} stopped at the token limit; {kept}: raise “Max output tokens” for a longer answer.",

@@ -17,6 +17,7 @@ import pytest
 
 from services.domain import Timing
 from services.paths import ROOT
+from services.samples import SUGGESTED
 from tests.engine.house import KEY, KEY_NAME, table
 from tests.engine.process import EngineProcess, engine_process
 from tests.fake.fixture import FakeServerThread
@@ -77,6 +78,16 @@ def test_send_gives_one_object_per_call_with_every_figure(engine: EngineProcess)
     assert json.dumps(good).count("cache") >= 1
     listed = lines(lab(engine, "runs", "--run", good["run_id"], "--json"))
     assert listed == [good, claude], "what is printed is what was recorded"
+
+
+def test_an_answer_is_bounded_as_on_the_playground_unless_the_person_says_otherwise(engine: EngineProcess) -> None:
+    sent = {
+        given: lines(lab(engine, "send", "Hello", "-d", "good", *given, "--json"))[0]["params_sent"]["max_tokens"]
+        for given in ((), ("--param", "temperature=0"), ("--param", "max_tokens=900"))
+    }
+    assert list(sent.values()) == [SUGGESTED.max_tokens, SUGGESTED.max_tokens, 900]
+    told = " ".join(lab(engine, "send", "--help").stdout.split())
+    assert f"ends after {SUGGESTED.max_tokens} tokens" in told.replace("│ ", "")
 
 
 def test_prompt_caching_is_asked_of_every_column_and_what_is_not_sent_is_said(engine: EngineProcess) -> None:

@@ -23,7 +23,7 @@ import pytest_asyncio
 
 from services.embedded import MODEL, EmbeddedPool, EmbeddedUnavailable, ServerSpec, life, openmp
 from services.embedded.__main__ import NICENESS
-from services.embedded.spec import DEFAULT_SPECS, MIB, missing
+from services.embedded.spec import DEFAULT_SPECS, MIB, missing, processors
 
 ROOT = Path(__file__).resolve().parents[1]
 MAIN = replace(DEFAULT_SPECS[0], threads=1)
@@ -150,16 +150,85 @@ async def test_a_killed_server_is_said_to_be_gone_and_answers_again(pool: Embedd
     assert answer.choices[0].message.content
 
 
-async def test_a_server_that_stands_still_is_replaced(pool: EmbeddedPool, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stopped_server_is_named_and_replaced(pool: EmbeddedPool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(life, "PROBE_EVERY_S", 0.1)
-    monkeypatch.setattr(life, "PROBE_WITHIN_S", 0.3)
     await pool.restart("small")
     await pool.url("small")
     stopped = pool.status()["small"]["pid"]
     os.kill(stopped, signal.SIGSTOP)
-    assert "no longer answered" in (await until("restarting", pool, "small"))["sentence"]
-    assert not psutil.pid_exists(stopped)
+    assert life.STOPPED in (await until("restarting", pool, "small"))["sentence"]
     await pool.url("small")
+    assert not psutil.pid_exists(stopped)
+
+
+async def test_whoever_asks_a_stopped_server_gets_the_next_one(pool: EmbeddedPool) -> None:
+    await pool.restart("small")
+    await pool.url("small")
+    stopped = pool.status()["small"]["pid"]
+    os.kill(stopped, signal.SIGSTOP)
+    async with asyncio.timeout(10):
+        while psutil.Process(stopped).status() != psutil.STATUS_STOPPED:
+            await asyncio.sleep(0.01)
+    asking = asyncio.ensure_future(pool.url("small"))
+    await asyncio.sleep(0)
+    assert life.STOPPED in pool.status()["small"]["sentence"]
+    os.kill(stopped, signal.SIGCONT)  # that it goes on meanwhile must not leave anybody waiting
+    await asking
+    assert pool.status()["small"]["pid"] != stopped
+
+
+HANGS = """
+import socket, sys
+listening = socket.create_server(("127.0.0.1", 0))
+print(listening.getsockname()[1], flush=True)
+while sys.argv[1] == "works":
+    pass
+asking = listening.accept()
+sys.stdin.read()
+"""
+
+
+async def test_a_server_that_hangs_is_ended_long_before_the_probe_gives_up_and_one_that_works_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(life, "LOOK_EVERY_S", 0.1)
+    monkeypatch.setattr(life, "PROBE_EVERY_S", 0.1)
+    monkeypatch.setattr(life, "PROBE_WITHIN_S", 3600.0)
+    pipe = asyncio.subprocess.PIPE
+    ends = {}
+    for kind in ("works", "hangs"):
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", HANGS, kind, stdin=pipe, stdout=pipe)
+        port = int(await process.stdout.readline())
+        use = life.Use()
+        use.begin()
+        ends[kind] = asyncio.create_task(life.watch(process, f"http://127.0.0.1:{port}", use)), process
+    hanging, working = ends["hangs"], ends["works"]
+    try:
+        async with asyncio.timeout(60):
+            assert await hanging[0] == "it no longer answered"
+        assert not working[0].done()
+    finally:
+        await asyncio.gather(life.end(working[1]), life.end(hanging[1]))
+    assert await working[0] == "it was ended by SIGKILL"
+
+
+async def test_as_many_threads_are_started_as_there_are_processors_for_this_process(tmp_path: Path) -> None:
+    bound = os.sched_getaffinity(0)
+    limit = tmp_path / "cpu.max"
+    cases = {"max 100000": len(bound), "100000 100000": 1, "1000 100000": 1, "110000 100000": min(2, len(bound))}
+    cases |= {"9900000 100000": len(bound), "": len(bound), "0 0": len(bound)}
+    wrong = {}
+    for text, threads in cases.items():
+        limit.write_text(text)
+        if (got := processors(limit)) != threads:
+            wrong[text] = got
+    assert not wrong
+    assert processors(tmp_path / "none") == len(bound)
+    ask = [sys.executable, "-c", "from services.embedded.spec import DEFAULT_SPECS; print(DEFAULT_SPECS[0].threads)"]
+    with_one = await asyncio.create_subprocess_exec(
+        *ask, cwd=ROOT, stdout=asyncio.subprocess.PIPE, preexec_fn=lambda: os.sched_setaffinity(0, {min(bound)})
+    )
+    assert (await with_one.communicate())[0].strip() == b"1"
 
 
 async def test_a_person_can_restart_a_server(pool: EmbeddedPool) -> None:

@@ -76,10 +76,11 @@ class Sender:
             self._cancelled = True
             self.abort()
 
-    def abort(self) -> None:
-        """End the calls under way."""
+    def abort(self, *, lab_stopped: bool = False) -> None:
+        """End the calls under way. ``lab_stopped``: because the worker ends, not because a person wants it."""
         for call in list(self._live):
             if call.task is not None and call.progress.abort is None and not call.progress.over:
+                call.lab_stopped = lab_stopped
                 call.progress.abort = "cancelled"
                 call.task.cancel()
 

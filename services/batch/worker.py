@@ -125,7 +125,7 @@ class Worker:
             sender.turns.close()
         await self._under_way(GRACE_S)
         for sender in self.works.senders.values():
-            sender.abort()
+            sender.abort(lab_stopped=True)
         await self._under_way(1.0)
         for task in loops:
             task.cancel()

@@ -11,13 +11,13 @@ import time
 from asyncio.subprocess import Process
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 from urllib.parse import urlsplit
 
 import orjson
-import psutil
 
 from services.embedded.spec import KEY, ServerSpec
+from services.vitals import A_LITTLE_S, vitals
 
 ROOT = Path(__file__).resolve().parents[2]
 START_WITHIN_S = 90.0
@@ -26,6 +26,9 @@ PROBE_STILL_S = 300.0  # a server that nobody has asked for: every probe wakes a
 IN_USE_S = 660.0  # since it was asked for last; no call lives longer by default
 PROBE_WITHIN_S = 10.0
 PROBES_FAILED = 3
+LOOK_EVERY_S = 1.0  # at the process, while a probe has no answer
+STILL_LOOKS = 4  # in a row, without work and without a thread that wants to: it will never answer
+STOPPED = "something outside had stopped its process (SIGSTOP)"
 LOG_LIMIT = 1_000_000
 # The model needs no key of anybody's, so it is not given the environment as it is.
 PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "SYSTEMROOT", "VIRTUAL_ENV")
@@ -96,9 +99,11 @@ class Use:
     def __init__(self) -> None:
         self._last = float("-inf")
         self._begun = asyncio.Event()
+        self.stopped = False  # whoever asked last saw the process stopped
 
-    def begin(self) -> None:
-        """Somebody asks for it now."""
+    def begin(self, *, stopped: bool = False) -> None:
+        """Somebody asks for it now. ``stopped``: and saw that its process is, so that it is to be ended."""
+        self.stopped = self.stopped or stopped
         self._last = time.monotonic()
         self._begun.set()
 
@@ -107,43 +112,69 @@ class Use:
         """Whether nobody has asked for a long time."""
         return time.monotonic() - self._last > IN_USE_S
 
-    async def rest(self, ending: asyncio.Future[Any]) -> None:
-        """Wait for the next who asks, for the end of the process, or for a long time."""
-        self._begun.clear()
+    async def rest(self, ending: asyncio.Future[Any], longest_s: float) -> None:
+        """Wait for the next who asks, for the end of the process, or so many seconds."""
         begun: asyncio.Future[Any] = asyncio.ensure_future(self._begun.wait())
         try:
-            await asyncio.wait({ending, begun}, timeout=PROBE_STILL_S, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({ending, begun}, timeout=longest_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
             begun.cancel()
+            self._begun.clear()
 
 
 async def watch(process: Process, url: str, use: Use) -> str:
     """Wait until the process ends or no longer does anything; returns why, to be put in brackets.
 
-    A server in ``use`` is probed every few seconds, any other rarely and as soon as somebody asks for it.
+    A server in ``use`` is looked at every few seconds, any other rarely and as soon as somebody asks for it.
     """
     ending = asyncio.ensure_future(_drain(process))
-    failed, worked = 0, _cpu_s(process.pid)
+    failed, probed, worked = 0, float("-inf"), vitals(process.pid).cpu_s
+    use.stopped = False
     try:
         while True:
-            if use.over and not failed:
-                await use.rest(ending)
-            else:
-                await asyncio.wait({ending}, timeout=PROBE_EVERY_S)
+            resting = use.over and not failed
+            await use.rest(ending, PROBE_STILL_S if resting else PROBE_EVERY_S)
             if ending.done():
                 break
-            if await answers(url):
+            stopped = use.stopped or vitals(process.pid).stopped
+            if not stopped and not resting and time.monotonic() - probed < PROBE_EVERY_S * 0.9:
+                continue  # whoever asks has the process looked at, but many who ask do not make many probes
+            probed = time.monotonic()
+            health = "stopped" if stopped else await _probe(process.pid, url)
+            if health == "answers":
                 failed = 0
                 continue
             # A server whose every thread is streaming cannot answer a probe, but it works; a dead one does not.
-            before, worked = worked, _cpu_s(process.pid)
-            failed = failed + 1 if worked - before < 0.01 else 0
-            if failed >= PROBES_FAILED:
+            before, worked = worked, vitals(process.pid).cpu_s
+            failed = failed + 1 if worked - before < A_LITTLE_S else 0
+            if ending.done():
+                break
+            if health != "silent" or failed >= PROBES_FAILED:
                 await end(process)
-                return "it no longer answered"
+                return STOPPED if health == "stopped" else "it no longer answered"
         return why(await process.wait())
     finally:
         ending.cancel()
+
+
+async def _probe(pid: int, url: str) -> Literal["answers", "silent", "stopped", "still"]:
+    """What became of one probe. That the process stands still is seen before the probe's time is over."""
+    probe = asyncio.ensure_future(answers(url))
+    still, before = 0, vitals(pid)
+    try:
+        while True:
+            await asyncio.wait({probe}, timeout=LOOK_EVERY_S)
+            if probe.done():
+                return "answers" if probe.result() else "silent"
+            now = vitals(pid)
+            if now.stopped:
+                return "stopped"
+            still = still + 1 if not now.works_since(before) and _all_asleep(pid) else 0
+            if still >= STILL_LOOKS:
+                return "still"
+            before = now
+    finally:
+        probe.cancel()
 
 
 async def answers(url: str) -> bool:
@@ -188,9 +219,12 @@ async def _drain(process: Process) -> None:
         pass
 
 
-def _cpu_s(pid: int) -> float:
+def _all_asleep(pid: int) -> bool:
+    """Whether no thread waits for a processor or a disk. False where the system does not tell it of each thread."""
     try:
-        times = psutil.Process(pid).cpu_times()
-    except psutil.Error:
-        return 0.0
-    return float(times.user + times.system)
+        states = [
+            (task / "stat").read_text().rpartition(")")[2].split()[0] for task in Path(f"/proc/{pid}/task").iterdir()
+        ]
+    except (OSError, IndexError):
+        return False
+    return all(state == "S" for state in states)

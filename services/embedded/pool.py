@@ -17,6 +17,7 @@ from typing import Any, Literal
 from services import keys
 from services.embedded import life
 from services.embedded.spec import DEFAULT_SPECS, KEY, ServerSpec, available_bytes, missing
+from services.vitals import vitals
 
 log = logging.getLogger(__name__)
 PoolState = Literal["starting", "ready", "restarting", "unavailable"]
@@ -83,7 +84,11 @@ class EmbeddedPool:
         server = self._servers.get(name)
         if server is None:
             raise EmbeddedUnavailable(f"there is no local server “{name}” here")
-        server.use.begin()
+        stopped = bool(server.url and server.process and vitals(server.process.pid).stopped)
+        if stopped:  # the watch, woken now, ends it: this call waits for the next life
+            server.url = None
+            self._say(server, "restarting", f"The local model is gone ({life.STOPPED}) and is being started again.")
+        server.use.begin(stopped=stopped)
         end = time.monotonic() + WAIT_FOR_READY_S
         while server.url is None:
             if server.state == "unavailable":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import platform
 from collections.abc import Callable
@@ -37,8 +38,23 @@ class ServerSpec:
         return BASE_BYTES + BYTES_PER_TOKEN * self.context + PROMPT_CACHE_MIB * MIB
 
 
+def processors(cpu_max: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """How many processors this process may use: those that it is bound to, or less where a container is limited.
+
+    A thread more than that, and every thread waits for the one without a processor.
+    """
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = cpu_max.read_text().split()
+        if quota != "max":
+            bound = min(bound, math.ceil(int(quota) / int(period)))
+    except (OSError, ValueError, ZeroDivisionError):
+        pass
+    return max(1, bound)
+
+
 DEFAULT_SPECS = (
-    ServerSpec("main", threads=max(1, min(4, os.cpu_count() or 1)), slots=4, context=8192),
+    ServerSpec("main", threads=min(4, processors()), slots=4, context=8192),
     ServerSpec("single", threads=1, slots=1, context=1024),
 )
 

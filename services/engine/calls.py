@@ -26,6 +26,7 @@ from services.engine import rows
 from services.engine.heartbeat import Heartbeat
 from services.engine.live import LiveCall
 from services.engine.registry import Registry
+from services.outcomes import LAB_STOPPED
 from services.progress import Progress
 from services.providers import kind_of
 from services.providers.base import Kind
@@ -133,6 +134,8 @@ class Calls:
         store = self._registry.config.store_text
         if ending.outcome == "ok" and _at_its_limit(call):
             ending = Ending("max_tokens")
+        if ending.outcome == "cancelled" and call.lab_stopped:
+            ending = replace(ending, detail=LAB_STOPPED)
         lag = self._heartbeat.lag_ns(progress.t0, progress.end, progress.delta_ns) if progress.t0 else 0
         ended = rows.Ended(call.deployment, call.ask, progress, ending, call.price, lag, call.waited_ms)
         try:

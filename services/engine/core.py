@@ -36,6 +36,7 @@ from services.engine.revive import revived
 from services.engine.rolling import Rolling
 from services.engine.run_row import run_row
 from services.engine.upkeep import Upkeep
+from services.outcomes import LAB_STOPPED
 from services.reader import opened_session
 from services.runs import RunSpec, new_id
 
@@ -115,7 +116,7 @@ class Engine:
     async def close(self) -> None:
         """Stop every call, finish its row, and let go."""
         for run in list(self.runs.values()):
-            self.stop_columns(run, None)
+            self.stop_columns(run, None, lab_stopped=True)
         tasks = [c.task for run in self.runs.values() for c in run.columns if c.task is not None]
         if tasks:
             await asyncio.wait(tasks, timeout=5)
@@ -172,13 +173,18 @@ class Engine:
         self._spawn(self._learn_typical(run), "typical")
         return run.id
 
-    def stop_columns(self, run: LiveRun, column: int | None) -> None:
-        """End one column's call, or all of them; what has come so far is kept and costed."""
+    def stop_columns(self, run: LiveRun, column: int | None, *, lab_stopped: bool = False) -> None:
+        """End one column's call, or all of them; what has come so far is kept and costed.
+
+        ``lab_stopped``: not because a person wants it, but because the engine ends.
+        """
         for live in run.columns:
             if column is not None and live.index != column:
                 continue
-            live.stopped = True
             call = live.call
+            if call is not None and not live.stopped:
+                call.lab_stopped = lab_stopped
+            live.stopped = True
             if call is not None and call.task is not None and not call.progress.over and call.progress.abort is None:
                 call.progress.abort = "cancelled"
                 call.task.cancel()
@@ -296,7 +302,9 @@ class Engine:
             await self.writer.write(lambda session: records.insert_calls(session=session, rows=[row]))
             column.call = call
         elif column.stopped:
-            await self.calls.refuse(call, "cancelled", "stopped before it was sent")
+            await self.calls.refuse(
+                call, "cancelled", LAB_STOPPED if call.lab_stopped else "stopped before it was sent"
+            )
             return
         await self._one(run, column)
 

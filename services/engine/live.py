@@ -37,6 +37,7 @@ class LiveCall:
     task: asyncio.Task[None] | None = None
     final: dict[str, Any] | None = None
     note: str | None = None
+    lab_stopped: bool = False  # it was ended because our own process ends, not by a person
     sent_answer: int = 0
     sent_reasoning: int = 0
     announced: bool = False

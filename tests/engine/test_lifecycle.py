@@ -67,6 +67,24 @@ async def test_a_column_that_is_stopped_before_its_turn_is_never_sent(house: Hou
     assert len(house.fake.requests) == 1
 
 
+async def test_what_the_end_of_the_lab_stops_is_not_said_to_be_stopped_by_hand(house: House) -> None:
+    await house.declare(table("a", SLOW, house.fake.url), table("b", SLOW, house.fake.url))
+    run = await house.start("ab")
+    in_turn = await house.start("ab", start="sequential")
+    await answering(run, 0)
+    await answering(run, 1)
+    await answering(in_turn, 0)
+    house.engine.stop_columns(run, 0)
+    await house.close()
+    await house.open()
+    calls = [*house.calls(run.id), *house.calls(in_turn.id)]
+    assert [call["state"] for call in calls] == ["cancelled"] * 4
+    by_hand = ["stopped by hand" in call["message"] for call in calls]
+    by_lab = ["because the lab was stopped" in call["message"] for call in calls]
+    assert (by_hand, by_lab) == ([True, False, False, False], [False, True, True, True])
+    assert "tokens received were kept" in calls[1]["message"]
+
+
 async def test_a_retry_is_a_further_attempt_and_leaves_the_first_one_as_it_was(house: House) -> None:
     await house.declare(table("a", "fake?fault=http_500", house.fake.url), table("b", QUICK, house.fake.url))
     run = await house.start("ab")
