@@ -20,10 +20,29 @@ Finding = dict[str, Any]
 LOW_DISK_BYTES = 500 * 2**20
 
 
+def doctor(data: str | Path | None, file: str | Path | None, *, as_json: bool) -> int:
+    """`examine` for places as they were named; one that leads nowhere is all that there is to say."""
+    findings = []
+    places: list[Path] = []
+    for what, settled, place in (
+        ("data directory", paths.data_dir, data),
+        ("deployments file", paths.deployments_file, file),
+    ):
+        try:
+            places.append(settled(place))
+        except paths.Unusable as error:
+            findings.append(_finding("wrong", what, str(error)))
+    return _tell(findings, as_json=as_json) if findings else examine(places[0], places[1], as_json=as_json)
+
+
 def examine(data: Path, file: Path, *, as_json: bool) -> int:
     """Look at everything that commonly goes wrong. Returns 0 when nothing is wrong, 1 otherwise."""
     checks = (_python, _disk, _logs, _socket, _database, _file, _keys, _way_out, _aws, _model, _engine)
     findings = [finding for check in checks for finding in _whole(check, data, file)]
+    return _tell(findings, as_json=as_json)
+
+
+def _tell(findings: list[Finding], *, as_json: bool) -> int:
     for finding in findings:
         if as_json:
             print(json.dumps(finding))
