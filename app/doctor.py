@@ -169,7 +169,7 @@ def _way_out(_data: Path, file: Path) -> Iterator[Finding]:
             says = f"{proxy.url}, by its own settings" if proxy is not None else "none, by its own settings"
             yield _finding("ok", f"proxy of {d.name}", says)
     named = [(setting, path, "certificates") for setting, path in outbound.ca_sources()]
-    named += [("ca_file", Path(d.ca_file).expanduser(), f"certificates of {d.name}") for d in own if d.ca_file]
+    named += [("ca_file", outbound.at_home(d.ca_file), f"certificates of {d.name}") for d in own if d.ca_file]
     for setting, path, what in named:
         trouble = outbound.ca_trouble(path, setting)
         says = f"{setting} adds those of {path} to the usual ones"
