@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from app import pages_settings
 from app.cli_trouble import in_words
-from services import deployments, keys, outbound, paths
+from services import deployments, keys, listening, outbound, paths
 from services.client import EngineClient, EngineDown
 from services.config_table import changed_at
 from services.health import noted
@@ -37,7 +38,7 @@ def doctor(data: str | Path | None, file: str | Path | None, *, as_json: bool) -
 
 def examine(data: Path, file: Path, *, as_json: bool) -> int:
     """Look at everything that commonly goes wrong. Returns 0 when nothing is wrong, 1 otherwise."""
-    checks = (_python, _disk, _logs, _socket, _database, _file, _keys, _way_out, _aws, _model, _engine)
+    checks = (_python, _disk, _logs, _socket, _database, _file, _keys, _sign_in, _look, _way_out, _aws, _model, _engine)
     findings = [finding for check in checks for finding in _whole(check, data, file)]
     return _tell(findings, as_json=as_json)
 
@@ -150,6 +151,30 @@ def _keys(_data: Path, file: Path) -> Iterator[Finding]:
             "ok" if found else "note", name,
             "set" if found else "not set; put it in the environment or in .streamlit/secrets.toml to use it",
         )  # fmt: skip
+
+
+def _sign_in(_data: Path, _file: Path) -> Iterator[Finding]:
+    """Whether people can sign in as secrets.toml says."""
+    files = listening.secrets_files()
+    if not any(_about_sign_in(file) for file in files):
+        return
+    from app import signin  # a second of loading
+
+    how = signin.look(files)
+    if how.state != "off":
+        yield _finding("ok" if how.state == "on" else "wrong", "sign-in", how.trouble or "people sign in")
+
+
+def _about_sign_in(file: Path) -> bool:
+    try:
+        return any(keys.ABOUT_SIGN_IN.search(name) for name in keys.names_in(keys.read_secrets(file) or {}))
+    except keys.UnreadableSecrets:
+        return True
+
+
+def _look(_data: Path, _file: Path) -> Iterator[Finding]:
+    if trouble := pages_settings.trouble():
+        yield _finding("wrong", pages_settings.NAME, trouble)
 
 
 def _way_out(_data: Path, file: Path) -> Iterator[Finding]:
