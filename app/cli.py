@@ -266,6 +266,7 @@ def main() -> None:
     try:
         stopping.while_working()
         private_files()
+        paths.settle_socket()
         code = app(sys.argv[1:], result_action="return_value")
         sys.stdout.flush()
     except EngineError as error:

@@ -45,13 +45,13 @@ def _sentence(error: Exception) -> str:
 
 def _kept(error: Exception) -> str:
     """Where the traceback was put, for whoever reports it."""
-    log = paths.data_dir(_given_data()) / "logs" / "lab.log"
     what = keys.scrub("".join(traceback.format_exception(error)))
     try:
+        log = paths.data_dir(_given_data()) / "logs" / "lab.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("a", encoding="utf-8") as file:
             file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}\n{what}\n")
-    except OSError:
+    except (OSError, ValueError):
         return "Please report it with the command that you gave."
     return f"What happened is in {log}: please report it."
 

@@ -60,6 +60,6 @@ def worker(*, json: JsonOption = False, data: DataOption = None, deployments: Fi
 
 def doctor(*, json: JsonOption = False, data: DataOption = None, deployments: FileOption = None) -> int:
     """Say what is wrong with this installation and how to mend it. Exit code 0 when nothing is."""
-    from app.doctor import examine
+    from app import doctor
 
-    return examine(paths.data_dir(data), paths.deployments_file(deployments), as_json=json)
+    return doctor.doctor(data, deployments, as_json=json)

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from app import pages_settings
 from app.cli_trouble import in_words
-from services import deployments, keys, outbound, paths
+from services import deployments, keys, listening, outbound, paths
 from services.client import EngineClient, EngineDown
 from services.config_table import changed_at
 from services.health import noted
@@ -20,10 +21,29 @@ Finding = dict[str, Any]
 LOW_DISK_BYTES = 500 * 2**20
 
 
+def doctor(data: str | Path | None, file: str | Path | None, *, as_json: bool) -> int:
+    """`examine` for places as they were named; one that leads nowhere is all that there is to say."""
+    findings = []
+    places: list[Path] = []
+    for what, settled, place in (
+        ("data directory", paths.data_dir, data),
+        ("deployments file", paths.deployments_file, file),
+    ):
+        try:
+            places.append(settled(place))
+        except paths.Unusable as error:
+            findings.append(_finding("wrong", what, str(error)))
+    return _tell(findings, as_json=as_json) if findings else examine(places[0], places[1], as_json=as_json)
+
+
 def examine(data: Path, file: Path, *, as_json: bool) -> int:
     """Look at everything that commonly goes wrong. Returns 0 when nothing is wrong, 1 otherwise."""
-    checks = (_python, _disk, _logs, _socket, _database, _file, _keys, _way_out, _aws, _model, _engine)
+    checks = (_python, _disk, _logs, _socket, _database, _file, _keys, _sign_in, _look, _way_out, _aws, _model, _engine)
     findings = [finding for check in checks for finding in _whole(check, data, file)]
+    return _tell(findings, as_json=as_json)
+
+
+def _tell(findings: list[Finding], *, as_json: bool) -> int:
     for finding in findings:
         if as_json:
             print(json.dumps(finding))
@@ -133,6 +153,30 @@ def _keys(_data: Path, file: Path) -> Iterator[Finding]:
         )  # fmt: skip
 
 
+def _sign_in(_data: Path, _file: Path) -> Iterator[Finding]:
+    """Whether people can sign in as secrets.toml says."""
+    files = listening.secrets_files()
+    if not any(_about_sign_in(file) for file in files):
+        return
+    from app import signin  # a second of loading
+
+    how = signin.look(files)
+    if how.state != "off":
+        yield _finding("ok" if how.state == "on" else "wrong", "sign-in", how.trouble or "people sign in")
+
+
+def _about_sign_in(file: Path) -> bool:
+    try:
+        return any(keys.ABOUT_SIGN_IN.search(name) for name in keys.names_in(keys.read_secrets(file) or {}))
+    except keys.UnreadableSecrets:
+        return True
+
+
+def _look(_data: Path, _file: Path) -> Iterator[Finding]:
+    if trouble := pages_settings.trouble():
+        yield _finding("wrong", pages_settings.NAME, trouble)
+
+
 def _way_out(_data: Path, file: Path) -> Iterator[Finding]:
     """Which proxy calls go through, and whose certificates count beside the usual ones."""
     try:
@@ -150,7 +194,7 @@ def _way_out(_data: Path, file: Path) -> Iterator[Finding]:
             says = f"{proxy.url}, by its own settings" if proxy is not None else "none, by its own settings"
             yield _finding("ok", f"proxy of {d.name}", says)
     named = [(setting, path, "certificates") for setting, path in outbound.ca_sources()]
-    named += [("ca_file", Path(d.ca_file).expanduser(), f"certificates of {d.name}") for d in own if d.ca_file]
+    named += [("ca_file", outbound.at_home(d.ca_file), f"certificates of {d.name}") for d in own if d.ca_file]
     for setting, path, what in named:
         trouble = outbound.ca_trouble(path, setting)
         says = f"{setting} adds those of {path} to the usual ones"

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 
+from app import pages_settings
 from db.private import private_files
 from services import listening, parent
 from services.listening import CannotListen
@@ -39,6 +40,7 @@ def serve(
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
     sys.argv = [str(ROOT / "lab")]
+    pages_settings.keep_from_streamlit()
     from app import signin
 
     signin.setup()  # before Streamlit could read the secrets by itself

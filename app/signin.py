@@ -38,7 +38,7 @@ from streamlit.web.server.starlette.starlette_websocket import (
 )
 
 from services import access
-from services.keys import UnreadableSecrets, read_secrets
+from services.keys import ABOUT_SIGN_IN, UnreadableSecrets, read_secrets
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,6 @@ SHORTEST_SECRET = 32  # characters of cookie_secret: whoever guesses it can be a
 SHARED = ("redirect_uri", "cookie_secret")
 OF_PROVIDER = ("client_id", "client_secret", "server_metadata_url")
 NO_PROVIDER = ("client_kwargs",)  # tables in [auth] that are settings
-ABOUT_SIGN_IN = re.compile(r"(?i)auth|cookie_secret|redirect_uri|metadata_url|client_secret|client_id")
 NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f]")  # signs that no text has: this is compressed, or a picture
 FILES = ("/_stcore/upload_file", "/media/")  # what is uploaded to pages, and what they give to download
 ADDRESS = re.compile(r"[^@\s]+@[^@\s]+")
@@ -121,6 +120,11 @@ def setup() -> Setup:
                 how = _broken("[auth] of secrets.toml holds a value that is neither text, a number, a list nor a table")
             _frozen = how
         return _frozen
+
+
+def look(paths: Sequence[Path]) -> Setup:
+    """How sign-in is set up by these files, the later ones winning, as they are now."""
+    return _at_start(paths)[0]
 
 
 def _at_start(paths: Sequence[Path]) -> tuple[Setup, dict[str, Any]]:

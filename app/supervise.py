@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from app import pages_settings
 from services import health, keys, listening, paths
 from services.client import EngineError
 from services.engine import spawn
@@ -72,8 +73,9 @@ def run(
                 "LAB_SOCKET": str(paths.new_socket_path(data)),
                 "LAB_ADDRESS": where.host,  # who may name files of this machine depends on who can reach it
             }
-            if trouble := keys.trouble():
-                say(trouble)
+            for trouble in (keys.trouble(), pages_settings.trouble()):
+                if trouble:
+                    say(trouble)
             if everyone_is_admin:
                 os.environ[listening.EVERYONE] = "1"
             return asyncio.run(_Lab(where, chosen, data, file, _quietly(say)).run(browser))

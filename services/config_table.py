@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+
+from services.batch.files.regular import regular
+
+LARGEST = 4 * 2**20  # bytes of a file of deployments
 
 
 class ConfigError(ValueError):
@@ -117,7 +122,13 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def read_source(path: Path) -> Source:
     """The file's text. Raises `ConfigError` when it cannot be read."""
     try:
-        return Source(path.name, path.read_text(encoding="utf-8-sig"))
+        if path == Path(os.devnull):  # how one says that there is none
+            return Source(path.name, "")
+        with regular(path) as file:
+            content = file.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            raise ConfigError(f"{path.name} has more than {LARGEST // 2**20} MB: it is no deployments file.")
+        return Source(path.name, content.decode("utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError(
             f"{path.name} does not exist: copy deployments.example.toml to it and edit the copy."

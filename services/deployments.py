@@ -7,14 +7,13 @@ is a sentence that never repeats a value which could be a key.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
-from services import addresses, keys, pricing
+from services import addresses, keys, pricing, toml_text
 from services.access import folded
 from services.addresses import on_amazon
 from services.aws.credentials import region_of
@@ -88,14 +87,13 @@ def load(path: Path) -> Config:
 def parse(source: Source) -> Config:
     """`load` for a text that has been read already."""
     try:
-        data = tomllib.loads("\n".join(source.lines) + "\n", parse_float=Decimal)
-    except RecursionError:
-        raise source.error("this is nested too deeply to be read: take the inner brackets out.") from None
-    except tomllib.TOMLDecodeError as error:
-        place = re.search(r"at line (\d+), column (\d+)", str(error))
-        what = str(error).partition(" (at ")[0]
-        at = int(place[1]) if place else len(source.lines)
-        raise source.error(f"this is not valid TOML ({keys.scrub(what)}).", at) from None
+        data = toml_text.loads("\n".join(source.lines) + "\n", parse_float=Decimal)
+    except toml_text.NotToml as error:
+        if error.deep:
+            raise source.error("this is nested too deeply to be read: take the inner brackets out.") from None
+        raise source.error(
+            f"this is not valid TOML ({keys.scrub(error.what)}).", error.line or len(source.lines)
+        ) from None
     for section in data:
         if section not in SECTIONS:
             line = source.line_of(section, 0, None) or _line_of_key(source, section)

@@ -76,8 +76,8 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pa
 
 def main() -> int:
     """The exit code of a container's health check."""
-    lab = noted(paths.data_dir())
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, paths.Unusable):
+        lab = noted(paths.data_dir())
         port = lab.port if lab else int(os.environ.get("LAB_PORT") or 8501)
         if asyncio.run(pages_answer(lab.host if lab else "127.0.0.1", port, WITHIN_S, ready=True)):
             return 0

@@ -33,6 +33,7 @@ BUILT_IN_HOSTS: Mapping[str, tuple[str, ...]] = {
     "OPENAI_API_KEY": ("api.openai.com",),
 }
 SECRET_NAME = re.compile(r"(?i)api_?key|access_?key|secret|token|password|passwd|credential|_key$|^key$")
+ABOUT_SIGN_IN = re.compile(r"(?i)auth|cookie_secret|redirect_uri|metadata_url|client_secret|client_id")
 # Each starts at the start of a word and looks a bounded way ahead, so that hostile text costs linear time.
 LOOKS_LIKE_KEY = re.compile(
     r"(?<![\w-])(?:sk-[A-Za-z0-9*_-]{8,}"
@@ -230,6 +231,14 @@ def _walk(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
             yield prefix + name, value
         elif isinstance(value, Mapping):
             yield from _walk(value, f"{prefix}{name}.")
+
+
+def names_in(table: Mapping[str, Any]) -> Iterator[str]:
+    """The name of every setting and section of a table, at any depth."""
+    for name, value in table.items():
+        yield name
+        if isinstance(value, Mapping):
+            yield from names_in(value)
 
 
 def _compile(values: frozenset[str]) -> re.Pattern[str]:

@@ -176,7 +176,11 @@ def flag() -> bool:
 
 def secrets_files() -> tuple[Path, ...]:
     """Where Streamlit looks for secrets, the later one winning."""
-    return (Path.home() / ".streamlit" / "secrets.toml", ROOT / ".streamlit" / "secrets.toml")
+    ours = ROOT / ".streamlit" / "secrets.toml"
+    try:
+        return (Path.home() / ".streamlit" / "secrets.toml", ours)
+    except RuntimeError:  # a user of a container without a name and without HOME
+        return (ours,)
 
 
 def sign_in_configured(files: Sequence[Path] | None = None) -> bool:

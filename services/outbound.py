@@ -345,11 +345,16 @@ def trust(ca_file: str | None = None) -> ssl.SSLContext:
     wanted = tuple((setting, str(path), _stamp(path)) for setting, path in ca_sources())
     if ca_file is None:
         return _context(wanted, None, None)
-    path = Path(ca_file).expanduser()
+    path = at_home(ca_file)
     trouble = ca_trouble(path, "ca_file")
     if trouble:
         raise ProxyTrouble(trouble)
     return _context(wanted, str(path), _stamp(path))
+
+
+def at_home(path: str) -> Path:
+    """A path with ~ as somebody's home; as it is written where nobody is called so, and then nothing is there."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - `Path.expanduser` raises for a person who is not there
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
@@ -367,7 +372,7 @@ def _context(
     context = ssl.create_default_context()  # reads SSL_CERT_FILE by itself, and SSL_CERT_DIR where its names are hashes
     context.load_verify_locations(certifi.where())
     texts = [*(text for name, text, _ in sources if name != "SSL_CERT_FILE"), *([ca_file] if ca_file else [])]
-    for path in {Path(text).resolve(): None for text in texts}:  # one file often has several names
+    for path in {Path(os.path.realpath(text)): None for text in texts}:  # one file often has several names
         with contextlib.suppress(OSError):  # ssl.SSLError is one too
             if not path.is_dir():
                 context.load_verify_locations(cafile=str(path))
@@ -420,7 +425,7 @@ def for_libraries() -> None:
 
 def bundle(ca_file: str) -> str:
     """A file of all certificates that count for a deployment with a ``ca_file``. Raises `ProxyTrouble`."""
-    path = Path(ca_file).expanduser()
+    path = at_home(ca_file)
     trouble = ca_trouble(path, "ca_file")
     if trouble:
         raise ProxyTrouble(trouble)

@@ -30,8 +30,42 @@ class NoPlace(Unusable):
 
 
 def data_dir(given: str | Path | None = None) -> Path:
-    """The directory of database, logs and backups: the argument, else LAB_DATA, else ``data`` beside the product."""
-    return Path(given or os.environ.get("LAB_DATA") or ROOT / "data").expanduser().resolve()
+    """The directory of database, logs and backups: the argument, else LAB_DATA, else ``data`` beside the product.
+
+    Raises `Unusable` for a path that leads nowhere.
+    """
+    return _settled("data directory", given or os.environ.get("LAB_DATA") or ROOT / "data", "--data")
+
+
+def _settled(what: str, given: str | Path, option: str) -> Path:
+    """A path as it is from any folder, without links. Raises `Unusable` where it cannot be followed."""
+    try:
+        path = Path(given).expanduser()
+    except RuntimeError:
+        user = Path(given).parts[0]
+        whose = f"{user} is no user's home on this machine" if len(user) > 1 else "nobody knows where ~ is"
+        raise Unusable(f"The {what} {given} cannot be found ({whose}): give the whole path with {option}.") from None
+    try:
+        settled = path.resolve()
+        settled.is_dir()
+    except RuntimeError:
+        why = "the path leads in a circle of links"
+    except ValueError:
+        why = "a path holds no zero bytes"
+    except OSError as error:
+        gone = not path.is_absolute() and isinstance(error, FileNotFoundError)
+        why = "the folder that this was started in is gone" if gone else error.strerror or type(error).__name__
+    else:
+        return settled
+    shown = str(given).replace("\0", "\\0")
+    raise Unusable(f"The {what} {shown} cannot be found ({why}): give another with {option}.")
+
+
+def settle_socket() -> None:
+    """Make LAB_SOCKET mean, for every process started from here on, what it means in the folder we were started in."""
+    if given := os.environ.get("LAB_SOCKET"):
+        with contextlib.suppress(OSError):  # the folder is gone
+            os.environ["LAB_SOCKET"] = os.path.abspath(Path(os.path.expanduser(given)))  # noqa: PTH100, PTH111
 
 
 def make_data(data: Path) -> None:
@@ -138,5 +172,9 @@ def _taken(path: Path) -> bool:
 
 
 def deployments_file(given: str | Path | None = None) -> Path:
-    """The deployments file: the argument, else LAB_DEPLOYMENTS, else ``deployments.toml`` beside the product."""
-    return Path(given or os.environ.get("LAB_DEPLOYMENTS") or ROOT / "deployments.toml").expanduser().resolve()
+    """The deployments file: the argument, else LAB_DEPLOYMENTS, else ``deployments.toml`` beside the product.
+
+    Raises `Unusable` for a path that leads nowhere.
+    """
+    path = given or os.environ.get("LAB_DEPLOYMENTS") or ROOT / "deployments.toml"
+    return _settled("deployments file", path, "--deployments")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -408,3 +409,31 @@ def test_what_looks_like_a_pasted_key_is_no_name_of_a_variable(pasted: str) -> N
 @pytest.mark.parametrize("name", ["OPENAI_API_KEY", "AWS_BEARER_TOKEN_BEDROCK", "HUGGINGFACEHUB_API_TOKEN"])
 def test_usual_names_of_variables_are_names(name: str) -> None:
     assert is_key_name(name)
+
+
+def test_a_number_that_python_cannot_read_is_a_sentence_with_its_line(tmp_path: Path) -> None:
+    head, file = '[[deployment]]\nname = "x"\nkind = "openai"\nmodel = "m"\n', tmp_path / "deployments.toml"
+    flaws = []
+    for number in ("9" * 5000, "-" + "9" * 5000, "0x" + "f" * 4000, "1e99999999999999999999", "1_" * 4400 + "1"):
+        for field in ("price = { input = %s }", "params = { a = [%s] }", "context_tokens = %s"):
+            file.write_text(head + field % number + "\n")
+            try:
+                load(file)
+                flaws.append((number[:9], field, "it was taken"))
+            except ConfigError as error:
+                if "line 5: this is not valid TOML (a" not in str(error) or len(str(error)) > 200:
+                    flaws.append((number[:9], field, str(error)[:200]))
+    assert not flaws, flaws
+
+
+def test_only_an_ordinary_file_of_bounded_size_is_read(tmp_path: Path) -> None:
+    pipe, folder, large = tmp_path / "pipe", tmp_path / "folder", tmp_path / "large"
+    os.mkfifo(pipe)
+    folder.mkdir()
+    with large.open("wb") as file:
+        file.truncate(2**40)
+    cases = {pipe: "a pipe, not a file", Path("/dev/zero"): "a device", folder: "a folder", large: "more than 4 MB"}
+    for path, words in cases.items():
+        with pytest.raises(ConfigError, match=words):
+            load(path)
+    assert load(Path(os.devnull)).deployments == ()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from services import words
+from services import toml_text, words
 from services.batch.files.regular import regular
 from services.calculator import catalog, checks, plain, points, presets
 from services.calculator.assumptions import Assumptions
@@ -50,12 +49,12 @@ def parse(content: bytes, *, folder: Path | None = None) -> tuple[Asked | None, 
     if len(content) > LARGEST:
         return None, [FieldError("", f"The file has more than {LARGEST // 1_000_000} MB: it is no WORKLOAD.toml.")]
     try:
-        given = tomllib.loads(content.decode("utf-8-sig"))
+        given = toml_text.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError:
         return None, [FieldError("", "The file is no text in UTF-8, so it is no TOML: see `lab calculate --example`.")]
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        return None, [FieldError("", f"The file is no TOML ({words.printable(why)}): see `lab calculate --example`.")]
+    except toml_text.NotToml as error:
+        why = words.printable(str(error))
+        return None, [FieldError("", f"The file is no TOML ({why}): see `lab calculate --example`.")]
     errors: list[FieldError] = []
     asked = build(given, errors, folder=folder)
     return (asked if not errors else None), errors

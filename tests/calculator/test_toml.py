@@ -63,6 +63,8 @@ def test_a_rate_by_the_month_is_730_hours_of_requests() -> None:
         (b"\x7fELF\x00\xff\xfe", "", "UTF-8"),
         (b"\x00\x01\x02", "", "no TOML"),
         ("hello there", "", "no TOML"),
+        ("\n[workload]\nrpm = " + "9" * 5000, "", "more than 4,300 digits (at line 3)"),
+        ("\n[workload]\nrpm = 0x" + "f" * 5000, "", "more than 4,300 digits (at line 3)"),
         ("a = " + "[" * 100_000, "", "no TOML"),
         ("", "workload", "Nothing is asked"),
         (WORK + "rmp = 4\n", "workload.rmp", "rpm"),
