@@ -86,7 +86,7 @@ def _disk(data: Path, _file: Path) -> Iterator[Finding]:
 
 def _logs(data: Path, _file: Path) -> Iterator[Finding]:
     folder = data / "logs"
-    if not data.is_dir() or not folder.exists():
+    if not data.is_dir() or not folder.exists() or paths.data_trouble(data):  # `_disk` says that
         return
     if not folder.is_dir():
         yield _finding("wrong", "logs", f"{folder} is no directory: take it away")
@@ -112,6 +112,8 @@ def _database(data: Path, _file: Path) -> Iterator[Finding]:
     from db.engine import database_url, reader
     from db.migrate import DatabaseTooNew, upgrade
 
+    if paths.data_trouble(data):  # `_disk` says that
+        return
     try:
         url = database_url(data)
         upgrade(url, data)

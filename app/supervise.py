@@ -34,6 +34,7 @@ MANY_DEATHS = 4  # in a row: then the log is pointed at
 CHECK_EVERY_S = 3.0
 ANSWER_S = 2.0
 MISSES = 2
+SAME_S = 0.5  # one Ctrl-C can arrive twice: from the terminal, and from whoever started us
 LATE_S = 1.0  # our own clock was late by so much: it is the machine that stood still
 ASLEEP_S = 12.0  # silent and without any work; a database may take 10 s to refuse a connection
 AT_WORK_S = 90.0  # silent but at work
@@ -171,6 +172,7 @@ class _Lab:
     say: Say
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     at_once: asyncio.Event = field(default_factory=asyncio.Event)
+    told_at: float = 0.0
 
     async def run(self, browser: bool) -> int:
         loop = asyncio.get_running_loop()
@@ -209,7 +211,9 @@ class _Lab:
         return 0
 
     def _asked_to_stop(self) -> None:
-        if self.stopping.is_set():
+        if not self.stopping.is_set():
+            self.told_at = time.monotonic()
+        elif time.monotonic() - self.told_at > SAME_S:
             self.at_once.set()
         self.stopping.set()
 

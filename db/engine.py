@@ -53,7 +53,7 @@ def database_url(data_dir: Path) -> str:
     if url.startswith(("postgresql+psycopg://", "sqlite:///")) and _readable(url):
         return url
     raise Refused(
-        "DATABASE_URL is no address of a database that can be used here: give one like postgresql://user@host/name or "
+        "DATABASE_URL is no address of a database that can be used here: give one like postgresql://host/name or "
         "sqlite:////folder/file.sqlite3, with special characters of a password percent-encoded."
     )
 

@@ -105,7 +105,7 @@ def sentence_of(error: BaseException) -> str:
             why = (str(error.orig).splitlines() or [""])[0].rstrip(".")
         return f"The database could not be read ({why or type(error).__name__}): {remedy}."
     if isinstance(error, ArgumentError):
-        return "DATABASE_URL is no address of a database: give postgresql://user:password@host/name or sqlite:///file."
+        return "DATABASE_URL is no address of a database: give postgresql://host/name or sqlite:///file."
     if isinstance(error, OSError) and error.errno is not None:
         what = error.filename or "A file"
         return f"{what} cannot be used ({error.strerror or type(error).__name__}): see that it is there and yours."

@@ -15,12 +15,13 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from db.engine import BUSY_MS, CONNECT_S, refuse_network_disk, sqlite_file
-from db.failures import why_not
+from db.failures import RESTORE, why_not
 from db.private import private_directory, private_file
 
 FOLDER = Path(__file__).parent / "migrations"
 KEPT_BACKUPS = 5
 ADVISORY_LOCK = 7_203_114_000  # any number that is ours; PostgreSQL's lock while migrating
+NO_VERSION = "does not say which version it has (its table alembic_version is empty), so nothing was changed in it"
 _NAME = re.compile(r"(\d{4})_\w+\.py$")
 
 
@@ -94,9 +95,12 @@ def _revision_of_file(file: Path) -> str | None:
             if not connection.execute(table).fetchone()[0]:
                 return None
             row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+            ours = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'run'").fetchone()[0]
     except sqlite3.Error as error:
         why, remedy = why_not(error)
         raise OSError(f"The database {file} cannot be read ({why}): {remedy}.") from error
+    if ours and not row:
+        raise OSError(f"The database {file} {NO_VERSION}: {RESTORE}.")
     return str(row[0]) if row else None
 
 
@@ -110,9 +114,12 @@ def _revision_of_server(url: str) -> str | None:
             if table is None or table[0] is None:
                 return None
             row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+            ours = connection.execute("SELECT to_regclass('run')").fetchone()
     except psycopg.Error as error:
         said = (str(error).splitlines() or [type(error).__name__])[0]
         raise OSError(f"The database does not answer ({said}): see that DATABASE_URL is right.") from error
+    if ours and ours[0] is not None and not row:
+        raise OSError(f"The database of DATABASE_URL {NO_VERSION}: put its last backup in its place, or give another.")
     return str(row[0]) if row else None
 
 

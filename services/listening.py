@@ -100,6 +100,8 @@ def resolve(given: str) -> Address:
 
 def _literal(address: tuple[Any, ...]) -> str:
     host, scope = str(address[0]), address[3] if len(address) == 4 else 0
+    if mapped := getattr(ipaddress.ip_address(host.partition("%")[0]), "ipv4_mapped", None):
+        return str(mapped)  # a browser, and who checks the host it names, knows only this form
     return f"{host}%{socket.if_indextoname(scope)}" if scope and "%" not in host else host
 
 

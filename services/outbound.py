@@ -44,6 +44,14 @@ LOOKED_UP_FOR_S = 60.0
 LOOK_UP_WITHIN_S = 3.0  # where no name service answers, as behind many proxies, nobody waits longer
 
 
+SIGN_IN_PAGE = frozenset({301, 302, 303, 307, 308, 511})  # how a proxy sends a browser to its own page
+
+
+def wants_browser(status: int) -> str:
+    """What such an answer of a proxy means, as the end of a sentence that begins with it."""
+    return f"wants a sign-in page in a browser first ({status})"
+
+
 class ProxyTrouble(ValueError):
     """A setting of a proxy or of certificates that cannot be used. One sentence without its full stop."""
 

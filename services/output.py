@@ -47,11 +47,49 @@ class WholeWriter(io.RawIOBase):
         return size
 
 
+class Closed(OSError):
+    """Standard output was closed before the program began; the text is a sentence for the person."""
+
+
+class _Nowhere(io.RawIOBase):
+    """A closed standard output: whoever counts on it is told, and not only that there is no such object."""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        raise Closed("Standard output is closed, so there is nowhere to write: send it to a file, or to /dev/null.")
+
+
+def _open_closed() -> None:
+    """Give the program the three streams that it counts on. A number left free would become the next file's, and what
+    a child prints would end in that.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            empty = os.open(os.devnull, os.O_RDWR)
+            if empty != number:
+                os.dup2(empty, number)
+                os.close(empty)
+            os.set_inheritable(number, True)
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115, PTH123 - for the whole process
+    if sys.stdout is None:
+        nowhere: Any = _Nowhere()
+        sys.stdout = io.TextIOWrapper(nowhere, encoding="utf-8", write_through=True)
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
+
+
 def write_whole() -> None:
     """From now on ``sys.stdout`` and ``sys.stderr`` of this process write whole.
 
-    Call it where a process begins. Whatever stands in their place (a test's capture) is left alone.
+    Call it where a process begins. Whatever stands in their place (a test's capture) is left alone; one that was closed
+    raises `Closed` when something is written.
     """
+    _open_closed()
     out, err = sys.stdout, sys.stderr
     if isinstance(out, io.TextIOWrapper) and out is sys.__stdout__:
         sys.stdout = _whole(out)

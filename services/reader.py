@@ -24,7 +24,7 @@ from services.addresses import Forbidden
 from services.domain import Framing, Outcome, WireError, WireRequest
 from services.framing import CONTENT_TYPES, FRAMERS, FramingError
 from services.intake import Intake
-from services.outbound import DIRECT, Way, environment_ca_trouble
+from services.outbound import DIRECT, SIGN_IN_PAGE, Way, environment_ca_trouble, wants_browser
 from services.progress import Progress
 from services.providers.base import Kind
 from services.sse import StreamTooLarge
@@ -260,6 +260,8 @@ def _proxy_ending(error: Exception, way: Way) -> Ending | None:
             return Ending(
                 "proxy_error", f"the proxy of {setting} could not reach the host ({error.status})", "proxy_refused"
             )
+        if error.status in SIGN_IN_PAGE:
+            return Ending("proxy_error", f"the proxy of {setting} {wants_browser(error.status)}", "proxy_login")
         return Ending(
             "proxy_error", f"the proxy of {setting} refused to connect to the host ({error.status})", "proxy_refused"
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import math
 import sqlite3
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from app.cli_demo import make_demo
 from db import alerts, history, notes, queries, rollups
@@ -198,3 +201,22 @@ def test_the_command_makes_it_beside_the_records_and_says_where(
     with sqlite3.connect(tmp_path / demo.FILE) as raw:
         assert raw.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert raw.execute("PRAGMA foreign_key_check").fetchall() == []
+
+
+def test_what_the_disk_said_is_the_reason(tmp_path: Path) -> None:
+    said = {}
+    with contextlib.closing(sqlite3.connect(tmp_path / "small.sqlite3")) as connection:
+        connection.execute("PRAGMA max_page_count = 2")
+        connection.execute("CREATE TABLE a (b)")
+        with pytest.raises(sqlite3.Error) as full:
+            connection.execute("INSERT INTO a VALUES (randomblob(100000))")
+    said["sqlite"] = demo._why(full.value)
+    said["sqlalchemy"] = demo._why(OperationalError("INSERT", None, full.value))
+    said["file"] = demo._why(OSError(errno.ENOSPC, "No space left on device"))
+    migration = OSError("The database could not be brought up to date")
+    migration.__cause__ = OperationalError("INSERT", None, full.value)
+    said["migration"] = demo._why(migration)
+    assert said == {
+        "sqlite": "the disk is full", "sqlalchemy": "the disk is full", "file": "No space left on device",
+        "migration": "the disk is full",
+    }  # fmt: skip

@@ -13,7 +13,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from sqlalchemy.exc import ArgumentError
 
+from db.engine import Refused, database_url
+from db.failures import sentence_of
 from services import keys
 from services.keys import HIDDEN, KeyStore, allowed_host, scrub
 
@@ -383,3 +386,11 @@ def test_keys_are_found_where_the_folder_that_we_were_started_in_is_gone(tmp_pat
         check=False,
     )
     assert done.stdout.strip() == "value-gone-1", done.stderr[-500:]
+
+
+def test_the_examples_of_our_own_sentences_are_left_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "lab")
+    with pytest.raises(Refused) as refused:
+        database_url(Path())
+    for sentence in (str(refused.value), sentence_of(ArgumentError())):
+        assert keys.scrub(sentence) == sentence and "postgresql://" in sentence

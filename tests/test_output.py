@@ -79,3 +79,17 @@ def test_output_that_nothing_takes_is_an_error_and_never_a_success() -> None:
             )
         assert done.returncode == 2, done
         assert "The output cannot be written" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_closed_standard_output_is_said_and_what_writes_nothing_there_works(tmp_path: Path) -> None:
+    lab = f"{sys.executable} -m app.cli"
+    wrong = {}
+    for command, code, words in (
+        (f"{lab} calculate --example >&-", 2, "Standard output is closed"),
+        (f"{lab} calculate - <&- >&- 2>&-", 2, ""),
+        (f"{lab} runs --data {tmp_path / 'none'} >&-", 2, "There is no database"),
+    ):
+        done = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
+        if done.returncode != code or words not in done.stderr or "could not be done" in done.stderr:
+            wrong[command] = done.returncode, done.stderr
+    assert not wrong, wrong

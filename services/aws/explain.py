@@ -170,6 +170,8 @@ def _by_proxy(error: Exception, place: Place) -> str:
         return f"{its} does not answer, so AWS was not asked: check its settings, lab doctor shows them."
     if answered[1] == "407":
         return f"{its} wants a user name and a password, or other ones (407): check its settings."
+    if int(answered[1]) in outbound.SIGN_IN_PAGE:
+        return f"{its} {outbound.wants_browser(int(answered[1]))}: sign in there, then try again."
     return f"{its} did not connect to AWS ({answered[1]}): check whether it allows it, or exempt AWS with NO_PROXY."
 
 

@@ -18,14 +18,17 @@ from typing import Any
 
 import numpy as np
 from sqlalchemy import Engine, insert
+from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session
 
 from db import rollup_bulk, settings
 from db.engine import make_engine, reader
+from db.failures import why_not
 from db.history_tables import Alert, AlertEvent, Annotation, Powered
 from db.migrate import upgrade
 from db.private import private_directory
 from db.tables import DeploymentRow
+from services import keys
 from services.dashboard import demo_calls, demo_rows
 from services.dashboard.demo_plan import PLANS, SOURCE, Story
 from services.deployment_text import to_json
@@ -98,11 +101,22 @@ def make(
         with target.with_suffix(".lock").open("a+") as lock:
             _hold(lock)
             return _make(target, calls, story, seed, progress or (lambda _done, _all: None))
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, sqlite3.Error, SQLAlchemyError) as error:
         raise DemoTrouble(
-            f"The demo data could not be written ({getattr(error, 'strerror', None) or type(error).__name__}): what "
-            "was there is kept; see that the data directory has room and can be written."
+            f"The demo data could not be written ({_why(error)}): what was there is kept; see that the data directory "
+            "has room and can be written."
         ) from error
+
+
+def _why(error: OSError | sqlite3.Error | SQLAlchemyError) -> str:
+    """The reason of an error, or of the one that it was made of."""
+    behind = getattr(error, "orig", None) or error.__cause__ or error
+    behind = getattr(behind, "orig", None) or behind
+    if isinstance(behind, sqlite3.Error):
+        return why_not(behind)[0]
+    if isinstance(behind, OSError) and behind.strerror:
+        return behind.strerror
+    return keys.scrub((str(behind).splitlines() or [""])[0].rstrip(".")) or type(behind).__name__
 
 
 def _hold(lock: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import shutil
 import sqlite3
@@ -210,3 +211,13 @@ def test_a_file_that_is_no_database_is_said_in_words(tmp_path):
 def test_a_server_that_does_not_answer_is_said_in_words(tmp_path):
     with pytest.raises(OSError, match="does not answer"):
         upgrade(f"postgresql+psycopg://lab:hidden@/lab?host={tmp_path}", tmp_path)
+
+
+def test_a_database_that_lost_its_version_is_left_alone_and_the_backups_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "lab.sqlite3"
+    migrate.upgrade(f"sqlite:///{file}", tmp_path)
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        connection.execute("DELETE FROM alembic_version")
+        connection.commit()
+    with pytest.raises(OSError, match=r"which version it has.*backups"):
+        migrate.upgrade(f"sqlite:///{file}", tmp_path)

@@ -102,6 +102,7 @@ async def test_each_failure_of_a_proxy_has_its_own_class_and_a_sentence_that_say
         "another login": ({"login": "ada:x"}, f"http://ada:wrong-password@{host}:{port}", "proxy_login", "not accept"),
         "refuses": ({"answer": 403}, f"http://{host}:{port}", "proxy_refused", "refused to connect to the host (403)"),
         "cannot reach": ({"answer": 502}, f"http://{host}:{port}", "proxy_refused", "not reach the host (502)"),
+        "wants a browser": ({"answer": 302}, f"http://{host}:{port}", "proxy_login", "sign-in page in a browser first"),
         "hangs up": ({"hang_up": True}, f"http://{host}:{port}", "proxy_unreachable", "closed the connection"),
         "is not there": ({}, f"http://{host}:1", "proxy_unreachable", "does not answer"),
         "has no address": ({}, "http://proxy.company.test:3128", "proxy_unreachable", "could not be resolved"),

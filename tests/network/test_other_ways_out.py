@@ -61,12 +61,13 @@ def test_a_batch_goes_through_the_proxy_from_submit_to_results_and_a_proxy_that_
 def _fails(made: Vendor, company: Company, monkeypatch: pytest.MonkeyPatch) -> None:
     cases = {
         "login": "wants a user name and a password (407)", "refused": "did not connect to the host (403)",
+        "browser": "wants a sign-in page in a browser first (302)",
         "certificate": "a certificate that is not trusted here", "gone": "does not answer",
     }  # fmt: skip
     for number, (case, words) in enumerate(cases.items()):
         with monkeypatch.context() as patch:
             company.login = "ada:sesame-4711" if case == "login" else None
-            company.answer = 403 if case == "refused" else None
+            company.answer = {"refused": 403, "browser": 302}.get(case)
             if case == "certificate":
                 patch.setenv("SSL_CERT_FILE", "")
             if case == "gone":
@@ -111,9 +112,16 @@ def test_boto3_goes_through_the_proxy_by_every_setting_and_says_what_the_proxy_d
     own = replace(bedrock(), origin="file", proxy_env="TEAM_PROXY", ca_file=str(company.authority.file))
     assert control.identity(replace(where, deployment=own)).arn
 
-    cases = {"ada:another": "(407)", "": "did not connect to AWS (403)", "gone": "does not answer"}
+    cases = {
+        "ada:another": "(407)",
+        "": "did not connect to AWS (403)",
+        "302": "in a browser first (302)",
+        "gone": "does not answer",
+    }
     for login, words in cases.items():
         company.login, company.answer = login or None, 403 if not login else None
+        if login == "302":
+            company.login, company.answer = None, 302
         if login == "gone":
             monkeypatch.setenv("TEAM_PROXY", "http://ada:sesame-4711@127.0.0.1:1")
         with pytest.raises(AwsTrouble) as trouble:

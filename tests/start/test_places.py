@@ -120,6 +120,12 @@ def test_an_address_is_loopback_only_where_all_that_it_means_is() -> None:
     assert {given: listening.resolve(given).loopback for given in cases} == cases
 
 
+def test_an_address_of_ipv4_in_the_clothes_of_ipv6_is_listened_on_as_what_it_is() -> None:
+    forms = {"::ffff:127.0.0.1": "127.0.0.1", "[::ffff:7f00:1]": "127.0.0.1", "::ffff:0.0.0.0": "0.0.0.0"}
+    assert {given: listening.resolve(given).host for given in forms} == forms
+    assert listening.resolve("::ffff:127.0.0.1").url(8501) == "http://localhost:8501"
+
+
 def test_what_is_no_address_is_said_to_be_none() -> None:
     for nonsense in (
         "",

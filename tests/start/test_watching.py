@@ -16,7 +16,7 @@ import pytest
 
 from app import supervise
 from app.supervise import _Child, _Lab
-from services import health, paths, vitals
+from services import health, listening, paths, vitals
 from services.client import EngineClient, EngineError
 from services.engine import spawn
 from services.listening import Address
@@ -199,3 +199,13 @@ def test_a_process_that_waits_for_a_processor_or_a_disk_counts_as_at_work() -> N
     assert Vitals(1.0, psutil.STATUS_DISK_SLEEP).works_since(idle)
     assert Vitals(1.2, psutil.STATUS_SLEEPING).works_since(idle)
     assert vitals.vitals(2**22 + 1) == Vitals()
+
+
+def test_one_ctrl_c_that_arrives_twice_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = supervise._Lab(listening.Address("127.0.0.1"), 1, tmp_path, tmp_path, print)
+    lab._asked_to_stop()
+    lab._asked_to_stop()
+    assert lab.stopping.is_set() and not lab.at_once.is_set()
+    lab.told_at -= 2 * supervise.SAME_S
+    lab._asked_to_stop()
+    assert lab.at_once.is_set()

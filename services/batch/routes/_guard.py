@@ -194,6 +194,8 @@ def _of_proxy(error: Exception, proxy: outbound.Proxy) -> str:
     if status and status[1] == "407":
         lacks = "did not accept the user name and password" if proxy.login else "wants a user name and a password"
         return f"The proxy of {proxy.setting} {lacks} (407): check its settings, lab doctor shows them."
+    if status and int(status[1]) in outbound.SIGN_IN_PAGE:
+        return f"The proxy of {proxy.setting} {outbound.wants_browser(int(status[1]))}: sign in there, then try again."
     if status:
         return (
             f"The proxy of {proxy.setting} did not connect to the host ({status[1]}): check whether it allows it, or "
