@@ -48,8 +48,12 @@ app.uploads.SLOW_AFTER_S = 2.0
 from streamlit.web.server.starlette import starlette_routes
 starlette_routes._METRICS_EXPENSIVE_STATS_TTL_SECONDS = 0.0
 from streamlit import config
-config.set_option("server.disconnectedSessionTTL", {TTL_S})
-import app.serve
+import app.pages_settings, app.serve
+read_settings = app.pages_settings.keep_from_streamlit
+def read_settings_and_forget_soon():
+    read_settings()
+    config.set_option("server.disconnectedSessionTTL", {TTL_S})
+app.pages_settings.keep_from_streamlit = read_settings_and_forget_soon
 app.serve.serve(int(sys.argv[1]), sys.argv[2])
 """
 
