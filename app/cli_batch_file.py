@@ -12,9 +12,9 @@ from app.batch_reading import check
 from app.cli_batch import Reading
 from services import params, words
 from services.batch.files import spool
-from services.batch.files.regular import regular
 from services.batch.model import Checked, Options, Progress
 from services.batch.recording import CHANGED
+from services.regular import regular
 
 BLOCK = 1 << 20
 T = TypeVar("T", str, str | None)

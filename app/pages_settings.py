@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from services import keys, toml_text
-from services.batch.files.regular import regular
 from services.paths import ROOT
+from services.regular import regular
 
 log = logging.getLogger(__name__)
 

@@ -39,13 +39,12 @@ from streamlit.web.server.starlette.starlette_websocket import (
 
 from services import access
 from services.keys import ABOUT_SIGN_IN, UnreadableSecrets, read_secrets
+from services.listening import OF_PROVIDER, SHARED
 
 log = logging.getLogger(__name__)
 
 LEEWAY_S = 60  # clocks differ
 SHORTEST_SECRET = 32  # characters of cookie_secret: whoever guesses it can be anybody
-SHARED = ("redirect_uri", "cookie_secret")
-OF_PROVIDER = ("client_id", "client_secret", "server_metadata_url")
 NO_PROVIDER = ("client_kwargs",)  # tables in [auth] that are settings
 NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f]")  # signs that no text has: this is compressed, or a picture
 FILES = ("/_stcore/upload_file", "/media/")  # what is uploaded to pages, and what they give to download

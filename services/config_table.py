@@ -10,7 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from services.batch.files.regular import regular
+from services.regular import regular
 
 LARGEST = 4 * 2**20  # bytes of a file of deployments
 

@@ -26,7 +26,7 @@ HOSTS = "LAB_HOSTS"
 LOOK_AGAIN_S = 1.0
 ON = frozenset({"1", "true", "yes", "on"})
 PORTS_TRIED = 50
-COMMON = ("cookie_secret", "redirect_uri")
+SHARED = ("redirect_uri", "cookie_secret")  # settings of [auth] that every provider needs
 OF_PROVIDER = ("client_id", "client_secret", "server_metadata_url")
 
 
@@ -194,7 +194,7 @@ def sign_in_configured(files: Sequence[Path] | None = None) -> bool:
             auth = (read_secrets(file) or {}).get("auth", auth)
         except UnreadableSecrets:
             continue
-    if not isinstance(auth, Mapping) or not _has(auth, COMMON):
+    if not isinstance(auth, Mapping) or not _has(auth, SHARED):
         return False
     named = [table for name, table in auth.items() if isinstance(table, Mapping) and "_" not in name]
     return any(_has(table, OF_PROVIDER) for table in (auth, *named))

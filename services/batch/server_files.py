@@ -22,9 +22,9 @@ from typing import BinaryIO
 from services import paths
 from services.access import may
 from services.batch.files import Cancelled, spool
-from services.batch.files.regular import regular
 from services.batch.model import Progress
 from services.listening import Configured
+from services.regular import regular
 from services.words import printable
 
 LOCAL = "local"  # the person where nobody signs in

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.batch.files.regular import regular
 from services.calculator import catalog, memory, overheads, plain, roofline, sound
 from services.calculator.catalog import Catalog, ConfigError
 from services.calculator.model import Efficiency, Gpu, Llm, Precision, Range, Serving
 from services.calculator.plain import FieldError
+from services.regular import regular
 
 GIB = 2**30
 LARGEST_CONFIG = 4_000_000  # bytes of a config.json

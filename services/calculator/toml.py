@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from services import toml_text, words
-from services.batch.files.regular import regular
 from services.calculator import catalog, checks, plain, points, presets
 from services.calculator.assumptions import Assumptions
 from services.calculator.model import HOURS_A_MONTH, Objectives, Workload
 from services.calculator.plain import FieldError
 from services.calculator.points import PointSpec
+from services.regular import regular
 
 LARGEST = 2_000_000  # bytes of a file
 MOST_POINTS = 10_000
