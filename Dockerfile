@@ -24,7 +24,7 @@ VOLUME /data
 EXPOSE 8501
 # It asks the lab that noted its address in the data directory, whatever its port is, and never through a proxy.
 HEALTHCHECK --interval=30s --timeout=10s --start-period=30s --retries=3 \
-    CMD ["/opt/lab/bin/python", "-P", "-m", "services.health"]
+    CMD ["/opt/lab/bin/python", "-P", "-m", "services.processes.health"]
 # Inside a container only 0.0.0.0 can be published. Who may reach it is decided where it is published: on 127.0.0.1 with
 # compose.yaml, whose environment therefore says LAB_EVERYONE_IS_ADMIN=1. Without that variable, and without [auth] in
 # /app/.streamlit/secrets.toml, it refuses to start.

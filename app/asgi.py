@@ -1,4 +1,4 @@
-"""The UI process: Streamlit behind our doors, the board's WebSocket route and the headers. `app.serve` starts it."""
+"""The UI process: Streamlit behind our doors, the board's WebSocket route and the headers. `app.server` starts it."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from starlette.middleware import Middleware
 from starlette.routing import WebSocketRoute
 from streamlit import config
 
-from app import signin
-from app.connections import HEAD_LIMIT, STREAM_LIMIT, BoundedHttp, BoundedWebSocket, NoTraceback, SocketBounds
-from app.doors import Doors
+from app.access import sign_in
+from app.access.connections import HEAD_LIMIT, STREAM_LIMIT, BoundedHttp, BoundedWebSocket, NoTraceback, SocketBounds
+from app.access.host_check import Doors
+from app.access.uploads import FILE_MB, Uploads
 from app.headers import SecurityHeaders
-from app.relay import Relay
+from app.live.websocket import Relay
 from app.stillness import StillServer
-from app.uploads import FILE_MB, Uploads
-from services.process import raise_file_limit
+from services.processes.process import raise_file_limit
 
 log = logging.getLogger(__name__)
 
 MAIN = Path(__file__).resolve().parent / "main.py"
 # What pages need and what takes long to import: fetched after the first answer, not before it.
-HEAVY = ("pandas", "altair", "sqlmodel", "app.session")
+HEAVY = ("pandas", "altair", "sqlmodel", "app.auth")
 PAGE_FAILED = "This page could not be drawn. Nothing was lost: reload it, and if that does not help, see the log."
 
 # What has to hold whatever `.streamlit/config.toml` says, and where there is none: nothing is told to another host, no
@@ -86,11 +86,11 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any] | None]:
     A full collection walks every object of pandas and Streamlit while all threads stand still; frozen ones are
     not walked (design.md, section 1).
     """
-    from services.keys import install_log_filter
+    from services.security.keys import install_log_filter
 
     install_log_filter()
     logging.getLogger("streamlit.web.server.starlette.starlette_websocket").addFilter(NoTraceback())
-    signin.install_log_filter()
+    sign_in.install_log_filter()
     warming = asyncio.create_task(asyncio.to_thread(_warm))
     try:
         yield None
@@ -100,9 +100,9 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any] | None]:
 
 
 def _lets_in(cookies: Mapping[str, str], origin: str) -> bool:
-    from app import session  # after the first answer, as all that is heavy
+    from app import auth  # after the first answer, as all that is heavy
 
-    return session.lets_in(cookies, origin)
+    return auth.lets_in(cookies, origin)
 
 
 def _base() -> str:
@@ -125,7 +125,7 @@ def create(script: Path = MAIN) -> st.App:
             Middleware(Doors, started_at=_started_at),
             Middleware(SocketBounds),
             Middleware(SecurityHeaders),
-            Middleware(signin.SignInRoutes, lets_in=_lets_in),
+            Middleware(sign_in.SignInRoutes, lets_in=_lets_in),
             Middleware(Uploads),
         ],
         on_script_error=on_script_error,

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import door, mark, nav, session, signin, status, style
-from app.playground_state import AWAY
+from app import auth, logo, navigation, style
+from app.access import sign_in, sign_in_page
+from app.playground.state import AWAY
+from app.widgets import status
 
-st.set_page_config(page_title="Inference Lab", page_icon=mark.icon(), layout="wide", initial_sidebar_state=212)
+st.set_page_config(page_title="Inference Lab", page_icon=logo.icon(), layout="wide", initial_sidebar_state=212)
 style.draw()
-st.logo(mark.name(dark=st.context.theme.type == "dark"), icon_image=mark.icon())
+st.logo(logo.name(dark=st.context.theme.type == "dark"), icon_image=logo.icon())
 
 try:
-    session.visitor()
-except signin.NotSignedIn as closed:
-    door.draw(closed)
+    auth.visitor()
+except sign_in.NotSignedIn as closed:
+    sign_in_page.draw(closed)
     st.stop()
 st.query_params.pop("signin", None)
 
-page = st.navigation(nav.sections(), position="sidebar")
+page = st.navigation(navigation.sections(), position="sidebar")
 if page.title != "Playground":
     # Leaving a page clears its address; the playground needs to know that its run was not closed on purpose.
     st.session_state[AWAY] = True

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, select
 
 from db.batch_tables import Batch
-from db.tables import Call
+from db.models import Call
 
 Row = dict[str, Any]
 BATCH: Table = Batch.__table__  # type: ignore[attr-defined]  # SQLModel adds __table__ at run time

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Engine, Select, String, Table, and_, cast,
 
 from db.batch_attempts import with_attempts
 from db.batch_tables import Batch, BatchJob, BatchLine, BatchWorker
-from db.tables import Call
+from db.models import Call
 from db.types import storable
 
 Row = dict[str, Any]
@@ -19,10 +19,10 @@ LINE: Table = BatchLine.__table__  # type: ignore[attr-defined]
 JOB: Table = BatchJob.__table__  # type: ignore[attr-defined]
 WORKER: Table = BatchWorker.__table__  # type: ignore[attr-defined]
 CALL: Table = Call.__table__  # type: ignore[attr-defined]
-OVER = ("ended", "cancelled", "expired", "failed")  # as `services.batch.model.OVER`, which lies above us
+OVER = ("ended", "cancelled", "expired", "failed")  # as `services.batch.types.OVER`, which lies above us
 OPEN = ("waiting", "running")
 AT_ONCE = 1000  # lines in one read of a stream
-MAX_SEARCH = 500  # characters, as in `db.queries`
+MAX_SEARCH = 500  # characters, as in `db.run_queries`
 # What a line takes from its call. "call_state" is the call's; a line's own state is "state".
 _OF_CALL = (
     "ttft_ms", "ttfat_ms", "ttlt_ms", "end_ms", "tpot_ms", "decode_tps", "e2e_tps", "waited_ms", "server_ms",

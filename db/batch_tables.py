@@ -16,7 +16,7 @@ from db.columns import count, json_value, named, text, when
 
 
 class Batch(SQLModel, table=True):
-    """One file sent to one deployment. ``state`` is one of `services.batch.model.BATCH_STATES`, ``said`` a sentence.
+    """One file sent to one deployment. ``state`` is one of `services.batch.types.BATCH_STATES`, ``said`` a sentence.
 
     ``wanted`` is what the person asked for last ("run", "pause", "cancel"); the worker makes ``state`` follow it.
     ``run_id``: the run (source "batch") that the calls of its lines belong to. ``parent_id``: the batch whose failed
@@ -89,7 +89,8 @@ class BatchLine(SQLModel, table=True):
 
 
 class BatchJob(SQLModel, table=True):
-    """One job of a batch service (`services.batch.routes`). ``token``: what makes a second submit of it no second job.
+    """One job of a batch service (`services.batch.providers`). ``token``: what makes a second submit of it no second
+    job.
 
     ``vendor_id`` is stored as soon as the service has given it. ``facts``: whatever the route needs to find its files
     again (URIs, file ids). ``counts``: as the service tells them, None where it tells none.

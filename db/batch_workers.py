@@ -7,14 +7,14 @@ from datetime import timedelta
 from sqlalchemy import insert, select, update
 from sqlmodel import Session
 
-from db import records
+from db import runs
 from db.batch_queries import WORKER
-from db.records import clock
+from db.runs import clock
 
 
 def adopt_worker(*, session: Session, worker: str, host: str, pid: int) -> None:
     """A worker works on this database from now on; its calls are an owner's like those of an engine."""
-    records.adopt_owner(session=session, owner_id=worker, pid=pid, host=host)
+    runs.adopt_owner(session=session, owner_id=worker, pid=pid, host=host)
     now = clock(session)
     session.execute(insert(WORKER).values(id=worker, host=host, pid=pid, started_at=now, heartbeat_at=now))
 
@@ -22,13 +22,13 @@ def adopt_worker(*, session: Session, worker: str, host: str, pid: int) -> None:
 def beat(*, session: Session, worker: str) -> None:
     """A worker still lives."""
     now = clock(session)
-    records.heartbeat(session=session, owner_id=worker)
+    runs.heartbeat(session=session, owner_id=worker)
     session.execute(update(WORKER).where(WORKER.c.id == worker).values(heartbeat_at=now, stopped_at=None))
 
 
 def leave(*, session: Session, worker: str) -> None:
     """A worker is gone, in good order or found dead."""
-    records.release_owner(session=session, owner_id=worker)
+    runs.release_owner(session=session, owner_id=worker)
     ended = update(WORKER).where(WORKER.c.id == worker, WORKER.c.stopped_at.is_(None))
     session.execute(ended.values(stopped_at=clock(session)))
 

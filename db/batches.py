@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import CursorResult, Result, and_, bindparam, delete, func, insert, literal, or_, select, update
 from sqlmodel import Session
 
-from db import lost, records
+from db import lost, runs
 from db.batch_queries import (
     BATCH,
     CALL,
@@ -36,7 +36,7 @@ from db.batch_queries import (
     unfinished,
     workers,
 )
-from db.records import clock
+from db.runs import clock
 
 __all__ = ["OPEN", "OVER", "Row", "batch", "batches", "counts", "each_line", "jobs", "last_no", "lines",
            "lines_between", "open_groups", "same_file", "spent", "unfinished", "workers"]  # fmt: skip
@@ -47,7 +47,7 @@ TAKEN_OVER = (
     "again."
 )
 
-# The statements of every line, made once: see `db.records`.
+# The statements of every line, made once: see `db.runs`.
 _THE_LINE = and_(LINE.c.batch_id == bindparam("the_batch"), LINE.c.no == bindparam("the_no"))
 _TAKEN = {
     "state": "running", "worker": bindparam("the_worker"), "lease_until": bindparam("the_end"),
@@ -80,7 +80,7 @@ def _rows(result: Result[Any]) -> int:
 
 def insert_batch(*, session: Session, run: Mapping[str, Any], values: Mapping[str, Any]) -> None:
     """Record a batch and the run that its calls belong to."""
-    records.insert_run(session=session, values=dict(run))
+    runs.insert_run(session=session, values=dict(run))
     session.execute(insert(BATCH), dict(values))
 
 
@@ -171,7 +171,7 @@ def delete_batch(*, session: Session, batch_id: str) -> bool:
         return False
     session.execute(delete(BATCH).where(BATCH.c.id == batch_id))
     if found.run_id:
-        records.delete_runs(session=session, run_ids=[found.run_id])
+        runs.delete_runs(session=session, run_ids=[found.run_id])
     return True
 
 
@@ -203,7 +203,7 @@ def claim(
             lose_calls(session=session, call_ids=[before.call_id])
         call = call | {"retry_of": before.call_id}
     row = call | {"attempt_no": attempts}
-    records.insert_calls(session=session, rows=[row])
+    runs.insert_calls(session=session, rows=[row])
     return row
 
 
@@ -219,7 +219,7 @@ def end_call(
 
     ``line``: what becomes of the line; a line whose state is "waiting" or "running" will be tried again.
     """
-    finished = records.finish_call(session=session, call_id=call_id, values=call)
+    finished = runs.finish_call(session=session, call_id=call_id, values=call)
     # A call that was given up as lost stays so, and its line is sent again: the two must tell the same.
     values = dict(line) if finished else {"state": "waiting", "worker": None, "lease_until": None}
     mine = {"the_batch": batch_id, "the_no": no, "the_call": call_id}
@@ -241,8 +241,8 @@ def release(*, session: Session, worker: str, batch_ids: Sequence[str]) -> int:
     """The lines that a worker has in hand wait again, because it is stopped or dead; its calls of them are *lost*."""
     mine = [LINE.c.batch_id.in_(list(batch_ids)), LINE.c.state == "running", LINE.c.worker == worker]
     calls = list(session.execute(select(LINE.c.call_id).where(*mine)).scalars())
-    for start in range(0, len(calls), records.PART):
-        lose_calls(session=session, call_ids=calls[start : start + records.PART])
+    for start in range(0, len(calls), runs.PART):
+        lose_calls(session=session, call_ids=calls[start : start + runs.PART])
     freed = update(LINE).where(*mine).values(state="waiting", worker=None, lease_until=None)
     return _rows(session.execute(freed))
 
@@ -289,5 +289,5 @@ def keep_result(*, session: Session, batch_id: str, job_no: int, no: int, call: 
         .values(**line, call_id=call["id"], lease_until=None)
     )
     if _rows(done):
-        records.insert_calls(session=session, rows=[call])
+        runs.insert_calls(session=session, rows=[call])
     return _rows(done) > 0

@@ -11,9 +11,9 @@ from sqlalchemy import ColumnElement, Engine, and_, case, exists, false, func, n
 from sqlmodel import col
 
 from db.history import Wanted, conditions, tagged
+from db.models import Run
 from db.rollups import CALL, NEEDED, SKETCHES
 from db.rows import dicts
-from db.tables import Run
 
 LISTED = (*NEEDED, "run_id", "column_no", "repetition", "attempt_no", "message")
 

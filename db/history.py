@@ -31,12 +31,12 @@ from sqlalchemy import (
 )
 from sqlmodel import col
 
-from db import queries
+from db import run_queries
 from db.history_cuts import DAY, HOUR, Cuts, Grain, bucket, covered, cut, down, up
+from db.models import Run
 from db.retention import calls_kept_since
 from db.rollups import CALL, DIMENSIONS, INPUT, NEEDED, ROLLUP, SUMS, WAITING, measured
 from db.rows import dicts
-from db.tables import Run
 from db.types import storable
 
 # Names and states as Python strings: as Arrow's, pandas' default where Arrow is there, a redraw of the History page
@@ -203,7 +203,7 @@ def _calls(
 
 def tagged(tags: Sequence[str], dialect: str) -> ColumnElement[bool]:
     """Calls whose run has one of these tags."""
-    tag = queries.each_tag(dialect)
+    tag = run_queries.each_tag(dialect)
     named = tag.c.value.in_([storable(one) for one in tags])
     return exists().where(col(Run.id) == CALL.c.run_id, exists().select_from(tag).where(named))
 
@@ -239,7 +239,7 @@ def _cache_state(table: Any) -> ColumnElement[Any]:
         kept: ColumnElement[Any] = ROLLUP.c.cache
         return kept
     given = sum((func.coalesce(table.c[name], 0) for name in INPUT), start=literal(0))
-    warm = and_(table.c.cache_read > 0, table.c.cache_read * queries.WARM_SHARE >= given)
+    warm = and_(table.c.cache_read > 0, table.c.cache_read * run_queries.WARM_SHARE >= given)
     state: ColumnElement[Any] = case((warm, "warm"), (table.c.cache_read.is_not(None), "cold"), else_="")
     return state
 

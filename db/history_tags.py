@@ -8,10 +8,10 @@ import pandas as pd
 from sqlalchemy import BigInteger, Engine, Text, cast, exists, func, select
 from sqlmodel import col
 
-from db import queries
+from db import run_queries
 from db.history import Wanted, conditions
+from db.models import Run
 from db.rollups import CALL, COUNTS, DRIVERS
-from db.tables import Run
 from db.types import storable
 
 COLUMNS = ("n", "cost_nanousd", *DRIVERS)
@@ -34,7 +34,7 @@ def sums_by_tags(engine: Engine, wanted: Wanted) -> tuple[list[tuple[str, ...]],
         .group_by(tags)
     )
     if wanted.tags:
-        tag = queries.each_tag(engine.dialect.name)
+        tag = run_queries.each_tag(engine.dialect.name)
         named_so = tag.c.value.in_([storable(one) for one in wanted.tags])
         asked = asked.where(exists().select_from(tag).where(named_so))
     with engine.connect() as connection:

@@ -10,11 +10,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, Table, update
 from sqlmodel import Session
 
-from db.tables import Call
+from db.models import Call
 
 CALL: Table = Call.__table__  # type: ignore[attr-defined]  # SQLModel adds __table__ at run time
 FREE: dict[str, Any] = {"cost_state": "free", "cost_nanousd": 0, "cost_high_nanousd": 0, "cost_drivers": {}}
-FOR_NOTHING = FREE | {"plain_nanousd": 0}  # an hour has no plain price (`services.plain_price`), rates have
+FOR_NOTHING = FREE | {"plain_nanousd": 0}  # an hour has no plain price (`services.pricing.plain_price`), rates have
 HOURLY: dict[str, Any] = {"cost_state": "by_the_hour"}
 PART = 500  # ids in one statement
 
@@ -36,7 +36,7 @@ def lose(*, session: Session, where: ColumnElement[bool], message: str) -> list[
 
 
 def of_price(price: object) -> dict[str, Any] | None:
-    """The columns of the cost of any call at a price (`services.price_row.Price.to_json`); None where it depends on
+    """The columns of the cost of any call at a price (`services.pricing.price.Price.to_json`); None where it depends on
     what the call counted, or where there is no price."""
     if not isinstance(price, Mapping):
         return None

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from db.engine import BUSY_MS, CONNECT_S, refuse_network_disk, sqlite_file
 from db.failures import RESTORE, why_not
-from db.private import private_directory, private_file
+from db.permissions import private_directory, private_file
 
 FOLDER = Path(__file__).parent / "migrations"
 KEPT_BACKUPS = 5

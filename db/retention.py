@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import Connection, CursorResult, Result, delete, exists, func, select, update
 from sqlmodel import Session, col
 
+from db.models import Call, Run, Setting
 from db.rollups import ROLLUP, day_of
-from db.tables import Call, Run, Setting
 
 PART = 500
 CALLS_SINCE = "calls_kept_since"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from db import sketch
-from db.queries import WARM_SHARE
+from db.run_queries import WARM_SHARE
 
 Row = Mapping[str, Any]
 Cell = dict[str, Any]

@@ -18,8 +18,8 @@ from sqlmodel import Session
 
 from db import rollup_few, sketch
 from db.history_tables import Rollup
-from db.queries import WARM_SHARE
-from db.tables import Call
+from db.models import Call
+from db.run_queries import WARM_SHARE
 
 ROLLUP: Table = Rollup.__table__  # type: ignore[attr-defined]  # SQLModel adds __table__ at run time
 CALL: Table = Call.__table__  # type: ignore[attr-defined]

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Engine, delete, insert, select
 from sqlmodel import Session, col
 
-from db.tables import Setting
+from db.models import Setting
 
 
 def read(engine: Engine, key: str) -> dict[str, Any] | None:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import batch_check as check
-from app import batch_file as file
-from app import batch_list as batches
-from app import batch_prompt as prompt
-from app import batch_send as send
-from app import batch_state as bt
-from app import batch_view as view
-from app import batch_where as where
-from app import session, status
+from app import auth
+from app.batch import detail as view
+from app.batch import list as batches
+from app.batch import prompt
+from app.batch import state as bt
+from app.batch import submit as send
+from app.batch import targets as where
+from app.batch import upload as file
+from app.batch import validation_progress as check
+from app.widgets import status
 
-person = session.person_and_role()
-statuses, _ = session.statuses()
+person = auth.person_and_role()
+statuses, _ = auth.statuses()
 
 st.title("Batch")
 if "batch" not in st.query_params:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import caching_ask as ask
-from app import caching_result as result
-from app import caching_state as cc
-from app import playground_run as runs
-from app import session, status
-from app.text import plain
+from app import auth
+from app.caching import form as ask
+from app.caching import results as result
+from app.caching import state as cc
+from app.live import run_view as runs
+from app.widgets import status
+from app.widgets.text import plain
 
-person = session.person_and_role()
-statuses, _ = session.statuses()
+person = auth.person_and_role()
+statuses, _ = auth.statuses()
 
 st.title("Prompt caching")
 st.caption("Send the same long prompt several times and see what the service's cache saves: time, tokens and money.")

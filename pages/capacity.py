@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import capacity_endpoints as endpoints
-from app import capacity_open as dialogs
-from app import capacity_place as place
-from app import capacity_provisioned as provisioned
-from app import session
-from app.status import draw_refusal
-from app.text import plain
+from app import auth
+from app.capacity import dialogs, endpoints, provisioned
+from app.capacity import region as place
+from app.widgets.status import draw_refusal
+from app.widgets.text import plain
 
-person = session.person_and_role()
+person = auth.person_and_role()
 
 st.title("AWS capacity")
 st.caption(

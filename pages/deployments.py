@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import deployments_embedded as machinery
-from app import deployments_form as form
-from app import deployments_list as table
-from app import deployments_panel as panel
-from app import session, status
-from app.text import plain
+from app import auth
+from app.deployments import detail as panel
+from app.deployments import embedded as machinery
+from app.deployments import form
+from app.deployments import list as table
+from app.widgets import status
+from app.widgets.text import plain
 
-person = session.person_and_role()
+person = auth.person_and_role()
 
 st.title("Deployments")
 st.caption(
     "Every way to reach a model: a deployment is a model behind an address, with its price and its colour. "
     "Keys are read from the environment or .streamlit/secrets.toml by name and are never shown here."
 )
-statuses, trouble = session.statuses()
+statuses, trouble = auth.statuses()
 health, down = status.health()
 if trouble or down:
     st.warning(plain(trouble or down or ""), icon=":material/link_off:")

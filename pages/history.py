@@ -7,29 +7,29 @@ from zoneinfo import ZoneInfo
 import streamlit as st
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import (
-    history_alerts,
-    history_budget,
-    history_cost,
-    history_data,
-    history_demo,
-    history_empty,
-    history_filters,
-    history_kpis,
-    history_latency,
-    history_notes,
-    history_ranking,
-    history_scatter,
-    history_throughput,
-    session,
+from app import auth
+from app.history import (
+    alerts,
+    budget,
+    cost,
+    demo,
+    empty,
+    filters,
+    latency,
+    notes,
+    overview,
+    ranking,
+    scatter,
+    throughput,
 )
-from app.runs_filters import tell_apart
-from app.text import plain
-from db import queries
-from services.dashboard import said
+from app.history import data as history_data
+from app.widgets.filters import tell_apart
+from app.widgets.text import plain
+from db import run_queries
+from services.dashboard import provenance
 from services.dashboard.figures import Data, Pace
 
-person = session.person_and_role()
+person = auth.person_and_role()
 
 with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
     st.title("History", width="content")
@@ -41,25 +41,25 @@ def read() -> tuple[Data, Pace]:
     """The filter bar, and what it asks for; stops the page where there is nothing to read or nobody to read it."""
     try:
         with tools:
-            source = history_demo.source(person)
+            source = demo.source(person)
         if not source.ready:
             st.stop()
-        known = queries.deployment_rows(source.database)
+        known = run_queries.deployment_rows(source.database)
         names = tell_apart([(row["id"], str((row["spec"] or {}).get("name", row["id"]))) for row in known])
         values = history_data.choices(source.database)
         if not values["deployment_id"]:
-            history_empty.draw(person)
+            empty.draw(person)
             st.stop()
-        choices = history_filters.Choices.made(values, names, list(history_data.teams()))
-        chosen = history_filters.draw(choices)
+        choices = filters.Choices.made(values, names, list(history_data.teams()))
+        chosen = filters.draw(choices)
         zone = ZoneInfo(chosen.zone)
         with tools:
-            history_notes.manage(source.database, zone, person, demo=source.demo)
-            history_alerts.manage(source.database, names, zone, person, demo=source.demo)
-            history_budget.manage(source.database, person, demo=source.demo)
-        history_alerts.banner(source.database, names, zone)
+            notes.manage(source.database, zone, person, demo=source.demo)
+            alerts.manage(source.database, names, zone, person, demo=source.demo)
+            budget.manage(source.database, person, demo=source.demo)
+        alerts.banner(source.database, names, zone)
         data = history_data.load(source, chosen)
-        return data, history_cost.pace(data)
+        return data, cost.pace(data)
     except SQLAlchemyError:
         st.warning("The records cannot be read just now; they are kept. Reload the page in a moment.",
                    icon=":material/database_off:")  # fmt: skip
@@ -68,27 +68,27 @@ def read() -> tuple[Data, Pace]:
 
 def draw(data: Data, month: Pace) -> None:
     """The panels, and above them which time they are of: a range begins with a whole hour, or day."""
-    st.caption(plain(said.stretch(data.window)))
-    history_kpis.draw(data, month)
+    st.caption(plain(provenance.stretch(data.window)))
+    overview.draw(data, month)
     if not data.n and not len(data.period.hours):
-        history_empty.draw_no_match(data.filter)
+        empty.draw_no_match(data.filter)
         return
     with st.container(border=True):
-        history_latency.draw(data)
+        latency.draw(data)
     left, right = st.columns([3, 2], gap="small")
     with left.container(border=True, height="stretch"):
-        history_cost.draw(data)
+        cost.draw(data)
     with right.container(border=True, height="stretch"):
-        history_scatter.draw(data)
+        scatter.draw(data)
     with st.container(border=True):
-        history_throughput.draw(data)
+        throughput.draw(data)
     left, right = st.columns(2, gap="small")
     with left.container(border=True, height="stretch"):
-        history_throughput.draw_states(data)
+        throughput.draw_states(data)
     with right.container(border=True, height="stretch"):
-        history_cost.draw_month(data)
+        cost.draw_month(data)
     with st.container(border=True):
-        history_ranking.draw(data)
+        ranking.draw(data)
     st.caption(plain(" ".join((f"{data.said}.", *data.notes, f"Times in {data.filter.zone}."))))
 
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import playground_ask as ask
-from app import playground_results as results
-from app import playground_run as runs
-from app import playground_state as pg
-from app import playground_thread as thread
-from app import playground_votes as votes
-from app import run_calls, session, status
-from app.text import plain
-from services import samples
+from app import auth
+from app.live import run_calls
+from app.live import run_view as runs
+from app.playground import composer as ask
+from app.playground import conversation as thread
+from app.playground import results, votes
+from app.playground import state as pg
+from app.widgets import status
+from app.widgets.text import plain
+from services.runs import samples
 
-person = session.person_and_role()
-statuses, _ = session.statuses()
+person = auth.person_and_role()
+statuses, _ = auth.statuses()
 
 st.title("Playground")
 st.caption("Send one prompt to several deployments and watch time, tokens and cost side by side.")

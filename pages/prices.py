@@ -7,31 +7,31 @@ from datetime import UTC, datetime
 import streamlit as st
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import nav, session
-from app import prices_changes as changed
-from app import prices_table as table
-from app.runs_filters import tell_apart
-from app.text import plain
-from db import price_queries, queries
-from services import prices_changes, prices_view
+from app import auth, navigation
+from app.prices import changes as changed
+from app.prices import page as table
+from app.widgets.filters import tell_apart
+from app.widgets.text import plain
+from db import call_stats, run_queries
+from services.pricing import changes, overview
 
-session.person_and_role()
+auth.person_and_role()
 
 st.title("Prices")
 st.caption("What every deployment costs today, where that price is from, and what changed since calls were made.")
 now = datetime.now(UTC)
-statuses, trouble = session.statuses()
+statuses, trouble = auth.statuses()
 if trouble:
     st.warning(plain(trouble), icon=":material/link_off:")
 live = None if trouble and not statuses else [status.deployment for status in statuses]
 try:
-    reader = session.database()
-    rows = queries.deployment_rows(reader)
-    uses = price_queries.price_uses(reader, prices_changes.USUAL_BOUNDS)
-    lines = prices_view.lines(prices_view.together(live, rows), uses, now)
-    at = prices_changes.bounds(uses, [line.price for line in lines])
-    if at != prices_changes.USUAL_BOUNDS:
-        uses = price_queries.price_uses(reader, at)
+    reader = auth.database()
+    rows = run_queries.deployment_rows(reader)
+    uses = call_stats.price_uses(reader, changes.USUAL_BOUNDS)
+    lines = overview.lines(overview.together(live, rows), uses, now)
+    at = changes.bounds(uses, [line.price for line in lines])
+    if at != changes.USUAL_BOUNDS:
+        uses = call_stats.price_uses(reader, at)
 except SQLAlchemyError:
     st.warning("The records cannot be read just now; they are kept. Reload the page in a moment.",
                icon=":material/database_off:")  # fmt: skip
@@ -40,7 +40,7 @@ except SQLAlchemyError:
 if not lines:
     st.caption("Every deployment that is switched on is listed here with its price, its source and its date.")
     if st.button("Go to the deployments", type="primary", icon=":material/dns:"):
-        st.switch_page(nav.page_file("deployments"))
+        st.switch_page(navigation.page_file("deployments"))
     st.stop()
 
 names = tell_apart([(line.deployment.id, line.deployment.name) for line in lines])
@@ -63,7 +63,7 @@ if without:
     ):
         for line in without:
             st.markdown(f"**{plain(line.deployment.name)}**: {plain(line.missing)}")
-        st.page_link(nav.page_file("deployments"), label="Go to the deployments", icon=":material/dns:")
+        st.page_link(navigation.page_file("deployments"), label="Go to the deployments", icon=":material/dns:")
 
 known = {line.deployment.id: line.deployment for line in shown}
-changed.draw(prices_changes.changes(known, uses, at, now))
+changed.draw(changes.changes(known, uses, at, now))

@@ -5,28 +5,31 @@ from __future__ import annotations
 import streamlit as st
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import nav, run_calls, session
-from app import runs_actions as actions
-from app import runs_filters as filters
-from app import runs_list as table
-from app.text import plain
-from db import queries
+from app import auth, navigation
+from app.live import run_calls
+from app.runs import list as table
+from app.runs import page as actions
+from app.widgets import filters
+from app.widgets.text import plain
+from db import run_queries
 
-person = session.person_and_role()
+person = auth.person_and_role()
 
 st.title("Runs")
 st.caption("Every run that was recorded, newest first. A run opens in the playground as it was.")
 try:
-    reader = session.database()
-    known = queries.deployment_rows(reader)
+    reader = auth.database()
+    known = run_queries.deployment_rows(reader)
     names = filters.tell_apart([(row["id"], str((row["spec"] or {}).get("name", row["id"]))) for row in known])
-    tags = queries.tags(reader)
-    wanted = filters.draw(names, queries.persons(reader), tags)
-    count = queries.search_runs(reader, wanted, limit=0).total
+    tags = run_queries.tags(reader)
+    wanted = filters.draw(names, run_queries.persons(reader), tags)
+    count = run_queries.search_runs(reader, wanted, limit=0).total
     pages = max(1, -(-count // table.PAGE_SIZE))
     slot = st.container()
     page = st.pagination(pages, key=table.PAGE, bind="query-params") if pages > 1 else 1
-    found = queries.search_runs(reader, wanted, limit=table.PAGE_SIZE, offset=(min(page, pages) - 1) * table.PAGE_SIZE)
+    found = run_queries.search_runs(
+        reader, wanted, limit=table.PAGE_SIZE, offset=(min(page, pages) - 1) * table.PAGE_SIZE
+    )
 except SQLAlchemyError:
     st.warning("The records cannot be read just now; they are kept. Reload the page in a moment.",
                icon=":material/database_off:")  # fmt: skip
@@ -37,13 +40,13 @@ with slot:
         selected = table.draw(found.rows, names)
         st.caption(f"{found.total:,} {'run' if found.total == 1 else 'runs'} · times in {plain(filters.zone()[0])}")
         if selected is not None:
-            calls, votes = run_calls.of_run(reader, selected), queries.votes_of_run(reader, selected["id"])
+            calls, votes = run_calls.of_run(reader, selected), run_queries.votes_of_run(reader, selected["id"])
             actions.draw(selected, calls, votes, person, tags)
         else:
             st.caption("Select a line to open, star, tag, export or delete a run.")
-    elif wanted == queries.RunFilter():
+    elif wanted == run_queries.RunFilter():
         st.caption("The runs appear here, each with its prompt, its deployments and how its calls ended.")
         if st.button("Go to the playground", type="primary", icon=":material/compare_arrows:"):
-            st.switch_page(nav.page_file("playground"))
+            st.switch_page(navigation.page_file("playground"))
     else:
         st.caption("No run matches; take a filter away to see more.")

@@ -10,8 +10,8 @@ import logging
 import re
 from dataclasses import dataclass
 
-from services import keys, outbound
 from services.alerts import TARGET_PREFIX
+from services.security import keys, outbound
 
 TITLE = "Inference Lab"
 _STATUS = re.compile(r"error\s*=\s*(\d{3})\b|\b(\d{3}) \(")

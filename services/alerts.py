@@ -23,7 +23,7 @@ import pandas as pd
 
 from db import sketch
 from db.history import Pieces, Wanted
-from services.pricing import NANO, money
+from services.pricing.cost import NANO, money
 
 Metric = Literal["p95_ttft", "error_rate", "spend_day"]
 METRICS: Mapping[Metric, str] = {
@@ -59,7 +59,7 @@ class Alert:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Alert:
-        """An alert as `db.alerts` or a request holds it. Raises ValueError in words when it cannot be watched."""
+        """An alert as `db.small_tables` or a request holds it. Raises ValueError in words when it cannot be watched."""
         metric = row.get("metric")
         if not isinstance(metric, str) or metric not in METRICS:
             raise ValueError(f"An alert watches one of {', '.join(METRICS)}.")
@@ -88,7 +88,7 @@ class Alert:
             raise ValueError("An alert looks back between 1 minute and 7 days.")
 
     def to_values(self) -> dict[str, Any]:
-        """What `db.alerts.save` keeps."""
+        """What `db.small_tables.save` keeps."""
         return {
             "name": self.name, "metric": self.metric, "threshold": self.threshold, "window_s": self.window_s,
             "deployments": list(self.deployments), "targets": list(self.targets), "enabled": self.enabled,
@@ -167,7 +167,7 @@ def _p95(found: Pieces) -> Measured:
     loose = found.calls["ttft"].dropna().to_numpy(dtype=float)
     packed = [sketch.unpack(one) for one in found.cells["ttft"]] if len(found.cells) else []
     if not any(one.n for one in packed):
-        # Interpolated between ranks, as on the page (`services.stats`): both have to name the same figure.
+        # Interpolated between ranks, as on the page (`services.runs.compare`): both have to name the same figure.
         return Measured(float(np.quantile(loose, 0.95)) if len(loose) else None, len(loose))
     whole = sketch.merged([*packed, sketch.of_values(list(loose))])
     return Measured(whole.quantile(0.95), whole.n)

@@ -10,9 +10,9 @@ import json
 from dataclasses import dataclass
 from functools import cache
 
-from services.domain import CacheMode, Deployment
 from services.paths import ROOT
-from services.providers import claude, gpt
+from services.providers import gpt, model_rules
+from services.types import CacheMode, Deployment
 
 FILE = ROOT / "services" / "data" / "cache_minimums.json"
 MINUTES: dict[CacheMode, int] = {"5m": 5, "1h": 60}
@@ -46,7 +46,7 @@ def minimum(deployment: Deployment) -> Minimum | None:
 
 
 def _is(model: str, listed: str) -> bool:
-    named, wanted = claude.parse(model), claude.parse(listed)
+    named, wanted = model_rules.parse(model), model_rules.parse(listed)
     if named is not None or wanted is not None:
         return named == wanted
     name = gpt.bare(model)
@@ -57,7 +57,7 @@ def lifetime_min(deployment: Deployment, mode: CacheMode | None) -> int | None:
     """For how many minutes after its last use a prefix is kept in a mode; None where the service does not say."""
     if mode in MINUTES:
         return MINUTES[mode]
-    if mode == "auto" and claude.parse(deployment.model) is not None:
+    if mode == "auto" and model_rules.parse(deployment.model) is not None:
         return CLAUDE_UNASKED_MIN
     version = gpt.version(deployment.model)
     return OPENAI_MIN if mode != "off" and version is not None and version >= (5, 6) else None

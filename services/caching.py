@@ -14,8 +14,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, cast
 
-from services import cache_minimums, cache_state, deployments, price_row, pricing, stats, view
-from services.domain import CacheMode, Deployment, Usage
+from services import cache_minimums
+from services.deployments import config
+from services.pricing import cost
+from services.pricing import price as pricing_price
+from services.runs import cache_state, compare, view
+from services.types import CacheMode, Deployment, Usage
 
 Row = Mapping[str, Any]
 MAX_BURST = 1000
@@ -90,9 +94,9 @@ class Measured:
         return sum(cache_state.state(row) == state for row in self.succeeded)
 
     @property
-    def difference(self) -> stats.Difference:
+    def difference(self) -> compare.Difference:
         """Median cold minus median warm, with its 95 % interval, in ms."""
-        return stats.difference(self.cold, self.warm)
+        return compare.difference(self.cold, self.warm)
 
     def total(self, *names: str) -> int:
         """Tokens of these counts over the calls that count; what is not reported counts for nothing here."""
@@ -102,7 +106,7 @@ class Measured:
     def prompt_tokens(self) -> int | None:
         """Input tokens of one call: the median; None when unknown."""
         known = [float(n) for row in self.succeeded if (n := view.input_tokens(row)) is not None]
-        middle = stats.median_interval(known).median
+        middle = compare.median_interval(known).median
         return None if middle is None else round(middle)
 
 
@@ -116,7 +120,7 @@ def measured(calls: Sequence[Row]) -> list[Measured]:
 
 
 def _of(rows: Sequence[Row]) -> Measured:
-    deployment = deployments.from_json(rows[0]["deployment"])
+    deployment = config.from_json(rows[0]["deployment"])
     modes = tuple(dict.fromkeys(cast("CacheMode | None", row.get("cache_mode")) for row in rows))
     timed = [row for row in rows if row["state"] == "succeeded" and not row.get("lag_marked")]
     money = [(row, other) for row in rows if (other := cost_without(row)) is not None]
@@ -144,7 +148,7 @@ def cost_without(row: Row) -> int | None:
         uncached_input=view.input_tokens(row), reasoning_output=row.get("reasoning_output"),
         answer_output=row.get("answer_output"), source="provider",
     )  # fmt: skip
-    return pricing.cost(usage, price_row.read(row["price"]), complete=True).nanousd
+    return cost.cost(usage, pricing_price.read(row["price"]), complete=True).nanousd
 
 
 def prices_of(rows: Sequence[Row], deployment: Deployment, modes: Sequence[CacheMode | None]) -> Prices | None:
@@ -162,5 +166,5 @@ def prices_of(rows: Sequence[Row], deployment: Deployment, modes: Sequence[Cache
 
 
 def _rates(row: Row) -> Mapping[str, str]:
-    price = price_row.read(row.get("price"))
+    price = pricing_price.read(row.get("price"))
     return {} if price is None or price.rates is None else price.rates_for(view.input_tokens(row) or 0)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
-from services import cache_minimums, stats, view, words
+from services import cache_minimums, formatting
 from services.caching import Measured
-from services.pricing import money
-from services.providers import claude
+from services.pricing.cost import money
+from services.providers import model_rules
+from services.runs import compare, view
 
 
 def conclusion(found: Measured) -> str:
@@ -43,7 +44,7 @@ def _nothing(found: Measured) -> str:
     """Why nothing was cached, as far as it is known."""
     if set(found.modes) == {"off"}:
         return "nothing was cached, because caching was off."
-    if set(found.modes) <= {None, "off"} and claude.parse(found.deployment.model) is not None:
+    if set(found.modes) <= {None, "off"} and model_rules.parse(found.deployment.model) is not None:
         return "nothing was cached: this service caches only what it is asked to; choose another mode than its own."
     tokens, least = found.prompt_tokens, cache_minimums.minimum(found.deployment)
     if least is None:
@@ -70,16 +71,17 @@ def _never_read(found: Measured) -> str:
 
 
 def _compared(found: Measured) -> str:
-    cold, warm = stats.median_interval(found.cold), stats.median_interval(found.warm)
+    cold, warm = compare.median_interval(found.cold), compare.median_interval(found.warm)
     assert cold.median is not None
     assert warm.median is not None
-    first = f"with a warm cache the first token came after {words.seconds(warm.median)} instead of "
-    first += f"{words.seconds(cold.median)} (medians of {warm.n:,} warm and {cold.n:,} cold)"
+    first = f"with a warm cache the first token came after {formatting.seconds(warm.median)} instead of "
+    first += f"{formatting.seconds(cold.median)} (medians of {warm.n:,} warm and {cold.n:,} cold)"
     gap = found.difference
     if gap.low is not None and not gap.seen:
         first = (
-            f"no difference is seen between {warm.n:,} warm calls ({words.seconds(warm.median)}) and {cold.n:,} cold "
-            f"ones ({words.seconds(cold.median)})"
+            f"no difference is seen between {warm.n:,} warm calls ({formatting.seconds(warm.median)}) and {cold.n:,} "
+            "cold "
+            f"ones ({formatting.seconds(cold.median)})"
         )
     return f"{first}{_money(found)}."
 

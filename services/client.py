@@ -14,13 +14,15 @@ from urllib.parse import quote
 import httpx
 import orjson
 
-from services import access, deployments, paths
+from services import paths
 from services.client_aws import AwsClient
 from services.client_batch import BatchClient
 from services.client_history import HistoryClient
-from services.domain import Deployment
-from services.engine.status import DeploymentStatus
-from services.runs import RunSpec
+from services.deployments import config
+from services.deployments.status import DeploymentStatus
+from services.runs.spec import RunSpec
+from services.security import access
+from services.types import Deployment
 
 HEALTH_S = 5.0  # whoever asks only this must not wait for one that hangs
 RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
@@ -141,13 +143,13 @@ class EngineClient:
     def deployments(self) -> list[DeploymentStatus]:
         """Every deployment, with whether it can be called and what it needs if not."""
         return [
-            DeploymentStatus(deployments.from_json(v["deployment"]), v["ready"], v["needs"], v["test"], v["archived"])
+            DeploymentStatus(config.from_json(v["deployment"]), v["ready"], v["needs"], v["test"], v["archived"])
             for v in self._call("GET", "/deployments")
         ]
 
     def save_deployment(self, deployment: Deployment) -> Deployment:
         """Add a deployment (empty id) or change one that was added on the page."""
-        return deployments.from_json(self._call("POST", "/deployments", deployments.to_json(deployment)))
+        return config.from_json(self._call("POST", "/deployments", config.to_json(deployment)))
 
     def set_enabled(self, deployment_id: str, on: bool) -> None:
         """Switch a deployment on or off."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from services.domain import Outcome, State
 from services.providers.base import Decoder
 from services.providers.errors import plain
+from services.types import Outcome, State
 
 LAB_STOPPED = "the lab was stopped"  # the detail of a call that nobody stopped but the end of our own process
 

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from db.private import private_directory
+from db.permissions import private_directory
 
 ROOT = Path(__file__).resolve().parent.parent
 LONGEST_SOCKET = 103  # bytes; macOS has room for 104 with the final zero, Linux for 108
@@ -172,7 +172,7 @@ def _taken(path: Path) -> bool:
 
 
 def deployments_file(given: str | Path | None = None) -> Path:
-    """The deployments file: the argument, else LAB_DEPLOYMENTS, else ``deployments.toml`` beside the product.
+    """The deployments file: the argument, else LAB_DEPLOYMENTS, else ``config.toml`` beside the product.
 
     Raises `Unusable` for a path that leads nowhere.
     """

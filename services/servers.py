@@ -1,7 +1,7 @@
 """What an inference server says about itself beside its answers: which software, which version, which models, how long.
 
-Pure functions over the bodies of its own GET addresses; `services.engine.gauges` fetches them. Every field is optional
-and every byte is hostile: what is not there, or is not what it should be, is None.
+Pure functions over the bodies of its own GET addresses; `services.engine.server_metrics` fetches them. Every field is
+optional and every byte is hostile: what is not there, or is not what it should be, is None.
 
 Sources: vLLM's and SGLang's model cards carry ``max_model_len`` and ``owned_by``; vLLM's GET /version is
 ``{"version": …}``; SGLang's GET /get_server_info (later /server_info:
@@ -19,10 +19,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from services.domain import Deployment
-from services.providers.decoding import loads
+from services.providers.decoder import loads
 from services.providers.errors import plain
 from services.providers.usage import count, obj
+from services.types import Deployment
 
 VLLM, SGLANG, TGI, LLAMACPP = "vLLM", "SGLang", "TGI", "llama.cpp"
 MAX_MODELS = 50

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from unittest import mock
 
-from app import cli
+from app.cli import main as cli_main
 
 
 @contextlib.contextmanager
@@ -53,7 +53,7 @@ def run_lab(
         contextlib.redirect_stderr(err),
     ):
         try:
-            cli.main()
+            cli_main.main()
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
     texts = [stream.buffer.getvalue().decode() for stream in (out, err)]  # type: ignore[attr-defined]  # a BytesIO

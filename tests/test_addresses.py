@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from services.addresses import Forbidden, GuardedResolver, check_ip, check_url, host_of, literal_address
+from services.security.network import Forbidden, GuardedResolver, check_ip, check_url, host_of, literal_address
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from services import alert_sending, keys
+from services import alert_sending
+from services.security import keys
 from tests.sinks import Mailbox, Webhook
 
 SENTENCE = "Error rate was 12 % over the last 15 min (40 calls): above 5 %."

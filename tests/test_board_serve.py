@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from app import palette
+from app.charts import palette
 from app.headers import content_security_policy, inline_script_hashes
 from services.paths import ROOT
 from tests.e2e.board_snapshots import CASES
@@ -39,7 +39,7 @@ EXPECTED = {
 PROBE = """
 import gc, json, sys, threading, time, urllib.request
 from pathlib import Path
-import app.serve
+import app.server
 from services.paths import ROOT
 def look():
     import streamlit as st
@@ -51,7 +51,7 @@ def look():
                       "options": {name: st.get_option(name) for name in json.loads(sys.argv_names)}}), flush=True)
 sys.argv_names = sys.argv[1]
 threading.Thread(target=look, daemon=True).start()
-app.serve.serve(int(sys.argv[2]))
+app.server.serve(int(sys.argv[2]))
 """
 
 
@@ -94,7 +94,7 @@ def test_it_ends_when_the_process_that_started_it_is_gone(elsewhere: dict[str, s
     port = a_port()
     starter = (
         "import os, subprocess, sys, time\n"
-        f"p = subprocess.Popen([sys.executable, '-m', 'app.serve', '--port', '{port}', '--parent-pid',"
+        f"p = subprocess.Popen([sys.executable, '-m', 'app.server', '--port', '{port}', '--parent-pid',"
         " str(os.getpid())], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)\n"
         "sys.stdin.read()\n"
     )
@@ -144,7 +144,7 @@ def test_a_colour_belongs_to_its_slot_and_the_ninth_has_another_dash_and_shape()
 
 
 def test_altair_scales_map_ids_to_colours_whatever_the_order() -> None:
-    from services.domain import Deployment
+    from services.types import Deployment
 
     def deployment(name: str, slot: int) -> Deployment:
         return Deployment(id=name, name=name, kind="openai", model="m", base_url="https://x", color_slot=slot)

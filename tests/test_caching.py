@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services import cache_minimums, cache_state, caching, caching_samples, caching_words, deployments, export, record
-from services.catalogue import embedded_deployments
-from services.domain import Deployment
-from services.stats import compare, difference
+from services import cache_minimums, caching, caching_samples, caching_words
+from services.deployments import config
+from services.deployments.catalog import embedded_deployments
+from services.runs import cache_state, export, record
+from services.runs.compare import compare, difference
+from services.types import Deployment
 
 CLAUDE = Deployment("c", "Claude", "anthropic", "claude-haiku-4-5", "https://api.anthropic.com", "messages")
 LOCAL = embedded_deployments()[0]
@@ -26,7 +28,7 @@ PRICE = {
 def row(repetition: int = 1, to: Deployment = CLAUDE, **values: Any) -> dict[str, Any]:
     return {
         "id": f"call{repetition}", "run_id": "r", "column_no": 0, "repetition": repetition, "attempt_no": 1,
-        "deployment_id": to.id, "deployment": deployments.to_json(to), "kind": to.kind, "wire": to.wire,
+        "deployment_id": to.id, "deployment": config.to_json(to), "kind": to.kind, "wire": to.wire,
         "model": to.model, "source": "caching", "person": "local", "state": "succeeded", "outcome": "ok",
         "cache_mode": "5m", "ttft_ms": 900.0, "ttlt_ms": 1500.0, "uncached_input": 20, "cache_read": 0,
         "cache_write_5m": 0, "cache_write_1h": None, "answer_output": 10, "reasoning_output": None,

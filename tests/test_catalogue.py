@@ -8,9 +8,9 @@ from typing import get_args
 from anthropic.types.model_param import ModelParam
 from openai.types.shared.chat_model import ChatModel
 
-from services.catalogue import CATALOGUE, embedded_deployments
-from services.deployments import Config, from_json, to_json, validate
-from services.pricing import price_of
+from services.deployments.catalog import CATALOGUE, embedded_deployments
+from services.deployments.config import Config, from_json, to_json, validate
+from services.pricing.cost import price_of
 from services.providers import KINDS
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)

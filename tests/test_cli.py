@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from services.domain import Timing
 from services.paths import ROOT
-from services.samples import SUGGESTED
+from services.runs.samples import SUGGESTED
+from services.types import Timing
 from tests.engine.house import KEY, KEY_NAME, table
 from tests.engine.process import EngineProcess, engine_process
 from tests.fake.fixture import FakeServerThread

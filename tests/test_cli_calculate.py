@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app import cli_calculate
+from app.cli import calculate
 from services.paths import ROOT
 from tests.lab_command import run_lab
 
@@ -41,8 +41,8 @@ def test_a_point_alone_needs_no_file() -> None:
 
 def test_a_person_reads_the_sentences_and_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "w.toml"
-    file.write_text(cli_calculate.EXAMPLE)
-    assert cli_calculate.calculate(file, [POINT], as_json=False, example=False) == 0
+    file.write_text(calculate.EXAMPLE)
+    assert calculate.calculate(file, [POINT], as_json=False, example=False) == 0
     said = capsys.readouterr().out
     assert "a month" in said
     assert "Cannot be done" in said
@@ -68,7 +68,7 @@ def test_bad_input_is_said_on_standard_error_and_nothing_is_printed(
     file = tmp_path / "w.toml" if content is not None else None
     if file is not None and content is not None:
         file.write_bytes(content)
-    assert cli_calculate.calculate(file, given, as_json=True, example=False) == 2
+    assert calculate.calculate(file, given, as_json=True, example=False) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
     assert said in printed.err

@@ -10,15 +10,15 @@ import pytest
 from cyclopts import App
 from cyclopts.exceptions import CycloptsError
 
-from app.cli import app as lab
-from app.cli_batch import Reading
-from app.cli_batch_ask import in_dollars
-from app.cli_batch_file import local, options_of, utf8
-from app.cli_batch_words import as_command, next_step
-from app.cli_send import pairs
+from app.cli.batch import Reading
+from app.cli.batch_file import local, options_of, utf8
+from app.cli.batch_results import in_dollars
+from app.cli.batch_text import as_command, next_step
+from app.cli.main import app as lab
+from app.cli.send import pairs
 from services.batch.estimate import Estimate
 from services.batch.files import check
-from services.batch.model import Options
+from services.batch.types import Options
 
 HUGE = "9" * 30
 SUBMIT = ("batch", "submit", "file.csv", "-d", "good")

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from services.copyas import snippets
-from services.domain import Ask, CacheMode, Deployment, Message, Wire, WireRequest
 from services.providers import kind_of
+from services.runs.snippets import snippets
+from services.types import Ask, CacheMode, Deployment, Message, Wire, WireRequest
 from tests.fake.fixture import FakeServerThread
 from tests.fake.scripts import WIRES
 

@@ -10,10 +10,10 @@ import anthropic
 import openai
 import pytest
 
-from services.domain import Ask, Deployment, Message, Wire
-from services.progress import Progress
+from services.calls.progress import Progress
+from services.calls.stream import attempt, opened_session
 from services.providers import kind_of
-from services.reader import attempt, opened_session
+from services.types import Ask, Deployment, Message, Wire
 from tests.fake.fixture import FakeServer
 from tests.fake.scripts import WIRES, Script, with_fault
 

@@ -14,17 +14,17 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from app.cli_demo import make_demo
-from db import alerts, history, notes, queries, rollups
+from app.cli.demo import make_demo
+from db import history, notes, rollups, run_queries, small_tables
 from db.engine import reader
 from db.writer import Writer
-from services import powered
 from services.dashboard import demo
 from services.dashboard.demo_plan import PLANS
-from services.deployment_text import from_json
-from services.domain import Usage
-from services.plain_price import plain_nanousd
-from services.pricing import Price, cost
+from services.deployments.serialization import from_json
+from services.pricing import uptime
+from services.pricing.cost import Price, cost
+from services.pricing.plain_price import plain_nanousd
+from services.types import Usage
 from tests.db.rows import ask, do
 
 END = datetime(2026, 11, 20, 15, 30, tzinfo=UTC)
@@ -120,7 +120,7 @@ def test_figures_are_there_where_a_call_streamed_and_nowhere_else(calls: list[di
 
 
 def test_every_deployment_is_labelled_simulated_and_has_a_colour_of_its_own(made: Path) -> None:
-    rows = queries.deployment_rows(reader(f"sqlite:///{made}"))
+    rows = run_queries.deployment_rows(reader(f"sqlite:///{made}"))
     found = [from_json(row["spec"]) for row in rows]
     assert len(found) == 8 == len({row["color_slot"] for row in rows})
     assert all(one.labels == ("simulated",) and one.name.startswith("Demo ") for one in found)
@@ -130,7 +130,7 @@ def test_every_deployment_is_labelled_simulated_and_has_a_colour_of_its_own(made
 
 def test_hour_priced_deployments_were_on_whenever_they_were_called(made: Path, calls: list[dict[str, Any]]) -> None:
     engine = reader(f"sqlite:///{made}")
-    on = powered.accrued(engine, END - timedelta(days=DAYS), END, END)
+    on = uptime.accrued(engine, END - timedelta(days=DAYS), END, END)
     assert set(on["deployment_id"]) == {"demo-6", "demo-7", "demo-8"}
     for row in calls:
         if row["deployment_id"] in ("demo-7", "demo-8"):
@@ -146,7 +146,7 @@ def test_a_price_change_notes_and_an_alert_that_ended_are_part_of_it(made: Path,
     assert [one["note"] for one in notes.notes(engine)][::-1][:2] == [
         "Support moved from Sonnet to Haiku", "Haiku became 20 % cheaper",
     ]  # fmt: skip
-    assert [one["firing"] for one in alerts.events(engine)] == [False, True] and alerts.firing(engine) == []
+    assert [one["firing"] for one in small_tables.events(engine)] == [False, True] and small_tables.firing(engine) == []
 
 
 def test_the_same_seed_gives_the_same_calls_and_another_seed_others(tmp_path: Path) -> None:

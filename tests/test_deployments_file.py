@@ -13,11 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services import pricing
-from services.addresses import Forbidden, check_ip, check_url
-from services.config_table import Source
-from services.deployment_rules import is_key_name
-from services.deployments import (
+from services.deployments.config import (  # fmt: skip
     DEFAULT_PRIVATE_HOSTS,
     Access,
     Config,
@@ -30,8 +26,12 @@ from services.deployments import (
     to_json,
     to_toml,
     validate,
-)  # fmt: skip
-from services.domain import Aws, Deployment, Limits, PriceRef
+)
+from services.deployments.toml_table import Source
+from services.deployments.validation import is_key_name
+from services.pricing import cost
+from services.security.network import Forbidden, check_ip, check_url
+from services.types import Aws, Deployment, Limits, PriceRef
 
 EXAMPLE = Path(__file__).parent.parent / "deployments.example.toml"
 # Lines of the example that are written as comments and can be switched on.
@@ -106,7 +106,7 @@ def test_the_example_shows_every_way_to_deploy_on_aws() -> None:
 
 
 def test_every_price_of_the_example_is_known_or_left_out_on_purpose() -> None:
-    priced = {one.id: pricing.price_of(one, datetime(2026, 11, 24, tzinfo=UTC)) for one in load(EXAMPLE).deployments}
+    priced = {one.id: cost.price_of(one, datetime(2026, 11, 24, tzinfo=UTC)) for one in load(EXAMPLE).deployments}
     assert [name for name, price in priced.items() if price is None] == ["gpt-oss-on-bedrock"]
 
 

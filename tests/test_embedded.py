@@ -22,7 +22,7 @@ import pytest
 import pytest_asyncio
 
 from services.embedded import MODEL, EmbeddedPool, EmbeddedUnavailable, ServerSpec, life, openmp
-from services.embedded.__main__ import NICENESS
+from services.embedded.server import NICENESS
 from services.embedded.spec import DEFAULT_SPECS, MIB, missing, processors
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -280,7 +280,15 @@ async def test_a_model_file_that_is_not_there_is_named(monkeypatch: pytest.Monke
 
 
 def serve(*arguments: str, through: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "services.embedded", "--threads=1", "--slots=1", "--context=512", *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "services.embedded.server",
+        "--threads=1",
+        "--slots=1",
+        "--context=512",
+        *arguments,
+    ]
     return subprocess.Popen([*through, *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

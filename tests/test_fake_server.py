@@ -16,7 +16,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from services.domain import Outcome, State
+from services.types import Outcome, State
 from tests.fake.client import PATH, body_of, raw, unchunked
 from tests.fake.fixture import (
     FakeServer,

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services import view
-from services.hourly import Held, Use, held_of, percent, share_nanousd, union, use_of, window_of, words
+from services.pricing.hourly import Held, Use, held_of, percent, share_nanousd, union, use_of, window_of, words
+from services.runs import view
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 DAY = (NOW - timedelta(hours=24), NOW)

@@ -17,8 +17,8 @@ from sqlalchemy.exc import ArgumentError
 
 from db.engine import Refused, database_url
 from db.failures import sentence_of
-from services import keys
-from services.keys import HIDDEN, KeyStore, allowed_host, scrub
+from services.security import keys
+from services.security.keys import HIDDEN, KeyStore, allowed_host, scrub
 
 # Twelve planted canaries; none is a real key, and those that are "loaded" look like nothing in particular.
 LOADED = {
@@ -263,7 +263,7 @@ def test_the_root_handlers_filter_reaches_extra_fields_and_unpickled_records(can
 def test_an_uncaught_error_in_a_process_or_a_thread_is_printed_without_its_key(tmp_path: Path) -> None:
     script = textwrap.dedent("""
         import logging, os, threading
-        from services import keys
+        from services.security import keys
         logging.basicConfig()
         keys.install_log_filter(); keys.install_log_filter()
         def fail(): raise ValueError("thread " + os.environ["LAB_CANARY_API_KEY"])
@@ -343,7 +343,7 @@ def test_a_broken_secrets_file_hangs_nothing_that_logs(tmp_path: Path) -> None:
     secrets.write_text("OPENAI_API_KEY = sk-without-quotes\n")
     program = """
         import logging, pathlib, threading
-        from services import keys
+        from services.security import keys
         logging.basicConfig(level="INFO", format="%(message)s")
         keys.install_log_filter()
         logging.info("first")
@@ -375,7 +375,7 @@ def test_a_broken_secrets_file_hangs_nothing_that_logs(tmp_path: Path) -> None:
 def test_keys_are_found_where_the_folder_that_we_were_started_in_is_gone(tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
-    program = "import os; os.rmdir(os.getcwd()); from services import keys; print(keys.lookup('LAB_GONE_KEY'))"
+    program = "import os; os.rmdir(os.getcwd()); from services.security import keys; print(keys.lookup('LAB_GONE_KEY'))"
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=gone,

@@ -15,7 +15,7 @@ SIZE = 700_000
 # A signal in the middle of a long write ends it early too, as a window that changes its size does.
 PROGRAM = f"""
 import signal, sys
-from services.output import write_whole
+from services.processes.output import write_whole
 signal.signal(signal.SIGUSR1, lambda *_: None)
 write_whole()
 print("x" * {SIZE}, "ä", "end")

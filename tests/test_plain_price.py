@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from services.domain import Deployment, PriceRef, Usage
-from services.plain_price import is_discounted, plain_nanousd
-from services.pricing import Price, PriceTier, cost, price_of
+from services.pricing.cost import Price, PriceTier, cost, price_of
+from services.pricing.plain_price import is_discounted, plain_nanousd
+from services.types import Deployment, PriceRef, Usage
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 SONNET = {"input": "3", "cache_read": "0.3", "cache_write_5m": "3.75", "cache_write_1h": "6", "output": "15"}

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from services import instances, provisioned_prices
-from services.domain import Ask, Aws, Deployment, Message, PriceRef, Usage
-from services.engine.rows import Ended, values
-from services.price_context import context_of
-from services.pricing import Price, cost, price_of, tier_asked
-from services.progress import Progress
+from services.calls.progress import Progress
+from services.calls.record import Ended, values
+from services.calls.stream import Ending
+from services.pricing import instances, provisioned
+from services.pricing.context import context_of
+from services.pricing.cost import Price, cost, price_of, tier_asked
 from services.providers import kind_of
-from services.reader import Ending
+from services.types import Ask, Aws, Deployment, Message, PriceRef, Usage
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 GPT = Deployment(id="d", name="D", kind="openai", model="gpt-6.1-sol", base_url="https://api.openai.com/v1",
@@ -209,7 +209,7 @@ def test_every_instance_price_says_its_source_its_day_and_a_price_above_nothing(
     ],
 )
 def test_provisioned_throughput_has_its_listed_price_per_unit(model, commitment, region, usd) -> None:
-    found = provisioned_prices.price(model, commitment, region)
+    found = provisioned.price(model, commitment, region)
     assert found is not None and found.usd_per_unit_hour == Decimal(usd)
     assert found.source and found.date
 
@@ -220,9 +220,9 @@ def test_provisioned_throughput_has_its_listed_price_per_unit(model, commitment,
      ("anthropic.claude-v2:1", "OneMonth", "sa-east-1"), ("anthropic.claude-v2:1", "TwoYears", "us-east-1")],
 )  # fmt: skip
 def test_what_the_file_does_not_list_needs_a_quote(model, commitment, region) -> None:
-    assert provisioned_prices.price(model, commitment, region) is None
+    assert provisioned.price(model, commitment, region) is None
 
 
 def test_a_published_capacity_without_a_published_price_stays_without_one() -> None:
-    found = provisioned_prices.price("gpt-4.1", "none", provider="azure-openai")
+    found = provisioned.price("gpt-4.1", "none", provider="azure-openai")
     assert found is not None and found.usd_per_unit_hour is None and found.input_tpm == 3000

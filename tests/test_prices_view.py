@@ -11,11 +11,14 @@ from typing import Any
 
 import pytest
 
-from app.prices_changes import sentence
-from app.prices_table import to_csv
-from db.price_queries import COUNTS, PriceUse
-from services import caching, price_row, prices_changes, prices_view, view
-from services.domain import Aws, Deployment, PriceRef
+from app.prices.changes import sentence
+from app.prices.page import to_csv
+from db.call_stats import COUNTS, PriceUse
+from services import caching
+from services.pricing import changes, overview
+from services.pricing import price as pricing_price
+from services.runs import view
+from services.types import Aws, Deployment, PriceRef
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 FIRST, LAST = datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC)
@@ -34,8 +37,8 @@ def row(rates: dict[str, str] | None = None, **more: Any) -> dict[str, Any]:
     return {"source": "deployment", "date": "2026-10-01", "rates": rates or RATES, "context": {}} | more
 
 
-def changed(d: Deployment, *uses: PriceUse, at: tuple[int, ...] = ()) -> list[prices_changes.Change]:
-    return prices_changes.changes({"own": d}, uses, at, NOW)
+def changed(d: Deployment, *uses: PriceUse, at: tuple[int, ...] = ()) -> list[changes.Change]:
+    return changes.changes({"own": d}, uses, at, NOW)
 
 
 def test_a_cheaper_price_today_is_told_with_what_the_same_tokens_would_cost() -> None:
@@ -62,7 +65,7 @@ DAMAGED = (
 @pytest.mark.parametrize("text", DAMAGED)
 def test_a_damaged_price_row_is_told_as_not_readable_with_the_cost_as_recorded(text: str) -> None:
     uses = [replace(use(None, n=3, nanousd=3_600_000_000), price=text), use(None, n=1)]
-    assert prices_changes.bounds(uses, [])
+    assert changes.bounds(uses, [])
     damaged, without = changed(OWN, *uses)
     assert (damaged.damaged, damaged.nanousd, damaged.difference, without.damaged) == (True, 3_600_000_000, None, False)
     assert sentence(damaged) == "price not readable until 1 Nov 2026, today $2 / $10: 3 calls, $3.60 as recorded"
@@ -78,7 +81,7 @@ def test_a_call_with_a_damaged_price_row_keeps_its_cost(stored: Any) -> None:
     assert view.full_use(call | {"cost_state": "by_the_hour"}) is None
     assert caching.cost_without(call) is None
     assert caching.prices_of([call], OWN, ["5m"]) is None
-    assert price_row.damaged(stored) and not price_row.damaged(None)
+    assert pricing_price.damaged(stored) and not pricing_price.damaged(None)
 
 
 def test_rows_that_charge_alike_are_one_change() -> None:
@@ -133,8 +136,8 @@ def test_two_prices_with_the_same_input_and_output_are_told_apart_by_the_rest() 
 
 def test_bounds_hold_every_length_at_which_a_stored_or_a_present_price_changes() -> None:
     tiered = row(tiers=[{"above": 33_000, "rates": RATES}])
-    assert 33_000 in prices_changes.bounds([use(tiered)], [None])
-    assert prices_changes.bounds([use(row())], [None]) == prices_changes.USUAL_BOUNDS
+    assert 33_000 in changes.bounds([use(tiered)], [None])
+    assert changes.bounds([use(row())], [None]) == changes.USUAL_BOUNDS
 
 
 @pytest.mark.parametrize(
@@ -151,21 +154,21 @@ def test_bounds_hold_every_length_at_which_a_stored_or_a_present_price_changes()
     ],
 )  # fmt: skip
 def test_a_missing_price_says_why_and_what_to_do(d: Deployment, words: str) -> None:
-    found = prices_view.line(d, NOW)
+    found = overview.line(d, NOW)
     assert found.price is None
     assert words in found.missing and "on the Deployments page" in found.missing
 
 
 def test_deployments_that_are_off_are_listed_only_when_they_were_called() -> None:
     off, other = replace(OWN, enabled=False), replace(OWN, id="other", enabled=False)
-    assert [line.deployment.id for line in prices_view.lines([off, other], [use(row(), n=7)], NOW)] == ["own"]
+    assert [line.deployment.id for line in overview.lines([off, other], [use(row(), n=7)], NOW)] == ["own"]
 
 
 def test_a_deployment_that_is_only_in_the_records_keeps_its_colour_and_is_off() -> None:
     spec = {"id": "gone", "name": "Gone", "kind": "openai", "model": "m", "base_url": "https://h.example"}
     rows = [{"id": "gone", "spec": spec, "color_slot": 5, "enabled": True, "archived": True},
             {"id": "odd", "spec": {"name": "?"}, "color_slot": 6, "enabled": True, "archived": True}]  # fmt: skip
-    own, gone = prices_view.together([OWN], rows)
+    own, gone = overview.together([OWN], rows)
     assert (own.id, gone.id, gone.color_slot, gone.enabled) == ("own", "gone", 5, False)
 
 
@@ -174,13 +177,13 @@ def test_a_deployment_that_is_only_in_the_records_keeps_its_colour_and_is_off() 
                           ("0", "$0"), ("1E-2", "$0.01")],
 )  # fmt: skip
 def test_a_listed_price_is_shown_in_full_without_needless_zeros(amount: str, words: str) -> None:
-    assert prices_view.dollars(amount) == words
+    assert overview.dollars(amount) == words
 
 
 def test_the_export_has_every_amount_and_no_formula_in_a_name() -> None:
     d = replace(OWN, name="=1+1", kind="bedrock", model="global.anthropic.claude-sonnet-4-5-20250929-v1:0",
                 price=PriceRef(provider="aws"))  # fmt: skip
-    lines = [prices_view.line(d, NOW, 3, 54_399_000), prices_view.line(replace(OWN, price=PriceRef()), NOW)]
+    lines = [overview.line(d, NOW, 3, 54_399_000), overview.line(replace(OWN, price=PriceRef()), NOW)]
     first, second = csv.DictReader(io.StringIO(to_csv(lines)))
     assert first["deployment"] == "'=1+1"
     assert (first["input_usd_per_1m"], first["output_usd_per_1m"], first["spent_usd"]) == ("3", "15", "0.054399000")

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.domain import Deployment, PriceRef, Usage
-from services.price_list import find_model, newest_change
-from services.pricing import Cost, Price, PriceTier, check_price, cost, mark_of, money, price_of, words_of
+from services.pricing.cost import Cost, Price, PriceTier, check_price, cost, mark_of, money, price_of, words_of
+from services.pricing.sources import find_model, newest_change
+from services.types import Deployment, PriceRef, Usage
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 SONNET = {"input": "3", "cache_read": "0.3", "cache_write_5m": "3.75", "cache_write_1h": "6", "output": "15"}

@@ -12,11 +12,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from services.domain import Ask, Deployment, Message, Wire
-from services.progress import Progress
+from services.calls.progress import Progress
+from services.calls.stream import Ending, attempt, opened_session
 from services.providers import kind_of
-from services.reader import Ending, attempt, opened_session
-from services.stamps import StampedHandler
+from services.types import Ask, Deployment, Message, Wire
+from services.wire.stamps import StampedHandler
 from tests.fake.fixture import FakeServer
 from tests.fake.plan import golden
 from tests.fake.scripts import WIRES, Script, truth
@@ -184,7 +184,7 @@ async def test_a_body_compressed_against_our_wish_is_read() -> None:
 
 
 async def test_an_answer_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.intake.MAX_STREAM_BYTES", 50_000)
+    monkeypatch.setattr("services.calls.receive.MAX_STREAM_BYTES", 50_000)
     parts = [HEAD + b"\r\n", *[chunk("x" * 900)] * 80]
     async with speaking(*parts, close=False) as (url, _), opened_session(None, 5) as session:
         ending, progress = await read(session, deployment(url))

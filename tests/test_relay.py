@@ -19,11 +19,11 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 
-from app.feed import QUEUE_FRAMES, TROUBLE, Viewer
-from app.mirror import Mirror, read_have
-from app.relay import EXPIRED, NOT_ALLOWED, NOT_ALLOWED_NOW, OVER, Relay, same_origin
-from app.tickets import LIFETIME_S, STEADY_S, Ticket, board_token
-from services import access
+from app.live.broadcast import QUEUE_FRAMES, TROUBLE, Viewer
+from app.live.run_state import Mirror, read_have
+from app.live.tickets import LIFETIME_S, STEADY_S, Ticket, board_token
+from app.live.websocket import EXPIRED, NOT_ALLOWED, NOT_ALLOWED_NOW, OVER, Relay, same_origin
+from services.security import access
 from tests.board_fakes import FakeEngine, Screen
 from tests.e2e.board_snapshots import answering
 
@@ -300,7 +300,7 @@ async def test_a_hello_that_is_none_closes_the_socket(house: House, hello: str) 
 async def test_boards_of_one_person_and_of_one_run_are_bounded(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     house.engine.run(RUN, COLUMNS)
     monkeypatch.setattr(house.relay.viewers_by_person, "each", 3)
-    monkeypatch.setattr("app.relay.VIEWERS_PER_RUN", 4)
+    monkeypatch.setattr("app.live.websocket.VIEWERS_PER_RUN", 4)
     sockets = [await house.open() for _ in range(4)]
     assert (await sockets[3].receive()).data == 4429
     screens = [Screen() for _ in range(4)]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.stats import compare, difference, median_interval, percentile
+from services.runs.compare import compare, difference, median_interval, percentile
 
 
 def row(column: int, repetition: int = 1, **values: Any) -> dict[str, Any]:

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from services import export, templates, textdiff, words
-from services.record import of_call
+from services import formatting
+from services.runs import export, templates, text_diff
+from services.runs.record import of_call
 from tests.db.rows import call_row, run_row
 
 KEY = "sk-ant-api03-of-the-export-tests-0123456789"
@@ -58,7 +59,7 @@ def test_a_file_with_a_byte_order_mark_is_read() -> None:
 
 @given(st.text(max_size=300), st.text(max_size=300))
 def test_a_difference_gives_back_both_texts(first: str, second: str) -> None:
-    found = textdiff.diff(first, second)
+    found = text_diff.diff(first, second)
     assert "".join(s.text for s in found.segments if s.kind != "insert") == first
     assert "".join(s.text for s in found.segments if s.kind != "delete") == second
     assert found.same == (first == second)
@@ -66,16 +67,16 @@ def test_a_difference_gives_back_both_texts(first: str, second: str) -> None:
 
 def test_long_texts_are_compared_by_line_and_longer_ones_as_wholes() -> None:
     long = "\n".join(f"line {i} of many words here" for i in range(3000))
-    found = textdiff.diff(long, long.replace("line 7 ", "line VII "))
+    found = text_diff.diff(long, long.replace("line 7 ", "line VII "))
     assert found.unit == "line"
     assert sum(s.kind == "equal" for s in found.segments) >= 2
     huge = "a b\n" * 50_000
-    assert len(textdiff.diff(huge, huge + "c").segments) == 2
+    assert len(text_diff.diff(huge, huge + "c").segments) == 2
 
 
 @given(st.text(max_size=200))
 def test_an_escaped_text_is_nothing_but_text_to_a_markdown_reader(text: str) -> None:
-    tokens = MarkdownIt("js-default", {"html": True, "linkify": False}).parse(words.md_escape(text))
+    tokens = MarkdownIt("js-default", {"html": True, "linkify": False}).parse(formatting.md_escape(text))
     inline = [child.type for token in tokens for child in token.children or ()]
     assert set(inline) <= {"text", "text_special"}
     assert {token.type for token in tokens} <= {"paragraph_open", "inline", "paragraph_close"}
@@ -85,18 +86,18 @@ def test_an_escaped_text_is_nothing_but_text_to_a_markdown_reader(text: str) -> 
                                      "1. a", "    code", ":red[x]", "http://c/3", "- a", "| a |\n|-|",
                                      "a\n\nb"])  # fmt: skip
 def test_nothing_of_a_payload_is_left_to_interpret(payload: str) -> None:
-    escaped = words.md_escape(payload)
+    escaped = formatting.md_escape(payload)
     assert "\n" not in escaped
     assert all(escaped[i - 1] == "\\" for i, letter in enumerate(escaped) if letter in "![]()<>:$#*_`|~" and i)
 
 
 def test_figures_are_written_with_their_units() -> None:
-    assert [words.seconds(ms) for ms in (None, 3.21, 9.949, 12.4, 99.9, 412, 12_345)] == [
+    assert [formatting.seconds(ms) for ms in (None, 3.21, 9.949, 12.4, 99.9, 412, 12_345)] == [
         "–", "3.2 ms", "9.9 ms", "12 ms", "100 ms", "0.41 s", "12.35 s",
     ]  # fmt: skip
-    assert [words.rate(v) for v in (None, 3.21, 93.4, 1234.5)] == ["–", "3.2 tok/s", "93 tok/s", "1,234 tok/s"]
-    assert words.count(None) == "–"
-    assert words.count(1234, "~") == "~1,234"
+    assert [formatting.rate(v) for v in (None, 3.21, 93.4, 1234.5)] == ["–", "3.2 tok/s", "93 tok/s", "1,234 tok/s"]
+    assert formatting.count(None) == "–"
+    assert formatting.count(1234, "~") == "~1,234"
 
 
 HOSTILE = ["=1+1", "+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "=1", "＝1"]

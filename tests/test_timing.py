@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.timing import Stamps, figures, live_figures, pack_deltas, unpack_deltas
+from services.wire.timing import Stamps, figures, live_figures, pack_deltas, unpack_deltas
 
 MS = 1_000_000
 

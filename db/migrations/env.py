@@ -4,7 +4,7 @@ from alembic import context
 from sqlalchemy import text
 from sqlmodel import SQLModel
 
-import db.tables  # noqa: F401 - the import fills SQLModel.metadata
+import db.models  # noqa: F401 - the import fills SQLModel.metadata
 from db.engine import make_engine
 from db.migrate import ADVISORY_LOCK
 

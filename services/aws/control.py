@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from services import outbound
 from services.aws import credentials, sdk
 from services.aws.explain import AwsTrouble, Place, explained
+from services.security import outbound
 
 if TYPE_CHECKING:
     from boto3.session import Session

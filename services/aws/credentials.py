@@ -1,7 +1,7 @@
 """AWS credentials through the ordinary chain, and a sentence for every way in which they can be missing.
 
 Nothing here is kept in an object of ours that is stored or shown: botocore holds the credentials, and every secret
-part that passes by is made known to `services.keys`, so that no log, page or record can repeat it.
+part that passes by is made known to `services.security.keys`, so that no log, page or record can repeat it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from services import keys, outbound
-from services.domain import Aws, Deployment, Signing
+from services.security import keys, outbound
+from services.types import Aws, Deployment, Signing
 
 if TYPE_CHECKING:
     from botocore.credentials import ReadOnlyCredentials

@@ -8,9 +8,9 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-from services import keys, outbound
 from services.aws import credentials
-from services.domain import Deployment
+from services.security import keys, outbound
+from services.types import Deployment
 
 Trouble = Literal[
     "credentials", "expired", "denied", "throttled", "not_found", "conflict", "quota", "invalid", "unreachable",
@@ -51,7 +51,7 @@ class Place:
 
     profile: str | None
     region: str
-    # Whose own proxy and certificates count (`services.outbound`); None: those of the environment.
+    # Whose own proxy and certificates count (`services.security.outbound`); None: those of the environment.
     deployment: Deployment | None = field(default=None, compare=False, repr=False)
 
     @property

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from services import bedrock_ids, keys, outbound
 from services.aws import control, provisioned, sagemaker
 from services.aws.explain import AwsTrouble, Place
-from services.domain import Aws, Deployment
+from services.providers import bedrock_ids
+from services.security import keys, outbound
+from services.types import Aws, Deployment
 
 CONNECT_S = 4.0
 Grade = Literal["ok", "note", "wrong"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from services import instances, provisioned_prices
+from services.pricing import instances, provisioned
 
 HOURS_A_MONTH = 730  # as AWS counts a month
 
@@ -34,7 +34,7 @@ def of_instance(instance: str, region: str) -> HourRate | None:
 
 def of_unit(model: str, commitment: str, region: str) -> HourRate | None:
     """The price of one model unit of Bedrock's in a region; ``commitment`` is none, 1-month or 6-month."""
-    found = provisioned_prices.price(model, commitment, region)
+    found = provisioned.price(model, commitment, region)
     if found is None or found.usd_per_unit_hour is None:
         return None
     return HourRate(format(found.usd_per_unit_hour, "f"), found.source, found.date)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from services.domain import Signing
+from services.types import Signing
 
 if TYPE_CHECKING:
     from botocore.credentials import ReadOnlyCredentials

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from db import batch_past
 from services.batch.duration import words as time_words
 from services.batch.stats import Summary
-from services.pricing import money
+from services.pricing.cost import money
 
 Row = Mapping[str, Any]
 INTERACTIVE = ("playground", "cli", "load")
@@ -87,8 +87,8 @@ def against(
 ) -> Against:
     """The card of a batch from the sums of its lines (`stats.summary`) and its deployment's interactive history.
 
-    Costs are those recorded with each call: the plain price of the same counts (`services.plain_price`), never a price
-    of today. ``seconds``: how long the batch took (`stats.duration`).
+    Costs are those recorded with each call: the plain price of the same counts (`services.pricing.plain_price`), never
+    a price of today. ``seconds``: how long the batch took (`stats.duration`).
     """
     past = batch_past.recent_calls(engine, [str(batch["deployment_id"])], sources=INTERACTIVE)
     return of_history(past, batch, summary, seconds=seconds, concurrency=concurrency)

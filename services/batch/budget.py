@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from services.pricing import money
+from services.pricing.cost import money
 
 CONFIRMED = "over_budget"  # in what is kept of an estimate: the person has agreed to more than the budget
 ASK = "Resume to send it all the same, with a larger budget if you like, or cancel."

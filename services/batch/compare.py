@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Literal
 
-from services import textdiff
 from services.batch.stats import Summary, Sums, wilson
+from services.runs import text_diff
 
 Row = Mapping[str, Any]
 NORMALISED = "letters in either case, blanks and a full stop at the end do not count"
@@ -52,9 +52,9 @@ class Pair:
         return "one" if _answered(self.a) or _answered(self.b) else "neither"
 
     @property
-    def diff(self) -> textdiff.Diff:
+    def diff(self) -> text_diff.Diff:
         """What the second answer has in place of what the first has, word by word."""
-        return textdiff.diff(_answer(self.a), _answer(self.b))
+        return text_diff.diff(_answer(self.a), _answer(self.b))
 
 
 @dataclass(frozen=True, slots=True)

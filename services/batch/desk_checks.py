@@ -9,13 +9,13 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from services import access
-from services.batch import files, routes, server_files
-from services.batch.model import OVER, Checked, RouteName
-from services.batch.recording import CHANGED
+from services.batch import files, providers, server_files
+from services.batch.ingest import CHANGED
 from services.batch.server_files import Allowed
 from services.batch.submit import BatchSpec
-from services.domain import Deployment
+from services.batch.types import OVER, Checked, RouteName
+from services.security import access
+from services.types import Deployment
 
 Row = dict[str, Any]
 SHOWN = 60
@@ -57,7 +57,7 @@ def estimate_of(
     """What a checked file can cost and take this way, by our own reckoning; None where nothing is known of it."""
     from services.batch.estimate import estimates
 
-    services = [] if route == "runner" else [routes.get(route)]
+    services = [] if route == "runner" else [providers.get(route)]
     found = estimates(
         reader, checked, [deployment], datetime.now(UTC), services, lanes=lanes, per_minute=per_minute
     )  # fmt: skip

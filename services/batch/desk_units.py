@@ -10,11 +10,11 @@ from typing import Any
 from sqlmodel import Session
 
 from db import batch_once, batches
-from services import deployments
-from services.batch.model import SOURCE, options_to_json
 from services.batch.submit import BatchSpec
-from services.domain import Deployment
-from services.runs import new_id
+from services.batch.types import SOURCE, options_to_json
+from services.deployments import config
+from services.runs.spec import new_id
+from services.types import Deployment
 
 Row = dict[str, Any]
 RESENT = ("failed", "cancelled", "expired", "missing")
@@ -24,7 +24,7 @@ def batch_row(spec: BatchSpec, deployment: Deployment, person: str, size: int, e
     """A batch as it is recorded before its lines are."""
     return {
         "id": new_id(), "created_at": datetime.now(UTC), "person": person, "name": spec.name or spec.file_name,
-        "deployment_id": deployment.id, "deployment": deployments.to_json(deployment), "route": spec.route,
+        "deployment_id": deployment.id, "deployment": config.to_json(deployment), "route": spec.route,
         "state": "queued", "said": "The lines are being recorded.", "wanted": "run", "file_name": spec.file_name,
         "file_sha256": spec.sha256, "file_bytes": size, "options": options_to_json(spec.options),
         "params": dict(spec.options.params), "run_id": new_id(), "parent_id": spec.parent_id, "n_lines": 0,

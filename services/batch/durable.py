@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy.engine import make_url
 
 from db.engine import sqlite_file
-from services.batch import flow
+from services.batch import workflows
 
 log = logging.getLogger(__name__)
 Row = dict[str, Any]
@@ -27,7 +27,7 @@ CLEAR_EVERY_S, CLEARED_AT_ONCE = 5.0, 200
 class Durable:
     """The durable side of one worker; ``place`` is its executor id."""
 
-    def __init__(self, works: flow.Works, data: Path, url: str, place: str) -> None:
+    def __init__(self, works: workflows.Works, data: Path, url: str, place: str) -> None:
         self._place = place
         self._url = system_database(data, url)
         self._looked: dict[str, float] = {}
@@ -35,7 +35,7 @@ class Durable:
         self._over: set[str] = set()
         self._cleared = 0.0
         self.launched = False
-        flow.bind(works)
+        workflows.bind(works)
 
     async def launch(self) -> None:
         """Begin; from a coroutine, so that the workflows run on that loop. Takes over what this place left behind."""
@@ -43,7 +43,7 @@ class Durable:
 
         config: DBOSConfig = {
             "name": NAME, "system_database_url": self._url, "dbos_system_schema": SCHEMA,
-            "application_version": flow.VERSION, "executor_id": self._place, "log_level": "WARNING",
+            "application_version": workflows.VERSION, "executor_id": self._place, "log_level": "WARNING",
             "enable_otlp": False, "use_listen_notify": False, "sys_db_pool_size": 10,
         }  # fmt: skip
         DBOS(config=config)
@@ -51,7 +51,7 @@ class Durable:
         quiet.handlers = []
         quiet.propagate = True
         DBOS.launch()
-        await flow.register()
+        await workflows.register()
         self.launched = True
 
     async def start_missing(self, rows: Sequence[Row]) -> None:
@@ -77,7 +77,7 @@ class Durable:
         from dbos import DBOS, SetWorkflowID
 
         known = await DBOS.list_workflows_async(
-            workflow_id_prefix=f"{batch_id}.", name=flow.BATCH, load_input=False, load_output=False
+            workflow_id_prefix=f"{batch_id}.", name=workflows.BATCH, load_input=False, load_output=False
         )
         if any(one.status in LIVE for one in known):
             return
@@ -87,7 +87,7 @@ class Durable:
             if time.time() - last < min(LONGEST_WAIT_S, 2.0 ** len(broken)):
                 return
         with SetWorkflowID(f"{batch_id}.{len(known)}"):
-            await DBOS.enqueue_workflow_async(flow.BATCHES, flow.run_batch, batch_id)
+            await DBOS.enqueue_workflow_async(workflows.BATCHES, workflows.run_batch, batch_id)
 
     async def _clear_away(self) -> None:
         """Forget the workflows of batches that are over: a large one has thousands, and all is in our own tables."""
@@ -115,7 +115,10 @@ class Durable:
         from dbos import DBOS
 
         pending = await DBOS.list_workflows_async(
-            status="PENDING", name=[flow.BATCH, flow.CHUNK, flow.JOB], load_input=False, load_output=False
+            status="PENDING",
+            name=[workflows.BATCH, workflows.CHUNK, workflows.JOB],
+            load_input=False,
+            load_output=False,
         )
         left = [one.workflow_id for one in pending if one.executor_id not in alive]
         if left:

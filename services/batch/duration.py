@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from services.batch.model import RouteLimits
 from services.batch.tokens import ENOUGH, Tokens, few_words
+from services.batch.types import RouteLimits
 
 Row = Mapping[str, Any]
 # How many lines our runner has under way: it finds the number that is best while it runs, so this is an assumption.

@@ -18,11 +18,11 @@ from sqlalchemy import Engine
 from db import batch_past
 from services.batch import pauses
 from services.batch.duration import Pace, by_runner, by_service
-from services.batch.model import Checked, Line, RouteLimits, RouteName
 from services.batch.tokens import Tokens, inputs, outputs, talk_of
-from services.domain import Deployment
-from services.pricing import NANO, NANO_PER_RATE, Price, price_of
+from services.batch.types import Checked, Line, RouteLimits, RouteName
+from services.pricing.cost import NANO, NANO_PER_RATE, Price, price_of
 from services.providers import kind_of
+from services.types import Deployment
 
 Row = Mapping[str, Any]
 Range = tuple[int | None, int | None, int | None]
@@ -30,7 +30,7 @@ NOTHING: Range = (None, None, None)
 
 
 class Service(Protocol):
-    """The part of `routes.base.Route` that an estimate needs."""
+    """The part of `providers.base.Route` that an estimate needs."""
 
     name: RouteName
     title: str
@@ -86,11 +86,11 @@ def estimates(
     lanes: int | None = None,
     per_minute: int | None = None,
 ) -> list[Estimate]:
-    """One estimate for each deployment by our own runner and by each of ``routes``, in that order.
+    """One estimate for each deployment by our own runner and by each of ``providers``, in that order.
 
-    ``now``: the prices of this moment (aware). ``lanes`` and ``per_minute``: what our runner is bound to, if anything.
-    Two statements to the database, whatever the number of deployments, and one more where batches have ended since the
-    last time; no service is asked anything.
+    ``now``: the prices of this moment (aware). ``concurrency`` and ``per_minute``: what our runner is bound to, if
+    anything. Two statements to the database, whatever the number of deployments, and one more where batches have ended
+    since the last time; no service is asked anything.
     """
     past: dict[str, list[Row]] = defaultdict(list)
     for row in batch_past.recent_calls(engine, [one.id for one in deployments]):

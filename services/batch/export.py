@@ -15,10 +15,10 @@ from itertools import islice
 from typing import Any, BinaryIO, Literal
 
 from db.types import storable
-from services import view
 from services.batch.export_cells import scrubbed
-from services.export import safe_cell
-from services.record import usd
+from services.runs import view
+from services.runs.export import safe_cell
+from services.runs.record import usd
 
 Row = Mapping[str, Any]
 Kind = Literal["csv", "jsonl", "parquet", "excel"]

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from services import keys
+from services.security import keys
 
 # A quote between two NULs: no pattern of `keys` reaches over it, and no cell holds it (the database keeps no NUL).
 BETWEEN = '\0"\0'

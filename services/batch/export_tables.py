@@ -15,7 +15,7 @@ from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 
 from db.types import REPLACEMENT, storable
 from services.batch.export import RESULTS, Sheet, beyond, cells, flat
-from services.export import safe_cell
+from services.runs.export import safe_cell
 
 Portion = list[tuple[Mapping[str, Any], list[Any]]]
 EXCEL_ROWS = 1_048_575  # without the line of names

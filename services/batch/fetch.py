@@ -8,7 +8,7 @@ from pathlib import Path
 from services.aws import control
 from services.aws.explain import AwsTrouble, explained
 from services.batch.files import Cancelled, spool
-from services.batch.model import Progress
+from services.batch.types import Progress
 
 CHUNK_BYTES = 1 << 20
 

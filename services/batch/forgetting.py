@@ -14,7 +14,7 @@ from sqlmodel import Session
 
 from db import batches
 from db.writer import Writer
-from services.engine.registry import Registry
+from services.deployments.registry import Registry
 
 log = logging.getLogger(__name__)
 EVERY_S = 3600.0

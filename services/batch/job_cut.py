@@ -6,12 +6,12 @@ from array import array
 from collections.abc import Iterable
 from typing import Any
 
-from services.batch.model import Line, RouteLimits, ask_of_json
-from services.batch.routes.base import Route, RouteTrouble
+from services.batch.providers.base import Route, RouteTrouble
 from services.batch.split import split
-from services.domain import Deployment
-from services.keys import scrub
-from services.runs import new_id
+from services.batch.types import Line, RouteLimits, ask_of_json
+from services.runs.spec import new_id
+from services.security.keys import scrub
+from services.types import Deployment
 
 Row = dict[str, Any]
 

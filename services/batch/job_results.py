@@ -14,9 +14,9 @@ from sqlmodel import Session
 from db import batches
 from db.writer import Writer
 from services.batch.job_rows import call_row, line_row, on_instances
-from services.batch.model import LineResult, no_of
-from services.batch.routes.base import RouteTrouble
-from services.domain import Deployment
+from services.batch.providers.base import RouteTrouble
+from services.batch.types import LineResult, no_of
+from services.types import Deployment
 
 Row = dict[str, Any]
 AT_ONCE = 200  # results in one transaction

@@ -9,9 +9,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from services import deployments, keys, outcomes, plain_price, pricing
-from services.batch.model import SOURCE, LineResult
-from services.domain import Deployment, Usage
+from services import outcomes
+from services.batch.types import SOURCE, LineResult
+from services.deployments import config
+from services.pricing import cost as pricing_cost
+from services.pricing import plain_price
+from services.security import keys
+from services.types import Deployment, Usage
 
 Row = dict[str, Any]
 BILLED_STATES = frozenset({"succeeded"})
@@ -24,11 +28,11 @@ def call_row(
     the numbers of the lines that share the cost of the job (`on_instances`), in order."""
     submitted = job["submitted_at"] or datetime.now(UTC)
     priced = _priced(batch, deployment)
-    price = pricing.price_of(priced, submitted, batch=True)
+    price = pricing_cost.price_of(priced, submitted, batch=True)
     usage = result.usage
     return {
         "id": f"{batch['id']}-{no}", "run_id": batch["run_id"], "column_no": 0, "repetition": no, "attempt_no": 1,
-        "deployment_id": deployment.id, "deployment": deployments.to_json(deployment), "kind": deployment.kind,
+        "deployment_id": deployment.id, "deployment": config.to_json(deployment), "kind": deployment.kind,
         "model": deployment.model, "wire": deployment.wire, "source": SOURCE, "person": batch["person"],
         "state": _state(result), "outcome": result.outcome, "phase": None, "message": _clean(result.message, 1000),
         "error_type": _clean(result.error_type), "error_code": _clean(result.error_code),
@@ -39,7 +43,7 @@ def call_row(
         "usage_source": usage.source, "usage_raw": dict(usage.raw) if usage.raw else None,
         **(_share(job, no, among) or _cost(result, usage, price, priced, submitted)),
         "price": price.to_json() if price else None, "region": deployment.region,
-        "tier_asked": pricing.tier_asked(deployment), "tier_served": _clean(result.tier_served),
+        "tier_asked": pricing_cost.tier_asked(deployment), "tier_served": _clean(result.tier_served),
         "finish_raw": _clean(result.finish_raw), "model_reported": _clean(result.model_reported),
         "response_id": _clean(result.response_id), "answer": keys.scrub(result.answer) if result.answer else None,
         "reasoning": keys.scrub(result.reasoning) if result.reasoning else None,
@@ -85,7 +89,7 @@ def _share(job: Row, no: int, among: Sequence[int]) -> Row | None:
     job, and while its instances' price or time are not known."""
     if not on_instances(job):
         return None
-    from services.batch.routes.aws_common import instance_cost_nanousd
+    from services.batch.providers.aws import instance_cost_nanousd
 
     whole = instance_cost_nanousd(job["facts"])
     if whole is None:
@@ -98,7 +102,7 @@ def _share(job: Row, no: int, among: Sequence[int]) -> Row | None:
 
 
 def _cost(
-    result: LineResult, usage: Usage, price: pricing.Price | None, deployment: Deployment, at: datetime
+    result: LineResult, usage: Usage, price: pricing_cost.Price | None, deployment: Deployment, at: datetime
 ) -> Row:  # fmt: skip
     """What it cost at the batch price. What was not answered is not billed by any of the services."""
     if result.state not in BILLED_STATES and usage.source == "none":
@@ -106,8 +110,8 @@ def _cost(
             "cost_state": "not_billed", "cost_nanousd": 0, "cost_high_nanousd": 0, "cost_drivers": {},
             "plain_nanousd": 0,
         }  # fmt: skip
-    cost = pricing.cost(usage, price, complete=True)
-    standard = pricing.price_of(deployment, at, tier="default") if plain_price.is_discounted(price) else None
+    cost = pricing_cost.cost(usage, price, complete=True)
+    standard = pricing_cost.price_of(deployment, at, tier="default") if plain_price.is_discounted(price) else None
     return {
         "cost_state": cost.state, "cost_nanousd": cost.nanousd, "cost_high_nanousd": cost.high_nanousd,
         "cost_drivers": dict(cost.drivers), "plain_nanousd": plain_price.plain_nanousd(usage, price, standard),

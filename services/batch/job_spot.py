@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from services.keys import scrub
+from services.security.keys import scrub
 
 
 @dataclass(slots=True)

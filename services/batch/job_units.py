@@ -8,9 +8,9 @@ from typing import Any
 from sqlmodel import Session
 
 from db import batches
-from services.batch.model import Polled
-from services.keys import scrub
-from services.runs import new_id
+from services.batch.types import Polled
+from services.runs.spec import new_id
+from services.security.keys import scrub
 
 Row = dict[str, Any]
 

@@ -24,7 +24,8 @@ from db.writer import Writer
 from services.batch import job_cut, job_results, job_units
 from services.batch.job_spot import Spot
 from services.batch.line_calls import written
-from services.batch.model import (
+from services.batch.providers.base import Get, ResultsGone, Route, RouteTrouble
+from services.batch.types import (
     BatchState,
     Job,
     Line,
@@ -34,9 +35,8 @@ from services.batch.model import (
     SubmitStopped,
     ask_of_json,
 )
-from services.batch.routes.base import Get, ResultsGone, Route, RouteTrouble
-from services.domain import Deployment
-from services.keys import scrub
+from services.security.keys import scrub
+from services.types import Deployment
 
 log = logging.getLogger(__name__)
 Row = dict[str, Any]
@@ -47,7 +47,7 @@ COLLECT_TRIES = 20
 # Asked often at first, because small jobs end within minutes, then every minute. (age in seconds, seconds between)
 PACE = ((60.0, 5.0), (600.0, 15.0), (float("inf"), 60.0))
 TROUBLE_S = 60.0
-UNSURE = "Not checked: "  # how a route begins a sentence about what could not be found out (`routes.aws_check`)
+UNSURE = "Not checked: "  # how a route begins a sentence about what could not be found out (`providers.aws_check`)
 LEFT: Mapping[str, LineState] = {"cancelled": "cancelled", "expired": "expired", "failed": "failed"}
 
 

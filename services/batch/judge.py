@@ -14,8 +14,8 @@ from hashlib import sha256
 from typing import Any, BinaryIO, Literal
 
 from services.batch.compare import Pair, Tally
-from services.batch.model import Options
 from services.batch.stats import wilson
+from services.batch.types import Options
 
 Row = Mapping[str, Any]
 Choice = Literal["a", "b", "tie"]
@@ -32,7 +32,7 @@ _SYSTEM = (
     'or "tie".'
 )
 _LOOKED_AT = 50_000
-_FILE = re.compile(r"judge-([\w-]{16})-([\w-]{16})\.jsonl", re.ASCII)  # ids are `services.runs.new_id`
+_FILE = re.compile(r"judge-([\w-]{16})-([\w-]{16})\.jsonl", re.ASCII)  # ids are `services.runs.spec.new_id`
 _OBJECTS = 50
 _NAME = r"(?:answer|response|option|assistant)"
 _WORD = re.compile(rf"\A\W*(?:{_NAME}\s+)?\W*(a|b|tie)\W*\Z", re.IGNORECASE)

@@ -15,12 +15,13 @@ from sqlmodel import Session
 
 from db import batches
 from db.writer import WriteFailed, Writer
-from services import keys, paths
+from services import paths
+from services.calls.calls import Calls
+from services.calls.live import LiveCall
 from services.client import EngineClient, EngineError
-from services.domain import Deployment
 from services.embedded import EmbeddedPool, EmbeddedUnavailable
-from services.engine.calls import Calls
-from services.engine.live import LiveCall
+from services.security import keys
+from services.types import Deployment
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

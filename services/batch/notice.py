@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from services import alert_sending
-from services.batch.model import BatchState
-from services.pricing import money
-from services.words import printable
+from services.batch.types import BatchState
+from services.formatting import printable
+from services.pricing.cost import money
 
 WORDS: Mapping[BatchState, str] = {
     "ended": "has ended", "cancelled": "was cancelled", "expired": "has expired", "failed": "failed",

@@ -12,8 +12,8 @@ from typing import Any
 from sqlalchemy import Engine
 
 from db import batches
-from services import pricing
-from services.domain import Deployment, Usage
+from services.pricing import cost as pricing_cost
+from services.types import Deployment, Usage
 
 CHARS_PER_TOKEN = 2.0  # of the dearest text there is: this is a bound and no estimate
 OVERHEAD_TOKENS = 50  # around a request (`services.batch.tokens.Talk`), its first message included
@@ -35,7 +35,7 @@ class Purse:
         self._budget: int | None = batch["budget_nanousd"]
         self._reader = reader
         self._workers = workers
-        price = pricing.price_of(deployment, datetime.now(UTC))
+        price = pricing_cost.price_of(deployment, datetime.now(UTC))
         self._price = price if price is not None and price.per_hour is None else None
         self._spent: int | None = None  # of the records, at the last look
         self._looked = 0.0
@@ -84,12 +84,13 @@ class Purse:
         """Why nothing more is sent."""
         spent = (self._spent or 0) + self._since
         return (
-            f"Paused: {pricing.money(spent)} of the budget of {pricing.money(self._budget)} are spent, and the next "
+            f"Paused: {pricing_cost.money(spent)} of the budget of {pricing_cost.money(self._budget)} are spent, and "
+            "the next "
             "line could pass it. Raise the budget and resume, or cancel; what was answered is kept."
         )
 
 
-def worst(row: Row, price: pricing.Price) -> int:
+def worst(row: Row, price: pricing_cost.Price) -> int:
     """The most that a line can cost, in nano-dollars."""
     request = row["request"] or {}
     turns = request.get("messages") or ()
@@ -99,4 +100,4 @@ def worst(row: Row, price: pricing.Price) -> int:
         uncached_input=round(chars / CHARS_PER_TOKEN) + OVERHEAD_TOKENS + MARKS_TOKENS * max(len(turns) - 1, 0),
         answer_output=most if isinstance(most, int) else OUTPUT_TOKENS, source="estimated",
     )  # fmt: skip
-    return pricing.cost(usage, price, complete=True).nanousd or 0
+    return pricing_cost.cost(usage, price, complete=True).nanousd or 0

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from services import outcomes
-from services.batch.model import LINES_OVER, LineState
-from services.domain import Outcome
-from services.keys import scrub
-from services.pricing import money
-from services.words import printable
+from services.batch.types import LINES_OVER, LineState
+from services.formatting import printable
+from services.pricing.cost import money
+from services.security.keys import scrub
+from services.types import Outcome
 
 Row = Mapping[str, Any]
 OUTCOMES = frozenset(get_args(Outcome))
@@ -42,7 +42,7 @@ LONGEST = 300
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Lines that did not succeed for the same reason. ``lines``: the first few, as lines of the file.
+    """Lines that did not succeed for the same reason. ``runner``: the first few, as lines of the file.
 
     ``text``: what happened and what to do. ``message``: what was said of most of them. ``same_again``: unchanged they
     would most likely fail again.

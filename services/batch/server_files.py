@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from services import paths
-from services.access import may
 from services.batch.files import Cancelled, spool
-from services.batch.model import Progress
-from services.listening import Configured
-from services.regular import regular
-from services.words import printable
+from services.batch.types import Progress
+from services.formatting import printable
+from services.regular_file import regular
+from services.security.access import may
+from services.security.listening import Configured
 
 LOCAL = "local"  # the person where nobody signs in
 ENDINGS = frozenset({"csv", "tsv", "tab", "txt", "jsonl", "ndjson", "json", "parquet", "pq", "xlsx", "xlsm", "gz"})

@@ -6,8 +6,8 @@ from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from services.batch.files.faults import MAX_FAULTS, plural
-from services.batch.model import Fault, Record, RouteLimits
+from services.batch.files.errors import MAX_FAULTS, plural
+from services.batch.types import Fault, Record, RouteLimits
 
 
 class Part(NamedTuple):

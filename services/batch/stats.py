@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from services import stats as statistics
+from services.runs import compare as statistics
 
 Row = Mapping[str, Any]
 COUNTS = ("uncached_input", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning_output", "answer_output")
@@ -52,10 +52,10 @@ class Summary:
 
     ``cost_nanousd`` sums what is priced; ``n_unpriced`` lines that were sent have no price, so that it is then a lower
     bound (``mark`` "≥"), and ``mark`` is "~" where counts of ours are in it. ``plain_nanousd``: the same counts at the
-    plain price (`services.plain_price`), of lines where both are known, ``plained_nanousd`` what those cost. The costs
-    are of every attempt, as in the history; ``earlier_nanousd`` is what of them went into attempts before the last one
-    of a line, of which ``n_again`` had several. ``n_late`` lines succeeded, but their times are left out because our
-    own process was late (``lag_marked``).
+    plain price (`services.pricing.plain_price`), of lines where both are known, ``plained_nanousd`` what those cost.
+    The costs are of every attempt, as in the history; ``earlier_nanousd`` is what of them went into attempts before the
+    last one of a line, of which ``n_again`` had several. ``n_late`` lines succeeded, but their times are left out
+    because our own process was late (``lag_marked``).
     """
 
     n: int
@@ -214,7 +214,7 @@ def duration(batch: Row, now: datetime | None = None) -> float | None:
 
 
 def spread(values: array[float]) -> Spread:
-    """Percentiles of times, each with the n that it needs (`services.stats.percentile`)."""
+    """Percentiles of times, each with the n that it needs (`services.runs.compare.percentile`)."""
     data = np.frombuffer(values, dtype=float) if len(values) else np.empty(0)
     if not data.size:
         return Spread(0, None, None, None, None, None)

@@ -1,4 +1,4 @@
-"""What a person asks for when a file is submitted, read with care; `recording` does it."""
+"""What a person asks for when a file is submitted, read with care; `ingest` does it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any, get_args
 
 from services import params as parameters
 from services.alerts import TARGET_PREFIX
-from services.batch.model import Format, Options, RouteName, options_to_json
-from services.given import Given, Refused
-from services.words import printable
+from services.batch.types import Format, Options, RouteName, options_to_json
+from services.formatting import printable
+from services.request_fields import Given, Refused
 
 MOST_LANES = 1024
 MOST_PER_MINUTE = 1_000_000

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from services import view
-from services.domain import Ask
+from services.runs import view
+from services.types import Ask
 
 Row = Mapping[str, Any]
 CHARS_PER_TOKEN = 4.0

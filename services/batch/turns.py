@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections import deque
 
-from services.batch.lanes import Lanes, Spacing
+from services.batch.concurrency import Lanes, Spacing
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 BELIEVED_S = 8.0  # a service that goes on refusing after waits as short as it asked for is not believed any more

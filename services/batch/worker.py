@@ -1,7 +1,7 @@
 """The worker: a process of its own that sends batches. ``python -m services.batch.worker --data DIR``.
 
-It keeps its place in DBOS, watches what people want of their batches, and does what the workflows of `flow` ask for.
-Any number of them may work on one PostgreSQL database; on SQLite any number on one machine.
+It keeps its place in DBOS, watches what people want of their batches, and does what the workflows of `workflows` ask
+for. Any number of them may work on one PostgreSQL database; on SQLite any number on one machine.
 """
 
 from __future__ import annotations
@@ -27,24 +27,26 @@ from db import batch_workers, batches
 from db.engine import database_url, reader
 from db.failures import sentence_of
 from db.migrate import DatabaseTooNew, upgrade
-from db.private import private_files
+from db.permissions import private_files
 from db.writer import Writer
-from services import keys, logs, paths
-from services.addresses import GuardedResolver
-from services.batch import lease, routes
+from services import paths
+from services.batch import lease, providers
 from services.batch.durable import Durable
 from services.batch.jobs import Jobs
 from services.batch.line_calls import EnginePool, LineCalls, written
-from services.batch.lines import Around
-from services.batch.routes.base import Get
+from services.batch.providers.base import Get
+from services.batch.runner import Around
 from services.batch.worker_registry import WorkerRegistry
 from services.batch.works import Works
-from services.engine.core import FAR_KEEPALIVE_S, NEAR_KEEPALIVE_S
-from services.engine.deadlines import Ticker
-from services.engine.heartbeat import Heartbeat
-from services.output import write_whole
-from services.parent import when_gone
-from services.reader import opened_session
+from services.calls.clock import Ticker
+from services.calls.heartbeat import Heartbeat
+from services.calls.stream import opened_session
+from services.engine.engine import FAR_KEEPALIVE_S, NEAR_KEEPALIVE_S
+from services.processes import logs
+from services.processes.output import write_whole
+from services.processes.parent import when_gone
+from services.security import keys
+from services.security.network import GuardedResolver
 
 log = logging.getLogger(__name__)
 Row = dict[str, Any]
@@ -56,7 +58,7 @@ GRACE_S = 4.0  # for calls under way when the worker is stopped
 class Worker:
     """One worker. Made and used on one event loop; ``get`` finds a batch service by its name."""
 
-    def __init__(self, data: Path, file: Path, url: str, get: Get = routes.get) -> None:
+    def __init__(self, data: Path, file: Path, url: str, get: Get = providers.get) -> None:
         self.data = data
         self._url = url
         self.me = lease.settle(data / "batches")
@@ -82,7 +84,7 @@ class Worker:
             deployment_of=self.works.deployment_of,
         )  # fmt: skip
         self.durable = Durable(self.works, data, url, self.me.place)
-        routes.configure(lambda: self.registry.config)
+        providers.configure(lambda: self.registry.config)
 
     async def run(self, stopping: asyncio.Event, ready: Callable[[], None] = lambda: None) -> None:
         """Work until ``stopping`` is set; then let go of everything. ``ready`` is called when the work begins."""
@@ -214,7 +216,12 @@ def main() -> None:
 
 
 def work(
-    data: Path, file: Path, *, parent: int | None = None, say: Callable[[dict[str, Any]], None], get: Get = routes.get
+    data: Path,
+    file: Path,
+    *,
+    parent: int | None = None,
+    say: Callable[[dict[str, Any]], None],
+    get: Get = providers.get,
 ) -> None:
     """Work on a data directory until a signal or the end of ``parent``; ends the process.
 

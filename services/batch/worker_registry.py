@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from services import deployments
-from services.config_table import changed_at
-from services.engine.registry import Registry
+from services.deployments import config
+from services.deployments.registry import Registry
+from services.deployments.toml_table import changed_at
 
 
 class WorkerRegistry(Registry):
@@ -18,8 +18,8 @@ class WorkerRegistry(Registry):
         if stamp != self._stamp:
             self._stamp = stamp
             try:
-                self.config = deployments.load(self.file) if self.file and stamp is not None else deployments.Config()
+                self.config = config.load(self.file) if self.file and stamp is not None else config.Config()
                 self.trouble = None
-            except deployments.ConfigError as error:
+            except config.ConfigError as error:
                 self.trouble = str(error)
         await asyncio.to_thread(self._load)

@@ -1,4 +1,4 @@
-"""What a worker does for the workflows of `flow`: begin a batch, send a chunk of it, see what comes next.
+"""What a worker does for the workflows of `workflows`: begin a batch, send a chunk of it, see what comes next.
 
 Each of these may be asked for again after a crash, by the same worker or by another, and then changes nothing that is
 settled already.
@@ -15,14 +15,14 @@ from typing import Any
 from sqlmodel import Session
 
 from db import batches
-from services import deployments
 from services.batch import notice
 from services.batch.jobs import Jobs
 from services.batch.line_calls import written
-from services.batch.lines import Around, Sender
-from services.domain import Deployment
-from services.keys import scrub
-from services.runs import new_id
+from services.batch.runner import Around, Sender
+from services.deployments import config
+from services.runs.spec import new_id
+from services.security.keys import scrub
+from services.types import Deployment
 
 Row = dict[str, Any]
 SMALLEST_CHUNK, LARGEST_CHUNK, CHUNKS_WANTED = 20, 128, 40  # lines, lines, chunks of a batch
@@ -43,7 +43,7 @@ class Works:
         try:
             return self._around.registry.calling(batch["deployment_id"])
         except ValueError:
-            return deployments.from_json(batch["deployment"])
+            return config.from_json(batch["deployment"])
 
     async def begin(self, batch_id: str) -> dict[str, Any]:
         """Take a batch up."""

@@ -15,10 +15,10 @@ from typing import Any
 
 import orjson
 
-from services.calculator import checks, plain, presets
+from services.calculator import presets, serialization, validation
 from services.calculator.assumptions import Assumptions
-from services.calculator.model import Objectives, Spread, Workload
-from services.calculator.plain import FieldError
+from services.calculator.serialization import FieldError
+from services.calculator.types import Objectives, Spread, Workload
 
 WORKLOAD = {
     "rpm": "rpm", "burst": "burstiness", "prefix": "prefix_share", "reuse": "reuse", "reuse_h": "reuse_per_hour",
@@ -71,7 +71,9 @@ def read(params: Mapping[str, str]) -> tuple[State, list[FieldError]]:
     errors: list[FieldError] = []
     preset = params.get("preset", "")
     if preset and preset not in presets.BY_ID:
-        errors.append(FieldError("preset", plain.unknown(preset, list(presets.BY_ID)).replace("field", "preset")))
+        errors.append(
+            FieldError("preset", serialization.unknown(preset, list(presets.BY_ID)).replace("field", "preset"))
+        )
         preset = ""
     start = presets.BY_ID[preset] if preset else presets.FIRST
     work, goal = start.workload, start.objectives
@@ -80,7 +82,7 @@ def read(params: Mapping[str, str]) -> tuple[State, list[FieldError]]:
         work = Workload(work.rpm, Spread(work.input_tokens.median), Spread(work.output_tokens.median))
     changes = {name: _value(params[key]) for key, name in WORKLOAD.items() if key in params}
     for key, name in SPREADS.items():
-        spread = plain.to_plain(getattr(work, name), whole=True)
+        spread = serialization.to_plain(getattr(work, name), whole=True)
         texts = {"median": params.get(key), "sigma": params.get(f"{key}_s")}
         changes[name] = spread | {part: _value(text) for part, text in texts.items() if text is not None}
     if "shape" in params:
@@ -98,12 +100,12 @@ def _changed(base: Any, changes: Mapping[str, Any], at: str, errors: list[FieldE
     """``base`` with the changes that can be made; the others are said."""
     for name, value in changes.items():
         wrong: list[FieldError] = []
-        made = plain.from_plain(type(base), {**_needed(base), name: value}, at, wrong)
+        made = serialization.from_plain(type(base), {**_needed(base), name: value}, at, wrong)
         if made is None or wrong:
             errors.extend(wrong)
             continue
         changed = replace(base, **{name: getattr(made, name)})
-        test = checks.check_workload if isinstance(base, Workload) else checks.check_objectives
+        test = validation.check_workload if isinstance(base, Workload) else validation.check_objectives
         said = [one for one in test(changed) if one.field == f"{at}.{name}"]
         errors.extend(said)
         if not said:
@@ -148,7 +150,7 @@ def _shape(text: str) -> Any:
 
 
 def _pack(assumptions: Assumptions) -> str:
-    kept = plain.to_plain(assumptions)
+    kept = serialization.to_plain(assumptions)
     if not kept:
         return ""
     return base64.urlsafe_b64encode(zlib.compress(orjson.dumps(kept), 9)).decode().rstrip("=")
@@ -168,8 +170,8 @@ def _unpack(word: str, errors: list[FieldError]) -> Assumptions:
         errors.append(FieldError("assumptions", "The assumptions in the address are damaged: the usual ones are used."))
         return Assumptions()
     wrong: list[FieldError] = []
-    made = plain.from_plain(Assumptions, given, "assumptions", wrong)
+    made = serialization.from_plain(Assumptions, given, "assumptions", wrong)
     if made is not None and not wrong:
-        wrong = checks.check_assumptions(made)
+        wrong = validation.check_assumptions(made)
     errors.extend(wrong)
     return made if made is not None and not wrong else Assumptions()

@@ -9,7 +9,7 @@ from services.calculator import shape, tokens
 from services.calculator.assumptions import Assumptions
 from services.calculator.catalog import Catalog
 from services.calculator.catalog_rows import AccountQuota, ApiModel
-from services.calculator.model import Fact, Range, Way, Workload
+from services.calculator.types import Fact, Range, Way, Workload
 
 
 @dataclass(frozen=True, slots=True)

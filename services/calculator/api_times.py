@@ -11,7 +11,7 @@ from services.calculator import assumptions as given
 from services.calculator import tokens
 from services.calculator.assumptions import ApiSpeed, Assumptions
 from services.calculator.catalog import Catalog
-from services.calculator.model import Fact, Objectives, Range, Spread
+from services.calculator.types import Fact, Objectives, Range, Spread
 
 NOT_KNOWN = "Latency not known: measure it in the playground."
 LONGEST = 10_000_000  # tokens; beyond any model's output

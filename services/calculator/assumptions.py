@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from services.calculator.catalog_rows import ApiModel, Instance, Unit
-from services.calculator.model import Efficiency, Gpu, Llm, Precision
+from services.calculator.types import Efficiency, Gpu, Llm, Precision
 
 ALL = "*"
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import combinations, pairwise
 
 from services.calculator import shape
-from services.calculator.model import Answer, Crossing, Option, Range, Workload
+from services.calculator.types import Answer, Crossing, Option, Range, Workload
 
 POINTS = 61
 FEW = 25  # points, where only a crossing is asked for

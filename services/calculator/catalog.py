@@ -15,7 +15,7 @@ from services.calculator import catalog_files, hf_config, names
 from services.calculator.assumptions import ApiSpeed, Own
 from services.calculator.catalog_rows import PRICE_CONTEXTS, AccountQuota, ApiModel, Instance, Unit
 from services.calculator.hf_config import ConfigError
-from services.calculator.model import Gpu, Llm
+from services.calculator.types import Gpu, Llm
 
 __all__ = [
     "PRICE_CONTEXTS", "AccountQuota", "ApiModel", "Catalog", "ConfigError", "Instance", "Unit", "api_model",

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 
-from services.calculator.model import Efficiency, Precision, Range
+from services.calculator.types import Efficiency, Precision, Range
 
 _PCIE_HOP = Range(15e-6, 30e-6, 60e-6)  # an all-reduce through host memory: no peer-to-peer on these instances
 

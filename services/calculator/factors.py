@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from services.calculator import efficiency, roofline
-from services.calculator.model import Efficiency, Range, Serving
+from services.calculator.types import Efficiency, Range, Serving
 
 FACTORS = (
     ("bandwidth", "memory bandwidth reached"),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.calculator.hf_windows import windowed
-from services.calculator.model import Llm
+from services.calculator.types import Llm
 
 BILLION = 1e9
 GATED = frozenset({

@@ -6,20 +6,10 @@ import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from services.calculator import caching, memory, shape, steady
+from services.calculator import memory, queueing, shape, token_cost
 from services.calculator.assumptions import Assumptions, discount
 from services.calculator.catalog_rows import Instance
-from services.calculator.model import (
-    FLAT,
-    HOURS_A_MONTH,
-    Fact,
-    Objectives,
-    Option,
-    Range,
-    Serving,
-    Way,
-    Workload,
-)
+from services.calculator.types import FLAT, HOURS_A_MONTH, Fact, Objectives, Option, Range, Serving, Way, Workload
 
 FULLEST = 0.85  # of what a replica can carry at all: above it waits grow without measure
 PLACES = {Way.EC2: "EC2 ", Way.SAGEMAKER: "SageMaker ", Way.CONTAINER: ""}
@@ -68,18 +58,18 @@ def cached_share(serving: Serving, workload: Workload) -> float:
     """In steps of 5 %, so that what was computed for one rate serves for its neighbours."""
     if workload.prefix_share <= 0:
         return 0.0
-    inputs, outputs = steady.mean(workload.input_tokens), steady.mean(workload.output_tokens)
+    inputs, outputs = queueing.mean(workload.input_tokens), queueing.mean(workload.output_tokens)
     held = memory.of(serving, inputs, outputs)
     spare = held.slots / 2  # half of the cache is left to prefixes at the load a fleet is sized for
-    kept = caching.self_hosted(workload, spare)
+    kept = token_cost.self_hosted(workload, spare)
     return math.floor(20 * kept.cached / max(1.0, workload.input_tokens.median)) / 20
 
 
 @lru_cache(maxsize=8192)
 def _size(serving: Serving, workload: Workload, limits: Objectives, share: float) -> Sized | None:
     inputs, outputs = workload.input_tokens, workload.output_tokens
-    traffic = steady.traffic_of(inputs, outputs, share, workload.burstiness)
-    three = steady.lines(serving, traffic.input, traffic.output, traffic.cached, outputs.sigma)
+    traffic = queueing.traffic_of(inputs, outputs, share, workload.burstiness)
+    three = queueing.lines(serving, traffic.input, traffic.output, traffic.cached, outputs.sigma)
     if three is None:
         return None
     fulls = sorted(line.full * 60 for line in three)
@@ -87,7 +77,7 @@ def _size(serving: Serving, workload: Workload, limits: Objectives, share: float
     most = Range(*(FULLEST * rate for rate in fulls))
     if limits.ttft_s is None and limits.ttlt_s is None:
         return Sized(serving, most, full, True, share)
-    held = steady.capacity_rpm(serving, workload, limits, share)
+    held = queueing.capacity_rpm(serving, workload, limits, share)
     if held.mid <= 0:
         return Sized(serving, most, full, False, share)
     kept = Range(min(held.low, most.low), min(held.mid, most.mid), min(held.high, most.high))
@@ -122,7 +112,7 @@ def least_machines(sized: Sized, place: Machine, workload: Workload, objectives:
     if workload.peak_concurrency is None:
         return least
     step = max(1, place.row.count // sized.serving.tp)
-    inputs, outputs = steady.mean(workload.input_tokens), steady.mean(workload.output_tokens)
+    inputs, outputs = queueing.mean(workload.input_tokens), queueing.mean(workload.output_tokens)
     at_once = max(1, memory.of(sized.serving, inputs, outputs).sequences)
     return max(least, math.ceil(workload.peak_concurrency / (at_once * step)))
 
@@ -142,7 +132,7 @@ def option(sized: Sized, place: Machine, workload: Workload, objectives: Objecti
     rates = shape.sized_rates(workload)
     hour = max(range(len(rates)), key=lambda at: rates[at] / counts[at])
     busiest = rates[hour] / counts[hour]
-    times = steady.quantiles(
+    times = queueing.quantiles(
         sized.serving, busiest, workload.input_tokens, workload.output_tokens, sized.cached_share, workload.burstiness
     )
     assert times is not None
@@ -150,7 +140,7 @@ def option(sized: Sized, place: Machine, workload: Workload, objectives: Objecti
     step = max(1, place.row.count // sized.serving.tp)
     mean_rate = sum(rates) / sum(counts)
     largest = (
-        steady.largest_output(
+        queueing.largest_output(
             sized.serving, busiest, workload.input_tokens, workload.output_tokens, objectives.ttlt_s,
             sized.cached_share, workload.burstiness,
         )
@@ -207,14 +197,14 @@ def _title(place: Machine, serving: Serving) -> str:
 
 
 def _tokens(workload: Workload) -> float:
-    return steady.mean(workload.input_tokens) + steady.mean(workload.output_tokens)
+    return queueing.mean(workload.input_tokens) + queueing.mean(workload.output_tokens)
 
 
 def _scaled(value: Range, factor: float) -> Range:
     return Range(value.low * factor, value.mid * factor, value.high * factor)
 
 
-def _misses(times: steady.Quantiles, objectives: Objectives, largest: int | None) -> tuple[str, ...]:
+def _misses(times: queueing.Quantiles, objectives: Objectives, largest: int | None) -> tuple[str, ...]:
     found: list[str] = []
     if objectives.ttft_s is not None and times.ttft_p95_s.mid > objectives.ttft_s:
         found.append(f"first token: {_s(times.ttft_p95_s.mid)} at p95, the limit is {objectives.ttft_s:g} s")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from services.calculator.model import Llm, Serving
+from services.calculator.types import Llm, Serving
 
 EVEN_GROUPS = 1.25  # vLLM makes one group of the larger kind of layer while it is less than this × the smaller kind
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist
 
-from services.calculator.model import Serving
 from services.calculator.roofline import most
 from services.calculator.steps import Case, Load, cases, lengths, load, static_load
+from services.calculator.types import Serving
 
 # The formula's slots are for sequences at their full length and service as slow as with all slots taken. The simulation
 # (Llama-8B on A10G and H100, at 0.8 and 0.95 of the full rate) waits about a third of that: vLLM admits by what a

@@ -15,13 +15,13 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from sqlalchemy import Engine
 
-from db import queries, recent_calls
+from db import recent_calls, run_queries
 from db.history import Wanted
-from services import deployments as deployment_files
-from services.bedrock_ids import parsed, same_model
 from services.calculator import catalog
 from services.calculator.assumptions import ApiSpeed
-from services.calculator.model import FLAT, Reuse, Spread, Way, Workload
+from services.calculator.types import FLAT, Reuse, Spread, Way, Workload
+from services.deployments import config as deployment_files
+from services.providers.bedrock_ids import parsed, same_model
 
 NEWEST = 20_000  # calls that are read
 DAYS = 30
@@ -80,7 +80,7 @@ def of(engine: Engine, wanted: Wanted | None = None) -> dict[str, ApiSpeed]:
     """Measured speeds for `rank.calculate`, by "way/model"; of a deployment whose price names its instance by
     "way/instance/model", which takes the place of the estimate for that machine."""
     rows = recent_calls.recent(engine, wanted or last_days(), NEWEST)
-    specs = {row["id"]: row["spec"] or {} for row in queries.deployment_rows(engine)}
+    specs = {row["id"]: row["spec"] or {} for row in run_queries.deployment_rows(engine)}
     homes = {one: str(spec.get("base_url") or "") for one, spec in specs.items()}
     machines = {one: _machine(spec) for one, spec in specs.items()}
     refs = _refs({(str(row["kind"]), str(row["model"])) for row in rows})
@@ -100,7 +100,9 @@ def of(engine: Engine, wanted: Wanted | None = None) -> dict[str, ApiSpeed]:
 def deployments(engine: Engine, wanted: Wanted | None = None) -> tuple[Deployed, ...]:
     """Every deployment that has calls, most calls first."""
     rows = recent_calls.recent(engine, wanted or last_days(), NEWEST)
-    names = {row["id"]: str((row["spec"] or {}).get("name") or row["id"]) for row in queries.deployment_rows(engine)}
+    names = {
+        row["id"]: str((row["spec"] or {}).get("name") or row["id"]) for row in run_queries.deployment_rows(engine)
+    }
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         if _timed(row):

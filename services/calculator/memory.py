@@ -9,7 +9,7 @@ import math
 
 from services.calculator import kv, overheads
 from services.calculator.kv import kv_bytes, kv_bytes_per_token
-from services.calculator.model import Llm, Memory, Precision, Serving
+from services.calculator.types import Llm, Memory, Precision, Serving
 
 __all__ = ["fits_context", "kv_bytes", "kv_bytes_per_token", "of", "read_bytes", "sequences", "weights_bytes"]
 

@@ -12,7 +12,7 @@ bytes an entry), and from 0.21 an estimate of the CUDA graphs is counted; at 256
 
 from __future__ import annotations
 
-from services.calculator.model import Serving
+from services.calculator.types import Serving
 
 GIB = 2.0**30
 ELEMENT = 2.0  # bytes of an activation

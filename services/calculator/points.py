@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.calculator import catalog, memory, overheads, plain, roofline, sound
+from services.calculator import catalog, memory, overheads, roofline, serialization, sound
 from services.calculator.catalog import Catalog, ConfigError
-from services.calculator.model import Efficiency, Gpu, Llm, Precision, Range, Serving
-from services.calculator.plain import FieldError
-from services.regular import regular
+from services.calculator.serialization import FieldError
+from services.calculator.types import Efficiency, Gpu, Llm, Precision, Range, Serving
+from services.regular_file import regular
 
 GIB = 2**30
 LARGEST_CONFIG = 4_000_000  # bytes of a config.json
@@ -32,7 +32,7 @@ LIMITS: Mapping[str, tuple[float, float]] = {
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A `[[points]]` table as it is written. ``model``: a catalogue id, a Hugging Face id, or a table of `Llm`;
+    """A `[[points]]` table as it is written. ``types``: a catalogue id, a Hugging Face id, or a table of `Llm`;
     ``config``: a path to a config.json in its place. ``gpu``: a name or a table of `Gpu`; ``instance`` in its place
     takes that machine's GPU. Tokens are of one request; ``cached`` of them are in the prefix cache."""
 
@@ -76,7 +76,7 @@ def read(
     before = len(errors)
     if isinstance(given, Mapping):
         given = {ALIASES.get(str(key), key): value for key, value in given.items()}
-    asked = plain.from_plain(Asked, given, at, errors)
+    asked = serialization.from_plain(Asked, given, at, errors)
     if asked is None:
         return None
     for name, (low, high) in LIMITS.items():
@@ -172,7 +172,7 @@ def _llm(asked: Asked, at: str, errors: list[FieldError], known: Catalog, folder
     except ConfigError as error:
         errors.append(FieldError(f"{at}.config", str(error)))
     except (OSError, ValueError, RecursionError):
-        name = plain.shown(asked.config)
+        name = serialization.shown(asked.config)
         errors.append(FieldError(f"{at}.config", f"The file {name} cannot be read; give the path of a config.json."))
     return None
 

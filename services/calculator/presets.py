@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from services.calculator.model import FLAT, Objectives, Reuse, Spread, Workload
+from services.calculator.types import FLAT, Objectives, Reuse, Spread, Workload
 
 # Weights by hour, 0 to 23. Only their proportions count.
 OFFICE = (0.1, 0.1, 0.1, 0.1, 0.1, 0.2, 0.4, 1.0, 2.0, 2.6, 2.8, 2.6, 2.0, 2.4, 2.6, 2.4, 2.0, 1.2, 0.6, 0.3, 0.2,

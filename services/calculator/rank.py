@@ -7,11 +7,11 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Any
 
-from services.calculator import stability, ways_api, ways_hours, ways_units, winning, words
+from services.calculator import options_api, options_hourly, options_provisioned, sentences, stability, winning
 from services.calculator.assumptions import Assumptions
 from services.calculator.catalog import merged
-from services.calculator.model import Answer, Objectives, Option, Workload
-from services.calculator.standing import standing
+from services.calculator.status import standing
+from services.calculator.types import Answer, Objectives, Option, Workload
 
 __all__ = ["answer", "calculate", "ranked", "standing"]
 
@@ -28,9 +28,9 @@ def calculate(
     given, limits = assumptions or Assumptions(), applied(workload, objectives)
     catalog = merged(given.own)
     found = [
-        *ways_api.options(workload, limits, given, catalog, measured),
-        *ways_units.options(workload, limits, given, catalog, measured),
-        *ways_hours.options(workload, limits, given, catalog, measured),
+        *options_api.options(workload, limits, given, catalog, measured),
+        *options_provisioned.options(workload, limits, given, catalog, measured),
+        *options_hourly.options(workload, limits, given, catalog, measured),
     ]
     return answer(_wanted(found, limits, given), workload, limits, today or datetime.now(UTC).date())
 
@@ -47,7 +47,7 @@ def answer(found: Iterable[Option], workload: Workload, objectives: Objectives, 
     stable, why = stability.stable(chosen, options, objectives, workload)
     told = winning.told(chosen, options, workload, objectives)
     made = Answer(workload, objectives, told, None if chosen is None else chosen.id, stable, why, (), today)
-    return replace(made, sentences=words.sentences(made))
+    return replace(made, sentences=sentences.sentences(made))
 
 
 def ranked(found: Iterable[Option], objectives: Objectives) -> tuple[Option, ...]:

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from services import words
-from services.calculator import memory, plain, presets
-from services.calculator import standing as ranks
+from services import formatting
+from services.calculator import memory, presets, serialization
+from services.calculator import status as ranks
 from services.calculator.assumptions import Assumptions
-from services.calculator.model import HOURS_A_MONTH, Answer, Objectives, Option, Range, Workload
-from services.export import safe_cell as safe
+from services.calculator.types import HOURS_A_MONTH, Answer, Objectives, Option, Range, Workload
+from services.runs.export import safe_cell as safe
 
 SCHEMA = 1
 GIB = 2**30
@@ -30,9 +30,9 @@ def as_json(answer: Answer, assumptions: Assumptions | None = None) -> dict[str,
         "schema": SCHEMA,
         "made_on": answer.made_on.isoformat(),
         "hours_a_month": HOURS_A_MONTH,
-        "workload": plain.to_plain(answer.workload, whole=True),
-        "objectives": plain.to_plain(answer.objectives, whole=True),
-        "assumptions": plain.to_plain(assumptions or Assumptions()),
+        "workload": serialization.to_plain(answer.workload, whole=True),
+        "objectives": serialization.to_plain(answer.objectives, whole=True),
+        "assumptions": serialization.to_plain(assumptions or Assumptions()),
         "chosen": answer.chosen,
         "stable": answer.stable,
         "unstable_because": answer.unstable_because,
@@ -43,13 +43,16 @@ def as_json(answer: Answer, assumptions: Assumptions | None = None) -> dict[str,
 
 def _option(rank: int, one: Option, objectives: Objectives) -> dict[str, Any]:
     left = {each.name: getattr(one, each.name) for each in fields(one) if each.name not in ("serving", *SPANS)}
-    made: dict[str, Any] = {"rank": rank, **{name: plain.to_plain(value, whole=True) for name, value in left.items()}}
+    made: dict[str, Any] = {
+        "rank": rank,
+        **{name: serialization.to_plain(value, whole=True) for name, value in left.items()},
+    }
     made |= {name: _span(getattr(one, name)) for name in SPANS}
     return made | {"meets": meets(one, objectives), "serving": _serving(one)}
 
 
 def _span(value: Range | None) -> dict[str, float] | None:
-    return None if value is None else plain.to_plain(value, whole=True)
+    return None if value is None else serialization.to_plain(value, whole=True)
 
 
 def _serving(one: Option) -> dict[str, Any] | None:
@@ -165,7 +168,7 @@ def _table(options: Sequence[Option], objectives: Objectives) -> str:
 def money(value: Range | None, mark: str = "~") -> str:
     """A range of dollars: "~$1,240 ($980–1,600)"; None as a dash."""
     if value is None:
-        return words.DASH
+        return formatting.DASH
     if value.low == value.high:
         return f"${_figure(value.mid)}"
     return f"{mark}${_figure(value.mid)} (${_figure(value.low)}–{_figure(value.high)})"
@@ -178,10 +181,10 @@ def _figure(usd: float) -> str:
 def seconds(value: Range | None, mark: str = "~") -> str:
     """A range of seconds: "~0.41 s (0.30–0.62)"; None as a dash."""
     if value is None:
-        return words.DASH
+        return formatting.DASH
     if value.low == value.high:
-        return words.seconds(value.mid * 1000, mark)
-    return f"{words.seconds(value.mid * 1000, mark)} ({value.low:.2g}–{value.high:.2g} s)"
+        return formatting.seconds(value.mid * 1000, mark)
+    return f"{formatting.seconds(value.mid * 1000, mark)} ({value.low:.2g}–{value.high:.2g} s)"
 
 
 def _facts(one: Option) -> str:
@@ -203,7 +206,7 @@ def _memory(one: Option, workload: Workload) -> str:
 
 def _plain(text: str) -> str:
     """A text inside Markdown: nothing in it is interpreted, and it stays in its cell."""
-    return words.md_escape(text)
+    return formatting.md_escape(text)
 
 
 def comparison(named: Mapping[str, Answer]) -> list[dict[str, Any]]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from functools import lru_cache
 
 from services.calculator import kv, memory
-from services.calculator.model import Point, Range, Serving
 from services.calculator.steps import CASES, Case, Lengths, Load, cases, lengths, load, static_load
+from services.calculator.types import Point, Range, Serving
 
 
 def prefill_s(serving: Serving, tokens: int, cached: int = 0) -> Range:

@@ -9,7 +9,7 @@ from typing import Any
 from services.calculator import efficiency, rank
 from services.calculator.assumptions import Assumptions
 from services.calculator.factors import FACTORS, at_bound
-from services.calculator.model import Answer, Option, Range, Spread, Swing
+from services.calculator.types import Answer, Option, Range, Spread, Swing
 
 SHARE = 0.2  # what is not a range of its own is moved by a fifth either way
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache
 
-from services.calculator.model import HOURS_A_MONTH, Workload
+from services.calculator.types import HOURS_A_MONTH, Workload
 
 HOURS = 24
 _DUST = 1e-9  # a rate that fills a replica to the last digit needs no second one

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from services.calculator import kv
-from services.calculator.model import Serving, Spread
 from services.calculator.steps import CASES, cases
+from services.calculator.types import Serving, Spread
 
 EXACT_BELOW = 64  # prompt tokens
 PROMPT_GRAIN, CONTEXT_GRAIN, BEFORE_GRAIN = 16, 32, 128  # tokens

@@ -1,6 +1,6 @@
 """Waits by simulation: a seeded discrete-event run of the continuous-batching scheduler (calculator.md D 8).
 
-What the closed form of ``steady`` cannot know: how the lengths of prompts and answers, bursts and the KV cache's edge
+What the closed form of ``queueing`` cannot know: how the lengths of prompts and answers, bursts and the KV cache's edge
 make the slowest of a hundred requests. Held against M/D/1 where one request runs at a time (``md1_wait``).
 """
 
@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from services.calculator import memory
-from services.calculator.model import Serving, Spread, Waits
 from services.calculator.sim_replica import Limits, Replica, StaticReplica
 from services.calculator.sim_requests import Request, Steps, made, mean
 from services.calculator.steps import cases
+from services.calculator.types import Serving, Spread, Waits
 
 # A larger fleet is simulated as so many replicas with their share of the requests: the shortest of 16 queues is hardly
 # longer than the shortest of 1,000.

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from services.calculator.model import Gpu, Llm, Range, Serving
-from services.calculator.plain import FieldError
+from services.calculator.serialization import FieldError
+from services.calculator.types import Gpu, Llm, Range, Serving
 
 POSITIVE = frozenset({
     "kv_bytes", "memory_share", "max_seqs", "step_tokens", "memory_gib", "bandwidth_gb_s", "tflops_bf16", "tflops_fp8",

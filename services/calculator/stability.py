@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from services.calculator import factors
-from services.calculator.model import Objectives, Option, Range, Workload
-from services.calculator.standing import MEETS, standing
+from services.calculator.status import MEETS, standing
+from services.calculator.types import Objectives, Option, Range, Workload
 
 
 def stable(

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from services.calculator import efficiency, kv, memory
-from services.calculator.model import Efficiency, Precision, Range, Serving
+from services.calculator.types import Efficiency, Precision, Range, Serving
 
 CASES = ("low", "mid", "high")  # of seconds: "low" is the fast one
 # Reading the weights and multiplying the prompt do not overlap wholly: so much of the shorter comes on top. 128 tokens

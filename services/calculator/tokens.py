@@ -1,7 +1,7 @@
 """What requests cost where the token is paid: US dollars from a price list's rates (shared/calculator.md, D 11).
 
 A price that no list has is None. A context (batch, flex, priority) is never priced at the standard rates: genai-prices
-itself would do so without a word, `services.price_lookup` does not.
+itself would do so without a word, `services.pricing.lookup` does not.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from functools import cache, lru_cache
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
-from services.calculator.model import Spread
+from services.calculator.types import Spread
 
 if TYPE_CHECKING:
-    from services.price_list import ListedPrice
+    from services.pricing.sources import ListedPrice
 
 MILLION = 1e6
 P95 = NormalDist().inv_cdf(0.95)
@@ -90,7 +90,7 @@ def price(
     ``provider``: genai-prices' word ("anthropic", "openai", "aws"). ``region``: of Bedrock, None: the US regions'.
     """
     # Here because the lists take a third of a second to import, and a page may open without them.
-    from services.price_lookup import listed
+    from services.pricing.lookup import listed
 
     found = listed(provider, model, datetime.combine(day, time(12), UTC), dict(CONTEXTS[context]), region)
     return None if found is None else _typed(found, context)
@@ -105,7 +105,7 @@ def _typed(found: ListedPrice, context: str) -> TokenPrice | None:
 
 
 def rates_of(known: Mapping[str, float]) -> Rates | None:
-    """Rates by name (`services.price_row.RATE_NAMES`) as `Rates`; None unless input and output are there."""
+    """Rates by name (`services.pricing.price.RATE_NAMES`) as `Rates`; None unless input and output are there."""
     if "input" not in known or "output" not in known:
         return None
     read, write = known.get("cache_read"), known.get("cache_write_5m")

@@ -7,8 +7,8 @@ from collections import Counter
 from sqlalchemy import Engine, func, select
 from sqlmodel import col
 
-from db import queries
-from db.tables import Vote
+from db import run_queries
+from db.models import Vote
 from services.calculator import catalog
 
 
@@ -19,7 +19,7 @@ def wins(engine: Engine) -> dict[str, int]:
         rows = connection.execute(
             select(col(Vote.winner), func.count()).where(col(Vote.winner).is_not(None)).group_by(col(Vote.winner))
         ).all()
-    models = {row["id"]: str((row["spec"] or {}).get("model") or "") for row in queries.deployment_rows(engine)}
+    models = {row["id"]: str((row["spec"] or {}).get("model") or "") for row in run_queries.deployment_rows(engine)}
     counted: Counter[str] = Counter()
     for deployment_id, n in rows:
         if family := family_of(models.get(deployment_id, "")):

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from services.calculator import breakeven
-from services.calculator.model import Objectives, Option, Workload
-from services.calculator.standing import INFEASIBLE, LATENCY_UNKNOWN, MEETS, MISSES, standing, unknown
+from services.calculator.status import INFEASIBLE, LATENCY_UNKNOWN, MEETS, MISSES, standing, unknown
+from services.calculator.types import Objectives, Option, Workload
 
 
 def told(

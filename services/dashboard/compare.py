@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from services.dashboard.data import Data
 from services.dashboard.kpis import success_of
-from services.dashboard.load import Data
 from services.dashboard.quantiles import by_group, median_interval, shown
 
 POINTS = 200

@@ -13,11 +13,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from db.rollups import DRIVERS
+from services.dashboard.data import Data, Period
 from services.dashboard.hours import rate_now
 from services.dashboard.keys import BYS, UNKNOWN, keyed
-from services.dashboard.load import Data, Period
 from services.dashboard.window import Buckets
-from services.pricing import money
+from services.pricing.cost import money
 
 __all__ = ["BYS", "COST_DRIVERS", "PACE_HELP", "Pace", "Savings", "Spend", "cost", "pace", "savings", "spend"]
 

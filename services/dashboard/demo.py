@@ -26,13 +26,13 @@ from db.engine import make_engine, reader
 from db.failures import why_not
 from db.history_tables import Alert, AlertEvent, Annotation, Powered
 from db.migrate import upgrade
-from db.private import private_directory
-from db.tables import DeploymentRow
-from services import keys
+from db.models import DeploymentRow
+from db.permissions import private_directory
 from services.dashboard import demo_calls, demo_rows
 from services.dashboard.demo_plan import PLANS, SOURCE, Story
-from services.deployment_text import to_json
-from services.pricing import Price
+from services.deployments.serialization import to_json
+from services.pricing.cost import Price
+from services.security import keys
 
 FILE = "demo.sqlite3"
 ABOUT = "demo"

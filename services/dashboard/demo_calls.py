@@ -12,11 +12,11 @@ import orjson
 import pandas as pd
 from numpy.typing import NDArray
 
-from db.queries import WARM_SHARE
 from db.rollups import COUNTS
+from db.run_queries import WARM_SHARE
 from services.dashboard.demo_plan import PEOPLE, PLANS, Story
-from services.deployment_text import to_json
-from services.domain import Deployment
+from services.deployments.serialization import to_json
+from services.types import Deployment
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

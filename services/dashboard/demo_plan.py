@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
-from services.domain import Aws, Deployment, PriceRef, Wire
-from services.pricing import Price
+from services.pricing.cost import Price
+from services.types import Aws, Deployment, PriceRef, Wire
 
 SOURCE = "demo, simulated"
 LABEL = "simulated"

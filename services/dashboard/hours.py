@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from sqlalchemy import Engine
 
-from services import powered
 from services.dashboard.filters import Filter
 from services.dashboard.window import Buckets
-from services.domain import Deployment
+from services.pricing import uptime
+from services.types import Deployment
 
 COLUMNS = ("deployment_id", "day", "on_s", "busy_s", "used_nanousd", "idle_nanousd")
 # A filter by one of these leaves out some of a deployment's calls, and with them its idle time.
@@ -32,7 +32,7 @@ def hours_of(
     person, tag, source …) leaves idle time out as well: it is nobody's.
     """
     start, end = (edge.astype("datetime64[us]").item().replace(tzinfo=UTC) for edge in days.edges[[0, -1]])
-    on = powered.accrued(engine, start, end)
+    on = uptime.accrued(engine, start, end)
     on = on[[_matches(chosen, known.get(one), one) for one in on["deployment_id"]]]
     if on.empty:
         return pd.DataFrame(columns=list(COLUMNS))
@@ -64,7 +64,7 @@ def rate_now(engine: Engine, chosen: Filter, known: Mapping[str, Deployment], at
     leaves idle time out (`is_narrow`)."""
     if is_narrow(chosen):
         return None
-    on = powered.rates(engine, at)
+    on = uptime.rates(engine, at)
     return sum(rate for one, rate in on.items() if _matches(chosen, known.get(one), one))
 
 
@@ -81,7 +81,7 @@ def _by_day(line: Any, days: Buckets, edges: list[datetime]) -> list[tuple[str, 
     begin, end = line.on_at.to_pydatetime(), line.off_at.to_pydatetime()
     cuts: list[datetime] = [begin, *edges[bisect_right(edges, begin) : bisect_left(edges, end)], end]
     first = np.array([cut.replace(tzinfo=None) for cut in cuts[:-1]], dtype="datetime64[us]")
-    so_far = [powered.nanousd(line.usd_per_hour, begin, cut) for cut in cuts]
+    so_far = [uptime.nanousd(line.usd_per_hour, begin, cut) for cut in cuts]
     return [
         (line.deployment_id, int(day), (b - a).total_seconds(), upto - before)
         for day, a, b, before, upto in zip(

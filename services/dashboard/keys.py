@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from db import history
 from db.history_tags import COLUMNS, sums_by_tags
-from services.dashboard.load import Data, rows_of
+from services.dashboard.data import Data, rows_of
 
 BYS = ("deployment", "model", "kind", "person", "team", "tag", "day")
 NO_TAG, NO_TEAM, UNKNOWN = "no tag", "no team", "not known"

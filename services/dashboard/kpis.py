@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from services import words
+from services import formatting
 from services.dashboard.cost import spend_of
-from services.dashboard.load import Data, Period
+from services.dashboard.data import Data, Period
 from services.dashboard.quantiles import by_group, why_missing
-from services.pricing import money
-from services.stats import NEEDED
+from services.pricing.cost import money
+from services.runs.compare import NEEDED
 
 # States that say nothing about whether the service would have answered: somebody stopped the call, our budget denied
 # it, or it was answered from a cache of ours.
@@ -69,7 +69,7 @@ def kpis(data: Data) -> list[Kpi]:
 def _calls(now: Period, before: Period | None) -> Kpi:
     n = now.totals["n"]
     change = _ratio(n, before.totals["n"] if before else None)
-    return Kpi("calls", "Calls", n, words.count(n), n, _percent(change), None, change, help=HELP["calls"])
+    return Kpi("calls", "Calls", n, formatting.count(n), n, _percent(change), None, change, help=HELP["calls"])
 
 
 def _success(now: Period, before: Period | None) -> Kpi:
@@ -79,7 +79,7 @@ def _success(now: Period, before: Period | None) -> Kpi:
     was = success_of(states_of(before))[0] if before else None
     change = None if share is None or was is None else share - was
     return Kpi(
-        "success", "Succeeded", share, words.DASH if share is None else _share(share), n,
+        "success", "Succeeded", share, formatting.DASH if share is None else _share(share), n,
         "" if change is None else f"{_signed(change * 100, 1)} points",
         None if share is not None else "no call ended that could be judged",
         change, _better(change, more_is_better=True), ", ".join(others), HELP["success"],
@@ -104,7 +104,7 @@ def _times(now: Period, before: Period | None) -> list[Kpi]:
         n, value = overall(now, metric, q)
         was = overall(before, metric, q)[1] if before else None
         change = _ratio(value, was)
-        show = words.rate if metric == "decode" else words.seconds
+        show = formatting.rate if metric == "decode" else formatting.seconds
         found.append(
             Kpi(
                 key, title, value, show(value), n, _percent(change), why_missing(q, n), change,
@@ -145,7 +145,7 @@ def _spends(now: Period, before: Period | None) -> list[Kpi]:
 
 
 def _money(nanousd: int | None, mark: str) -> str:
-    return words.DASH if nanousd is None else money(nanousd, mark)
+    return formatting.DASH if nanousd is None else money(nanousd, mark)
 
 
 def _share(share: float) -> str:

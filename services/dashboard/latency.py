@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from db import history
-from services.dashboard.load import Data, moments_of
+from services.dashboard.data import Data, moments_of
 from services.dashboard.quantiles import Measured, by_group, measured, shown
 from services.dashboard.window import HOURS_UP_TO
 

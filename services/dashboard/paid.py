@@ -8,10 +8,10 @@ from decimal import ROUND_HALF_UP, Decimal
 import numpy as np
 
 from services.dashboard.cost import HOURS, cost, keys_of_hours
+from services.dashboard.data import Data
 from services.dashboard.hours import is_narrow
 from services.dashboard.keys import keyed
-from services.dashboard.load import Data
-from services.pricing import money
+from services.pricing.cost import money
 
 NANO = 10**9
 

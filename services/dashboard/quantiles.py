@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from db import sketch
-from services.stats import NEEDED
+from services.runs.compare import NEEDED
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -43,7 +43,7 @@ def measured(stored: Sequence[bytes | None], loose: Floats) -> Measured:
 
 def by_group(found: Measured, codes: Ints, groups: int, qs: Sequence[float] | Floats) -> tuple[Ints, Floats]:
     """How many values each group has, and its quantiles (one line for each q). ``codes``: the group of each row, −1
-    for none. A group without values has NaN. Interpolated between ranks, as everywhere (`services.stats`)."""
+    for none. A group without values has NaN. Interpolated between ranks, as everywhere (`services.runs.compare`)."""
     of = codes[found.owner]
     kept = of >= 0
     of, value, count = of[kept], found.value[kept], found.count[kept]

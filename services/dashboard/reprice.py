@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from db.price_queries import PriceUse, price_uses
-from services import prices_changes, pricing
-from services.dashboard.load import Data
+from db.call_stats import PriceUse, price_uses
+from services.dashboard.data import Data
+from services.pricing import changes, cost
 
 Line = tuple[str, int, int | None, int | None, int | None, str]
 COLUMNS = ("deployment_id", "n", "was_nanousd", "today_nanousd", "difference", "reason")
@@ -37,11 +37,11 @@ def repriced(data: Data) -> Repriced:
     Tokens × today's rates, in the service tier that served the call and as a batch where it was one. Calls whose price
     did not change, and calls of deployments that are declared nowhere any more, stand with what they cost.
     """
-    at: tuple[int, ...] = prices_changes.USUAL_BOUNDS
+    at: tuple[int, ...] = changes.USUAL_BOUNDS
     uses = price_uses(data.engine, at, data.wanted)
     called = {use.deployment_id for use in uses}
-    today = [pricing.price_of(d, data.now) for d in data.deployments.values() if d.id in called]
-    if (wider := prices_changes.bounds(uses, today)) != at:
+    today = [cost.price_of(d, data.now) for d in data.deployments.values() if d.id in called]
+    if (wider := changes.bounds(uses, today)) != at:
         at = wider
         uses = price_uses(data.engine, at, data.wanted)
     lines = _lines(data, uses, at)
@@ -52,7 +52,7 @@ def repriced(data: Data) -> Repriced:
 
 
 def _lines(data: Data, uses: Sequence[PriceUse], at: Sequence[int]) -> list[Line]:
-    changed = prices_changes.changes(data.deployments, uses, at, data.now)
+    changed = changes.changes(data.deployments, uses, at, data.now)
     lines: list[Line] = [
         (one.deployment.id, one.n, one.nanousd, one.today_nanousd, one.difference, _reason(one)) for one in changed
     ]
@@ -66,7 +66,7 @@ def _lines(data: Data, uses: Sequence[PriceUse], at: Sequence[int]) -> list[Line
     return sorted(_summed(lines), key=lambda line: (data.slot(line[0]), line[0], line[5]))
 
 
-def _reason(change: prices_changes.Change) -> str:
+def _reason(change: changes.Change) -> str:
     if change.difference is not None:
         return ""
     if change.damaged:
@@ -96,7 +96,7 @@ def _sum(amounts: Iterable[int | None]) -> int | None:
 
 def _words(lines: Sequence[Line], was: int, now: int, data: Data) -> str:
     day = data.now.date().isoformat()
-    words = f"At the prices of {day} the same tokens cost {pricing.money(now)}; they cost {pricing.money(was)}."
+    words = f"At the prices of {day} the same tokens cost {cost.money(now)}; they cost {cost.money(was)}."
     without = sum(line[1] for line in lines if line[4] is None)
     if without:
         words += f" {without:,} calls are not in this: they have, or had, no price by the token."

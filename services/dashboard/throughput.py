@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from services.dashboard.load import Data
+from services.dashboard.data import Data
 
 
 def throughput(data: Data) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from services.embedded.spec import KEY, ServerSpec
-from services.vitals import A_LITTLE_S, vitals
+from services.processes.vitals import A_LITTLE_S, vitals
 
 ROOT = Path(__file__).resolve().parents[2]
 START_WITHIN_S = 90.0
@@ -50,10 +50,10 @@ async def begin(spec: ServerSpec, log_dir: Path, key: str) -> Process:
     """
     env = {k: v for k, v in os.environ.items() if k in PASSED_ON or k.startswith(PASSED_ON_PREFIXES)}
     env[KEY] = key
-    command = [sys.executable, "-m", "services.embedded", f"--parent-pid={os.getpid()}"]
+    command = [sys.executable, "-m", "services.embedded.server", f"--parent-pid={os.getpid()}"]
     command += [f"--{name}={value}" for name, value in asdict(spec).items()]
     pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
-    with _open_log(log_dir / f"embedded-{spec.name}.log") as out:  # kept small by `services.logs`
+    with _open_log(log_dir / f"embedded-{spec.name}.log") as out:  # kept small by `services.processes.logs`
         starting = asyncio.ensure_future(
             asyncio.create_subprocess_exec(*command, cwd=ROOT, env=env, stdin=nothing, stdout=pipe, stderr=out)
         )

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from services import keys
 from services.embedded import life
 from services.embedded.spec import DEFAULT_SPECS, KEY, ServerSpec, available_bytes, missing
-from services.vitals import vitals
+from services.processes.vitals import vitals
+from services.security import keys
 
 log = logging.getLogger(__name__)
 PoolState = Literal["starting", "ready", "restarting", "unavailable"]

@@ -22,16 +22,18 @@ from sqlalchemy.exc import SQLAlchemyError
 from db.engine import database_url, reader
 from db.failures import sentence_of
 from db.migrate import DatabaseTooNew, upgrade
-from db.private import private_files
+from db.permissions import private_files
 from db.writer import Writer
-from services import keys, logs, parent, paths
+from services import paths
+from services.calls.gc_tuning import settle
+from services.deployments.registry import Registry
 from services.embedded import DEFAULT_SPECS, EmbeddedPool
-from services.engine.core import Engine
-from services.engine.http import make_app
-from services.engine.quiet import settle
-from services.engine.registry import Registry
-from services.output import write_whole
-from services.process import raise_file_limit
+from services.engine.api import make_app
+from services.engine.engine import Engine
+from services.processes import logs, parent
+from services.processes.output import write_whole
+from services.processes.process import raise_file_limit
+from services.security import keys
 
 log = logging.getLogger("engine")
 

@@ -18,7 +18,7 @@ from sqlalchemy import Engine as SqlEngine
 
 from db import batches
 from services import paths
-from services.keys import scrub
+from services.security.keys import scrub
 
 log = logging.getLogger(__name__)
 LOOK_EVERY_S = 2.0

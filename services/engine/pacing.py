@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from services.engine.live import LiveRun
+from services.calls.live import LiveRun
 
 STEP_S = 0.1
 

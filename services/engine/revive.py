@@ -8,20 +8,21 @@ from typing import Any
 
 from sqlalchemy import Engine as SqlEngine
 
-from db import queries
-from services import deployments, history, view
-from services.domain import Ask, Limits
-from services.engine.live import LiveCall, LiveColumn, LiveRun
-from services.progress import Progress
-from services.runs import ColumnSpec, RunSpec
+from db import run_queries
+from services.calls.live import LiveCall, LiveColumn, LiveRun
+from services.calls.progress import Progress
+from services.deployments import config
+from services.runs import conversation, view
+from services.runs.spec import ColumnSpec, RunSpec
+from services.types import Ask, Limits
 
 
 async def revived(reader: SqlEngine, run_id: str) -> LiveRun | None:
     """The run as it stands in the records, with nothing under way; None when there is no such run."""
-    row = await asyncio.to_thread(queries.run_by_id, reader, run_id)
+    row = await asyncio.to_thread(run_queries.run_by_id, reader, run_id)
     if row is None:
         return None
-    calls = await asyncio.to_thread(queries.calls_of_run, reader, run_id)
+    calls = await asyncio.to_thread(run_queries.calls_of_run, reader, run_id)
     columns = [_column(call) for call in view.shown_calls(calls)]
     spec = RunSpec(
         prompt=row["prompt"] or "",
@@ -38,12 +39,12 @@ async def revived(reader: SqlEngine, run_id: str) -> LiveRun | None:
 
 
 def _column(row: Mapping[str, Any]) -> LiveColumn:
-    deployment = deployments.from_json(row["deployment"])
+    deployment = config.from_json(row["deployment"])
     progress = Progress(None, Limits())
     progress.phase = "done"
     progress.answer = [row["answer"]] if row.get("answer") else []
     progress.reasoning = [row["reasoning"]] if row.get("reasoning") else []
-    ask = history.ask_of(row) or Ask(())
+    ask = conversation.ask_of(row) or Ask(())
     call = LiveCall(
         id=row["id"], column=row["column_no"], repetition=row["repetition"], attempt=row["attempt_no"],
         deployment=deployment, ask=ask, progress=progress, waited_ms=row.get("waited_ms") or 0.0, final=dict(row),

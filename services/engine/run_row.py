@@ -6,7 +6,7 @@ import hashlib
 from datetime import UTC, datetime
 from typing import Any
 
-from services.engine.live import LiveRun
+from services.calls.live import LiveRun
 
 
 def run_row(run: LiveRun, text: str, *, store: bool) -> dict[str, Any]:

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from services import keys, paths
+from services import paths
 from services.client import EngineClient, EngineDown, EngineError
-from services.vitals import Vitals, vitals
+from services.processes.vitals import Vitals, vitals
+from services.security import keys
 
 LINE_CHARS = 300
 LOOK_S = 1.0

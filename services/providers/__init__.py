@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from services.domain import Deployment
 from services.providers.anthropic import AnthropicKind
 from services.providers.base import Kind
 from services.providers.bedrock import BedrockKind
@@ -10,6 +9,7 @@ from services.providers.bedrock_provisioned import BedrockProvisionedKind
 from services.providers.openai import OpenAIKind
 from services.providers.openai_compatible import OpenAICompatibleKind
 from services.providers.sagemaker import SageMakerKind
+from services.types import Deployment
 
 _ALL: tuple[Kind, ...] = (
     AnthropicKind(), OpenAIKind(), OpenAICompatibleKind(), BedrockKind(), BedrockProvisionedKind(), SageMakerKind(),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from services.domain import Ask, CacheMode, Deployment, Wire, WireError, WireRequest
-from services.providers import caching, claude
+from services.providers import caching, model_rules
 from services.providers.building import allowed, choose, endpoint, wire_request
 from services.providers.errors import http_error
 from services.providers.messages_wire import MessagesDecoder
+from services.types import Ask, CacheMode, Deployment, Wire, WireError, WireRequest
 
 API_VERSION = "2023-06-01"
 DEFAULT_MAX_TOKENS = 1024
@@ -33,10 +33,10 @@ class AnthropicKind:
 
     def accepts(self, deployment: Deployment) -> frozenset[str]:
         """Names of the parameters that this deployment's model takes."""
-        model = claude.parse(deployment.model)
+        model = model_rules.parse(deployment.model)
         takes = _TAKES
         if model is not None:
-            takes = takes if model.samples else takes - frozenset(claude.SAMPLING)
+            takes = takes if model.samples else takes - frozenset(model_rules.SAMPLING)
             takes = takes if model.levels else takes - {"reasoning_effort"}
         return allowed(deployment, takes)
 
@@ -47,10 +47,10 @@ class AnthropicKind:
     def request(self, deployment: Deployment, ask: Ask) -> WireRequest:
         """The request for one call. ``max_tokens`` is always sent, as the wire demands. Raises ValueError in words."""
         choice = choose(deployment, ask, _TAKES)
-        model = claude.parse(deployment.model)
+        model = model_rules.parse(deployment.model)
         thinks = model is not None and model.thinks_unasked
         max_tokens = choice.sent.setdefault("max_tokens", DEFAULT_MAX_TOKENS_THINKING if thinks else DEFAULT_MAX_TOKENS)
-        reasoning = _other(choice.sent) if model is None else claude.settle(model, choice, max_tokens)
+        reasoning = _other(choice.sent) if model is None else model_rules.settle(model, choice, max_tokens)
         body: dict[str, Any] = {
             "model": deployment.model,
             **caching.mark_messages(deployment, ask, caching.settle(ask, self.cache_modes(deployment), choice)),

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from services.domain import Outcome
+from services.types import Outcome
 
 _OUTCOMES: dict[str, Outcome] = {
     "throttlingexception": "throttled", "throttling": "throttled", "toomanyrequestsexception": "throttled",

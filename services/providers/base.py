@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from services.domain import Ask, CacheMode, Delta, Deployment, Usage, Wire, WireError, WireRequest
-from services.sse import ServerEvent
+from services.types import Ask, CacheMode, Delta, Deployment, Usage, Wire, WireError, WireRequest
+from services.wire.sse import ServerEvent
 
 
 class Decoder(Protocol):

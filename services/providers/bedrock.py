@@ -12,12 +12,12 @@ from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from services.aws.credentials import signing
-from services.domain import Ask, Aws, CacheMode, Deployment, Wire, WireError, WireRequest
-from services.providers import bedrock_models, caching, invoke_bodies, invoke_wire
+from services.providers import bedrock_models, bedrock_streams, caching, invoke_bodies
 from services.providers.building import Choice, allowed, choose, merge
 from services.providers.converse_wire import ConverseDecoder, converse_body
-from services.providers.decoding import WireDecoder
+from services.providers.decoder import WireDecoder
 from services.providers.errors import http_error
+from services.types import Ask, Aws, CacheMode, Deployment, Wire, WireError, WireRequest
 
 BEARER = ("authorization", "Bearer {key}")
 _CONVERSE = bedrock_models.BASE | {"top_k", "reasoning_effort"}
@@ -76,7 +76,7 @@ class BedrockKind:
         """A fresh decoder for one response of this deployment's wire and model."""
         if deployment.wire == "converse":
             return ConverseDecoder()
-        return invoke_wire.decoder_of(bedrock_models.underlying(deployment))
+        return bedrock_streams.decoder_of(bedrock_models.underlying(deployment))
 
     def http_error(self, status: int, headers: dict[str, str], body: bytes) -> WireError:
         """Classify a response that is not a 2xx event stream."""

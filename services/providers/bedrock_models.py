@@ -11,9 +11,9 @@ from __future__ import annotations
 import re
 from typing import Any, Literal
 
-from services.domain import CacheMode, Deployment
-from services.providers import claude
+from services.providers import model_rules
 from services.providers.building import Choice
+from services.types import CacheMode, Deployment
 
 Family = Literal[
     "claude", "nova", "titan", "llama", "mistral", "gpt-oss", "openai", "deepseek", "qwen", "cohere", "imported",
@@ -49,7 +49,7 @@ def family(model: str) -> Family | None:
 
 def thinks_unasked(model: str) -> bool:
     """Whether the model reasons when the request says nothing about it."""
-    found = claude.parse(model)
+    found = model_rules.parse(model)
     return (found is not None and found.thinks_unasked) or family(model) in ("gpt-oss", "openai", "deepseek")
 
 
@@ -57,11 +57,11 @@ def converse_takes(model: str) -> frozenset[str]:
     """Names of the parameters that can be sent to this model over Converse."""
     kind = family(model)
     if kind == "claude":
-        found = claude.parse(model)
+        found = model_rules.parse(model)
         takes = BASE | {"top_k", "reasoning_effort"}
         if found is None:
             return takes - {"reasoning_effort"}
-        takes = takes if found.samples else takes - frozenset(claude.SAMPLING)
+        takes = takes if found.samples else takes - frozenset(model_rules.SAMPLING)
         return takes if found.levels else takes - {"reasoning_effort"}
     takes = BASE | ({"top_k"} if kind in ("nova", "cohere") or _old_mistral(model) else set())
     return takes | {"reasoning_effort"} if kind in ("gpt-oss", "openai") or _nova_2(model) else takes
@@ -72,8 +72,8 @@ def settle(model: str, choice: Choice, max_tokens: int) -> dict[str, Any]:
     kind = family(model)
     why = _UNKNOWN if kind is None else _NOT_TAKEN
     takes = converse_takes(model)
-    found = claude.parse(model)
-    extra = claude.settle(found, choice, max_tokens) if kind == "claude" and found is not None else {}
+    found = model_rules.parse(model)
+    extra = model_rules.settle(found, choice, max_tokens) if kind == "claude" and found is not None else {}
     choice.drop_all({name: why for name in ("top_k", "reasoning_effort") if name not in takes})
     for name in ("temperature", "top_p"):
         value = choice.sent.get(name)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from services.domain import Aws, Deployment
 from services.providers.bedrock import BedrockKind
+from services.types import Aws, Deployment
 
 
 class BedrockProvisionedKind(BedrockKind):

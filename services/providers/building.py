@@ -9,8 +9,8 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from services.aws.credentials import BEARER_ENV, signing
-from services.domain import Ask, Deployment, Signing, WireRequest
 from services.params import PARAMS
+from services.types import Ask, Deployment, Signing, WireRequest
 
 _VERSION = re.compile(r"^v\d+[a-z0-9]*$")
 _WIRE_PATHS = ("/chat/completions", "/responses", "/messages", "/models")

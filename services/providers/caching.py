@@ -13,9 +13,9 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from services.domain import Ask, CacheMode, Deployment
-from services.providers import claude, gpt
+from services.providers import gpt, model_rules
 from services.providers.building import Choice
+from services.types import Ask, CacheMode, Deployment
 
 DROPPED = "cache"  # its name among the parameters that were not sent
 LABEL = "Prompt caching"
@@ -43,7 +43,7 @@ def messages_modes(deployment: Deployment) -> tuple[CacheMode, ...]:
 
     The one marker for the whole request ("auto") is not taken by Bedrock, which wants each one on its block.
     """
-    if claude.parse(deployment.model) is None:
+    if model_rules.parse(deployment.model) is None:
         return ("auto",)
     return ("off", "5m", "1h") if deployment.aws is not None else ("off", "auto", "5m", "1h")
 
@@ -56,7 +56,7 @@ def mark_messages(deployment: Deployment, ask: Ask, mode: CacheMode | None) -> d
     """
     messages: list[dict[str, Any]] = [{"role": message.role, "content": message.text} for message in ask.messages]
     if mode not in ("5m", "1h"):
-        marked = mode == "auto" and claude.parse(deployment.model) is not None
+        marked = mode == "auto" and model_rules.parse(deployment.model) is not None
         return {
             "messages": messages,
             **({"system": ask.system} if ask.system else {}),

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from services.domain import Ask, Delta, Deployment, WireError
-from services.providers.decoding import WireDecoder, text
+from services.providers.decoder import WireDecoder, text
 from services.providers.errors import plain
 from services.providers.usage import from_openai, obj
+from services.types import Ask, Delta, Deployment, WireError
 
 _PLAIN = {"role", "content"}
 FINISHES = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})

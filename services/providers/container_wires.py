@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from services.domain import Ask, Delta
 from services.providers.building import Choice
 from services.providers.chat_wire import ChatDecoder
-from services.providers.decoding import WireDecoder, text
+from services.providers.decoder import WireDecoder, text
 from services.providers.invoke_bodies import served_prompt
 from services.providers.usage import from_tokens, obj
+from services.types import Ask, Delta
 
 STOPS = frozenset({"length", "eos_token", "stop_sequence", "stop"})
 # Stands for the reason when the whole text came without one.

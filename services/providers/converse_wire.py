@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from services.domain import Ask, Aws, CacheMode, Delta
 from services.providers.building import Choice
-from services.providers.decoding import WireDecoder, text
+from services.providers.decoder import WireDecoder, text
 from services.providers.errors import plain
 from services.providers.usage import from_converse, obj
+from services.types import Ask, Aws, CacheMode, Delta
 
 STOPS = frozenset({
     "end_turn", "tool_use", "max_tokens", "stop_sequence", "guardrail_intervened", "content_filtered",

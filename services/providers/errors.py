@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from services.domain import Outcome, WireError
 from services.providers import aws_errors
 from services.providers.usage import obj
+from services.types import Outcome, WireError
 
 MAX_MESSAGE = 200
 # Words that mean "the money or the monthly limit ran out": waiting a minute does not help, unlike with a rate limit.

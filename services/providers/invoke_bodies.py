@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from services.domain import Ask, Message
 from services.params import PARAMS
-from services.providers import bedrock_models, claude
+from services.providers import bedrock_models, model_rules
 from services.providers.bedrock_models import BASE, family
 from services.providers.building import Choice
 from services.providers.converse_wire import conversation
+from services.types import Ask, Message
 
 ANTHROPIC_VERSION = "bedrock-2023-05-31"
 WIRE = frozenset(PARAMS)
@@ -62,8 +62,8 @@ def body(model: str, ask: Ask, choice: Choice) -> dict[str, Any]:
 
 
 def _claude(model: str, ask: Ask, choice: Choice) -> dict[str, Any]:
-    found = claude.parse(model)
-    reasoning = {} if found is None else claude.settle(found, choice, choice.sent["max_tokens"])
+    found = model_rules.parse(model)
+    reasoning = {} if found is None else model_rules.settle(found, choice, choice.sent["max_tokens"])
     mark: dict[str, Any] = {}
     if ask.cache in ("5m", "1h"):
         mark = {"cache_control": {"type": "ephemeral", **({"ttl": "1h"} if ask.cache == "1h" else {})}}

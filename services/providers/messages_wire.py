@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from services.domain import Delta
-from services.providers.decoding import WireDecoder, text
+from services.providers.decoder import WireDecoder, text
 from services.providers.errors import plain
 from services.providers.usage import count, from_messages, obj
+from services.types import Delta
 
 STOPS = frozenset({
     "end_turn", "max_tokens", "stop_sequence", "tool_use", "pause_turn", "refusal", "model_context_window_exceeded",

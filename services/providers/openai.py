@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from services.domain import Ask, CacheMode, Deployment, Wire, WireError, WireRequest
 from services.providers import caching, gpt
 from services.providers.building import allowed, choose, endpoint, wire_request
 from services.providers.chat_wire import ChatDecoder, chat_body
-from services.providers.decoding import WireDecoder
+from services.providers.decoder import WireDecoder
 from services.providers.errors import http_error
 from services.providers.responses_wire import ResponsesDecoder, responses_body
+from services.types import Ask, CacheMode, Deployment, Wire, WireError, WireRequest
 
 BEARER = ("authorization", "Bearer {key}")
 MIN_RESPONSES_TOKENS = 16

@@ -2,20 +2,20 @@
 
 Every parameter is passed on under the name these servers share; what a particular one refuses is taken out with the
 deployment's ``params`` list. The connection test finds out whether a server refuses ``stream_options``, and calls then
-leave it out (`services.engine.probe`).
+leave it out (`services.engine.connection_test`).
 """
 
 from __future__ import annotations
 
-from services.domain import Ask, CacheMode, Deployment, Wire, WireError, WireRequest
 from services.params import PARAMS
 from services.providers import caching
 from services.providers.building import allowed, choose, endpoint, wire_request
 from services.providers.chat_wire import ChatDecoder, chat_body
-from services.providers.decoding import WireDecoder
+from services.providers.decoder import WireDecoder
 from services.providers.errors import http_error
 from services.providers.openai import BEARER
 from services.providers.responses_wire import ResponsesDecoder, responses_body
+from services.types import Ask, CacheMode, Deployment, Wire, WireError, WireRequest
 
 _CHAT = frozenset(PARAMS)
 _RESPONSES = frozenset({"temperature", "top_p", "top_k", "max_tokens", "reasoning_effort", "seed"})

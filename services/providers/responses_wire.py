@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from services.domain import Ask, Delta, Deployment
-from services.providers.decoding import WireDecoder, text
+from services.providers.decoder import WireDecoder, text
 from services.providers.usage import from_openai, obj
+from services.types import Ask, Delta, Deployment
 
 _DELTAS: dict[str, Literal["answer", "reasoning", "tool"]] = {
     "response.output_text.delta": "answer",

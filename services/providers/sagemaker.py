@@ -15,13 +15,13 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import orjson
 
 from services.aws.credentials import signing
-from services.domain import Ask, Aws, CacheMode, Deployment, Wire, WireError, WireRequest
 from services.params import PARAMS
 from services.providers import caching, container_wires
 from services.providers.building import allowed, choose, merge
 from services.providers.chat_wire import chat_body
-from services.providers.decoding import WireDecoder
+from services.providers.decoder import WireDecoder
 from services.providers.errors import http_error
+from services.types import Ask, Aws, CacheMode, Deployment, Wire, WireError, WireRequest
 
 MAX_BODY_BYTES = 6_291_456  # InvokeEndpointWithResponseStream takes no larger one
 DEFAULT_MAX_TOKENS = 1024  # the containers' own defaults are 20 (TGI) and 30 (LMI) tokens

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, TypeGuard
 
-from services.domain import Usage
+from services.types import Usage
 
 MOST_TOKENS = 10**9
 

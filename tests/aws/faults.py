@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from services.domain import Outcome, State
+from services.types import Outcome, State
 from tests.aws import changes as c
 from tests.aws import scripts
 from tests.aws.scripts import INVOKE, ROUTES, SAGEMAKER, TELLING, AwsScript

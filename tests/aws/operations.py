@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 from urllib.parse import unquote
 
-from services.domain import Wire
+from services.types import Wire
 from tests.aws import errors, plan
 from tests.aws.faults import FAULTS, effective
 from tests.aws.scripts import AwsScript, of, parse

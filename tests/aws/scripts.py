@@ -12,7 +12,7 @@ from itertools import takewhile
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
-from services.domain import Usage
+from services.types import Usage
 from tests.fake.scripts import CONTENT, Planned, Script, Truth, output_tokens, usage_of
 
 # How a reply is written. The first part is the operation, the second the body inside its frames.

@@ -18,8 +18,8 @@ from botocore.exceptions import (
 )
 from urllib3.exceptions import ProtocolError
 
-from services.domain import Framing, Outcome, State
-from services.framing import FRAMERS, FramingError
+from services.types import Framing, Outcome, State
+from services.wire.framing import FRAMERS, FramingError
 from tests.aws.clients import NAMES, streamed
 from tests.aws.faults import FAULTS
 from tests.aws.fixture import AwsEmulator

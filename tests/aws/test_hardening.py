@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from services.addresses import on_amazon
 from services.aws import credentials
-from services.domain import PriceRef
-from services.framing import FramingError, SageMakerFramer
-from services.pricing import check_price
+from services.pricing.cost import check_price
+from services.security.network import on_amazon
+from services.types import PriceRef
+from services.wire.framing import FramingError, SageMakerFramer
 from tests.aws.frames import event
 
 

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from services.aws import credentials
-from services.engine.live import LiveRun
+from services.calls.live import LiveRun
 from tests.aws.faults import FAULTS, FaultSpec
 from tests.aws.fixture import AwsEmulator
 from tests.aws.scripts import ROUTES, truth, with_fault

@@ -6,9 +6,9 @@ from dataclasses import fields
 
 import pytest
 
-from services.batch.model import Options, options_of_json, options_to_json
 from services.batch.submit import options_of, spec_of
-from services.given import Given, Refused
+from services.batch.types import Options, options_of_json, options_to_json
+from services.request_fields import Given, Refused
 
 EVERY = Options(
     format="openai", encoding="cp1252", delimiter=";", id_column="key", prompt="{{a}}", system="{{b}}",

@@ -8,7 +8,7 @@ import importlib
 import os
 import sys
 
-from services.output import write_whole
+from services.processes.output import write_whole
 
 NAMES = ("streams", "click", "viewers", "writer", "startup", "history", "crowd", "batch", "calculator")
 

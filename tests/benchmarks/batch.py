@@ -160,7 +160,7 @@ CHECK = """
 import resource, sys, time
 from pathlib import Path
 from services.batch import files
-from services.batch.model import Options
+from services.batch.types import Options
 if sys.argv[2] != "0":
     begin = time.perf_counter()
     found = files.check(Path(sys.argv[2]), Options(prompt="{{prompt}}"))

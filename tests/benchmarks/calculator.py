@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
-from services.calculator import rank, simulation, steady
+from services.calculator import queueing, rank, simulation
 from services.calculator.assumptions import Assumptions
-from services.calculator.model import Gpu, Llm, Objectives, Precision, Serving, Spread, Workload
+from services.calculator.types import Gpu, Llm, Objectives, Precision, Serving, Spread, Workload
 from tests.benchmarks import calculator_real
 from tests.benchmarks.report import aim, num, pct, table
 
@@ -66,13 +66,13 @@ def _changes() -> Iterator[Asked]:
 def _simulating(requests: int) -> None:
     """Both at shares of one replica's full rate, as the closed form has it."""
     given, answer = Spread(1000, 0.5), Spread(300, 0.5)
-    full = 1000 / steady.at(SERVING, 1000, steady.mean(given), steady.mean(answer)).utilisation.mid
+    full = 1000 / queueing.at(SERVING, 1000, queueing.mean(given), queueing.mean(answer)).utilisation.mid
     rows = []
     for load in LOADS:
         begin = time.perf_counter()
         waits = simulation.run(SERVING, load * full, given, answer, requests=requests)
         took = time.perf_counter() - begin
-        closed = steady.quantiles(SERVING, load * full, given, answer)
+        closed = queueing.quantiles(SERVING, load * full, given, answer)
         assert closed is not None
         rows.append([
             f"{load:.0%} of {full:,.0f} rpm", num(took), num(requests / took, 0),

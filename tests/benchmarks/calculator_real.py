@@ -23,7 +23,7 @@ import numpy as np
 import psutil
 
 from services.calculator import memory, roofline
-from services.calculator.model import Efficiency, Gpu, Precision, Range, Serving
+from services.calculator.types import Efficiency, Gpu, Precision, Range, Serving
 from services.embedded import DEFAULT_SPECS, MODEL, EmbeddedPool
 from services.embedded.spec import model_path
 from tests.benchmarks import gguf

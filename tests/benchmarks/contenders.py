@@ -17,7 +17,7 @@ from typing import Any
 
 import uvloop
 
-from services.output import write_whole
+from services.processes.output import write_whole
 
 TOGETHER = 8
 BETWEEN_S = 0.033  # 13 ms modulo the 20 ms between tokens: the groups do not tick in step
@@ -124,16 +124,16 @@ async def openai_sdk(url: str, streams: int, model: str) -> dict[str, Any]:
 
 
 async def reader(url: str, streams: int, model: str) -> dict[str, Any]:
-    """`services.reader` alone: decoding, judging, stamps; no rows and no frames."""
+    """`services.calls.stream` alone: decoding, judging, stamps; no rows and no frames."""
     from dataclasses import replace
 
     import aiohttp
 
-    from services.domain import Ask, Deployment, Message
-    from services.progress import Progress
+    from services.calls.progress import Progress
+    from services.calls.stream import attempt, tracing
     from services.providers import kind_of
-    from services.reader import attempt, tracing
-    from services.stamps import stamped_connector
+    from services.types import Ask, Deployment, Message
+    from services.wire.stamps import stamped_connector
 
     deployment = Deployment("fake", "fake", "openai-compatible", model, f"{url}/v1")
     kind = kind_of(deployment)

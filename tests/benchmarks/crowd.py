@@ -17,10 +17,10 @@ from typing import Any
 import aiohttp
 import uvloop
 
-from db import queries
+from db import run_queries
 from db.engine import database_url, reader
-from services.output import write_whole
-from services.runs import ColumnSpec, RunSpec
+from services.processes.output import write_whole
+from services.runs.spec import ColumnSpec, RunSpec
 from tests.benchmarks.histories import make
 from tests.benchmarks.house import TICKS_PER_S, House, cpu_s, house
 from tests.benchmarks.report import aim, num, pct, table
@@ -62,7 +62,7 @@ def _row(name: str, at: House, seconds: float, *, runs: int) -> list[str]:
     for writer in writers:
         writer.join(30)
     read = reader(database_url(at.data))
-    found = [call for run_id in started for call in queries.calls_of_run(read, run_id)]
+    found = [call for run_id in started for call in run_queries.calls_of_run(read, run_id)]
     wrong = len(started) - len(found) + sum(call["state"] != "succeeded" for call in found)
     p95 = pct(said["ms"], 0.95)
     return [name, str(len(said["ms"])), num(pct(said["ms"], 0.5), 0), num(p95, 0), aim(p95, REDRAW_AIM_MS),

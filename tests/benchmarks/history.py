@@ -24,11 +24,11 @@ from sqlalchemy import text
 from sqlmodel import Session
 from streamlit.testing.v1 import AppTest
 
-from app import session as app_session
+from app import auth as app_session
 from db import history, rollups, sketch
 from db.engine import make_engine, reader
-from services import deployments
 from services.dashboard import demo
+from services.deployments import config as deployments_config
 from services.paths import ROOT
 from tests.benchmarks.histories import END
 from tests.benchmarks.moved import move
@@ -56,8 +56,8 @@ class _Sources:
     def database(self) -> Any:
         return reader(self.url)
 
-    def config(self) -> deployments.Config:
-        return deployments.Config()
+    def config(self) -> deployments_config.Config:
+        return deployments_config.Config()
 
 
 def main(*, quick: bool = False) -> None:

@@ -55,7 +55,7 @@ def house(models: dict[str, str], command: list[str] | None = None) -> Iterator[
             "LAB_BOARD_SECRET": "of the benchmark",
         }  # fmt: skip
         port = a_port()
-        ours = [sys.executable, "-m", "app.serve", "--port", str(port)]
+        ours = [sys.executable, "-m", "app.server", "--port", str(port)]
         ui_command = [part.format(port=port) for part in command] if command else ours
         engine = spawn.popen(data, file, embedded=False)
         with (data / "pages.log").open("wb") as log:

@@ -12,12 +12,12 @@ from typing import Any
 from db.engine import reader
 from db.migrate import upgrade
 from db.writer import Writer
+from services.calls.gc_tuning import settle
+from services.calls.live import LiveRun
+from services.deployments.registry import Registry
 from services.embedded import EmbeddedPool
-from services.engine.core import Engine
-from services.engine.live import LiveRun
-from services.engine.quiet import settle
-from services.engine.registry import Registry
-from services.runs import ColumnSpec, RunSpec
+from services.engine.engine import Engine
+from services.runs.spec import ColumnSpec, RunSpec
 from tests.benchmarks.contenders import BETWEEN_S, TOGETHER, WARM
 
 

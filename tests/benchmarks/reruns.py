@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from services.output import write_whole
+from services.processes.output import write_whole
 
 PER_SECOND = 2.0
 
@@ -22,14 +22,14 @@ def main() -> None:
     """Rerun a page that shows a finished run, `PER_SECOND` times a second, until told to stop."""
     logging.disable(logging.WARNING)
     write_whole()
-    from app import session
+    from app import auth
     from tests.pages.lab import Lab, page
 
     stop: list[int] = []
     signal.signal(signal.SIGTERM, lambda *_: stop.append(1))
     with tempfile.TemporaryDirectory(prefix="lab-bench-") as folder:
         lab = Lab(Path(folder))
-        session.sources = lab
+        auth.sources = lab
         run_id = lab.record("Why is the sky blue?")
         at = page("playground", run=run_id)
         for _ in range(3):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from services import paths
 from services.client import EngineClient
-from services.runs import ColumnSpec, RunSpec
+from services.runs.spec import ColumnSpec, RunSpec
 from tests.benchmarks.house import a_port, answers
 from tests.benchmarks.report import aim, num, pct, table
 from tests.fake.fixture import ROOT

@@ -11,7 +11,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from services.runs import ColumnSpec, RunSpec
+from services.runs.spec import ColumnSpec, RunSpec
 from tests.benchmarks.house import House, cpu_s, house
 from tests.benchmarks.report import aim, num, pct, table
 from tests.fake.fixture import ROOT

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sqlmodel import Session
 
-from db import records
+from db import runs
 from db.engine import make_engine
 from db.migrate import upgrade
 from db.writer import Writer
@@ -63,7 +63,7 @@ async def _measure(way: Callable[[Path, Callable[[One], Awaitable[None]]], Await
 async def _group_commit(folder: Path, work: Callable[[One], Awaitable[None]]) -> None:
     writer = Writer(f"sqlite:///{folder}/lab.sqlite3")
     writer.start()
-    await writer.write(lambda session: records.insert_run(session=session, values=run_row("run")))
+    await writer.write(lambda session: runs.insert_run(session=session, values=run_row("run")))
 
     async def one(number: int) -> None:
         await writer.write(partial(_begin, number))
@@ -77,7 +77,7 @@ async def _one_commit_each(folder: Path, work: Callable[[One], Awaitable[None]])
     """The plain way: a session and a COMMIT for every write, from the event loop itself."""
     engine = make_engine(f"sqlite:///{folder}/lab.sqlite3")
     with Session(engine) as session:
-        records.insert_run(session=session, values=run_row("run"))
+        runs.insert_run(session=session, values=run_row("run"))
         session.commit()
 
     async def one(number: int) -> None:
@@ -92,11 +92,11 @@ async def _one_commit_each(folder: Path, work: Callable[[One], Awaitable[None]])
 
 
 def _begin(number: int, session: Session) -> None:
-    records.insert_calls(session=session, rows=[call_row(f"call {number}", "run")])
+    runs.insert_calls(session=session, rows=[call_row(f"call {number}", "run")])
 
 
 def _end(number: int, session: Session) -> None:
-    records.finish_call(
+    runs.finish_call(
         session=session, call_id=f"call {number}",
         values={"state": "succeeded", "outcome": "ok", "ttft_ms": 210.0, "answer": "word " * 300},
     )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.calculator.model import Option, Range, Way
+from services.calculator.types import Option, Range, Way
 
 
 def flat(value: float) -> Range:

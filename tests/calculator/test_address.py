@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from services.calculator import address, presets
 from services.calculator.address import State
 from services.calculator.assumptions import ApiSpeed, Assumptions, TokenPrice
-from services.calculator.model import Efficiency, Objectives, Precision, Range, Reuse, Spread, Workload
+from services.calculator.types import Efficiency, Objectives, Precision, Range, Reuse, Spread, Workload
 
 SHARE = st.floats(0, 1).map(lambda one: round(one, 4))
 SPREAD = st.builds(Spread, st.integers(1, 100_000).map(float), st.sampled_from([0.0, 0.5, 1.0]))

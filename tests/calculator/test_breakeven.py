@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from services.calculator import breakeven
-from services.calculator.model import Answer, Objectives, Spread, Workload
+from services.calculator.types import Answer, Objectives, Spread, Workload
 from tests.calculator.options import machine, option
 
 LOAD = Workload(100, Spread(1000), Spread(300))

@@ -5,12 +5,12 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from services import price_lookup
+from scripts import check_gpus
 from services.calculator import catalog, catalog_files, names
 from services.calculator.assumptions import Own
 from services.calculator.catalog import PRICE_CONTEXTS, Instance, Unit
-from services.calculator.model import Way
-from services.data import check_gpus
+from services.calculator.types import Way
+from services.pricing import lookup
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_every_service_model_has_a_standard_price_and_only_contexts_that_have_on
     for model in catalog.api_models():
         assert model.contexts[0] == "standard", model.model_ref
         for name, context in PRICE_CONTEXTS.items():
-            priced = price_lookup.listed(model.provider, model.model_ref, now, context) is not None
+            priced = lookup.listed(model.provider, model.model_ref, now, context) is not None
             assert priced == (name in model.contexts), (model.model_ref, name)
     assert len(catalog.api_models()) == len(catalog_files.rows("model_families.csv"))
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from scripts import refresh_llms
 from services.calculator import catalog
 from services.calculator.catalog import ConfigError
-from services.data import refresh_llms
 
 # Published sizes in 10^9 (safetensors metadata and model cards): in all, and for one token where that is less.
 PUBLISHED = {

@@ -7,22 +7,22 @@ from dataclasses import replace
 
 import pytest
 
-from services.calculator import catalog, checks, presets, rank
+from services.calculator import catalog, presets, rank, validation
 from services.calculator.assumptions import Assumptions, Own
-from services.calculator.model import Efficiency, Objectives, Range, Spread, Workload
+from services.calculator.types import Efficiency, Objectives, Range, Spread, Workload
 
 GOOD = Workload(60.0, Spread(1000.0), Spread(300.0))
 CONTEXTS = {"small": 8_192, "large": 200_000}
 
 
 def _fields(workload: Workload, objectives: Objectives | None = None) -> dict[str, str]:
-    found = checks.check(workload, objectives or Objectives(), contexts=CONTEXTS)
+    found = validation.check(workload, objectives or Objectives(), contexts=CONTEXTS)
     return {one.field: one.sentence for one in found}
 
 
 @pytest.mark.parametrize("preset", presets.PRESETS, ids=lambda one: one.id)
 def test_every_preset_can_be_calculated(preset: presets.Preset) -> None:
-    assert checks.check(preset.workload, preset.objectives, Assumptions()) == []
+    assert validation.check(preset.workload, preset.objectives, Assumptions()) == []
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_the_context_is_that_of_the_chosen_models() -> None:
 
 
 def test_a_model_without_a_known_context_refuses_nothing() -> None:
-    found = checks.check(
+    found = validation.check(
         replace(GOOD, input_tokens=Spread(9_000.0)), Objectives(models=("small", "dark")),
         contexts={"small": 8_192, "dark": 0},
     )  # fmt: skip
@@ -90,13 +90,13 @@ def test_a_model_without_a_known_context_refuses_nothing() -> None:
 
 
 def test_a_range_out_of_order_and_a_negative_price_are_said() -> None:
-    from services.calculator.model import Efficiency
+    from services.calculator.types import Efficiency
 
     wrong = Assumptions(
         instance_prices={"g5.xlarge": -1.0}, spot_discount={"*": 1.5},
         efficiency={"*": Efficiency(bandwidth=Range(0.9, 0.5, 0.1))},
     )  # fmt: skip
-    assert {one.field for one in checks.check_assumptions(wrong)} == {
+    assert {one.field for one in validation.check_assumptions(wrong)} == {
         "assumptions.instance_prices.g5.xlarge", "assumptions.spot_discount.*", "assumptions.efficiency.*.bandwidth",
     }  # fmt: skip
 
@@ -113,9 +113,9 @@ def test_a_range_out_of_order_and_a_negative_price_are_said() -> None:
     ids=lambda given: "-".join(given) if isinstance(given, dict) else None,
 )  # fmt: skip
 def test_what_would_be_divided_by_is_refused_on_its_field(given):
-    found = checks.check_assumptions(replace(Assumptions(), **given))
+    found = validation.check_assumptions(replace(Assumptions(), **given))
     assert found and all(one.field.startswith(f"assumptions.{next(iter(given))}") for one in found)
-    assert checks.check_assumptions(Assumptions()) == []
+    assert validation.check_assumptions(Assumptions()) == []
 
 
 @pytest.mark.parametrize(

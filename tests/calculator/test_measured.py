@@ -13,10 +13,10 @@ from sqlalchemy import Engine, insert
 from db.engine import reader
 from db.history import Wanted
 from db.migrate import upgrade
-from db.tables import Call, DeploymentRow, Run
+from db.models import Call, DeploymentRow, Run
 from db.writer import Writer
 from services.calculator import measured, presets, rank
-from services.calculator.model import Objectives
+from services.calculator.types import Objectives
 from tests.db.rows import call_row, run_row
 
 START = datetime(2026, 11, 1, 0, tzinfo=UTC)

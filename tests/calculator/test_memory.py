@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from services.calculator import kv, memory, overheads
-from services.calculator.model import Gpu, Llm, Precision, Serving
+from services.calculator.types import Gpu, Llm, Precision, Serving
 
 H100 = Gpu("H100-SXM", 79.19, 3350, 989, 1978, None, "NVLink4", 450, "vLLM log", "2025-09")
 T4 = Gpu("T4", 14.56, 320, 65, None, None, "PCIe3", 16, "vLLM log", "2025-05")

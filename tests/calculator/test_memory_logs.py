@@ -9,7 +9,7 @@ from statistics import median
 import pytest
 
 from services.calculator import memory
-from services.calculator.model import Gpu, Llm, Precision, Serving
+from services.calculator.types import Gpu, Llm, Precision, Serving
 
 LOGS = list(csv.DictReader((Path(__file__).parent / "vllm_logs.csv").open(encoding="utf-8")))
 WITHIN = 0.02

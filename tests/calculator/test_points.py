@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from services.calculator import memory, points
-from services.calculator.plain import FieldError
+from services.calculator.serialization import FieldError
 
 LLAMA = {"model": "Llama-3.1-8B", "gpu": "H100-80GB-SXM"}
 CONFIG = {

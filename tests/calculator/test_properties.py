@@ -8,9 +8,9 @@ from datetime import date
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.calculator import catalog, hours_option, rank, shape, steady
+from services.calculator import catalog, hours_option, queueing, rank, shape
 from services.calculator.assumptions import Assumptions
-from services.calculator.model import Objectives, Precision, Serving, Spread, Way, Workload
+from services.calculator.types import Objectives, Precision, Serving, Spread, Way, Workload
 from tests.calculator.options import machine, option
 
 DAY = date(2026, 11, 24)
@@ -59,7 +59,7 @@ def test_more_replicas_never_answer_later(workload, replicas):
     serving = Serving(catalog.llm("Llama-3.1-8B"), catalog.gpu("L40S"), precision=Precision.FP8)
 
     def times(count):
-        found = steady.quantiles(serving, workload.rpm / count, workload.input_tokens, workload.output_tokens)
+        found = queueing.quantiles(serving, workload.rpm / count, workload.input_tokens, workload.output_tokens)
         assert found is not None
         return found.ttft_p95_s, found.ttlt_p95_s
 

@@ -10,7 +10,7 @@ import pytest
 from services.calculator import rank
 from services.calculator.assumptions import ApiSpeed, Assumptions, Own
 from services.calculator.catalog_rows import Instance
-from services.calculator.model import Objectives, Range, Spread, Way, Workload
+from services.calculator.types import Objectives, Range, Spread, Way, Workload
 from tests.calculator.options import machine, option
 
 DAY = date(2026, 11, 24)

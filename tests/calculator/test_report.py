@@ -8,7 +8,7 @@ import json
 from datetime import date
 
 from services.calculator import report
-from services.calculator.model import Answer, Fact, Objectives, Option, Range, Spread, Way, Workload
+from services.calculator.types import Answer, Fact, Objectives, Option, Range, Spread, Way, Workload
 
 COSTS = Range(90.0, 100.0, 120.0)
 

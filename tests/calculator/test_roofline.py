@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.calculator import catalog, efficiency, roofline
-from services.calculator.model import Efficiency, Precision, Range, Serving
+from services.calculator.types import Efficiency, Precision, Range, Serving
 
 LLMS = ("Llama-3.1-8B", "Qwen2.5-7B", "Mixtral-8x7B", "gpt-oss-20b", "Gemma-3-12B", "DeepSeek-V3")
 GPUS = ("A10G", "L4", "L40S", "A100-80GB-SXM", "H100-SXM", "H200-SXM")

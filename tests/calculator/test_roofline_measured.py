@@ -12,7 +12,7 @@ from statistics import median
 import pytest
 
 from services.calculator import catalog, roofline
-from services.calculator.model import Point, Precision, Serving
+from services.calculator.types import Point, Precision, Serving
 
 ROWS = list(csv.DictReader((Path(__file__).parent / "measurements.csv").open()))
 COLUMNS = {"tpot_ms": ("tpot_s", 1000.0), "output_tok_s": ("output_tok_s", 1.0), "ttft_ms": ("ttft_s", 1000.0)}

@@ -8,7 +8,7 @@ import pytest
 
 from services.calculator import rank, sensitivity
 from services.calculator.assumptions import Assumptions
-from services.calculator.model import Objectives, Spread, Way, Workload
+from services.calculator.types import Objectives, Spread, Way, Workload
 
 LOAD = Workload(3000, Spread(1000), Spread(300))
 EIGHT = Objectives(ttft_s=2.0, models=("Llama-3.1-8B",))

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from services.calculator import shape
-from services.calculator.model import HOURS_A_MONTH, Spread, Workload
+from services.calculator.types import HOURS_A_MONTH, Spread, Workload
 
 OFFICE = (0.0,) * 8 + (2.0,) * 10 + (0.5,) * 6
 LOAD = Workload(120, Spread(1000), Spread(300), shape=OFFICE)

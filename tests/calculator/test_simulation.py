@@ -9,10 +9,10 @@ from itertools import pairwise
 import pytest
 
 from services.calculator import roofline, simulation
-from services.calculator.model import Efficiency, Gpu, Llm, Precision, Range, Serving, Spread
 from services.calculator.sim_replica import Limits, Replica
 from services.calculator.sim_requests import Request, Steps, gaps, mean, tokens
 from services.calculator.steps import cases
+from services.calculator.types import Efficiency, Gpu, Llm, Precision, Range, Serving, Spread
 
 LLAMA = Llm("Llama-3.1-8B", 8.03, 8.03, 32, 4096, 32, 8, 128, 131072, 128256, ffn=14336)
 H100 = Gpu("H100 SXM", 79.1, 3350, 989, 1979, None, "NVLink", 450, "a data sheet", "2026-01-01")

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.calculator import tokens
-from services.calculator.model import Spread
 from services.calculator.tokens import Rates, TokenPrice
+from services.calculator.types import Spread
 
 DAY = date(2026, 11, 24)
 SONNET = TokenPrice(Rates(3, 15, 0.3, 3.75, 6), "test", "2026")

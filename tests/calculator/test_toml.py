@@ -6,22 +6,22 @@ from pathlib import Path
 
 import pytest
 
-from app.cli_calculate import EXAMPLE
-from services.calculator import presets, toml
+from app.cli.calculate import EXAMPLE
+from services.calculator import presets, workload_file
 from services.calculator.assumptions import Assumptions, TokenPrice
-from services.calculator.model import Efficiency, Objectives, Range, Spread
+from services.calculator.types import Efficiency, Objectives, Range, Spread
 
 WORK = "[workload]\nrpm = 60\ninput_tokens = 1000\noutput_tokens = 300\n"
 
 
 def _fields(text: str | bytes) -> dict[str, str]:
-    asked, errors = toml.parse(text.encode() if isinstance(text, str) else text)
+    asked, errors = workload_file.parse(text.encode() if isinstance(text, str) else text)
     assert (asked is None) == bool(errors)
     return {one.field: one.sentence for one in errors}
 
 
 def test_the_example_is_read_without_an_error() -> None:
-    asked, errors = toml.parse(EXAMPLE.encode())
+    asked, errors = workload_file.parse(EXAMPLE.encode())
     assert errors == []
     assert asked is not None and asked.workload is not None
     assert asked.workload.shape == presets.OFFICE
@@ -34,14 +34,14 @@ def test_every_preset_is_written_and_read_back(preset: presets.Preset) -> None:
         token_prices={'a "quoted" name': TokenPrice(1.0, 2.0)}, savings_discount={"*": {12: 0.25}},
         efficiency={"*": Efficiency(bandwidth=Range(0.5, 0.6, 0.7))}, headroom=0.1,
     )  # fmt: skip
-    asked, errors = toml.parse(toml.write(preset.workload, preset.objectives, assumed).encode())
+    asked, errors = workload_file.parse(workload_file.write(preset.workload, preset.objectives, assumed).encode())
     assert errors == []
     assert asked is not None
     assert (asked.workload, asked.objectives, asked.assumptions) == (preset.workload, preset.objectives, assumed)
 
 
 def test_a_preset_by_name_is_changed_by_what_stands_beside_it() -> None:
-    asked, errors = toml.parse(b'preset = "rag"\n[workload]\nrpm = 7\n[objectives]\nttft_s = "none"\n')
+    asked, errors = workload_file.parse(b'preset = "rag"\n[workload]\nrpm = 7\n[objectives]\nttft_s = "none"\n')
     assert errors == []
     assert asked is not None and asked.workload is not None
     assert asked.workload.rpm == 7
@@ -51,7 +51,7 @@ def test_a_preset_by_name_is_changed_by_what_stands_beside_it() -> None:
 
 def test_a_rate_by_the_month_is_730_hours_of_requests() -> None:
     text = "[workload]\nrequests_per_month = 43_800\ninput_tokens = 10\noutput_tokens = 10\n"
-    asked, _ = toml.parse(text.encode())
+    asked, _ = workload_file.parse(text.encode())
     assert asked is not None and asked.workload is not None
     assert asked.workload.rpm == pytest.approx(1.0)
     assert asked.workload.input_tokens == Spread(10.0)
@@ -99,6 +99,6 @@ def test_what_cannot_be_is_said_at_its_field(text: str | bytes, field: str, word
 
 def test_a_file_that_is_not_there_and_a_folder_are_said_in_words(tmp_path: Path) -> None:
     for path in (tmp_path / "none.toml", tmp_path):
-        asked, errors = toml.read(path)
+        asked, errors = workload_file.read(path)
         assert asked is None
         assert "cannot be read" in errors[0].sentence

@@ -7,12 +7,12 @@ from datetime import date
 
 import pytest
 
-from services.calculator import api_quota, ways_api
+from services.calculator import api_quota, options_api
 from services.calculator import assumptions as given
 from services.calculator.assumptions import ApiSpeed, Assumptions, Own, Quota
 from services.calculator.catalog import merged
 from services.calculator.catalog_rows import AccountQuota, ApiModel
-from services.calculator.model import Objectives, Spread, Way, Workload
+from services.calculator.types import Objectives, Spread, Way, Workload
 
 DAY = date(2026, 11, 24)
 WORK = Workload(rpm=10, input_tokens=Spread(2000), output_tokens=Spread(300))
@@ -24,7 +24,7 @@ def _options(work=WORK, objectives=None, measured=None, **changes):
     stated = Assumptions(**changes)
     # Published speeds and quotas are data that changes, and not what is tested here.
     catalog = replace(merged(stated.own), speeds={}, quotas=())
-    found = ways_api.options(work, objectives or Objectives(), stated, catalog, measured, today=DAY)
+    found = options_api.options(work, objectives or Objectives(), stated, catalog, measured, today=DAY)
     return {option.id: option for option in found}
 
 
@@ -128,7 +128,7 @@ def test_a_published_default_that_is_too_small_is_a_warning_with_the_tightest_of
     limit = AccountQuota(Way.ANTHROPIC, "claude-haiku*", 1000, None, 1.0, 500_000, 1500, "a page", "2026")
     stated = Assumptions()
     catalog = replace(merged(stated.own), quotas=(limit,))
-    found = ways_api.options(WORK, Objectives(), stated, catalog, today=DAY)
+    found = options_api.options(WORK, Objectives(), stated, catalog, today=DAY)
     option = next(one for one in found if one.id == "anthropic/claude-haiku-4-5")
     assert option.full_at_rpm == pytest.approx(1500 / 300)
     assert option.infeasible is None and any("default quota carries 5 requests" in said for said in option.missing)

@@ -7,10 +7,10 @@ from datetime import date
 
 import pytest
 
-from services.calculator import ways_units
+from services.calculator import options_provisioned
 from services.calculator.assumptions import Assumptions
 from services.calculator.catalog import base
-from services.calculator.model import Objectives, Spread, Workload
+from services.calculator.types import Objectives, Spread, Workload
 
 DAY = date(2026, 11, 24)
 WORK = Workload(rpm=100, input_tokens=Spread(2000), output_tokens=Spread(300), months=6)
@@ -18,19 +18,19 @@ CLAUDE = "bedrock_provisioned/anthropic.claude-v2:1/1-month"
 
 
 def _options(work=WORK, objectives=None, **changes):
-    found = ways_units.options(work, objectives or Objectives(), Assumptions(**changes), base(), today=DAY)
+    found = options_provisioned.options(work, objectives or Objectives(), Assumptions(**changes), base(), today=DAY)
     return {option.id: option for option in found}
 
 
 def test_claude_2_1_breaks_even_at_45_3_requests_a_minute():
-    assert ways_units.break_even_rpm(63, (2000 * 8 + 300 * 24) / 1e6) == pytest.approx(45.26, abs=0.01)
+    assert options_provisioned.break_even_rpm(63, (2000 * 8 + 300 * 24) / 1e6) == pytest.approx(45.26, abs=0.01)
     assert "45.3 requests a minute" in _options()[CLAUDE].would_win
 
 
 def test_a_unit_whose_capacity_nobody_publishes_has_no_monthly_cost():
     option = _options()[CLAUDE]
     assert option.monthly_usd is None and option.replicas is None
-    assert option.infeasible == ways_units.NO_CAPACITY
+    assert option.infeasible == options_provisioned.NO_CAPACITY
     assert option.hourly_usd == 63
 
 
@@ -53,7 +53,7 @@ def test_units_are_whole_and_carry_the_busiest_hour_on_both_sides():
 
 
 def test_one_side_of_the_tokens_is_no_capacity():
-    assert _options(unit_input_tpm={"anthropic.claude-v2:1": 1e5})[CLAUDE].infeasible == ways_units.NO_CAPACITY
+    assert _options(unit_input_tpm={"anthropic.claude-v2:1": 1e5})[CLAUDE].infeasible == options_provisioned.NO_CAPACITY
 
 
 def test_a_break_even_beyond_capacity_is_told_as_none():

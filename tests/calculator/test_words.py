@@ -8,8 +8,8 @@ from datetime import date
 
 import pytest
 
-from services.calculator import breakeven, presets, rank, words
-from services.calculator.model import Objectives, Range, Spread, Workload
+from services.calculator import breakeven, presets, rank, sentences
+from services.calculator.types import Objectives, Range, Spread, Workload
 from tests.calculator.options import machine, option
 
 LOAD = Workload(120, Spread(1000), Spread(300))
@@ -59,12 +59,12 @@ def test_nothing_to_compare_is_said_too():
 
 @pytest.mark.parametrize(("value", "text"), [(0.5, "$0.50"), (9.994, "$9.99"), (1358.6, "$1,359")])
 def test_money_has_cents_only_where_they_matter(value, text):
-    assert words.usd(value) == text
+    assert sentences.usd(value) == text
 
 
 def test_a_range_is_shown_unless_it_is_nothing():
-    assert words.amount(Range(10, 10, 10)) == "$10"
-    assert words.amount(Range(1200, 1359, 2000)) == "about $1,359 ($1,200–$2,000)"
+    assert sentences.amount(Range(10, 10, 10)) == "$10"
+    assert sentences.amount(Range(1200, 1359, 2000)) == "about $1,359 ($1,200–$2,000)"
 
 
 @pytest.mark.parametrize("one", presets.PRESETS, ids=lambda one: one.id)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from app import doctor_aws
-from app.doctor import examine
+from app.cli import doctor_aws
+from app.cli.doctor import examine
 from services.aws import control
 from services.aws.health import Finding
 from tests.aws.fixture import AwsEmulator

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from services.client import EngineError
-from services.engine import aws_http
+from services.engine import api_aws
 from tests.aws.fixture import AwsEmulator, environ
 from tests.engine.process import EngineProcess, engine_process
 
@@ -113,9 +113,9 @@ async def test_a_region_that_hangs_is_given_up_and_does_not_hold_the_threads_of_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     release = threading.Event()
-    monkeypatch.setattr(aws_http, "WAIT_S", 0.1)
+    monkeypatch.setattr(api_aws, "WAIT_S", 0.1)
     try:
-        asked = [aws_http._ask(release.wait) for _ in range(20)]
+        asked = [api_aws._ask(release.wait) for _ in range(20)]
         ended = await asyncio.gather(*asked, return_exceptions=True)
         assert {str(one) for one in ended} == {"AWS did not answer within 0.1 s: check the network, then try again."}
         assert await asyncio.to_thread(lambda: "free") == "free"

@@ -6,11 +6,11 @@ import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from db import records, rollups
-from db.tables import DeploymentRow
+from db import rollups, runs
+from db.models import DeploymentRow
 from db.writer import Writer
-from services import deployments
-from services.domain import Deployment, PriceRef
+from services.deployments import config
+from services.types import Deployment, PriceRef
 from tests.db.rows import call_row, do, run_row
 
 START = datetime(2026, 10, 20, 21, 17, 5, tzinfo=UTC)
@@ -51,10 +51,10 @@ def _call(dice: random.Random, number: int) -> dict[str, Any]:
 def fill(writer: Writer, rows: list[dict[str, Any]] | None = None) -> None:
     """Record calls with their runs and the deployments a, b, c."""
     for number in range(7):
-        do(writer, records.insert_run, values=run_row(f"r{number}", tags=TAGS.get(number, [])))
+        do(writer, runs.insert_run, values=run_row(f"r{number}", tags=TAGS.get(number, [])))
     made = make_calls() if rows is None else rows
     for start in range(0, len(made), 300):
-        do(writer, records.insert_calls, rows=made[start : start + 300])
+        do(writer, runs.insert_calls, rows=made[start : start + 300])
     for slot, name in enumerate("abc"):
         declare(writer, Deployment(id=name, name=name.upper(), kind="openai", model=f"model {name}",
                                    base_url="http://localhost:1", wire="chat", key_env=None), slot)  # fmt: skip
@@ -62,7 +62,7 @@ def fill(writer: Writer, rows: list[dict[str, Any]] | None = None) -> None:
 
 def declare(writer: Writer, deployment: Deployment, slot: int, price: PriceRef | None = None) -> None:
     """Put a deployment into its table."""
-    spec = deployments.to_json(deployment)
+    spec = config.to_json(deployment)
     row = DeploymentRow(id=deployment.id, spec=spec, origin="page", color_slot=slot, created_at=START, updated_at=START)
     do(writer, lambda *, session: session.merge(row) and None)
 

@@ -12,7 +12,7 @@ from db.history import Pieces
 from services.alerts import Alert, _p95
 from services.dashboard.filters import Filter
 from services.dashboard.window import EARLIEST, resolve
-from services.given import Given
+from services.request_fields import Given
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 

@@ -16,15 +16,15 @@ from urllib.parse import urlencode
 
 import pytest
 
-from app.cli_words import PageWords, history_params
+from app.cli.options import PageWords, history_params
 from db import rollups
 from db.engine import reader
 from db.history_tables import Powered, Rollup
 from db.writer import Writer
 from services.dashboard.address import ADDRESS
 from services.dashboard.filters import LISTS
+from services.dashboard.rebuild import OwnRollups, rebuild
 from services.paths import ROOT
-from services.rebuild import OwnRollups, rebuild
 from tests.dashboard.calls import NOW, START, fill, fold_all, make_calls
 from tests.db.rows import ask, do
 from tests.engine.house import KEY, KEY_NAME, table

@@ -10,8 +10,8 @@ from db.engine import reader
 from services.dashboard import figures
 from services.dashboard.figures import Filter
 from services.dashboard.reprice import NO_PRICE_THEN
-from services.domain import Deployment, PriceRef, Usage
-from services.pricing import Price, cost
+from services.pricing.cost import Price, cost
+from services.types import Deployment, PriceRef, Usage
 from tests.dashboard.calls import NOW, declare, fill, fold_all, make_calls
 from tests.db.rows import ask
 

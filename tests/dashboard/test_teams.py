@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from services.config_table import ConfigError, Source
-from services.deployments import parse
+from services.deployments.config import parse
+from services.deployments.toml_table import ConfigError, Source
 
 
 def test_teams_are_read_and_without_the_section_there_are_none() -> None:

@@ -15,8 +15,8 @@ from db.history_tables import Powered
 from db.writer import Writer
 from services.dashboard import figures
 from services.dashboard.figures import BYS, Filter
-from services.domain import Usage
-from services.pricing import Price, cost
+from services.pricing.cost import Price, cost
+from services.types import Usage
 from tests.dashboard.calls import NOW, SPAN, START, TEAMS, ZONE, fill, fold_all, make_calls
 from tests.db.rows import do
 

@@ -11,7 +11,7 @@ import sys
 import threading
 import uuid
 
-from db import records
+from db import runs
 from db.writer import Writer
 from tests.db.rows import call_row, do, run_row
 
@@ -20,20 +20,20 @@ def main(url: str, acks: str, owner: str) -> None:
     file = os.open(acks, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     writer = Writer(url)
     writer.start()
-    do(writer, records.adopt_owner, owner_id=owner, pid=os.getpid(), host="here")
+    do(writer, runs.adopt_owner, owner_id=owner, pid=os.getpid(), host="here")
 
     def work() -> None:
         while True:
             run, call = uuid.uuid4().hex, uuid.uuid4().hex
 
             def begin(session, run=run, call=call):
-                records.insert_run(session=session, values=run_row(run))
-                records.insert_calls(session=session, rows=[call_row(call, run, owner=owner)])
+                runs.insert_run(session=session, values=run_row(run))
+                runs.insert_calls(session=session, rows=[call_row(call, run, owner=owner)])
 
             writer.submit(begin).result()
             os.write(file, f"call {call}\n".encode())
             values = {"state": "succeeded", "outcome": "ok", "answer": call * 20}
-            if do(writer, records.finish_call, call_id=call, values=values):
+            if do(writer, runs.finish_call, call_id=call, values=values):
                 os.write(file, f"done {call}\n".encode())
 
     for _ in range(7):

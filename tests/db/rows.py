@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from db import records
+from db import runs
 from db.engine import reader
 from db.writer import Writer
 
@@ -35,15 +35,15 @@ def call_row(call_id: str, run_id: str, **values: Any) -> dict[str, Any]:
 def put(writer: Writer, run_id: str, *calls: dict[str, Any], **values: Any) -> None:
     """Commit a run with its calls; a call without an id of its own is named after the run."""
     rows = [call_row(f"{run_id}-{n}", run_id) | call for n, call in enumerate(calls)]
-    writer.submit(lambda session: records.insert_run(session=session, values=run_row(run_id, **values))).result(60)
+    writer.submit(lambda session: runs.insert_run(session=session, values=run_row(run_id, **values))).result(60)
     if rows:
         # One statement takes one set of columns; the rows of a test differ.
         for row in rows:
-            writer.submit(lambda session, row=row: records.insert_calls(session=session, rows=[row])).result(60)
+            writer.submit(lambda session, row=row: runs.insert_calls(session=session, rows=[row])).result(60)
 
 
 def do(writer: Writer, function: Any, **values: Any) -> Any:
-    """Run one function of `db.records` through the writer and wait for its result."""
+    """Run one function of `db.runs` through the writer and wait for its result."""
     return writer.submit(lambda session: function(session=session, **values)).result(60)
 
 

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, StatementError
 
-from db import queries, records
+from db import run_queries, runs
 from db.engine import database_url, make_engine, reader, refuse_network_disk, sqlite_file
 from db.migrate import upgrade
 from tests.db.rows import START, ask, do, put, run_row
@@ -36,7 +36,7 @@ def test_a_data_directory_may_have_any_name(name, tmp_path, open_writer):
     assert sqlite_file(url) == folder / "lab.sqlite3"
     upgrade(url, folder)
     put(open_writer(url), "r")
-    assert queries.run_by_id(reader(url), "r")
+    assert run_queries.run_by_id(reader(url), "r")
     assert (folder / "lab.sqlite3").exists()
 
 
@@ -57,7 +57,7 @@ def test_a_reader_cannot_write(url, writer):
     put(writer, "r")
     with reader(url).connect() as connection, pytest.raises(DBAPIError):
         connection.execute(text("DELETE FROM run"))
-    assert queries.run_by_id(reader(url), "r")
+    assert run_queries.run_by_id(reader(url), "r")
 
 
 def test_readers_in_many_threads_read_while_the_writer_writes(url, writer):
@@ -66,7 +66,7 @@ def test_readers_in_many_threads_read_while_the_writer_writes(url, writer):
     def read() -> None:
         try:
             for _ in range(20):
-                page = queries.search_runs(reader(url), queries.RunFilter(), limit=1000)
+                page = run_queries.search_runs(reader(url), run_queries.RunFilter(), limit=1000)
                 assert page.total == len(page.rows)
         except Exception as error:
             wrong.append(error)
@@ -84,14 +84,14 @@ def test_readers_in_many_threads_read_while_the_writer_writes(url, writer):
 def test_a_moment_comes_back_as_the_same_moment_in_utc(url, writer):
     local = START.astimezone(timezone(timedelta(hours=5, minutes=30)))
     put(writer, "r", created_at=local.replace(microsecond=123456))
-    (row,) = queries.search_runs(reader(url), queries.RunFilter()).rows
+    (row,) = run_queries.search_runs(reader(url), run_queries.RunFilter()).rows
     assert row["created_at"] == START.replace(microsecond=123456)
     assert row["created_at"].utcoffset() == timedelta(0)
 
 
 def test_a_moment_without_a_zone_is_refused(writer):
     with pytest.raises(StatementError, match="without a zone"):
-        do(writer, records.insert_run, values=run_row("r", created_at=START.replace(tzinfo=None)))
+        do(writer, runs.insert_run, values=run_row("r", created_at=START.replace(tzinfo=None)))
 
 
 def test_what_a_hostile_server_sends_is_recorded_and_costs_no_record(url, writer):
@@ -102,12 +102,12 @@ def test_what_a_hostile_server_sends_is_recorded_and_costs_no_record(url, writer
         "usage_raw": {"n": 2**70, hostile: [hostile, float("nan")], "fine": 1}, "uncached_input": 2**70,
         "answer_output": 2**40, "delta_us": b"\0\1\2\3",
     }  # fmt: skip
-    assert do(writer, records.finish_call, call_id="r-0", values=values)
-    (call,) = queries.calls_of_run(reader(url), "r")
+    assert do(writer, runs.finish_call, call_id="r-0", values=values)
+    (call,) = run_queries.calls_of_run(reader(url), "r")
     assert call["answer"] == call["model_reported"] == "a�b�c"
     assert call["usage_raw"] == {"n": str(2**70), "a�b�c": ["a�b�c", None], "fine": 1}
     assert (call["uncached_input"], call["answer_output"], call["delta_us"]) == (None, 2**40, b"\0\1\2\3")
-    assert queries.search_runs(reader(url), queries.RunFilter(text="A\0B")).total == 1
+    assert run_queries.search_runs(reader(url), run_queries.RunFilter(text="A\0B")).total == 1
 
 
 MOUNTS = """overlay / overlay rw 0 0

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from db import records
+from db import runs
 from tests.db.rows import ask, do
 
 KILLS = 3
@@ -48,8 +48,8 @@ def test_acknowledged_writes_survive_kills_and_no_call_stays_running(url, tmp_pa
     assert all(found[call].state == "succeeded" and found[call].answer == call * 20 for call in done)
     running = {row.id for row in found.values() if row.state == "running"}
 
-    do(after, records.adopt_owner, owner_id="alive", pid=1, host="here")
-    lost = do(after, records.mark_lost, owner_id="alive", stale_after_s=-1, single_owner=url.startswith("sqlite"))
+    do(after, runs.adopt_owner, owner_id="alive", pid=1, host="here")
+    lost = do(after, runs.mark_lost, owner_id="alive", stale_after_s=-1, single_owner=url.startswith("sqlite"))
     assert set(lost) == running
     states = {row.id: row for row in ask(url, 'SELECT id, state, outcome, message, cost_state FROM "call"')}
     assert {row.state for row in states.values()} <= {"succeeded", "lost"}

@@ -19,7 +19,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, text
 from sqlmodel import SQLModel
 
-from db import migrate, queries
+from db import migrate, run_queries
 from db.engine import database_url, make_engine, reader
 from db.migrate import DatabaseTooNew, backup, current_revision, upgrade
 from tests.db.rows import ask, put
@@ -156,7 +156,7 @@ def test_a_migration_keeps_calls_and_leaves_a_backup_that_can_be_restored(
     newer_code(SECOND)
     upgrade(sqlite_url, tmp_path)
     assert current_revision(sqlite_url) == NEXT
-    assert [call["id"] for call in queries.calls_of_run(reader(sqlite_url), "run")] == ["run-0", "run-1"]
+    assert [call["id"] for call in run_queries.calls_of_run(reader(sqlite_url), "run")] == ["run-0", "run-1"]
     assert ask(sqlite_url, "SELECT extra FROM run") == [(None,)]
 
     (copy,) = (tmp_path / "backups").iterdir()
@@ -166,12 +166,12 @@ def test_a_migration_keeps_calls_and_leaves_a_backup_that_can_be_restored(
     shutil.copy(copy, restored / "lab.sqlite3")
     assert current_revision(url) == HEAD
     assert ask(url, "PRAGMA integrity_check") == [("ok",)]
-    run = queries.run_by_id(reader(url), "run")
+    run = run_queries.run_by_id(reader(url), "run")
     assert run is not None and run["prompt"] == "kept"
     after = open_writer(url)
     put(after, "another", {})
     upgrade(url, restored)
-    assert len(queries.calls_of_run(reader(url), "run")) == 2
+    assert len(run_queries.calls_of_run(reader(url), "run")) == 2
 
 
 def test_a_migration_that_fails_leaves_the_database_as_it_was(url, tmp_path, open_writer, newer_code):
@@ -182,7 +182,7 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(url, tmp_path, ope
     with pytest.raises(OSError, match="left as it was"):
         upgrade(url, tmp_path)
     assert current_revision(url) == HEAD
-    assert len(queries.calls_of_run(reader(url), "run")) == 1
+    assert len(run_queries.calls_of_run(reader(url), "run")) == 1
     with pytest.raises(Exception, match="half"):
         ask(url, "SELECT * FROM half")
 

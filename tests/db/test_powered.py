@@ -10,13 +10,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from db import records
+from db import runs
 from db.engine import reader
 from db.writer import Writer
-from services import powered
-from services.deployment_text import to_json
-from services.domain import Deployment, PriceRef
-from services.engine.registry import Registry
+from services.deployments.registry import Registry
+from services.deployments.serialization import to_json
+from services.pricing import uptime
+from services.types import Deployment, PriceRef
 from tests.db.rows import ask, do
 
 DAY = datetime(2026, 11, 2, tzinfo=UTC)
@@ -27,13 +27,13 @@ GPU = Deployment(
 
 
 def declare(writer: Writer, deployment: Deployment, at: datetime) -> None:
-    do(writer, records.upsert_deployment, deployment_id=deployment.id, spec=to_json(deployment), origin="page",
+    do(writer, runs.upsert_deployment, deployment_id=deployment.id, spec=to_json(deployment), origin="page",
        enabled=deployment.enabled)  # fmt: skip
-    do(writer, powered.settle, at=at)
+    do(writer, uptime.settle, at=at)
 
 
 def stretches(url: str, start: datetime = DAY, end: datetime = DAY + timedelta(days=30), **more: Any) -> list[Any]:
-    frame = powered.accrued(reader(url), start, end, more.get("now", end))
+    frame = uptime.accrued(reader(url), start, end, more.get("now", end))
     return [tuple(row) for row in frame[["on_at", "off_at", "usd_per_hour", "nanousd"]].itertuples(index=False)]
 
 
@@ -68,7 +68,7 @@ def test_a_window_cuts_a_stretch_and_nothing_accrues_in_the_future(gpu: str) -> 
 
 
 def test_settling_again_as_a_new_engine_does_changes_nothing(gpu: str, writer: Writer) -> None:
-    assert do(writer, powered.settle, at=DAY + timedelta(hours=4)) == 0
+    assert do(writer, uptime.settle, at=DAY + timedelta(hours=4)) == 0
     assert len(ask(gpu, "SELECT 1 FROM powered")) == 1
 
 
@@ -83,15 +83,15 @@ def test_another_price_ends_a_stretch_and_begins_one_but_the_same_price_in_other
 
 def test_a_switch_ends_and_begins_a_stretch_and_the_hours_between_cost_nothing(gpu: str, writer: Writer) -> None:
     for hour, on in ((2, False), (6, True)):
-        do(writer, records.set_deployment_enabled, deployment_id="gpu", enabled=on)
-        do(writer, powered.settle, at=DAY + timedelta(hours=hour))
+        do(writer, runs.set_deployment_enabled, deployment_id="gpu", enabled=on)
+        do(writer, uptime.settle, at=DAY + timedelta(hours=hour))
     end = DAY + timedelta(hours=7)
     assert stretches(gpu, end=end) == [(at(1), at(2), 3.0, 3_000_000_000), (at(6), at(7), 3.0, 3_000_000_000)]
 
 
 def test_a_deployment_that_is_taken_off_the_list_or_paid_by_the_token_accrues_no_more(gpu: str, writer: Writer) -> None:
     declare(writer, replace(GPU, id="other", name="Other"), DAY + timedelta(hours=1))
-    do(writer, records.archive_deployment, deployment_id="other")
+    do(writer, runs.archive_deployment, deployment_id="other")
     declare(writer, replace(GPU, price=PriceRef(override={"input": "1", "output": "2"})), DAY + timedelta(hours=2))
     assert ask(gpu, "SELECT count(*) FROM powered WHERE off_at IS NULL")[0][0] == 0
 
@@ -100,16 +100,16 @@ def test_free_and_unpriced_deployments_are_never_on_the_meter(url: str, writer: 
     for number, price in enumerate((PriceRef(per_hour="0"), PriceRef(), PriceRef(instance="no.such.instance"))):
         declare(writer, replace(GPU, id=f"d{number}", price=price), DAY)
     assert ask(url, "SELECT count(*) FROM powered")[0][0] == 0
-    assert list(powered.accrued(reader(url), DAY, DAY + timedelta(days=1)).columns) == list(powered.COLUMNS)
+    assert list(uptime.accrued(reader(url), DAY, DAY + timedelta(days=1)).columns) == list(uptime.COLUMNS)
 
 
 def test_what_was_on_before_this_was_recorded_counts_since_its_declaration_last_changed(
     url: str, writer: Writer
 ) -> None:
     before = datetime.now(UTC)
-    do(writer, records.upsert_deployment, deployment_id="gpu", spec=to_json(GPU), origin="page", enabled=True)
-    do(writer, powered.settle, at=before + timedelta(days=3))
-    frame = powered.accrued(reader(url), before - timedelta(days=1), before + timedelta(days=9), before + DAYS_4)
+    do(writer, runs.upsert_deployment, deployment_id="gpu", spec=to_json(GPU), origin="page", enabled=True)
+    do(writer, uptime.settle, at=before + timedelta(days=3))
+    frame = uptime.accrued(reader(url), before - timedelta(days=1), before + timedelta(days=9), before + DAYS_4)
     assert abs(frame["on_at"][0] - pd.Timestamp(before)) < timedelta(minutes=1)
 
 
@@ -118,9 +118,9 @@ DAYS_4 = timedelta(days=4)
 
 def test_sums_of_stretches_are_exact_to_the_nano_dollar() -> None:
     third = DAY + timedelta(microseconds=1)
-    assert powered.nanousd("3600", DAY, third) == 1000
-    assert powered.nanousd("1.21", DAY, DAY + timedelta(days=365)) == 10_599_600_000_000
-    assert powered.nanousd(1.21, third, DAY) == 0
+    assert uptime.nanousd("3600", DAY, third) == 1000
+    assert uptime.nanousd("1.21", DAY, DAY + timedelta(days=365)) == 10_599_600_000_000
+    assert uptime.nanousd(1.21, third, DAY) == 0
 
 
 async def test_the_registry_turns_the_meter_with_every_change_and_a_restart_leaves_it_running(

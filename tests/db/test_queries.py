@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from db import queries
+from db import run_queries
 from db.engine import reader
-from db.queries import RunFilter
+from db.run_queries import RunFilter
 from db.writer import Writer
 from tests.db.rows import later, put
 
 
 def found(url, **wanted):
-    page = queries.search_runs(reader(url), RunFilter(**wanted), limit=100)
+    page = run_queries.search_runs(reader(url), RunFilter(**wanted), limit=100)
     assert page.total == len(page.rows)
     return [row["id"] for row in page.rows]
 
@@ -32,7 +32,7 @@ def history(url, writer: Writer) -> str:
 
 
 def test_runs_come_newest_first_with_what_became_of_their_calls(history):
-    page = queries.search_runs(reader(history), RunFilter())
+    page = run_queries.search_runs(reader(history), RunFilter())
     assert [row["id"] for row in page.rows] == ["empty", "plain", "percent", "weather"]
     assert page.rows[3]["states"] == {"succeeded": 1, "failed": 1}
     assert page.rows[3]["deployments"] == ["one", "two"]
@@ -41,7 +41,7 @@ def test_runs_come_newest_first_with_what_became_of_their_calls(history):
 
 
 def test_pages_do_not_overlap_and_each_knows_the_total(history):
-    pages = [queries.search_runs(reader(history), RunFilter(), limit=3, offset=at) for at in (0, 3, 6)]
+    pages = [run_queries.search_runs(reader(history), RunFilter(), limit=3, offset=at) for at in (0, 3, 6)]
     assert [[row["id"] for row in page.rows] for page in pages] == [["empty", "plain", "percent"], ["weather"], []]
     assert {page.total for page in pages} == {4}
 
@@ -87,40 +87,40 @@ def test_a_tag_is_found_whole_and_as_it_is_written(history, tag, runs):
 
 
 def test_persons_and_tags_in_use_are_listed_once_each(history):
-    assert queries.persons(reader(history)) == ["ada@example.org", "bob@example.org"]
-    assert queries.tags(reader(history)) == ["Demo", "a,b", "demo", 'say "demo"']
+    assert run_queries.persons(reader(history)) == ["ada@example.org", "bob@example.org"]
+    assert run_queries.tags(reader(history)) == ["Demo", "a,b", "demo", 'say "demo"']
 
 
 def test_calls_come_by_column_repetition_and_attempt(url, writer):
     order = [(1, 1, 1), (0, 2, 1), (0, 1, 2), (0, 1, 1), (0, 10, 1)]
     put(writer, "run", *({"column_no": c, "repetition": r, "attempt_no": a} for c, r, a in order))
-    calls = queries.calls_of_run(reader(url), "run")
+    calls = run_queries.calls_of_run(reader(url), "run")
     assert [(c["column_no"], c["repetition"], c["attempt_no"]) for c in calls] == sorted(order)
 
 
 def test_a_thread_is_the_chain_of_parents_oldest_first_and_a_circle_ends(url, writer):
     for number in range(4):
         put(writer, f"r{number}", parent_run_id=f"r{number - 1}" if number else None)
-    assert [run["id"] for run in queries.thread_of_run(reader(url), "r3")] == ["r0", "r1", "r2", "r3"]
+    assert [run["id"] for run in run_queries.thread_of_run(reader(url), "r3")] == ["r0", "r1", "r2", "r3"]
     put(writer, "round", parent_run_id="about")
     put(writer, "about", parent_run_id="round")
-    assert [run["id"] for run in queries.thread_of_run(reader(url), "about")] == ["round", "about"]
-    assert queries.thread_of_run(reader(url), "unknown") == []
+    assert [run["id"] for run in run_queries.thread_of_run(reader(url), "about")] == ["round", "about"]
+    assert run_queries.thread_of_run(reader(url), "unknown") == []
 
 
 def test_a_run_that_is_not_there_is_none(url, writer):
-    assert queries.run_by_id(reader(url), "unknown") is None
-    assert queries.calls_of_run(reader(url), "unknown") == []
+    assert run_queries.run_by_id(reader(url), "unknown") is None
+    assert run_queries.calls_of_run(reader(url), "unknown") == []
 
 
 def test_typical_ttft_is_the_median_of_the_last_succeeded_calls(url, writer, monkeypatch):
-    assert queries.typical_ttft(reader(url), "one") == (None, 0)
+    assert run_queries.typical_ttft(reader(url), "one") == (None, 0)
     ended = [{"state": "succeeded", "ttft_ms": float(ms), "created_at": later(minutes=ms)} for ms in (10, 20, 30, 40)]
     put(writer, "run", *ended, {"state": "failed", "ttft_ms": 1.0}, {"state": "succeeded", "ttft_ms": None},
         {"state": "succeeded", "ttft_ms": 5.0, "deployment_id": "two"})  # fmt: skip
-    assert queries.typical_ttft(reader(url), "one") == (25.0, 4)
-    monkeypatch.setattr(queries, "TYPICAL_OVER", 3)
-    assert queries.typical_ttft(reader(url), "one") == (30.0, 3)
+    assert run_queries.typical_ttft(reader(url), "one") == (25.0, 4)
+    monkeypatch.setattr(run_queries, "TYPICAL_OVER", 3)
+    assert run_queries.typical_ttft(reader(url), "one") == (30.0, 3)
 
 
 def test_typical_ttft_never_averages_cold_and_warm_calls_together(url, writer):
@@ -129,15 +129,15 @@ def test_typical_ttft_never_averages_cold_and_warm_calls_together(url, writer):
 
     cold, warm = {"cache_read": 3, "uncached_input": 997}, {"cache_read": 900, "uncached_input": 100}
     put(writer, "run", *calls(2, 900.0, **cold), *calls(2, 100.0, **warm))
-    assert queries.typical_ttft(reader(url), "one") == (900.0, 2)
+    assert run_queries.typical_ttft(reader(url), "one") == (900.0, 2)
     put(writer, "again", *calls(3, 100.0, **warm))
-    assert queries.typical_ttft(reader(url), "one") == (100.0, 5)
+    assert run_queries.typical_ttft(reader(url), "one") == (100.0, 5)
 
 
 def test_the_tags_in_use_are_found_by_steps_through_their_index(history):
     engine = reader(history)
-    assert queries.tags(engine) == ["Demo", "a,b", "demo", 'say "demo"']
+    assert run_queries.tags(engine) == ["Demo", "a,b", "demo", 'say "demo"']
     if engine.dialect.name == "sqlite":
         with engine.connect() as connection:
-            plan = str(connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {queries._LISTS}").all())
+            plan = str(connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {run_queries._LISTS}").all())
         assert plan.count("ix_run_tags") == 2 and "SCAN run" not in plan

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from db import behind, history, records, retention, rollups, sketch
+from db import behind, history, retention, rollups, runs, sketch
 from db.engine import reader
 from db.writer import Writer
 from tests.db.rows import ask, call_row, do, run_row
@@ -49,10 +49,10 @@ def filled(url: str, open_writer: Any) -> tuple[str, Writer]:
     writer = open_writer(url)
     for number in range(7):
         run = run_row(f"r{number}", tags=["workshop"] if number == 3 else [])
-        do(writer, records.insert_run, values=run)
+        do(writer, runs.insert_run, values=run)
     rows = make_calls(900)
     for start in range(0, len(rows), 300):
-        do(writer, records.insert_calls, rows=rows[start : start + 300])
+        do(writer, runs.insert_calls, rows=rows[start : start + 300])
     return url, writer
 
 
@@ -176,7 +176,7 @@ def test_forgotten_calls_stay_in_the_rollups_and_a_deletion_there_changes_nothin
     assert ask(url, "SELECT count(*) FROM call")[0][0] < 900
     found = history.pieces(reader(url), wanted, grain="d")
     assert totals(found) == before and not found.exact
-    do(writer, records.delete_runs, run_ids=["r1"])
+    do(writer, runs.delete_runs, run_ids=["r1"])
     fold_all(writer)
     early = history.Wanted(START - timedelta(days=1), middle)
     assert totals(history.pieces(reader(url), early, grain="d"))["n"] == 900 - _made_since(middle)
@@ -189,7 +189,7 @@ def _made_since(moment: datetime) -> int:
 def test_a_deleted_run_leaves_the_rollups_as_if_it_had_never_been(filled: tuple[str, Writer]) -> None:
     url, writer = filled
     fold_all(writer)
-    do(writer, records.delete_runs, run_ids=["r2", "r5"])
+    do(writer, runs.delete_runs, run_ids=["r2", "r5"])
     fold_all(writer)
     left = [row for row in make_calls(900) if row["run_id"] not in ("r2", "r5")]
     wanted = history.Wanted(START, START + SPAN)

@@ -12,13 +12,13 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 import db.engine
-from db import records
+from db import runs
 from db.writer import WriteFailed, Writer
 from tests.db.rows import ask, call_row, do, put, run_row
 
 
 def insert(run_id):
-    return lambda session: records.insert_run(session=session, values=run_row(run_id))
+    return lambda session: runs.insert_run(session=session, values=run_row(run_id))
 
 
 def ids(url):
@@ -94,7 +94,7 @@ def test_units_that_fail_fail_alone_in_their_group(url, writer):
 def test_an_error_of_a_unit_does_not_show_the_text_of_a_record(writer):
     put(writer, "there")
     with pytest.raises(IntegrityError) as raised:
-        do(writer, records.insert_run, values=run_row("there", prompt="a secret prompt"))
+        do(writer, runs.insert_run, values=run_row("there", prompt="a secret prompt"))
     assert "a secret prompt" not in str(raised.value)
 
 
@@ -129,7 +129,7 @@ def test_a_call_is_finished_exactly_once_by_however_many_writers(url, writer, op
     writers = [writer, open_writer(url), open_writer(url)]
 
     def finish(call_id: str, state: str):
-        return lambda session: records.finish_call(session=session, call_id=call_id, values={"state": state})
+        return lambda session: runs.finish_call(session=session, call_id=call_id, values={"state": state})
 
     for number in range(20):
         call_id = f"run-{number}"
@@ -209,9 +209,7 @@ def test_a_full_disk_fails_the_group_in_words_and_nothing_of_it_is_half_written(
     writer.submit(lambda session: session.execute(text(f"PRAGMA max_page_count={pages + 2}"))).result(30)
     held = Held(writer)
     small = writer.submit(insert("small"))
-    big = writer.submit(
-        lambda session: records.insert_run(session=session, values=run_row("big", prompt="x" * 1_000_000))
-    )
+    big = writer.submit(lambda session: runs.insert_run(session=session, values=run_row("big", prompt="x" * 1_000_000)))
     held.release()
     for future in (small, big):
         with pytest.raises(WriteFailed, match="the disk is full"):

@@ -9,9 +9,9 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from app import palette
-from app.board import board
-from app.relay import board_token
+from app.charts import palette
+from app.live.board import board
+from app.live.websocket import board_token
 from tests.e2e.board_snapshots import snapshot
 
 st.set_page_config(page_title="board", layout="wide")

@@ -19,7 +19,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, Response, sync_playwright
 
-from app.supervise import free_port
+from app.launcher import free_port
 from services import paths
 from services.client import EngineClient
 from services.paths import ROOT

@@ -14,7 +14,7 @@ from playwright.sync_api import Page, expect
 
 from services.client import EngineClient
 from services.paths import socket_path
-from services.runs import ColumnSpec, RunSpec
+from services.runs.spec import ColumnSpec, RunSpec
 from tests.e2e.board_stage import CHROMIUM
 from tests.e2e.live_lab import WAIT_MS, LiveLab, deployment, live_lab, until
 from tests.e2e.payloads import payloads

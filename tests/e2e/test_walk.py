@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from services import words
+from services import formatting
 from tests.e2e.board_stage import CHROMIUM
 from tests.e2e.live_lab import WAIT_MS, LiveLab, deployment, live_lab, until
 
@@ -121,7 +121,7 @@ def test_send_stop_one_leave_come_back_and_everything_agrees(lab: LiveLab) -> No
         card = columns(page).nth(column)
         expect(card).to_contain_text(f"{row['ttft_ms'] / 1000:.2f} s")
         expect(card).to_contain_text(f"{row['ttlt_ms'] / 1000:.2f} s")
-        expect(card).to_contain_text(words.rate(row["decode_tps"]))
+        expect(card).to_contain_text(formatting.rate(row["decode_tps"]))
     assert quick["cache_read"] == 2
     shot(page, "done")
 

@@ -10,15 +10,15 @@ from typing import Any
 
 import orjson
 
-from db import queries
+from db import run_queries
 from db.engine import reader
 from db.migrate import upgrade
 from db.writer import Writer
+from services.calls.live import LiveRun
+from services.deployments.registry import Registry
 from services.embedded import EmbeddedPool
-from services.engine.core import Engine
-from services.engine.live import LiveRun
-from services.engine.registry import Registry
-from services.runs import ColumnSpec, RunSpec
+from services.engine.engine import Engine
+from services.runs.spec import ColumnSpec, RunSpec
 from tests.fake.fixture import FakeServer
 
 KEY_NAME = "FAKE_KEY"  # set by conftest
@@ -102,7 +102,7 @@ class House:
 
     def calls(self, run_id: str) -> list[dict[str, Any]]:
         """The rows of a run's calls, as they are in the database."""
-        return [dict(row) for row in queries.calls_of_run(self.reader, run_id)]
+        return [dict(row) for row in run_queries.calls_of_run(self.reader, run_id)]
 
 
 async def frames_of(run: LiveRun) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from sqlalchemy import text
 
 from db.engine import database_url, reader
 from services.client import EngineClient, EngineError
-from services.runs import ColumnSpec, RunSpec
+from services.runs.spec import ColumnSpec, RunSpec
 from tests.engine.house import table
 from tests.engine.process import EngineProcess, engine_process
 from tests.fake.fixture import FakeServerProcess

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from db import alerts as store
-from db import notes, records
-from services import budget
-from services.engine import alerting
-from services.engine.alerting import Alerting
-from services.engine.http import make_app
+from db import notes, runs
+from db import small_tables as store
+from services.engine import alert_loop
+from services.engine.alert_loop import Alerting
+from services.engine.api import make_app
+from services.pricing import budget
 from tests.db.rows import call_row, run_row
 from tests.engine.house import House, table
 from tests.sinks import Webhook
@@ -35,8 +35,8 @@ async def ended(house: House, n: int, *, at: datetime, **values: Any) -> None:
     ]  # fmt: skip
 
     def write(session: Any) -> None:
-        records.insert_run(session=session, values=run_row(run_id))
-        records.insert_calls(session=session, rows=calls)
+        runs.insert_run(session=session, values=run_row(run_id))
+        runs.insert_calls(session=session, rows=calls)
 
     await house.writer.write(write)
 
@@ -90,7 +90,7 @@ async def test_a_notice_that_is_not_taken_is_tried_again_and_the_event_says_so(
 
     async with Webhook(500, 503, 200) as hook:
         monkeypatch.setenv("ALERT_WEBHOOK", hook.address)
-        monkeypatch.setattr(alerting, "_pause", pause)
+        monkeypatch.setattr(alert_loop, "_pause", pause)
         await watch(house, targets=["ALERT_WEBHOOK", "ALERT_GONE"])
         await ended(house, 25, at=NOW, ttft_ms=1500.0)
         await house.engine.alerting.once(NOW + MINUTE)
@@ -100,13 +100,13 @@ async def test_a_notice_that_is_not_taken_is_tried_again_and_the_event_says_so(
         ])  # fmt: skip
         gate.set()
         await until(lambda: events(house) == [(True, f"{gone}; sent to ALERT_WEBHOOK")])
-        assert len(hook.received) == 3 and pauses == list(alerting.BACKOFF_S[:2])
+        assert len(hook.received) == 3 and pauses == list(alert_loop.BACKOFF_S[:2])
 
 
 async def test_a_notice_is_given_up_after_three_more_tries(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     async with Webhook(500) as hook:
         monkeypatch.setenv("ALERT_WEBHOOK", hook.address)
-        monkeypatch.setattr(alerting, "BACKOFF_S", (0.0, 0.0, 0.0))
+        monkeypatch.setattr(alert_loop, "BACKOFF_S", (0.0, 0.0, 0.0))
         await watch(house, targets=["ALERT_WEBHOOK"])
         await ended(house, 25, at=NOW, ttft_ms=1500.0)
         await house.engine.alerting.once(NOW + MINUTE)
@@ -142,13 +142,13 @@ async def test_spend_counts_the_hours_of_being_on(house: House) -> None:
     await ended(house, 2, at=now - timedelta(minutes=1))
     (seen,) = await house.engine.alerting.once(now)
     assert seen.measured.value == pytest.approx(2 + 12, rel=0.05)
-    assert seen.verdict.firing and events(house) == [(True, alerting.TO_NOBODY)]
+    assert seen.verdict.firing and events(house) == [(True, alert_loop.TO_NOBODY)]
 
 
 async def test_an_alert_that_is_changed_while_it_is_measured_keeps_nothing_of_the_old_result(house: House) -> None:
     await watch(house)
     await ended(house, 25, at=NOW, ttft_ms=1500.0)
-    found = alerting.evaluate(house.reader, NOW + MINUTE)
+    found = alert_loop.evaluate(house.reader, NOW + MINUTE)
     assert found[0].verdict.changed
     await watch(house, threshold=9000.0)
     await house.engine.alerting._keep(found[0], NOW + MINUTE)
@@ -233,9 +233,9 @@ async def test_calls_are_forgotten_after_their_days_part_by_part_and_their_figur
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from db import behind, history
-    from services.engine import upkeep
+    from services.engine import background
 
-    monkeypatch.setattr(upkeep, "FORGET_AT_ONCE", 7)
+    monkeypatch.setattr(background, "FORGET_AT_ONCE", 7)
     today = datetime.now(UTC)
     for days in (40, 12, 11, 2):
         await ended(house, 10, at=today - timedelta(days=days))

@@ -9,11 +9,12 @@ from dataclasses import replace
 import pytest
 import pytest_asyncio
 
-from app.caching_state import unique
-from services import cache_state, caching, caching_samples, caching_words, stats
+from app.caching.state import unique
+from services import caching, caching_samples, caching_words
 from services.embedded import EmbeddedPool
 from services.embedded.spec import DEFAULT_SPECS
-from services.runs import ColumnSpec, RunSpec
+from services.runs import cache_state, compare
+from services.runs.spec import ColumnSpec, RunSpec
 from tests.engine.house import House
 
 pytestmark = [pytest.mark.model, pytest.mark.asyncio(loop_scope="module")]
@@ -60,7 +61,7 @@ async def test_of_four_calls_with_one_long_prompt_the_first_is_cold_and_the_rest
     if found.cold and found.warm:
         assert max(found.warm) < found.cold[0], "a prefix that is read is not worked through again"
         assert "instead of" in caching_words.conclusion(found)
-    cold, warm = stats.compare(rows)
+    cold, warm = compare.compare(rows)
     # Before it may stand how many stamps came late on a busy machine.
     assert cold.note.endswith("1 cold prompt cache")
     assert warm.note.endswith("3 warm prompt cache")

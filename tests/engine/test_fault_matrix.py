@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from services.engine.live import LiveRun
+from services.calls.live import LiveRun
 from tests.engine.house import KEY_NAME, House, table
 from tests.fake.faults import FAULTS, FaultSpec, shortened_s
 from tests.fake.fixture import closed_address, hanging_address

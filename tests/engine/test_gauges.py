@@ -15,9 +15,9 @@ from aiohttp import web
 
 from services.client import EngineClient, EngineError
 from services.embedded import EmbeddedPool, ServerSpec
-from services.engine import gauges
-from services.engine.http import make_app
-from services.engine.probe import probe
+from services.engine import server_metrics
+from services.engine.api import make_app
+from services.engine.connection_test import probe
 from tests.engine.house import KEY, KEY_NAME, House, frames_of, table
 
 SERVERS = Path(__file__).parents[1] / "servers"
@@ -205,8 +205,8 @@ async def test_the_boards_columns_are_told_while_somebody_watches_and_no_longer(
     house: House, server: Inference, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await house.declare(table("a", SLOW, house.fake.url))
-    monkeypatch.setattr(gauges, "EVERY_S", 0.05)
-    monkeypatch.setattr(gauges.servers, "root_of", lambda _: server.url)
+    monkeypatch.setattr(server_metrics, "EVERY_S", 0.05)
+    monkeypatch.setattr(server_metrics.servers, "root_of", lambda _: server.url)
     run = await house.start("a")
     await asyncio.sleep(1.2)  # more than the second of the engine's first turn
     assert server.asked == [], "nobody watches"
@@ -226,8 +226,8 @@ async def test_the_boards_columns_are_told_while_somebody_watches_and_no_longer(
 
 async def test_a_blind_run_asks_nobody(house: House, server: Inference, monkeypatch: pytest.MonkeyPatch) -> None:
     await house.declare(table("a", "fake?tokens=60&itl=5", house.fake.url), table("b", SLOW, house.fake.url))
-    monkeypatch.setattr(gauges, "EVERY_S", 0.02)
-    monkeypatch.setattr(gauges.servers, "root_of", lambda _: server.url)
+    monkeypatch.setattr(server_metrics, "EVERY_S", 0.02)
+    monkeypatch.setattr(server_metrics.servers, "root_of", lambda _: server.url)
     following = asyncio.create_task(house.engine.gauges.follow(lambda: house.engine.runs.values()))
     run = await house.start("ab", blind=True)
     frames = await frames_of(run)

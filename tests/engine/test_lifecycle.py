@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from services.engine.live import LiveRun
-from services.runs import MAX_COLUMNS, Attachment, ColumnSpec, RunSpec
+from services.calls.live import LiveRun
+from services.runs.spec import MAX_COLUMNS, Attachment, ColumnSpec, RunSpec
 from tests.engine.house import House, frames_of, table, told
 
 SLOW = "fake?tokens=400&itl=5&ttft=5"
@@ -272,13 +272,13 @@ async def test_an_answer_of_the_responses_wire_that_used_up_its_limit_is_not_cal
 async def test_a_mistake_of_our_own_ends_the_call_in_a_sentence(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     await house.declare(table("a", QUICK, house.fake.url))
     with monkeypatch.context() as broken:
-        broken.setattr("services.engine.rows.timing.figures", lambda *_a, **_k: 1 / 0)
+        broken.setattr("services.calls.record.timing.figures", lambda *_a, **_k: 1 / 0)
         row = (await house.ask("a"))[0]
     assert (row["state"], row["cost_state"]) == ("failed", "unknown")
     assert "text was kept" in row["message"]
     assert row["answer"]
     with monkeypatch.context() as broken:
-        broken.setattr("services.engine.calls.attempt", lambda *_a, **_k: 1 / 0)
+        broken.setattr("services.calls.calls.attempt", lambda *_a, **_k: 1 / 0)
         row = (await house.ask("a"))[0]
     assert row["state"] == "failed"
     assert "our own engine" in row["message"]

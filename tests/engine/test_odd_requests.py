@@ -9,17 +9,17 @@ from typing import Any, cast
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from services import deployments
-from services.domain import Deployment
-from services.engine.http import make_app
-from services.runs import ColumnSpec, RunSpec
+from services.deployments import config
+from services.engine.api import make_app
+from services.runs.spec import ColumnSpec, RunSpec
+from services.types import Deployment
 from tests.engine.house import House
 
 HEAD = {"x-lab-role": "admin", "host": "engine"}
 WRITING = ("POST", "PUT", "PATCH")
 SPEC = RunSpec("Hello", (ColumnSpec("nobody"),), system="s", template="t", parent_run_id="r", tags=("a",),
                variables={"x": "1"}).to_json()  # fmt: skip
-MADE = deployments.to_json(
+MADE = config.to_json(
     Deployment(id="d", name="D", kind="openai-compatible", model="m", base_url="https://h.example/v1", region="r",
                headers={"x-a": "1"}, labels=("a",), params=("seed",), context_tokens=5, key_env="A_KEY", note="n")
 )  # fmt: skip

@@ -16,8 +16,8 @@ import pytest
 from db.engine import make_engine, reader
 from services import paths
 from services.client import EngineClient, EngineDown, EngineError
-from services.domain import Deployment
-from services.runs import ColumnSpec, RunSpec
+from services.runs.spec import ColumnSpec, RunSpec
+from services.types import Deployment
 from tests.engine.house import KEY, KEY_NAME, table
 from tests.engine.kill import kill_often
 from tests.engine.process import EngineProcess, engine_process

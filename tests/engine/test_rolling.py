@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from services.engine import rolling
-from services.runs import new_id
+from services.engine import rollup_loop
+from services.runs.spec import new_id
 
 
 class Backlog:
@@ -27,19 +27,19 @@ class Backlog:
 
 
 async def test_an_engine_that_is_never_idle_works_its_backlog_off_in_crumbs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rolling, "BEHIND_EVERY_S", 0)
+    monkeypatch.setattr(rollup_loop, "BEHIND_EVERY_S", 0)
     backlog = Backlog(205)
-    task = asyncio.create_task(rolling.Rolling(backlog, lambda: True).run())  # type: ignore[arg-type]
+    task = asyncio.create_task(rollup_loop.Rolling(backlog, lambda: True).run())  # type: ignore[arg-type]
     async with asyncio.timeout(20):
         while backlog.waiting:
             await asyncio.sleep(0)
     task.cancel()
-    assert backlog.turns == [rolling.BUSY_BATCH] * 10 + [5]
+    assert backlog.turns == [rollup_loop.BUSY_BATCH] * 10 + [5]
 
 
 def test_it_rests_longest_where_calls_are_being_made_and_little_waits() -> None:
-    rests = [rolling.pause_s(*one[:1], busy=one[1]) for one in (
-        (rolling.BUSY_BATCH - 1, True), (0, False), (rolling.BUSY_BATCH, True), (rolling.IDLE_BATCH, False),
+    rests = [rollup_loop.pause_s(*one[:1], busy=one[1]) for one in (
+        (rollup_loop.BUSY_BATCH - 1, True), (0, False), (rollup_loop.BUSY_BATCH, True), (rollup_loop.IDLE_BATCH, False),
     )]  # fmt: skip
     assert rests == sorted(rests, reverse=True)
     assert len(set(rests)) == 4

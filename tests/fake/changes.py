@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from services.domain import Wire
+from services.types import Wire
 from tests.fake.plan import End, Plan, Step
 from tests.fake.scripts import CONTENT, Mark, Script
 from tests.fake.wires import keepalive, sse

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from services.domain import Wire
+from services.types import Wire
 from tests.fake.faults import FAULTS
 from tests.fake.plan import Compiled, Plan, compile_plan, compiled, plan_for
 from tests.fake.record import Record

@@ -6,7 +6,7 @@ import asyncio
 import json
 from typing import Any
 
-from services.domain import Wire
+from services.types import Wire
 from tests.fake.server import PATHS, Core
 
 PATH: dict[Wire, str] = {wire: path for path, wire in PATHS.items()}

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from services.domain import Outcome, State, Wire
+from services.types import Outcome, State, Wire
 from tests.fake import changes as c
 from tests.fake import replies as r
 from tests.fake.scripts import WIRES, Script, with_fault

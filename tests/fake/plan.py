@@ -10,7 +10,7 @@ from functools import lru_cache
 from itertools import cycle
 from typing import Literal
 
-from services.domain import Wire
+from services.types import Wire
 from tests.fake.scripts import CONTENT, Mark, Script
 from tests.fake.wires import Frame, frames_for, keepalive
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.domain import Wire
+from services.types import Wire
 from tests.fake.scripts import CONTENT, Mark, Script
 
 

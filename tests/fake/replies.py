@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from services.domain import Wire
+from services.types import Wire
 from tests.fake.plan import Plan, Step
 from tests.fake.scripts import Script
 from tests.fake.wires import dumps, error_body

@@ -13,7 +13,7 @@ from itertools import pairwise, takewhile
 from typing import Any, Literal
 from urllib.parse import parse_qsl, urlencode
 
-from services.domain import Usage, Wire
+from services.types import Usage, Wire
 
 Mark = Literal["open", "reasoning", "answer", "tool", "keepalive", "error", "close", "usage", "terminal", "junk"]
 CONTENT: frozenset[str] = frozenset({"reasoning", "answer", "tool"})

@@ -9,7 +9,7 @@ from collections import deque
 from time import perf_counter_ns
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from services.domain import Wire
+from services.types import Wire
 from tests.fake.choosing import answer, bearer, models_answer, ready, script_of
 from tests.fake.connection import Connection
 from tests.fake.http import Request, plain_response

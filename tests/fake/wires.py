@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-from services.domain import Wire
+from services.types import Wire
 from tests.fake.scripts import Mark, Script, cycled, output_tokens
 
 REPORTED = "fake-1"  # the model name that answers carry

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from services import outbound
+from services.security import outbound
 from tests.engine.house import KEY, KEY_NAME, House
 from tests.network.company import VARIABLES, Company
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.aws import control
-from services.batch.routes import get
+from services.batch.providers import get
 from tests.batch.aws import house
 from tests.batch.aws.cloud import BUCKET, Cloud
 from tests.batch.aws.conftest import cloud, desk, moto  # noqa: F401 - fixtures

@@ -9,13 +9,13 @@ from pathlib import Path
 import orjson
 import pytest
 
-from services import keys, outbound
-from services.addresses import Forbidden
 from services.aws import credentials
-from services.config_table import Source
-from services.deployments import ConfigError, from_json, parse, to_json, to_toml
-from services.domain import Deployment
-from services.record import of_call
+from services.deployments.config import ConfigError, from_json, parse, to_json, to_toml
+from services.deployments.toml_table import Source
+from services.runs.record import of_call
+from services.security import keys, outbound
+from services.security.network import Forbidden
+from services.types import Deployment
 from tests.aws.fixture import AwsEmulator
 from tests.aws.test_wires import VENDORS
 from tests.aws.test_wires import table as aws_table

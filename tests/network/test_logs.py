@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from services import logs
+from services.processes import logs
 
 WRITER = """
 import logging, sys
 from pathlib import Path
-from services import logs
+from services.processes import logs
 logs.PART_BYTES = 2000
 logs.log_to(Path(sys.argv[1]))
 for number in range(400):

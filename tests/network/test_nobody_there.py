@@ -13,8 +13,9 @@ import uvicorn
 
 from app.stillness import StillServer
 from db.rollups import FEW
+from services.calls import clock
 from services.embedded import life
-from services.engine import alerting, deadlines
+from services.engine import alert_loop
 from tests.engine.house import House, frames_of, table
 
 SOON_S = 9.0  # less than what the heartbeat of a database with more owners takes
@@ -47,8 +48,8 @@ async def _a_moment_later() -> list[str]:
 async def test_an_engine_with_nobody_there_plans_nothing_and_wakes_for_a_run_and_its_rollup(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deadlines, "AFTER_S", 0.0)
-    monkeypatch.setattr(alerting, "EVERY_S", 0.0)
+    monkeypatch.setattr(clock, "AFTER_S", 0.0)
+    monkeypatch.setattr(alert_loop, "EVERY_S", 0.0)
     await until_still()
     for _ in range(2):
         await house.declare(table("a", "fake?tokens=20&itl=20&ttft=5", house.fake.url))
@@ -64,7 +65,7 @@ async def test_an_engine_with_nobody_there_plans_nothing_and_wakes_for_a_run_and
 
 
 async def test_a_deadline_ends_a_call_that_began_after_a_rest(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deadlines, "AFTER_S", 0.0)
+    monkeypatch.setattr(clock, "AFTER_S", 0.0)
     await until_still()
     await house.declare(table("a", "fake?ttft=60000", house.fake.url, first_token_s=0.3, headers_s=0.3))
     row = (await house.ask(["a"]))[0]
@@ -72,11 +73,11 @@ async def test_a_deadline_ends_a_call_that_began_after_a_rest(house: House, monk
 
 
 async def test_what_the_last_run_left_is_collected_when_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deadlines, "AFTER_S", 0.0)
+    monkeypatch.setattr(clock, "AFTER_S", 0.0)
     collected: list[str] = []
     note = lambda phase, info: collected.append(phase) if info["generation"] == 2 else None  # noqa: E731
     gc.callbacks.append(note)
-    ticker = deadlines.Ticker(lambda: (), lambda: ())
+    ticker = clock.Ticker(lambda: (), lambda: ())
     ticker.start()
     try:
         async with asyncio.timeout(10):

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from app import doctor
+from app.cli import doctor
 from services import alert_sending
 from services.aws import control
 from services.aws.explain import AwsTrouble, Place
-from services.batch import routes
-from services.batch.model import SubmitLater
+from services.batch import providers
+from services.batch.types import SubmitLater
 from services.client import EngineClient, EngineDown
-from services.deployments import Config
+from services.deployments.config import Config
 from tests.aws.fixture import AwsEmulator
 from tests.batch.aws.house import bedrock
 from tests.batch.vendors.anthropic_api import AnthropicApi
@@ -34,9 +34,9 @@ HOSTS = {"openai": "api.openai.com", "anthropic": "api.anthropic.com"}
 def bound(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv(KEY_NAME, KEY)
     config = Config(key_hosts={KEY_NAME: tuple(HOSTS.values())})
-    routes.configure(lambda: config)
+    providers.configure(lambda: config)
     yield
-    routes.configure(None)
+    providers.configure(None)
 
 
 @pytest.mark.parametrize("name", sorted(HOSTS))

@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import batch_checking
-from app import session as app_session
-from db import batch_votes, records
+from app import auth as app_session
+from app.batch import validation
+from db import batch_votes, runs
 from db.batch_tables import Batch, BatchJob, BatchLine
-from services import deployments
-from services.batch.model import LineState, ask_to_json
 from services.batch.submit import BatchSpec
+from services.batch.types import LineState, ask_to_json
 from services.client import EngineError
-from services.domain import Ask, Message
-from services.runs import ColumnSpec, RunSpec, new_id
+from services.deployments import config
+from services.runs.spec import ColumnSpec, RunSpec, new_id
+from services.types import Ask, Message
 from tests.pages.lab import Engine, Lab, call_row, finished, page, run_row
 
 
@@ -28,7 +28,7 @@ from tests.pages.lab import Engine, Lab, call_row, finished, page, run_row
 def arranged(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchLab]:
     """A lab whose data lie in a folder, before the pages."""
     monkeypatch.setenv("LAB_DATA", str(folder))
-    batch_checking.readings.clear()
+    validation.readings.clear()
     before, made = app_session.sources, BatchLab(folder)
     app_session.sources = made
     yield made
@@ -74,11 +74,11 @@ class BatchLab(Lab):
         now = datetime.now(UTC)
         batch_id, deployment = new_id(), self.deployment(d)
         run = run_row(RunSpec("{{text}}", (ColumnSpec(d),), source="batch", repetitions=max(min(len(states), 30), 1)))
-        self.write(records.insert_run, values=run)
+        self.write(runs.insert_run, values=run)
         over = values.get("state", "ended") in ("ended", "cancelled", "expired", "failed")
         row = {
             "id": batch_id, "created_at": now - timedelta(minutes=5), "person": "local", "name": "Reviews",
-            "deployment_id": d, "deployment": deployments.to_json(deployment), "route": "runner", "state": "ended",
+            "deployment_id": d, "deployment": config.to_json(deployment), "route": "runner", "state": "ended",
             "file_name": "reviews.csv", "file_sha256": "a" * 64, "columns": ["id", "text"], "run_id": run["id"],
             "n_lines": len(states), "n_left_out": 0, "wanted": "run", "started_at": now - timedelta(minutes=4),
             "ended_at": now if over else None,
@@ -103,7 +103,7 @@ class BatchLab(Lab):
                 )
             )  # fmt: skip
         if calls:
-            self.write(records.insert_calls, rows=calls)
+            self.write(runs.insert_calls, rows=calls)
 
         def add(session: Any) -> None:
             session.add(Batch(**row))

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from app import session
+from app import auth
 from tests.pages.lab import Lab
 
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:
-    before = session.sources
+    before = auth.sources
     made = Lab(tmp_path)
-    session.sources = made
+    auth.sources = made
     yield made
-    session.sources = before
+    auth.sources = before

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from services import access
 from services.aws.control import Identity, Model
 from services.aws.provisioned import ProvisionedThroughput
 from services.aws.rates import HourRate, of_instance, of_unit
 from services.aws.sagemaker import Component, SageMakerEndpoint, Variant
 from services.client import EngineError
 from services.client_aws import Places
+from services.security import access
 
 ARN = "arn:aws:bedrock:us-east-1:123456789012:provisioned-model/"
 CLAUDE = "anthropic.claude-v2:1"

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from db import alerts as alert_store
 from db import notes as note_store
-from services import alerts, budget
+from db import small_tables as alert_store
+from services import alerts
 from services.client import EngineError
-from services.runs import new_id
+from services.pricing import budget
+from services.runs.spec import new_id
 
 
 class History:

@@ -11,20 +11,22 @@ from typing import Any
 from sqlmodel import Session, SQLModel
 from streamlit.testing.v1 import AppTest
 
-from app import session as app_session
-from app.text import NOTHING
-from db import records
+from app import auth as app_session
+from app.widgets.text import NOTHING
+from db import runs
 from db.engine import make_engine, reader
-from services import access, catalogue, deployments
 from services.client import EngineDown, EngineError
-from services.domain import Deployment
-from services.engine.status import DeploymentStatus
-from services.runs import ColumnSpec, RunSpec, new_id
+from services.deployments import catalog
+from services.deployments import config as deployments_config
+from services.deployments.status import DeploymentStatus
+from services.runs.spec import ColumnSpec, RunSpec, new_id
+from services.security import access
+from services.types import Deployment
 from tests.pages.fake_aws import Account, Aws
 from tests.pages.fake_history import History
 
 ROOT = Path(__file__).resolve().parents[2]
-NEEDY = replace(catalogue.CATALOGUE[0], enabled=True)
+NEEDY = replace(catalog.CATALOGUE[0], enabled=True)
 
 
 def page(path: str = "playground", **query: str) -> AppTest:
@@ -50,16 +52,16 @@ def buttons(at: AppTest) -> list[str]:
 
 
 class Lab:
-    """Engine, database and configuration of one test; also the `app.session.Sources` of the pages."""
+    """Engine, database and configuration of one test; also the `app.auth.Sources` of the pages."""
 
     def __init__(self, folder: Path) -> None:
         url = f"sqlite:///{folder / 'lab.sqlite3'}"
         self.writer = make_engine(url)
         SQLModel.metadata.create_all(self.writer)
         self._reader = reader(url)
-        self._config = deployments.Config()
+        self._config = deployments_config.Config()
         self.down = False
-        self.listed: list[Deployment] = [*catalogue.embedded_deployments(), NEEDY, *catalogue.CATALOGUE[1:]]
+        self.listed: list[Deployment] = [*catalog.embedded_deployments(), NEEDY, *catalog.CATALOGUE[1:]]
         self.embedded: dict[str, dict[str, Any]] = {
             "main": {"state": "ready", "restarts": 0, "url": "http://127.0.0.1:4321"}
         }
@@ -70,7 +72,7 @@ class Lab:
         self.account = Account()
         self.targets: list[str] = []
         for d in self.listed:
-            self.write(records.upsert_deployment, deployment_id=d.id, spec=deployments.to_json(d), origin=d.origin,
+            self.write(runs.upsert_deployment, deployment_id=d.id, spec=deployments_config.to_json(d), origin=d.origin,
                        enabled=d.enabled)  # fmt: skip
 
     # --- what pages read from ---
@@ -81,7 +83,7 @@ class Lab:
     def database(self) -> Any:
         return self._reader
 
-    def config(self) -> deployments.Config:
+    def config(self) -> deployments_config.Config:
         return self._config
 
     # --- what tests arrange ---
@@ -92,7 +94,7 @@ class Lab:
 
     def close_doors(self, *senders: str) -> None:
         """Only the listed people may send from now on."""
-        self._config = replace(self._config, access=deployments.Access("closed", senders, ()))
+        self._config = replace(self._config, access=deployments_config.Access("closed", senders, ()))
 
     def write(self, unit: Any, **values: Any) -> Any:
         with Session(self.writer) as session:
@@ -110,14 +112,14 @@ class Lab:
         """A finished run with one call for each deployment and repetition; returns its id."""
         spec = spec or RunSpec(prompt, tuple(ColumnSpec(i) for i in ids))
         row = run_row(spec) | run
-        self.write(records.insert_run, values=row)
+        self.write(runs.insert_run, values=row)
         calls = [
             call_row(row, self.deployment(d), column, repetition)
             | finished(answers[column] if answers else f"Answer of {d}.", column, repetition, state)
             for column, d in enumerate(ids)
             for repetition in range(1, row["repetitions"] + 1)
         ]
-        self.write(records.insert_calls, rows=calls)
+        self.write(runs.insert_calls, rows=calls)
         return str(row["id"])
 
 
@@ -170,7 +172,7 @@ class Engine:
 
     def save_deployment(self, d: Deployment) -> Deployment:
         self._may("deploy")
-        saved = replace(d, id=d.id or deployments.slug(d.name, {x.id for x in self.lab.listed}), origin="page")
+        saved = replace(d, id=d.id or deployments_config.slug(d.name, {x.id for x in self.lab.listed}), origin="page")
         self.lab.listed = [x for x in self.lab.listed if x.id != saved.id] + [saved]
         return saved
 
@@ -205,12 +207,12 @@ class Engine:
             self._may(actions[name])  # type: ignore[arg-type]
             self.lab.asked.append((name, *args, *kwargs.items()))
             if name == "annotate":
-                self.lab.write(records.annotate_run, run_id=args[0], **kwargs)
+                self.lab.write(runs.annotate_run, run_id=args[0], **kwargs)
             elif name == "delete_runs":
-                self.lab.write(records.delete_runs, run_ids=args[0])
+                self.lab.write(runs.delete_runs, run_ids=args[0])
             elif name == "vote":
                 values = {"id": new_id(), "run_id": args[0], "person": self.person.name, **args[1]}
-                self.lab.write(records.insert_vote, values=values)
+                self.lab.write(runs.insert_vote, values=values)
 
         if name not in actions:
             raise AttributeError(name)
@@ -234,13 +236,32 @@ def call_row(run: dict[str, Any], d: Deployment, column: int, repetition: int) -
     """A call's row before it is sent."""
     ask = {"messages": [{"role": "user", "text": run["prompt"]}], "system": None, "params": {}}
     return {
-        "id": new_id(), "run_id": run["id"], "column_no": column, "repetition": repetition, "attempt_no": 1,
-        "deployment_id": d.id, "deployment": deployments.to_json(d), "kind": d.kind, "model": d.model, "wire": d.wire,
-        "source": run["source"], "person": run["person"], "state": "running", "created_at": run["created_at"],
-        "sent_params": {}, "dropped_params": {},
-        "request": {"ask": ask, "method": "POST", "url": "http://127.0.0.1:1/v1/chat/completions", "headers": {},
-                    "auth": None, "body": {"model": d.model}, "key_env": d.key_env},
-    }  # fmt: skip
+        "id": new_id(),
+        "run_id": run["id"],
+        "column_no": column,
+        "repetition": repetition,
+        "attempt_no": 1,
+        "deployment_id": d.id,
+        "deployment": deployments_config.to_json(d),
+        "kind": d.kind,
+        "model": d.model,
+        "wire": d.wire,
+        "source": run["source"],
+        "person": run["person"],
+        "state": "running",
+        "created_at": run["created_at"],
+        "sent_params": {},
+        "dropped_params": {},
+        "request": {
+            "ask": ask,
+            "method": "POST",
+            "url": "http://127.0.0.1:1/v1/chat/completions",
+            "headers": {},
+            "auth": None,
+            "body": {"model": d.model},
+            "key_env": d.key_env,
+        },
+    }
 
 
 def finished(answer: str, column: int, repetition: int, state: str) -> dict[str, Any]:

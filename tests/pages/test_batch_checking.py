@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from app import batch_check, batch_checking
-from app import batch_state as bt
+from app.batch import state as bt
+from app.batch import validation, validation_progress
 from services.batch.files import Cancelled
-from services.batch.model import Checked, Options, Progress, Record
-from services.domain import Ask, Message
+from services.batch.types import Checked, Options, Progress, Record
+from services.types import Ask, Message
 from tests.pages.batch_lab import BatchLab, arranged
 from tests.pages.lab import page, said
 
@@ -42,9 +42,9 @@ def slow_check(gate: threading.Event, seen: list[str]) -> Callable[..., Checked]
 def gate(lab: BatchLab, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     opens = threading.Event()
     seen: list[str] = []
-    monkeypatch.setattr(batch_check, "QUICK_S", 0.01)
-    made = batch_checking.Readings(slow_check(opens, seen))
-    monkeypatch.setattr(batch_check, "readings", lambda: made)
+    monkeypatch.setattr(validation_progress, "QUICK_S", 0.01)
+    made = validation.Readings(slow_check(opens, seen))
+    monkeypatch.setattr(validation_progress, "readings", lambda: made)
     opens.seen = seen  # type: ignore[attr-defined]
     yield opens
     opens.set()
@@ -87,8 +87,8 @@ def test_a_reading_that_breaks_is_a_sentence_without_what_broke(lab: BatchLab, m
     def broken(*_: Any, **__: Any) -> Checked:
         raise RuntimeError("sk-ant-secret inside")
 
-    made = batch_checking.Readings(broken)
-    monkeypatch.setattr(batch_check, "readings", lambda: made)
+    made = validation.Readings(broken)
+    monkeypatch.setattr(validation_progress, "readings", lambda: made)
     at = page("batch").run()
     at.button(key="bt_sample").click().run()
     assert not at.exception
@@ -97,8 +97,8 @@ def test_a_reading_that_breaks_is_a_sentence_without_what_broke(lab: BatchLab, m
 
 
 def test_leaving_lines_out_reads_nothing_again() -> None:
-    assert batch_checking.same("k", Options()) == batch_checking.same("k", Options(leave_out=True))
-    assert batch_checking.same("k", Options()) != batch_checking.same("k", Options(suffix_ids=True))
+    assert validation.same("k", Options()) == validation.same("k", Options(leave_out=True))
+    assert validation.same("k", Options()) != validation.same("k", Options(suffix_ids=True))
     assert bt.Picked(Path("a"), "a", "k", 1, "upload").sha256 is None
 
 

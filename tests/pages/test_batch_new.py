@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import batch_found, batch_ways, session
-from services.batch.model import Fault
+from app import auth
+from app.batch import validation_report
+from services.batch import targets
+from services.batch.types import Fault
 from tests.pages.batch_lab import BatchLab, arranged
 from tests.pages.lab import buttons, page, said
 
@@ -251,7 +253,7 @@ def test_who_is_no_administrator_any_more_keeps_no_file_of_the_server(
     file.write_text(CSV)
     at = take(page("batch").run(), str(file))
     assert "What was found" in said(at)
-    monkeypatch.setattr(session, "person_and_role", lambda: session.Person("eve@example.com", "member"))
+    monkeypatch.setattr(auth, "person_and_role", lambda: auth.Person("eve@example.com", "member"))
     at.run()
     assert not at.exception
     assert "What was found" not in said(at)
@@ -296,7 +298,7 @@ def test_a_semicolon_is_recognised_and_named_where_it_can_be_changed(lab: BatchL
     ],
 )  # fmt: skip
 def test_a_fault_names_its_line_once_and_what_was_found_once(fault: Fault, shown: str) -> None:
-    said_so = batch_found.sentence(fault)
+    said_so = validation_report.sentence(fault)
     assert said_so.replace("\\,", ",").replace("\\:", ":") == shown
 
 
@@ -304,13 +306,13 @@ def test_what_our_own_runner_is_bound_to_goes_into_the_estimates(
     lab: BatchLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[Any, Any]] = []
-    real = batch_ways.estimates
+    real = targets.estimates
 
     def noted(*given: Any, **named: Any) -> Any:
         asked.append((named["lanes"], named["per_minute"]))
         return real(*given, **named)
 
-    monkeypatch.setattr(batch_ways, "estimates", noted)
+    monkeypatch.setattr(targets, "estimates", noted)
     at = page("batch").run()
     at.button(key="bt_sample").click().run()
     at.number_input(key="bt_per_minute").set_value(10).run()

@@ -9,16 +9,17 @@ from typing import Any
 
 import pytest
 
-from app import batch_pauses, batch_reading, run_calls
-from app.batch_list import cost_words
-from app.batch_stands import costs_nothing, differing, recording, stand, together
-from app.batch_stands import said as told
-from app.cli_batch_ask import meant
-from db import batch_called, queries
+from app.batch.list import cost_words
+from app.cli.batch_results import meant
+from app.live import run_calls
+from db import batch_called, run_queries
 from db import batches as store
 from db.batch_links import Costs
-from services.batch.model import Options
+from services.batch import reading_options, working_time
 from services.batch.reconcile import Group
+from services.batch.status import costs_nothing, differing, recording, stand, together
+from services.batch.status import said as told
+from services.batch.types import Options
 from tests.pages.batch_lab import BatchLab, arranged, opened
 from tests.pages.lab import buttons, page, said
 
@@ -86,17 +87,17 @@ def minutes(*spans: tuple[float, float]) -> list[tuple[datetime, datetime | None
 
 def test_only_time_without_any_call_under_way_is_time_that_a_batch_stood_still() -> None:
     end = BEGAN + timedelta(minutes=20)
-    assert batch_pauses.still(minutes((0, 5), (1, 4), (15, 20)), BEGAN, end) == 600
-    assert batch_pauses.still(minutes((0, 5), (4, 12), (12.05, 20)), BEGAN, end) == 0, "3 s lie between two lines"
-    assert batch_pauses.still(minutes((1, 5), (5, 10)), BEGAN, end) == 660, "before the first and after the last too"
-    assert batch_pauses.still([], BEGAN, end) == 0
+    assert working_time.still(minutes((0, 5), (1, 4), (15, 20)), BEGAN, end) == 600
+    assert working_time.still(minutes((0, 5), (4, 12), (12.05, 20)), BEGAN, end) == 0, "3 s lie between two lines"
+    assert working_time.still(minutes((1, 5), (5, 10)), BEGAN, end) == 660, "before the first and after the last too"
+    assert working_time.still([], BEGAN, end) == 0
 
 
 def test_a_paused_batch_took_the_time_that_its_calls_took_and_one_of_a_service_its_whole_time(lab: BatchLab) -> None:
     paused, sent = lab.batch(), lab.batch(route="openai")
     rows = [store.batch(lab.database(), one) for one in (paused, sent)]
     assert rows[0] is not None and rows[1] is not None
-    mine, theirs = (batch_pauses.worked(lab.database(), row) for row in rows if row)
+    mine, theirs = (working_time.worked(lab.database(), row) for row in rows if row)
     assert mine.seconds == pytest.approx(240, abs=1)
     assert mine.still == pytest.approx(240, abs=2), "its calls are of the last moment"
     assert (theirs.still, theirs.working) == (None, theirs.seconds)
@@ -137,7 +138,7 @@ def written(folder: Path, text: str, encoding: str = "utf-8") -> Path:
 
 
 def test_a_delimiter_that_the_header_shows_is_taken_and_said(tmp_path: Path) -> None:
-    found = batch_reading.check(written(tmp_path, SEMI), Options())
+    found = reading_options.check(written(tmp_path, SEMI), Options())
     assert (found.refused, found.n_valid, found.columns) == (None, 2, ("id", "text"))
     assert found.options.delimiter == ";"
     assert found.notices[0] == "The columns are parted by a semicolon, as the header shows."
@@ -145,17 +146,17 @@ def test_a_delimiter_that_the_header_shows_is_taken_and_said(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("text", ["id;text\nno delimiter here\n", "a;b|c\n1;2|3\n"])
 def test_a_delimiter_that_is_not_plain_is_asked_for(tmp_path: Path, text: str) -> None:
-    found = batch_reading.check(written(tmp_path, text), Options())
+    found = reading_options.check(written(tmp_path, text), Options())
     assert str(found.refused).startswith("Only one column")
     assert found.choices
 
 
 def test_the_way_out_that_the_page_offers_as_a_button_is_an_option_of_the_command(tmp_path: Path) -> None:
-    found = batch_reading.check(written(tmp_path, SEMI + "3;Café\n", "cp1252"), Options())
+    found = reading_options.check(written(tmp_path, SEMI + "3;Café\n", "cp1252"), Options())
     (choice,) = found.choices
-    assert batch_reading.flags(found.options, choice.options) == "--encoding cp1252"
-    asked = batch_reading.check(written(tmp_path, "a;b|c\n1;2|3\n"), Options())
-    ways = {batch_reading.flags(asked.options, one.options) for one in asked.choices}
+    assert reading_options.flags(found.options, choice.options) == "--encoding cp1252"
+    asked = reading_options.check(written(tmp_path, "a;b|c\n1;2|3\n"), Options())
+    ways = {reading_options.flags(asked.options, one.options) for one in asked.choices}
     assert ways == {"--format csv --delimiter ';'", "--format csv --delimiter '|'"}
 
 
@@ -185,11 +186,11 @@ def test_all_calls_of_a_run_come_one_by_one_in_the_order_of_the_run(
     lab: BatchLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row: Any = store.batch(lab.database(), lab.batch(("succeeded",) * 7))
-    monkeypatch.setattr(queries, "AT_ONCE", 3)
-    whole = queries.calls_of_run(lab.database(), row["run_id"])
-    assert list(queries.each_call(lab.database(), row["run_id"])) == whole
-    assert len(whole) == queries.count_calls(lab.database(), row["run_id"]) == 7
-    assert queries.calls_of_run(lab.database(), row["run_id"], limit=2) == whole[:2]
+    monkeypatch.setattr(run_queries, "AT_ONCE", 3)
+    whole = run_queries.calls_of_run(lab.database(), row["run_id"])
+    assert list(run_queries.each_call(lab.database(), row["run_id"])) == whole
+    assert len(whole) == run_queries.count_calls(lab.database(), row["run_id"]) == 7
+    assert run_queries.calls_of_run(lab.database(), row["run_id"], limit=2) == whole[:2]
 
 
 @pytest.mark.parametrize(

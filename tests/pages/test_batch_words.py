@@ -7,10 +7,10 @@ from typing import get_args
 
 import pytest
 
-from app import batch_ways as ways
-from app import batch_words as words
+from services.batch import targets as ways
+from services.batch import text as words
 from services.batch.estimate import Estimate
-from services.batch.model import BatchState, Checked, Format, LineState, Options, RouteName
+from services.batch.types import BatchState, Checked, Format, LineState, Options, RouteName
 
 
 def test_every_state_route_line_and_format_has_words() -> None:

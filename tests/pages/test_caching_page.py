@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from db import records
-from services.domain import Ask, Message
+from db import runs
 from services.providers import kind_of
-from services.runs import ColumnSpec, RunSpec
+from services.runs.spec import ColumnSpec, RunSpec
+from services.types import Ask, Message
 from tests.pages.lab import NEEDY, Lab, buttons, call_row, finished, page, run_row, said
 
 WARM = {"cache_read": 1400, "uncached_input": 20}
@@ -28,13 +28,13 @@ def measured(lab: Lab, *calls: dict[str, Any], d: str = "local-chat", repetition
     spec = RunSpec("Why?", (ColumnSpec(d, cache="auto"),), system="Long.", repetitions=repetitions or len(calls) or 2,
                    start="sequential", source="caching")  # fmt: skip
     run = run_row(spec)
-    lab.write(records.insert_run, values=run)
+    lab.write(runs.insert_run, values=run)
     for n, call in enumerate(calls, 1):
         row = call_row(run, lab.deployment(d), 0, n)
         state = call.get("state", "succeeded")
         if state != "running":
             row |= finished("Yes.", 0, n, state)
-        lab.write(records.insert_calls, rows=[row | {"cache_mode": "auto"} | call])
+        lab.write(runs.insert_calls, rows=[row | {"cache_mode": "auto"} | call])
     return str(run["id"])
 
 

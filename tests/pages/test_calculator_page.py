@@ -13,10 +13,10 @@ from sqlalchemy import update
 from sqlmodel import col
 from streamlit.testing.v1 import AppTest
 
-from app import calc_own
-from app import session as app_session
-from db import records, scenarios
-from services.calculator import catalog, plain, presets, voted
+from app import auth as app_session
+from app.calculator import own_rows
+from db import runs, scenarios
+from services.calculator import catalog, presets, serialization, voted
 from services.calculator.assumptions import Assumptions
 from tests.db.rows import run_row
 from tests.pages.lab import Lab, page, said
@@ -80,24 +80,24 @@ def test_a_preset_fills_the_fields(lab: Lab) -> None:
 
 
 def test_lines_as_they_are_in_the_data_files_are_not_yours_and_a_changed_one_is() -> None:
-    name, _, cls, needed = calc_own.TABLES[1]
+    name, _, cls, needed = own_rows.TABLES[1]
     rows = catalog.base().instances
-    frame = pd.DataFrame([plain.to_plain(one, whole=True) for one in rows.values()])
-    errors: list[plain.FieldError] = []
-    assert calc_own.changed(frame, cls, rows, needed, name, errors) == ()
+    frame = pd.DataFrame([serialization.to_plain(one, whole=True) for one in rows.values()])
+    errors: list[serialization.FieldError] = []
+    assert own_rows.changed(frame, cls, rows, needed, name, errors) == ()
     frame.loc[frame["name"] == "g5.xlarge", "usd_per_hour"] = 0.5
-    (found,) = calc_own.changed(frame, cls, rows, needed, name, errors)
+    (found,) = own_rows.changed(frame, cls, rows, needed, name, errors)
     assert (found.name, found.usd_per_hour, errors) == ("g5.xlarge", 0.5, [])
     frame.loc[len(frame)] = {"name": "my-box", "way": "container"}
-    assert len(calc_own.changed(frame, cls, rows, needed, name, errors)) == 1
+    assert len(own_rows.changed(frame, cls, rows, needed, name, errors)) == 1
     assert errors[0].sentence == "my-box: fill in gpu, count, usd_per_hour too."
 
 
 def test_models_that_won_votes_can_be_taken_as_good_enough(lab: Lab) -> None:
     only(lab, replace(FORM, id="d0", name="Mine", model="meta-llama/Llama-3.1-8B-Instruct"))
-    lab.write(records.insert_run, values=run_row("r0", prompt="Which?"))
+    lab.write(runs.insert_run, values=run_row("r0", prompt="Which?"))
     for number in range(2):
-        lab.write(records.insert_vote, values={
+        lab.write(runs.insert_vote, values={
             "id": f"v{number}", "run_id": "r0", "person": f"p{number}", "created_at": datetime.now(UTC), "blind": False,
             "choice": "a", "column_a": 0, "column_b": 1, "deployment_a": "d0", "deployment_b": "d1", "winner": "d0",
             "repetition": 1,

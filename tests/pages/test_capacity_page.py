@@ -8,8 +8,8 @@ from decimal import Decimal
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import capacity_words as words
-from services.domain import PriceRef
+from app.capacity import text as words
+from services.types import PriceRef
 from tests.pages.fake_aws import CLAUDE, COMPONENTS, Account, endpoint, unit
 from tests.pages.lab import Lab, buttons, page, said
 

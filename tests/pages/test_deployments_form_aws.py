@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from app import deployments_form as form
-from app import deployments_panel as panel
-from app.deployments_form_price import price_of
-from services import deployments
-from services.domain import Aws, Deployment, PriceRef
+from app.deployments import detail as panel
+from app.deployments import form
+from app.deployments.form_price import price_of
+from services.deployments import config
+from services.types import Aws, Deployment, PriceRef
 from tests.pages.lab import Lab, page, said
 
 ARN = "arn:aws:bedrock:us-east-1:123456789012:provisioned-model/abcdefabcdef"
@@ -149,7 +149,7 @@ def test_the_page_itself_shows_and_saves_it_unchanged(lab: Lab, one: Deployment)
 @pytest.mark.parametrize("one", EDITED[:5], ids=lambda one: one.kind)
 def test_what_the_form_makes_passes_the_rules_of_the_file(one: Deployment) -> None:
     if one.key_env is None:
-        deployments.validate(one, deployments.Config())
+        config.validate(one, config.Config())
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.deployments_form import price_of
-from app.deployments_panel import verdict
-from services import deployments
-from services.domain import Deployment, PriceRef
+from app.deployments.detail import verdict
+from app.deployments.form import price_of
+from services.deployments import config
+from services.types import Deployment, PriceRef
 from tests.pages.lab import NEEDY, Lab, buttons, page, said
 
 KEY = "sk-ant-api03-AbCdEfGhIjKlMnOpQrStUvWxYz0123456789"
@@ -176,4 +176,4 @@ def test_a_test_result_says_which_question_was_not_reached() -> None:
 
 def test_what_the_page_makes_passes_the_checks_of_the_file() -> None:
     made = Deployment("mine", "Mine", "openai-compatible", "llama-8b", "https://llm.example.com/v1", origin="page")
-    deployments.validate(made, deployments.Config())
+    config.validate(made, config.Config())

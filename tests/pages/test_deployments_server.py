@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 from sqlmodel import Session, update
 from streamlit.testing.v1 import AppTest
 
-from db import records
-from db.tables import Call, DeploymentRow
-from services import deployments
-from services.domain import Deployment, PriceRef
+from db import runs
+from db.models import Call, DeploymentRow
+from services.deployments import config
 from services.servers import ServerFacts
 from services.servers_metrics import Gauge, read_metrics
+from services.types import Deployment, PriceRef
 from tests.pages.lab import NEEDY, Lab, page, said
 
 GAUGE = Gauge("vLLM", 3, 1, 0.4196, 1000.0, 500.0)
@@ -24,7 +24,7 @@ def own(lab: Lab, **changes: object) -> Deployment:
     made = Deployment("mine", "Mine", "openai-compatible", "llama-8b", "https://llm.example.com/v1", origin="page")
     made = replace(made, **changes)  # type: ignore[arg-type]  # fields of a deployment
     lab.listed.insert(0, made)
-    lab.write(records.upsert_deployment, deployment_id=made.id, spec=deployments.to_json(made), origin="page",
+    lab.write(runs.upsert_deployment, deployment_id=made.id, spec=config.to_json(made), origin="page",
               enabled=True)  # fmt: skip
     return made
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from app import history_demo, runs_list
+from app.history import demo
+from app.runs import list as runs_list
 from services.dashboard.address import unknown
 from tests.pages.lab import ROOT, Lab, page, said
 from tests.pages.test_history_page import _one, fill, metrics
@@ -36,8 +37,8 @@ def test_a_word_that_the_page_does_not_know_is_named(lab: Lab) -> None:
 
 def test_no_word_of_another_part_of_the_app_is_called_unknown() -> None:
     """Whatever is bound to the address, or read from it, anywhere."""
-    found: set[str] = {runs_list.PAGE, history_demo.PARAM}
-    for file in [*(ROOT / "app").glob("*.py"), *(ROOT / "pages").glob("*.py")]:
+    found: set[str] = {runs_list.PAGE, demo.PARAM}
+    for file in [*(ROOT / "app").rglob("*.py"), *(ROOT / "pages").glob("*.py")]:
         source = file.read_text()
         found |= set(re.findall(r'key="(\w+)", bind="query-params"', source.replace("\n", " ")))
         found |= set(re.findall(r'query_params(?:\.get\(|\.pop\(|\[)"(\w+)"', source))

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.history_notes import marks
-from app.text import NOTHING, plain
-from db import alerts as store
+from app.history.notes import marks
+from app.widgets.text import NOTHING, plain
 from db import notes
-from services import budget
+from db import small_tables as store
 from services.alerts import Alert
 from services.dashboard import demo
+from services.pricing import budget
 from tests.pages.fake_history import History
 from tests.pages.lab import Lab, buttons, said
 
@@ -30,14 +30,18 @@ def panel() -> None:
 
     import streamlit as st
 
-    from app import history_alerts, history_budget, history_demo, history_notes, session
+    from app import auth
+    from app.history import alerts
+    from app.history import budget as history_budget
+    from app.history import demo as history_demo
+    from app.history import notes as history_notes
 
-    person = session.person_and_role()
+    person = auth.person_and_role()
     source = history_demo.source(person)
     zone, names = ZoneInfo("Europe/Berlin"), {"local-chat": "SmolLM2 *chat*"}
     if source.ready:
-        history_alerts.banner(source.database, names, zone)
-        history_alerts.manage(source.database, names, zone, person, demo=source.demo)
+        alerts.banner(source.database, names, zone)
+        alerts.manage(source.database, names, zone, person, demo=source.demo)
         history_notes.manage(source.database, zone, person, demo=source.demo)
         history_budget.manage(source.database, person, demo=source.demo)
         st.caption(f"now {source.now:%Y-%m-%d %H:%M}")

@@ -13,27 +13,19 @@ import pandas as pd
 import pytest
 from sqlalchemy import text as sql
 
-from app import (
-    history_calls,
-    history_cost_charts,
-    history_latency,
-    history_latency_charts,
-    history_notes,
-    history_ranking,
-    history_scatter,
-    history_throughput,
-    style,
-)
-from app import history_look as looks
-from app.history_filters import Choices
-from app.history_picture import picture
-from app.history_vega import standalone
-from app.kind_names import KIND_NAMES
+from app import style
+from app.charts import theme as looks
+from app.charts.picture import picture
+from app.charts.vega import standalone
+from app.history import calls, cost_charts, latency, latency_charts, ranking, scatter, throughput
+from app.history import notes as history_notes
+from app.history.filters import Choices
+from app.widgets.kind_names import KIND_NAMES
 from db import notes
 from db.behind import Behind, calls_behind
-from services import words
+from services import formatting
 from services.dashboard import figures
-from services.dashboard.behind import wanted_behind
+from services.dashboard.calls import wanted_behind
 from services.providers import KINDS
 from tests.pages.lab import Lab, page
 from tests.pages.test_history_marks import rent
@@ -52,8 +44,8 @@ def test_every_kind_has_a_short_name_of_its_own() -> None:
 
 def test_two_bars_that_are_called_alike_are_two_rows() -> None:
     frame = pd.DataFrame({"key": ["a", "b"], "driver": "output", "nanousd": [2 * 10**9, 10**9], "hatched": False})
-    found, _ = history_cost_charts.largest(frame, {"a": "Same name", "b": "Same name"})
-    drawn = picture(standalone(history_cost_charts.bars(found, looks.LIGHT), looks.LIGHT, "", ""), "svg").decode()
+    found, _ = cost_charts.largest(frame, {"a": "Same name", "b": "Same name"})
+    drawn = picture(standalone(cost_charts.bars(found, looks.LIGHT), looks.LIGHT, "", ""), "svg").decode()
     assert drawn.count(">Same name</text>") == 2
     ys = [re.search(rf"translate\([^,]+,([\d.]+)\)[^>]*>\{amount}<", drawn) for amount in ("$2.00", "$1.00")]
     assert ys[0] and ys[1] and ys[0][1] != ys[1][1]
@@ -75,8 +67,8 @@ def spots(n: int, seed: int) -> pd.DataFrame:
 @pytest.mark.parametrize("wider", [1.0, 1.7])
 def test_no_label_lies_on_a_bubble_of_another_or_on_another_label(seed: int, wider: float) -> None:
     found = spots(7, seed)
-    history_scatter.place_labels(found, (1.0, 1e4), (1.0, 1e2))
-    wide, high = history_scatter.PLOT
+    scatter.place_labels(found, (1.0, 1e4), (1.0, 1e2))
+    wide, high = scatter.PLOT
     px = [math.log10(one) / 4 * wide * wider for one in found["usd"]]
     py = [(1 - math.log10(one) / 2) * high for one in found["s"]]
     # As Vega has it: the area of a bubble goes with the square root of its calls.
@@ -84,7 +76,7 @@ def test_no_label_lies_on_a_bubble_of_another_or_on_another_label(seed: int, wid
     boxes = []
     for x, y, row in zip(px, py, found.itertuples(), strict=True):
         if row.named:
-            size = len(row.name) * history_scatter.LETTER
+            size = len(row.name) * scatter.LETTER
             left = x + row.dx - {"left": 0, "center": size / 2, "right": size}[row.align]
             boxes.append((row.Index, left, y + row.dy - 7, left + size, y + row.dy + 7))
     assert boxes
@@ -102,8 +94,8 @@ def test_a_name_without_room_is_in_the_legend_of_page_and_picture(lab: Lab) -> N
     fill(lab, 320, 14)
     data = load(lab)
     fit = figures.scatter(data).assign(p95_ttft=500.0, usd_per_1000=1.0)  # all in one place
-    assert not history_scatter.placed(data, fit).found["named"].all()
-    drawn = picture(standalone(history_scatter.chart(data, fit, looks.LIGHT), looks.LIGHT, "", ""), "svg").decode()
+    assert not scatter.placed(data, fit).found["named"].all()
+    drawn = picture(standalone(scatter.chart(data, fit, looks.LIGHT), looks.LIGHT, "", ""), "svg").decode()
     assert all(f">Name {number}</text>" in drawn for number in range(14))
 
 
@@ -127,11 +119,11 @@ def test_behind_a_mark_of_latency_it_is_said_who_was_not_measured_and_the_measur
     fill(lab, 40, 1)
     spoiled(lab)
     data = load(lab)
-    labels = history_throughput.bucket_labels(data)
-    mark = history_latency.opener(data, "d0", labels, "ttft")({"at": next(iter(labels))})
-    assert mark is not None and mark.figure == "ttft" and history_latency.hour_mark({"weekday": 1, "hour": 3}, "ttlt")
+    labels = throughput.bucket_labels(data)
+    mark = latency.opener(data, "d0", labels, "ttft")({"at": next(iter(labels))})
+    assert mark is not None and mark.figure == "ttft" and latency.hour_mark({"weekday": 1, "hour": 3}, "ttlt")
     at = page("history").run()
-    every = history_calls.Mark("Name 0", {"deployment_id": "d0"}, ("succeeded",), figure="ttft")
+    every = calls.Mark("Name 0", {"deployment_id": "d0"}, ("succeeded",), figure="ttft")
     at.session_state["hs_scatter_mark"] = (every, "another chart")
     at.run()
     assert not at.exception
@@ -145,7 +137,7 @@ def test_behind_a_mark_of_latency_it_is_said_who_was_not_measured_and_the_measur
 def test_a_mark_whose_calls_were_all_measured_says_their_number_alone(lab: Lab) -> None:
     fill(lab, 20, 1)
     at = page("history").run()
-    every = history_calls.Mark("Name 0", {"deployment_id": "d0"}, ("succeeded",), figure="ttft")
+    every = calls.Mark("Name 0", {"deployment_id": "d0"}, ("succeeded",), figure="ttft")
     at.session_state["hs_scatter_mark"] = (every, "another chart")
     at.run()
     assert "were measured" not in text(at) and "newest first" in text(at)
@@ -154,10 +146,10 @@ def test_a_mark_whose_calls_were_all_measured_says_their_number_alone(lab: Lab) 
 def test_below_a_facet_it_is_each_bucket_that_has_too_few_calls(lab: Lab) -> None:
     fill(lab, 900, 1)
     data = load(lab)
-    found = history_latency_charts.over_time(data, figures.latency(data, "ttft"), "ttft")
-    (said,) = history_latency._middles(data, found, "ttft").values()
+    found = latency_charts.over_time(data, figures.latency(data, "ttft"), "ttft")
+    (said,) = latency._middles(data, found, "ttft").values()
     assert said.endswith("no p99 line: fewer than 100 calls in each bucket")
-    below = history_latency_charts.below_titles({"a": said, "b": "p50 1.00 s · n 5,000"}, alone=False)
+    below = latency_charts.below_titles({"a": said, "b": "p50 1.00 s · n 5,000"}, alone=False)
     assert " ".join(below["a"]) == said.replace(" · no", " no")
     assert len(below["a"]) == len(below["b"]) and max(map(len, below["a"])) <= 34
 
@@ -167,11 +159,11 @@ def test_a_bucket_that_the_window_cuts_at_its_beginning_is_as_pale_as_one_that_s
     now = (datetime.now(UTC) + timedelta(days=1)).replace(hour=13, minute=30)
     data = figures.load(lab.database(), figures.Filter("7d"), now, teams={})
     assert data.buckets.is_partial[[0, -1]].all()
-    found = history_latency_charts.over_time(data, figures.latency(data, "ttft"), "ttft")
+    found = latency_charts.over_time(data, figures.latency(data, "ttft"), "ttft")
     assert found["whole"].tolist() == [False, *[True] * (len(found) - 2), False]
     assert found.index[found["pale_first"]].tolist() == [0, 1], "the step out of it"
     assert found.index[found["pale_last"]].tolist() == [len(found) - 2, len(found) - 1], "the step into it"
-    facet = history_latency_charts.facet
+    facet = latency_charts.facet
     chart = facet(data, found, "d0", looks.LIGHT, domain=(0.01, 10), notes=[], title="", subtitle="")
     assert {"datum.pale_first", "datum.pale_last"} <= set(re.findall(r"datum\.pale_\w+", str(chart)))
 
@@ -180,7 +172,7 @@ def test_the_file_of_calls_says_to_which_time_the_history_was_read(lab: Lab) -> 
     fill(lab, 5, 1)
     data = load(lab)
     stamp = data.window.end.astimezone(ZoneInfo(data.window.zone)).strftime("%Y%m%d-%H%M")
-    assert history_calls.file_name(data) == f"inference-lab-calls-{stamp}.csv"
+    assert calls.file_name(data) == f"inference-lab-calls-{stamp}.csv"
 
 
 # --- throughput ----------------------------------------------------------------------------------------------------
@@ -201,12 +193,12 @@ def test_the_axes_of_a_single_call_are_in_readable_numbers_and_its_bar_can_be_se
     fill(lab, 1, 1)
     data = load(lab)
     frame = figures.throughput(data).assign(in_flight=lambda f: f["calls"] * 8e-7)
-    found = history_throughput.stack(data, frame, "in_flight", "deployment_id", data.ids)
-    spec = history_throughput.chart(data, found, "in_flight", looks.LIGHT, [])
+    found = throughput.stack(data, frame, "in_flight", "deployment_id", data.ids)
+    spec = throughput.chart(data, found, "in_flight", looks.LIGHT, [])
     (drawn,) = [one for one in spec["layer"] if one["mark"]["type"] == "rect"]
     top = drawn["encoding"]["y"]["scale"]["domain"][1]
     assert top >= 0.001
-    assert drawn["data"]["to"].max() / top * history_throughput.HEIGHT >= 1.9
+    assert drawn["data"]["to"].max() / top * throughput.HEIGHT >= 1.9
 
 
 # --- notes ---------------------------------------------------------------------------------------------------------
@@ -240,12 +232,12 @@ def test_the_deployments_are_written_like_the_figures_above_them_and_ranked_as_n
     fill(lab, 40, 1)
     data = load(lab)
     table = figures.ranking(data).assign(ttft_p50=5.8, ttft_p95=float("nan"), nanousd=4_054_120_000_000)
-    made = history_ranking.styled(data, table, looks.LIGHT)
+    made = ranking.styled(data, table, looks.LIGHT)
     drawn = made.to_html()
-    assert f">{words.seconds(5.8)}<" in drawn and ">5.8 ms<" in drawn
-    assert ">$4,054.12<" in drawn and f">{words.DASH}<" in drawn and "nan" not in drawn.lower()
+    assert f">{formatting.seconds(5.8)}<" in drawn and ">5.8 ms<" in drawn
+    assert ">$4,054.12<" in drawn and f">{formatting.DASH}<" in drawn and "nan" not in drawn.lower()
     assert made.data["usd"].dtype == float and list(made.data)[:5] == ["color", "name", "n", "success", "usd"]
-    columns = history_ranking._columns()
+    columns = ranking._columns()
     assert not [name for name in ("usd", "ttft_p50") if (columns[name]["type_config"] or {}).get("format")]
 
 
@@ -270,7 +262,7 @@ def test_the_distribution_of_a_single_call_is_a_step_that_can_be_seen(lab: Lab) 
     data = load(lab)
     frame = figures.distribution(data, "ttft")
     assert len(frame) == 1
-    spec = history_latency_charts.ecdf(data, frame, "ttft", looks.look())
+    spec = latency_charts.ecdf(data, frame, "ttft", looks.look())
     drawn = spec["layer"][0]["data"]
     assert drawn["percent"].tolist() == [0, 100]
     assert drawn["shown"].nunique() == 1

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from app import history_calls, history_cost, history_throughput
-from app import history_look as looks
+from app.charts import theme as looks
+from app.history import calls as history_calls
+from app.history import cost, throughput
 from db import retention
 from db.history_tables import Powered
 from services.dashboard import figures
@@ -54,7 +55,7 @@ def test_calls_and_hours_of_a_clicked_bar_add_up_to_it(lab: Lab, by: str) -> Non
     frame = figures.cost(data, by)
     found = 0
     for key, group in frame.groupby("key"):
-        mark = history_cost.mark_of(data, by, {"key": key})
+        mark = cost.mark_of(data, by, {"key": key})
         assert mark is not None
         if not group["driver"].str.startswith("hours").any():
             assert mark.paid is None
@@ -74,7 +75,7 @@ def test_calls_and_hours_of_a_clicked_bar_add_up_to_it(lab: Lab, by: str) -> Non
 def test_the_bar_of_hours_says_that_no_call_is_behind_it(lab: Lab) -> None:
     fill(lab, 40, 2)
     rent(lab, "d1", 30)
-    mark = history_cost.mark_of(load(lab), "person", {"key": BY_THE_HOUR})
+    mark = cost.mark_of(load(lab), "person", {"key": BY_THE_HOUR})
     assert mark is not None
     text = said(opened(lab, mark))
     assert "no call is behind this" in text and "$45.00 in this bar are 30 h at $1.50/h" in text
@@ -83,7 +84,7 @@ def test_the_bar_of_hours_says_that_no_call_is_behind_it(lab: Lab) -> None:
 def empty_bucket(lab: Lab) -> history_calls.Mark:
     """A mark of a bucket of the window in which nothing happened."""
     data = load(lab)
-    labels = history_throughput.bucket_labels(data)
+    labels = throughput.bucket_labels(data)
     frame = figures.throughput(data).groupby("bucket")["calls"].sum()
     at = next(at for at, label in labels.items() if not frame[label])
     return history_calls.Mark(looks.bucket_words(data, labels[at]), {"bucket": labels[at]})

@@ -13,20 +13,21 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import history_calls, history_cost, history_data, history_panel, history_scatter, history_throughput
-from app import history_latency as latency
-from app import history_latency_charts as latency_charts
-from app import history_look as looks
-from app.history_demo import Source
-from app.history_picture import picture
-from app.history_vega import standalone
-from db import records, rollups
+from app.charts import panel
+from app.charts import theme as looks
+from app.charts.picture import picture
+from app.charts.vega import standalone
+from app.history import calls, latency, latency_charts, scatter, throughput
+from app.history import cost as history_cost
+from app.history import data as history_data
+from app.history.demo import Source
+from db import rollups, runs
 from services.dashboard import figures
-from services.dashboard.behind import behind, wanted_behind
+from services.dashboard.calls import behind, wanted_behind
 from services.dashboard.figures import Data, Filter
-from services.deployments import Config, to_json
-from services.domain import Deployment, PriceRef
-from services.export import safe_cell
+from services.deployments.config import Config, to_json
+from services.runs.export import safe_cell
+from services.types import Deployment, PriceRef
 from tests.db.rows import call_row, run_row
 from tests.pages.lab import ROOT, Lab, buttons, page, said
 from tests.pages.test_prices_page import only
@@ -42,9 +43,7 @@ def fill(lab: Lab, n: int, deployments: int = 2, *, days: float = 6.0, seed: int
     only(lab, *(replace(FORM, id=f"d{k}", name=f"Name {k}") for k in range(deployments)))
     now = datetime.now(UTC) - timedelta(seconds=5)
     for r in range(4):
-        lab.write(
-            records.insert_run, values=run_row(f"r{r}", created_at=now, tags=["a", "b"][:r], prompt=f"Prompt {r}")
-        )
+        lab.write(runs.insert_run, values=run_row(f"r{r}", created_at=now, tags=["a", "b"][:r], prompt=f"Prompt {r}"))
     rows = []
     for number in range(n):
         state = dice.choice(["succeeded"] * 9 + ["throttled", "failed"])
@@ -63,7 +62,7 @@ def fill(lab: Lab, n: int, deployments: int = 2, *, days: float = 6.0, seed: int
             lag_marked=False,
         ))  # fmt: skip
     for start in range(0, n, 500):
-        lab.write(records.insert_calls, rows=rows[start : start + 500])
+        lab.write(runs.insert_calls, rows=rows[start : start + 500])
     while lab.write(rollups.fold, limit=2000):
         pass
 
@@ -133,7 +132,7 @@ def test_three_thousand_calls_of_eight_deployments_send_aggregates_only(lab: Lab
     found = latency_charts.over_time(data, figures.latency(data, "ttft"), "ttft")
     for chart in (
         latency_charts.facet(data, found, "d1", shown, domain=(0.01, 10), notes=[], title="a", subtitle="b"),
-        history_throughput.chart(data, history_throughput.stack(data, figures.throughput(data), "out_tok_s",
+        throughput.chart(data, throughput.stack(data, figures.throughput(data), "out_tok_s",
                                                                 "deployment_id", data.ids), "out_tok_s", shown, []),
     ):  # fmt: skip
         tables = standalone(chart, shown, "", "")["datasets"]
@@ -232,7 +231,7 @@ def test_the_total_is_the_sum_of_the_listed_calls_and_of_the_csv(lab: Lab) -> No
         assert spent == figures.spend(data).total
         for by in figures.BYS:
             frame = figures.cost(data, by)
-            exported = history_panel.to_csv(history_cost.table_of(data, frame, by))
+            exported = panel.to_csv(history_cost.table_of(data, frame, by))
             assert sum(Decimal(row["cost_usd"]) for row in csv.DictReader(io.StringIO(exported))) * 10**9 == spent, by
 
 
@@ -255,21 +254,21 @@ def test_the_calls_behind_every_bucket_and_hour_are_as_many_as_it_shows(lab: Lab
 
     fill(lab, 900, 2)
     data = load(lab, Filter(zone="Asia/Kolkata"))
-    labels = history_throughput.bucket_labels(data)
+    labels = throughput.bucket_labels(data)
     edges = dict(zip(data.buckets.labels, looks.millis(data.buckets.edges[:-1]).tolist(), strict=True))
     for row in figures.latency(data, "ttft").to_dict("records"):
         mark = latency.opener(data, row["deployment_id"], labels)({"at": edges[row["bucket"]]})
         assert calls_behind(data.engine, wanted_behind(data, **mark.narrow), Behind(mark.states))[1] == row["n"]
     for row in figures.heatmap(data, "ttft").to_dict("records"):
         mark = latency.hour_mark(row)
-        spans = history_calls.hours_of_week(data, data.wanted, *mark.hour_of_week)
+        spans = calls.hours_of_week(data, data.wanted, *mark.hour_of_week)
         assert calls_behind(data.engine, data.wanted, Behind(mark.states, spans))[1] == row["n"], row
 
 
 def test_a_clicked_mark_lists_its_calls_with_their_sum_and_opens_a_run(lab: Lab) -> None:
     fill(lab, 100, 2)
     at = page("history").run()
-    at.session_state["hs_scatter_mark"] = (history_calls.Mark("Name 1", {"deployment_id": "d1"}), "another chart")
+    at.session_state["hs_scatter_mark"] = (calls.Mark("Name 1", {"deployment_id": "d1"}), "another chart")
     at.run()
     assert not at.exception
     assert "Calls behind Name 1" in text(at)
@@ -299,9 +298,7 @@ def test_a_missing_bucket_is_a_gap_and_a_lone_one_a_point(lab: Lab) -> None:
 def test_a_chart_becomes_a_picture_with_its_title_and_zone(lab: Lab) -> None:
     fill(lab, 80, 2)
     data, shown = load(lab, Filter(zone="Europe/Berlin")), looks.DARK
-    spec = standalone(
-        history_scatter.chart(data, figures.scatter(data), shown), shown, "Speed", history_panel.span(data)
-    )
+    spec = standalone(scatter.chart(data, figures.scatter(data), shown), shown, "Speed", panel.span(data))
     drawn = picture(spec, "svg").decode()
     assert "Speed" in drawn and "Europe/Berlin" in drawn and looks.DARK.ground in drawn and "Name 1" in drawn
     assert picture(spec, "png").startswith(b"\x89PNG")
@@ -310,7 +307,7 @@ def test_a_chart_becomes_a_picture_with_its_title_and_zone(lab: Lab) -> None:
 def test_a_cell_of_the_csv_is_never_a_formula(lab: Lab) -> None:
     import pandas as pd
 
-    exported = history_panel.to_csv(pd.DataFrame({"name": ["=1+1", "@x", None], "cost": [1.5, float("nan"), 2]}))
+    exported = panel.to_csv(pd.DataFrame({"name": ["=1+1", "@x", None], "cost": [1.5, float("nan"), 2]}))
     assert exported == f"name,cost\r\n{safe_cell('=1+1')},1.5\r\n'@x,\r\n,2.0\r\n"
 
 

@@ -8,10 +8,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from app import history_cost, history_notes, history_panel, history_scatter, history_throughput
-from app import history_look as looks
-from app.history_picture import picture
-from app.history_vega import standalone
+from app.charts import panel
+from app.charts import theme as looks
+from app.charts.picture import picture
+from app.charts.vega import standalone
+from app.history import cost, scatter, throughput
+from app.history import notes as history_notes
 from services.dashboard import figures
 from services.dashboard.figures import Data, Filter
 from tests.pages.lab import Lab
@@ -25,10 +27,10 @@ def exported(data: Data, monkeypatch: pytest.MonkeyPatch, draw: DRAW) -> tuple[A
     """The export of a panel: what is drawn, and the subtitle of the picture."""
     kept: list[tuple[Any, str]] = []
 
-    def export(of: Data, what: history_panel.Export, title: str, subtitle: str) -> None:
-        kept.append((what, f"{subtitle} · {history_panel.span(of)}"))
+    def export(of: Data, what: panel.Export, title: str, subtitle: str) -> None:
+        kept.append((what, f"{subtitle} · {panel.span(of)}"))
 
-    monkeypatch.setattr(history_panel, "export", export)
+    monkeypatch.setattr(panel, "export", export)
     # Outside of a page a fragment draws nothing; the function in it does.
     draw.__wrapped__(data)
     ((what, subtitle),) = kept
@@ -40,14 +42,14 @@ def test_the_picture_of_throughput_says_which_colour_is_which_deployment(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, deployments: int
 ) -> None:
     fill(lab, 60, deployments)
-    what, _ = exported(load(lab), monkeypatch, history_throughput.draw)
+    what, _ = exported(load(lab), monkeypatch, throughput.draw)
     drawn = picture(standalone(what.chart(), looks.LIGHT, "Throughput", ""), "svg").decode()
     for number in range(deployments):
         # Once: three charts share the colours.
         assert drawn.count(f">Name {number}</text>") == 1
 
 
-@pytest.mark.parametrize("draw", [history_throughput.draw_states, history_cost.draw])
+@pytest.mark.parametrize("draw", [throughput.draw_states, cost.draw])
 def test_the_other_pictures_with_colours_have_their_legend_too(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, draw: DRAW
 ) -> None:
@@ -62,7 +64,7 @@ def test_the_picture_of_the_month_tells_the_month_and_not_the_range_of_the_filte
     fill(lab, 20, 1)
     now = datetime.now(UTC)
     data = load(lab, Filter(range="custom", start=now - timedelta(days=200), end=now - timedelta(days=100)))
-    _, subtitle = exported(data, monkeypatch, history_cost.draw_month)
+    _, subtitle = exported(data, monkeypatch, cost.draw_month)
     assert f"{now:%Y-%m}-01 00:00 to {now:%Y-%m-%d}" in subtitle
     assert f"{now - timedelta(days=200):%Y-%m-%d}" not in subtitle
 
@@ -80,15 +82,15 @@ def test_a_note_is_drawn_behind_the_bars_and_its_sign_above_them(lab: Lab) -> No
     fill(lab, 5, 1)
     data = load(lab)
     notes = [note(0, "moved") | {"at": data.window.start + timedelta(hours=1)}]
-    found = history_throughput.stack(data, figures.throughput(data), "calls_per_min", "deployment_id", data.ids)
-    spec = history_throughput.chart(data, found, "calls_per_min", looks.LIGHT, notes)
+    found = throughput.stack(data, figures.throughput(data), "calls_per_min", "deployment_id", data.ids)
+    spec = throughput.chart(data, found, "calls_per_min", looks.LIGHT, notes)
     marks = [one["mark"]["type"] for one in spec["layer"]]
     assert marks.index("rule") < marks.index("rect") < marks.index("point")
     rule = spec["layer"][0]["mark"]
     assert rule["strokeWidth"] <= 1 and rule["opacity"] <= 0.5
     top = spec["layer"][1]["encoding"]["y"]["scale"]["domain"][1]
     # The sign and its words need 12 pixels above the highest bar.
-    assert (1 - found["to"].max() / top) * history_throughput.HEIGHT >= 12
+    assert (1 - found["to"].max() / top) * throughput.HEIGHT >= 12
 
 
 def test_words_of_notes_stay_beside_their_rules_and_out_of_each_other() -> None:
@@ -107,15 +109,15 @@ def test_words_of_notes_stay_beside_their_rules_and_out_of_each_other() -> None:
 @pytest.mark.parametrize("length", [8, 20, 30])
 @pytest.mark.parametrize("place", [(0.02, 0.5), (0.5, 0.5), (0.98, 0.5), (0.98, 0.98), (0.5, 0.02), (0.6, 0.98)])
 def test_a_label_of_a_bubble_stays_inside_the_plot(length: int, place: tuple[float, float]) -> None:
-    wide, _ = history_scatter.PLOT
+    wide, _ = scatter.PLOT
     others = [(0.9, 0.45), (0.8, 0.5), (0.3, 0.55)]
     at = [place, *others]
     found = pd.DataFrame({
         "usd": [10 ** (4 * x) for x, _ in at], "s": [10 ** (2 * y) for _, y in at], "n": 50, "name": "M" * length,
     })  # fmt: skip
-    history_scatter.place_labels(found, (1.0, 1e4), (1.0, 1e2))
+    scatter.place_labels(found, (1.0, 1e4), (1.0, 1e2))
     for (x, _), row in zip(at, found.itertuples(), strict=True):
-        size = length * history_scatter.LETTER
+        size = length * scatter.LETTER
         left = x * wide + row.dx - {"left": 0, "center": size / 2, "right": size}[row.align]
         if not row.named:
             continue
@@ -125,7 +127,7 @@ def test_a_label_of_a_bubble_stays_inside_the_plot(length: int, place: tuple[flo
 def test_a_label_in_a_narrower_plot_ends_in_an_ellipsis_and_is_not_cut(lab: Lab) -> None:
     fill(lab, 120, 3)
     data = load(lab)
-    spec = history_scatter.chart(data, figures.scatter(data), looks.LIGHT)
+    spec = scatter.chart(data, figures.scatter(data), looks.LIGHT)
     limits = [one["mark"]["limit"] for one in spec["layer"] if one["mark"]["type"] == "text" and "limit" in one["mark"]]
     assert limits and all("width" in one["expr"] or "scale" in one["expr"] for one in limits)
     drawn = picture(standalone({**spec, "width": 60}, looks.LIGHT, "", ""), "svg").decode()

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from app import history_latency, history_panel, history_ranking, history_scatter, history_throughput
-from app.history_csv import COLUMNS, to_csv, with_units
+from app.charts import panel
+from app.history import latency, ranking, scatter, throughput
+from app.history.export import COLUMNS, to_csv, with_units
 from services.dashboard import figures
 from services.dashboard.figures import Filter
 from tests.pages.lab import Lab, page, said
@@ -46,12 +47,12 @@ def test_a_range_whose_dates_are_not_chosen_yet_has_no_dots_in_the_bar(lab: Lab)
 @pytest.mark.parametrize(
     ("draw", "wanted"),
     [
-        (history_throughput.draw, {"calls_per_minute", "output_tokens_per_s", "bucket_is_partial"}),
-        (history_throughput.draw_states, {"calls", "bucket_is_partial"}),
-        (history_scatter.draw, {"ttft_p95_ms", "spend_usd_per_1000_calls", "calls"}),
-        (history_ranking.draw, {"success_share", "decode_p50_tokens_per_s", "output_tokens", "spend_usd",
+        (throughput.draw, {"calls_per_minute", "output_tokens_per_s", "bucket_is_partial"}),
+        (throughput.draw_states, {"calls", "bucket_is_partial"}),
+        (scatter.draw, {"ttft_p95_ms", "spend_usd_per_1000_calls", "calls"}),
+        (ranking.draw, {"success_share", "decode_p50_tokens_per_s", "output_tokens", "spend_usd",
                                 "spend_usd_per_1m_output_tokens", "paid_hours_used_share", "ttft_p50_ms"}),
-        (history_latency.draw, {"ttft_p50_ms", "ttft_p95_ms", "measured_calls", "bucket_is_partial"}),
+        (latency.draw, {"ttft_p50_ms", "ttft_p95_ms", "measured_calls", "bucket_is_partial"}),
     ],
 )  # fmt: skip
 def test_the_columns_of_every_csv_say_their_units(
@@ -78,6 +79,6 @@ def test_an_export_is_named_by_the_time_of_the_page_s_zone(lab: Lab, monkeypatch
     end = datetime(2026, 3, 1, 20, 30, tzinfo=UTC)
     data = load(lab, Filter(range="custom", end=end, zone="Asia/Kolkata"))
     kept: list[str] = []
-    monkeypatch.setattr(history_panel.st, "download_button", lambda label, made, name, *_, **__: kept.append(name))
-    history_panel.export(data, history_panel.Export("x", lambda: figures.ranking(data)), "", "")
+    monkeypatch.setattr(panel.st, "download_button", lambda label, made, name, *_, **__: kept.append(name))
+    panel.export(data, panel.Export("x", lambda: figures.ranking(data)), "", "")
     assert kept == ["inference-lab-x-20260302-0200.csv"]

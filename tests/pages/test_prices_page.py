@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from sqlmodel import col, select
 
-from db import records
-from db.tables import Run
-from services import deployments
-from services.domain import Deployment, PriceRef
+from db import runs
+from db.models import Run
+from services.deployments import config
+from services.types import Deployment, PriceRef
 from tests.pages.lab import Lab, page, said
 
 OWN = Deployment(id="own", name="*Own*", kind="openai-compatible", model="m", base_url="https://h.example/v1",
@@ -20,7 +20,7 @@ OWN = Deployment(id="own", name="*Own*", kind="openai-compatible", model="m", ba
 def only(lab: Lab, *listed: Deployment) -> None:
     lab.listed = list(listed)
     for d in listed:
-        lab.write(records.upsert_deployment, deployment_id=d.id, spec=deployments.to_json(d), origin=d.origin,
+        lab.write(runs.upsert_deployment, deployment_id=d.id, spec=config.to_json(d), origin=d.origin,
                   enabled=d.enabled)  # fmt: skip
 
 
@@ -33,7 +33,7 @@ def record(lab: Lab, d: Deployment, **call: object) -> None:
 def _price(session, run_id, values):
     from sqlmodel import col, update
 
-    from db.tables import Call
+    from db.models import Call
 
     session.exec(update(Call).where(col(Call.run_id) == run_id).values(**values))
 

@@ -9,12 +9,12 @@ import pytest
 from sqlalchemy import update
 from sqlmodel import col
 
-from app.playground_results import cell_text
-from db import queries
-from db.tables import Call
+from app.playground.results import cell_text
+from db import run_queries
+from db.models import Call
 from services.client import EngineClient, EngineError
-from services.runs import Attachment, ColumnSpec, RunSpec
-from services.stats import Cell, CompareRow
+from services.runs.compare import Cell, CompareRow
+from services.runs.spec import Attachment, ColumnSpec, RunSpec
 from tests.pages.lab import Lab, buttons, page, said
 
 
@@ -222,7 +222,7 @@ def test_stop_all_stops_every_run_of_this_visit(lab: Lab) -> None:
     for _ in range(3):
         at.button(key="pg_send").click().run()
     snapshot = {"type": "snapshot", "seq": 0, "live": True, "blind": False, "columns": []}
-    known = queries.search_runs(lab.database(), queries.RunFilter()).rows
+    known = run_queries.search_runs(lab.database(), run_queries.RunFilter()).rows
     lab.living = {row["id"]: {**snapshot, "run": row["id"]} for row in known}
     at.run()
     at.button(key="pg_stop").click().run()

@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 
 from streamlit.testing.v1 import AppTest
 
-from app.runs_actions import tidy
-from app.runs_filters import day_edges, tell_apart
+from app.runs.page import tidy
+from app.widgets.filters import day_edges, tell_apart
 from tests.pages.lab import Lab, buttons, page, said
 
 

@@ -9,7 +9,7 @@ import aiohttp
 import pytest_asyncio
 from aiohttp import web
 
-from services.engine.http import make_app
+from services.engine.api import make_app
 from tests.engine.house import House, table
 from tests.rights.door import SENT, SLOW, Door
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from db import records
+from db import runs
 from db.batch_tables import Batch
-from services import deployments
-from services.batch import desk as desks
+from services.batch import service as desks
 from services.batch.files import spool
-from services.deployment_bounds import CALLS_PER_PERSON
-from services.engine import allowance
-from services.runs import MAX_COLUMNS, MAX_REPETITIONS, new_id
+from services.deployments import config
+from services.deployments.bounds import CALLS_PER_PERSON
+from services.engine import call_limits
+from services.runs.spec import MAX_COLUMNS, MAX_REPETITIONS, new_id
 from tests.engine.house import table
 from tests.rights.door import SENT, SLOW, Door
 
@@ -121,7 +121,7 @@ async def test_retries_and_tests_count_too_and_a_run_that_never_fits_says_so(doo
 
 async def test_everybody_together_is_bounded_too(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     await limited(door, 3)
-    monkeypatch.setattr(allowance, "TOGETHER", 7)
+    monkeypatch.setattr(call_limits, "TOGETHER", 7)
     people = [f"p{number}@example.com" for number in range(4)]
     done = [await begin(door, person, columns=2) for person in people]
     assert [status for status, _ in done] == [200, 200, 200, 429]
@@ -138,14 +138,14 @@ async def test_batches_under_way_are_bounded_for_a_person(
     door.house.engine.batches._data = tmp_path
     deployment = next(one for one in door.house.engine.registry.statuses() if one.deployment.id == "quick").deployment
     run = {"id": new_id(), "created_at": datetime.now(UTC), "person": ADA, "source": "batch"}
-    await door.write(records.insert_run, values=run)
+    await door.write(runs.insert_run, values=run)
     row = Batch(
         id=new_id(),
         created_at=datetime.now(UTC),
         person=ADA,
         name="paused",
         deployment_id="quick",
-        deployment=deployments.to_json(deployment),
+        deployment=config.to_json(deployment),
         route="runner",
         state="paused",
         wanted="pause",

@@ -10,11 +10,11 @@ from typing import Any
 
 from sqlmodel import Session
 
-from db import batch_queries, notes, queries, records, scenarios
+from db import batch_queries, notes, run_queries, runs, scenarios
 from db.batch_tables import Batch
-from services import deployments
-from services.access import owns
-from services.runs import new_id
+from services.deployments import config
+from services.runs.spec import new_id
+from services.security.access import owns
 from tests.engine.house import House
 from tests.rights.door import Door
 
@@ -42,14 +42,14 @@ async def a_batch(door: Door, owner: str, state: str) -> str:
         "source": "batch",
         "start_mode": "together",
     }
-    await door.write(records.insert_run, values=run)
+    await door.write(runs.insert_run, values=run)
     row = Batch(
         id=new_id(),
         created_at=datetime.now(UTC),
         person=owner,
         name="words",
         deployment_id="quick",
-        deployment=deployments.to_json(deployment),
+        deployment=config.to_json(deployment),
         route="runner",
         state=state,
         wanted="pause" if state == "paused" else "run",
@@ -119,10 +119,10 @@ PEOPLE = (
 
 def as_it_is(house: House, ident: str) -> Any:
     """Everything of the records that the action could have changed."""
-    run = queries.run_by_id(house.reader, ident)
+    run = run_queries.run_by_id(house.reader, ident)
     return [
         run and (run["starred"], run["tags"], run["note"]),
-        len(queries.calls_of_run(house.reader, ident)),
+        len(run_queries.calls_of_run(house.reader, ident)),
         batch_queries.batch(house.reader, ident),
         notes.owners(house.reader, ident),
         scenarios.owners(house.reader, ident),
@@ -172,7 +172,7 @@ async def test_of_several_runs_none_is_deleted_when_one_is_somebody_elses(door: 
         403,
         "1 of these 3 runs is somebody else's, so none was deleted: leave it out.",
     )
-    assert all(queries.run_by_id(door.house.reader, one) for one in [*mine, theirs])
+    assert all(run_queries.run_by_id(door.house.reader, one) for one in [*mine, theirs])
     asked = {"run_ids": [*mine, *mine, "not-there"]}
     assert await door.ask(OWNERS[0], "member", "POST", "/runs/delete", asked) == (200, {"deleted": 2})
 
@@ -204,7 +204,7 @@ async def test_votes_are_everybodys_and_ones_own(door: Door) -> None:
     for person, choice in ((OWNERS[0], "a"), (OWNERS[1], "b"), (OWNERS[1], "tie")):
         body = {"choice": choice, "column_a": 0, "column_b": 1}
         assert (await door.ask(person, "member", "POST", f"/runs/{run}/votes", body))[0] == 200
-    kept = {(row["person"], row["choice"]) for row in queries.votes_of_run(door.house.reader, run)}
+    kept = {(row["person"], row["choice"]) for row in run_queries.votes_of_run(door.house.reader, run)}
     assert kept == {(OWNERS[0], "a"), (OWNERS[1], "tie")}
     assert (await door.ask(OWNERS[0], "viewer", "POST", f"/runs/{run}/votes", {"choice": "a"}))[0] == 403
 

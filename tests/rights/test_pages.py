@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import batch_file, playground_run, session
-from app.tickets import role_in
+from app import auth
+from app.batch import upload
+from app.live import run_view
+from app.live.tickets import role_in
 from db import notes, scenarios
 from tests.pages.batch_lab import BatchLab, arranged, opened
 from tests.pages.lab import page
@@ -33,7 +35,7 @@ def keys(at: AppTest) -> set[str]:
 
 
 def looked(monkeypatch: pytest.MonkeyPatch, person: str, role: Any) -> None:
-    monkeypatch.setattr(session, "person_and_role", lambda: session.Person(person, role))
+    monkeypatch.setattr(auth, "person_and_role", lambda: auth.Person(person, role))
 
 
 def test_what_is_somebody_elses_has_no_buttons(lab: BatchLab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,20 +76,20 @@ def test_the_board_of_somebody_elses_run_is_looked_at_and_no_more(
 ) -> None:
     run = lab.record("Why is the sky blue?", person=ADA)
     given: list[tuple[str, str]] = []
-    monkeypatch.setattr(playground_run, "board", lambda **values: given.append((person, role_in(values["token"]))))
+    monkeypatch.setattr(run_view, "board", lambda **values: given.append((person, role_in(values["token"]))))
     for person, role, _ in PEOPLE:
         looked(monkeypatch, person, role)
-        shown, _trouble = playground_run.load(run)
+        shown, _trouble = run_view.load(run)
         assert shown is not None
-        playground_run.draw(shown, session.Person(person, role), masked=False)
+        run_view.draw(shown, auth.Person(person, role), masked=False)
     assert given == [(ADA, "member"), (EVE, "viewer"), ("bob@example.com", "admin"), (ADA, "viewer")]
 
 
 def test_a_bucket_is_named_by_those_only_who_may_deploy(lab: BatchLab, monkeypatch: pytest.MonkeyPatch) -> None:
     for person, role, _ in PEOPLE:
-        rule = batch_file.allowed(session.Person(person, role))  # type: ignore[arg-type]
+        rule = upload.allowed(auth.Person(person, role))  # type: ignore[arg-type]
         if role == "admin":
-            assert batch_file.named("s3://bucket/words.csv", rule).origin == "s3"
+            assert upload.named("s3://bucket/words.csv", rule).origin == "s3"
         else:
             with pytest.raises(ValueError, match="Only whoever runs this server"):
-                batch_file.named("s3://bucket/words.csv", rule)
+                upload.named("s3://bucket/words.csv", rule)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from db.migrate import backup, upgrade
-from db.private import private_directory
+from db.permissions import private_directory
 from services.batch.files import spool
 from services.paths import ROOT
 from tests.engine.house import table
@@ -35,7 +35,7 @@ def open_to_others(folder: Path) -> list[str]:
 
 def lab(umask: int, *arguments: str) -> str:
     """What a command prints that was started with a umask of its own, as a service may be."""
-    program = f"import os; os.umask({umask}); from app.cli import main; main()"
+    program = f"import os; os.umask({umask}); from app.cli.main import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", program, *arguments],
         cwd=ROOT,
@@ -150,10 +150,12 @@ def _left_alone(folder: Path) -> None:
     argument = f"'--data', '{foreign}'"
     engine = f"from services.engine.__main__ import main; import sys; sys.argv = ['x', {argument}]; main()"
     commands = ("'send', 'Hi', '-d', 'x'", "'deployments'", "'demo', '--calls', '5'", "'doctor'", "'worker'")
-    calls = [f"from app.cli import main; import sys; sys.argv = ['lab', {one}, {argument}]; main()" for one in commands]
+    calls = [
+        f"from app.cli.main import main; import sys; sys.argv = ['lab', {one}, {argument}]; main()" for one in commands
+    ]
     for call in (engine, *calls):
         # The modules are loaded first: another user may not be allowed to read them here.
-        program = f"import app.cli, services.engine.__main__, app.doctor, os; os.setuid(65534); {call}"
+        program = f"import app.cli, services.engine.__main__, app.cli.doctor, os; os.setuid(65534); {call}"
         done = subprocess.run(
             [sys.executable, "-c", program],
             cwd=ROOT,

@@ -19,7 +19,7 @@ import httpx
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
-from app.supervise import free_port
+from app.launcher import free_port
 from services.paths import ROOT
 from tests.e2e.live_lab import answers, until
 from tests.signin.oidc import CLIENT, SECRET, Provider
@@ -78,7 +78,7 @@ def pages(folder: Path, secrets: str | bytes | None, port: int) -> Iterator[Hous
     (folder / "data").mkdir(exist_ok=True)
     with (folder / "pages.log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "app.serve", "--port", str(port)], cwd=folder, env=env, stdout=log, stderr=log
+            [sys.executable, "-P", "-m", "app.server", "--port", str(port)], cwd=folder, env=env, stdout=log, stderr=log
         )
         try:
             until(lambda: answers(f"http://localhost:{port}/_stcore/health") or process.poll() is not None)

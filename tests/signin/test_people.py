@@ -10,9 +10,9 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services import access
 from services.client import EngineClient
-from services.engine import asking
+from services.engine import requests
+from services.security import access
 
 ADA = [
     "ada@example.com",
@@ -27,7 +27,7 @@ ODD = ["a\nb@x", "%41@x", "a b (https://x/?a=1&b=2)", "é" * 500, "x" * 199 + "y
 
 async def test_the_engine_knows_each_person_by_a_name_of_their_own(tmp_path: Path) -> None:
     async def who(request: web.Request) -> web.Response:
-        return asking.answer({"person": asking.may(request, "look")})
+        return requests.answer({"person": requests.may(request, "look")})
 
     app = web.Application()
     app.router.add_get("/who", who)

@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
-from app import signin
+from app.access import sign_in
 from tests.signin.house import House, Visitor, pages, port_for
 
 GOOD = """
@@ -41,10 +41,10 @@ def without(key: str) -> str:
 
 
 BROKEN = {
-    **{f"without {key}": (without(key), f'"{key}" in [auth]') for key in (*signin.SHARED, *signin.OF_PROVIDER)},
+    **{f"without {key}": (without(key), f'"{key}" in [auth]') for key in (*sign_in.SHARED, *sign_in.OF_PROVIDER)},
     **{
         f"{key} is {value}": (f"{without(key)}\n{key} = {value}", f'"{key}" in [auth]')
-        for key in (*signin.SHARED, *signin.OF_PROVIDER)
+        for key in (*sign_in.SHARED, *sign_in.OF_PROVIDER)
         for value in ('""', '"  "', "7", "[]")
     },
     "an empty section": ("[auth]", "is empty"),
@@ -80,17 +80,17 @@ BROKEN = {
 def test_each_way_to_write_it_wrongly_is_named_in_one_sentence() -> None:
     differs = {}
     for case, (text, part) in BROKEN.items():
-        how = signin.judged(tomllib.loads(text))
+        how = sign_in.judged(tomllib.loads(text))
         if how.state != "broken" or part not in how.trouble or how.trouble.count(". ") != 1:
             differs[case] = (how.state, how.trouble)
     assert not differs
 
 
 def test_what_is_right_is_taken_and_what_is_not_about_sign_in_is_left_alone() -> None:
-    assert dict(signin.judged(tomllib.loads(GOOD)).clients) == {"default": "lab"}
-    assert dict(signin.judged(tomllib.loads(NAMED)).clients) == {"first": "one", "second": "two"}
+    assert dict(sign_in.judged(tomllib.loads(GOOD)).clients) == {"default": "lab"}
+    assert dict(sign_in.judged(tomllib.loads(NAMED)).clients) == {"first": "one", "second": "two"}
     for text in ("", 'ANTHROPIC_API_KEY = "sk"', '[other]\nclient_id = "x"'):
-        assert signin.judged(tomllib.loads(text)).state == "off"
+        assert sign_in.judged(tomllib.loads(text)).state == "off"
 
 
 # What lies where secrets.toml should → part of the sentence; None: nobody has to sign in.

@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
-from app import signin
-from app.relay import OVER
-from app.tickets import board_token
+from app.access import sign_in
+from app.live.tickets import board_token
+from app.live.websocket import OVER
 from tests.signin.house import BOARD_SECRET, COOKIE_SECRET, House, Visitor, cookie_for
 from tests.signin.oidc import CLIENT, SECRET, Provider, Script
 
@@ -22,20 +22,20 @@ NO_ADDRESS = "The provider gave an e-mail address that is none"
 INSIDE = "Send one prompt to several deployments"
 # What the provider does → what the page says then.
 WRONG: dict[str, tuple[Script, str]] = {
-    "made for another application": (Script(claims={"aud": "other"}), signin.CAME_BACK["failed"]),
+    "made for another application": (Script(claims={"aud": "other"}), sign_in.CAME_BACK["failed"]),
     "made for another application, handed to us": (
         Script(claims={"aud": "other", "azp": CLIENT}),
         "another application",
     ),
     "made for others only": (Script(claims={"aud": ["a", "b"], "azp": CLIENT}), "another application"),
-    "another issuer": (Script(claims={"iss": "https://elsewhere.example"}), signin.CAME_BACK["failed"]),
-    "another nonce": (Script(claims={"nonce": "x"}), signin.CAME_BACK["failed"]),
-    "no nonce": (Script(claims={"nonce": None}), signin.CAME_BACK["failed"]),
-    "expired": (Script(lifetime_s=-7200), signin.CAME_BACK["failed"]),
-    "no expiry": (Script(claims={"exp": None}), signin.CAME_BACK["failed"]),
-    "expired a while ago": (Script(lifetime_s=-90), signin.ENDED),
-    "signed by another": (Script(key="other"), signin.CAME_BACK["failed"]),
-    "not signed": (Script(key="none"), signin.CAME_BACK["failed"]),
+    "another issuer": (Script(claims={"iss": "https://elsewhere.example"}), sign_in.CAME_BACK["failed"]),
+    "another nonce": (Script(claims={"nonce": "x"}), sign_in.CAME_BACK["failed"]),
+    "no nonce": (Script(claims={"nonce": None}), sign_in.CAME_BACK["failed"]),
+    "expired": (Script(lifetime_s=-7200), sign_in.CAME_BACK["failed"]),
+    "no expiry": (Script(claims={"exp": None}), sign_in.CAME_BACK["failed"]),
+    "expired a while ago": (Script(lifetime_s=-90), sign_in.ENDED),
+    "signed by another": (Script(key="other"), sign_in.CAME_BACK["failed"]),
+    "not signed": (Script(key="none"), sign_in.CAME_BACK["failed"]),
     "not verified": (Script(claims={"email_verified": False}), NOT_VERIFIED),
     "not verified, as a word": (Script(claims={"email_verified": "false"}), NOT_VERIFIED),
     "verified, as a number": (Script(claims={"email_verified": 1}), NOT_VERIFIED),
@@ -46,11 +46,11 @@ WRONG: dict[str, tuple[Script, str]] = {
     "two lines as address": (Script(email="ada@example.com\nx"), NO_ADDRESS),
     "an invisible letter": (Script(email="ada\u200b@example.com"), NO_ADDRESS),
     "a name as address": (Script(email="local"), NO_ADDRESS),
-    "no token": (Script(token_status=500), signin.CAME_BACK["failed"]),
-    "no token for us": (Script(token_status=401), signin.CAME_BACK["failed"]),
-    "cancelled": (Script(deny="access_denied"), signin.CAME_BACK["denied"]),
-    "refused": (Script(deny="server_error"), signin.CAME_BACK["refused"]),
-    "down": (Script(down=True), signin.CAME_BACK["unreachable"]),
+    "no token": (Script(token_status=500), sign_in.CAME_BACK["failed"]),
+    "no token for us": (Script(token_status=401), sign_in.CAME_BACK["failed"]),
+    "cancelled": (Script(deny="access_denied"), sign_in.CAME_BACK["denied"]),
+    "refused": (Script(deny="server_error"), sign_in.CAME_BACK["refused"]),
+    "down": (Script(down=True), sign_in.CAME_BACK["unreachable"]),
 }
 
 
@@ -206,7 +206,7 @@ def test_a_sign_in_ends_in_pages_that_stay_open_and_what_was_typed_can_be_copied
 ) -> None:
     async def walk() -> str:
         visitor = Visitor(house)
-        ends = time.time() - signin.LEEWAY_S + 4
+        ends = time.time() - sign_in.LEEWAY_S + 4
         visitor.http.cookies.set(
             "_streamlit_user", cookie_for(claims(provider, exp=ends), house.url), domain="localhost.local"
         )
@@ -220,7 +220,7 @@ def test_a_sign_in_ends_in_pages_that_stay_open_and_what_was_typed_can_be_copied
             return (await tab.draw()).words
 
     words = asyncio.run(walk())
-    assert signin.ENDED in words and "a long thought" in words
+    assert sign_in.ENDED in words and "a long thought" in words
 
 
 def test_a_cookie_that_is_not_ours_or_holds_no_sense_lets_nobody_in(house: House, provider: Provider) -> None:
@@ -269,11 +269,11 @@ def test_signing_out_in_one_tab_ends_the_others_and_every_copy_of_the_cookie(hou
             if way == "address":
                 visitor.http.get("/auth/logout")
                 assert provider.signed_out == before + 1
-            assert signin.ENDED in (await second.draw(press=seen.buttons["Send"])).words, way
-            assert signin.ENDED in (await second.draw()).words, way
+            assert sign_in.ENDED in (await second.draw(press=seen.buttons["Send"])).words, way
+            assert sign_in.ENDED in (await second.draw()).words, way
             assert await _closed(board, {"stop": "all"}) == ([OVER], 4401), way
         async with thief.open() as tab:
-            assert signin.ENDED in (await tab.draw()).words, way
+            assert sign_in.ENDED in (await tab.draw()).words, way
         visitor.http.get("/auth/logout")
         assert not [name for name in visitor.cookies() if "_streamlit_user" in name]
         async with visitor.open() as tab:
@@ -295,7 +295,7 @@ def test_a_part_of_a_page_is_not_drawn_by_itself_once_the_sign_in_is_over(house:
             part = await tab.draw(page="calculator", fragment=seen.fragment)
             assert part.fragment == seen.fragment and "ada@example.com" not in part.words
             visitor.http.get("/auth/logout")
-            assert signin.ENDED in (await tab.draw(page="calculator", fragment=seen.fragment)).words
+            assert sign_in.ENDED in (await tab.draw(page="calculator", fragment=seen.fragment)).words
 
     asyncio.run(walk())
 

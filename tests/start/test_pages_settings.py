@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from streamlit import config
 
-from app import pages_settings
+from app import streamlit_config
 from tests.lab_command import run_lab
 
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -37,12 +37,12 @@ def test_broken_settings_of_the_pages_are_said_and_kept_from_streamlit(
         make(root / ".streamlit" / "config.toml")
         with monkeypatch.context() as patch:
             patch.chdir(root)
-            patch.setattr(pages_settings, "ROOT", root)
+            patch.setattr(streamlit_config, "ROOT", root)
             patch.setattr(config, "get_config_files", config.get_config_files)  # put back at the end
-            said = pages_settings.trouble() or ""
+            said = streamlit_config.trouble() or ""
             if words not in said or str(root) not in said:
                 flaws.append((name, said))
-            pages_settings.keep_from_streamlit()
+            streamlit_config.keep_from_streamlit()
             if config.get_option("theme.base") is not None:
                 flaws.append((name, "Streamlit read it"))
     config.get_config_options(force_reparse=True)
@@ -55,9 +55,9 @@ def test_settings_that_only_streamlit_refuses_stop_no_start(tmp_path: Path, monk
     with monkeypatch.context() as patch:
         patch.setenv("HOME", str(tmp_path))
         patch.chdir(tmp_path)
-        patch.setattr(pages_settings, "ROOT", tmp_path)
+        patch.setattr(streamlit_config, "ROOT", tmp_path)
         patch.setattr(config, "get_config_files", config.get_config_files)
-        pages_settings.keep_from_streamlit()
+        streamlit_config.keep_from_streamlit()
         assert config.get_option("server.port") == 8501
     config.get_config_options(force_reparse=True)
 

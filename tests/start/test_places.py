@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from services import listening, paths
-from services.listening import Address, CannotListen
+from services import paths
+from services.security import listening
+from services.security.listening import Address, CannotListen
 
 AUTH = """[auth]
 redirect_uri = "https://lab.example.com/oauth2callback"
@@ -210,7 +211,7 @@ def test_an_open_door_needs_sign_in_or_the_flag(tmp_path: Path, monkeypatch: pyt
 
 def test_the_pages_alone_refuse_an_open_door_too() -> None:
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "app.serve", "--address", "0.0.0.0", "--port", "1"],
+        [sys.executable, "-P", "-m", "app.server", "--address", "0.0.0.0", "--port", "1"],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(paths.ROOT)},

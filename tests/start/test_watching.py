@@ -14,13 +14,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from app import supervise
-from app.supervise import _Child, _Lab
-from services import health, listening, paths, vitals
+from app import launcher
+from app.launcher import _Child, _Lab
+from services import paths
 from services.client import EngineClient, EngineError
 from services.engine import spawn
-from services.listening import Address
-from services.vitals import Vitals
+from services.processes import health, vitals
+from services.processes.vitals import Vitals
+from services.security import listening
+from services.security.listening import Address
 from tests.start.running import Running, gone, running, until
 
 SENTENCE = re.compile(r"did not answer for (\d+) s \(its process was stopped from outside\) and was ended; starting it")
@@ -32,7 +34,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory):
         yield made.up()
 
 
-@pytest.mark.parametrize(("name", "module"), [("engine", "services.engine"), ("pages", "app.serve")])
+@pytest.mark.parametrize(("name", "module"), [("engine", "services.engine"), ("pages", "app.server")])
 def test_what_is_frozen_is_named_within_ten_seconds_and_started_again(lab: Running, name: str, module: str) -> None:
     before, lines = lab.child(module), len(lab.lines)
     os.kill(before, signal.SIGSTOP)
@@ -71,7 +73,7 @@ def a_port_of(lab: Running) -> int:
 
 def test_the_container_s_health_check_asks_that_address_and_no_proxy(lab: Running) -> None:
     proxied = {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9", "LAB_DATA": str(lab.data)}
-    command = [sys.executable, "-P", "-m", "services.health"]
+    command = [sys.executable, "-P", "-m", "services.processes.health"]
     environment = {**os.environ, "PYTHONPATH": str(paths.ROOT), **proxied}
     assert subprocess.run(command, env=environment, check=False).returncode == 0
     environment |= {"LAB_DATA": str(lab.data / "none"), "LAB_PORT": "9"}
@@ -92,7 +94,7 @@ def test_the_supervisor_sleeps_between_its_looks(lab: Running) -> None:
 def test_after_kill_9_nothing_stays_behind_and_the_next_start_waits_for_the_last_end(tmp_path: Path) -> None:
     with running(tmp_path) as first:
         first.up()
-        children = [first.child("services.engine"), first.child("app.serve")]
+        children = [first.child("services.engine"), first.child("app.server")]
         first.process.kill()
         with running(tmp_path) as second:
             second.up()
@@ -105,7 +107,7 @@ def test_a_second_signal_while_it_stops_ends_it_at_once_and_leaves_nothing(
 ) -> None:
     with running(tmp_path) as lab:
         lab.up()
-        children = [lab.child("services.engine"), lab.child("app.serve")]
+        children = [lab.child("services.engine"), lab.child("app.server")]
         lab.process.send_signal(number)
         lab.process.send_signal(number)
         lab.process.send_signal(signal.SIGINT)
@@ -130,7 +132,7 @@ def child_of(code: str, answers: list[bool]) -> _Child:
 @pytest.fixture
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("CHECK_EVERY_S", 0.05), ("ASLEEP_S", 1.5), ("AT_WORK_S", 6.0), ("DUMP_S", 0.05)):
-        monkeypatch.setattr(supervise, name, value)
+        monkeypatch.setattr(launcher, name, value)
 
 
 def house(folder: Path, told: list[str]) -> _Lab:
@@ -202,10 +204,10 @@ def test_a_process_that_waits_for_a_processor_or_a_disk_counts_as_at_work() -> N
 
 
 def test_one_ctrl_c_that_arrives_twice_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lab = supervise._Lab(listening.Address("127.0.0.1"), 1, tmp_path, tmp_path, print)
+    lab = launcher._Lab(listening.Address("127.0.0.1"), 1, tmp_path, tmp_path, print)
     lab._asked_to_stop()
     lab._asked_to_stop()
     assert lab.stopping.is_set() and not lab.at_once.is_set()
-    lab.told_at -= 2 * supervise.SAME_S
+    lab.told_at -= 2 * launcher.SAME_S
     lab._asked_to_stop()
     assert lab.at_once.is_set()

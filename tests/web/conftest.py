@@ -31,30 +31,30 @@ TTL_S = 3
 
 SERVE = f"""
 import sys
-import app.connections, app.relay, app.uploads
-app.connections.HEAD_WITHIN_S = 1.0
-app.connections.FIRST_MESSAGE_WITHIN_S = 3.0
-app.connections.SOCKETS = {SOCKETS}
-app.connections.SILENT = {SILENT}
-app.connections._unasked.total = {UNASKED}
-app.relay.HELLO_S = 3.0
-app.relay.STRANGERS = {STRANGERS}
-app.uploads.VISITOR_BYTES = {VISITOR_BYTES}
-app.uploads.TOTAL_SHARE = 10**12
-app.uploads.LEAST_TOTAL_BYTES = {TOTAL_BYTES}
-app.uploads.PAUSE_S = 1.0
-app.uploads.SLOW_AFTER_S = 2.0
+import app.access.connections, app.live.websocket, app.access.uploads
+app.access.connections.HEAD_WITHIN_S = 1.0
+app.access.connections.FIRST_MESSAGE_WITHIN_S = 3.0
+app.access.connections.SOCKETS = {SOCKETS}
+app.access.connections.SILENT = {SILENT}
+app.access.connections._unasked.total = {UNASKED}
+app.live.websocket.HELLO_S = 3.0
+app.live.websocket.STRANGERS = {STRANGERS}
+app.access.uploads.VISITOR_BYTES = {VISITOR_BYTES}
+app.access.uploads.TOTAL_SHARE = 10**12
+app.access.uploads.LEAST_TOTAL_BYTES = {TOTAL_BYTES}
+app.access.uploads.PAUSE_S = 1.0
+app.access.uploads.SLOW_AFTER_S = 2.0
 # Only what measures: the sizes that Streamlit tells are those of now, and not of up to five seconds ago.
 from streamlit.web.server.starlette import starlette_routes
 starlette_routes._METRICS_EXPENSIVE_STATS_TTL_SECONDS = 0.0
 from streamlit import config
-import app.pages_settings, app.serve
-read_settings = app.pages_settings.keep_from_streamlit
+import app.streamlit_config, app.server
+read_settings = app.streamlit_config.keep_from_streamlit
 def read_settings_and_forget_soon():
     read_settings()
     config.set_option("server.disconnectedSessionTTL", {TTL_S})
-app.pages_settings.keep_from_streamlit = read_settings_and_forget_soon
-app.serve.serve(int(sys.argv[1]), sys.argv[2])
+app.streamlit_config.keep_from_streamlit = read_settings_and_forget_soon
+app.server.serve(int(sys.argv[1]), sys.argv[2])
 """
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from services.deployments import ConfigError, load
-from services.hosts import BadHost, Host, Rules, configured_host, parse_host
-from services.listening import Configured
+from services.deployments.config import ConfigError, load
+from services.security.hosts import BadHost, Host, Rules, configured_host, parse_host
+from services.security.listening import Configured
 from tests.web.conftest import Pages, first_line, serve
 
 SPELLINGS: dict[str, Host | None] = {

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from services.domain import Outcome, Wire
-from services.framing import FRAMERS
 from services.outcomes import judge
-from services.providers import container_wires, invoke_wire
+from services.providers import bedrock_streams, container_wires
 from services.providers.converse_wire import ConverseDecoder
-from services.providers.decoding import WireDecoder
+from services.providers.decoder import WireDecoder
+from services.types import Outcome, Wire
+from services.wire.framing import FRAMERS
 from tests.wires.helpers import FOLDER, Read
 
 N = None
@@ -59,7 +59,7 @@ class AwsGolden:
         if family == "converse":
             return ConverseDecoder
         if family == "invoke":
-            return lambda: invoke_wire.decoder_of(_INVOKE[rest])
+            return lambda: bedrock_streams.decoder_of(_INVOKE[rest])
         return container_wires.DECODERS[self.wire]
 
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.domain import Aws, Delta, Deployment, Outcome, Wire
 from services.outcomes import judge
 from services.providers import KINDS
 from services.providers.chat_wire import ChatDecoder
-from services.providers.decoding import WireDecoder
+from services.providers.decoder import WireDecoder
 from services.providers.messages_wire import MessagesDecoder
 from services.providers.responses_wire import ResponsesDecoder
-from services.sse import ServerEvent, SSEDecoder
+from services.types import Aws, Delta, Deployment, Outcome, Wire
+from services.wire.sse import ServerEvent, SSEDecoder
 
 FOLDER = Path(__file__).parent / "golden"
 DECODERS: dict[Wire, type[WireDecoder]] = {

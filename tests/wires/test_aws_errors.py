@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from services.domain import Outcome
 from services.outcomes import sentence
 from services.providers.container_wires import TokenDecoder
 from services.providers.converse_wire import ConverseDecoder, guardrail_words
 from services.providers.errors import http_error
-from services.sse import ServerEvent
+from services.types import Outcome
+from services.wire.sse import ServerEvent
 from tests.wires.helpers import deployment
 
 SUFFIX = ":http://internal.amazon.com/coral/com.amazon.bedrock/"

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.framing import EventStreamFramer, FramingError, SageMakerFramer
 from services.outcomes import FINISH, STATE_OF
-from services.providers import container_wires, converse_wire, invoke_wire
+from services.providers import bedrock_streams, container_wires, converse_wire
+from services.wire.framing import EventStreamFramer, FramingError, SageMakerFramer
 from tests.wires.aws_goldens import AWS_GOLDENS, AwsGolden, read_aws
 from tests.wires.helpers import FOLDER
 
@@ -76,7 +76,7 @@ def test_what_was_whole_before_a_damaged_frame_is_not_lost_with_it() -> None:
 
 
 def test_every_stop_reason_that_ends_a_call_has_an_outcome() -> None:
-    for stops in (converse_wire.STOPS, container_wires.STOPS, invoke_wire._STOPS, invoke_wire._TITAN_STOPS):
+    for stops in (converse_wire.STOPS, container_wires.STOPS, bedrock_streams._STOPS, bedrock_streams._TITAN_STOPS):
         assert stops <= FINISH.keys()
 
 

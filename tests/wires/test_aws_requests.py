@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from botocore.serialize import create_serializer
 
-from services import copyas
-from services.domain import Ask, Aws, CacheMode, Message, Wire
 from services.providers import kind_of
+from services.runs import snippets
+from services.types import Ask, Aws, CacheMode, Message, Wire
 from tests.aws.fixture import AwsEmulator
 from tests.aws.sigv4 import SESSION
 from tests.wires.helpers import deployment
@@ -242,7 +242,7 @@ def test_copied_code_sends_the_same_request_with_a_good_signature(
 ) -> None:
     target = deployment(kind, wire, model, base_url=f"{emulator.url}{base}", aws=aws, region="us-east-1")
     made = kind_of(target).request(target, Ask(TURNS, HOSTILE, {"max_tokens": 40}))
-    for title, code in copyas.snippets(made, wire=wire, key_env=None).items():
+    for title, code in snippets.snippets(made, wire=wire, key_env=None).items():
         assert SESSION.secret not in code
         assert os.environ["AWS_SECRET_ACCESS_KEY"] not in code
         if title == "curl" and "%" in made.url:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from services import history
-from services.catalogue import embedded_deployments
-from services.domain import Ask, Aws, CacheMode, Deployment, Message, Wire
+from services.deployments.catalog import embedded_deployments
 from services.providers import kind_of
 from services.providers.caching import DROPPED, prefix_key
+from services.runs import conversation
+from services.types import Ask, Aws, CacheMode, Deployment, Message, Wire
 from tests.wires.helpers import deployment
 
 MODES: tuple[CacheMode, ...] = ("off", "auto", "5m", "1h")
@@ -132,6 +132,6 @@ def test_a_recorded_call_is_built_again_with_its_caching() -> None:
                        "base_url": "https://api.anthropic.com"},
         "request": {"ask": {"messages": [{"role": "user", "text": "Hi"}], "system": "S", "params": {}, "cache": "1h"}},
     }  # fmt: skip
-    made = history.request_of(row)
+    made = conversation.request_of(row)
     assert made is not None
     assert made.body["system"][0]["cache_control"]["ttl"] == "1h"

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from services.domain import Outcome, Wire
 from services.outcomes import STATE_OF
+from services.types import Outcome, Wire
 from tests.wires.helpers import read
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from services.outcomes import FINISH, STATE_OF, judge
 from services.providers.chat_wire import FINISHES
 from services.providers.messages_wire import STOPS
-from services.sse import SSEDecoder
+from services.wire.sse import SSEDecoder
 from tests.wires.helpers import DECODERS, FOLDER, GOLDENS, Golden, read
 
 BY_NAME = pytest.mark.parametrize("golden", GOLDENS, ids=lambda g: g.name)

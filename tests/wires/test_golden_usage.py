@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from services import pricing
-from services.domain import Aws, Deployment, PriceRef
+from services.pricing import cost as pricing_cost
 from services.providers import KINDS, kind_of
-from services.providers.decoding import WireDecoder
-from services.sse import ServerEvent
+from services.providers.decoder import WireDecoder
+from services.types import Aws, Deployment, PriceRef
+from services.wire.sse import ServerEvent
 
 ROWS: list[dict[str, Any]] = json.loads((Path(__file__).parent / "golden_usage.json").read_text())
 BY_NAME = pytest.mark.parametrize("row", ROWS, ids=[row["name"] for row in ROWS])
@@ -94,8 +94,8 @@ def test_the_counts_are_disjoint_exact_and_sum_to_the_services_own_total(row: di
 def test_the_cost_is_exact_to_a_micro_dollar(row: dict[str, Any]) -> None:
     decoder = _read(row)
     assert decoder.usage is not None
-    price = pricing.price_of(_deployment(row), datetime(2026, 11, 3, tzinfo=UTC))
-    cost = pricing.cost(decoder.usage, price, complete=True)
+    price = pricing_cost.price_of(_deployment(row), datetime(2026, 11, 3, tzinfo=UTC))
+    cost = pricing_cost.cost(decoder.usage, price, complete=True)
     assert cost.state == row.get("cost_state", "exact")
     assert cost.nanousd is not None
     assert abs(Decimal(cost.nanousd) / 1000 - Decimal(row["cost_microusd"])) <= Decimal("0.003")

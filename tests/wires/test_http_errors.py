@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.domain import Outcome
 from services.providers.errors import http_error, plain, retry_after
+from services.types import Outcome
 
 
 def _body(**error: object) -> bytes:

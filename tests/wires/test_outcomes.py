@@ -6,9 +6,9 @@ from typing import Any, get_args
 
 import pytest
 
-from services.domain import Outcome, State
 from services.outcomes import STATE_OF, finish_norm, sentence
 from services.params import PARAMS, clean
+from services.types import Outcome, State
 
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 

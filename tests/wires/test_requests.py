@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from services.domain import Ask, Message, Wire
 from services.params import PARAMS
 from services.providers import KINDS, kind_of
 from services.providers.building import endpoint
+from services.types import Ask, Message, Wire
 from tests.wires.helpers import deployment
 
 EVERYTHING: dict[str, Any] = {

@@ -9,9 +9,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from services.batch.files.faults import LineFault, shown
+from services.batch.files.errors import LineFault, shown
 from services.batch.files.messages import Taken, conversation, system_text
-from services.domain import Ask, Message
+from services.types import Ask, Message
 
 _NAMES = {
     "maxTokens": "max_tokens", "max_new_tokens": "max_tokens", "max_gen_len": "max_tokens", "max_tokens": "max_tokens",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from services.batch.files.faults import MAX_RECORD_BYTES, Refused, shown
+from services.batch.files.errors import MAX_RECORD_BYTES, Refused, shown
 
 # Possessive, so that a text of millions of escapes keeps no way back.
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from services.batch.files.faults import LineFault, shown
-from services.domain import Ask, Message
+from services.batch.files.errors import LineFault, shown
 from services.params import PARAMS, clean
+from services.types import Ask, Message
 
 _ROLES = "user, assistant, or system at the beginning"
 _SYSTEM = ("system", "developer")

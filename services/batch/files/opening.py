@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
-from services.batch.files import recognise
-from services.batch.files.convert import Shape
-from services.batch.files.delimited import NAMES, Table
-from services.batch.files.excel import Workbook
-from services.batch.files.faults import MAX_COLUMNS, LineFault, Log, Refused, plural, shown
+from services.batch.files import detect
+from services.batch.files.csv import NAMES, Table
+from services.batch.files.errors import MAX_COLUMNS, LineFault, Log, Refused, plural, shown
 from services.batch.files.items import items
-from services.batch.files.jsons import parse, too_long
+from services.batch.files.json import parse, too_long
 from services.batch.files.parquet import Columns
 from services.batch.files.source import Source, TooLong, lines
-from services.batch.model import Choice, Options
+from services.batch.files.tables import Workbook
+from services.batch.files.vendor_formats import Shape
+from services.batch.types import Choice, Options
 
 _SAMPLE = 20
 
@@ -38,11 +38,11 @@ class Opened:
 
 def open_file(source: Source, options: Options, name: str, log: Log) -> Opened:
     """Recognise and open. Raises `Refused` with a sentence and, where there are, choices."""
-    kind = recognise.container(source)
+    kind = detect.container(source)
     if kind == "text":
         return _text(source, options, name, log)
     if options.format not in (None, kind):
-        what, asked = recognise.WORDS[kind], recognise.WORDS[options.format]
+        what, asked = detect.WORDS[kind], detect.WORDS[options.format]
         again = Choice(f"Read it as {what}", replace(options, format=kind))
         raise Refused("format", f"The file is {what}, not {asked}. Read it as what it is.", choices=(again,))
     held: Workbook | Columns = Workbook(source, log, options) if kind == "excel" else Columns(source, log)
@@ -56,12 +56,12 @@ def open_file(source: Source, options: Options, name: str, log: Log) -> Opened:
 
 
 def _text(source: Source, options: Options, name: str, log: Log) -> Opened:
-    head = recognise.text_head(source)
+    head = detect.text_head(source)
     if options.format in ("parquet", "excel"):
         again = Choice("Recognise what it is", replace(options, format=None))
-        what = recognise.WORDS[options.format]
+        what = detect.WORDS[options.format]
         raise Refused("format", f"The file is text, not {what}. Read it as what it is.", choices=(again,))
-    form = recognise.text_format(head, name, options.format)
+    form = detect.text_format(head, name, options.format)
     if form in ("csv", "tsv"):
         delimiter = options.delimiter or ("\t" if form == "tsv" else ",")
         table = Table(source, log, delimiter, options.encoding)
@@ -77,11 +77,11 @@ def _text(source: Source, options: Options, name: str, log: Log) -> Opened:
         with suppress(Refused, LineFault):
             for _, raw in islice(items([head]), _SAMPLE):
                 values.append(parse(raw, options.encoding))
-        shape = recognise.shape(values)
+        shape = detect.shape(values)
         opened = Opened(replace(options, format="json"), _items(source, log, options), {}, shape, loose=True)
     else:
-        values = recognise.samples(head, options.encoding)
-        shape = recognise.vendor(options, values)
+        values = detect.samples(head, options.encoding)
+        shape = detect.vendor(options, values)
         settled = replace(options, format="jsonl" if shape == "own" else shape)
         opened = Opened(settled, _json_lines(source, log, options), {}, shape, loose=True)
     opened.samples = tuple(value for value in values if isinstance(value, dict))

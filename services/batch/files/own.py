@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from services.batch.files.faults import LineFault, Log, shown
+from services.batch.files.errors import LineFault, Log, shown
 from services.batch.files.messages import Taken, conversation, params_of, system_text
 from services.batch.files.templates import PROMPT_NAMES, SYSTEM_NAMES, Template, braced, guess
-from services.domain import Ask, Message
 from services.params import PARAMS
+from services.types import Ask, Message
 
 
 class Own:

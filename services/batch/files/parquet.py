@@ -7,8 +7,8 @@ from importlib import import_module
 from typing import Any
 
 from services.batch.files.cells import plain
-from services.batch.files.delimited import named
-from services.batch.files.faults import Log, Refused, plural, shown
+from services.batch.files.csv import named
+from services.batch.files.errors import Log, Refused, plural, shown
 from services.batch.files.source import Source
 
 MAX_GROUP_BYTES = 4_000_000_000

@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from services.batch.files.convert import IDS, Vendor
-from services.batch.files.faults import LineFault, Log, Refused, nearest, no_column, shown
+from services.batch.files.errors import LineFault, Log, Refused, nearest, no_column, shown
 from services.batch.files.opening import Opened
 from services.batch.files.own import Own, described
 from services.batch.files.templates import (
@@ -19,9 +18,10 @@ from services.batch.files.templates import (
     guess,
     no_prompt,
 )
-from services.batch.model import Choice, Options
-from services.domain import Ask
+from services.batch.files.vendor_formats import IDS, Vendor
+from services.batch.types import Choice, Options
 from services.params import PARAMS
+from services.types import Ask
 
 ID_NAMES = ("id", "custom_id", "recordid")
 Make = Callable[[Mapping[str, Any]], Ask | None]

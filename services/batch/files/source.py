@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from services.batch.files.faults import MAX_RECORD_BYTES, Cancelled, Refused
-from services.batch.model import Progress
-from services.regular import NotRegular, regular
+from services.batch.files.errors import MAX_RECORD_BYTES, Cancelled, Refused
+from services.batch.types import Progress
+from services.regular_file import NotRegular, regular
 
 CHUNK = 64 * 1024  # a chunk of the shortest lines is worked on in about 0.1 s, which is how fine progress can be
 MAX_UNPACKED = 5_000_000_000  # the largest batch job of any service here (Bedrock)

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path, PureWindowsPath
 
-from services.regular import regular
+from services.regular_file import regular
 
 _BLOCK = 1024 * 1024
 

@@ -1,4 +1,4 @@
-"""Templates over the columns of a file: ``{{column}}``, with the conventions of `services.templates`.
+"""Templates over the columns of a file: ``{{column}}``, with the conventions of `services.runs.templates`.
 
 Beyond those, a column of any name can be used: what stands in the braces is a column if the file has one of exactly
 that name; a name that looks like a variable and is no column is a mistake; anything else in braces is text.
@@ -11,8 +11,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from services.batch.files.cells import text_of
-from services.batch.files.faults import LineFault, nearest, no_column, shown
-from services.templates import variables
+from services.batch.files.errors import LineFault, nearest, no_column, shown
+from services.runs.templates import variables
 
 _BRACES = re.compile(r"\{\{([^{}\r\n]{1,300})\}\}")
 PROMPT_NAMES = ("prompt", "question", "text", "input", "body")

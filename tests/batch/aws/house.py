@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from services.batch.model import Job, Line, LineResult, no_of, wire_id
-from services.batch.routes.base import Route
-from services.domain import Ask, Aws, Deployment, Message
+from services.batch.providers.base import Route
+from services.batch.types import Job, Line, LineResult, no_of, wire_id
+from services.types import Ask, Aws, Deployment, Message
 from tests.batch.aws.cloud import BUCKET, ROLE, Cloud
 
 AWS = Aws(batch_s3=f"s3://{BUCKET}/lab", batch_role=f"arn:aws:iam::123456789012:role/{ROLE}")

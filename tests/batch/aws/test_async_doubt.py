@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from services.batch.model import Job, SubmitLater, SubmitRefused
-from services.batch.routes import asynchronous, aws_async
-from services.domain import Deployment
+from services.batch.providers import sagemaker_async, sagemaker_async_queue
+from services.batch.types import Job, SubmitLater, SubmitRefused
+from services.types import Deployment
 from tests.batch.aws.cloud import BUCKET, Cloud
 from tests.batch.aws.house import Desk, by_no, finish, lines
 from tests.batch.aws.test_asynchronous import ROUTE, own, submit
@@ -49,7 +49,7 @@ def test_a_line_that_never_arrived_is_waited_for_so_long_and_then_said_to_be_unk
     made = left_in_doubt(cloud, desk, own, "unheard")
     first = ROUTE.poll(own, made)
     assert not first.over
-    long_ago = replace(made, facts={**made.facts, "answered_at": time.time() - aws_async.DOUBT_S - 1})
+    long_ago = replace(made, facts={**made.facts, "answered_at": time.time() - sagemaker_async_queue.DOUBT_S - 1})
     last = ROUTE.poll(own, long_ago)
     assert (last.state, last.over) == ("cancelled", True)
     assert "Whether SageMaker took 1 line is not known" in last.said and f"s3://{BUCKET}/answers/" in last.said
@@ -59,7 +59,7 @@ def test_a_line_that_never_arrived_is_waited_for_so_long_and_then_said_to_be_unk
 def test_a_line_that_was_put_off_in_words_is_in_no_doubt(
     cloud: Cloud, desk: Desk, own: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asynchronous, "BACKOFF_S", ())
+    monkeypatch.setattr(sagemaker_async, "BACKOFF_S", ())
     cloud.faults.extend(["throttling", "throttling"])
     with pytest.raises(SubmitLater, match="It is tried again by itself"):
         submit(desk, own, 3, lines(1))

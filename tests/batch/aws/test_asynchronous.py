@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from services.batch.model import Job, Line, SubmitLater, SubmitRefused, wire_id
-from services.batch.routes import aws_endpoints, get
-from services.batch.routes.aws_ledger import Ledger
-from services.batch.routes.base import RouteTrouble
-from services.domain import Aws, Deployment
+from services.batch.providers import aws_endpoints, get
+from services.batch.providers.base import RouteTrouble
+from services.batch.providers.sagemaker_async_ledger import Ledger
+from services.batch.types import Job, Line, SubmitLater, SubmitRefused, wire_id
+from services.types import Aws, Deployment
 from tests.batch.aws import house
 from tests.batch.aws.cloud import BUCKET, Cloud
 from tests.batch.aws.house import Desk, bedrock, by_no, finish, lines, sagemaker

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from services import bedrock_ids
 from services.aws import control
-from services.batch.model import Job, SubmitRefused
-from services.batch.routes import aws_common, aws_quotas, get
-from services.batch.routes.base import RouteTrouble
+from services.batch.providers import aws, bedrock_quotas, get
+from services.batch.providers.base import RouteTrouble
+from services.batch.types import Job, SubmitRefused
+from services.providers import bedrock_ids
 from tests.batch.aws import house
 from tests.batch.aws.cloud import Cloud
 from tests.batch.aws.house import AWS, Desk, bedrock, lines
@@ -48,7 +48,7 @@ def test_what_could_not_be_asked_is_said_as_not_checked(cloud: Cloud, monkeypatc
     monkeypatch.setenv("AWS_ENDPOINT_URL_IAM", "http://127.0.0.1:9")
     control.forget()
     (said,) = ROUTE.check(bedrock())
-    assert said.startswith(aws_common.UNSURE) and "could not be checked" in said
+    assert said.startswith(aws.UNSURE) and "could not be checked" in said
 
 
 def test_missing_credentials_are_one_sentence(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,5 +114,5 @@ def test_quotas_of_other_models_are_not_taken(cloud: Cloud) -> None:
 def test_a_quotas_words_and_a_models_id_are_one_model(model: str, words: str) -> None:
     known = bedrock_ids.parsed(model)
     assert known is not None
-    assert aws_quotas.words(known.model.partition(".")[2]) == aws_quotas.words(words)
-    assert aws_quotas.words("Claude 3.5 Sonnet v2") != aws_quotas.words("Claude 3.5 Sonnet")
+    assert bedrock_quotas.words(known.model.partition(".")[2]) == bedrock_quotas.words(words)
+    assert bedrock_quotas.words("Claude 3.5 Sonnet v2") != bedrock_quotas.words("Claude 3.5 Sonnet")

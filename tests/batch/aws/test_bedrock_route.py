@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from services.batch.model import Job, SubmitLater, SubmitRefused, wire_id
-from services.batch.routes import get
-from services.batch.routes.aws_answers import converse
-from services.batch.routes.aws_bedrock import STATES, polled
-from services.domain import Aws, Deployment
+from services.batch.providers import get
+from services.batch.providers.aws_answers import converse
+from services.batch.providers.bedrock_jobs import STATES, polled
+from services.batch.types import Job, SubmitLater, SubmitRefused, wire_id
+from services.types import Aws, Deployment
 from tests.aws import shapes
 from tests.batch.aws import house
 from tests.batch.aws.cloud import BUCKET, Cloud

@@ -10,7 +10,7 @@ from services.aws import control
 from services.aws.explain import AwsTrouble
 from services.batch.fetch import CHUNK_BYTES, fetch
 from services.batch.files import Cancelled, sha256_of
-from services.batch.model import Progress
+from services.batch.types import Progress
 from tests.batch.aws.cloud import Cloud
 
 BODY = b"id,text\n" + b"".join(b"%d,Question %d\n" % (n, n) for n in range(200_000))

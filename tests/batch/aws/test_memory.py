@@ -6,8 +6,8 @@ import tracemalloc
 from collections.abc import Iterator
 
 from services.aws import control
-from services.batch.routes import aws_s3
-from services.batch.routes.aws_s3 import Flow, parsed
+from services.batch.providers import aws_s3
+from services.batch.providers.aws_s3 import Flow, parsed
 from tests.batch.aws.cloud import BUCKET, Cloud
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from services.aws.explain import Place, explained
-from services.batch.model import Job, SubmitLater, SubmitRefused, SubmitStopped
-from services.batch.routes import get
-from services.batch.routes.base import RouteTrouble
+from services.batch.providers import get
+from services.batch.providers.base import RouteTrouble
+from services.batch.types import Job, SubmitLater, SubmitRefused, SubmitStopped
 from tests.batch.aws import house
 from tests.batch.aws.cloud import BUCKET, Cloud
 from tests.batch.aws.house import Desk, bedrock, finish, lines, sagemaker

@@ -8,10 +8,10 @@ from decimal import Decimal
 
 import pytest
 
-from services.batch.routes.aws_answers import converse, invoked
-from services.batch.routes.aws_common import for_batch
-from services.domain import PriceRef, Usage
-from services.pricing import cost, price_of
+from services.batch.providers.aws import for_batch
+from services.batch.providers.aws_answers import converse, invoked
+from services.pricing.cost import cost, price_of
+from services.types import PriceRef, Usage
 from tests.batch.aws.house import AWS, bedrock
 
 AT = datetime(2026, 11, 24, tzinfo=UTC)

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from db import batches
-from services.batch.routes import asynchronous, aws_common, get
-from services.domain import Deployment, PriceRef
+from services.batch.providers import aws as providers_aws
+from services.batch.providers import get, sagemaker_async
+from services.types import Deployment, PriceRef
 from tests.batch.aws.cloud import BUCKET, Cloud
 from tests.batch.aws.house import AWS, bedrock, sagemaker
 from tests.batch.aws.script import Script
@@ -61,7 +62,7 @@ def test_lines_of_batch_transform_share_the_time_of_its_instances_to_the_nano_do
     at = steps(house, "transform", sagemaker(cloud, "plain"), monkeypatch)
     batch_id = house.batch(7, route="transform")
     assert at.through(batch_id)["state"] == "ended"
-    whole = aws_common.instance_cost_nanousd(at.job(batch_id)["facts"])
+    whole = providers_aws.instance_cost_nanousd(at.job(batch_id)["facts"])
     found = costs(house, batch_id)
     assert whole and sum(found) == whole
     assert max(found) - min(found) <= 1
@@ -94,7 +95,7 @@ def test_asynchronous_lines_that_were_sent_before_a_throttled_submit_was_cancell
     house: Desk, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cloud.sagemaker.endpoint("later", answers=f"s3://{BUCKET}/answers/", failures=f"s3://{BUCKET}/failures")
-    monkeypatch.setattr(asynchronous, "BACKOFF_S", ())
+    monkeypatch.setattr(sagemaker_async, "BACKOFF_S", ())
     script: Any = [*["none"] * 12, *["throttling"] * 40]
     cloud.faults.extend(script)
     at = steps(house, "async", sagemaker(cloud, "later"), monkeypatch)

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from services.batch.model import Job, Line, SubmitLater, SubmitRefused
-from services.batch.routes import aws_common, get
-from services.batch.routes.base import RouteTrouble
-from services.domain import Aws, Deployment
+from services.batch.providers import aws, get
+from services.batch.providers.base import RouteTrouble
+from services.batch.types import Job, Line, SubmitLater, SubmitRefused
+from services.types import Aws, Deployment
 from tests.batch.aws import house
 from tests.batch.aws.cloud import BUCKET, Cloud
 from tests.batch.aws.house import AWS, Desk, bedrock, by_no, finish, lines, sagemaker
@@ -57,13 +57,13 @@ def test_the_job_takes_model_and_instances_from_the_endpoint(cloud: Cloud, desk:
 
 def test_what_its_instances_cost_can_be_worked_out(cloud: Cloud, desk: Desk, own: Deployment) -> None:
     made = submit(desk, own)
-    assert aws_common.instance_cost_nanousd(made.facts) is None  # it has not ended
+    assert aws.instance_cost_nanousd(made.facts) is None  # it has not ended
     made = finish(ROUTE, own, made)
     assert (made.facts["instance_type"], made.facts["instance_count"]) == ("ml.g5.xlarge", 2)
     assert made.facts["ended_at"] - made.facts["started_at"] == 1800
     rate = float(made.facts["usd_per_hour"])
-    assert aws_common.instance_cost_nanousd(made.facts) == round(rate * 2 * 0.5 * 1e9)
-    assert aws_common.instance_cost_nanousd({**made.facts, "usd_per_hour": None}) is None
+    assert aws.instance_cost_nanousd(made.facts) == round(rate * 2 * 0.5 * 1e9)
+    assert aws.instance_cost_nanousd({**made.facts, "usd_per_hour": None}) is None
 
 
 def test_lines_are_counted_by_finished_files(cloud: Cloud, desk: Desk, own: Deployment) -> None:
@@ -161,7 +161,7 @@ def test_an_endpoint_without_a_model_or_an_instance_is_refused_in_words(cloud: C
 def test_an_instance_type_that_transform_jobs_do_not_list_is_said(cloud: Cloud) -> None:
     cloud.sagemaker.endpoint("big", instance="ml.p5.48xlarge")
     (said,) = ROUTE.check(sagemaker(cloud, "big"))
-    assert said.startswith(aws_common.UNSURE) and "ml.p5.48xlarge" in said
+    assert said.startswith(aws.UNSURE) and "ml.p5.48xlarge" in said
 
 
 def test_a_sound_endpoint_has_nothing_wrong(cloud: Cloud, own: Deployment) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from services.batch.files import check, records
-from services.batch.model import Checked, Options, Record
+from services.batch.types import Checked, Options, Record
 
 
 def put(folder: Path, data: bytes | str, name: str = "a.jsonl") -> Path:

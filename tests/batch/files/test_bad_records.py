@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from services.batch.files import MAX_RECORD_BYTES, check
-from services.batch.files.faults import shown
-from services.batch.model import Options
+from services.batch.files.errors import shown
+from services.batch.types import Options
 from tests.batch.files.made import checked, jsonl, prompts, put, read
 
 FINE = b'{"prompt": "fine"}\n'

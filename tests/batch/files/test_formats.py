@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from services.batch.files import check
-from services.batch.model import Options
+from services.batch.types import Options
 from tests.batch.files.made import checked, jsonl, prompts, read
 
 CSV = b"id,prompt\n1,a\n2,b\n"

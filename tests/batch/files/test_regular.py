@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from services.batch.files import check, records, sha256_of
-from services.batch.model import Options
-from services.regular import NotRegular, regular
+from services.batch.types import Options
+from services.regular_file import NotRegular, regular
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 
 from services.batch.files import check, records
-from services.batch.files.faults import LineFault
-from services.batch.files.jsons import parse
+from services.batch.files.errors import LineFault
+from services.batch.files.json import parse
 from services.batch.files.source import lines
-from services.batch.model import Options
+from services.batch.types import Options
 
 LETTERS = st.one_of(
     st.characters(codec="utf-8", exclude_characters="\0"), st.sampled_from(list("\"',;\t|\n\r\\{}[]:é\u2028\x85= "))

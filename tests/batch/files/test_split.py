@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.batch.model import Record, RouteLimits
 from services.batch.split import over_context, split, too_large, why_mixed, why_split, why_too_few
-from services.domain import Ask, Message
+from services.batch.types import Record, RouteLimits
+from services.types import Ask, Message
 
 OPENAI = RouteLimits(max_records=50_000, max_bytes=200_000_000)
 BEDROCK = RouteLimits(min_records=100, max_records=50_000, max_bytes=1_000_000_000)

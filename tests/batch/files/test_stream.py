@@ -18,7 +18,7 @@ import services
 from services.batch.files import Cancelled, check, records, sha256_of, source, spool
 from services.batch.files.ids import Ids, key_of
 from services.batch.files.spooling import safe_name
-from services.batch.model import Options
+from services.batch.types import Options
 from tests.batch.files.made import checked, jsonl, put
 
 WORDS = "time flies like an arrow: fruit flies like a banana, " * 8
@@ -65,7 +65,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path, name):
 def test_the_whole_process_stays_as_small(tmp_path):
     code = (
         "import sys, resource; from pathlib import Path; from services.batch.files import check; "
-        "from services.batch.model import Options; found = check(Path(sys.argv[1]), Options()); "
+        "from services.batch.types import Options; found = check(Path(sys.argv[1]), Options()); "
         "assert found.n_valid > 0, found; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
     used = []

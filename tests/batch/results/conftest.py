@@ -10,7 +10,6 @@ import pytest
 from sqlalchemy import Engine
 from sqlmodel import SQLModel
 
-from db import tables as tables  # the tables register themselves
 from db.engine import make_engine
 
 _numbers = itertools.count()

@@ -10,9 +10,9 @@ from sqlalchemy import Engine
 from sqlmodel import Session
 
 from db.batch_tables import Batch
-from db.tables import Call, Run
-from services.batch.model import Line, RouteLimits
-from services.domain import Deployment
+from db.models import Call, Run
+from services.batch.types import Line, RouteLimits
+from services.types import Deployment
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.batch.model import Checked, Options, Record
-from services.domain import Ask, Deployment, Message, PriceRef
+from services.batch.types import Checked, Options, Record
+from services.types import Ask, Deployment, Message, PriceRef
 
 
 def line(no: int, state: str = "succeeded", answer: str | None = "yes", **more: Any) -> dict[str, Any]:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.batch import checks
-from services.batch.checks import Check, Rate, Verdict, rate, run
-from services.batch.watched import Watched
+from services.batch import evaluate
+from services.batch.evaluate import Check, Rate, Verdict, rate, run
+from services.batch.sandbox import Watched
 from tests.batch.results.rows import line
 
 
@@ -169,4 +169,4 @@ def test_hostile_answers_take_linear_time(text: str) -> None:
 @given(st.integers(-(10**12), 10**12), st.sampled_from(["The answer is {}.", "{}", "x = {} ", "1 + 1 = {}", "${}"]))
 def test_the_last_number_of_an_answer_is_found_however_it_is_written(number: int, form: str) -> None:
     for written in (str(number), f"{number:,}"):
-        assert checks._number(form.format(written)) == number
+        assert evaluate._number(form.format(written)) == number

@@ -11,8 +11,8 @@ from sqlalchemy import Engine, event
 
 from services.batch import duration, tokens
 from services.batch.estimate import Estimate, estimates, tokens_nanousd
-from services.domain import PriceRef
-from services.pricing import Price, PriceTier
+from services.pricing.cost import Price, PriceTier
+from services.types import PriceRef
 from tests.batch.results.past import NOW, Vendor, put_batches, put_calls
 from tests.batch.results.rows import checked, deployment
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.batch import compare, files, judge
-from services.templates import render
+from services.runs.templates import render
 from tests.batch.results.rows import line
 
 

@@ -12,7 +12,7 @@ from sqlmodel import Session
 
 from db import batch_called, batch_past
 from db.batch_tables import Batch, BatchLine
-from db.tables import Call, Run
+from db.models import Call, Run
 from services.batch import pauses
 from services.batch.estimate import estimates
 from tests.batch.results.past import NOW

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from services.batch import notice, reconcile, stats
 from services.batch.job_results import nothing_came
-from services.batch.model import LineState
-from services.domain import Outcome
+from services.batch.types import LineState
+from services.types import Outcome
 from tests.batch.results.rows import line, priced
 
 STATES = get_args(LineState)

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from services.batch import job_results
 from services.batch.job_rows import share
-from services.batch.model import LineResult, wire_id
-from services.batch.routes.aws_common import instance_cost_nanousd
-from services.batch.routes.base import RouteTrouble
-from services.domain import Usage
+from services.batch.providers.aws import instance_cost_nanousd
+from services.batch.providers.base import RouteTrouble
+from services.batch.types import LineResult, wire_id
+from services.types import Usage
 from tests.batch.results.rows import deployment
 
 BATCH = {"id": "b", "run_id": "r", "route": "transform", "person": "ada"}

@@ -22,11 +22,12 @@ from db import batches
 from db.engine import reader
 from db.migrate import upgrade
 from db.writer import Writer
-from services import deployments, paths
-from services.batch.model import ask_to_json
-from services.domain import Ask, Message
-from services.engine.registry import Registry
-from services.runs import new_id
+from services import paths
+from services.batch.types import ask_to_json
+from services.deployments import config
+from services.deployments.registry import Registry
+from services.runs.spec import new_id
+from services.types import Ask, Message
 from tests.engine.house import table
 from tests.fake.fixture import FakeServerThread
 
@@ -104,7 +105,7 @@ class Desk:
     async def _spec(self) -> dict[str, Any]:
         registry = Registry(self.writer, self.reader, self.file)
         await registry.refresh()
-        return deployments.to_json(registry.calling("fake"))
+        return config.to_json(registry.calling("fake"))
 
     def worker(self, folder: Path | None = None) -> subprocess.Popen[bytes]:
         """A worker process that has begun; ``folder``: another data directory, as on another machine."""

@@ -18,7 +18,8 @@ from typing import Any
 import orjson
 
 from services.batch import worker
-from services.batch.model import (
+from services.batch.providers.base import Place, RouteTrouble
+from services.batch.types import (
     Job,
     Line,
     LineResult,
@@ -30,8 +31,7 @@ from services.batch.model import (
     SubmitStopped,
     wire_id,
 )
-from services.batch.routes.base import Place, RouteTrouble
-from services.domain import Deployment, Usage
+from services.types import Deployment, Usage
 
 
 class FolderService:

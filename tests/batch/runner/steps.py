@@ -13,11 +13,11 @@ import pytest
 from db import batches
 from services.batch.jobs import Jobs
 from services.batch.line_calls import LineCalls
-from services.batch.lines import Around
-from services.batch.routes.base import Route
+from services.batch.providers.base import Route
+from services.batch.runner import Around
 from services.batch.works import Works
-from services.domain import Deployment
-from services.engine.registry import Registry
+from services.deployments.registry import Registry
+from services.types import Deployment
 from tests.batch.runner.desk import Desk
 
 MOST = 40  # steps of one kind for one job

@@ -10,11 +10,11 @@ from typing import Any
 
 from sqlalchemy import select
 
-from db import batch_workers, batches, records
+from db import batch_workers, batches, runs
 from db.batch_queries import CALL, LINE
 from services import paths
 from services.batch import lease
-from services.runs import new_id
+from services.runs.spec import new_id
 from tests.batch.runner.desk import Desk
 
 OVER = {"state": "succeeded", "outcome": "ok", "answer": "yes", "lease_until": None}
@@ -105,8 +105,8 @@ def test_an_engine_that_starts_leaves_the_calls_of_living_workers_alone(either: 
     assert alive is not None and dead is not None
     either.do(batch_workers.leave, worker="worker-dead")
     single = either.url.startswith("sqlite")
-    either.do(records.adopt_owner, owner_id="engine", pid=1, host="h")
-    lost = either.do(records.mark_lost, owner_id="engine", stale_after_s=45, single_owner=single)
+    either.do(runs.adopt_owner, owner_id="engine", pid=1, host="h")
+    lost = either.do(runs.mark_lost, owner_id="engine", stale_after_s=45, single_owner=single)
     assert lost == [dead["id"]]
     assert either.do(batch_workers.alive, stale_after_s=45) == ["worker-alive"]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from services.batch.lanes import FIRST, Lanes, Spacing
+from services.batch.concurrency import FIRST, Lanes, Spacing
 
 
 @dataclass

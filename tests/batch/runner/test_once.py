@@ -15,13 +15,13 @@ from db import batches
 from db.batch_queries import LINE
 from db.writer import Writer
 from services.batch import budget
-from services.batch import desk as desks
-from services.batch.desk import BatchDesk
+from services.batch import service as desks
 from services.batch.files import sha256_of, spool
-from services.batch.model import Options
-from services.batch.recording import CHANGED, keep_file
+from services.batch.ingest import CHANGED, keep_file
+from services.batch.service import BatchDesk
 from services.batch.submit import BatchSpec
-from services.engine.registry import Registry
+from services.batch.types import Options
+from services.deployments.registry import Registry
 from tests.batch.runner.desk import Desk
 
 Act = Callable[[Sequence[BatchDesk]], Awaitable[Any]]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from services.batch import patience, turns
-from services.batch.lanes import Lanes, Spacing
+from services.batch.concurrency import Lanes, Spacing
 from services.batch.patience import AGAIN, Patience, Tries
 from services.batch.turns import BELIEVED_S, LONGEST_PAUSE_S, Turns
 

@@ -13,10 +13,10 @@ import pytest
 from sqlalchemy import text
 
 from db import batches
-from services.batch import recording
+from services.batch import ingest
 from services.batch.forgetting import _old_uploads, forget_texts
-from services.batch.model import Options, options_to_json
-from services.batch.recording import Dropped, Recording, keep_file, kept_file
+from services.batch.ingest import Dropped, Recording, keep_file, kept_file
+from services.batch.types import Options, options_to_json
 from tests.batch.runner.desk import Desk
 
 
@@ -130,5 +130,5 @@ def test_what_is_said_of_a_file_that_cannot_be_sent_names_the_first_fault(tmp_pa
     path.write_text("id,word\na,one\nb\n")
     from services.batch import files
 
-    said = recording.refusal(files.check(path, Options(prompt="{{word}}")))
+    said = ingest.refusal(files.check(path, Options(prompt="{{word}}")))
     assert said is not None and "1 of 2 lines cannot be sent" in said and "Line 3" in said

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from db import batches, queries
+from db import batches, run_queries
 from db.engine import reader
 from services import paths
 from services.batch.files import sha256_of, spool
-from services.batch.model import Options
 from services.batch.submit import BatchSpec
+from services.batch.types import Options
 from services.client import EngineClient, EngineError
 from tests.engine.house import table
 from tests.engine.process import EngineProcess, engine_process
@@ -101,7 +101,7 @@ def test_a_file_is_submitted_answered_warned_about_sent_again_and_deleted(lab: L
     assert (lines[0]["record_id"], lines[0]["original"]) == ("w1", {"id": "w1", "word": "word 1"})
     asked = [str(one.json["messages"][-1]["content"]) for one in lab.fake.requests if one.wire]
     assert sorted(asked) == sorted(f"Say word {no}" for no in range(1, 41))
-    run = queries.run_by_id(lab.reader, row["run_id"])
+    run = run_queries.run_by_id(lab.reader, row["run_id"])
     assert run is not None
     assert (run["source"], run["template"], run["n_calls"]) == ("batch", "Say {{word}}", 40)
     alive = [one for one in lab.client.batches.workers()["workers"] if one["alive"]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from services.batch.lanes import Lanes, Spacing
+from services.batch.concurrency import Lanes, Spacing
 from services.batch.turns import Turns
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from services.batch import routes
-from services.deployments import Config
+from services.batch import providers
+from services.deployments.config import Config
 from tests.batch.vendors.anthropic_api import AnthropicApi
 from tests.batch.vendors.house import KEY, KEY_NAME, MODELS, Vendor, vendor
 from tests.batch.vendors.openai_api import OpenAIApi
@@ -19,9 +19,9 @@ from tests.batch.vendors.server import Server
 def bound(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv(KEY_NAME, KEY)
     config = Config(key_hosts={KEY_NAME: ("127.0.0.1",)})
-    routes.configure(lambda: config)
+    providers.configure(lambda: config)
     yield
-    routes.configure(None)
+    providers.configure(None)
 
 
 def _made(name: str, wire: str, folder: Path) -> Iterator[Vendor]:

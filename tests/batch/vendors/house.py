@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from services.batch.model import Job, Line, LineResult, Polled, SubmitLater, no_of
-from services.batch.routes.anthropic import AnthropicRoute
-from services.batch.routes.openai import OpenAIRoute
-from services.domain import Ask, Deployment, Message, PriceRef
+from services.batch.providers.anthropic import AnthropicRoute
+from services.batch.providers.openai import OpenAIRoute
+from services.batch.types import Job, Line, LineResult, Polled, SubmitLater, no_of
 from services.paths import ROOT
+from services.types import Ask, Deployment, Message, PriceRef
 from tests.batch.vendors.anthropic_api import AnthropicApi
 from tests.batch.vendors.openai_api import OpenAIApi
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from services.batch.model import SubmitLater, SubmitRefused, no_of
-from services.batch.routes import ResultsGone, RouteTrouble
-from services.batch.routes._mark import mark_of
-from services.batch.routes.anthropic import AnthropicRoute
+from services.batch.providers import ResultsGone, RouteTrouble
+from services.batch.providers.anthropic import AnthropicRoute
+from services.batch.providers.submit_journal import mark_of
+from services.batch.types import SubmitLater, SubmitRefused, no_of
 from tests.batch.vendors.house import Bench, Vendor, lines
 
 

@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services import pricing
-from services.batch.model import Line, no_of
-from services.batch.routes import ResultsGone, RouteTrouble
-from services.domain import Ask, Message
+from services.batch.providers import ResultsGone, RouteTrouble
+from services.batch.types import Line, no_of
+from services.pricing import cost
 from services.providers import kind_of
+from services.types import Ask, Message
 from tests.batch.vendors.house import Vendor, lines, program
 
 
@@ -173,8 +173,8 @@ def test_counts_are_disjoint_and_cost_half_of_a_live_call(any_vendor: Vendor) ->
     assert (usage.uncached_input, usage.cache_read, usage.cache_write_5m, usage.cache_write_1h) == (100, 400, *writes)
     assert (usage.reasoning_output, usage.answer_output) == (20, 30)
     at = datetime(2026, 11, 24, tzinfo=UTC)
-    batch = pricing.cost(usage, pricing.price_of(any_vendor.deployment, at, batch=True), complete=True)
-    live = pricing.cost(usage, pricing.price_of(any_vendor.deployment, at), complete=True)
+    batch = cost.cost(usage, cost.price_of(any_vendor.deployment, at, batch=True), complete=True)
+    live = cost.cost(usage, cost.price_of(any_vendor.deployment, at), complete=True)
     # Both models, US dollars for 1M tokens: input 0.05, cache read 0.005, writes 0.0625 and 0.10, output 0.25.
     hour = writes[1] or 0
     golden = 100 * 50 + 400 * 5 + writes[0] * 62.5 + hour * 100 + 50 * 250

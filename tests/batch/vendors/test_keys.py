@@ -8,8 +8,8 @@ import traceback
 
 import pytest
 
-from services.batch.model import SubmitLater, SubmitRefused
-from services.batch.routes import RouteTrouble
+from services.batch.providers import RouteTrouble
+from services.batch.types import SubmitLater, SubmitRefused
 from tests.batch.vendors.house import KEY, KEY_NAME, Vendor
 
 

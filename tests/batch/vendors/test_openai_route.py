@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from services.batch.model import SubmitLater, no_of
-from services.batch.routes import ResultsGone
+from services.batch.providers import ResultsGone
+from services.batch.types import SubmitLater, no_of
 from tests.batch.vendors.house import Vendor
 
 

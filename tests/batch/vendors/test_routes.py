@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from services.batch import routes
-from services.batch.model import Line
-from services.catalogue import CATALOGUE, embedded_deployments
-from services.domain import Ask, Deployment, Message
+from services.batch import providers
+from services.batch.types import Line
+from services.deployments.catalog import CATALOGUE, embedded_deployments
 from services.paths import ROOT
+from services.types import Ask, Deployment, Message
 
 CLAUDE = next(one for one in CATALOGUE if one.kind == "anthropic")
 GPT = next(one for one in CATALOGUE if one.kind == "openai")
@@ -22,17 +22,17 @@ GPT = next(one for one in CATALOGUE if one.kind == "openai")
 
 def test_every_deployment_has_our_own_runner_and_it_comes_last() -> None:
     for one in (*CATALOGUE, *embedded_deployments()):
-        assert routes.eligible(one)[-1] == "runner"
+        assert providers.eligible(one)[-1] == "runner"
 
 
 def test_the_vendors_models_have_the_vendors_batches() -> None:
-    assert routes.eligible(CLAUDE) == ["anthropic", "runner"]
-    assert routes.eligible(GPT) == ["openai", "runner"]
+    assert providers.eligible(CLAUDE) == ["anthropic", "runner"]
+    assert providers.eligible(GPT) == ["openai", "runner"]
 
 
 @pytest.mark.parametrize("name", ["openai", "anthropic"])
 def test_what_has_no_batch_service_is_told_why(name: str) -> None:
-    route = routes.get(name)  # type: ignore[arg-type]  # one of the names
+    route = providers.get(name)  # type: ignore[arg-type]  # one of the names
     for one in (
         *embedded_deployments(),
         Deployment(id="v", name="vLLM", kind="openai-compatible", model="m", base_url="http://127.0.0.1:8000"),
@@ -44,13 +44,14 @@ def test_what_has_no_batch_service_is_told_why(name: str) -> None:
 def test_the_runner_and_unknown_names_are_no_services() -> None:
     for name in ("runner", "telex"):
         with pytest.raises(ValueError, match="is not a batch service"):
-            routes.get(name)  # type: ignore[arg-type]  # that is what is tested
+            providers.get(name)  # type: ignore[arg-type]  # that is what is tested
 
 
 def test_looking_at_routes_limits_and_lines_loads_no_sdk() -> None:
     code = (
-        "import sys; from services.batch import routes; from services.batch.model import Line;"
-        "from services.catalogue import CATALOGUE; from services.domain import Ask, Message;"
+        "import sys; from services.batch import providers as routes; from services.batch.types import Line;"
+        "from services.deployments.catalog import CATALOGUE; from services.types import Ask; from services.types "
+        "import Message;"
         "ask = Ask((Message('user', 'x'),));"
         "[routes.get(n).limits(d) and routes.get(n).body(d, Line(1, ask)) for d in CATALOGUE"
         " for n in routes.eligible(d) if n != 'runner'];"
@@ -61,7 +62,7 @@ def test_looking_at_routes_limits_and_lines_loads_no_sdk() -> None:
 
 
 def test_limits_are_those_of_the_dated_file_and_name_their_source() -> None:
-    openai, anthropic = routes.get("openai").limits(GPT), routes.get("anthropic").limits(CLAUDE)
+    openai, anthropic = providers.get("openai").limits(GPT), providers.get("anthropic").limits(CLAUDE)
     assert (openai.max_records, openai.max_bytes, openai.window_h, openai.results_days) == (50_000, 200_000_000, 24, 30)
     assert (anthropic.max_records, anthropic.window_h, anthropic.results_days) == (100_000, 24, 29)
     for one in (openai, anthropic):
@@ -79,12 +80,12 @@ def test_a_service_tier_of_live_calls_is_left_out_of_batch_lines() -> None:
     for deployment in (GPT, CLAUDE):
         tiered = replace(deployment, extra_body={"service_tier": "priority"})
         line = Line(1, Ask((Message("user", "x"),)))
-        name = routes.eligible(deployment)[0]
-        assert b"service_tier" not in routes.get(name).body(tiered, line)
+        name = providers.eligible(deployment)[0]
+        assert b"service_tier" not in providers.get(name).body(tiered, line)
 
 
 def test_a_text_that_json_cannot_hold_is_refused_in_words() -> None:
     line = Line(1, Ask((Message("user", "\ud800"),)))
     for name, deployment in (("openai", GPT), ("anthropic", CLAUDE)):
         with pytest.raises(ValueError, match="cannot be written as JSON"):
-            routes.get(name).body(deployment, line)  # type: ignore[arg-type]  # one of the names
+            providers.get(name).body(deployment, line)  # type: ignore[arg-type]  # one of the names

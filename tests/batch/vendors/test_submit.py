@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from services.batch.model import Line, SubmitLater, SubmitRefused, SubmitStopped
-from services.batch.routes._mark import claimed, mark_of
-from services.domain import Ask
+from services.batch.providers.submit_journal import claimed, mark_of
+from services.batch.types import Line, SubmitLater, SubmitRefused, SubmitStopped
+from services.types import Ask
 from tests.batch.vendors.house import Vendor, lines
 from tests.batch.vendors.server import Request
 

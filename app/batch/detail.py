@@ -1,0 +1,232 @@
+"""One batch: how it stands while it runs, what can be done about it, and the way to what came back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+from sqlalchemy.exc import SQLAlchemyError
+
+from app import auth
+from app.batch import jobs, results, summary
+from app.batch import origin as links
+from app.batch import state as bt
+from app.widgets.status import attempt, draw_refusal
+from app.widgets.text import clip, plain
+from db import batches as store
+from services.batch import pauses
+from services.batch import status as stands
+from services.batch import text as words
+from services.batch.reconcile import Account
+from services.pricing.cost import money
+
+Row = Mapping[str, Any]
+EVERY_S, WINDOW_S = 2.0, 60.0
+WORKING = ("running", "pausing")
+NO_BATCH = "There is no batch at this address; it may have been deleted."
+AWAY = "The records cannot be read just now; they are kept. Reload the page in a moment."
+# Somebody has to do something about these, so why it is so is no small print.
+STOPPED, BY_HAND = ("paused", "failed", "expired"), "Paused by hand."
+DELETING, BUDGET, NANO, LIVE = "bt_deleting", "bt_new_budget", 1_000_000_000, "bt_live"
+
+
+def draw(batch_id: str, person: auth.Person) -> None:
+    """The batch at an address."""
+    st.button("All batches", key="bt_back", type="tertiary", icon=":material/arrow_back:", on_click=bt.open_batch,
+              args=(None,))  # fmt: skip
+    row = load(batch_id)
+    if row is None:
+        return
+    if not words.over(row):
+        _watch(batch_id, person)
+        return
+    _head(row)
+    account = _standing(row, person)
+    if account is not None:
+        results.draw(row, account, person)
+
+
+def load(batch_id: str) -> Row | None:
+    """The batch; None after one sentence on the page that says why not."""
+    try:
+        row = store.batch(auth.database(), batch_id)
+    except SQLAlchemyError:
+        st.warning(AWAY, icon=":material/database_off:")
+        return None
+    if row is None:
+        st.caption(NO_BATCH)
+    return row
+
+
+@st.fragment(run_every=EVERY_S, key="bt_watch")
+def _watch(batch_id: str, person: auth.Person) -> None:
+    row = load(batch_id)
+    if row is None:
+        return
+    if words.over(row):
+        st.rerun()
+    with st.container(key=LIVE):  # nothing in it fades while it is looked at again (`app.style`)
+        _head(row)
+        _standing(row, person)
+        results.draw_table(row, live=True)
+
+
+def _head(row: Row) -> None:
+    st.subheader(plain(row["name"]))
+    name = (row.get("deployment") or {}).get("name") or row["deployment_id"]
+    parts = [
+        row["file_name"],
+        f"{row['n_lines']:,} {'line' if row['n_lines'] == 1 else 'lines'}" if row["n_lines"] else "",
+        f"{row['n_left_out']:,} left out" if row.get("n_left_out") else "", str(name), words.route(row["route"]),
+        row["person"], words.ago(row["created_at"]),
+    ]  # fmt: skip
+    badge = " :gray-badge[simulated]" if words.simulated(row) else ""
+    st.caption(plain(" · ".join(part for part in parts if part)) + badge)
+    links.draw(row)
+
+
+def _standing(row: Row, person: auth.Person) -> Account | None:
+    """State, why it is so, progress, figures and what can be done, of now. The account of a batch that is over."""
+    try:
+        reader = auth.database()
+        counts, spent = store.counts(reader, row["id"]), store.spent(reader, row["id"])
+        working = row["route"] == "runner" and row["state"] in WORKING
+        pace = pauses.rate(reader, row, WINDOW_S) if working else None
+        of_service = store.jobs(reader, row["id"])
+    except SQLAlchemyError:
+        st.warning(AWAY, icon=":material/database_off:")
+        return None
+    recording = stands.recording(row)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(stands.stand(row, counts).markdown, width="stretch")
+        if person.may_change("send", row):
+            _controls(row, person)
+    account = summary.account_of(row, counts) if words.over(row) else None
+    if told := stands.said(row) or (_no_worker() if row["state"] == "queued" else None):
+        stopped = row["state"] in STOPPED and told != BY_HAND
+        st.markdown(f":orange[{plain(told)}]") if stopped else st.caption(plain(told))
+    if account is not None:
+        summary.draw_failures(account)
+    if not words.over(row) and not recording:
+        done, counted = progress(row, counts, of_service)
+        if done is not None:
+            share = min(done / row["n_lines"], 1.0) if row["n_lines"] else 0.0
+            st.progress(share, text=f"{done:,} of {row['n_lines']:,} lines")
+        if counted:
+            st.caption(plain(counted))
+        _figures(row, counts, spent, pace)
+    draw_refusal(bt.REFUSAL)
+    jobs.draw(row, of_service, counts)
+    return account
+
+
+def _no_worker() -> str | None:
+    """Why nobody works on batches just now, where that is known."""
+    try:
+        return auth.engine().batches.workers()["said"]  # type: ignore[no-any-return]
+    except auth.EngineError as error:
+        return str(error)
+
+
+def progress(row: Row, counts: Mapping[str, int], of_service: Sequence[Row]) -> tuple[int | None, str]:
+    """(lines done, the counts in words). While a service works its own counts are taken, where it tells any, and None
+    is known where it tells none; our own are known only when its answers have been collected."""
+    done = words.done(counts)
+    if row["route"] == "runner":
+        return done, words.by_state(counts)
+    told = [job["counts"] for job in of_service if job.get("counts")]
+    answered = sum(one.get("succeeded", 0) for one in told)
+    failed = sum(one.get("failed", 0) for one in told)
+    if not told:
+        return (done, words.by_state(counts)) if done else (None, "")
+    parts = [f"{answered:,} answered", f"{failed:,} failed" if failed else "", "as the service counts"]
+    return max(done, answered + failed), " · ".join(part for part in parts if part)
+
+
+def _figures(row: Row, counts: Mapping[str, int], spent: int | None, pace: tuple[int, float] | None) -> None:
+    runner = row["route"] == "runner"
+    with st.container(horizontal=True, gap="large"):
+        if runner:
+            left = row["n_lines"] - words.done(counts)
+            found = words.eta_s(left, *pace) if pace and row["state"] == "running" else None
+            st.metric("Rate", words.rate(*pace) if pace else "–", width="content",
+                      help="Of the time in the last minute in which it worked; none while it is paused.")  # fmt: skip
+            st.metric(
+                "Time left", f"~{words.spans(*found)}" if found else "–", width="content",
+                help="From the lines of the last minute; the range is what chance makes of such a count.",
+            )  # fmt: skip
+        budget = row.get("budget_nanousd")
+        st.metric("Spent so far", spent_words(row, spent), width="content",
+                  delta=f"of {money(budget)}" if budget else None, delta_color="off", delta_arrow="off")  # fmt: skip
+        if runner:
+            st.metric("Lanes", f"{row['lanes']:,}" if row.get("lanes") else "–", width="content",
+                      help="Lines under way at once. Found by itself: one more while it goes well, half of them when "
+                      "the service throttles or answers too late.")  # fmt: skip
+
+
+def spent_words(row: Row, spent: int | None) -> str:
+    """What was spent so far; "free" where nothing can be."""
+    if not spent and stands.costs_nothing(row):
+        return "free"
+    if spent is None or (not spent and row["route"] != "runner"):  # a service tells its counts with its answers
+        return "–"
+    return money(spent)
+
+
+def _controls(row: Row, person: auth.Person) -> None:
+    state, wanted = row["state"], row.get("wanted")
+    if words.over(row):
+        if person.may("delete"):
+            st.button("Delete", key="bt_delete", type="tertiary", icon=":material/delete:", on_click=_ask,
+                      args=(row["id"],))  # fmt: skip
+            if st.session_state.get(DELETING) == row["id"]:
+                _confirm(row)
+        return
+    if row["route"] == "runner" and state in ("running", "queued") and wanted == "run":
+        st.button("Pause", key="bt_pause", icon=":material/pause:", on_click=_do, args=("pause", row["id"]))
+    if state in ("paused", "pausing") or wanted == "pause":
+        if row.get("budget_nanousd") and state == "paused":
+            st.number_input("Budget, $", key=BUDGET, min_value=0.0, value=row["budget_nanousd"] / NANO, step=1.0,
+                            format="%.2f", width=150, label_visibility="collapsed")  # fmt: skip
+        st.button("Resume", key="bt_resume", type="primary", icon=":material/play_arrow:", on_click=_resume,
+                  args=(row,))  # fmt: skip
+    if wanted != "cancel" and state != "cancelling":
+        st.button("Cancel", key="bt_cancel", icon=":material/stop:", on_click=_do, args=("cancel", row["id"]),
+                  help="Lines that are answered are kept; no other is sent.")  # fmt: skip
+
+
+def _do(action: str, batch_id: str) -> None:
+    attempt(bt.REFUSAL, lambda: getattr(auth.engine().batches, action)(batch_id))
+
+
+def _resume(row: Row) -> None:
+    """Callback: go on, with another budget where one was written."""
+    dollars = st.session_state.get(BUDGET)
+    budget = round(dollars * NANO) if dollars and row.get("budget_nanousd") else None
+    changed = None if budget is None or budget == row["budget_nanousd"] else budget
+    attempt(bt.REFUSAL, lambda: auth.engine().batches.resume(row["id"], changed))
+
+
+def _ask(batch_id: str) -> None:
+    st.session_state[DELETING] = batch_id
+
+
+def _keep() -> None:
+    st.session_state.pop(DELETING, None)
+
+
+def _delete(batch_id: str) -> None:
+    _keep()
+    if attempt(bt.REFUSAL, lambda: auth.engine().batches.delete(batch_id)):
+        bt.open_batch(None)
+
+
+@st.dialog("Delete this batch?", on_dismiss=_keep)
+def _confirm(row: Row) -> None:
+    st.markdown(f"{plain(clip(row['name'], 160))}\n\nIts file, lines and answers go with it. This cannot be undone.")
+    with st.container(horizontal=True, horizontal_alignment="right"):
+        if st.button("Keep it", key="bt_keep", on_click=_keep):
+            st.rerun()
+        if st.button("Delete", key="bt_delete_now", type="primary", on_click=_delete, args=(row["id"],)):
+            st.rerun()

@@ -1,0 +1,119 @@
+"""One line of a batch: its columns, what was asked, what was answered, and its call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from app import navigation
+from app.glossary import FIGURES
+from app.playground import state as pg
+from app.widgets.text import clip, plain
+from services.batch import text as words
+from services.batch.files.templates import Template
+from services.runs import record
+
+Row = Mapping[str, Any]
+LONGEST = 200_000  # characters of a text on the page; files hold all of it
+NO_TEXT = "The text of this line was not stored."
+SHOWN = (("ttft", "First token"), ("ttlt", "Last token"), ("decode", "Decode speed"), ("in", "Input"),
+         ("cached", "Cached"), ("out", "Output"), ("cost", "Cost"))  # fmt: skip
+
+
+def asked(row: Row) -> str:
+    """The last message of what was asked."""
+    messages = (row.get("request") or {}).get("messages") or ()
+    return str(messages[-1].get("text") or "") if messages else ""
+
+
+def given(batch: Row, row: Row) -> str:
+    """What a line is told apart by: the values that its template takes from the file, else what was asked."""
+    original, columns = row.get("original") or {}, batch.get("columns") or ()
+    prompt = (batch.get("options") or {}).get("prompt")
+    used = Template(prompt, columns).columns if prompt and "messages" not in original else ()
+    values = [str(original[name]) for name in used if original.get(name) is not None]
+    return " · ".join(values) or asked(row)
+
+
+def draw(batch: Row, row: Row) -> None:
+    """Everything of a line."""
+    with st.container(border=True, gap="small"):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(
+                f"**Line {row['line']:,} · {plain(clip(str(row['record_id']), 80))}** · "
+                f"{plain(words.LINES.get(row['state'], row['state']))}", width="stretch",
+            )  # fmt: skip
+            if asked(row):
+                st.button("Ask again in the playground", key="bt_ask_again", type="tertiary",
+                          icon=":material/compare_arrows:", on_click=_to_playground, args=(batch, row))  # fmt: skip
+        if st.session_state.pop("bt_go", False):
+            st.switch_page(navigation.page_file("playground"))
+        left, right = st.columns(2, gap="medium")
+        with left:
+            _request(row)
+        with right:
+            st.caption("Answer")
+            if row.get("message"):
+                st.caption(f":red[:material/error: {plain(row['message'])}]")
+            if row.get("answer"):
+                text(row["answer"])
+            elif not row.get("message"):
+                st.caption("No answer yet." if row["state"] in ("waiting", "running") else NO_TEXT)
+            if row.get("reasoning"):
+                with st.expander("Reasoning"):
+                    text(row["reasoning"])
+        _call(row)
+
+
+def _request(row: Row) -> None:
+    request = row.get("request") or {}
+    if request.get("system"):
+        st.caption("System prompt")
+        text(request["system"])
+    for message in request.get("messages") or ():
+        st.caption("Prompt" if message.get("role") == "user" else "Answer before")
+        text(str(message.get("text") or ""))
+    if not request.get("messages"):
+        st.caption(NO_TEXT)
+    original = row.get("original") or {}
+    if original:
+        with st.expander("Columns of the file"):
+            for name, value in original.items():
+                st.caption(plain(name))
+                text(str(value))
+
+
+def text(value: str) -> None:
+    """A text from elsewhere: shown, never obeyed."""
+    st.text(value if len(value) <= LONGEST else value[:LONGEST] + " …")
+
+
+def _call(row: Row) -> None:
+    if row.get("call_state") is None:
+        return
+    shown = record.in_words({**row, "state": row["call_state"]})
+    with st.container(horizontal=True, gap="medium"):
+        for name, title in SHOWN:
+            if shown[name] != "–":
+                st.caption(f"{title} **{plain(shown[name])}**", help=FIGURES.get(name), width="content")
+    facts = [
+        f"attempt {row['attempts']}" if (row.get("attempts") or 0) > 1 else "",
+        f"answered by {row['model_reported']}" if row.get("model_reported") else "",
+        f"ended with “{row['finish_raw']}”" if row.get("finish_raw") else "",
+        f"HTTP {row['http_status']}" if (row.get("http_status") or 200) >= 400 else "",
+        f"id at the service {row['response_id']}" if row.get("response_id") else "",
+    ]
+    if said := " · ".join(fact for fact in facts if fact):
+        st.caption(plain(said))
+
+
+def _to_playground(batch: Row, row: Row) -> None:
+    """Callback: the playground gets this line's question, deployment and parameters."""
+    request, state = row.get("request") or {}, st.session_state
+    state[pg.PROMPT], state[pg.SYSTEM], state[pg.RUN] = asked(row), request.get("system") or "", None
+    state[pg.CHOSEN] = [batch["deployment_id"]]
+    for name, value in (request.get("params") or {}).items():
+        state[pg.shared_key(name)] = value
+    state["bt_go"] = True

@@ -1,0 +1,131 @@
+"""The batches that there are, newest first; a click on a line opens its batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from app import auth
+from app.batch import state as bt
+from app.batch import summary
+from app.widgets.filters import zone
+from app.widgets.text import clip, plain
+from db import batch_links
+from db import batches as store
+from services.batch import text as words
+from services.batch.status import stand
+from services.pricing.cost import money
+
+Row = Mapping[str, Any]
+TABLE, MINE, SHOWN = "bt_list", "bt_list_mine", 50
+AWAY = "The batches cannot be read just now; they are kept. Reload the page in a moment."
+EMPTY = (
+    "Batches appear here, with their state and their results. They go on when you close this page, and "
+    "everybody here can open them."
+)
+
+
+def draw(person: auth.Person) -> None:
+    """The table, or one sentence."""
+    try:
+        mine = person.name if st.session_state.get(MINE) else None
+        rows = store.batches(auth.database(), SHOWN, mine)
+        standing, cost = [_standing(row) for row in rows], [_cost(row) for row in rows]
+    except SQLAlchemyError:
+        st.caption(f":red[:material/error: {plain(AWAY)}]")
+        return
+    if not rows and mine is None:
+        st.caption(EMPTY)
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.subheader("Batches", width="stretch")
+        if mine is not None or any(row["person"] != person.name for row in rows):
+            st.toggle("Only mine", key=MINE)
+    if not rows:
+        st.caption("You have submitted none.")
+        return
+    chosen = _table(rows, standing, cost)
+    if chosen is not None:
+        bt.open_batch(str(chosen["id"]))
+        st.session_state.pop(TABLE, None)
+        st.rerun()
+    if len(rows) == SHOWN:
+        st.caption(f"The newest {SHOWN}; `lab batch list` lists them all.")
+
+
+def _table(rows: Sequence[Row], standing: Sequence[str], cost: Sequence[str]) -> Row | None:
+    where, zone_info = zone()
+    frame = pd.DataFrame(
+        {
+            "name": [clip(str(row["name"]), 80) for row in rows],
+            "cost": list(cost),
+            "state": list(standing),
+            "lines": [row["n_lines"] or None for row in rows],
+            "when": [row["created_at"].astimezone(zone_info) for row in rows],
+            "deployment": [str((row.get("deployment") or {}).get("name") or row["deployment_id"]) for row in rows],
+            "route": [words.route(row["route"]) for row in rows],
+            "file": [clip(str(row["file_name"]), 60) for row in rows],
+            "person": [row["person"] for row in rows],
+        }
+    )
+    text, number = st.column_config.TextColumn, st.column_config.NumberColumn
+    event = st.dataframe(
+        frame, key=TABLE, hide_index=True, height="content", on_select="rerun", selection_mode=bt.ANY_CELL,
+        column_config={
+            # First and narrow, so that a telephone shows which it is, how it stands and what it cost.
+            "name": text("Name", width=140), "state": text("State", width=190),
+            "cost": text("Cost", width=66, alignment="right", help="Of all its calls so far. ≥: the cost of some is "
+                         "not known; ~: some are reckoned from our own counts."),
+            "lines": number("Lines", format="localized", width=66),
+            "when": st.column_config.DatetimeColumn(f"Submitted ({where})", format="YYYY-MM-DD HH:mm", timezone=where),
+            "deployment": text("Deployment", width=160), "route": text("By"), "file": text("File"),
+            "person": text("Person"),
+        },
+        alt="Batches, newest first; click one to open it",
+    )  # fmt: skip
+    st.caption("Click a batch to open it.")
+    chosen = bt.clicked(event.selection, len(rows))
+    return None if chosen is None else rows[chosen]
+
+
+def _standing(row: Row) -> str:
+    """How it stands, in a few words. Lines are only counted of a batch that is over, and then once."""
+    counts = _counts(auth.database(), str(row["id"]), str(row["ended_at"])) if words.over(row) else {}
+    return stand(row, counts, short=True).words
+
+
+@st.cache_data(max_entries=2_000, show_spinner=False)
+def _counts(_database: Engine, batch_id: str, ended: str) -> dict[str, int]:
+    del ended  # part of the key only: what has ended does not change
+    return store.counts(_database, batch_id)
+
+
+def _cost(row: Row) -> str:
+    """What it has cost, added up once of a batch that is over."""
+    database = auth.database()
+    return cost_words(_costs(database, str(row["id"]), str(row["ended_at"])) if words.over(row)
+                      else batch_links.costs(database, row["id"]))  # fmt: skip
+
+
+def cost_words(found: Mapping[str, batch_links.Costs]) -> str:
+    """ "$0.41", "≥ $0.41", "free", "by the hour", "no price"; a dash where nothing was called or billed."""
+    if not set(found) - {"not_billed"}:
+        return "–"
+    total, n_known = sum(one.nanousd for one in found.values()), sum(one.n_known for one in found.values())
+    if summary.is_free({state: one.n for state, one in found.items()}) and not total:
+        return "free"
+    if not n_known:
+        return "by the hour" if "by_the_hour" in found else "no price"
+    some = any(one.n_known < one.n for state, one in found.items() if state not in ("free", "not_billed"))
+    return money(total, "≥" if some or "lower_bound" in found else "~" if "estimated" in found else "")
+
+
+@st.cache_data(max_entries=2_000, show_spinner=False)
+def _costs(_database: Engine, batch_id: str, ended: str) -> dict[str, batch_links.Costs]:
+    del ended
+    return batch_links.costs(_database, batch_id)

@@ -1,0 +1,93 @@
+"""What is asked: the templates with their columns, and the first requests as they will be sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from app.batch import parameters
+from app.batch import state as bt
+from app.widgets.text import clip, plain
+from services.batch.types import Checked, Record
+
+INSERT, INTO = "bt_insert", "bt_into"
+CHIPS, PREVIEWED, SHOWN = 24, 3, 700  # columns as chips; records; characters of a text
+OWN_MESSAGES = ("openai", "anthropic", "bedrock")
+
+
+def brings_messages(checked: Checked) -> bool:
+    """Whether the file says itself what is asked, so that there is nothing to write."""
+    return checked.format in OWN_MESSAGES or "messages" in checked.columns
+
+
+def draw(checked: Checked) -> None:
+    """The templates, where the file needs any, and the preview."""
+    if brings_messages(checked):
+        st.caption("Each line of this file brings its own messages; they are sent as they are.")
+    elif checked.columns:
+        _templates(checked)
+    parameters.draw()
+    preview(checked.preview)
+
+
+def _templates(checked: Checked) -> None:
+    # What the check made of the columns stands in the boxes, to be seen and changed.
+    for key, found in ((bt.PROMPT, checked.options.prompt), (bt.SYSTEM, checked.options.system)):
+        if not st.session_state.get(key) and found:
+            st.session_state[key] = found
+    st.text_area(
+        "Prompt of each line", key=bt.PROMPT, height=110, on_change=_write,
+        placeholder="Summarise in one sentence: {{text}}",
+        help="A column's name in double braces stands for its value in each line.",
+    )  # fmt: skip
+    if columns := list(checked.columns[:CHIPS]):
+        st.pills("Insert a column", columns, key=INSERT, on_change=_insert, format_func=chip)
+    with st.expander("System prompt", icon=":material/article:", expanded=bool(st.session_state.get(bt.SYSTEM))):
+        st.text_area("System prompt of each line", key=bt.SYSTEM, height=90, on_change=_write, args=(True,),
+                     placeholder="none", label_visibility="collapsed")  # fmt: skip
+
+
+def chip(column: str) -> str:
+    """A column as the label of a chip."""
+    return plain(clip(column, 40))
+
+
+def _write(of_system: bool = False) -> None:
+    # No prompt: the likeliest column again. A system prompt that was emptied: none, although a column may be called so;
+    # one that nobody touched: that of the records which have one.
+    prompt, system = (st.session_state.get(key) or "" for key in (bt.PROMPT, bt.SYSTEM))
+    none = "" if of_system or bt.options().system == "" else None
+    bt.change(prompt=prompt if prompt.strip() else None, system=system if system.strip() else none)
+
+
+def _insert() -> None:
+    column = st.session_state.get(INSERT)
+    st.session_state[INSERT] = None
+    if column:
+        before = (st.session_state.get(bt.PROMPT) or "").rstrip()
+        bt.change(prompt=f"{before} {{{{{column}}}}}".strip())
+
+
+def preview(records: Sequence[Record]) -> None:
+    """The first requests, as text: nothing in them is obeyed."""
+    if not records:
+        return
+    first = records[:PREVIEWED]
+    st.caption("The first request, as it will be sent" if len(first) == 1
+               else f"The first {len(first)} requests, as they will be sent")  # fmt: skip
+    for slot, record in zip(st.columns(len(first), gap="small"), first, strict=True):
+        with slot.container(border=True, height="stretch", gap="xsmall"):
+            st.caption(f"line {record.line:,} · {plain(clip(record.id, 60))}")
+            if record.ask.system:
+                st.caption("system")
+                st.text(cut(record.ask.system))
+            for message in record.ask.messages:
+                if len(record.ask.messages) > 1 or record.ask.system:
+                    st.caption(message.role)
+                st.text(cut(message.text))
+
+
+def cut(text: str, limit: int = SHOWN) -> str:
+    """The beginning of a long text, with its lines kept and the number of characters that are not shown."""
+    return text if len(text) <= limit else f"{text[:limit].rstrip()} … ({len(text) - limit:,} more characters)"

@@ -1,0 +1,165 @@
+"""The last step: a name, a budget, what our own runner keeps to, whom to tell, three lines as a try, and the button."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import PurePath
+
+import streamlit as st
+from sqlalchemy.exc import SQLAlchemyError
+
+from app import auth
+from app.batch import state as bt
+from app.batch import trial
+from app.batch.validation_report import leave_out_label
+from app.widgets.status import draw_refusal
+from app.widgets.text import clip, plain
+from db import batches as store
+from services.batch import text as words
+from services.batch.submit import MOST_LANES, MOST_PER_MINUTE, BatchSpec
+from services.batch.targets import Way, cost_words, time_words
+from services.batch.types import Checked
+from services.pricing.cost import money
+
+BUDGET, OBJECTIVE, NOTIFY = "bt_budget", "bt_objective", "bt_notify"
+LANES, PER_MINUTE = bt.LANES, bt.PER_MINUTE
+AGAIN, OVER_BUDGET, TARGETS = "bt_again", "bt_over_budget", "bt_targets"
+ASK_AGAIN_S = 10.0
+NANO = 1_000_000_000
+
+
+def draw(checked: Checked, way: Way, file: bt.Picked, person: auth.Person) -> None:
+    """What is still open, and the button that sends."""
+    st.session_state.setdefault(bt.NAME, PurePath(file.name).stem)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.text_input("Name", key=bt.NAME, max_chars=120, width=320)
+        st.number_input(
+            "Budget, $", key=BUDGET, min_value=0.0, value=None, step=1.0, format="%.2f", placeholder="none", width=160,
+            help="The estimate has to fit into it, and our own runner pauses before it is passed.",
+        )  # fmt: skip
+        _notify()
+    if way.estimate.route == "runner":
+        _runner()
+    missing = _warnings(checked, way)
+    trial.draw(checked, way, person)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.button(button(checked), key="bt_send", type="primary", icon=":material/send:", disabled=bool(missing),
+                  on_click=_submit, args=(checked, way, file))  # fmt: skip
+        trial.button(checked, way)
+        st.caption(plain(summary(way)), width="stretch")
+    if missing:
+        said = f"To send it, {'; and '.join(missing)}."
+        st.caption(f":orange[:material/lock: {plain(said)}]")
+    draw_refusal(bt.REFUSAL)
+
+
+def button(checked: Checked) -> str:
+    """What the button says: how many lines are sent, and how many are left out."""
+    n, bad = checked.n_valid, checked.n_records - checked.n_valid
+    if bad > 0:
+        return f"Send the {n:,} valid {'line' if n == 1 else 'lines'}, leave out {bad:,}"
+    return f"Send {n:,} {'line' if n == 1 else 'lines'}"
+
+
+def summary(way: Way) -> str:
+    """Where it goes, what it costs and how long it takes, in one line."""
+    return " · ".join(part for part in (way.name, cost_words(way.estimate), time_words(way.estimate)) if part != "–")
+
+
+def _notify() -> None:
+    targets = _targets()
+    if targets:
+        st.multiselect("Tell at the end", targets, key=NOTIFY, placeholder="nobody", width=260,
+                       help="A notice by webhook or e-mail when every line is accounted for.")  # fmt: skip
+
+
+def _targets() -> list[str]:
+    """Whom a notice can be sent to. The list changes with the server's own settings only: asked for now and then."""
+    asked, found = st.session_state.get(TARGETS, (-math.inf, []))
+    if time.monotonic() - asked > ASK_AGAIN_S:
+        try:
+            found = auth.engine().history.alerts()[1]
+        except auth.EngineError:
+            return []
+        st.session_state[TARGETS] = (time.monotonic(), found)
+    return list(found)
+
+
+def _runner() -> None:
+    with st.expander("How our own runner sends them", icon=":material/speed:"):
+        st.caption(
+            "It finds by itself how many lines to have under way: one more while it goes well, half of them when the "
+            "service throttles or answers too late. Empty fields leave it free."
+        )
+        with st.grid(3, gap="small"):
+            st.number_input("Most lines at once", key=LANES, min_value=1, max_value=MOST_LANES, value=None, step=1,
+                            placeholder="as many as go well")  # fmt: skip
+            st.number_input("Most lines a minute", key=PER_MINUTE, min_value=1, max_value=MOST_PER_MINUTE, value=None,
+                            step=1, placeholder="no limit")  # fmt: skip
+            st.number_input("Answered within, s (p95)", key=OBJECTIVE, min_value=0.1, max_value=3600.0, value=None,
+                            step=1.0, placeholder="no objective",
+                            help="It keeps 95 of 100 lines under this time to the last token.")  # fmt: skip
+
+
+def _warnings(checked: Checked, way: Way) -> list[str]:
+    """What has to be confirmed first; what of it is not yet, in words that name its switch."""
+    bad, missing = checked.n_records - checked.n_valid, list[str]()
+    if not checked.sendable:
+        missing.append(f"switch on “{leave_out_label(bad)}” above, or mend the file and choose it again" if bad > 0 else
+                       "mend what is said above")  # fmt: skip
+    try:
+        before = store.same_file(auth.database(), checked.sha256)
+    except SQLAlchemyError:
+        before = []
+    if before:
+        said = f"This file was submitted {words.ago(before[0]['created_at'])} as “{clip(before[0]['name'], 60)}”."
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption(f":orange[:material/history: {plain(said)}]", width="content")
+            st.button("Open it", key="bt_open_before", type="tertiary", on_click=bt.open_batch,
+                      args=(before[0]["id"],))  # fmt: skip
+        if not st.checkbox("Send it again", key=AGAIN):
+            missing.append("tick “Send it again”")
+    if way.estimate.unpriced:
+        st.caption(plain(unpriced_words(way.estimate.unpriced)))
+    budget, most = _budget(), way.estimate.cost_high
+    if budget is not None and most is not None and most > budget:
+        said = f"It can cost up to {money(most)}, which is above the budget."
+        st.caption(f":orange[:material/savings: {plain(said)}]")
+        if not st.checkbox(f"Send it although it can cost {plain(money(most))}", key=OVER_BUDGET):
+            missing.append(f"tick “Send it although it can cost {money(most)}”, or raise the budget")
+    return missing
+
+
+def unpriced_words(why: str) -> str:
+    """What follows for a budget where no cost is known."""
+    return f"{why.rstrip('.')}: a budget cannot be checked, and the tokens of every line are recorded."
+
+
+def _budget() -> int | None:
+    dollars = st.session_state.get(BUDGET)
+    return round(float(dollars) * NANO) if dollars else None
+
+
+def _submit(checked: Checked, way: Way, file: bt.Picked) -> None:
+    """Callback: submit. A refusal is kept as a sentence, and everything that was typed with it."""
+    state = st.session_state
+    runner = way.estimate.route == "runner"
+    objective = state.get(OBJECTIVE)
+    spec = BatchSpec(
+        deployment_id=way.deployment.id, sha256=checked.sha256, file_name=file.name, route=way.estimate.route,
+        options=checked.options,
+        name=(state.get(bt.NAME) or "").strip() or PurePath(file.name).stem, budget_nanousd=_budget(),
+        objective_ms=float(objective) * 1000 if runner and objective else None,
+        max_lanes=state.get(LANES) if runner else None, per_minute=state.get(PER_MINUTE) if runner else None,
+        notify=tuple(state.get(NOTIFY) or ()), estimate=way.estimate.to_json(), again=bool(state.get(AGAIN)),
+        over_budget=bool(state.get(OVER_BUDGET)),
+    )  # fmt: skip
+    state.pop(bt.REFUSAL, None)
+    try:
+        batch_id = auth.engine().batches.submit(spec)
+    except (auth.EngineError, ValueError) as error:
+        state[bt.REFUSAL] = str(error)
+        return
+    bt.forget()
+    bt.open_batch(batch_id)

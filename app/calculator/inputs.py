@@ -1,0 +1,182 @@
+"""The workload and what has to hold: a line of fields, the finer ones a click away, what is wrong beneath."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+from sqlalchemy.exc import SQLAlchemyError
+
+from app import auth
+from app.calculator import state
+from app.widgets.text import plain
+from services.calculator import presets, validation, voted
+from services.calculator.address import State
+from services.calculator.serialization import FieldError
+from services.calculator.types import Reuse
+
+REUSE = {Reuse.STEADY.value: "At random, over the hour", Reuse.BURST.value: "In sessions, then never again"}
+MONTHS = {0: "None", 1: "1 month", 6: "6 months", 12: "1 year", 36: "3 years"}
+VOTED = "ca_voted"
+INSIDE = ("in_s", "out_s", "shape", "burst", "prefix", "reuse", "reuse_h", "session", "peak", "months", "replicas",
+          "isolated", "own", "models", "ttft", "ttlt")  # fmt: skip
+SPREAD_HELP = "σ of the logarithm: 0 all alike, 0.5 usual for prompts of one kind, 1 very mixed."
+
+
+def draw(models: Sequence[str]) -> tuple[State, list[FieldError]]:
+    """The fields; returns what they hold and what is wrong with it. ``models``: catalogue ids that can be ticked."""
+    strange = state.take()
+    # A popover's fields are made in the browser when it is first opened, and take what the session said last then.
+    for name in INSIDE:
+        st.session_state[f"ca_{name}"] = st.session_state[f"ca_{name}"]
+    _presets()
+    starts = state.starts()
+    slots: dict[str, Any] = {}
+    with st.container(horizontal=True, gap="small", vertical_alignment="top"):
+        with _field("Requests per minute", "rpm", slots, ("workload.rpm", "workload.shape", "workload.burstiness",
+                                                           "workload.peak_concurrency")):  # fmt: skip
+            st.number_input(
+                "Requests/min", key="ca_rpm", **starts["rpm"], step=10.0, format="%g", help="Mean over the day."
+            )
+            with st.popover(_shape_words(), key="ca_pop_rpm", type="tertiary"):
+                _rate()
+        with _field("Input", "in", slots, ("workload.input_tokens", "workload.prefix_share", "workload.reuse_per_hour",
+                                           "workload.calls_per_session")):  # fmt: skip
+            st.number_input(
+                "Input tokens",
+                key="ca_in",
+                **starts["in"],
+                step=100,
+                help="Median of a request, system prompt included.",
+            )
+            with st.popover(f"{st.session_state.ca_prefix:g} % repeated", key="ca_pop_in", type="tertiary"):
+                _input()
+        with _field("Output", "out", slots, ("workload.output_tokens",)):
+            st.number_input(
+                "Output tokens", key="ca_out", **starts["out"], step=50, help="Median of an answer, reasoning included."
+            )
+            with st.popover("Spread", key="ca_pop_out", type="tertiary"):
+                st.number_input("Spread of the answers", key="ca_out_s", step=0.1, format="%g", help=SPREAD_HELP)
+        with _field("Batch", "batch", slots, ("workload.batch_share", "workload.months")):
+            st.number_input("May wait, %", key="ca_batch", **starts["batch"], step=10.0, format="%g",
+                            help="Share of the requests that may take up to 24 hours.")  # fmt: skip
+            with st.popover(f"Commit: {MONTHS[st.session_state.ca_months].lower()}", key="ca_pop_b", type="tertiary"):
+                st.selectbox(
+                    "Commitment that may be signed", list(MONTHS), key="ca_months", format_func=MONTHS.__getitem__
+                )
+        with _field("First", "ttft", slots, ("objectives.ttft_s",)):
+            st.number_input("First token, s", key="ca_ttft", value=None, step=0.5, format="%g", placeholder="No limit",
+                            help="Within so long at p95: 3 s is acceptable, 1 s is better.")  # fmt: skip
+        with _field("Last", "ttlt", slots, ("objectives.ttlt_s", "objectives.replicas", "objectives.models")):
+            st.number_input("Last token, s", key="ca_ttlt", value=None, step=0.5, format="%g", placeholder="No limit",
+                            help="Within so long at p95. How long an answer fits depends on it.")  # fmt: skip
+            with st.popover("More needs", key="ca_pop_needs", type="tertiary"):
+                _needs(models)
+    held = state.current()
+    wrong = validation.check(held.workload, held.objectives, held.assumptions)
+    _say(wrong, slots)
+    for one in strange[:3]:
+        st.caption(f":material/info: {plain(one.sentence)}")
+    return held, wrong
+
+
+def _field(_title: str, name: str, slots: dict[str, Any], fields: Sequence[str]) -> Any:
+    place = st.container(width=138, gap="xsmall", key=f"ca_box_{name}")
+    inner = place.container(gap="xsmall")
+    slot = place.empty()
+    for one in fields:
+        slots[one] = slot
+    return inner
+
+
+def _say(wrong: Sequence[FieldError], slots: dict[str, Any]) -> None:
+    """Each sentence on its field; what has no field of its own below them all."""
+    by_slot: dict[int, tuple[Any, list[str]]] = {}
+    for one in wrong:
+        slot = next(
+            (slot for name, slot in slots.items() if one.field == name or one.field.startswith(f"{name}.")), None
+        )
+        if slot is None:
+            st.caption(f":red[:material/error: {plain(one.sentence)}]")
+        else:
+            by_slot.setdefault(id(slot), (slot, []))[1].append(one.sentence)
+    for slot, sentences in by_slot.values():
+        slot.caption(f":red[:material/error: {plain(' '.join(sentences))}]")
+
+
+def _presets() -> None:
+    titles = {one.id: one.title for one in presets.PRESETS}
+    if st.session_state.get("ca_preset_pick") != (st.session_state.get(state.PRESET) or None):
+        st.session_state["ca_preset_pick"] = st.session_state.get(state.PRESET) or None
+    st.pills("Begin with", list(titles), key="ca_preset_pick", format_func=titles.__getitem__,
+             label_visibility="collapsed", on_change=_begin)  # fmt: skip
+
+
+def _begin() -> None:
+    """Callback: a preset's workload and objectives, with the assumptions as they are."""
+    chosen = presets.BY_ID.get(st.session_state["ca_preset_pick"] or "")
+    if chosen:
+        kept = state.current().assumptions
+        state.put(State(chosen.workload, chosen.objectives, kept, chosen.id))
+
+
+def _shape_words() -> str:
+    return presets.SHAPE_TITLES[st.session_state.ca_shape]
+
+
+def _rate() -> None:
+    st.selectbox(
+        "Over the day", list(presets.SHAPE_TITLES), key="ca_shape", format_func=presets.SHAPE_TITLES.__getitem__
+    )
+    shape = st.session_state.ca_shape
+    curve = st.session_state[state.OWN_SHAPE] if shape == "own" else presets.SHAPES[shape]
+    if shape == "own":
+        edited = st.data_editor(
+            pd.DataFrame({"hour": range(24), "weight": list(curve)[:24]}), hide_index=True, height=220,
+            disabled=["hour"], key="ca_curve_edit",
+        )  # fmt: skip
+        st.session_state[state.OWN_SHAPE] = tuple(float(one or 0) for one in edited["weight"])
+    else:
+        st.bar_chart(pd.DataFrame({"weight": curve}), height=120, x_label="hour of the day", y_label="weight")
+    st.number_input("Burstiness", key="ca_burst", step=0.5, format="%g",
+                    help="Squared variation of the gaps: 1 is Poisson, 0 a clock, 4 bursts.")  # fmt: skip
+    st.number_input(
+        "Concurrent requests at the peak", key="ca_peak", value=None, step=1, placeholder="From the rate", format="%d"
+    )
+
+
+def _input() -> None:
+    st.number_input("Repeated prefix, % of the input", key="ca_prefix", step=10.0, format="%g",
+                    help="System prompt, documents, examples that come again word for word.")  # fmt: skip
+    st.selectbox("It comes again", list(REUSE), key="ca_reuse", format_func=REUSE.__getitem__)
+    if st.session_state.ca_reuse == Reuse.STEADY.value:
+        st.number_input("Times an hour, each prefix", key="ca_reuse_h", step=10.0, format="%g")
+    else:
+        st.number_input("Calls in a session", key="ca_session", step=1.0, format="%g")
+    st.number_input("Spread of the inputs", key="ca_in_s", step=0.1, format="%g", help=SPREAD_HELP)
+
+
+def _needs(models: Sequence[str]) -> None:
+    st.number_input("Replicas at least", key="ca_replicas", step=1, help="2 keep answering when one machine fails.")
+    st.toggle("No machine shared with other customers", key="ca_isolated")
+    st.toggle("Custom or fine-tuned model", key="ca_own")
+    known = [*models, *(one for one in st.session_state.ca_models if one not in models)]
+    st.multiselect("Models judged good enough", known, key="ca_models", placeholder="All, unjudged", width=420,
+                   help="Only these are ranked. Compare and vote in the playground first.")  # fmt: skip
+    st.button("Those that won votes here", icon=":material/thumb_up:", type="tertiary", on_click=_voted)
+    if said := st.session_state.pop(VOTED, None):
+        st.caption(f":material/info: {plain(said)}")
+
+
+def _voted() -> None:
+    """Callback: the models that people preferred in the playground."""
+    try:
+        found = voted.wins(auth.database())
+    except SQLAlchemyError:
+        found = {}
+    if found:
+        st.session_state["ca_models"] = list(found)
+    told = ", ".join(f"{name} ({n:,})" for name, n in list(found.items())[:4])
+    st.session_state[VOTED] = f"Votes won: {told}." if found else "Nobody has voted on a model of this list yet."

@@ -1,0 +1,125 @@
+"""The options, ranked: a table to choose from, and what each one's figures rest on."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from app.calculator import text as said
+from app.charts import panel as panels
+from app.widgets.text import plain
+from services.calculator import queueing
+from services.calculator.types import Answer, Option, Range
+from services.formatting import DASH
+
+KEY = "ca_options"
+SHORT = 12
+COLUMNS = {
+    # Before the option: on a small screen what is further right is cut off.
+    "month": st.column_config.NumberColumn("Per month", width=78, format="~$%,.0f", help="For 730 hours, before tax."),
+    "option": st.column_config.TextColumn("Option", width=270),
+    "times": st.column_config.TextColumn("× first", width=58, help="How many times the first option's cost."),
+    "per_1000": st.column_config.TextColumn("Per 1,000", width=72, help="US dollars for 1,000 requests."),
+    "ttft": st.column_config.TextColumn("First token p95", width=100),
+    "ttlt": st.column_config.TextColumn("Last token p95", width=100),
+    "used": st.column_config.NumberColumn("Used", format="%.0f %%", width=55, help="Mean utilisation over the day."),
+    "meets": st.column_config.TextColumn("Meets the limits", width="medium"),
+    "range": st.column_config.TextColumn("Cost from, to", help="With the uncertain assumptions at their bounds."),
+    "per_mtok": st.column_config.TextColumn("Per 1M tokens", help="Of input and output together."),
+    "ttft_range": st.column_config.TextColumn("First token from, to"),
+    "ttlt_range": st.column_config.TextColumn("Last token from, to"),
+    "p50": st.column_config.TextColumn("First / last token p50"),
+    "timed": st.column_config.TextColumn("Times are"),
+    "replicas": st.column_config.TextColumn("Replicas", help="Least to most over the hours of the day."),
+    "full": st.column_config.TextColumn("Full at", help="Requests a minute, mean of this day's shape."),
+    "longest": st.column_config.NumberColumn("Longest answer", format="%d", help="Tokens within the last-token limit."),
+}
+
+
+def draw(answer: Answer) -> Option | None:
+    """The table; returns the option whose line is selected, else the chosen one, else the first."""
+    if not answer.options:
+        st.info("Nothing in the catalogue can be priced for this. Add a price or an instance of your own below.",
+                icon=":material/info:")  # fmt: skip
+        return None
+    given, made = queueing.mean(answer.workload.input_tokens), queueing.mean(answer.workload.output_tokens)
+    subtitle = (
+        f"~ estimated, no mark: measured · costs are of the mean request ({given:,.0f} tokens in, {made:,.0f} out at "
+        "this spread) · select a line to see why"
+    )
+    with panels.panel("Options", subtitle) as right, right:
+        every = len(answer.options) > SHORT and st.toggle(f"All {len(answer.options)}", key="ca_all")
+    shown = answer.options if every else short(answer)
+    event = st.dataframe(
+        table(answer, shown), key=KEY, hide_index=True, placeholder=DASH, column_config=COLUMNS, height="content",
+        on_select="rerun", selection_mode="single-row", alt="Ways to run the workload with cost, times and limits",
+    )  # fmt: skip
+    rows = [row for row in event.selection.rows if row < len(shown)]
+    if rows:
+        return shown[rows[0]]
+    return next((one for one in answer.options if one.id == answer.chosen), answer.options[0])
+
+
+def short(answer: Answer, most: int = SHORT) -> tuple[Option, ...]:
+    """The best, and of every way that is not among them its best one: nothing of the field goes unmentioned."""
+    best = list(answer.options[:most])
+    for one in answer.options[most:]:
+        if not any(one.way == other.way for other in best):
+            best.append(one)
+    return tuple(best)
+
+
+def table(answer: Answer, options: tuple[Option, ...]) -> pd.DataFrame:
+    """One line for each option, in their order."""
+    first = next((said.mid(one.monthly_usd) for one in answer.options if one.id == answer.chosen), None)
+    return pd.DataFrame([
+        {
+            "option": one.title, "month": said.mid(one.monthly_usd), "range": said.span(one.monthly_usd, said.usd),
+            "times": _times(one, first), "meets": said.meets(one),
+            "per_1000": said.usd(said.mid(one.per_1000_usd), "~"),
+            "per_mtok": said.usd(said.mid(one.per_mtok_usd), "~"), "ttft": _time(one, one.ttft_p95_s),
+            "ttlt": _time(one, one.ttlt_p95_s), "ttft_range": said.span(one.ttft_p95_s),
+            "ttlt_range": said.span(one.ttlt_p95_s), "timed": one.timed, "used": _percent(one),
+            "p50": f"{_time(one, one.ttft_p50_s)} / {_time(one, one.ttlt_p50_s)}", "replicas": replicas(one),
+            "full": f"{said.rate(one.full_at_rpm)} rpm" if one.full_at_rpm else "", "longest": one.largest_output,
+        }
+        for one in options
+    ], columns=list(COLUMNS))  # fmt: skip
+
+
+def _times(one: Option, first: float | None) -> str:
+    cost = said.mid(one.monthly_usd)
+    if cost is None or not first or one.infeasible:
+        return ""
+    return f"{cost / first:.2g} ×" if cost / first < 100 else f"{cost / first:,.0f} ×"
+
+
+def _time(option: Option, given: Range | None) -> str:
+    if given is None:
+        return DASH
+    return f"{'' if said.is_measured(option) else '~'}{said.seconds(given.mid)}"
+
+
+def _percent(one: Option) -> float | None:
+    return one.utilisation.mid * 100 if one.utilisation else None
+
+
+def replicas(one: Option) -> str:
+    """The least and the most over the day."""
+    if not one.replicas:
+        return ""
+    low, high = min(one.replicas), max(one.replicas)
+    return str(high) if low == high else f"{low} to {high}"
+
+
+def draw_why(one: Option) -> None:
+    """What an option's figures rest on, and what would make it win."""
+    st.markdown(f"**{plain(one.title)}**")
+    if one.would_win:
+        st.caption(plain(one.would_win))
+    if one.facts:
+        st.dataframe(
+            pd.DataFrame([{"Assumption": f.name, "Value": f.value, "Is": f.kind, "Source": f.source, "Date": f.date}
+                          for f in one.facts]),
+            hide_index=True, height="content", alt="The assumptions behind the selected option",
+        )  # fmt: skip

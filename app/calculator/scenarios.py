@@ -1,0 +1,131 @@
+"""Scenarios: the page's state under a name, side by side with others; and what the page gives away."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
+
+import orjson
+import pandas as pd
+import streamlit as st
+from sqlalchemy.exc import SQLAlchemyError
+
+from app import auth
+from app.calculator import answer as calculator_answer
+from app.calculator import state
+from app.calculator import text as said
+from app.charts import panel as panels
+from app.widgets.status import attempt, draw_refusal
+from app.widgets.text import clip, plain
+from db import scenarios as store
+from services.calculator import address, report, validation
+from services.calculator.address import State
+from services.calculator.types import Answer
+from services.formatting import DASH
+
+REFUSED, NAME, SHOWN = "ca_scenario_refused", "ca_scenario_name", "ca_scenario_shown"
+MOST = 6
+
+
+def draw(person: auth.Person, held: State, answer: Answer) -> None:
+    """The two menus: keep and open scenarios; export."""
+    with st.popover("Scenarios", icon=":material/bookmark:"):
+        if person.may("annotate"):
+            with st.form("ca_scenario", border=False, clear_on_submit=True):
+                st.text_input("Keep this as", key=NAME, max_chars=store.LONGEST_NAME, placeholder="Support bot, 2027")
+                st.form_submit_button(
+                    "Keep", icon=":material/bookmark_add:", on_click=_save, args=(address.write(held),)
+                )
+        draw_refusal(REFUSED)
+        rows = _rows()
+        if not rows:
+            st.caption("A kept scenario opens again with all its assumptions, for everybody, and can be compared.")
+        for row in rows:
+            _line(row, may=person.may_change("annotate", row))
+    link = _link(held)  # here: a download that is made later has no page around it
+    with st.popover("Export", icon=":material/download:", key="ca_export"):
+        for label, name, mime, made in (
+            ("Options as CSV", "options.csv", "text/csv", lambda: report.as_csv(answer)),
+            ("All figures as JSON", "answer.json", "application/json",
+             lambda: orjson.dumps(report.as_json(answer, held.assumptions), option=orjson.OPT_INDENT_2)),
+            ("Report on one page", "report.md", "text/markdown",
+             lambda: report.as_markdown(answer, address=link)),
+        ):  # fmt: skip
+            st.download_button(label, made, f"inference-lab-{name}", mime, key=f"ca_get_{name}", on_click="ignore",
+                               width="stretch")  # fmt: skip
+        st.caption("The page's address holds the whole state: send it to somebody.")
+
+
+def _link(held: State) -> str:
+
+    return f"{str(st.context.url or '').partition('?')[0]}?{urlencode(address.write(held))}"
+
+
+def _rows() -> list[dict[str, Any]]:
+    try:
+        return store.scenarios(auth.database())
+    except SQLAlchemyError:
+        st.caption("The scenarios cannot be read just now; they are kept.")
+        return []
+
+
+def _words(row: dict[str, Any]) -> dict[str, str]:
+    """A scenario's state; of a damaged one what is left of it."""
+    state = row["state"] if isinstance(row["state"], dict) else {}
+    return {str(name): value for name, value in state.items() if isinstance(value, str)}
+
+
+def _save(words: dict[str, str]) -> None:
+    attempt(REFUSED, lambda: auth.engine().history.save_scenario(str(st.session_state.get(NAME) or ""), words))
+
+
+def _line(row: dict[str, Any], *, may: bool) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", wrap=False):
+        st.button(plain(clip(row["name"], 40)), key=f"ca_open_{row['id']}", type="tertiary", on_click=_open,
+                  args=(row,), help=plain(f"Kept by {row['person']}"), width="stretch")  # fmt: skip
+        if may:
+            st.button("Delete", key=f"ca_drop_{row['id']}", icon=":material/delete:", type="tertiary", on_click=_drop,
+                      args=(row["id"],))  # fmt: skip
+
+
+def _open(row: dict[str, Any]) -> None:
+    found, _ = address.read(_words(row))
+    state.put(found)
+
+
+def _drop(scenario_id: str) -> None:
+    attempt(REFUSED, lambda: auth.engine().history.delete_scenario(scenario_id))
+
+
+def compare(held: State, measured: Any) -> None:
+    """Scenarios side by side, this page's first."""
+    rows = {row["name"]: row for row in _rows()}
+    if not rows:
+        return
+    with st.container(border=True), panels.panel("Scenarios side by side", "the choice of each · estimated"):
+        picked = st.multiselect("Scenarios", list(rows), key=SHOWN, max_selections=MOST, placeholder="Choose scenarios",
+                                label_visibility="collapsed")  # fmt: skip
+        picked = [name for name in picked if name in rows]
+        if picked:
+            states = [("This page", held), *((name, address.read(_words(rows[name]))[0]) for name in picked)]
+            st.dataframe(pd.DataFrame([_figures(name, one, measured) for name, one in states]), hide_index=True,
+                         placeholder=DASH, alt="The choice of each scenario")  # fmt: skip
+
+
+def _figures(name: str, one: State, measured: Any) -> dict[str, Any]:
+    work = one.workload
+    line: dict[str, Any] = {
+        "Scenario": name, "Requests/min": work.rpm, "In": work.input_tokens.median, "Out": work.output_tokens.median,
+    }  # fmt: skip
+    if validation.check(work, one.objectives, one.assumptions):
+        return line | {"Choice": "cannot be calculated: open it to see the field"}
+    answer = calculator_answer.calculate(one, measured)
+    best = calculator_answer.chosen(answer)
+    if best is None:
+        return line | {"Choice": "none meets the limits"}
+    return line | {
+        "Choice": best.title, "Per month": said.usd(said.mid(best.monthly_usd), "~"),
+        "Per 1,000": said.usd(said.mid(best.per_1000_usd), "~"),
+        "First token p95": said.seconds(said.mid(best.ttft_p95_s)),
+        "Last token p95": said.seconds(said.mid(best.ttlt_p95_s)), "Stable": "yes" if answer.stable else "no",
+    }  # fmt: skip

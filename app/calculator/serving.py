@@ -1,0 +1,165 @@
+"""Why a self-hosted option fits: memory, latency against throughput, and the other ways to cut the model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pandas as pd
+import streamlit as st
+
+from app.charts import panel as panels
+from app.charts import theme as looks
+from app.charts.show import show
+from app.charts.vega import Spec, layers, q, tips, view, word
+from app.widgets.text import plain
+from services.calculator import memory, roofline
+from services.calculator.types import Memory, Option, Precision, Serving, Workload
+
+GIB = 2**30
+PARTS = ("weights", "activations", "KV cache", "kept free")
+TINTS = {"light": ("#C56893", "#b9bdb6", "#8a7d55", "#e3e4df"), "dark": ("#F7A8DC", "#6b6962", "#b3a573", "#2f2d29")}
+
+
+def draw(option: Option, workload: Workload) -> None:
+    """Memory split, sequences at once, the binding limit; a sentence where nothing is hosted by oneself."""
+    serving = option.serving
+    if serving is None:
+        with panels.panel("Why it fits", ""):
+            st.caption("The provider runs this model: memory and batch are its own affair. Select a self-hosted "
+                       "option above to see its memory, its batch and its limit.")  # fmt: skip
+        return
+    i, o = int(workload.input_tokens.median), int(workload.output_tokens.median)
+    found, shown = memory.of(serving, i, o), looks.look()
+    with panels.panel("Why it fits", plain(f"memory of one replica · {name(serving)}")):
+        show(_split(found, shown), "ca_memory", f"Memory of {name(serving)}: {_words(found)}", shown)
+        st.caption(plain(_words(found)))
+        if not found.fits or not found.sequences:
+            return
+        point = roofline.point(serving, min(found.sequences, serving.max_seqs), i, o)
+        st.caption(plain(
+            f"{found.sequences:,} sequences of {i + o:,} tokens at once ({found.slots:,} tokens of KV cache in blocks "
+            f"of {serving.block}). At the full batch the limit is {point.bound}."
+        ))  # fmt: skip
+
+
+def name(serving: Serving) -> str:
+    """Model, GPUs and precision."""
+    gpus = serving.gpu.name if serving.tp == 1 else f"{serving.tp} × {serving.gpu.name}"
+    return f"{serving.llm.name}, {serving.precision.value}, on {gpus}"
+
+
+def _words(found: Memory) -> str:
+    parts = zip(PARTS, _bytes(found), strict=True)
+    return f"{found.total / GIB:,.1f} GiB: " + ", ".join(f"{part} {size / GIB:,.1f}" for part, size in parts) + " GiB."
+
+
+def _bytes(found: Memory) -> tuple[float, float, float, float]:
+    return found.weights, found.activations, max(found.kv, 0.0), found.reserve
+
+
+def _split(found: Memory, shown: looks.Look) -> Spec:
+    rows = pd.DataFrame({"part": PARTS, "gib": [size / GIB for size in _bytes(found)], "no": range(4)})
+    return layers(
+        view("bar", rows, {
+            "x": q("gib", title="GiB", axis={"grid": False, "tickCount": 6}, stack="zero"),
+            "color": word("part", sort=list(PARTS), legend={"title": None, "orient": "bottom"},
+                          scale={"domain": list(PARTS), "range": list(TINTS[shown.theme])}),
+            "order": q("no"), "tooltip": tips(("part", "Part"), ("gib", "GiB", ",.2f")),
+        }, height=30),
+        height=40,
+    )  # fmt: skip
+
+
+def draw_curve(option: Option, workload: Workload, measured: pd.DataFrame | None = None) -> None:
+    """Latency against throughput over the batch, with the range, measured points over it; static batching beside."""
+    serving = option.serving
+    if serving is None:
+        return
+    i, o = int(workload.input_tokens.median), int(workload.output_tokens.median)
+    shown, rows = looks.look(), []
+    for words, one in (("continuous batching", serving), ("static batches", replace(serving, continuous=False))):
+        rows += [
+            {"kind": words, "batch": p.batch, "tok_s": p.output_tok_s.mid, "low": p.output_tok_s.low,
+             "high": p.output_tok_s.high, "tpot": p.tpot_s.mid * 1000, "ttft": p.ttft_s.mid, "e2e": p.e2e_s.mid,
+             "rpm": p.rpm.mid, "bound": p.bound}
+            for p in roofline.curve(one, i, o)
+        ]  # fmt: skip
+    frame = pd.DataFrame(rows)
+    if frame.empty:
+        return
+    with panels.panel("Latency against throughput", plain(
+        f"one replica, {i:,} in / {o:,} out · each point a batch size · ~ estimated, pale: its range"
+    )):  # fmt: skip
+        show(
+            _curve(frame, measured, shown),
+            "ca_curve",
+            "Time to last token against output tokens a second by batch size",
+            shown,
+        )
+        st.dataframe(
+            frame[frame["kind"] == "continuous batching"].drop(columns=["kind", "low", "high"]), hide_index=True,
+            column_config={
+                "batch": st.column_config.NumberColumn("Batch", format="%d"),
+                "tok_s": st.column_config.NumberColumn("Output tok/s", format="~%.0f"),
+                "tpot": st.column_config.NumberColumn("TPOT ms", format="~%.1f"),
+                "ttft": st.column_config.NumberColumn("First token s", format="~%.2f"),
+                "e2e": st.column_config.NumberColumn("Last token s", format="~%.2f"),
+                "rpm": st.column_config.NumberColumn("Requests/min", format="~%.1f"),
+                "bound": st.column_config.TextColumn("Limit"),
+            }, alt="The same by batch size",
+        )  # fmt: skip
+
+
+def _curve(frame: pd.DataFrame, measured: pd.DataFrame | None, shown: looks.Look) -> Spec:
+    x = q("tok_s", title="output tokens per second (log)", scale={"type": "log"}, axis={"grid": False, "tickCount": 6})
+    y = q("e2e", title="last token, s (log)", scale={"type": "log"}, axis={"tickCount": 5})
+    said_ = tips(("kind", "Batching"), ("batch", "Batch", ".0f"), ("tok_s", "Output tok/s", ",.0f"),
+                 ("e2e", "Last token s", ".2f"), ("bound", "Limit"))  # fmt: skip
+    dash = word("kind", scale={"domain": ["continuous batching", "static batches"], "range": [[1, 0], [4, 4]]},
+                legend={"title": None, "orient": "bottom"})  # fmt: skip
+    parts = [
+        view("rule", frame[frame["kind"] == "continuous batching"],
+             {"x": {**q("low"), "scale": x["scale"]}, "x2": {"field": "high"}, "y": y},
+             strokeWidth=7, opacity=0.18, color=shown.ink),
+        view("line", frame, {"x": x, "y": y, "strokeDash": dash}, color=shown.ink, strokeWidth=1.5),
+        view("point", frame, {"x": x, "y": y, "tooltip": said_}, color=shown.ink, filled=False, size=40),
+    ]  # fmt: skip
+    if measured is not None and not measured.empty:
+        parts.append(view("point", measured, {"x": x, "y": y, "tooltip": tips(("name", "Measured"))},
+                          filled=True, size=90, color=shown.good))  # fmt: skip
+    return layers(*parts, height=260)
+
+
+def draw_cuts(option: Option, workload: Workload) -> None:
+    """The same model and GPU at every tensor-parallel size and precision side by side."""
+    serving = option.serving
+    if serving is None:
+        return
+    i, o = int(workload.input_tokens.median), int(workload.output_tokens.median)
+    rows = []
+    for tp in (1, 2, 4, 8):
+        for precision in Precision:
+            if precision is Precision.FP8 and serving.gpu.tflops_fp8 is None:
+                continue
+            one = replace(serving, tp=tp, precision=precision)
+            found = memory.of(one, i, o)
+            fits = found.fits and found.sequences > 0
+            point = roofline.point(one, min(max(found.sequences, 1), one.max_seqs), i, o) if fits else None
+            single = roofline.point(one, 1, i, o) if fits else None
+            rows.append({
+                "cut": f"TP {tp}, {precision.value}", "weights": found.weights / GIB,
+                "sequences": found.sequences if fits else None,
+                "ttft": single.ttft_s.mid if single else None, "tpot": single.tpot_s.mid * 1000 if single else None,
+                "tok_s": point.output_tok_s.mid if point else None, "bound": point.bound if point else "does not fit",
+            })  # fmt: skip
+    with panels.panel(
+        "Tensor parallel and precision", plain(f"{serving.llm.name} on {serving.gpu.name} · ~ estimated")
+    ):
+        st.dataframe(pd.DataFrame(rows), hide_index=True, placeholder="–", height=280, column_config={
+            "cut": "Cut", "weights": st.column_config.NumberColumn("Weights GiB", format="%.1f"),
+            "sequences": st.column_config.NumberColumn("Sequences at once", format="%d"),
+            "ttft": st.column_config.NumberColumn("First token alone s", format="~%.3f"),
+            "tpot": st.column_config.NumberColumn("TPOT alone ms", format="~%.1f"),
+            "tok_s": st.column_config.NumberColumn("Full batch tok/s", format="~%.0f"),
+            "bound": "Limit at the full batch",
+        }, alt="Tensor-parallel sizes and precisions side by side")  # fmt: skip

@@ -1,0 +1,1 @@
+"""How charts look, on every page."""

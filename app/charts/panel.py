@@ -1,0 +1,148 @@
+"""The frame of a panel: title, what is drawn in which unit, its export, and the calls behind what was clicked."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+import pandas as pd
+import streamlit as st
+
+from app.charts import theme as looks
+from app.charts.picture import picture
+from app.charts.vega import Spec, finished, standalone, unlabelled
+from app.history import calls
+from app.history.export import to_csv, with_units
+from app.widgets.text import NOTHING, plain
+from services.dashboard.figures import Data
+
+WIDTH = 900  # of an exported picture, in pixels of the screen
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What a panel gives away. ``frame``: its data, each unit in the column's name. ``chart``: draws the picture in a
+    width, None for a table."""
+
+    name: str
+    frame: Callable[[], pd.DataFrame]
+    chart: Callable[[], Spec] | None = None
+
+
+@contextmanager
+def panel(title: str, subtitle: str, *, help: str | None = None) -> Iterator[Any]:
+    """A panel; yields the place at the right of its title, for what is chosen and exported."""
+    with st.container(gap="xsmall"):
+        with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+            st.markdown(f"**{title}**", help=help, width="content")
+            right = st.container(horizontal=True, width="content", vertical_alignment="center")
+        if subtitle:
+            st.caption(subtitle)
+        yield right
+
+
+def export(data: Data, what: Export, title: str, subtitle: str) -> None:
+    """A small menu with the data as CSV and the picture as PNG and SVG, each made when it is asked for."""
+    shown, zone = looks.look(), data.window.zone
+    stem = f"inference-lab-{what.name}-{data.window.end.astimezone(ZoneInfo(zone)):%Y%m%d-%H%M}"
+    with st.popover("Export", icon=":material/download:", type="tertiary", key=f"hs_export_{what.name}"):
+        st.download_button("Data as CSV", lambda: to_csv(with_units(what.frame())), f"{stem}.csv", "text/csv",
+                           key=f"hs_csv_{what.name}", on_click="ignore", width="stretch")  # fmt: skip
+        for kind, mime in (("png", "image/png"), ("svg", "image/svg+xml")) if what.chart else ():
+            st.download_button(
+                f"Picture as {kind.upper()}", _drawn(what, kind, shown, title, f"{subtitle} · {span(data)}"),  # type: ignore[arg-type]
+                f"{stem}.{kind}", mime, key=f"hs_{kind}_{what.name}", on_click="ignore", width="stretch",
+            )  # fmt: skip
+        st.caption(f"Times in {plain(zone)}")
+
+
+def _drawn(
+    what: Export, kind: Literal["png", "svg"], shown: looks.Look, title: str, subtitle: str
+) -> Callable[[], bytes]:
+    def draw() -> bytes:
+        assert what.chart is not None
+        return picture(standalone(what.chart(), shown, _unescaped(title), _unescaped(subtitle)), kind)
+
+    return draw
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text.replace(NOTHING, ""))
+
+
+def span(data: Data) -> str:
+    """The stretch of time, in words of its zone."""
+    first, last = (pd.Timestamp(one).tz_convert(data.window.zone) for one in (data.window.start, data.window.end))
+    return f"{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}, {data.window.zone}"
+
+
+def draw_chart(
+    chart: Any, key: str, alt: str, mark_of: Callable[[dict[str, Any]], calls.Mark | None] | None = None, *,
+    shown: looks.Look, legend: Sequence[tuple[str, str, str]] = (),
+) -> None:  # fmt: skip
+    """A chart whose marks can be clicked; what was clicked last in a panel is kept for `draw_calls` by its key.
+
+    ``mark_of`` makes a mark of the fields that were clicked, None where there is no such mark any more. ``legend``:
+    (colour, words, sign) of what is drawn below it.
+    """
+    chart = finished(unlabelled(chart), shown)
+    if mark_of is None:
+        st.vega_lite_chart(spec=chart, width="stretch", key=key, alt=alt)
+        return
+    place = key.partition("__")[0]
+    slot = f"{place}_last"
+    full = f"{key}__{st.session_state.get(f'{key}_turn', 0)}"
+    event = st.vega_lite_chart(
+        spec=chart, width="stretch", key=full, alt=alt, selection_mode=["pick"],
+        on_select=lambda: _clicked(slot, key, full),
+    )  # fmt: skip
+    draw_legend(legend, shown)
+    found = calls.clicked(event)
+    if found and st.session_state.get(slot) == (key, full):
+        st.session_state[f"{place}_mark"] = (mark_of(found), key)
+    elif st.session_state.get(f"{place}_mark", (None, None))[1] == key:
+        st.session_state[f"{place}_mark"] = (None, key)
+
+
+def draw_legend(entries: Sequence[tuple[str, str, str]], shown: looks.Look) -> None:
+    """What the colours mean: (colour, words, sign), in lines that wrap."""
+    parts = "".join(
+        f'<span style="white-space:nowrap;margin-right:14px"><span style="color:{color}">{html.escape(sign)}</span> '
+        f"{html.escape(words)}</span> "
+        for color, words, sign in entries
+    )
+    if len(entries) > 1:
+        st.html(f'<div style="font-size:12.5px;color:{shown.muted};line-height:1.7">{parts}</div>')
+
+
+def _clicked(slot: str, key: str, full: str) -> None:
+    """Callback: this chart was clicked; what is selected in another chart of its panel is let go."""
+    before = st.session_state.get(slot)
+    if before and before[0] != key:
+        st.session_state[f"{before[0]}_turn"] = st.session_state.get(f"{before[0]}_turn", 0) + 1
+    st.session_state[slot] = (key, full)
+
+
+def draw_calls(data: Data, place: str) -> None:
+    """The calls behind the mark that was clicked last in a panel, and a way to close them."""
+    mark, key = st.session_state.get(f"{place}_mark", (None, None))
+    if mark is None:
+        return
+    calls.draw(data, mark, place, lambda: _close(place, key))
+
+
+def _close(place: str, key: str) -> None:
+    """Callback: a chart under a new key has nothing selected."""
+    st.session_state.pop(f"{place}_mark", None)
+    st.session_state.pop(f"{place}_last", None)
+    st.session_state[f"{key}_turn"] = st.session_state.get(f"{key}_turn", 0) + 1
+
+
+def hint(words: Sequence[str]) -> str:
+    """Parts of a subtitle, joined."""
+    return " · ".join(one for one in words if one)

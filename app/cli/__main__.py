@@ -1,0 +1,10 @@
+"""`python -m app.cli`, which `.venv/bin/lab` runs."""
+
+from app.cli import interrupt
+
+# Loading the rest takes most of a second, in which somebody may think better of it.
+interrupt.while_loading()
+
+from app.cli.main import main  # noqa: E402
+
+main()

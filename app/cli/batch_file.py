@@ -1,0 +1,100 @@
+"""The file that a command names: where it lies, how it is read, and what it holds."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from app.cli.batch import Reading
+from services import formatting, params
+from services.batch.files import spool
+from services.batch.ingest import CHANGED
+from services.batch.reading_options import check
+from services.batch.types import Checked, Options, Progress
+from services.regular_file import regular
+
+BLOCK = 1 << 20
+T = TypeVar("T", str, str | None)
+
+
+def options_of(reading: Reading) -> Options:
+    """The options that the command line names. Raises ValueError in words."""
+    from app.cli.send import pairs
+
+    for name in ("template", "system", "delimiter", "id_column", "sheet"):
+        utf8(getattr(reading, name), f"--{name.replace('_', '-')}")
+    given = [utf8(one, "--param") for one in reading.param or []]
+    return Options(
+        format=reading.format, encoding=reading.encoding, delimiter=reading.delimiter, id_column=reading.id_column,
+        prompt=reading.template, system=reading.system, params=params.clean(pairs(given)),
+        suffix_ids=reading.suffix_ids, sheet=reading.sheet, leave_out=reading.leave_out,
+    )  # fmt: skip
+
+
+def utf8(text: T, what: str) -> T:
+    """A text that can be sent. Raises ValueError in words for bytes that are no UTF-8, which reach a program as lone
+    surrogates."""
+    try:
+        (text or "").encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{what} holds bytes that are no UTF-8: write it in UTF-8.") from None
+    return text
+
+
+def local(file: str, data: Path) -> Path:
+    """Where a file lies on this machine; one in S3 is fetched first. Raises ValueError in words."""
+    if not file.startswith("s3://"):
+        try:
+            return Path(file).expanduser().resolve()
+        except (OSError, RuntimeError) as error:  # a link to itself, a person who is not there
+            raise ValueError(f"{formatting.printable(file)} leads nowhere ({_why(error)}); check the path.") from None
+    from services.aws.explain import AwsTrouble
+    from services.batch.fetch import fetch
+
+    try:
+        return fetch(file, data / "uploads")
+    except AwsTrouble as error:
+        raise ValueError(str(error)) from error
+
+
+def _why(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error).rstrip(".")
+
+
+def handed_over(file: Path, sha256: str, data: Path) -> None:
+    """Put a file of one's own among the uploads: the engine reads no path that it is told. Raises ValueError in words
+    for one that changed since it was checked."""
+
+    def blocks() -> Iterator[bytes]:
+        try:
+            with regular(file) as stream:
+                while block := stream.read(BLOCK):
+                    yield block
+        except OSError as error:
+            raise ValueError(f"{formatting.printable(str(file))} cannot be read any more ({error.strerror}).") from None
+
+    if file.parent == data / "uploads" / sha256:
+        return  # fetched from S3 to where it has to be
+    copy = spool(blocks(), data / "uploads", utf8(file.name, "The name of the file"))
+    if copy.parent.name != sha256:
+        raise ValueError(CHANGED)
+
+
+def checked_file(file: Path, reading: Reading) -> Checked:
+    """What a file holds, with progress on a terminal. Raises ValueError in words."""
+    live, last = sys.stderr.isatty(), [0.0]
+
+    def told(progress: Progress) -> None:
+        if live and time.monotonic() - last[0] > 0.1:
+            last[0] = time.monotonic()
+            share = progress.done_bytes / progress.all_bytes if progress.all_bytes else 0
+            sys.stderr.write(f"\r\x1b[KReading every line: {progress.n_records:,} so far, {share:.0%}")
+            sys.stderr.flush()
+
+    found = check(file, options_of(reading), told=told)
+    if live:
+        sys.stderr.write("\r\x1b[K")
+    return found

@@ -1,0 +1,105 @@
+"""`lab runs` and `lab deployments`: what is recorded, and what can be called."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from app.cli.database import recorded
+from app.cli.terminal import console
+from db import run_queries
+from db.engine import reader
+from services import formatting, paths
+from services.client import EngineError
+from services.deployments.config import to_json
+from services.engine.spawn import engine_for
+from services.runs import record
+
+
+def list_runs(data: Path, *, limit: int, search: str | None, run_id: str | None, as_json: bool) -> int:
+    """Print the newest runs, or the calls of one. Returns 1 when the run is not there, 2 without records."""
+    url = recorded(data)
+    if url is None:
+        return 2
+    read = reader(url)
+    if run_id is not None:
+        found = False
+        for row in run_queries.each_call(read, run_id):
+            found = True
+            print(json.dumps(record.of_call(row), default=str) if as_json else formatting.printable(_call_line(row)))
+        if not found:
+            print(f"There is no run “{formatting.printable(run_id)}” in {data}.", file=sys.stderr)
+            return 1
+        return 0
+    page = run_queries.search_runs(read, run_queries.RunFilter(text=search), limit=limit, offset=0)
+    if as_json:
+        for row in page.rows:
+            print(json.dumps(row, default=str))
+        return 0
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for title in ("when (UTC)", "run", "person", "source", "calls", "states", "prompt"):
+        table.add_column(title, overflow="ellipsis", no_wrap=True)
+    for row in page.rows:
+        table.add_row(
+            row["created_at"].strftime("%Y-%m-%d %H:%M"), row["id"], row["person"], row["source"],
+            str(row["n_calls"]), _states(row), formatting.printable((row["prompt"] or "(text not kept)")[:80]),
+        )  # fmt: skip
+    out = console()
+    out.print(table)
+    out.print(f"{len(page.rows)} of {page.total} runs in {data}")
+    return 0
+
+
+def _states(row: dict[str, Any]) -> str:
+    states = row.get("states") or {}
+    return ", ".join(f"{n} {state}" for state, n in states.items()) if isinstance(states, dict) else ", ".join(states)
+
+
+def _call_line(row: dict[str, Any]) -> str:
+    shown = record.in_words(row)
+    return (
+        f"{row['deployment']['name']}  {shown['state']}  first {shown['ttft']}  last {shown['ttlt']}  "
+        f"{shown['decode']}  in {shown['in']}  out {shown['out']}  {shown['cost']}"
+    )
+
+
+def list_deployments(data: Path, file: Path, *, test: bool, as_json: bool, person: str) -> int:
+    """Print every deployment and its state; with ``test`` call each ready one. Returns 1 when a test failed."""
+    paths.make_data(data)
+    failed = False
+    with engine_for(data, file, person=person, role="admin", embedded=test) as engine:
+        if trouble := engine.health().get("file_trouble"):
+            print(trouble, file=sys.stderr)
+            failed = True
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for title in ("id", "name", "kind", "model", "state"):
+            table.add_column(title)
+        for status in engine.deployments():
+            result: dict[str, Any] | None = status.test
+            if test and status.ready:
+                try:
+                    result = engine.test_deployment(status.deployment.id)
+                except EngineError as error:
+                    result = {"ok": False, "sentence": str(error)}
+                failed = failed or not result["ok"]
+            state = "ready" if status.ready else str(status.needs)
+            if as_json:
+                print(
+                    json.dumps(
+                        {"deployment": to_json(status.deployment), "ready": status.ready, "needs": status.needs,
+                         "test": result},
+                        default=str,
+                    ),
+                    flush=True,
+                )  # fmt: skip
+            else:
+                d = status.deployment
+                said = f"{state}; {result['sentence']}" if test and result and status.ready else state
+                table.add_row(*map(formatting.printable, (d.id, d.name, d.kind, d.model, said)))
+        if not as_json:
+            console().print(table)
+    return 1 if failed else 0

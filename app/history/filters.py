@@ -1,0 +1,206 @@
+"""The filter bar of the history. What is chosen is the page's address, and the address is what is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any
+from zoneinfo import ZoneInfo, available_timezones
+
+import streamlit as st
+from streamlit.errors import StreamlitAPIException
+
+from app.widgets.filters import SOURCES, zone
+from app.widgets.kind_names import KIND_NAMES
+from app.widgets.text import clip, plain
+from services.dashboard.address import ADDRESS, ALIASES, params_of, unknown
+from services.dashboard.figures import RANGE_WORDS, RANGES, Filter
+from services.dashboard.filters import CACHES, DEFAULT_RANGE, LISTS, Range
+
+HELD, EXACT, RANGE, ZONE, FROM, TO = "hs_held", "hs_exact", "hs_range", "hs_zone", "hs_from", "hs_to"
+CACHE_WORDS = {"warm": "Warm", "cold": "Cold", "unknown": "Not reported"}
+SOURCE_WORDS = {**SOURCES, "batch": "Batch", "load": "Load test"}
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What can be chosen, by field of `Filter`: value → what it is called."""
+
+    of: Mapping[str, Mapping[str, str]]
+
+    @classmethod
+    def made(cls, values: Mapping[str, Sequence[str]], names: Mapping[str, str], teams: Sequence[str]) -> Choices:
+        """From the values that calls have; ``names`` are the deployments' that were ever declared."""
+        kinds = {kind: KIND_NAMES.get(kind, kind) for kind in values["kind"]}
+        used = {one: names.get(one, one) for one in values["deployment_id"]}
+        # Only those that were called or paid for can be chosen; a link may name any that was ever declared.
+        return cls({
+            "deployments": used, "kinds": kinds, "models": _same(values["model"]), "persons": _same(values["person"]),
+            "teams": _same(teams), "tags": _same(values["tag"]), "caches": CACHE_WORDS,
+            "sources": {one: SOURCE_WORDS.get(one, one) for one in values["source"]},
+        })  # fmt: skip
+
+
+@cache
+def _zones() -> list[str]:
+    """Every zone there is; the disk is asked once."""
+    return sorted({*available_timezones(), "UTC"})
+
+
+def _same(values: Sequence[str]) -> dict[str, str]:
+    return {one: one for one in values}
+
+
+def draw(choices: Choices) -> Filter:
+    """The bar; returns what is chosen and makes it the page's address."""
+    ignored = _take_address(choices)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        _time()
+        with _pill("deployments", choices, "All deployments", ":material/dns:"):
+            for name, label in (("deployments", "Deployment"), ("kinds", "Kind"), ("models", "Model")):
+                _list(name, label, choices)
+        with _pill("sources", choices, "All sources", ":material/input:", "caches"):
+            _list("sources", "Source", choices)
+            _list("caches", "Prompt cache", choices,
+                  help="Warm: at least a twentieth of the input was read from the service's prompt cache.")  # fmt: skip
+        with _pill("persons", choices, "Everyone", ":material/group:", "teams", "tags"):
+            for name, label in (("persons", "Person"), ("teams", "Team"), ("tags", "Tag")):
+                _list(name, label, choices)
+        chosen = _chosen()
+        if chosen.is_narrowed or chosen.range != DEFAULT_RANGE:
+            st.button("Clear", key="hs_clear", type="tertiary", icon=":material/close:", on_click=clear)
+    if ignored:
+        st.caption(f":material/info: {plain(' '.join(ignored))}")
+    if strange := unknown(st.query_params):
+        st.caption(f":material/info: {plain(strange)}")
+    _give_address(chosen)
+    return chosen
+
+
+# --- widgets -------------------------------------------------------------------------------------------------------
+
+
+def _time() -> None:
+    state = st.session_state
+    words = RANGE_WORDS[state[RANGE]] if state[RANGE] != "custom" else _span_words()
+    with st.popover(plain(f"{words} · {state[ZONE]}"), icon=":material/schedule:", key="hs_time"):
+        st.pills("Time", RANGES, key=RANGE, required=True, format_func=RANGE_WORDS.__getitem__)
+        if state[RANGE] == "custom":
+            with st.container(horizontal=True):
+                st.datetime_input("From", key=FROM, value=None, width=220)
+                st.datetime_input("To, not included", key=TO, value=None, width=220)
+        st.selectbox("Zone of days and hours", _zones(), key=ZONE, width=320)
+
+
+def _span_words() -> str:
+    """The dates of a range of one's own. An end that is not chosen is said as what is shown in its place."""
+    first, last = (f"{one:%Y-%m-%d %H:%M}" if one else "" for one in map(st.session_state.get, (FROM, TO)))
+    if not first:
+        return f"7 days to {last}" if last else f"{RANGE_WORDS[DEFAULT_RANGE]} (no dates are chosen)"
+    return f"{first} to {last or 'now'}"
+
+
+def _pill(name: str, choices: Choices, nothing: str, icon: str, *more: str) -> Any:
+    fields = {"deployments": ("deployments", "kinds", "models")}.get(name, (name, *more))
+    chosen = [choices.of[field].get(value, value) for field in fields for value in st.session_state[f"hs_{field}"]]
+    words = nothing if not chosen else ", ".join(chosen) if len(chosen) < 3 else f"{chosen[0]} + {len(chosen) - 1}"
+    return st.popover(plain(clip(words, 44)), icon=icon, key=f"hs_pill_{name}")
+
+
+def _list(name: str, label: str, choices: Choices, help: str | None = None) -> None:
+    options = choices.of[name]
+    st.multiselect(
+        label, list(options), key=f"hs_{name}", format_func=lambda one: options.get(one, one), placeholder="All",
+        help=help, disabled=not options, width=380,
+    )  # fmt: skip
+
+
+# --- the address ---------------------------------------------------------------------------------------------------
+
+
+def _take_address(choices: Choices) -> list[str]:
+    """Bring an address that the session does not know into the widgets; returns what it held that means nothing."""
+    state = st.session_state
+    asked = params_of(_query())
+    if RANGE in state and (not asked or asked == state.get(HELD)):
+        return []
+    # Coming back from another page finds the address cleared: what was chosen last is shown again.
+    asked = asked or dict(state.get(HELD) or {})
+    asked.setdefault("zone", zone()[0])
+    found = Filter.from_params(asked)
+    ignored = list(found.ignored)
+    state[RANGE], state[ZONE] = found.range, found.zone
+    state[EXACT] = {}
+    for key, moment in ((FROM, found.start), (TO, found.end)):
+        local = moment.astimezone(ZoneInfo(found.zone)) if moment else None
+        state[key] = local.replace(tzinfo=None, second=0, microsecond=0, fold=0) if local else None
+        state[EXACT][key] = (state[key], found.zone, moment)
+    for name, word in LISTS.items():
+        # The command line takes a deployment's name too; the page's own address holds its id.
+        ids = {} if name != "deployments" else {label: one for one, label in choices.of[name].items()}
+        asked_for = [one if one in choices.of[name] else ids.get(one, one) for one in getattr(found, name)]
+        known = [one for one in dict.fromkeys(asked_for) if one in choices.of[name]]
+        ignored += [f"There is no {word} “{clip(one, 40)}” in the history." for one in asked_for
+                    if one not in choices.of[name]]  # fmt: skip
+        state[f"hs_{name}"] = known
+    return ignored[:3] + ([f"{len(ignored) - 3} more were ignored."] if len(ignored) > 3 else [])
+
+
+def _query() -> dict[str, list[str]]:
+    """The words of the address with their values. Those of the command line are taken out of it."""
+    query = {name: st.query_params.get_all(name) for name in ADDRESS.values() if name in st.query_params}
+    for word in ALIASES:
+        if word in st.query_params:
+            values = st.query_params.get_all(word)
+            try:
+                del st.query_params[word]
+            except StreamlitAPIException:  # bound a moment ago: it is the other page's that somebody comes from
+                continue
+            query[word] = values
+    return query
+
+
+def _give_address(chosen: Filter) -> None:
+    params = chosen.to_params() | {"zone": chosen.zone}
+    for word, name in ADDRESS.items():
+        if word in params:
+            if st.query_params.get(name) != params[word]:
+                st.query_params[name] = params[word]
+        elif name in st.query_params:
+            del st.query_params[name]
+    # The browser's way back from an opened run leaves the run in the address.
+    st.query_params.pop("run", None)
+    st.session_state[HELD] = params
+
+
+def _chosen() -> Filter:
+    state = st.session_state
+    range_ = state[RANGE] if state[RANGE] in RANGES else DEFAULT_RANGE
+    start, end = (_moment(FROM), _moment(TO)) if range_ == "custom" else (None, None)
+    if start and end and start >= end:
+        end = start + timedelta(days=1)
+    lists = {name: tuple(state[f"hs_{name}"]) for name in LISTS}
+    lists["caches"] = tuple(one for one in CACHES if one in lists["caches"])
+    return Filter(range=range_, zone=state[ZONE] or "UTC", start=start, end=end).but(**lists)
+
+
+def _moment(key: str) -> datetime | None:
+    """The moment of a date input. One that came from the address is kept to the second, in the hour it meant."""
+    value = st.session_state.get(key)
+    if value is None:
+        return None
+    shown, where, exact = st.session_state[EXACT].get(key, (None, None, None))
+    if exact is not None and value == shown and where == st.session_state[ZONE]:
+        return exact  # type: ignore[no-any-return]
+    moment: datetime = value.replace(tzinfo=ZoneInfo(st.session_state[ZONE]))
+    return moment.astimezone(UTC)
+
+
+def clear(range: Range = DEFAULT_RANGE) -> None:
+    """Callback: every call of a range; the zone stays."""
+    state = st.session_state
+    state[RANGE], state[FROM], state[TO] = range, None, None
+    for name in LISTS:
+        state[f"hs_{name}"] = []

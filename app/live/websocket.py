@@ -1,0 +1,246 @@
+"""The board's WebSocket route: from one engine stream per live run to any number of browsers (see
+`app.live.broadcast`)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncGenerator, Coroutine
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+import orjson
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from app.access.connections import BOARD_LIMIT, Silent, Tally, address_of
+from app.live.broadcast import Feed, Viewer, frame_text
+from app.live.run_state import read_have
+from app.live.tickets import BadTicket, Ticket, board_token, check_token
+from services import paths
+from services.security import access
+
+__all__ = ["Relay", "board_token"]
+
+log = logging.getLogger(__name__)
+
+HELLO_S = 5.0
+STRANGERS_PER_ADDRESS = 64  # sockets that have not said who they are
+STRANGERS = 512
+# Without sign-in everybody is the same person, so this is for forty people with several tabs each.
+VIEWERS_PER_PERSON = 400
+VIEWERS_PER_RUN = 1_000
+FRAME_LIMIT = 64 * 2**20  # a snapshot of eight columns of very long text
+CHECK_S = 60.0
+CLOSE_BAD_TOKEN = 4401
+CLOSE_BAD_HELLO = 4400
+CLOSE_TOO_MANY = 4429
+
+NOT_ALLOWED = "Your role may look at this run, not stop or retry it. Nothing was changed."
+EXPIRED = "This page was opened more than twelve hours ago, so nothing was changed. Reload it and try again."
+OVER = "Your sign-in has ended, so nothing was changed. Reload this page to sign in again."
+NOT_ALLOWED_NOW = "Your role has changed, so nothing was changed. Reload this page to see what you may do now."
+NOT_REACHED = "The engine could not be reached, so nothing was changed. Try again in a moment."
+
+
+class Relay:
+    """The WebSocket route of the board. ``socket`` is the engine's Unix socket (default: `services.paths`)."""
+
+    def __init__(self, socket: Path | None = None) -> None:
+        self._socket = socket
+        self._session: aiohttp.ClientSession | None = None
+        self.feeds: dict[str, Feed] = {}
+        self.strangers = Silent(STRANGERS_PER_ADDRESS, STRANGERS)
+        self.viewers_by_person = Tally(VIEWERS_PER_PERSON, VIEWERS_PER_PERSON * VIEWERS_PER_RUN)
+        self.check_every_s = CHECK_S
+
+    def _engine(self) -> aiohttp.ClientSession:
+        if self._session is None or self._session.closed:
+            path = self._socket or paths.socket_path(paths.data_dir())
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.UnixConnector(str(path), limit=0),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
+                read_bufsize=2**20,
+            )
+        return self._session
+
+    async def close(self) -> None:
+        """Stop every feed and close the connections to the engine."""
+        for feed in self.feeds.values():
+            feed.close()
+        self.feeds.clear()
+        if self._session:
+            await self._session.close()
+
+    async def frames(self, run_id: str) -> AsyncGenerator[bytes, None]:
+        """The engine's frames of a run, one JSON text each; a single end frame when the run is not live."""
+        url = f"http://engine/runs/{quote(run_id, safe='')}/stream"
+        quiet = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=20)  # pings come every 5 s
+        async with self._engine().get(url, timeout=quiet) as response:
+            if response.status == 404:
+                yield b'{"type":"end","seq":0}'
+                return
+            response.raise_for_status()
+            rest = b""
+            async for chunk in response.content.iter_any():
+                *lines, rest = (rest + chunk).split(b"\n")
+                if len(rest) > FRAME_LIMIT:
+                    raise ValueError("a frame has no end")
+                for line in lines:
+                    if line.strip():
+                        yield line
+
+    async def act(self, ticket: Ticket, verb: str, column: int | None) -> str | None:
+        """Ask the engine to stop or retry; a sentence when it did not, else None."""
+        if not ticket.may_act:
+            return NOT_ALLOWED
+        if ticket.expires <= time.time():
+            return EXPIRED
+        headers = {access.PERSON_HEADER: access.person_header(ticket.person), "X-Lab-Role": ticket.role}
+        url = f"http://engine/runs/{quote(ticket.run_id, safe='')}/{verb}"
+        limit = aiohttp.ClientTimeout(total=10)
+        try:
+            async with self._engine().post(url, json={"column": column}, headers=headers, timeout=limit) as response:
+                if response.ok:
+                    return None
+                body = await response.json(content_type=None)
+                return str(body["error"]) if isinstance(body, dict) and "error" in body else NOT_REACHED
+        except (aiohttp.ClientError, OSError, ValueError, TimeoutError):
+            return NOT_REACHED
+
+    async def endpoint(self, websocket: WebSocket) -> None:
+        """`/api/board/{run_id}`: the first message is {"token", "have"}; later {"stop": i or "all"}, {"retry": i}."""
+        if not same_origin(websocket.headers.get("origin"), websocket.headers.get("host")):
+            await websocket.close(4403)
+            return
+        run_id = websocket.path_params["run_id"]
+        ticket, hello = await self._hello(websocket, run_id)
+        if ticket is None:
+            return
+        with self.viewers_by_person.held(ticket.person) as inside:
+            feed = self.feeds.get(run_id)
+            if not inside or (feed is not None and len(feed.viewers) >= VIEWERS_PER_RUN):
+                log.warning("A board of run %s was refused: too many are open.", run_id)
+                await websocket.close(CLOSE_TOO_MANY)
+                return
+            await self._watch(websocket, ticket, hello)
+
+    async def _hello(self, websocket: WebSocket, run_id: str) -> tuple[Ticket | None, dict[str, Any]]:
+        """Who is there, and their first message. None for one who does not say it in time, or cannot."""
+        await websocket.accept()
+        code, why = CLOSE_BAD_HELLO, ""
+        try:
+            async with self.strangers.patience(websocket.client, HELLO_S):
+                hello = await _receive(websocket)
+            return self._holds(check_token(str(hello.get("token", "")), run_id), websocket), hello
+        except WebSocketDisconnect:
+            return None, {}
+        except BadTicket as error:
+            code, why = CLOSE_BAD_TOKEN, str(error)
+        except TimeoutError:
+            pass  # no line for it: a crowd of them would fill the log
+        except ValueError as error:
+            why = str(error)
+        if why:
+            log.warning("A board's socket of %s was closed: %s", address_of(websocket.client)[0], why)
+        await _quietly(websocket.close(code))
+        return None, {}
+
+    async def _watch(self, websocket: WebSocket, ticket: Ticket, hello: dict[str, Any]) -> None:
+        run_id = ticket.run_id
+        viewer = Viewer(websocket, ticket, read_have(hello.get("have")))
+        # A finished run is asked to go on before its feed is looked for, else the feed would find nothing live.
+        await self._obey(viewer, hello)
+        feed = self.feeds.setdefault(run_id, Feed(self.frames, run_id))
+        feed.join(viewer)
+        sender = asyncio.create_task(_quietly(viewer.send_forever(feed.mirror)))
+        guard = asyncio.create_task(_quietly(self._guard(viewer)))
+        try:
+            while True:
+                message = await _receive(websocket)
+                await self._obey(viewer, message)
+                if "retry" in message:
+                    feed.follow()
+        except ValueError as error:
+            log.warning("A board of run %s was closed: %s", run_id, error)
+            await _quietly(websocket.close(CLOSE_BAD_HELLO))
+        except (WebSocketDisconnect, RuntimeError):
+            pass
+        finally:
+            sender.cancel()
+            guard.cancel()
+            feed.viewers.discard(viewer)
+            if not feed.viewers and self.feeds.get(run_id) is feed:
+                feed.close()
+                del self.feeds[run_id]
+
+    def _holds(self, ticket: Ticket, websocket: WebSocket) -> Ticket:
+        from app import auth  # it brings the database's library, which takes longer than the first answer may
+
+        return auth.holds(ticket, websocket.cookies, websocket.headers.get("origin"))
+
+    async def _still_holds(self, viewer: Viewer) -> bool:
+        """Whether the viewer may go on as the ticket says; if not, they are told so and the socket is closed."""
+        try:
+            now = self._holds(viewer.ticket, viewer.websocket)
+        except BadTicket:
+            old = not viewer.ticket.mark and viewer.ticket.expires <= time.time()
+            sentence = EXPIRED if old else OVER
+        else:
+            if now.role == viewer.ticket.role:
+                return True
+            sentence = NOT_ALLOWED_NOW
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # they may have left meanwhile
+            await viewer.websocket.send_text(frame_text({"type": "notice", "sentence": sentence}))
+            await viewer.websocket.close(CLOSE_BAD_TOKEN)
+        return False
+
+    async def _guard(self, viewer: Viewer) -> None:
+        """A ticket ends with the sign-in and the role that it was made in, also while nobody presses anything."""
+        while True:
+            await asyncio.sleep(min(self.check_every_s, max(0.0, viewer.ticket.expires - time.time()) + 0.01))
+            if not await self._still_holds(viewer):
+                return
+
+    async def _obey(self, viewer: Viewer, message: dict[str, Any]) -> None:
+        for verb in ("stop", "retry"):
+            column = message.get(verb)
+            if type(column) is int or (verb == "stop" and column == "all"):
+                if not await self._still_holds(viewer):
+                    return
+                sentence = await self.act(viewer.ticket, verb, column if isinstance(column, int) else None)
+                if sentence:
+                    viewer.give(frame_text({"type": "notice", "sentence": sentence}))
+
+
+def same_origin(origin: str | None, host: str | None) -> bool:
+    """True when a browser's Origin names the host it is talking to. No Origin is no browser of ours."""
+    return bool(origin and host) and (origin or "").partition("://")[2].lower() == (host or "").lower()
+
+
+async def _receive(websocket: WebSocket) -> dict[str, Any]:
+    """One message. Raises ValueError in words for what is none of ours, WebSocketDisconnect at the end."""
+    event = await websocket.receive()
+    if event["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(event.get("code", 1005), event.get("reason"))
+    text = event.get("text")
+    if text is None:
+        raise ValueError("It sent binary data where only text is understood.")
+    # Where `app.access.connections.BoundedWebSocket` serves, nothing longer comes this far.
+    if len(text) > BOARD_LIMIT:
+        raise ValueError("It sent a message that is too long.")
+    try:
+        message = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        message = None
+    if not isinstance(message, dict):
+        raise ValueError("It sent what is no JSON object.")
+    return message
+
+
+async def _quietly(work: Coroutine[Any, Any, None]) -> None:
+    with contextlib.suppress(WebSocketDisconnect, RuntimeError):
+        await work

@@ -1,0 +1,212 @@
+"""The upper half of the playground: prompt, variables, files, deployments, and the bar with Send."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from app.playground import actions as act
+from app.playground import state as pg
+from app.widgets import parameters as settings
+from app.widgets.text import clip, plain
+from services.deployments.status import DeploymentStatus
+from services.runs import samples, templates
+from services.runs.spec import MAX_COLUMNS, MAX_REPETITIONS, Attachment
+
+FILE_TYPES = ["txt", "md", "json", "jsonl", "csv", "tsv", "py", "js", "ts", "html", "xml", "yaml", "yml", "toml", "sql",
+              "sh", "log", "rst", "tex", "java", "go", "rs", "c", "h", "cpp"]  # fmt: skip
+MAX_FILES = 10
+MAX_FILE_MB = 1
+START_WORDS = {"together": "All at once", "staggered": "One after a pause", "sequential": "One after the other"}
+
+
+def draw(statuses: Sequence[DeploymentStatus], *, live: bool) -> None:
+    """Everything that decides what is sent."""
+    st.text_area(
+        "Prompt",
+        key=pg.PROMPT,
+        height=92,
+        label_visibility="collapsed",
+        placeholder="Continue the conversation" if st.session_state[pg.CONTINUE] else "Write a prompt",
+        help="`{{name}}` makes a variable: an input for it appears below. Ctrl or Cmd + Enter sends.",
+        persist_state="session",
+    )
+    _variables()
+    _file_chips()
+    _deployments(statuses)
+    settings.not_sent(pg.chosen())
+    _bar(live=live)
+
+
+def _variables() -> None:
+    names = templates.variables(st.session_state[pg.PROMPT] or "")
+    if not names:
+        return
+    with st.grid(min(len(names), 4)):
+        for name in names:
+            st.text_input(plain(name), key=pg.variable_key(name), persist_state="session")
+
+
+def _samples() -> None:
+    prompts = {sample.title: sample for sample in (*samples.SAMPLES, *samples.TEMPLATES)}
+    st.menu_button(
+        "Samples",
+        list(prompts),
+        key="pg_sample",
+        icon=":material/lightbulb:",
+        format_func=lambda title: f"{title}: {prompts[title].shows}",
+        on_click=act.take_sample,
+        args=("pg_sample", prompts),
+    )
+
+
+def _system() -> None:
+    filled = bool((st.session_state[pg.SYSTEM] or "").strip())
+    with st.popover("System ·" if filled else "System", help="System prompt", icon=":material/person_edit:"):
+        st.text_area(
+            "System prompt",
+            key=pg.SYSTEM,
+            height=140,
+            help="Sent before the conversation to every deployment, in the way of its own wire.",
+            persist_state="session",
+        )
+
+
+def _files() -> None:
+    kept: list[Attachment] = st.session_state[pg.FILES]
+    with st.popover(f"Files · {len(kept)}" if kept else "Files", icon=":material/attach_file:"):
+        uploads = st.file_uploader(
+            "Text files to send with the prompt",
+            type=FILE_TYPES,
+            accept_multiple_files=True,
+            max_upload_size=MAX_FILE_MB,
+            key=f"pg_files_{st.session_state[pg.UPLOADS]}",
+            help=f"At most {MAX_FILES} text files of {MAX_FILE_MB} MB each; their text is added after the prompt.",
+        )
+        if uploads:
+            taken, refused = read_files([(f.name, f.getvalue()) for f in uploads], kept)
+            st.session_state[pg.FILES] = taken
+            st.session_state["pg_refused_files"] = refused
+            # A fresh uploader, so that the list of chips is the one place where files are shown and removed.
+            st.session_state[pg.UPLOADS] += 1
+            st.rerun()
+
+
+def read_files(
+    uploads: Sequence[tuple[str, bytes]], kept: Sequence[Attachment]
+) -> tuple[list[Attachment], list[str]]:  # fmt: skip
+    """The attachments after an upload, and one sentence for each file that was left out."""
+    taken, refused = {a.name: a for a in kept}, []
+    for name, content in uploads:
+        if name not in taken and len(taken) >= MAX_FILES:
+            refused.append(f"{name} was left out: {MAX_FILES} files are attached already.")
+            continue
+        try:
+            taken[name] = Attachment(name, templates.decode_file(name, content))
+        except ValueError as error:
+            refused.append(str(error))
+    return list(taken.values()), refused
+
+
+def _file_chips() -> None:
+    for sentence in st.session_state.pop("pg_refused_files", []):
+        st.caption(f":red[:material/error: {plain(sentence)}]")
+    kept: list[Attachment] = st.session_state[pg.FILES]
+    if not kept:
+        return
+    with st.container(horizontal=True):
+        for position, file in enumerate(kept):
+            st.button(
+                f"{plain(clip(file.name, 40))} · {len(file.text):,} characters",
+                key=f"pg_drop_{position}",
+                icon=":material/close:",
+                help="Take this file off the prompt",
+                on_click=act.drop_file,
+                args=(position,),
+            )
+
+
+def _deployments(statuses: Sequence[DeploymentStatus]) -> None:
+    known = {s.deployment.id: s for s in statuses}
+    st.session_state[pg.CHOSEN] = [d for d in st.session_state[pg.CHOSEN] if d in known][:MAX_COLUMNS]
+    st.multiselect(
+        "Deployments",
+        list(known),
+        key=pg.CHOSEN,
+        format_func=lambda d: label(known[d]) if d in known else str(d),
+        max_selections=MAX_COLUMNS,
+        label_visibility="collapsed",
+        placeholder="Choose 1 to 8 deployments",
+        on_change=act.remember_choice,
+        select_all=False,
+        wrap=True,
+        persist_state="session",
+    )
+
+
+def label(status: DeploymentStatus) -> str:
+    """A deployment's name as a choice, with what it needs before it can be called."""
+    name = status.deployment.name
+    if status.ready:
+        return name
+    return f"{name} · {'switched off' if status.needs == 'disabled' else status.needs}"
+
+
+def _bar(*, live: bool) -> None:
+    state = st.session_state
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        _samples()
+        _system()
+        _files()
+        st.space("stretch")
+        settings.draw(pg.chosen())
+        with st.popover(f"{state[pg.REPETITIONS]} ×", icon=":material/repeat:"):
+            _how_often()
+        st.toggle(
+            "Blind",
+            key=pg.BLIND,
+            persist_state="session",
+            help="Names, figures and cost are hidden and the sides are shuffled until you have voted; the texts still "
+            "stream as they come.",
+        )
+        st.button(
+            "Stop all", key="pg_stop", icon=":material/stop:", on_click=act.stop_all, disabled=not live,
+            help="Stops everything that was sent in this visit and is still under way.",
+        )  # fmt: skip
+        st.button(
+            "Send",
+            key="pg_send",
+            type="primary",
+            icon=":material/send:",
+            shortcut="Mod+Enter",
+            on_click=act.send,
+        )
+    if state[pg.TROUBLE]:
+        st.caption(f":red[:material/error: {plain(state[pg.TROUBLE])}]", text_alignment="right")
+
+
+def _how_often() -> None:
+    st.number_input(
+        "Repetitions",
+        min_value=1,
+        max_value=MAX_REPETITIONS,
+        step=1,
+        key=pg.REPETITIONS,
+        persist_state="session",
+        help="Each deployment is asked this many times, one after the other; the table then shows medians with "
+        "95 % intervals.",
+    )
+    st.segmented_control(
+        "Start of the columns",
+        list(START_WORDS),
+        key=pg.START,
+        required=True,
+        format_func=START_WORDS.__getitem__,
+        persist_state="session",
+        help="Deployments that share one machine slow each other down when they start together.",
+    )
+    if st.session_state[pg.START] == "staggered":
+        st.number_input(
+            "Pause in seconds", min_value=0.0, max_value=60.0, step=0.5, key=pg.STAGGER, persist_state="session"
+        )

@@ -1,0 +1,177 @@
+"""What the playground remembers: one place for the names of its session keys, and the way from a run back to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from services.deployments.status import DeploymentStatus
+from services.params import PARAMS
+from services.providers import kind_of
+from services.runs import templates
+from services.runs.samples import Sample
+from services.runs.spec import MAX_COLUMNS, Attachment, ColumnSpec, RunSpec
+from services.types import CacheMode
+
+PROMPT, SYSTEM, CHOSEN = "pg_prompt", "pg_system", "pg_deployments"
+REPETITIONS, START, STAGGER, BLIND = "pg_repetitions", "pg_start", "pg_stagger", "pg_blind"
+RUN, TROUBLE, CONTINUE, FILES = "pg_run", "pg_trouble", "pg_continue", "pg_attachments"
+KNOWN, BASELINE, AWAY, UPLOADS = "pg_known", "pg_baseline", "pg_away", "pg_uploads"
+AGAIN = "pg_again"  # the turn before the shown one: sending the shown turn again goes on from there as it did
+STARTED = "pg_started"  # the runs of this visit, so that "Stop all" means all of them
+DEFAULT_COLUMNS, MAX_STAGGER_S = 3, 60.0
+NOT_STORED = "The text of this run was not stored, so the prompt box stays empty."
+
+
+def shared_key(name: str) -> str:
+    """Session key of a parameter of the shared set."""
+    return f"pg_param_{name}"
+
+
+def own_key(deployment_id: str, name: str = "") -> str:
+    """Session key of a deployment's opt-out switch, or of one of its own parameters."""
+    return f"pg_own_{deployment_id}_{name}" if name else f"pg_own_{deployment_id}"
+
+
+def cache_key(deployment_id: str) -> str:
+    """Session key of how a deployment's column asks for prompt caching; None or no key: it says nothing."""
+    return f"pg_cache_{deployment_id}"
+
+
+def cache_of(deployment_id: str) -> CacheMode | None:
+    """How a deployment's column asks for prompt caching."""
+    mode: CacheMode | None = st.session_state.get(cache_key(deployment_id))
+    return mode
+
+
+def variable_key(name: str) -> str:
+    """Session key of the value of a template variable."""
+    return f"pg_var_{name}"
+
+
+def prepare(suggested: Sample, statuses: Sequence[DeploymentStatus]) -> None:
+    """Give every key its first value. Keys that are there already are left alone."""
+    state = st.session_state
+    for key, value in (
+        (PROMPT, suggested.prompt), (SYSTEM, ""), (REPETITIONS, 1), (START, "together"), (STAGGER, 0.5), (BLIND, False),
+        (RUN, None), (TROUBLE, None), (CONTINUE, False), (FILES, []), (UPLOADS, 0), (BASELINE, []),
+    ):  # fmt: skip
+        state.setdefault(key, value)
+    state.setdefault(shared_key("max_tokens"), suggested.max_tokens)
+    for name, spec in PARAMS.items():
+        state.setdefault(shared_key(name), [] if spec.kind == "list" else spec.default)
+    state[KNOWN] = {s.deployment.id: s for s in statuses}
+    if not state[BASELINE]:
+        state[BASELINE] = defaults(statuses)
+    if CHOSEN not in state:
+        asked = [d for d in st.query_params.get("d", "").split(",") if d in state[KNOWN]]
+        state[CHOSEN] = asked[:MAX_COLUMNS] or list(state[BASELINE])
+    # A widget refuses a choice that is not among its options any more.
+    state[CHOSEN] = [d for d in state[CHOSEN] if d in state[KNOWN]]
+
+
+def defaults(statuses: Sequence[DeploymentStatus]) -> list[str]:
+    """The first three local deployments that can be called, or the first three of any that can."""
+    ready = [s.deployment for s in statuses if s.ready]
+    local = [d.id for d in ready if "local" in d.labels]
+    return (local or [d.id for d in ready])[:DEFAULT_COLUMNS]
+
+
+def chosen() -> list[DeploymentStatus]:
+    """The chosen deployments, in the order of their columns."""
+    known: dict[str, DeploymentStatus] = st.session_state.get(KNOWN, {})
+    return [known[d] for d in st.session_state.get(CHOSEN, []) if d in known]
+
+
+def opted_out(deployment_id: str) -> bool:
+    """Whether a deployment uses parameters of its own."""
+    return bool(st.session_state.get(own_key(deployment_id)))
+
+
+def shared_names(statuses: Sequence[DeploymentStatus]) -> list[str]:
+    """Names of the parameters that at least one of the deployments in the shared set takes, in the usual order."""
+    accepted = [kind_of(s.deployment).accepts(s.deployment) for s in statuses if not opted_out(s.deployment.id)]
+    return [name for name in PARAMS if any(name in names for names in accepted)]
+
+
+def params_of(deployment_id: str | None, names: Sequence[str]) -> dict[str, Any]:
+    """The parameters that are set, of the shared set (None) or of one deployment's own."""
+    key = shared_key if deployment_id is None else (lambda name: own_key(deployment_id, name))
+    found = {name: st.session_state.get(key(name)) for name in names}
+    return {name: value for name, value in found.items() if value not in (None, "", [], ())}
+
+
+def spec() -> RunSpec:
+    """The run that the page describes now. Raises ValueError with one sentence when it cannot be sent."""
+    state = st.session_state
+    prompt = state.get(PROMPT) or ""
+    columns = chosen()
+    for status in columns:
+        if not status.ready:
+            raise ValueError(
+                f"{status.deployment.name} {_lacks(status.needs)}: make it ready or take it out of the deployments."
+            )
+    return RunSpec(
+        prompt=prompt,
+        system=(state.get(SYSTEM) or "").strip() or None,
+        columns=tuple(_column(status) for status in columns),
+        params=params_of(None, shared_names(columns)),
+        repetitions=int(state.get(REPETITIONS) or 1),
+        start=state.get(START) or "together",
+        stagger_s=float(state.get(STAGGER) or 0.0),
+        blind=bool(state.get(BLIND)),
+        variables={name: str(state.get(variable_key(name)) or "") for name in templates.variables(prompt)},
+        attachments=tuple(state.get(FILES) or ()),
+        parent_run_id=state.get(RUN) if state.get(CONTINUE) else state.get(AGAIN),
+    ).checked()
+
+
+def _lacks(needs: str | None) -> str:
+    return "is switched off" if needs == "disabled" else needs or "is not ready"
+
+
+def _column(status: DeploymentStatus) -> ColumnSpec:
+    deployment = status.deployment
+    if not opted_out(deployment.id):
+        return ColumnSpec(deployment.id, cache=cache_of(deployment.id))
+    names = [name for name in PARAMS if name in kind_of(deployment).accepts(deployment)]
+    own = params_of(deployment.id, names)
+    return ColumnSpec(deployment.id, use_shared_params=False, params=own, cache=cache_of(deployment.id))
+
+
+def adopt(run: Mapping[str, Any]) -> None:
+    """Put the page's inputs back to what a recorded run was sent with."""
+    state = st.session_state
+    text = run.get("template") if run.get("template") is not None else run.get("prompt")
+    state[PROMPT] = text or ""
+    state[TROUBLE] = None if text is not None or run.get("text_stored", True) else NOT_STORED
+    state[SYSTEM] = run.get("system") or ""
+    state[REPETITIONS], state[BLIND] = int(run["repetitions"]), bool(run["blind"])
+    state[START], state[STAGGER] = run["start_mode"], min(float(run["stagger_s"]), MAX_STAGGER_S)
+    state[RUN], state[CONTINUE], state[AGAIN] = run["id"], False, run.get("parent_run_id")
+    columns = run.get("columns") or []
+    ids = list(dict.fromkeys(c["deployment_id"] for c in columns))
+    # The order of a blind run's columns is its secret: it must not show in the list of what was chosen.
+    state[CHOSEN] = sorted(ids) if run["blind"] else ids
+    state[BASELINE] = list(state[CHOSEN])
+    state[FILES] = [Attachment(a["name"], a["text"]) for a in run.get("attachments") or () if a.get("text") is not None]
+    for name, value in (run.get("variables") or {}).items():
+        state[variable_key(name)] = value
+    _put_params(shared_key, run.get("params") or {})
+    for column in columns:
+        own = not column.get("use_shared_params", True)
+        state[cache_key(column["deployment_id"])] = column.get("cache")
+        state[own_key(column["deployment_id"])] = own
+        if own:
+            deployment_id = column["deployment_id"]
+            _put_params(lambda name, d=deployment_id: own_key(d, name), column.get("params") or {})
+
+
+def _put_params(key: Any, values: Mapping[str, Any]) -> None:
+    for name, spec in PARAMS.items():
+        value = values.get(name)
+        if spec.kind == "float" and value is not None:
+            value = float(value)
+        st.session_state[key(name)] = list(value or []) if spec.kind == "list" else value

@@ -1,0 +1,89 @@
+"""What calls were priced with: the stored price rows, added up by the database."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Engine, Integer, Text, and_, case, cast, func, literal, select
+from sqlmodel import col
+
+from db.history import Wanted, conditions, tagged
+from db.models import Call
+from db.rollups import CALL
+from db.types import UtcDateTime
+
+COUNTS = ("uncached_input", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning_output", "answer_output")
+INPUTS = COUNTS[:4]
+PRICED = ("exact", "lower_bound", "estimated")
+# States of a call's cost in which its tokens were billed, priced or not.
+BILLED = (*PRICED, "no_price")
+
+
+@dataclass(frozen=True, slots=True)
+class PriceUse:
+    """The ended calls of one deployment that carry the same price row and fall into the same band of length.
+
+    ``price`` is the stored row as JSON text, None for no price. ``band``: how many of the asked bounds the call's input
+    tokens exceed. ``n`` counts all calls, ``n_billed`` those whose tokens were billed, ``n_inexact`` those of them
+    whose cost is an estimate or a lower bound. ``nanousd`` is what they cost, ``counts`` the tokens of the billed ones.
+    """
+
+    deployment_id: str
+    price: str | None
+    band: int
+    n: int
+    n_billed: int
+    n_inexact: int
+    nanousd: int
+    first: datetime
+    last: datetime
+    counts: dict[str, int]
+
+
+def price_uses(engine: Engine, bounds: Sequence[int] = (), within: Wanted | None = None) -> list[PriceUse]:
+    """Every price row in use with its calls, by deployment and first use. ``bounds``: input tokens, ascending.
+    ``within``: only calls of that part of the history."""
+    billed = col(Call.cost_state).in_(BILLED)
+    price = cast(col(Call.price), Text)
+    band = _band(bounds)
+    sums = [func.sum(case((billed, getattr(Call, name)), else_=0)).label(name) for name in COUNTS]
+    first = func.min(col(Call.created_at), type_=UtcDateTime()).label("first")
+    statement = (
+        select(
+            col(Call.deployment_id), price.label("price"), band.label("band"), func.count().label("n"),
+            func.sum(case((billed, 1), else_=0)).label("n_billed"),
+            func.sum(case((col(Call.cost_state).in_(PRICED[1:]), 1), else_=0)).label("n_inexact"),
+            func.sum(case((col(Call.cost_state).in_(PRICED), col(Call.cost_nanousd)), else_=0)).label("nanousd"),
+            first, func.max(col(Call.created_at), type_=UtcDateTime()).label("last"), *sums,
+        )
+        .where(col(Call.state) != "running", *(_within(within, engine.dialect.name) if within else ()))
+        .group_by(col(Call.deployment_id), price, band)
+        .order_by(col(Call.deployment_id), first, band)
+    )  # fmt: skip
+    with engine.connect() as connection:
+        return [_use(dict(row)) for row in connection.execute(statement).mappings()]
+
+
+def _within(wanted: Wanted, dialect: str) -> list[ColumnElement[bool]]:
+    time = [col(Call.created_at) >= wanted.start, col(Call.created_at) < wanted.end]
+    return [*time, *conditions(CALL, wanted), *([tagged(wanted.tags, dialect)] if wanted.tags else [])]
+
+
+def _band(bounds: Sequence[int]) -> ColumnElement[int]:
+    if not bounds:
+        # As text: PostgreSQL takes a bound number in GROUP BY for the position of a column.
+        return cast(literal("0"), Integer)
+    tokens: ColumnElement[int] = literal(0)
+    for name in INPUTS:
+        tokens = tokens + func.coalesce(getattr(Call, name), 0)
+    whens = [(and_(tokens <= bound), number) for number, bound in enumerate(bounds)]
+    return case(*whens, else_=len(bounds))
+
+
+def _use(row: dict[str, Any]) -> PriceUse:
+    # PostgreSQL adds big integers up to a Decimal.
+    counts = {name: int(row.pop(name) or 0) for name in COUNTS}
+    return PriceUse(**row | {name: int(row[name] or 0) for name in ("n_billed", "n_inexact", "nanousd")}, counts=counts)

@@ -1,0 +1,304 @@
+"""Every read, as a plain function of a reading engine. Rows come back as dicts, never as ORM objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from statistics import median
+from typing import Any
+
+import orjson
+from sqlalchemy import (
+    ColumnElement,
+    Engine,
+    Select,
+    TableValuedAlias,
+    and_,
+    case,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+    true,
+    tuple_,
+)
+from sqlmodel import col
+
+from db.models import Call, DeploymentRow, Run, Vote
+from db.rows import dicts
+from db.types import storable
+
+Row = dict[str, Any]
+TYPICAL_OVER = 200
+WARM_SHARE = 20  # a call is warm when at least one part in so many of its input was read from the cache
+MAX_THREAD = 50
+AT_ONCE = 500  # calls in one read of a stream
+TAGS_AT_ONCE = 10_000  # runs; SQLite takes 32,766 parameters
+MAX_SEARCH = 500  # characters; SQLite refuses a LIKE pattern beyond 50,000 bytes
+_CALL_COLUMNS = list(Call.__table__.columns)  # type: ignore[attr-defined]  # SQLModel adds __table__ at run time
+_RUN_COLUMNS = list(Run.__table__.columns)  # type: ignore[attr-defined]  # as above
+_PLACE = (col(Call.column_no), col(Call.repetition), col(Call.attempt_no), col(Call.id))
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs to list; every field that is set narrows the list.
+
+    ``text`` is looked for in prompts and answers, whatever its case; ``deployments`` and ``states`` are met by a run
+    with at least one such call. Dates are aware datetimes, ``date_to`` exclusive.
+    """
+
+    text: str | None = None
+    deployments: Sequence[str] = ()
+    states: Sequence[str] = ()
+    persons: Sequence[str] = ()
+    date_from: datetime | None = None
+    date_to: datetime | None = None
+    starred: bool | None = None
+    tag: str | None = None
+    sources: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunPage:
+    """One page of runs and how many there are in all. Each row has ``states`` (state → n) and ``deployments`` (ids)."""
+
+    rows: list[Row] = field(default_factory=list)
+    total: int = 0
+
+
+def _all(engine: Engine, statement: Select[Any]) -> list[Row]:
+    with engine.connect() as connection:
+        return dicts(connection.execute(statement))
+
+
+def run_by_id(engine: Engine, run_id: str) -> Row | None:
+    """One run, or None."""
+    rows = _all(engine, select(*_RUN_COLUMNS).where(col(Run.id) == run_id))
+    return rows[0] if rows else None
+
+
+def owners(engine: Engine, run_ids: Sequence[str]) -> list[str | None]:
+    """Who recorded these runs, one person for each run that there is."""
+    with engine.connect() as connection:
+        return [
+            person
+            for start in range(0, len(run_ids), AT_ONCE)
+            for person in connection.execute(
+                select(col(Run.person)).where(col(Run.id).in_(run_ids[start : start + AT_ONCE]))
+            ).scalars()
+        ]
+
+
+def calls_of_run(engine: Engine, run_id: str, limit: int | None = None) -> list[Row]:
+    """The calls of a run, by column, repetition and attempt; at most the first ``limit`` of them."""
+    return _all(engine, select(*_CALL_COLUMNS).where(col(Call.run_id) == run_id).order_by(*_PLACE).limit(limit))
+
+
+def count_calls(engine: Engine, run_id: str) -> int:
+    """How many calls a run has, every attempt counted."""
+    with engine.connect() as connection:
+        asked = select(func.count()).select_from(Call).where(col(Call.run_id) == run_id)
+        return int(connection.execute(asked).scalar_one())
+
+
+def each_call(engine: Engine, run_id: str) -> Iterator[Row]:
+    """The calls of a run as `calls_of_run` has them, in constant memory however many there are."""
+    after: ColumnElement[bool] = true()
+    while True:
+        page = select(*_CALL_COLUMNS).where(col(Call.run_id) == run_id, after).order_by(*_PLACE).limit(AT_ONCE)
+        rows = _all(engine, page)
+        yield from rows
+        if len(rows) < AT_ONCE:
+            return
+        last = rows[-1]
+        after = tuple_(*_PLACE) > tuple_(*(last[one] for one in ("column_no", "repetition", "attempt_no", "id")))
+
+
+def thread_of_run(engine: Engine, run_id: str) -> list[Row]:
+    """A run's conversation, oldest first, itself last: the chain of its parents (at most 50)."""
+    chain: list[Row] = []
+    seen: set[str] = set()
+    at: str | None = run_id
+    while at and at not in seen and len(chain) < MAX_THREAD:
+        seen.add(at)
+        run = run_by_id(engine, at)
+        if run is None:
+            break
+        chain.append(run)
+        at = run["parent_run_id"]
+    return chain[::-1]
+
+
+def search_runs(engine: Engine, wanted: RunFilter, *, limit: int = 25, offset: int = 0) -> RunPage:
+    """Runs that match, newest first, each with the states and deployments of its calls."""
+    where = _conditions(wanted, engine.dialect.name)
+    counted = select(func.count()).select_from(Run).where(*where)
+    listed = (
+        select(*_RUN_COLUMNS)
+        .where(*where)
+        .order_by(col(Run.created_at).desc(), col(Run.id))
+        .limit(limit)
+        .offset(offset)
+    )
+    with engine.connect() as connection:
+        total = int(connection.execute(counted).scalar_one())
+        rows = dicts(connection.execute(listed))
+        by_id: dict[str, Row] = {row["id"]: row | {"states": {}, "deployments": []} for row in rows}
+        summary = (
+            select(col(Call.run_id), col(Call.state), col(Call.deployment_id), func.count().label("n"))
+            .where(col(Call.run_id).in_(list(by_id)))
+            .group_by(col(Call.run_id), col(Call.state), col(Call.deployment_id))
+            .order_by(col(Call.deployment_id))
+        )
+        for run_id, state, deployment, n in connection.execute(summary):
+            run = by_id[run_id]
+            run["states"][state] = run["states"].get(state, 0) + n
+            if deployment not in run["deployments"]:
+                run["deployments"].append(deployment)
+    return RunPage(list(by_id.values()), total)
+
+
+def _conditions(wanted: RunFilter, dialect: str) -> list[Any]:
+    where: list[Any] = []
+    if wanted.text and wanted.text.strip():
+        like = f"%{_escaped(storable(wanted.text.strip())[:MAX_SEARCH].lower())}%"
+        in_calls = exists().where(col(Call.run_id) == col(Run.id), func.lower(Call.answer).like(like, escape="\\"))
+        where.append(or_(func.lower(Run.prompt).like(like, escape="\\"), in_calls))
+    if wanted.deployments:
+        where.append(
+            exists().where(col(Call.run_id) == col(Run.id), col(Call.deployment_id).in_(list(wanted.deployments)))
+        )
+    if wanted.states:
+        where.append(exists().where(col(Call.run_id) == col(Run.id), col(Call.state).in_(list(wanted.states))))
+    if wanted.persons:
+        where.append(col(Run.person).in_(list(wanted.persons)))
+    if wanted.sources:
+        where.append(col(Run.source).in_(list(wanted.sources)))
+    if wanted.date_from is not None:
+        where.append(col(Run.created_at) >= wanted.date_from)
+    if wanted.date_to is not None:
+        where.append(col(Run.created_at) < wanted.date_to)
+    if wanted.starred is not None:
+        where.append(col(Run.starred).is_(wanted.starred))
+    if wanted.tag:
+        tag = each_tag(dialect)
+        where.append(exists().select_from(tag).where(tag.c.value == storable(wanted.tag)))
+    return where
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
+def persons(engine: Engine) -> list[str]:
+    """Everybody who ever sent a run."""
+    with engine.connect() as connection:
+        return sorted(connection.execute(select(col(Run.person)).distinct()).scalars())
+
+
+# Each list of tags that is in use, by steps through the index `ix_run_tags`: neither database does DISTINCT that way,
+# and reading every run takes ever longer.
+_LISTS = text("""
+    WITH RECURSIVE used(tags) AS (
+        SELECT (SELECT CAST(r.tags AS TEXT) FROM run r ORDER BY CAST(r.tags AS TEXT) LIMIT 1)
+        UNION ALL
+        SELECT (SELECT CAST(r.tags AS TEXT) FROM run r WHERE CAST(r.tags AS TEXT) > used.tags
+                ORDER BY CAST(r.tags AS TEXT) LIMIT 1)
+        FROM used WHERE used.tags IS NOT NULL
+    ) SELECT tags FROM used WHERE tags IS NOT NULL
+""")
+
+
+def tags(engine: Engine) -> list[str]:
+    """Every tag in use."""
+    with engine.connect() as connection:
+        lists = [orjson.loads(one) for one in connection.execute(_LISTS).scalars()]
+    return sorted({str(tag) for one in lists if isinstance(one, list) for tag in one})
+
+
+def tags_of_runs(engine: Engine, run_ids: Sequence[str]) -> dict[str, list[str]]:
+    """The tags of these runs; a run without tags is left out."""
+    found: dict[str, list[str]] = {}
+    with engine.connect() as connection:
+        for start in range(0, len(run_ids), TAGS_AT_ONCE):
+            part = list(run_ids[start : start + TAGS_AT_ONCE])
+            rows = connection.execute(select(col(Run.id), col(Run.tags)).where(col(Run.id).in_(part)))
+            found |= {run_id: tags for run_id, tags in rows if tags}
+    return found
+
+
+def each_tag(dialect: str) -> TableValuedAlias:
+    """The tags of a run as a table with one column ``value``."""
+    each = func.json_array_elements_text if dialect == "postgresql" else func.json_each
+    return each(col(Run.tags)).table_valued("value")
+
+
+def votes_of_run(engine: Engine, run_id: str) -> list[Row]:
+    """The votes on a run, oldest first."""
+    columns = list(Vote.__table__.columns)  # type: ignore[attr-defined]  # SQLModel adds __table__ at run time
+    return _all(engine, select(*columns).where(col(Vote.run_id) == run_id).order_by(col(Vote.created_at)))
+
+
+def typical_ttft(engine: Engine, deployment_id: str) -> tuple[float | None, int]:
+    """(median TTFT in ms, n) over the last 200 calls of a deployment that succeeded; (None, 0) when there are none.
+
+    Calls that found their prompt in the service's cache and calls that did not are never averaged together: the more
+    numerous of the two kinds is taken, and of two equal ones the uncached.
+    """
+    read = func.coalesce(col(Call.cache_read), 0)
+    parts = (Call.uncached_input, Call.cache_write_5m, Call.cache_write_1h)
+    total = read + sum((func.coalesce(col(part), 0) for part in parts), literal(0))
+    statement = (
+        select(col(Call.ttft_ms), and_(read > 0, read * WARM_SHARE >= total))
+        .where(col(Call.deployment_id) == deployment_id, col(Call.state) == "succeeded", col(Call.ttft_ms).is_not(None))
+        .order_by(col(Call.created_at).desc())
+        .limit(TYPICAL_OVER)
+    )
+    with engine.connect() as connection:
+        rows = [(value, bool(warm)) for value, warm in connection.execute(statement) if value is not None]
+    kinds = [[value for value, warm in rows if warm is wanted] for wanted in (False, True)]
+    values = max(kinds, key=len)
+    return (median(values), len(values)) if values else (None, 0)
+
+
+def held_by_calls(engine: Engine, deployment_id: str, since: datetime) -> list[Row]:
+    """When calls of a deployment held it: ``created_at``, ``started_at``, ``end_ms``, ``state``, ``output`` and
+    ``usage_source`` of those that were sent after ``since`` or up to a day (the longest deadline) before it."""
+    output = func.coalesce(Call.reasoning_output, 0) + func.coalesce(Call.answer_output, 0)
+    known = or_(col(Call.reasoning_output).is_not(None), col(Call.answer_output).is_not(None))
+    return _all(
+        engine,
+        select(
+            col(Call.created_at), col(Call.started_at), col(Call.end_ms), col(Call.state), col(Call.usage_source),
+            case((known, output), else_=None).label("output"),
+        ).where(
+            col(Call.deployment_id) == deployment_id,
+            col(Call.created_at) >= since - timedelta(days=1),
+            or_(col(Call.started_at).is_not(None), col(Call.state) == "running"),
+        ),
+    )  # fmt: skip
+
+
+def declared_at(engine: Engine, deployment_id: str) -> datetime | None:
+    """When a deployment was first declared; None for one that never was."""
+    rows = _all(engine, select(col(DeploymentRow.created_at)).where(col(DeploymentRow.id) == deployment_id))
+    return rows[0]["created_at"] if rows else None
+
+
+def deployment_rows(engine: Engine) -> list[Row]:
+    """Every deployment that was ever declared, by colour slot."""
+    columns = list(DeploymentRow.__table__.columns)  # type: ignore[attr-defined]  # SQLModel adds __table__ at run time
+    return _all(engine, select(*columns).order_by(col(DeploymentRow.color_slot)))
+
+
+def history_version(engine: Engine) -> str:
+    """A word that is another one as soon as a call was made or has ended."""
+    made, live = select(func.max(col(Call.created_at))), select(func.count()).where(col(Call.state) == "running")
+    # In the words of the partial index (`db.rollups.WAITING`).
+    waiting = select(func.count()).where(~col(Call.rolled), col(Call.state) != "running")
+    with engine.connect() as connection:
+        return " ".join(str(connection.execute(one).scalar()) for one in (made, live, waiting))

@@ -1,0 +1,262 @@
+"""Every write, as a plain function of one session: the units that `db.writer.Writer` commits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    CursorResult,
+    Result,
+    Table,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    update,
+)
+from sqlmodel import Session, col
+
+from db import lost, retention, rollups
+from db.models import Call, DeploymentRow, Owner, Run, Vote
+from db.types import storable
+
+LOST = (
+    "Our own process ended while this call was under way; its text so far was not kept and it may have been billed: "
+    "send it again if you need it."
+)
+WORKER = "worker-"  # how the id of an owner begins that is a worker of batches and no engine
+
+CHOICES = ("a", "b", "tie", "both_bad", "best")
+PART = 500
+
+# The statements of every call, on the bare tables and made once: built anew through the ORM they cost the engine more
+# than reading the stream does.
+_RUN: Table = Run.__table__  # type: ignore[attr-defined]  # SQLModel adds __table__ at run time
+_CALL: Table = Call.__table__  # type: ignore[attr-defined]
+_FINISH = update(_CALL).where(_CALL.c.id == bindparam("finished_id"), _CALL.c.state == "running")
+
+RESERVED_SLOTS = 1000  # from here on: colours that wait until a catalogue model is switched on for the first time
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _rows(result: Result[Any]) -> int:
+    """How many rows an UPDATE or a DELETE met."""
+    assert isinstance(result, CursorResult)
+    return result.rowcount
+
+
+def _parts(ids: list[str]) -> Iterator[list[str]]:
+    """The ids in lists short enough for the number of parameters of one statement."""
+    return (ids[start : start + PART] for start in range(0, len(ids), PART))
+
+
+def insert_run(*, session: Session, values: dict[str, Any]) -> None:
+    """Record a run before anything of it is sent."""
+    session.execute(_RUN.insert(), values)
+
+
+def set_run_calls(*, session: Session, run_id: str, n_calls: int) -> None:
+    """How many calls a run is going to have."""
+    session.execute(update(Run).where(col(Run.id) == run_id).values(n_calls=n_calls))
+
+
+def insert_calls(*, session: Session, rows: Sequence[dict[str, Any]]) -> None:
+    """Record calls (state "running") before their requests are sent."""
+    session.execute(_CALL.insert(), list(rows))
+
+
+def finish_call(*, session: Session, call_id: str, values: dict[str, Any]) -> bool:
+    """Finish a running call, exactly once: a call that is finished already is left alone and False returned."""
+    return _rows(session.execute(_FINISH, {**values, "finished_id": call_id})) > 0
+
+
+# --- engines -------------------------------------------------------------------------------------------------------
+
+
+def clock(session: Session) -> datetime:
+    """Now. On PostgreSQL by the server's clock: engines on several hosts judge each other's heartbeats by it."""
+    if session.get_bind().dialect.name == "postgresql":
+        now: datetime = session.execute(select(func.now())).scalar_one()
+        return now
+    return _now()
+
+
+def adopt_owner(*, session: Session, owner_id: str, pid: int, host: str) -> None:
+    """Record that an engine works on this database from now on."""
+    now = clock(session)
+    session.execute(insert(Owner).values(id=owner_id, pid=pid, host=host, started_at=now, heartbeat_at=now))
+
+
+def heartbeat(*, session: Session, owner_id: str) -> None:
+    """Say that an engine still lives."""
+    session.execute(update(Owner).where(col(Owner.id) == owner_id).values(heartbeat_at=clock(session)))
+
+
+def release_owner(*, session: Session, owner_id: str) -> None:
+    """Say that an engine ended in good order."""
+    session.execute(update(Owner).where(col(Owner.id) == owner_id).values(stopped_at=clock(session)))
+
+
+def mark_lost(*, session: Session, owner_id: str, stale_after_s: float, single_owner: bool) -> list[str]:
+    """Calls that run under an engine that is dead become *lost*; returns their ids.
+
+    ``single_owner`` (SQLite): every engine but ``owner_id`` is dead. Otherwise one is dead when it stopped, or when
+    its heartbeat is older than ``stale_after_s`` seconds. Workers of batches are always judged by their heartbeat.
+    """
+    fresh = clock(session) - timedelta(seconds=stale_after_s)
+    beating = and_(col(Owner.heartbeat_at) > fresh, col(Owner.stopped_at).is_(None))
+    if single_owner:
+        beating = and_(beating, col(Owner.id).startswith(WORKER))
+    alive = select(col(Owner.id)).where(or_(col(Owner.id) == owner_id, beating))
+    orphaned = or_(col(Call.owner).is_(None), col(Call.owner).not_in(alive))
+    return lost.lose(session=session, where=orphaned, message=LOST)
+
+
+# --- what people add -----------------------------------------------------------------------------------------------
+
+
+def annotate_run(
+    *, session: Session, run_id: str, starred: bool | None = None, tags: Sequence[str] | None = None,
+    note: str | None = None,
+) -> bool:  # fmt: skip
+    """Star, tag or note a run; None leaves a field as it is. False when there is no such run."""
+    values: dict[str, Any] = {}
+    if starred is not None:
+        values["starred"] = starred
+    if tags is not None:
+        values["tags"] = sorted({storable(tag).strip()[:60] for tag in tags if tag.strip()})
+    if note is not None:
+        values["note"] = note[:2000]
+    if not values:
+        return True
+    done = session.execute(update(Run).where(col(Run.id) == run_id).values(**values))
+    return _rows(done) > 0
+
+
+def delete_runs(*, session: Session, run_ids: Sequence[str]) -> int:
+    """Delete runs; their calls and votes go with them, and out of the rollups. Returns how many runs there were.
+
+    The days of the calls are unrolled and added anew; where calls were forgotten (`db.retention`) a day's rollups stay
+    as they are, because they could not be made again.
+    """
+    days = rollups.days_of_runs(session=session, run_ids=list(run_ids))
+    kept = retention.calls_kept_since(session=session)
+    deleted = _delete_runs(session, run_ids)
+    rollups.unroll_days(session=session, days=[day for day in days if kept is None or day >= kept])
+    return deleted
+
+
+def _delete_runs(session: Session, run_ids: Sequence[str]) -> int:
+    return sum(_rows(session.execute(delete(Run).where(col(Run.id).in_(part)))) for part in _parts(list(run_ids)))
+
+
+def insert_vote(*, session: Session, values: dict[str, Any]) -> None:
+    """Record a vote. A person's later vote on the same pair of a repetition, or on its best, replaces the former.
+
+    Raises ValueError for a choice that is not one of `CHOICES`.
+    """
+    if values.get("choice") not in CHOICES:
+        raise ValueError(f"A vote is one of: {', '.join(CHOICES)}.")
+    same = [
+        col(Vote.run_id) == values["run_id"],
+        col(Vote.person) == values["person"],
+        col(Vote.repetition) == values.get("repetition", 1),
+    ]
+    if values["choice"] == "best":
+        same.append(col(Vote.choice) == "best")
+    else:
+        a, b = values.get("column_a"), values.get("column_b")
+        same += [col(Vote.choice) != "best", or_(_pair(a, b), _pair(b, a))]
+    session.execute(delete(Vote).where(*same))
+    session.execute(insert(Vote).values(**{"created_at": _now(), **values}))
+
+
+def _pair(a: int | None, b: int | None) -> ColumnElement[bool]:
+    return and_(col(Vote.column_a).is_not_distinct_from(a), col(Vote.column_b).is_not_distinct_from(b))
+
+
+# --- deployments ---------------------------------------------------------------------------------------------------
+
+
+def upsert_deployment(*, session: Session, deployment_id: str, spec: dict[str, Any], origin: str, enabled: bool) -> int:
+    """Record a deployment as it is declared now; returns its colour slot, which never changes.
+
+    A new one gets ``spec["color_slot"]`` if that is free, else the lowest slot that no other row ever had. A switch
+    that was set on the page stays, unless the declaration's own ``enabled`` has changed since; a deployment of the
+    page itself is as it was saved.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        # Two engines that start together must not both find the same slot free; SQLite has one writer anyway.
+        session.execute(text("LOCK TABLE deployment IN SHARE ROW EXCLUSIVE MODE"))
+    row = DeploymentRow.__table__.c  # type: ignore[attr-defined]  # SQLModel adds __table__ at run time
+    known = session.execute(select(*row).where(row.id == deployment_id)).mappings().first()
+    now = _now()
+    if known is None:
+        slot = _free_slot(session, spec.get("color_slot"))
+        session.execute(
+            insert(DeploymentRow).values(
+                id=deployment_id, spec=spec, origin=origin, enabled=enabled, color_slot=slot, archived=False,
+                created_at=now, updated_at=now,
+            )
+        )  # fmt: skip
+        return slot
+    values: dict[str, Any] = {"spec": spec, "origin": origin, "archived": False}
+    if origin == "page" or (known["spec"] or {}).get("enabled", True) != enabled:
+        values["enabled"] = enabled
+    if any(known[name] != value for name, value in values.items()):
+        _change(session, deployment_id, **values, updated_at=now)
+    return int(known["color_slot"])
+
+
+def _free_slot(session: Session, wanted: object = None) -> int:
+    taken = set(session.execute(select(col(DeploymentRow.color_slot))).scalars())
+    if type(wanted) is int and wanted >= 0 and wanted not in taken:
+        return wanted
+    return next(slot for slot in range(len(taken) + 1) if slot not in taken)
+
+
+def _change(session: Session, deployment_id: str, **values: Any) -> None:
+    session.execute(update(DeploymentRow).where(col(DeploymentRow.id) == deployment_id).values(**values))
+
+
+def set_deployment_enabled(*, session: Session, deployment_id: str, enabled: bool) -> None:
+    """Switch a deployment on or off. One that was never on before leaves its reserved slot for a colour of its own."""
+    values: dict[str, Any] = {"enabled": enabled, "updated_at": _now()}
+    slot = session.execute(select(col(DeploymentRow.color_slot)).where(col(DeploymentRow.id) == deployment_id)).scalar()
+    if enabled and slot is not None and slot >= RESERVED_SLOTS:
+        values["color_slot"] = _free_slot(session)
+    _change(session, deployment_id, **values)
+
+
+def set_deployment_test(*, session: Session, deployment_id: str, test: dict[str, Any]) -> None:
+    """Keep the result of the last connection test."""
+    _change(session, deployment_id, test=test, tested_at=_now())
+
+
+def archive_deployment(*, session: Session, deployment_id: str) -> None:
+    """Take a deployment off the lists; its row stays so that its colour is never given to another."""
+    _change(session, deployment_id, archived=True, updated_at=_now())
+
+
+def archive_missing_deployments(*, session: Session, keep: Sequence[str], origins: Sequence[str]) -> int:
+    """Archive the deployments of these origins that are declared no longer; returns how many."""
+    done = session.execute(
+        update(DeploymentRow)
+        .where(
+            col(DeploymentRow.origin).in_(list(origins)),
+            col(DeploymentRow.id).not_in(list(keep)),
+            col(DeploymentRow.archived).is_(False),
+        )
+        .values(archived=True, updated_at=_now())
+    )
+    return _rows(done)

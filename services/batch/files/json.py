@@ -1,0 +1,250 @@
+"""One record of JSON: parsed fast, and refused in words for what servers refuse or what would silently be changed.
+
+orjson parses; what it lets pass (double keys, whole numbers beyond 64 bits, which it turns into floats) is noticed by
+counting, and only such a line is parsed again by the standard library, which is ten times slower.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from typing import Any, Literal, NoReturn
+
+import orjson
+
+from services.batch.files.errors import MAX_RECORD_BYTES, LineFault, plural, shown
+
+MAX_DEPTH = 64
+MAX_DIGITS = 300  # of a whole number; more than a double can hold is no figure of anybody's
+_MAX_KEYS_SHOWN = 3
+# At least one match for every key; a text with “":” in it gives more, and costs the slow way.
+_COLON = re.compile(rb'"[ \t\r\n]*:')
+_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[{]|[\]}]', re.DOTALL)
+_HINTS = (
+    (re.compile(r"^\s*\{\s*'|[{,]\s*'[^']*'\s*:"), "JSON wants double quotes, not single ones"),
+    (re.compile(r",\s*[}\]]"), "take the comma before the closing bracket away"),
+    (re.compile(r"[:\[,]\s*(?:True|False|None)\b"), "JSON writes true, false, null"),
+)
+_KINDS = {str: "a text", int: "a number", float: "a number", bool: "true or false", list: "a list", type(None): "null"}
+
+
+class _Doubtful(Exception):
+    """The fast way cannot tell."""
+
+
+def decoded(raw: bytes, encoding: Literal["utf-8", "cp1252"] = "utf-8") -> str:
+    """The text of a line. Raises LineFault "not_utf8" that names the byte, from 1 in the line."""
+    try:
+        return raw.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise not_text(raw, error.start, encoding) from None
+
+
+def not_text(raw: bytes, start: int, encoding: str) -> LineFault:
+    """What is said of a byte that is not of the encoding. ``field`` stays empty; code "not_utf8" where the line may be
+    Windows-1252, "not_text" where it cannot be, "not_cp1252" where it was to be read as that."""
+    byte, at = raw[start], f"byte {start + 1}"
+    near = shown(raw[max(0, start - 20) : start + 20].decode("cp1252", "replace").strip(), 60)
+    if encoding == "cp1252":
+        text = f"0x{byte:02X} is no letter of Windows-1252 either. Save the file as UTF-8."
+        return LineFault("not_cp1252", text, found=near, at=at)
+    try:
+        raw.decode("cp1252")
+        text = f"not UTF-8 (0x{byte:02X}). Looks like Windows-1252: convert the file, or press “Read as Windows-1252”."
+    except UnicodeDecodeError:
+        text = f"not UTF-8 (0x{byte:02X}). Save the file as UTF-8."
+        return LineFault("not_text", text, found=near, at=at)
+    return LineFault("not_utf8", text, found=near, at=at)
+
+
+def parse(raw: bytes, encoding: Literal["utf-8", "cp1252"] = "utf-8", *, brief: bool = False) -> dict[str, Any]:
+    """The object in one line. Raises LineFault for anything else; ``brief``: without looking for the words."""
+    if len(raw) > MAX_RECORD_BYTES:
+        raise too_long()
+    if encoding != "utf-8":
+        raw = decoded(raw, encoding).encode()
+    try:
+        value = orjson.loads(raw)
+        if type(value) is not dict:
+            raise not_object(value)
+        if _count(value, 1) != len(_COLON.findall(raw)):
+            value = _slow(raw)
+        if rb"\u0000" in raw:
+            _no_nul(value)
+        return value  # type: ignore[no-any-return]
+    except (orjson.JSONDecodeError, _Doubtful) as error:
+        if brief and isinstance(error, orjson.JSONDecodeError):
+            decoded(raw)
+            raise LineFault("not_json", "not JSON.") from None
+        value = _slow(raw)
+        if type(value) is not dict:
+            raise not_object(value) from None
+        _no_nul(value)
+        return value
+
+
+def too_long() -> LineFault:
+    """A record beyond the limit."""
+    return LineFault(
+        "too_long",
+        f"longer than {MAX_RECORD_BYTES:,} bytes, more than any service takes in one request. Shorten or split it.",
+    )
+
+
+def not_object(value: object) -> LineFault:
+    """JSON, but no record."""
+    kind = _KINDS.get(type(value), "something else")
+    text = f"this is {kind}, not an object. Each line has to be one {{…}} with named values."
+    return LineFault("not_object", text, found=shown(value))
+
+
+def _count(value: dict[str, Any] | list[Any], depth: int) -> int:
+    """How many keys there are in it. Raises for what is too deep, and `_Doubtful` for a number that was changed."""
+    if depth > MAX_DEPTH:
+        raise _deep()
+    if type(value) is dict:
+        n, inside = len(value), list(value.values())
+    else:
+        n, inside = 0, value  # type: ignore[assignment]
+    for item in inside:
+        kind = type(item)
+        if kind is dict or kind is list:
+            n += _count(item, depth + 1)
+        elif kind is float and not -(2.0**63) < item < 2.0**63:
+            raise _Doubtful
+    return n
+
+
+def _deep() -> LineFault:
+    return LineFault("too_deep", f"nested deeper than {MAX_DEPTH} levels. Flatten it, or write the inside as a text.")
+
+
+def _no_nul(value: object) -> None:
+    if isinstance(value, str):
+        if "\0" in value:
+            raise nul(value)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _no_nul(key)
+            _no_nul(item)
+    elif isinstance(value, list):
+        for item in value:
+            _no_nul(item)
+
+
+def nul(text: str) -> LineFault:
+    """A text with U+0000, which no database and few servers keep."""
+    at = text.index("\0")
+    return LineFault(
+        "nul", "there is a NUL character (U+0000) in it. Take it out.", found=shown(text[max(0, at - 20) :])
+    )
+
+
+def _slow(raw: bytes) -> Any:
+    """The same by the standard library, which tells what is wrong. Raises LineFault; never RecursionError."""
+    text = decoded(raw).rstrip("\r\n")
+    if "\0" in text:
+        raise nul(text)
+    _shallow(raw)
+    try:
+        value = json.loads(
+            text, object_pairs_hook=_pairs, parse_constant=_constant, parse_int=_whole, parse_float=_fraction
+        )
+    except json.JSONDecodeError as error:
+        raise _malformed(text, error) from None
+    _storable(value)
+    return value
+
+
+def _shallow(raw: bytes) -> None:
+    depth = 0
+    for token in _TOKEN.finditer(raw):
+        first = token[0][0]
+        if first in b"[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise _deep()
+        elif first in b"]}":
+            depth -= 1
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) == len(pairs):
+        return found
+    counts = Counter(name for name, _ in pairs)
+    twice = [name for name, n in counts.items() if n > 1][:_MAX_KEYS_SHOWN]
+    said = ", ".join(f"'{shown(name, 40)}'" for name in twice)
+    raise LineFault(
+        "duplicate_key",
+        f"key {said} stands twice in one object; only one value could be sent. Take one away.",
+        field=shown(twice[0], 40),
+        found=shown([value for name, value in pairs if name == twice[0]]),
+    )
+
+
+def _constant(name: str) -> NoReturn:
+    raise LineFault(
+        "not_a_number", f"{name} is not JSON, and servers refuse it. Write null or a text in its place.", found=name
+    )
+
+
+def _whole(digits: str) -> int:
+    if len(digits.lstrip("-")) > MAX_DIGITS:
+        raise LineFault(
+            "number",
+            f"a whole number of {plural(len(digits.lstrip('-')), 'digit')}. Write it as a text in quotes.",
+            found=shown(digits),
+        )
+    return int(digits)
+
+
+def _fraction(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise LineFault(
+            "number", f"{shown(digits, 30)} is too large a number. Write it as a text in quotes.", found=shown(digits)
+        )
+    return value
+
+
+def _storable(value: object) -> None:
+    if isinstance(value, str):
+        no_surrogate(value)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            no_surrogate(key)
+            _storable(item)
+    elif isinstance(value, list):
+        for item in value:
+            _storable(item)
+
+
+def no_surrogate(text: str) -> None:
+    r"""Raises LineFault for half a character (``\ud800``), which cannot be sent as UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise LineFault(
+            "surrogate",
+            f"a lone surrogate (\\u{ord(text[error.start]):04x}) is half a character and cannot be sent. Take it out.",
+            found=shown(text[max(0, error.start - 20) :]),
+        ) from None
+
+
+def _malformed(text: str, error: json.JSONDecodeError) -> LineFault:
+    said = error.msg[0].lower() + error.msg[1:]
+    if error.msg == "Extra data":
+        said = "there is more behind the end of the object; each line holds one"
+    elif error.msg.startswith("Unterminated string") or error.pos >= len(text.rstrip()):
+        said = "it ends in the middle. A record is one line: was it cut, or spread over several?"
+    for pattern, hint in _HINTS:
+        if pattern.search(text[:2000]):
+            said = f"{said}; {hint}"
+            break
+    near = shown(text[max(0, error.pos - 20) :].strip())
+    end = "" if said.endswith(("?", ".")) else "."
+    where = f"near “{shown(near, 40)}”: " if near else ""
+    return LineFault("not_json", f"not JSON, {where}{said}{end}", found=near, at=f"column {error.pos + 1}")

@@ -1,0 +1,296 @@
+"""OpenAI's Batch API: a file is uploaded, a job made of it, and an output and an error file read back.
+
+No second job: a job carries our token in its metadata, and the list of jobs is searched for it before one is made. A
+job that failed because too many tokens wait already (``token_limit_exceeded``) is polled as "waiting_for_quota" with
+``over`` and the facts ``{"resubmit": True, "resubmit_after_s": …}``: it is submitted again with a new token.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from services.batch.providers import common as providers_common
+from services.batch.providers import http as providers_http
+from services.batch.providers import openai_states
+from services.batch.providers.base import Place, ResultsGone
+from services.batch.providers.common import asking, clean, explain, submitting
+from services.batch.providers.submit_journal import SETTLE_S, Mark, id_of, mark_of, results_path
+from services.batch.providers.whole_answers import answered, not_run, refused
+from services.batch.types import Job, Line, LineResult, Polled, RouteLimits, RouteName, SubmitLater, wire_id
+from services.batch.types import SubmitRefused as Refused
+from services.providers import kind_of
+from services.providers.building import endpoint
+from services.providers.usage import obj
+from services.types import Deployment
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+    from openai.types import Batch
+
+NAME = "OpenAI"
+URLS = {"chat": "/v1/chat/completions", "responses": "/v1/responses"}
+LOOK_BACK_S = 24 * 3600.0
+LOOK_AT_MOST = 1000  # jobs of the account that are looked through for ours
+SKEW_S = 600.0  # how far our clock and the service's may differ
+LIVE_ONLY = ("stream", "stream_options", "service_tier")  # a batch is a tier of its own
+CODES = {"batch_expired": "expired", "batch_cancelled": "cancelled"}
+
+
+class OpenAIRoute:
+    """OpenAI's batches, over the SDK. ``settle_s``: see `submit_journal`."""
+
+    name: RouteName = "openai"
+    title = "OpenAI Batch"
+    counts = True
+
+    def __init__(self, settle_s: float = SETTLE_S) -> None:
+        self.settle_s = settle_s
+
+    def why_not(self, deployment: Deployment) -> str | None:
+        """Why a deployment cannot be sent to OpenAI's batches; None: it can."""
+        if deployment.base_url.startswith("embedded://"):
+            return "It runs on this machine, which has no batch service; our own runner sends its lines one by one."
+        if deployment.kind != "openai":
+            return "OpenAI's Batch API takes models of OpenAI's own API; other servers need not have it."
+        if deployment.aws is not None:
+            return "It is reached through AWS, which does not offer OpenAI's Batch API."
+        return None
+
+    def limits(self, deployment: Deployment, *, ask: bool = False) -> RouteLimits:
+        """What one file may hold. The limit of waiting tokens for each model is told by no API."""
+        return providers_common.limits_of("openai")
+
+    def body(self, deployment: Deployment, line: Line) -> bytes:
+        """The line of the file: the body of a live call, without streaming and tier. Raises ValueError in words."""
+        request = kind_of(deployment).request(deployment, line.ask)
+        body = {name: value for name, value in request.body.items() if name not in LIVE_ONLY}
+        return providers_common.json_line(
+            {"custom_id": wire_id(line.no), "method": "POST", "url": URLS[deployment.wire], "body": body}
+        )
+
+    def check(self, deployment: Deployment) -> list[str]:
+        """What would make a submit fail: the key, the model, the right to batches. Two short requests."""
+        found: list[str] = []
+        try:
+            with self._client(deployment) as client:
+                looks: list[tuple[str, Callable[[], Any]]] = [
+                    (f"{NAME} has no model “{clean(deployment.model, 80)}” for this key: check its name.",
+                     lambda: client.models.retrieve(deployment.model)),
+                    (f"{NAME} lets this key use no batches.", lambda: client.batches.list(limit=1)),
+                ]  # fmt: skip
+                for missing, look in looks:
+                    try:
+                        look()
+                    except Exception as error:
+                        said = explain(error, NAME, deployment.key_env)
+                        found.append(missing if said.outcome == "not_found" else said.text)
+                        if said.outcome != "not_found":
+                            break
+        except Exception as error:
+            found.append(explain(error, NAME, deployment.key_env).text)
+        return found
+
+    # --- submit ------------------------------------------------------------------------------------------------------
+
+    def submit(self, deployment: Deployment, job: Job, lines: Iterable[Line], place: Place) -> Job:
+        """Write the file, upload it, make the job. A job with our token is found and taken instead."""
+        mark = mark_of(place.folder, job)
+        url = URLS[deployment.wire]
+        with submitting(NAME, deployment.key_env), self._client(deployment) as client:
+            made = mark.vendor_id or self._find(client, job.token, mark)
+            if made is None and mark.doubt:
+                mark.wait(NAME, self.settle_s)
+            if made is None:
+                providers_common.halt(place, "it was to be sent", doubt=mark.doubt)
+                path = self._write(deployment, job, lines, place, mark)
+                file_id = mark.file_id or self._upload(client, path, place, mark)
+                made = self._create(client, job, url, file_id, mark)
+            mark.settled(made)
+            path = _path(place.folder, job, mark)
+            path.unlink(missing_ok=True)  # the service has it; the lines themselves are in our tables
+        facts = {**job.facts, "endpoint": url, "input_file_id": mark.file_id}
+        return replace(job, vendor_id=made, facts={name: one for name, one in facts.items() if one is not None})
+
+    def _write(self, deployment: Deployment, job: Job, lines: Iterable[Line], place: Place, mark: Mark) -> Path:
+        path = _path(place.folder, job, mark)
+        if path.exists():
+            return path
+        place.say(f"Writing the file of job {job.no}.")
+        limits = self.limits(deployment)
+
+        def pieces() -> Iterator[bytes]:
+            size = 0
+            for count, line in enumerate(lines, 1):
+                piece = _piece(self.body, deployment, line)
+                size += len(piece)
+                if count > (limits.max_records or count) or size > (limits.max_bytes or size):
+                    raise Refused(f"Job {job.no} is larger than {NAME} takes in one file: split it into more jobs.")
+                if count % 1000 == 0:
+                    providers_common.halt(place, "its file was written", doubt=mark.doubt)
+                yield piece
+
+        providers_common.write_atomically(path, pieces())
+        return path
+
+    def _upload(self, client: OpenAI, path: Path, place: Place, mark: Mark) -> str:
+        """Upload the file, or find the one that an earlier try uploaded."""
+        if mark.tried_at is not None:
+            size = path.stat().st_size
+            for one in client.files.list(purpose="batch", order="desc", limit=1000):
+                if one.created_at < mark.tried_at - SKEW_S:
+                    break
+                if one.filename == path.name and one.bytes == size:
+                    mark.file_id = one.id
+                    return one.id
+        mark.tried_at = mark.tried_at or time.time()
+        mark.save()
+        with providers_common.Upload(path, place, NAME) as file:
+            try:
+                uploaded = client.files.create(file=(path.name, file, "application/jsonl"), purpose="batch")
+            except Exception:
+                if file.halted:
+                    providers_common.halt(place, "its file was uploaded", doubt=mark.doubt)
+                raise
+        mark.file_id = uploaded.id
+        mark.save()
+        return uploaded.id
+
+    def _create(self, client: OpenAI, job: Job, url: str, file_id: str, mark: Mark) -> str:
+        mark.trying()
+        try:
+            made = client.batches.create(
+                completion_window="24h", endpoint=url, input_file_id=file_id,  # type: ignore[arg-type]  # one of URLS
+                metadata={"lab_token": job.token[:512], "lab_job": str(job.no)},
+            )  # fmt: skip
+        except Exception as error:
+            said = explain(error, NAME)
+            if not said.maybe:
+                mark.file_id = None if said.status in (400, 404) else mark.file_id
+                mark.settled()
+                raise
+            found = self._find(client, job.token, mark)
+            if found is None:
+                mark.wait(NAME, self.settle_s)
+                raise SubmitLater(f"{said.text} It is asked again.") from None
+            return found
+        return made.id
+
+    def _find(self, client: OpenAI, token: str, mark: Mark) -> str | None:
+        """The job with our token. Newest first, no further back than the first try can lie."""
+        since = (mark.tried_at - SKEW_S) if mark.tried_at else time.time() - LOOK_BACK_S
+        for count, one in enumerate(client.batches.list(limit=100), 1):
+            if (one.metadata or {}).get("lab_token") == token[:512]:
+                mark.file_id = mark.file_id or one.input_file_id
+                return one.id
+            if one.created_at < since or count >= LOOK_AT_MOST:
+                return None
+        return None
+
+    # --- afterwards --------------------------------------------------------------------------------------------------
+
+    def poll(self, deployment: Deployment, job: Job) -> Polled:
+        """How the job stands."""
+        with asking(NAME, deployment.key_env), self._client(deployment) as client:
+            try:
+                batch = client.batches.retrieve(id_of(job))
+            except Exception as error:
+                if explain(error, NAME).status == 404:
+                    return openai_states.unknown(job)
+                raise
+            return openai_states.polled(batch)
+
+    def cancel(self, deployment: Deployment, job: Job) -> None:
+        """Ask OpenAI to stop it; lines under way may still be answered, and are delivered and charged."""
+        with asking(NAME, deployment.key_env), self._client(deployment) as client:
+            try:
+                client.batches.cancel(id_of(job))
+            except Exception as error:
+                if explain(error, NAME).status not in (400, 409):  # it is over already, which `poll` tells
+                    raise
+
+    def results(self, deployment: Deployment, job: Job, place: Place) -> Iterator[LineResult]:
+        """The lines of the output file, then those of the error file. Raises `ResultsGone` after what is still there"""
+        gone: list[str] = []
+        paths: list[tuple[str, Path]] = []
+        with asking(NAME, deployment.key_env), self._client(deployment) as client:
+            batch: Batch = client.batches.retrieve(id_of(job))
+            for what, one in (("output", batch.output_file_id), ("error", batch.error_file_id)):
+                if one and self._fetch(client, one, results_path(place.folder, job, one), place, gone):
+                    paths.append((what, results_path(place.folder, job, one)))
+        for what, path in paths:
+            yield from _read(what, path, deployment)
+        if gone:
+            raise ResultsGone(f"{NAME} has deleted {' and '.join(gone)}: it keeps results for 30 days.")
+
+    def _fetch(self, client: OpenAI, file_id: str, path: Path, place: Place, gone: list[str]) -> bool:
+        """Whether the file is here now. One that the service has deleted is put into ``gone``."""
+        if path.exists():
+            return True
+        try:
+            with client.files.with_streaming_response.content(file_id) as response:
+                providers_common.download(response.iter_bytes(providers_common.STEP), path, place, NAME)
+        except Exception as error:
+            if explain(error, NAME).status not in (404, 410):
+                raise
+            gone.append(f"the results file {clean(file_id, 80)}")
+            return False
+        return True
+
+    def _client(self, deployment: Deployment) -> OpenAI:
+        """A client of the SDK that makes one try for each request. Raises `Forbidden` in words."""
+        base = endpoint(deployment.base_url, "/models").removesuffix("/models")
+        key = providers_http.access(deployment, base).key
+        from openai import OpenAI
+
+        client = OpenAI(
+            api_key=key, base_url=base, max_retries=0, default_headers=dict(deployment.headers),
+            http_client=providers_http.http_client(deployment, "authorization", f"Bearer {key}"),
+        )  # fmt: skip
+        # Read from the environment by the SDK, but never sent with a live call: a batch goes to the same place.
+        client.organization = client.project = None
+        return client
+
+
+def _path(folder: Path, job: Job, mark: Mark) -> Path:
+    return folder / "jobs" / f"lab-{job.no:04d}-{mark.tag}.jsonl"
+
+
+def _piece(body: Callable[[Deployment, Line], bytes], deployment: Deployment, line: Line) -> bytes:
+    try:
+        return body(deployment, line)
+    except ValueError as error:
+        raise Refused(f"Line {line.no} cannot be sent: {clean(error, 300)}") from None
+
+
+def _read(what: str, path: Path, deployment: Deployment) -> Iterator[LineResult]:
+    """Each line of a results file. A file that ends in the middle is not kept, so that it is fetched anew next time."""
+    whole = True
+    for number, row, ended in providers_common.read_lines(path):
+        if row is None:
+            whole = whole and ended
+            yield providers_common.broken_line(f"Line {number} of OpenAI's {what} file", ended)
+        else:
+            yield _result(row, deployment)
+    if not whole:
+        path.unlink(missing_ok=True)
+
+
+def _result(row: Mapping[str, Any], deployment: Deployment) -> LineResult:
+    name = row.get("custom_id")
+    called = name if isinstance(name, str) else ""
+    response, error = obj(row.get("response")), obj(row.get("error"))
+    status, body = response.get("status_code"), obj(response.get("body"))
+    request_id = response.get("request_id")
+    asked = clean(request_id, 80) if isinstance(request_id, str) and request_id else None
+    state = CODES.get(str(error.get("code")))
+    if state is not None:
+        words = clean(error.get("message")) or f"{NAME} did not get to this line."
+        return not_run(called, "expired" if state == "expired" else "cancelled", words)
+    status = status if isinstance(status, int) and not isinstance(status, bool) else None
+    if error or status is None or status >= 400:
+        return refused(called, body or {"error": dict(error)}, status=status, means=400, request_id=asked)
+    return answered(called, deployment.wire, body, status)

@@ -1,0 +1,221 @@
+"""SageMaker Batch Transform: the model of an endpoint, on instances of its own that are paid while the job runs.
+
+The lines go to S3 in files of a few hundred, because SageMaker gives no output at all for a file in which one record
+failed, and spreads files (not lines) over instances. SageMaker itself carries each line's id past the model to its
+answer (``DataProcessing``: the model is sent ``$.request``, the output keeps ``id``), so that nothing depends on order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from services.aws import control
+from services.aws.explain import AwsTrouble
+from services.aws.explain import Place as Account
+from services.batch.providers import aws, aws_check, aws_endpoints, aws_s3
+from services.batch.providers.aws_endpoints import Endpoint
+from services.batch.providers.aws_s3 import Uri
+from services.batch.providers.base import Place
+from services.batch.providers.common import halt, json_line, limits_of
+from services.batch.providers.sagemaker_transform_jobs import (  # fmt: skip
+    FILE_LINES,
+    answers_of,
+    create,
+    described,
+    files_of,
+    instances,
+    polled,
+    sent_of,
+)
+from services.batch.types import (  # fmt: skip
+    Job,
+    Line,
+    LineResult,
+    Polled,
+    RouteLimits,
+    RouteName,
+    SubmitRefused,
+    wire_id,
+)
+from services.types import Deployment
+
+FILE_BYTES = 32_000_000
+
+
+class TransformRoute:
+    """Transform jobs of Amazon SageMaker."""
+
+    name: RouteName = "transform"
+    title = "SageMaker Batch Transform"
+    counts = True  # in whole files
+
+    def why_not(self, deployment: Deployment) -> str | None:
+        """Why a deployment cannot be sent to this service, in a sentence; asks nobody."""
+        if deployment.kind != "sagemaker":
+            return "Only models on SageMaker endpoints can be sent to Batch Transform."
+        if not aws.settings(deployment).batch_s3:
+            return f"{deployment.name} lacks batch_s3 in its AWS settings: a place in S3 for the files of the job."
+        return None
+
+    def limits(self, deployment: Deployment, *, ask: bool = False) -> RouteLimits:
+        """What one job may hold; SageMaker has no quota of records to ask for."""
+        return limits_of("sagemaker_transform")
+
+    def body(self, deployment: Deployment, line: Line) -> bytes:
+        """One record with its end of line. Raises ValueError in words."""
+        request = json_line(aws_endpoints.plain_body(deployment, line.ask))
+        most = limits_of("sagemaker_transform").max_record_bytes or 0
+        if len(request) > most:
+            raise ValueError(f"The request is {len(request):,} bytes long and Batch Transform takes at most {most:,}.")
+        return b'{"id":"%s","request":%s}\n' % (wire_id(line.no).encode(), request.rstrip(b"\n"))
+
+    def check(self, deployment: Deployment) -> list[str]:
+        """What would make a submit fail; what could not be found out begins with `aws.UNSURE`."""
+        why = self.why_not(deployment)
+        if why:
+            return [why]
+        try:
+            where = aws.place_of(deployment)
+        except AwsTrouble as error:
+            return [str(error)]
+        _, trouble = aws_check.account(where)
+        if trouble and not trouble[0].startswith(aws.UNSURE):
+            return trouble
+        found = [*trouble, *aws_check.bucket(where, aws.settings(deployment).batch_s3 or "")]
+        try:
+            endpoint = aws_endpoints.described(deployment)
+            return [*found, *_unfit(endpoint), *_unknown_instance(where, endpoint)]
+        except AwsTrouble as error:
+            doubt = error.what in ("throttled", "timeout", "unreachable", "failed")
+            return [*found, f"{aws.UNSURE}the endpoint. {error}" if doubt else str(error)]
+
+    def submit(self, deployment: Deployment, job: Job, lines: Iterable[Line], place: Place) -> Job:
+        """Upload the files and make the job, or find the one that an earlier try made."""
+        why = self.why_not(deployment)
+        if why:
+            raise SubmitRefused(why)
+        name = aws.job_name(job)
+        with aws.submitting():
+            where = aws.place_of(deployment)
+            base = aws_s3.parsed(aws.settings(deployment).batch_s3 or "").under(name)
+            made = described(where, name)
+            if made is None:
+                endpoint = aws_endpoints.described(deployment)
+                unfit = _unfit(endpoint)
+                if unfit:
+                    raise SubmitRefused(unfit[0])
+                halt(place, "the files were to be sent to S3", doubt=aws.doubted(place, job).exists())
+                files = self._upload(deployment, where, base.under("input"), job, lines, place)
+                with aws.creating(place, job):
+                    made = create(where, name, base, endpoint)
+            else:
+                files = files_of(job, aws_s3.listed(where, base.under("input")))
+        facts = {
+            **job.facts, "name": name, "output": str(base.under("output")), "files": files, "wire": deployment.wire,
+            **instances(made, where),
+        }  # fmt: skip
+        return replace(job, vendor_id=str(made["TransformJobArn"]), facts=facts)
+
+    def poll(self, deployment: Deployment, job: Job) -> Polled:
+        """How it stands; lines are counted by the files that are finished."""
+        with aws.asking():
+            where = aws.place_of(deployment)
+            row = described(where, _name(job))
+            if row is None:
+                if job.facts.get("cancel_asked"):
+                    return aws.unknown("SageMaker", _name(job), where)
+                raise AwsTrouble("not_found", f"SageMaker in {where.region} does not know the job {_name(job)}: check "
+                                 "the credentials and the region.")  # fmt: skip
+            done = aws_s3.listed(where, aws_s3.parsed(str(job.facts.get("output", ""))))
+            return polled(row, job, done, where)
+
+    def cancel(self, deployment: Deployment, job: Job) -> None:
+        """Ask SageMaker to stop it; nothing happens to one that is over."""
+        with aws.asking():
+            where = aws.place_of(deployment)
+            try:
+                control.call("sagemaker", where, lambda s: s.stop_transform_job(TransformJobName=_name(job)))
+            except AwsTrouble as error:
+                if error.what not in ("conflict", "invalid", "not_found"):
+                    raise
+
+    def results(self, deployment: Deployment, job: Job, place: Place) -> Iterator[LineResult]:
+        """Every line of every finished file."""
+        with aws.asking():
+            where = aws.place_of(deployment)
+            found = aws_s3.listed(where, aws_s3.parsed(str(job.facts.get("output", ""))))
+            expected: list[int] = list(job.facts.get("files") or ())
+            seen = 0
+            for one in aws_s3.named(found, ".jsonl.out"):
+                path = aws_s3.fetch(where, one, place.folder / "results" / f"{job.no:04d}-{one.name}", place)
+                held = 0
+                for result in answers_of(path, str(job.facts.get("wire") or deployment.wire)):
+                    held += 1
+                    yield result
+                seen += 1
+                sent = sent_of(one, expected)
+                if sent is not None and held != sent:
+                    place.note(
+                        f"{one.name} holds {held:,} lines and {sent:,} were sent: what has no answer is told so."
+                    )
+            if seen < len(expected):
+                place.note(
+                    f"SageMaker made no output for {len(expected) - seen:,} of {len(expected):,} files: the job was "
+                    "stopped, or one record that fails took the others of its file with it. Send those lines again."
+                )
+
+    def _upload(
+        self, deployment: Deployment, where: Account, below: Uri, job: Job, lines: Iterable[Line], place: Place
+    ) -> list[int]:
+        """The files in S3; returns the number of lines of each."""
+        files: list[int] = []
+        held: list[bytes] = []
+        size = 0
+
+        def write() -> None:
+            halt(place, "the files were sent to S3", doubt=aws.doubted(place, job).exists())
+            aws_s3.put(where, below.under(f"part-{len(files):05d}.jsonl"), b"".join(held))
+            files.append(len(held))
+            held.clear()
+            place.say(f"Sending the lines to S3: {sum(files):,} of {job.n_lines:,}.")
+
+        for line in lines:
+            try:
+                raw = self.body(deployment, line)
+            except ValueError as error:
+                raise SubmitRefused(f"Line {line.no} cannot be sent. {error}") from error
+            if held and (len(held) >= FILE_LINES or size + len(raw) > FILE_BYTES):
+                write()
+                size = 0
+            held.append(raw)
+            size += len(raw)
+        if held:
+            write()
+        if sum(files) != job.n_lines:
+            there = f"{sum(files):,} were there to be sent"
+            raise SubmitRefused(f"The job has {job.n_lines:,} lines and {there}: start anew.")
+        return files
+
+
+def _name(job: Job) -> str:
+    return str(job.facts.get("name") or aws.job_name(job))
+
+
+def _unfit(endpoint: Endpoint) -> list[str]:
+    if endpoint.model is None:
+        return [f"The endpoint {endpoint.name} names no model that a transform job could run: it holds several models; "
+                "name one of its components in the AWS settings."]  # fmt: skip
+    if endpoint.instance is None:
+        return [f"The endpoint {endpoint.name} has no one type of instance (it is serverless, or mixes types), so that "
+                "none can be asked for."]  # fmt: skip
+    return []
+
+
+def _unknown_instance(where: Account, endpoint: Endpoint) -> list[str]:
+    """Whether transform jobs run on that type at all, by botocore's list of them."""
+    types = control.call("sagemaker", where, lambda s: s.meta.service_model.shape_for("TransformInstanceType").enum)
+    if endpoint.instance is None or endpoint.instance in types:
+        return []
+    return [f"{aws.UNSURE}whether transform jobs run on {endpoint.instance}: it is not among the types that are "
+            "known to."]  # fmt: skip

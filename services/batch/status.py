@@ -1,0 +1,111 @@
+"""How a batch stands, in words, with an icon and a colour that do not say more than is true of its lines."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from services.batch import text as words
+from services.batch.reconcile import Group
+
+Row = Mapping[str, Any]
+UNANSWERED = ("failed", "missing", "expired", "cancelled")
+ENDINGS = {"ended": "check_circle", "cancelled": "cancel", "expired": "timer_off"}
+_TALLY = re.compile(r"^(?:Nothing|[\d,]+ [a-z]+[a-z ,\d]*) of [\d,]+ lines?\.\s*")
+
+
+class Stand(NamedTuple):
+    """Words as they stand in a sentence, an icon of Material, a colour of Streamlit (None: that of the text)."""
+
+    words: str
+    icon: str
+    colour: str | None = None
+
+    @property
+    def markdown(self) -> str:
+        """As the page shows it; nothing in it is from elsewhere."""
+        said = f":material/{self.icon}: **{self.words[:1].upper()}{self.words[1:]}**"
+        return f":{self.colour}[{said}]" if self.colour else said
+
+
+def recording(row: Row) -> bool:
+    """Whether its lines are still being recorded, so that how many there are is not known yet."""
+    return not row["n_lines"] and not words.over(row)
+
+
+def stand(row: Row, counts: Mapping[str, int], *, short: bool = False) -> Stand:
+    """How it stands. ``counts``: its lines by state. ``short``: without what stands behind a colon."""
+    name = str(row["state"])
+    if name == "queued" and recording(row):
+        return Stand("its lines are being recorded", "hourglass_empty")
+    if not words.over(row):
+        return Stand(words.state(name, short=short), words.ICONS.get(name, "info"))
+    if name == "failed":
+        # A batch whose file could not be recorded never came to a service.
+        return Stand(words.state(name) if counts else "not sent", "error", "red")
+    total, answered = sum(counts.values()), counts.get("succeeded", 0)
+    said, _, why = words.state(name).partition(":")
+    why = f":{why}" if why and not short else ""
+    if not total:
+        return Stand(f"{said}, no line was sent{why}", ENDINGS[name], "orange")
+    if not answered:
+        return Stand(f"{said}, nothing answered{why}", "error" if name == "ended" else ENDINGS[name],
+                     "red" if name == "ended" else "orange")  # fmt: skip
+    if answered == total:
+        return Stand(f"{said}, all answered{why}", ENDINGS[name], "green" if name == "ended" else "orange")
+    if name != "ended":
+        return Stand(f"{said}, {answered:,} of {total:,} answered{why}", ENDINGS[name], "orange")
+    return Stand(f"{said}, {_unanswered(counts, total)}", "warning", "orange")
+
+
+def said(row: Row) -> str | None:
+    """What was said of a batch last, as far as its lines do not say it better: how many ended how was counted before
+    its last lines were closed."""
+    told = str(row.get("said") or "")
+    if not words.over(row):
+        return told or None
+    return None if row["state"] == "ended" else _TALLY.sub("", told) or None
+
+
+def differing(row: Row, jobs: Sequence[Row], counts: Mapping[str, int]) -> str | None:
+    """What is to be thought of a service that counts other answers than there are here; None where both say the same,
+    where it counts none, and before the end."""
+    told = [job["counts"]["succeeded"] for job in jobs if (job.get("counts") or {}).get("succeeded") is not None]
+    here = counts.get("succeeded", 0)
+    if not words.over(row) or len(told) < len(jobs) or not told or sum(told) == here:
+        return None
+    n = sum(told)
+    has = "has" if here == 1 else "have"
+    said = f"The service counts {n:,} {'answer' if n == 1 else 'answers'}, and {here:,} of the lines here {has} one"
+    if n < here:
+        return f"{said}: some were answered after it had counted."
+    return f"{said}: what it sent for the others belongs to no line, came twice, or is no answer that can be read."
+
+
+def _unanswered(counts: Mapping[str, int], total: int) -> str:
+    """ "3 of 200 failed", "3 failed and 2 missing of 200"."""
+    left = [(counts[one], words.LINES[one]) for one in UNANSWERED if counts.get(one)]
+    if len(left) == 1:
+        return f"{left[0][0]:,} of {total:,} {left[0][1]}"
+    parts = [f"{n:,} {what}" for n, what in left]
+    return f"{', '.join(parts[:-1])} and {parts[-1]} of {total:,}"
+
+
+def costs_nothing(row: Row) -> bool:
+    """Whether its deployment is free: one of ours, or with a price of nothing an hour."""
+    price = (row.get("deployment") or {}).get("price") or {}
+    return (row.get("estimate") or {}).get("cost_high") == 0 or str(price.get("per_hour")) == "0"
+
+
+def together(groups: Sequence[Group]) -> list[Group]:
+    """Reasons that read alike as one, the commonest first: a person is told nothing by the same words twice."""
+    found: dict[tuple[str, str], Group] = {}
+    for one in groups:
+        at = (one.state, one.text)
+        if (before := found.get(at)) is not None:
+            lines = tuple(sorted((*before.lines, *one.lines))[: max(len(before.lines), len(one.lines))])
+            one = replace(before, n=before.n + one.n, lines=lines)
+        found[at] = one
+    return sorted(found.values(), key=lambda one: -one.n)

@@ -1,0 +1,273 @@
+"""The nouns of batches, which everything in `services.batch` speaks. Nothing here does anything.
+
+The way of a batch: a file is spooled to disk and checked as a stream (`files`), a route is chosen (`providers`), its
+cost and time are estimated (`estimate`), its valid lines are recorded and a worker (`worker`) sends them, through a
+batch service or one by one with our own runner; what came back is told line by line (`results`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from services.types import Ask, Message, Outcome, Usage
+
+# queued: recorded, no worker has begun. sending: files go to the service. checking: the service looks at them.
+# waiting_for_quota: the service will take it later. running, pausing → paused. cancelling. collecting: results come.
+# ended: every line is accounted for. cancelled, expired: the same, with lines that were not answered for that reason.
+# failed: the service refused the whole batch, nothing was answered.
+BatchState = Literal[
+    "queued", "sending", "checking", "waiting_for_quota", "running", "pausing", "paused", "cancelling", "collecting",
+    "ended", "cancelled", "expired", "failed",
+]  # fmt: skip
+OVER: tuple[BatchState, ...] = ("ended", "cancelled", "expired", "failed")
+# missing: the service ended the job and said nothing of this line.
+LineState = Literal["waiting", "running", "succeeded", "failed", "cancelled", "expired", "missing"]
+LINES_OVER: tuple[LineState, ...] = ("succeeded", "failed", "cancelled", "expired", "missing")
+# runner: our own, line by line, for every deployment. The others are batch services.
+RouteName = Literal["runner", "openai", "anthropic", "bedrock", "transform", "async"]
+Format = Literal["csv", "tsv", "jsonl", "json", "openai", "anthropic", "bedrock", "parquet", "excel"]
+SOURCE = "batch"
+
+
+def wire_id(no: int) -> str:
+    """What a line is called on every wire: letters and digits, at least 11 of them, whatever the person's id is."""
+    return f"r{no:010d}"
+
+
+def no_of(wire: str) -> int | None:
+    """The line that a `wire_id` names; None for anything else."""
+    digits = wire[1:]
+    return int(digits) if wire[:1] == "r" and len(digits) >= 10 and digits.isascii() and digits.isdigit() else None
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a file is read and what is made of a record. ``None`` means "recognise it".
+
+    ``prompt``, ``system``: templates with ``{{column}}``; of a file of messages (a vendor's or our own JSONL with
+    "messages") they are not used. ``id_column``: whose value the person knows a record by; None takes a column "id"
+    (or custom_id, recordId) where there is one, else the line's number. ``params``: the product's own parameters
+    (`services.params`), which a record's own win over. ``suffix_ids``: make double ids different instead of refusing
+    them. ``sheet``: of an Excel file, None the first. ``leave_out``: send the valid lines although others are not.
+    ``only_model``: of a vendor's file whose lines name several models, only the lines that name this one.
+    """
+
+    format: Format | None = None
+    encoding: Literal["utf-8", "cp1252"] = "utf-8"
+    delimiter: str | None = None
+    id_column: str | None = None
+    prompt: str | None = None
+    system: str | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    suffix_ids: bool = False
+    sheet: str | None = None
+    leave_out: bool = False
+    only_model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One valid record: ``no`` from 1 among the valid ones, ``line`` where it begins in the file (1-based)."""
+
+    no: int
+    line: int
+    id: str
+    original: Mapping[str, Any]
+    ask: Ask
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong with one record, or with the file (``line`` None). ``found``: at most 80 characters, escaped.
+
+    ``text`` is the whole sentence: what was found and what to do. ``record``: its number in the file, from 1, faulty
+    ones counted (``line`` is the physical one).
+    """
+
+    line: int | None
+    code: str
+    text: str
+    field: str = ""
+    found: str = ""
+    record: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A way out that the page offers as a button: the same file read with other options."""
+
+    label: str
+    options: Options
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What is known of a file after reading all of it. ``faults``: the first 20 of ``n_faults``; ``notices``: what was
+    accepted but changed or left aside, in sentences. ``preview``: the first valid records. ``refused``: the file as a
+    whole cannot be read (one sentence); then nothing else is known.
+
+    ``chars_in``: characters of all prompts and system prompts of valid records; ``max_tokens``: the sum of the records'
+    limits where each has one, else None; ``longest``: characters of the longest record.
+    """
+
+    sha256: str
+    n_bytes: int
+    format: Format | None
+    options: Options
+    columns: tuple[str, ...] = ()
+    n_records: int = 0
+    n_valid: int = 0
+    n_blank: int = 0
+    faults: tuple[Fault, ...] = ()
+    n_faults: int = 0
+    notices: tuple[str, ...] = ()
+    choices: tuple[Choice, ...] = ()
+    preview: tuple[Record, ...] = ()
+    refused: str | None = None
+    chars_in: int = 0
+    longest: int = 0
+    max_tokens: int | None = None
+    models: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def sendable(self) -> bool:
+        """Whether lines may be sent as things stand."""
+        return self.refused is None and self.n_valid > 0 and (self.n_faults == 0 or self.options.leave_out)
+
+
+class Progress(NamedTuple):
+    """How far a check has come: bytes read of all, and records so far."""
+
+    done_bytes: int
+    all_bytes: int
+    n_records: int
+
+
+# --- routes --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RouteLimits:
+    """What one job of a service may hold; None: no limit is known. Bytes are of the file that is uploaded."""
+
+    min_records: int = 1
+    max_records: int | None = None
+    max_bytes: int | None = None
+    max_record_bytes: int | None = None
+    window_h: float | None = None
+    results_days: int | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line as a route is given it."""
+
+    no: int
+    ask: Ask
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job as a route knows it. ``token`` is the same at every try to submit it; ``facts`` are the route's own."""
+
+    batch_id: str
+    no: int
+    token: str
+    n_lines: int
+    vendor_id: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Polled:
+    """What a service says of a job. ``counts``: total, succeeded, failed (and others) where it counts while it runs.
+
+    ``vendor_state`` is the service's own word, ``state`` ours; ``over``: it will not change any more; ``collectable``:
+    there are results to read, complete or not.
+    """
+
+    state: BatchState
+    vendor_state: str
+    said: str
+    over: bool
+    collectable: bool
+    counts: Mapping[str, int] | None = None
+    expires_at: float | None = None  # Unix seconds
+    facts: Mapping[str, Any] = field(default_factory=dict)  # what the job's facts are from now on, merged
+
+
+@dataclass(frozen=True, slots=True)
+class LineResult:
+    """What a service answered to one line. ``wire_id`` as it came back: it can be unknown, or come twice."""
+
+    wire_id: str
+    state: LineState
+    outcome: Outcome
+    answer: str = ""
+    reasoning: str = ""
+    message: str | None = None  # what the service said went wrong, without keys
+    usage: Usage = field(default_factory=Usage)
+    finish_raw: str | None = None
+    model_reported: str | None = None
+    response_id: str | None = None
+    http_status: int | None = None
+    error_type: str | None = None
+    error_code: str | None = None
+    server_ms: float | None = None
+    tier_served: str | None = None
+
+
+class SubmitRefused(Exception):
+    """The service will never take this job as it is; the text is a sentence for the person."""
+
+
+class SubmitLater(Exception):
+    """The service cannot take it now (throttled, quota, another job of this name is being made); the text says why.
+
+    ``retry_after_s``: when the service said so. ``leave``: whoever cancels now leaves it at that, because what an
+    earlier try left at the service cannot be told yet.
+    """
+
+    def __init__(self, text: str, retry_after_s: float | None = None, *, leave: bool = False) -> None:
+        super().__init__(text)
+        self.retry_after_s = retry_after_s
+        self.leave = leave
+
+
+class SubmitStopped(SubmitLater):
+    """The person cancelled before anything was submitted, and it is certain that the service has nothing of the job."""
+
+
+def ask_to_json(ask: Ask) -> dict[str, Any]:
+    """An ask as a line keeps it."""
+    found: dict[str, Any] = {"messages": [{"role": one.role, "text": one.text} for one in ask.messages]}
+    if ask.system is not None:
+        found["system"] = ask.system
+    if ask.params:
+        found["params"] = dict(ask.params)
+    if ask.cache is not None:
+        found["cache"] = ask.cache
+    return found
+
+
+def ask_of_json(value: Mapping[str, Any]) -> Ask:
+    """The ask of `ask_to_json`."""
+    messages = tuple(Message(one["role"], one["text"]) for one in value["messages"])
+    return Ask(messages, value.get("system"), value.get("params") or {}, value.get("cache"))
+
+
+def options_to_json(options: Options) -> dict[str, Any]:
+    """Options as a batch keeps them."""
+    return {name: dict(value) if name == "params" else value
+            for name in Options.__slots__ if (value := getattr(options, name)) not in (None, {}, False)}  # fmt: skip
+
+
+def options_of_json(value: Mapping[str, Any]) -> Options:
+    """The options of `options_to_json`; what is not known is left aside."""
+    return Options(**{name: value[name] for name in Options.__slots__ if name in value})
+
+
+Lines = Sequence[Line]

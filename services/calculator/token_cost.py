@@ -1,0 +1,202 @@
+"""Whether caching the repeated prefix pays (shared/calculator.md, D 12); thresholds are those of `services.caching`.
+
+Steady reuse at random moments λ with a lifetime T that every hit renews is found with 1 − e^(−λT); of a burst of n
+calls the first one writes and the others read.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cache
+
+from services import cache_minimums
+from services.caching import break_even_gap_min, break_even_hits, burst_that_pays
+from services.calculator import tokens
+from services.calculator.tokens import Rates, TokenPrice
+from services.calculator.types import Reuse, Way, Workload
+from services.providers import model_rules
+from services.types import CacheMode, Deployment
+
+LIFETIME_MIN = 5.0
+# Where a service states no lifetime: Bedrock's own models keep 5 min, OpenAI's older ones "5 to 10 minutes".
+ASSUMED = "the service states no lifetime, 5 minutes are assumed (developers.openai.com/api/docs/guides/prompt-caching)"
+DOCUMENTED = "the service's documentation of prompt caching (services/data/cache_minimums.json)"
+KINDS = {Way.ANTHROPIC: "anthropic", Way.OPENAI: "openai", Way.BEDROCK: "bedrock_converse"}
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """``tokens``: of the shortest prefix that is cached; None: not known. ``lifetimes``: (name, minutes) that can be
+    asked for; the name "1h" is written at the dearer rate."""
+
+    tokens: int | None
+    as_of: str = ""
+    lifetimes: tuple[tuple[str, float], ...] = (("5m", LIFETIME_MIN),)
+    assumed: bool = False  # the lifetime is ours, the service states none
+
+
+@dataclass(frozen=True, slots=True)
+class CachePlan:
+    """``hit``: share of the look-ups that are read from the cache, with the lifetime ``ttl``. ``saves``: US dollars a
+    request against no caching (negative: it costs more). ``needed_hit``: the share above which it pays, None: it never
+    does. ``reuse_needed_s``: one use of each prefix in so many seconds is enough (steady reuse), None: no bound, or a
+    burst. ``calls_needed``: calls of one session from which it pays (burst). ``share``: of the input that is looked up
+    (0 where the prefix is too short to be cached)."""
+
+    hit: float
+    saves: float
+    needed_hit: float | None
+    reuse_needed_s: float | None
+    ttl: str | None
+    sentence: str
+    calls_needed: int | None = None
+    share: float = 0.0
+
+    @property
+    def pays(self) -> bool:
+        """Whether it costs less than no caching."""
+        return self.saves > 0
+
+
+@cache
+def floor(way: Way, model: str) -> Floor:
+    """What the service of a token-priced way caches of a model, and for how long (`services.cache_minimums`)."""
+    deployment = Deployment("calculator", model, KINDS[way], model, "")
+    least = cache_minimums.minimum(deployment)
+    names: tuple[CacheMode, ...] = ("5m", "1h") if model_rules.parse(model) is not None else ("auto",)
+    known = [(str(name), cache_minimums.lifetime_min(deployment, name)) for name in names]
+    lifetimes = tuple((name, float(minutes or LIFETIME_MIN)) for name, minutes in known)
+    assumed = any(minutes is None for _, minutes in known)
+    return Floor(None if least is None else least.tokens, "" if least is None else least.as_of, lifetimes, assumed)
+
+
+def source(floor: Floor) -> str:
+    """Where the minimum and the lifetime are from."""
+    return ASSUMED if floor.assumed else DOCUMENTED
+
+
+def hit_share(workload: Workload, lifetime_min: float) -> float:
+    """The share of look-ups of a repeated prefix that find it in a cache of that lifetime, 0 to 1."""
+    if workload.reuse is Reuse.BURST:
+        return max(0.0, 1 - 1 / workload.calls_per_session) if workload.calls_per_session > 0 else 0.0
+    return -math.expm1(-max(workload.reuse_per_hour, 0.0) / 60 * lifetime_min)
+
+
+def plan(workload: Workload, price: TokenPrice, floor: Floor | int | None) -> CachePlan:
+    """The best that caching does for a workload at a price. ``floor``: a bare number means a lifetime of 5 minutes."""
+    limits = floor if isinstance(floor, Floor) else Floor(floor)
+    prefix = workload.prefix_share * workload.input_tokens.median
+    refused = _refused(workload, price, limits, prefix)
+    if refused is not None:
+        return CachePlan(0.0, 0.0, None, None, None, refused)
+    plans = [_with(workload, price, *lifetime) for lifetime in _lifetimes(price.base, limits)]
+    known = [found for found in plans if found is not None]
+    if not known:
+        return CachePlan(0.0, 0.0, None, None, None, "The price of cached requests of this length is not known.")
+    return max(known, key=lambda found: found.saves)
+
+
+def _refused(workload: Workload, price: TokenPrice, limits: Floor, prefix: float) -> str | None:
+    if workload.prefix_share <= 0:
+        return "No part of the prompt repeats, so there is nothing to cache."
+    if not price.has_cache:
+        return "No cheaper price for cached input is listed for this model here."
+    if limits.tokens is not None and prefix < limits.tokens:
+        return (
+            f"The repeated prefix of {prefix:,.0f} tokens is shorter than the {limits.tokens:,} tokens that are cached "
+            "at least, so nothing would be cached."
+        )
+    return None
+
+
+def _lifetimes(rates: Rates, limits: Floor) -> list[tuple[str, float]]:
+    """Lifetimes that the price is known for. A list without a price of one hour repeats that of five minutes."""
+    dearer = rates.cache_write_1h is not None and rates.cache_write_1h > (rates.cache_write_5m or 0.0)
+    return [found for found in limits.lifetimes if found[0] != "1h" or dearer]
+
+
+def _with(workload: Workload, price: TokenPrice, ttl: str, minutes: float) -> CachePlan | None:
+    hit = hit_share(workload, minutes)
+    lengths = (price, workload.input_tokens, workload.output_tokens)
+    plain, cached = tokens.mean_cost(*lengths), tokens.mean_cost(*lengths, workload.prefix_share, hit, ttl)
+    rates = price.at(workload.input_tokens.median)
+    if plain is None or cached is None or rates is None:
+        return None
+    write, read = _multiples(rates, ttl)
+    needed = break_even_hits(write, read)
+    gap = None if needed is None else break_even_gap_min(needed, minutes)
+    burst = workload.reuse is Reuse.BURST
+    return CachePlan(
+        hit,
+        plain.usd - cached.usd,
+        None if needed is None else float(needed),
+        None if burst or gap is None else gap * 60,
+        ttl,
+        _sentence(hit, needed, gap, burst_that_pays(write, read), burst, minutes),
+        burst_that_pays(write, read) if burst else None,
+        workload.prefix_share,
+    )
+
+
+def _multiples(rates: Rates, ttl: str) -> tuple[Decimal, Decimal]:
+    """Writing and reading as multiples of the plain input price. In decimals, as the thresholds are computed in."""
+    plain = Decimal(str(rates.input)) or Decimal(1)
+    write = rates.cache_write_1h if ttl == "1h" else rates.cache_write_5m
+    return Decimal(str(write or rates.input)) / plain, Decimal(str(rates.cache_read or 0.0)) / plain
+
+
+def _sentence(
+    hit: float, needed: Decimal | None, gap: float | None, calls: int | None, burst: bool, minutes: float
+) -> str:
+    kept = "1 hour" if minutes == 60 else f"{minutes:g} minutes"
+    found = f"About {hit:.0%} of the look-ups find the prefix (kept for {kept} after its last use)"
+    if needed is None:
+        return f"{found}, and it pays at no rate of hits, because reading is not cheaper than plain input."
+    if needed == 0:
+        return f"{found}, and any hit pays, because writing costs nothing extra."
+    verdict = "pays" if hit > needed else "does not pay"
+    if burst:
+        least = f"from {calls} calls in a session on" if calls else "for no length of a session"
+        return f"{found}: that {verdict}, because caching pays {least} (hits above {float(needed):.1%})."
+    every = "" if gap is None else f", which is one use of each prefix every {_duration(gap)}"
+    return f"{found}: that {verdict}, because hits above {float(needed):.1%} are needed{every}."
+
+
+def _duration(minutes: float) -> str:
+    return f"{minutes * 60:.0f} seconds" if minutes < 1 else f"{minutes:.0f} minutes"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Prefix caching of a server of one's own: ``hit`` share of look-ups, ``cached`` tokens of a median request that
+    need no prefill. It is capacity that is gained, no money: the hour costs the same."""
+
+    hit: float
+    cached: float
+    sentence: str
+
+
+def self_hosted(workload: Workload, spare_tokens: float) -> Kept:
+    """What a server keeps with ``spare_tokens`` of KV cache beside the running requests.
+
+    Blocks are kept until others need them. Steady: all distinct prefixes (requests an hour / uses of each an hour) are
+    used alike, so the share found is the share that has room. Burst: sessions that go on at once are few, so all but
+    their first calls are found where one prefix has room.
+    """
+    prefix = workload.prefix_share * workload.input_tokens.median
+    if prefix <= 0:
+        return Kept(0.0, 0.0, "No part of the prompt repeats, so there is nothing to cache.")
+    if workload.reuse is Reuse.BURST:
+        hit = hit_share(workload, LIFETIME_MIN) if spare_tokens >= prefix else 0.0
+    else:
+        distinct = max(1.0, workload.rpm * 60 / workload.reuse_per_hour) if workload.reuse_per_hour > 0 else math.inf
+        hit = min(1.0, max(0.0, spare_tokens) / (distinct * prefix))
+    cached = hit * prefix
+    return Kept(
+        hit,
+        cached,
+        f"About {hit:.0%} of the look-ups find the prefix in the server's own cache, which saves the prefill of "
+        f"{cached:,.0f} tokens a request: more requests fit, the hour costs the same.",
+    )

@@ -1,0 +1,303 @@
+"""The life of one call: its row is committed, then the request is sent, then the row is finished exactly once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from functools import partial
+from time import perf_counter_ns
+from typing import Any
+
+import aiohttp
+from sqlmodel import Session
+
+from db import runs
+from db.writer import WriteFailed, Writer
+from services.aws import credentials
+from services.aws.signing import signed_headers
+from services.calls import record
+from services.calls.heartbeat import Heartbeat
+from services.calls.live import LiveCall
+from services.calls.progress import Progress
+from services.calls.stream import Ending, attempt, opened_session
+from services.deployments import config
+from services.deployments.registry import Registry
+from services.embedded import EmbeddedPool, EmbeddedUnavailable
+from services.outcomes import LAB_STOPPED
+from services.pricing import cost
+from services.providers import kind_of
+from services.providers.base import Kind
+from services.runs.spec import new_id
+from services.security import keys, outbound
+from services.security.network import Forbidden, check_url
+from services.types import Ask, Deployment, Outcome, WireRequest
+
+log = logging.getLogger(__name__)
+EMBEDDED = "embedded://"
+PROXY_KEEPALIVE_S = 15.0
+
+
+class Calls:
+    """Prepares, sends and finishes calls for the runs of this engine."""
+
+    def __init__(
+        self, *, engine_id: str, writer: Writer, registry: Registry, pool: EmbeddedPool, heartbeat: Heartbeat
+    ) -> None:
+        self.engine_id = engine_id
+        self._writer = writer
+        self._registry = registry
+        self._pool = pool
+        self._heartbeat = heartbeat
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}
+        self._through: aiohttp.ClientSession | None = None
+        self.live: set[LiveCall] = set()
+        self.began: Callable[[], None] = lambda: None
+        self.ended: Callable[[], None] = lambda: None
+        self.kept_back: Callable[[], None] = lambda: None
+        self._working_out = asyncio.Lock()
+        self._unwritten: dict[str, dict[str, Any]] = {}
+
+    def use_sessions(self, *, near: aiohttp.ClientSession, far: aiohttp.ClientSession) -> None:
+        """Connection pools for servers of ours (which close idle connections soon) and for everybody else's."""
+        self._sessions = {True: near, False: far}
+
+    async def close(self) -> None:
+        """Close the connection pools."""
+        for session in (*self._sessions.values(), self._through):
+            if session is not None:
+                await session.close()
+
+    def prepare(
+        self, *, run_id: str, column: int, deployment: Deployment, ask: Ask, repetition: int, attempt_no: int,
+        waited_ms: float = 0.0, person: str, source: str, retry_of: str | None = None,
+    ) -> tuple[LiveCall, dict[str, Any]]:  # fmt: skip
+        """A call ready to be sent, and the row that has to be committed before it is."""
+        kind = kind_of(deployment)
+        refused: str | None = None
+        request: WireRequest | None = None
+        try:
+            request = kind.request(deployment, ask)
+        except ValueError as error:
+            refused = str(error)
+        progress = Progress(kind.decoder(deployment), deployment.limits)
+        price = cost.price_of(deployment, datetime.now(UTC))
+        call = LiveCall(
+            id=new_id(), column=column, repetition=repetition, attempt=attempt_no, deployment=deployment, ask=ask,
+            progress=progress, price=price, waited_ms=waited_ms, note=_not_sent(request),
+        )  # fmt: skip
+        store = self._registry.config.store_text
+        row = {
+            "id": call.id, "run_id": run_id, "column_no": column, "repetition": repetition, "attempt_no": attempt_no,
+            "retry_of": retry_of, "deployment_id": deployment.id, "deployment": config.to_json(deployment),
+            "kind": deployment.kind, "model": deployment.model, "wire": deployment.wire, "source": source,
+            "person": person, "owner": self.engine_id, "state": "running", "created_at": datetime.now(UTC),
+            "waited_ms": waited_ms, "price": price.to_json() if price else None,
+            "sent_params": dict(request.sent_params) if request else {},
+            "dropped_params": dict(request.dropped_params) if request else {},
+            "region": deployment.region, "cache_mode": ask.cache, "tier_asked": cost.tier_asked(deployment),
+            "request": _request_row(request, ask, deployment, store=store, refused=refused),
+        }  # fmt: skip
+        return call, row
+
+    async def live_through(self, call: LiveCall) -> None:
+        """Send a call whose row is committed, read it to its end, and finish its row, whatever happens on the way."""
+        self.live.add(call)
+        self._heartbeat.hold()
+        self.began()
+        progress = call.progress
+        try:
+            try:
+                ending = await self._send(call)
+            except EmbeddedUnavailable as error:
+                ending = Ending("unreachable", str(error))
+            except asyncio.CancelledError:
+                if progress.abort is None:
+                    raise
+                ending = Ending(progress.abort)
+            except Exception:
+                log.exception("a call broke inside the engine")
+                ending = Ending("protocol_error", "our own engine made a mistake while reading it; its log says more")
+            progress.end = progress.end or perf_counter_ns()
+            progress.phase = "done"
+        finally:
+            self._heartbeat.release()
+            self.live.discard(call)
+        async with self._working_out:
+            # One row in each turn of the loop: columns often end together, and streams must not wait for all of them.
+            await asyncio.sleep(0)
+            values = self._values(call, ending)
+        await self._finish(call, values)
+
+    def _values(self, call: LiveCall, ending: Ending) -> dict[str, Any]:
+        progress = call.progress
+        store = self._registry.config.store_text
+        if ending.outcome == "ok" and _at_its_limit(call):
+            ending = Ending("max_tokens")
+        if ending.outcome == "cancelled" and call.lab_stopped:
+            ending = replace(ending, detail=LAB_STOPPED)
+        lag = self._heartbeat.lag_ns(progress.t0, progress.end, progress.delta_ns) if progress.t0 else 0
+        ended = record.Ended(call.deployment, call.ask, progress, ending, call.price, lag, call.waited_ms)
+        try:
+            return record.values(ended, store_text=store)
+        except Exception:
+            log.exception("the figures of a call could not be worked out")
+            return record.unmeasured(ended, store_text=store)
+
+    async def refuse(self, call: LiveCall, outcome: Outcome, detail: str) -> None:
+        """Finish a call that is not to be sent at all."""
+        call.progress.end = perf_counter_ns()
+        call.progress.phase = "done"
+        ended = record.Ended(call.deployment, call.ask, call.progress, Ending(outcome, detail), call.price, 0, 0.0)
+        await self._finish(call, record.values(ended, store_text=self._registry.config.store_text))
+
+    async def _finish(self, call: LiveCall, values: dict[str, Any]) -> None:
+        try:
+            await self._writer.write(partial(_end_call, call.id, values))
+            self.ended()
+        except WriteFailed as error:
+            self._unwritten[call.id] = values
+            self.kept_back()
+            call.note = f"{error} The figures shown here are kept and written as soon as that is possible."
+        call.final = values | {
+            "repetition": call.repetition, "attempt_no": call.attempt, "column_no": call.column, "id": call.id,
+        }  # fmt: skip
+
+    def unwritten(self, calls: Collection[str]) -> bool:
+        """Whether the end of one of these calls could not be written yet."""
+        return any(call in self._unwritten for call in calls)
+
+    @property
+    def any_unwritten(self) -> bool:
+        """Whether the end of any call could not be written yet."""
+        return bool(self._unwritten)
+
+    async def write_again(self) -> int:
+        """Write the ends of calls that could not be written before; returns how many still wait."""
+        for call_id, values in list(self._unwritten.items()):
+            try:
+                await self._writer.write(partial(_end_call, call_id, values))
+            except WriteFailed:
+                break
+            del self._unwritten[call_id]
+            self.ended()
+        return len(self._unwritten)
+
+    async def _send(self, call: LiveCall) -> Ending:
+        deployment, kind = call.deployment, kind_of(call.deployment)
+        near = deployment.base_url.startswith(EMBEDDED)
+        status = self._registry.status(deployment)
+        if status.needs == "disabled":
+            return Ending("config_error", "it is switched off on the Deployments page")
+        if status.needs is not None:
+            return Ending("config_error", f"it {status.needs}")
+        if near:
+            url = await self._pool.url(deployment.base_url.removeprefix(EMBEDDED).strip("/"))
+            deployment = replace(deployment, base_url=url)
+        try:
+            request = kind.request(deployment, call.ask)
+            if not near:
+                check_url(request.url, allow_private=self._registry.allowed_private(deployment))
+        except Forbidden as error:
+            return Ending("config_error", str(error))
+        except ValueError as error:
+            return Ending("config_error", str(error))
+        try:
+            way = outbound.DIRECT if near else await self._way(deployment, request)
+        except outbound.ProxyTrouble as error:
+            return Ending("config_error", keys.scrub(str(error)))
+        except Forbidden as error:
+            return Ending("config_error", str(error))
+        if request.sign is not None:
+            return await self._send_signed(call, kind, request, way)
+        if deployment.key_env and not keys.allowed_host(
+            deployment.key_env, request.url, self._registry.config.key_hosts
+        ):
+            return Ending(
+                "config_error",
+                f"{deployment.key_env} may not be sent to this host; bind the two under [keys] in deployments.toml",
+            )
+        key = keys.lookup(deployment.key_env) if deployment.key_env else None
+        if near:
+            key = self._pool.key
+        return await attempt(self._session(near, way), kind, request, key, call.progress, way=way)
+
+    async def _way(self, deployment: Deployment, request: WireRequest) -> outbound.Way:
+        way = await outbound.way_soon(deployment, request.url, self._registry.allowed_private(deployment))
+        outbound.must_not_be_read(request.url, way, secret=bool(deployment.key_env or request.sign))
+        return way
+
+    def _session(self, near: bool, way: outbound.Way) -> aiohttp.ClientSession:
+        """The pool for a way. Through a proxy only the proxy's own name is resolved, which an administrator set."""
+        if way.proxy is None:
+            return self._sessions[near]
+        if self._through is None:
+            self._through = opened_session(None, PROXY_KEEPALIVE_S)
+        return self._through
+
+    async def _send_signed(self, call: LiveCall, kind: Kind, request: WireRequest, way: outbound.Way) -> Ending:
+        """Send with a signature of AWS. Its credentials are fetched in a thread: the chain may have to ask around."""
+        signing = request.sign
+        assert signing is not None
+        if not config.aws_host_allowed(call.deployment, request.url, self._registry.config):
+            return Ending(
+                "config_error",
+                "AWS signatures may not be sent to this host; declare it in deployments.toml or list it in [keys.AWS]",
+            )  # fmt: skip
+        try:
+            frozen = await credentials.soon(signing.profile)
+        except credentials.CredentialTrouble as error:
+            return Ending("unauthorised", str(error), "no_credentials")
+
+        def sign(method: str, url: str, headers: Mapping[str, str], body: bytes) -> dict[str, str]:
+            return signed_headers(method, url, headers, body, signing, frozen)
+
+        session = self._session(False, way)
+        return await attempt(session, kind, request, None, call.progress, sign, frozen.token or "", way=way)
+
+
+def _end_call(call_id: str, values: dict[str, Any], session: Session) -> bool:
+    return runs.finish_call(session=session, call_id=call_id, values=values)
+
+
+def _at_its_limit(call: LiveCall) -> bool:
+    """llama.cpp calls an answer of the Responses wire completed when it stopped at the token limit."""
+    usage = call.progress.decoder.usage if call.progress.decoder else None
+    most = call.ask.params.get("max_tokens")
+    if call.deployment.wire != "responses" or usage is None or usage.source != "provider" or not isinstance(most, int):
+        return False
+    return usage.output_total == most
+
+
+def _not_sent(request: WireRequest | None) -> str | None:
+    if request is None or not request.dropped_params:
+        return None
+    return "Not sent: " + "; ".join(f"{name} ({why})" for name, why in sorted(request.dropped_params.items()))
+
+
+def _request_row(
+    request: WireRequest | None, ask: Ask, deployment: Deployment, *, store: bool, refused: str | None
+) -> dict[str, Any]:
+    """What was asked, for "copy as", a retry and the next turn. Holds the key's name, never the key.
+
+    The body is not kept beside the ask: `services.runs.conversation.request_of` builds it again from the two.
+    """
+    row: dict[str, Any] = {"key_env": deployment.key_env, "refused": refused}
+    if store:
+        row["ask"] = {
+            "messages": [{"role": m.role, "text": m.text} for m in ask.messages],
+            "system": ask.system,
+            "params": dict(ask.params),
+            "cache": ask.cache,
+        }
+    if request is not None:
+        row |= {
+            "method": request.method,
+            "url": request.url,
+            "headers": dict(request.headers),
+            "auth": list(request.auth) if request.auth else None,
+            "sign": asdict(request.sign) if request.sign else None,
+        }
+    return row

@@ -1,0 +1,258 @@
+"""From an ended attempt to the values of its row: figures, counts and cost, each from one place."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from services import outcomes
+from services.calls.progress import Progress
+from services.calls.stream import Ending
+from services.pricing import cost as pricing_cost
+from services.pricing import plain_price
+from services.pricing.context import normal_tier
+from services.security import keys
+from services.types import Ask, Deployment, Usage
+from services.wire import timing
+
+CHARS_PER_TOKEN = 4.0  # the usual rule of thumb for English text; only ever shown with "~"
+
+
+def estimated_tokens(chars: int, deltas: int) -> int:
+    """Tokens in a text of ``deltas`` pieces: the pieces where they are token-sized, else characters / 4."""
+    if chars <= 0:
+        return 0
+    if deltas and chars / deltas <= 8:
+        return deltas
+    return max(1, round(chars / CHARS_PER_TOKEN))
+
+
+def estimated_input(ask: Ask) -> int:
+    """Input tokens of a request, by characters / 4."""
+    chars = sum(len(m.text) for m in ask.messages) + len(ask.system or "")
+    return max(1, round(chars / CHARS_PER_TOKEN))
+
+
+def usage_so_far(progress: Progress, ask: Ask) -> Usage:
+    """What is known of the counts now: the service's own where it has spoken, our estimate for the rest."""
+    said = progress.decoder.usage if progress.decoder is not None else None
+    if said is not None and said.source == "provider":
+        return said
+    deltas = len(progress.delta_ns)
+    reasoning_deltas = progress.delta_kinds.count(114)
+    reasoning = estimated_tokens(progress.reasoning_chars, reasoning_deltas)
+    answer = estimated_tokens(progress.answer_chars, deltas - reasoning_deltas)
+    if said is not None and said.input_total is not None:
+        return replace(said, reasoning_output=reasoning, answer_output=answer, source="partial")
+    return Usage(
+        uncached_input=estimated_input(ask), reasoning_output=reasoning, answer_output=answer, source="estimated"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An attempt that is over, with all that its row is made from."""
+
+    deployment: Deployment
+    ask: Ask
+    progress: Progress
+    ending: Ending
+    price: pricing_cost.Price | None
+    self_lag_ns: int
+    waited_ms: float
+
+
+def values(ended: Ended, *, store_text: bool) -> dict[str, Any]:
+    """The columns that `db.runs.finish_call` sets. Error texts are scrubbed of keys here, once."""
+    progress, ending, decoder = ended.progress, ended.ending, ended.progress.decoder
+    billed = bool(progress.t0) and (progress.status in (None, 200))
+    usage = usage_so_far(progress, ended.ask) if billed else Usage()
+    stamps = timing.Stamps(
+        accepted=progress.accepted,
+        handed=progress.handed or progress.accepted,
+        connect_start=progress.connect_start or None,
+        connect_end=progress.connect_end or None,
+        reused=progress.reused,
+        t0=progress.t0 or progress.handed or progress.accepted,
+        headers=progress.headers or None,
+        deltas=[(ns, _KINDS[code]) for ns, code in zip(progress.delta_ns, progress.delta_kinds, strict=True)],
+        end=progress.end,
+        self_lag_ns=ended.self_lag_ns if progress.t0 else None,
+        server_ms=decoder.server_ms if decoder else None,
+    )
+    figures = timing.figures(stamps, output_tokens=usage.output_total)
+    served = keys.scrub(decoder.served_tier) if decoder and decoder.served_tier else None
+    price = _price_served(ended, served)
+    cost = _cost(ended, usage, price, billed=billed)
+    delta_us, delta_kinds = timing.pack_deltas(stamps)
+    answer, reasoning = "".join(progress.answer), "".join(progress.reasoning)
+    error_type, error_code, finish_raw, model_reported, response_id = _clean(
+        ending.error_type, ending.error_code, decoder.finish_raw if decoder else None,
+        decoder.model_reported if decoder else None, decoder.response_id if decoder else None,
+    )  # fmt: skip
+    facts = {name: keys.scrub(str(value)) for name, value in decoder.facts.items()} if decoder else {}
+    if progress.via:
+        facts["proxy"] = progress.via
+    limits = progress.limits
+    message = (
+        None
+        if ending.outcome in ("ok", "max_tokens")
+        else keys.scrub(
+            outcomes.sentence(
+                ending.outcome,
+                name=ended.deployment.name,
+                tokens=usage.output_total if progress.first else None,
+                tokens_estimated=usage.source != "provider",
+                # A time-out that the service states is its own, not one of our deadlines.
+                seconds=None if ending.error_type else _deadline(ending.outcome, limits),
+                status=progress.status,
+                detail=ending.detail,
+                retry_after_s=ending.retry_after_s,
+                key_env=ended.deployment.key_env,
+                url_host=None,
+                model=ended.deployment.model,
+                aws=ended.deployment.aws is not None and ended.deployment.key_env is None,
+            )
+        )
+    )
+    return {
+        **asdict(figures),
+        "state": outcomes.STATE_OF[ending.outcome],
+        "outcome": ending.outcome,
+        "phase": _reached(progress),
+        "message": message,
+        "error_type": error_type,
+        "error_code": error_code,
+        "http_status": progress.status,
+        "retry_after_s": ending.retry_after_s,
+        "started_at": datetime.fromtimestamp(progress.t0_wall, UTC) if progress.t0_wall else None,
+        "ended_at": datetime.now(UTC),
+        "waited_ms": ended.waited_ms,
+        "uncached_input": usage.uncached_input,
+        "cache_read": usage.cache_read,
+        "cache_write_5m": usage.cache_write_5m,
+        "cache_write_1h": usage.cache_write_1h,
+        "reasoning_output": usage.reasoning_output,
+        "answer_output": usage.answer_output,
+        "usage_source": usage.source,
+        "usage_raw": _scrubbed(usage.raw),
+        **cost,
+        "price": price.to_json() if price else None,
+        "finish_raw": finish_raw,
+        "model_reported": model_reported,
+        "response_id": response_id,
+        "answer": answer if store_text else None,
+        "reasoning": (reasoning or None) if store_text else None,
+        "answer_sha256": hashlib.sha256(answer.encode("utf-8", "replace")).hexdigest() if answer else None,
+        "delta_us": delta_us,
+        "delta_kinds": delta_kinds,
+        "tier_served": served,
+        "facts": facts or None,
+        "n_events": progress.n_events,
+        "n_bytes": progress.n_bytes,
+        "keepalives": progress.keepalives,
+    }
+
+
+def unmeasured(ended: Ended, *, store_text: bool) -> dict[str, Any]:
+    """The columns of a call whose figures could not be worked out: its text is kept, no figure is made up."""
+    answer, reasoning = "".join(ended.progress.answer), "".join(ended.progress.reasoning)
+    return {
+        "state": "failed",
+        "outcome": "protocol_error",
+        "phase": _reached(ended.progress),
+        "message": f"The figures of this call to {ended.deployment.name} could not be worked out, so it does not "
+        "count; its text was kept, and the engine's log says more: run it again.",
+        "http_status": ended.progress.status,
+        "ended_at": datetime.now(UTC),
+        "waited_ms": ended.waited_ms,
+        "cost_state": "unknown",
+        "answer": answer if store_text else None,
+        "reasoning": (reasoning or None) if store_text else None,
+    }
+
+
+_KINDS = {97: "answer", 114: "reasoning", 116: "tool"}
+
+
+def _clean(*texts: str | None) -> list[str | None]:
+    """Short texts of the service without keys, looked through all at once: every look reads the known keys anew."""
+    parts = keys.scrub("\n".join(" ".join((text or "")[:1000].splitlines()) for text in texts)).split("\n")
+    if len(parts) != len(texts):
+        parts = [keys.scrub(text or "") for text in texts]
+    return [part[:200] or None for part in parts]
+
+
+def _scrubbed(raw: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The service's own usage object without keys; None where there is none, or where nothing readable is left."""
+    if not raw:
+        return None
+    try:
+        kept: dict[str, Any] = orjson.loads(keys.scrub(orjson.dumps(raw, default=str).decode()))
+    except orjson.JSONDecodeError:
+        return None
+    return kept
+
+
+def _deadline(outcome: str, limits: Any) -> float | None:
+    name = {"timeout_idle": "idle_s", "timeout_total": "total_s", "timeout_connect": "connect_s",
+            "timeout_headers": "headers_s", "timeout_first_token": "first_token_s"}.get(outcome)  # fmt: skip
+    return getattr(limits, name) if name else None
+
+
+def _reached(progress: Progress) -> str:
+    if progress.first_answer:
+        return "answering"
+    if progress.first:
+        return "reasoning"
+    if progress.t0:
+        return "waiting"
+    return "connecting" if progress.handed else "queued"
+
+
+def _price_served(ended: Ended, served: str | None) -> pricing_cost.Price | None:
+    """The price of the tier that served the call where the service names another than the one asked for.
+
+    The row then keeps the tier asked for, in `Price.context` (`services.pricing.context`).
+    """
+    if served is None or normal_tier(served) == normal_tier(pricing_cost.tier_asked(ended.deployment)):
+        return ended.price
+    started = ended.progress.t0_wall
+    at = datetime.fromtimestamp(started, UTC) if started else datetime.now(UTC)
+    return pricing_cost.price_of(ended.deployment, at, tier=served)
+
+
+def _cost(ended: Ended, usage: Usage, price: pricing_cost.Price | None, *, billed: bool) -> dict[str, Any]:
+    """What the call cost. A request that was never sent, or was turned away before it streamed, is not billed."""
+    if not billed:
+        return {
+            "cost_state": "not_billed", "cost_nanousd": 0, "cost_high_nanousd": 0, "cost_drivers": {},
+            "plain_nanousd": 0,
+        }  # fmt: skip
+    decoder = ended.progress.decoder
+    most = ended.ask.params.get("max_tokens")
+    cost = pricing_cost.cost(
+        usage, price, complete=decoder is not None and decoder.terminal,
+        max_output_tokens=most if isinstance(most, int) else None,
+    )  # fmt: skip
+    return {
+        "cost_state": cost.state,
+        "cost_nanousd": cost.nanousd,
+        "cost_high_nanousd": cost.high_nanousd,
+        "cost_drivers": dict(cost.drivers),
+        "plain_nanousd": plain_price.plain_nanousd(usage, price, _standard(ended, price)),
+    }
+
+
+def _standard(ended: Ended, price: pricing_cost.Price | None) -> pricing_cost.Price | None:
+    """The standard price beside one of waiting; None where the call's own price is the standard one."""
+    if not plain_price.is_discounted(price):
+        return None
+    started = ended.progress.t0_wall
+    at = datetime.fromtimestamp(started, UTC) if started else datetime.now(UTC)
+    return pricing_cost.price_of(ended.deployment, at, tier="default")

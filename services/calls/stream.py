@@ -1,0 +1,315 @@
+"""One HTTP attempt, read by our own reader: bytes stamped as they arrive, decoded, judged by the wire's own signals.
+
+Nothing here retries, follows redirects, or takes a clean end of file for success.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from time import perf_counter_ns
+from types import SimpleNamespace
+from typing import Any
+
+import aiohttp
+import orjson
+from aiohttp.abc import AbstractResolver
+from yarl import URL
+
+from services import outcomes
+from services.calls.progress import Progress
+from services.calls.receive import Intake
+from services.providers.base import Kind
+from services.security import keys
+from services.security.network import Forbidden
+from services.security.outbound import DIRECT, SIGN_IN_PAGE, Way, environment_ca_trouble, wants_browser
+from services.types import Framing, Outcome, WireError, WireRequest
+from services.wire.framing import CONTENT_TYPES, FRAMERS, FramingError
+from services.wire.sse import StreamTooLarge
+from services.wire.stamps import StampedHandler, handler_of, stamped_connector
+
+MAX_ERROR_BYTES = 65_536
+# (method, url, headers, body as it is sent) → the headers to send: a signature over all of them.
+Sign = Callable[[str, str, Mapping[str, str], bytes], dict[str, str]]
+_NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an attempt ended: the fine outcome, and what the service or the transport said about it."""
+
+    outcome: Outcome
+    detail: str | None = None
+    error_type: str | None = None
+    error_code: str | None = None
+    retry_after_s: float | None = None
+
+
+def opened_session(resolver: AbstractResolver | None, keepalive_s: float) -> aiohttp.ClientSession:
+    """A session of stamped connections: no cookies, no netrc, no proxy but that of the `Way` of a request.
+
+    We ask for no compression; a proxy that compresses all the same is understood.
+    """
+    return aiohttp.ClientSession(
+        connector=stamped_connector(resolver, keepalive_s=keepalive_s),
+        trust_env=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trace_configs=[tracing()],
+        read_bufsize=2**20,
+    )
+
+
+def tracing() -> aiohttp.TraceConfig:
+    """Trace hooks that note connection times and t0 on the `Progress` passed as ``trace_request_ctx``."""
+    trace = aiohttp.TraceConfig()
+
+    async def connecting(_s: object, ctx: SimpleNamespace, _p: object) -> None:
+        ctx.trace_request_ctx.connect_start = perf_counter_ns()
+
+    async def connected(_s: object, ctx: SimpleNamespace, _p: object) -> None:
+        ctx.trace_request_ctx.connect_end = perf_counter_ns()
+
+    async def reused(_s: object, ctx: SimpleNamespace, _p: object) -> None:
+        ctx.trace_request_ctx.reused = True
+
+    async def sending(_s: object, ctx: SimpleNamespace, _p: object) -> None:
+        progress: Progress = ctx.trace_request_ctx
+        progress.t0_wall = time.time()
+        progress.phase = "waiting"
+        progress.t0 = perf_counter_ns()
+
+    trace.on_connection_create_start.append(connecting)
+    trace.on_connection_create_end.append(connected)
+    trace.on_connection_reuseconn.append(reused)
+    trace.on_request_headers_sent.append(sending)
+    return trace
+
+
+async def attempt(
+    session: aiohttp.ClientSession, kind: Kind, request: WireRequest, key: str | None, progress: Progress,
+    sign: Sign | None = None, secret: str = "", way: Way = DIRECT,
+) -> Ending:  # fmt: skip
+    """Send one request and read its stream to the end, writing into ``progress`` as bytes arrive.
+
+    ``secret``: what must not come back as an answer beside ``key``, such as a session token that ``sign`` sends.
+    ``way``: how it leaves this machine; a session whose names are not guarded is to be given with every proxy.
+    Always returns an `Ending`; the only exception that leaves is CancelledError without ``progress.abort`` set.
+    """
+    headers = {
+        **request.headers, "accept": CONTENT_TYPES[request.framing][0], "accept-encoding": "identity",
+        "content-type": "application/json",
+    }  # fmt: skip
+    if request.auth and key:
+        headers[request.auth[0]] = request.auth[1].format(key=key)
+    body = orjson.dumps(request.body)
+    if sign is not None:
+        headers = sign(request.method, request.url, headers, body)
+    # A signature covers the address as it is written, and AWS's addresses are quoted in their own way.
+    url = request.url if sign is None and request.framing == "sse" else URL(request.url, encoded=True)
+    progress.phase = "connecting"
+    progress.via = way.proxy.setting if way.proxy is not None else None
+    progress.handed = perf_counter_ns()
+    response: aiohttp.ClientResponse | None = None
+    try:
+        response = await session.request(
+            request.method, url, data=body, headers=headers, allow_redirects=False,
+            timeout=_NO_TIMEOUT, trace_request_ctx=progress, **leaving(way),
+        )  # fmt: skip
+        if way.proxy is not None and response.status == 407:
+            return Ending("proxy_error", _wants_login(way), "proxy_login")
+        return await _read(response, kind, request.framing, key or secret, progress)
+    except asyncio.CancelledError:
+        if progress.abort is None:
+            raise
+        return _aborted(progress.abort, way)
+    except Exception as error:
+        return _transport_ending(error, progress, way)
+    finally:
+        # Done before anything is awaited again: from here on nobody may abort what has already ended.
+        progress.end = progress.end or perf_counter_ns()
+        progress.phase = "done"
+        if response is not None:
+            if progress.decoder is not None and progress.decoder.terminal:
+                await _drain(response)
+            # close, not release: what is left of an aborted stream must stop upstream as well.
+            response.close()
+
+
+async def _drain(response: aiohttp.ClientResponse) -> None:
+    """Read the few bytes after the terminal signal so that the connection can be used again; never wait for long."""
+    try:
+        async with asyncio.timeout(0.05):
+            while await response.content.readany():
+                pass
+    except (TimeoutError, aiohttp.ClientError, OSError):
+        return
+    response.release()
+
+
+async def _read(
+    response: aiohttp.ClientResponse, kind: Kind, framing: Framing, secret: str, progress: Progress
+) -> Ending:
+    handler = handler_of(response)
+    # `is not None`: aiohttp's protocol is a queue too, and an empty queue counts as false.
+    progress.headers = (handler.headers_ns if handler is not None else 0) or perf_counter_ns()
+    progress.status = response.status
+    content_type = response.headers.get("content-type", "").lower()
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    if progress.decoder is not None:
+        progress.decoder.opened(headers)
+    if response.status != 200 or not content_type.startswith(CONTENT_TYPES[framing]):
+        error_body = await _short_body(response)
+        if response.status == 200 and not error_body.strip():
+            return Ending("empty", "the service answered 200 with nothing in it")
+        return _of_error(kind.http_error(response.status, headers, error_body))
+    intake = Intake(progress, FRAMERS[framing](), secret, asyncio.get_running_loop().create_future())
+    try:
+        if handler is None:
+            intake.eof = True
+        else:
+            await _streamed(response, handler, intake)
+        if intake.eof:
+            intake.take(intake.framer.flush(), perf_counter_ns())
+    finally:
+        intake.let_go()
+    progress.end = (handler.last_ns if handler is not None else 0) or perf_counter_ns()
+    decoder = intake.decoder
+    if decoder.error is not None:
+        return _of_error(decoder.error)
+    outcome, detail = outcomes.judge(decoder, saw_content=bool(progress.first), eof=intake.eof)
+    return Ending(outcome, detail)
+
+
+async def _streamed(response: aiohttp.ClientResponse, handler: StampedHandler, intake: Intake) -> None:
+    """Take the stream in as it arrives. Raises what the transport or `Intake` raised."""
+    content = response.content
+    try:
+        early = content.read_nowait()
+        for part, stamp in _stamped(early, handler):
+            intake.feed(part, stamp)
+        if not intake.over.done():
+            handler.attach(content, intake.feed, lambda: intake.ended(content))
+        await intake.over
+    finally:
+        handler.detach()
+
+
+def _stamped(data: bytes, handler: StampedHandler) -> list[tuple[bytes, int]]:
+    """Split the start of a body at the boundaries of the network reads that brought it, each with its stamp."""
+    parts: list[tuple[bytes, int]] = []
+    start = 0
+    for total, stamp in handler.marks:
+        if total > start:
+            parts.append((data[start:total], stamp))
+            start = total
+    if start < len(data):
+        parts.append((data[start:], handler.last_ns or perf_counter_ns()))
+    handler.marks.clear()
+    return parts
+
+
+async def _short_body(response: aiohttp.ClientResponse) -> bytes:
+    body = b""
+    while len(body) < MAX_ERROR_BYTES:
+        data = await response.content.readany()
+        if not data:
+            break
+        body += data
+    return body[:MAX_ERROR_BYTES]
+
+
+def _of_error(error: WireError) -> Ending:
+    return Ending(error.outcome, error.message or None, error.type, error.code, error.retry_after_s)
+
+
+def leaving(way: Way) -> dict[str, Any]:
+    """What aiohttp is told of a way; nothing of the usual one."""
+    told: dict[str, Any] = {} if way.tls is None else {"ssl": way.tls}
+    if way.proxy is not None:
+        told["proxy"] = way.proxy.url
+        if way.proxy.login is not None:
+            # aiohttp makes Proxy-Authorization of it, of a tunnel's request as of a plain one.
+            told["proxy_headers"] = {"Authorization": way.proxy.login}
+    return told
+
+
+def _aborted(outcome: Outcome, way: Way) -> Ending:
+    if outcome == "timeout_connect" and way.proxy is not None:
+        return Ending(outcome, f"it is called through the proxy of {way.proxy.setting}, which did not connect in time")
+    return Ending(outcome)
+
+
+def _wants_login(way: Way) -> str:
+    setting = way.proxy.setting if way.proxy is not None else ""
+    if way.proxy is not None and way.proxy.login is not None:
+        return f"the proxy of {setting} did not accept the user name and password (407)"
+    return f"the proxy of {setting} wants a user name and a password (407)"
+
+
+def _proxy_ending(error: Exception, way: Way) -> Ending | None:
+    """An error that a proxy made, or that was made on the way through it; None for any other."""
+    if way.proxy is None:
+        return None
+    setting = way.proxy.setting
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        if error.status == 407:
+            return Ending("proxy_error", _wants_login(way), "proxy_login")
+        if error.status in (502, 503, 504):
+            return Ending(
+                "proxy_error", f"the proxy of {setting} could not reach the host ({error.status})", "proxy_refused"
+            )
+        if error.status in SIGN_IN_PAGE:
+            return Ending("proxy_error", f"the proxy of {setting} {wants_browser(error.status)}", "proxy_login")
+        return Ending(
+            "proxy_error", f"the proxy of {setting} refused to connect to the host ({error.status})", "proxy_refused"
+        )
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        return Ending("proxy_error", f"the proxy of {setting} does not answer", "proxy_unreachable")
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return Ending("proxy_error", f"the name of the proxy of {setting} could not be resolved", "proxy_unreachable")
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return Ending("proxy_error", f"the proxy of {setting} showed {_untrusted()}", "proxy_tls")
+    if isinstance(error, aiohttp.ClientConnectorSSLError | ssl.SSLError):
+        return Ending("proxy_error", f"through the proxy of {setting} no secure connection could be made", "proxy_tls")
+    return Ending("proxy_error", f"the proxy of {setting} closed the connection", "proxy_unreachable")
+
+
+def _untrusted() -> str:
+    """What a certificate means that nobody vouches for, and what to do."""
+    trouble = environment_ca_trouble()
+    mend = keys.scrub(trouble) if trouble else "name the company's own in SSL_CERT_FILE or ca_file"
+    return f"a certificate that is not trusted here: {mend}"
+
+
+def _transport_ending(error: Exception, progress: Progress, way: Way) -> Ending:
+    """A transport that broke. Before t0 nothing was sent; after it the request may have been served and billed."""
+    if progress.abort is not None:
+        return _aborted(progress.abort, way)
+    if isinstance(error, Forbidden):
+        return Ending("config_error", str(error))
+    if isinstance(error, StreamTooLarge | FramingError):
+        return Ending("protocol_error", str(error))
+    if isinstance(error, aiohttp.InvalidURL):
+        return Ending("config_error", "the address is not a valid URL")
+    cause = error.__cause__ or error.__context__
+    if isinstance(cause, Forbidden):
+        return Ending("config_error", str(cause))
+    if not progress.t0:
+        by_proxy = _proxy_ending(error, way)
+        if by_proxy is not None:
+            return by_proxy
+        if isinstance(error, aiohttp.ClientConnectorCertificateError):
+            return Ending("unreachable", f"it showed {_untrusted()}", "tls")
+        if isinstance(error, aiohttp.ClientConnectorSSLError):
+            return Ending("unreachable", "the secure connection could not be made", "tls")
+        if isinstance(error, aiohttp.ClientConnectorDNSError):
+            return Ending("unreachable", "the host name could not be resolved", "dns")
+        if isinstance(error, aiohttp.ClientConnectorError):
+            return Ending("unreachable", "the connection was refused", type(error.os_error).__name__)
+        return Ending("unreachable", "no connection could be made", type(error).__name__)
+    if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ClientConnectionError | ConnectionError):
+        return Ending("truncated", "the connection broke before the answer was complete", type(error).__name__)
+    return Ending("protocol_error", "the answer was not valid HTTP", type(error).__name__)

@@ -1,0 +1,234 @@
+"""One reading of the database for all panels of a filter: this period, and the one before it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sqlalchemy import Engine
+
+from db import history, run_queries
+from db.history import Pieces, Wanted
+from db.rollups import DIMENSIONS, INPUT, SKETCHES, SUMS
+from services.dashboard import provenance, window
+from services.dashboard.filters import Filter
+from services.dashboard.hours import hours_of
+from services.dashboard.quantiles import Measured, measured
+from services.dashboard.window import DAY, HOUR, Buckets, Window
+from services.pricing.overview import together
+from services.types import Deployment
+
+METRICS = tuple(SKETCHES)  # ttft, ttfat, ttlt, tpot in ms; decode, e2e in tokens per second
+LATENCIES = METRICS[:4]
+LEAN = ("n", "cost_nanousd", "busy_ms")
+# No panel shows the counts of input, so their columns are not read of thousands of cells.
+DRAWN = tuple(name for name in SUMS if name not in (*INPUT, "n_estimated"))
+IN_KPIS = ("ttft", "ttlt", "decode")
+NOBODY = "\N{EM DASH} nobody"  # matches no one: an empty team must not show everybody
+# A person's calls are read one by one where hours are asked for; above so many their days are read.
+ONE_BY_ONE = 50_000
+Teams = Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Period:
+    """Every ended call of a stretch once. ``rows``: rollup cells, then single calls, with ``at`` (UTC, no zone), the
+    dimensions and the sums (`DRAWN`) of `db.rollups`. ``hours``: what was paid by the hour (`hours.hours_of`).
+    ``quantiles``: those of all rows that were asked for, by figure and share: how many values, and which."""
+
+    rows: pd.DataFrame
+    blobs: Mapping[str, Sequence[bytes | None]]
+    values: Mapping[str, NDArray[np.float64]]
+    hours: pd.DataFrame
+    exact: bool
+    _kept: dict[str, Measured] = field(default_factory=dict, repr=False)
+    quantiles: dict[tuple[str, float], tuple[int, float]] = field(default_factory=dict, repr=False)
+
+    def measured(self, metric: str) -> Measured:
+        """The values of one of `METRICS`. Raises KeyError for one that was not asked for."""
+        if metric not in self._kept:
+            self._kept[metric] = measured(self.blobs[metric], self.values[metric])
+        return self._kept[metric]
+
+    @cached_property
+    def totals(self) -> dict[str, int]:
+        """The sums over all rows."""
+        return {name: int(self.rows[name].sum()) for name in SUMS if name in self.rows}
+
+    @property
+    def n_cells(self) -> int:
+        """How many of the rows are cells."""
+        return len(next(iter(self.blobs.values()))) if self.blobs else 0
+
+
+@dataclass(frozen=True)
+class Data:
+    """All that the panels of one filter are made from. ``before``: the period before, None where there is none.
+
+    ``provenance`` is how the figures were computed, ``notes`` are sentences on what is not in them. ``deployments``
+    holds every one ever declared that is in the history or in the filter, by id. ``wanted`` is the filter for
+    `db.history`.
+    """
+
+    engine: Engine
+    filter: Filter
+    window: Window
+    now: datetime
+    wanted: Wanted
+    period: Period
+    before: Period | None
+    buckets: Buckets
+    days: Buckets
+    deployments: Mapping[str, Deployment]
+    teams: Teams
+    metrics: tuple[str, ...]
+    said: str
+    notes: tuple[str, ...]
+    _kept: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def n(self) -> int:
+        """How many calls there are."""
+        return self.period.totals["n"]
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """The deployments that were called in the period or paid by the hour, by colour slot."""
+        found = {*self.period.rows["deployment_id"].unique(), *self.period.hours["deployment_id"].unique()}
+        return sorted(found, key=lambda one: (self.slot(one), one))
+
+    def having(self, metric: str) -> Data:
+        """The same with a figure of `METRICS`: read once more where it was not read yet."""
+        if metric in self.metrics:
+            return self
+        if metric not in METRICS:
+            raise ValueError(f"{metric!r} is no figure; it can be {', '.join(METRICS)}")
+        if f"having {metric}" not in self._kept:
+            again = load(self.engine, self.filter, self.now, teams=self.teams, metrics=(metric,))
+            self._kept[f"having {metric}"] = again
+        found: Data = self._kept[f"having {metric}"]
+        return found
+
+    def slot(self, deployment_id: str) -> int:
+        """The colour slot of a deployment; a large number for one that is declared nowhere."""
+        known = self.deployments.get(deployment_id)
+        return known.color_slot if known is not None else 10**6
+
+    def name(self, deployment_id: str) -> str:
+        """A deployment's name; its id where it is declared nowhere."""
+        known = self.deployments.get(deployment_id)
+        return known.name if known is not None else deployment_id
+
+    @cached_property
+    def deployment_codes(self) -> NDArray[np.int64]:
+        """For each row the place of its deployment in `ids`."""
+        codes = pd.Index(self.ids).get_indexer(self.period.rows["deployment_id"])
+        return np.asarray(codes, dtype=np.int64)
+
+    @cached_property
+    def bucket_codes(self) -> NDArray[np.int64]:
+        """For each row the number of its bucket."""
+        return self.buckets.number(self.period.rows["at"].to_numpy())
+
+
+def load(
+    engine: Engine,
+    chosen: Filter,
+    now: datetime,
+    *,
+    teams: Teams | None = None,
+    metrics: Sequence[str] = IN_KPIS,
+    lean: bool = False,
+) -> Data:
+    """Read what the panels of a filter need, as of ``now`` (aware). ``metrics``: those that a panel will ask for; the
+    KPIs' are read anyway, others when they are asked for (`Data.having`). ``teams``: of `deployments.Config`.
+
+    ``lean``: only what `cost.pace` is made from (`LEAN`), in a fifth of the time; no figure, no period before.
+    """
+    asked = () if lean else tuple(name for name in METRICS if name in metrics or name in IN_KPIS)
+    sums, dimensions = (LEAN, ("deployment_id",)) if lean else (DRAWN, DIMENSIONS)
+    span = history.span_of_calls(engine) if chosen.range == "all" else None
+    known = {one.id: one for one in together(None, run_queries.deployment_rows(engine))}
+    view = window.resolve(chosen, now, span[0] if span else None)
+    wanted = wanted_of(engine, chosen, view, teams or {})
+    long = wanted.persons and view.grain == "h" and view.end - view.start >= 2 * DAY
+    if long and history.count(engine, wanted) > ONE_BY_ONE:
+        view = replace(view, grain="d", step=max(view.step, DAY))
+    found = history.pieces(engine, wanted, grain=view.grain, sketches=asked, sums=sums, dimensions=dimensions)
+    by_cells = len(found.cells) > 0
+    drawn = replace(view, step=max(view.step, HOUR)) if by_cells else view
+    days = window.buckets(drawn, step=DAY, whole_hours=by_cells)
+    period = _period(engine, chosen, known, found, asked, days)
+    before = None
+    if view.previous is not None and not lean:
+        earlier = replace(view, start=view.previous[0], end=view.previous[1], running=False)
+        past = replace(wanted, start=earlier.start, end=earlier.end)
+        read = history.pieces(engine, past, grain="d", sketches=IN_KPIS, sums=sums, dimensions=dimensions)
+        before = _period(engine, chosen, known, read, IN_KPIS, window.buckets(earlier, step=DAY))
+    buckets = window.buckets(drawn, whole_hours=by_cells)
+    how = "" if lean else provenance.how(found, period.totals, view, drawn, buckets)
+    notes = () if lean else provenance.notes(period, known)
+    return Data(
+        engine, chosen, drawn, now, wanted, period, before, buckets, days, known, teams or {}, asked, how, notes
+    )
+
+
+def wanted_of(engine: Engine, chosen: Filter, view: Window, teams: Teams) -> Wanted:
+    """A filter in the terms of `db.history`. Persons and teams both narrow: who is in both lists is looked for."""
+    persons = chosen.persons
+    if chosen.teams:
+        members = {one.casefold() for name in chosen.teams for one in teams.get(name, ())}
+        names = {*history.values_of(engine, "person")["person"], *members}
+        inside = sorted(one for one in names if one.casefold() in members and (not persons or one in persons))
+        persons = tuple(inside) or (NOBODY,)
+    return Wanted(
+        view.start, view.end, deployments=chosen.deployments, kinds=chosen.kinds, models=chosen.models,
+        persons=persons, sources=chosen.sources, tags=chosen.tags,
+        caches=tuple("" if one == "unknown" else one for one in chosen.caches),
+    )  # fmt: skip
+
+
+def _period(
+    engine: Engine,
+    chosen: Filter,
+    known: Mapping[str, Deployment],
+    found: Pieces,
+    metrics: Sequence[str],
+    days: Buckets,
+) -> Period:
+    rows = rows_of(found)
+    blobs = {name: found.cells[name].tolist() for name in metrics}
+    values = {name: found.calls[name].to_numpy(dtype=float) for name in metrics}
+    return Period(rows, blobs, values, hours_of(engine, chosen, known, rows, days), found.exact)
+
+
+def rows_of(found: Pieces) -> pd.DataFrame:
+    """Cells and calls below each other, with ``at``: a cell's bucket, a call's moment."""
+    columns: dict[str, Any] = {"at": moments_of(found)}
+    for name in (name for name in DIMENSIONS if name in found.cells):
+        values = np.concatenate([found.cells[name].to_numpy(object), found.calls[name].to_numpy(object)])
+        columns[name] = pd.Series(values, dtype=object)
+    for name in (name for name in SUMS if name in found.cells):
+        parts = [found.cells[name].to_numpy(np.int64), found.calls[name].to_numpy(np.int64)]
+        columns[name] = np.concatenate(parts)
+    return pd.DataFrame(columns)
+
+
+def moments_of(found: Pieces) -> NDArray[np.datetime64]:
+    """When each cell begins and each call was made: UTC without a zone."""
+    return np.concatenate([_naive(found.cells["bucket"]), _naive(found.calls["created_at"])])
+
+
+def _naive(moments: pd.Series) -> NDArray[np.datetime64]:
+    if len(moments) and isinstance(moments.iloc[0], str):  # as SQLite keeps them, in UTC
+        return np.asarray(moments.to_numpy(object), dtype="datetime64[us]")
+    if moments.dtype == np.int64:  # as PostgreSQL is asked for them: seconds since 1970
+        return np.asarray(moments.to_numpy(), dtype="datetime64[s]").astype("datetime64[us]")
+    aware = pd.DatetimeIndex(pd.to_datetime(moments, utc=True))
+    return np.asarray(aware.tz_localize(None).to_numpy().astype("datetime64[us]"))

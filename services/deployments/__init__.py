@@ -1,0 +1,1 @@
+"""Which deployments there are and what they may be."""

@@ -1,0 +1,225 @@
+"""Watches the alerts: measures them in a thread when something can have changed, and tells whoever is to be told."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Engine as SqlEngine
+
+from db import history, run_queries
+from db import small_tables as store
+from db.writer import WriteFailed, Writer
+from services import alert_sending, alerts
+from services.alerts import Alert, Measured, Verdict
+from services.pricing import uptime
+from services.runs.spec import new_id
+
+log = logging.getLogger(__name__)
+TICK_S = 1.0
+EVERY_S = 30.0
+EVERY_BUSY_S = 60.0  # reading takes the interpreter from the stamps of calls that are under way
+EVERY_IDLE_S = 600.0  # another engine on the same database may have changed an alert
+BACKOFF_S = (10.0, 60.0, 300.0)
+RESENT_WITHIN = timedelta(days=1)
+TO_NOBODY = "shown here only: the alert has no target"
+AGAIN = "will be tried again"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One evaluation of one alert (``row`` as it was read)."""
+
+    row: Mapping[str, Any]
+    measured: Measured
+    verdict: Verdict
+
+
+def evaluate(reader: SqlEngine, now: datetime) -> list[Seen]:
+    """Measure and judge every alert that is switched on. Takes milliseconds to seconds: call it in a thread."""
+    rows = [row for row in store.alerts(reader) if row["enabled"]]
+    if not rows:
+        return []
+    names = {row["id"]: str((row["spec"] or {}).get("name", row["id"])) for row in run_queries.deployment_rows(reader)}
+    found = []
+    for row in rows:
+        try:
+            alert = Alert.from_row(row)
+        except ValueError as error:
+            log.warning("an alert cannot be watched: %s", error)
+            continue
+        measured = _measured(reader, alert, now)
+        found.append(Seen(row, measured, alerts.judge(alert, measured, names)))
+    return found
+
+
+def _measured(reader: SqlEngine, alert: Alert, now: datetime) -> Measured:
+    wanted = alerts.wanted(alert, now)
+    pieces = history.pieces(reader, wanted, grain="h", sketches=alerts.sketches_of(alert.metric))
+    hours = 0
+    if alert.metric == "spend_day":
+        on = uptime.accrued(reader, wanted.start, wanted.end, now)
+        if alert.deployments:
+            on = on[on["deployment_id"].isin(alert.deployments)]
+        hours = int(on["nanousd"].sum())
+    return alerts.measure(alert, pieces, hours)
+
+
+class Alerting:
+    """The alerts of one engine."""
+
+    def __init__(
+        self, writer: Writer, reader: SqlEngine, *, busy: Callable[[], bool], rolled: Callable[[], int]
+    ) -> None:
+        self._writer = writer
+        self._reader = reader
+        self._busy = busy
+        self._rolled = rolled
+        self._seen_rolled = -1
+        self._last = float("-inf")
+        self._moving = True
+        self._woken = asyncio.Event()
+        self._sending: dict[str, asyncio.Task[None]] = {}
+
+    def wake(self) -> None:
+        """An alert was changed: look again as soon as that may be."""
+        self._moving = True
+        self._woken.set()
+
+    def stir(self) -> None:
+        """Calls were rolled up: what is shown may have changed."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Never returns; what cannot be read or written is tried again."""
+        while True:
+            await self._rest(self.pause_s(time.monotonic()))
+            if not self.due(time.monotonic()):
+                continue
+            try:
+                await self.once(datetime.now(UTC))
+            except WriteFailed:
+                self._moving = True
+            except Exception:
+                log.exception("the alerts could not be evaluated")
+                self._moving = True
+
+    async def _rest(self, seconds: float) -> None:
+        self._woken.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._woken.wait()
+        if seconds <= TICK_S:
+            return
+        await asyncio.sleep(TICK_S)  # whoever wakes us does so often
+
+    def pause_s(self, clock: float) -> float:
+        """Seconds until `due` can be true for another reason than that somebody wakes us."""
+        if self._busy():
+            return TICK_S
+        wait = EVERY_S if self._moving or self._rolled() != self._seen_rolled else EVERY_IDLE_S
+        return max(TICK_S, self._last + wait - clock)
+
+    def due(self, clock: float) -> bool:
+        """Whether to evaluate now: new calls were rolled up or a window that holds something moves on, not too often,
+        and rarely while calls are under way. ``clock``: `time.monotonic`."""
+        passed = clock - self._last
+        if passed < (EVERY_BUSY_S if self._busy() else EVERY_S):
+            return False
+        return self._moving or self._rolled() != self._seen_rolled or passed >= EVERY_IDLE_S
+
+    async def once(self, now: datetime) -> list[Seen]:
+        """Evaluate every alert, keep the results and send the notices; what was seen."""
+        self._last, self._seen_rolled = time.monotonic(), self._rolled()
+        found = await asyncio.to_thread(evaluate, self._reader, now)
+        self._moving = any(
+            one.measured.n > 0 or one.verdict.firing or one.row["metric"] == "spend_day" for one in found
+        )
+        for one in found:
+            await self._keep(one, now)
+        if found:
+            await self._resume(now)
+        return found
+
+    async def _keep(self, one: Seen, now: datetime) -> None:
+        targets = tuple(one.row["targets"] or ())
+        event: dict[str, Any] | None = None
+        if one.verdict.changed:
+            delivered = None if targets else TO_NOBODY
+            event = {"id": new_id(), "sentence": one.verdict.sentence, "delivered": delivered}
+        kept = await self._writer.write(partial(_checked, one, now, event))
+        if kept and event is not None and targets:
+            self._send(event["id"], one.verdict.sentence, targets)
+
+    def _send(self, event_id: str, sentence: str, targets: tuple[str, ...], said: str = "") -> None:
+        task = asyncio.get_running_loop().create_task(self._deliver(event_id, sentence, targets, said))
+        self._sending[event_id] = task
+        task.add_done_callback(lambda _: self._sending.pop(event_id, None))
+
+    async def _resume(self, now: datetime) -> None:
+        """Send what an engine that ended in between was about to try again."""
+        tried_out = timedelta(seconds=sum(BACKOFF_S) + 60 * (len(BACKOFF_S) + 1))
+        recent = await asyncio.to_thread(store.events, self._reader, None, 50)
+        waiting = [
+            one for one in recent
+            if one["id"] not in self._sending and tried_out < now - one["at"] < RESENT_WITHIN
+            and (one["delivered"] is None or AGAIN in one["delivered"])
+        ]  # fmt: skip
+        if not waiting:
+            return
+        known = {row["id"]: row for row in await asyncio.to_thread(store.alerts, self._reader)}
+        for one in waiting:
+            told = one["delivered"] or ""
+            done = [part for part in told.split("; ") if part and AGAIN not in part]
+            left = tuple(
+                name for name in known.get(one["alert_id"], {}).get("targets") or ()
+                if not any(name in part.split() for part in done)
+            )  # fmt: skip
+            if left:
+                self._send(one["id"], one["sentence"] or "", left, "; ".join(done))
+
+    async def _deliver(self, event_id: str, sentence: str, targets: tuple[str, ...], said: str) -> None:
+        """Send to each target, the ones that fail again after a while, and keep in words what became of each."""
+        done = [said] if said else []
+        waiting = list(targets)
+        for pause in (*BACKOFF_S, None):
+            tries = [(name, await asyncio.to_thread(alert_sending.send, name, sentence)) for name in waiting]
+            failed = [(name, one) for name, one in tries if one.again]
+            done += [one.words for _, one in tries if not one.again]
+            what = AGAIN if pause is not None else f"given up after {len(BACKOFF_S) + 1} tries"
+            told = "; ".join([*done, *(f"{one.words}: {what}" for _, one in failed)])
+            try:
+                await self._writer.write(partial(_delivered, event_id, told))
+            except WriteFailed:
+                log.warning("what became of an alert's notice could not be written")
+            if not failed or pause is None:
+                return
+            waiting = [name for name, _ in failed]
+            await _pause(pause)
+
+    async def close(self) -> None:
+        """Let go of what is being sent; it is sent again by the next engine."""
+        for task in list(self._sending.values()):
+            task.cancel()
+
+
+async def _pause(seconds: float) -> None:
+    await asyncio.sleep(seconds)
+
+
+def _checked(one: Seen, now: datetime, event: Mapping[str, Any] | None, session: Any) -> bool:
+    return store.checked(
+        session=session, seen=one.row, at=now, value=one.measured.value, n=one.measured.n, firing=one.verdict.firing,
+        event=event,
+    )  # fmt: skip
+
+
+def _delivered(event_id: str, told: str, session: Any) -> None:
+    store.delivered(session=session, event_id=event_id, words=told)

@@ -1,0 +1,122 @@
+"""The engine's door for batches: submit, pause, resume, cancel, send again, delete, and who works on them.
+
+What is there already is read straight from the database (`db.batches`), as everywhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from db import batch_links, batch_votes, batch_workers, batches
+from services.batch.lease import STALE_S
+from services.batch.submit import MOST_NANOUSD, spec_of
+from services.embedded import EmbeddedUnavailable
+from services.engine.requests import answer, body_of, may, own
+from services.security import access
+
+if TYPE_CHECKING:
+    from services.engine.engine import Engine
+
+
+class _Door:
+    """The handlers, with the engine they ask."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def submit(self, request: web.Request) -> web.Response:
+        person, role = may(request, "send"), request.headers.get("x-lab-role", "viewer")
+        spec = spec_of(await body_of(request))
+        if spec.parent_id is not None:
+            parent = await asyncio.to_thread(batches.batch, self._engine.reader, spec.parent_id)
+            if parent is not None:
+                own(request, "send", parent["person"], "batch")
+        return answer({"batch_id": await self._engine.batches.submit(spec, person, role)})
+
+    async def pause(self, request: web.Request) -> web.Response:
+        await self._own(request, "send")
+        await body_of(request)
+        await self._engine.batches.pause(request.match_info["id"])
+        return answer({"ok": True})
+
+    async def resume(self, request: web.Request) -> web.Response:
+        await self._own(request, "send")
+        body = await body_of(request)
+        budget = body.whole("budget_nanousd", 1, MOST_NANOUSD) if body.has("budget_nanousd") else None
+        await self._engine.batches.resume(request.match_info["id"], budget)
+        return answer({"ok": True})
+
+    async def cancel(self, request: web.Request) -> web.Response:
+        await self._own(request, "send")
+        await body_of(request)
+        await self._engine.batches.cancel(request.match_info["id"])
+        return answer({"ok": True})
+
+    async def resend(self, request: web.Request) -> web.Response:
+        person = await self._own(request, "send")
+        await body_of(request)
+        return answer({"batch_id": await self._engine.batches.resend(request.match_info["id"], person)})
+
+    async def delete(self, request: web.Request) -> web.Response:
+        await self._own(request, "delete")
+        return answer({"ok": await self._engine.batches.delete(request.match_info["id"])})
+
+    async def _own(self, request: web.Request, action: access.Action) -> str:
+        """Who asks, if the batch is theirs to change. One that is not in the records is refused where it is done."""
+        person = may(request, action)
+        row = await asyncio.to_thread(batches.batch, self._engine.reader, request.match_info["id"])
+        return person if row is None else own(request, action, row["person"], "batch")
+
+    async def vote(self, request: web.Request) -> web.Response:
+        person, body = may(request, "vote"), await body_of(request)
+        first, second, no = body.text("batch_a"), body.text("batch_b"), body.whole("no", 1, 10**9)
+        choice = body.words("choice")
+        known = [await asyncio.to_thread(batches.batch, self._engine.reader, one) for one in (first, second)]
+        if None in known:
+            raise ValueError("One of these batches is not in the records; it may have been deleted.")
+        one, other = sorted((row for row in known if row is not None), key=lambda row: str(row["id"]))
+        if not await asyncio.to_thread(batch_links.in_both, self._engine.reader, one, other, no):
+            raise ValueError(f"There is no line {no:,} that both batches have, so that nobody can vote on it.")
+        await self._engine.writer.write(
+            lambda session: batch_votes.vote(
+                session=session, batch_a=first, batch_b=second, no=no, person=person, choice=choice
+            )
+        )
+        return answer({"ok": True})
+
+    async def workers(self, request: web.Request) -> web.Response:
+        may(request, "look")
+        rows = await asyncio.to_thread(batches.workers, self._engine.reader)
+        alive = set(
+            await self._engine.writer.write(lambda session: batch_workers.alive(session=session, stale_after_s=STALE_S))
+        )
+        told = [row | {"alive": row["id"] in alive} for row in rows]
+        return answer({"workers": told, "said": self._engine.batch_worker.said})
+
+    async def embedded_url(self, request: web.Request) -> web.Response:
+        may(request, "send")
+        try:
+            pool = self._engine.pool
+            return answer({"url": await pool.url(request.match_info["name"]), "key": pool.key})
+        except EmbeddedUnavailable as error:
+            said = str(error)
+            raise ValueError(f"{said[:1].upper()}{said[1:]}.") from None
+
+
+def routes(engine: Engine) -> list[web.RouteDef]:
+    """The routes of this door."""
+    door = _Door(engine)
+    return [
+        web.post("/batches", door.submit),
+        web.post("/batches/votes", door.vote),
+        web.get("/batches/workers", door.workers),
+        web.post("/batches/{id}/pause", door.pause),
+        web.post("/batches/{id}/resume", door.resume),
+        web.post("/batches/{id}/cancel", door.cancel),
+        web.post("/batches/{id}/resend", door.resend),
+        web.delete("/batches/{id}", door.delete),
+        web.get("/embedded/{name}/url", door.embedded_url),
+    ]

@@ -1,0 +1,367 @@
+"""The engine: starts runs, keeps them alive whoever looks, stops and retries single columns."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine as SqlEngine
+
+from db import run_queries, runs
+from db.writer import Writer
+from services.batch.forgetting import keep_forgetting
+from services.batch.service import BatchDesk
+from services.calls.calls import Calls
+from services.calls.clock import Ticker
+from services.calls.heartbeat import Heartbeat
+from services.calls.live import LiveCall, LiveColumn, LiveRun
+from services.calls.stream import opened_session
+from services.deployments.registry import Registry
+from services.embedded import EmbeddedPool
+from services.engine.alert_loop import Alerting
+from services.engine.background import Upkeep
+from services.engine.batch_worker import BatchWorker
+from services.engine.call_limits import Allowance, Hold
+from services.engine.pacing import pause
+from services.engine.revive import revived
+from services.engine.rollup_loop import Rolling
+from services.engine.run_row import run_row
+from services.engine.server_metrics import Gauges
+from services.outcomes import LAB_STOPPED
+from services.runs import conversation
+from services.runs.spec import RunSpec, new_id
+from services.security.network import GuardedResolver
+from services.types import Ask, Deployment, Message
+
+log = logging.getLogger(__name__)
+REMEMBERED_RUNS = 100
+NEAR_KEEPALIVE_S = 3.0  # llama.cpp closes an idle connection after 5 s
+FAR_KEEPALIVE_S = 15.0
+
+
+class Engine:
+    """Everything that the engine process holds. Made and used on one event loop."""
+
+    def __init__(
+        self, *, writer: Writer, reader: SqlEngine, registry: Registry, pool: EmbeddedPool, single_owner: bool,
+        data: Path | None = None,
+    ) -> None:  # fmt: skip
+        self.id = new_id()
+        self.started = time.time()
+        self.writer = writer
+        self.reader = reader
+        self.registry = registry
+        self.pool = pool
+        registry.local_lacks = pool.lacks
+        self.heartbeat = Heartbeat(asyncio.get_running_loop())
+        self.calls = Calls(
+            engine_id=self.id, writer=writer, registry=registry, pool=pool, heartbeat=self.heartbeat
+        )  # fmt: skip
+        self.allowance = Allowance(lambda: registry.config.calls_per_person)
+        self.gauges = Gauges(registry, pool)
+        self.runs: dict[str, LiveRun] = {}
+        self.recent: OrderedDict[str, LiveRun] = OrderedDict()
+        self.ticker = Ticker(self.runs.values, lambda: self.calls.live)
+        self.upkeep = Upkeep(writer, registry, self.calls, owner_id=self.id, single_owner=single_owner)
+        self.alerting = Alerting(writer, reader, busy=self._busy, rolled=lambda: self.rolling.added)
+        self.batch_worker = BatchWorker(reader, others=not single_owner)
+        # Calls of workers and of other engines end without our knowing.
+        self.rolling = Rolling(
+            writer, self._busy, lambda: not single_owner or self.batch_worker.needed, self.alerting.stir
+        )
+        self.upkeep.log_folder = data / "logs" if data is not None else None
+        self.upkeep.batching = lambda: self.batch_worker.needed
+        self.calls.began, self.calls.ended = self.ticker.wake, self.rolling.wake
+        self.calls.kept_back, self.batch_worker.turned = self.upkeep.wake, self._batches_turned
+        self.batches = BatchDesk(writer, reader, registry, data=data, wake=self._batch_taken)
+        self._retrying: set[tuple[str, int]] = set()  # run and column: two requests at once are one retry
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.lost_at_start: list[str] = []
+
+    async def start(self) -> None:
+        """Adopt the database, mark what a dead engine left behind as lost, and begin."""
+        await self.writer.write(
+            lambda session: runs.adopt_owner(
+                session=session, owner_id=self.id, pid=os.getpid(), host=socket.gethostname()
+            )
+        )
+        self.lost_at_start = await self.upkeep.mark_lost()
+        await asyncio.to_thread(run_queries.typical_ttft, self.reader, "")  # the first query of a process imports much
+        await self.registry.refresh()
+        resolver = GuardedResolver(self.registry.private_hosts)
+        self.calls.use_sessions(
+            near=opened_session(None, NEAR_KEEPALIVE_S), far=opened_session(resolver, FAR_KEEPALIVE_S)
+        )
+        self.ticker.start()
+        self.gauges.open(self.registry.private_hosts)
+        self._spawn(self.upkeep.run(), "owner")
+        self._spawn(self.upkeep.keep_forgetting(), "forgetting")
+        self._spawn(self.rolling.run(), "rolling")
+        self._spawn(self.alerting.run(), "alerting")
+        self._spawn(self.gauges.follow(lambda: self.runs.values()), "gauges")
+        await self.batches.start()
+
+    def keep_worker(self, data: Path, file: Path) -> None:
+        """From now on a worker is started when there is a batch to send."""
+        self._spawn(self.batch_worker.keep(data, file), "batch worker")
+        self._spawn(keep_forgetting(self.writer, self.registry, data), "batches forgetting")
+
+    async def close(self) -> None:
+        """Stop every call, finish its row, and let go."""
+        for run in list(self.runs.values()):
+            self.stop_columns(run, None, lab_stopped=True)
+        tasks = [c.task for run in self.runs.values() for c in run.columns if c.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=5)
+        await self.ticker.close()
+        await self.batches.close()
+        for task in self._tasks:
+            task.cancel()
+        await self.batch_worker.close()
+        await self.alerting.close()
+        await self.calls.close()
+        await self.gauges.close()
+        await self.writer.write(lambda session: runs.release_owner(session=session, owner_id=self.id))
+
+    # --- runs ------------------------------------------------------------------------------------------------------
+
+    async def start_run(self, spec: RunSpec, person: str, instead: Mapping[str, Deployment] | None = None) -> str:
+        """Commit a run and its first calls, then send them. Raises ValueError in words; returns the run's id.
+
+        ``instead``: deployments by id that are called as they are given here (the connection test's).
+        """
+        text = spec.checked().render()
+        hold = self.allowance.take(person, len(spec.columns) * spec.repetitions)
+        try:
+            return await self._begin(spec, text, person, instead or {}, hold)
+        except BaseException:
+            hold.close()
+            raise
+
+    async def _begin(self, spec: RunSpec, text: str, person: str, instead: Mapping[str, Deployment], hold: Hold) -> str:
+        await self.registry.refresh()
+        wanted = [c.deployment_id for c in spec.columns]
+        found = [instead.get(name) or self.registry.calling(name) for name in wanted]
+        columns = [LiveColumn(index, deployment) for index, deployment in enumerate(found)]
+        past = await self._past(spec, columns)
+        run = LiveRun(new_id(), spec, person, columns)
+        rows = []
+        for column, column_spec in zip(columns, spec.columns, strict=True):
+            ask = Ask(
+                (*past[column.index], Message("user", text)), spec.system, spec.column_params(column_spec),
+                column_spec.cache,
+            )  # fmt: skip
+            column.call, row = self._prepare(run, column, ask, repetition=1)
+            rows.append(row)
+        store = self.registry.config.store_text
+        first = run_row(run, text, store=store)
+
+        def write(session: Any) -> None:
+            runs.insert_run(session=session, values=first)
+            runs.insert_calls(session=session, rows=rows)
+
+        await self.writer.write(write)
+        self._now_live(run)
+        self._launch(run, hold)
+        self._spawn(self._learn_typical(run), "typical")
+        return run.id
+
+    def stop_columns(self, run: LiveRun, column: int | None, *, lab_stopped: bool = False) -> None:
+        """End one column's call, or all of them; what has come so far is kept and costed.
+
+        ``lab_stopped``: not because a person wants it, but because the engine ends.
+        """
+        for live in run.columns:
+            if column is not None and live.index != column:
+                continue
+            call = live.call
+            if call is not None and not live.stopped:
+                call.lab_stopped = lab_stopped
+            live.stopped = True
+            if call is not None and call.task is not None and not call.progress.over and call.progress.abort is None:
+                call.progress.abort = "cancelled"
+                call.task.cancel()
+
+    def find(self, run_id: str) -> LiveRun | None:
+        """A run that is live now."""
+        return self.runs.get(run_id)
+
+    def told(self, run_id: str) -> LiveRun | None:
+        """A run that only we can tell about: it is live, or how it ended could not be written yet."""
+        if run_id in self.runs:
+            return self.runs[run_id]
+        run = self.recent.get(run_id)
+        ended = [column.call.id for column in run.columns if column.call] if run else []
+        return run if self.calls.unwritten(ended) else None
+
+    async def retry(self, run_id: str, column: int, person: str | None = None) -> None:
+        """Send one column's last call again, as a further attempt. Raises ValueError in words.
+
+        ``person``: whose calls it counts among; None: those of whoever started the run.
+        """
+        run = self.runs.get(run_id) or self.recent.get(run_id) or await revived(self.reader, run_id)
+        if run is None:
+            raise ValueError("This run is not in the records, so it cannot be retried.")
+        if not 0 <= column < len(run.columns):
+            raise ValueError("This run has no such column.")
+        live = run.columns[column]
+        if live.busy:
+            raise ValueError(f"{live.deployment.name} is still at work; stop it first.")
+        before = live.call
+        if before is None or not before.ask.messages:
+            raise ValueError("The text of this call was not kept, so it cannot be sent again.")
+        at = (run.id, column)
+        if at in self._retrying:
+            raise ValueError(f"{live.deployment.name} is being sent again already.")
+        hold = self.allowance.take(run.person if person is None else person, 1)
+        self._retrying.add(at)
+        try:
+            await self._send_again(run, live, before, hold)
+        except BaseException:
+            hold.close()
+            raise
+        finally:
+            self._retrying.discard(at)
+
+    async def _send_again(self, run: LiveRun, live: LiveColumn, before: LiveCall, hold: Hold) -> None:
+        if self.registry.find(live.deployment.id) is not None:
+            live.deployment = self.registry.calling(live.deployment.id)
+        live.stopped = False
+        waited = before.waited_ms + (time.perf_counter_ns() - before.progress.accepted) / 1e6
+        call, row = self._prepare(
+            run, live, before.ask, repetition=before.repetition, attempt_no=before.attempt + 1, waited_ms=waited,
+            retry_of=before.id,
+        )  # fmt: skip
+        await self.writer.write(lambda session: runs.insert_calls(session=session, rows=[row]))
+        live.call = call
+        run.ended.clear()
+        self._now_live(run)
+        live.task = self._spawn(self._one(run, live), f"retry {run.id}")
+        live.task.add_done_callback(lambda _: hold.close())
+        self._spawn(self._close_when_done(run), "closer")
+
+    # --- inside ----------------------------------------------------------------------------------------------------
+
+    def _prepare(
+        self, run: LiveRun, column: LiveColumn, ask: Ask, *, repetition: int, attempt_no: int = 1,
+        waited_ms: float = 0.0, retry_of: str | None = None,
+    ) -> tuple[LiveCall, dict[str, Any]]:  # fmt: skip
+        return self.calls.prepare(
+            run_id=run.id, column=column.index, deployment=column.deployment, ask=ask, repetition=repetition,
+            attempt_no=attempt_no, waited_ms=waited_ms, person=run.person, source=run.spec.source, retry_of=retry_of,
+        )  # fmt: skip
+
+    def _launch(self, run: LiveRun, hold: Hold) -> None:
+        if run.spec.start == "sequential":
+            conductor = self._spawn(self._in_turn(run, hold), f"run {run.id}")
+            for column in run.columns:
+                column.task = conductor
+        else:
+            gap = run.spec.stagger_s if run.spec.start == "staggered" else 0.0
+            for column in run.columns:
+                column.task = self._spawn(self._column(run, column, gap * column.index, hold), f"run {run.id}")
+        self._spawn(self._close_when_done(run), "closer")
+
+    async def _column(self, run: LiveRun, column: LiveColumn, delay: float, hold: Hold) -> None:
+        left = run.spec.repetitions
+        try:
+            if delay:
+                await asyncio.sleep(delay)
+            for repetition in range(1, run.spec.repetitions + 1):
+                await self._repetition(run, column, repetition)
+                hold.release()
+                left -= 1
+        finally:
+            hold.release(left)
+
+    async def _in_turn(self, run: LiveRun, hold: Hold) -> None:
+        try:
+            for repetition in range(1, run.spec.repetitions + 1):
+                if repetition > 1:
+                    await pause(run)
+                for column in run.columns:
+                    await self._repetition(run, column, repetition)
+                    hold.release()
+        finally:
+            hold.close()
+
+    async def _repetition(self, run: LiveRun, column: LiveColumn, repetition: int) -> None:
+        call = column.call
+        assert call is not None
+        if repetition > 1:
+            if column.stopped:
+                return
+            call, row = self._prepare(run, column, call.ask, repetition=repetition)
+            await self.writer.write(lambda session: runs.insert_calls(session=session, rows=[row]))
+            column.call = call
+        elif column.stopped:
+            await self.calls.refuse(
+                call, "cancelled", LAB_STOPPED if call.lab_stopped else "stopped before it was sent"
+            )
+            return
+        await self._one(run, column)
+
+    async def _one(self, run: LiveRun, column: LiveColumn) -> None:
+        call = column.call
+        assert call is not None
+        call.task = asyncio.get_running_loop().create_task(self.calls.live_through(call))
+        try:
+            await call.task
+        except Exception:
+            log.exception("a call could not be finished")
+            call.note = "The record of this call could not be written; see the engine's log."
+
+    async def _close_when_done(self, run: LiveRun) -> None:
+        while busy := [c.task for c in run.columns if c.task is not None and not c.task.done()]:
+            await asyncio.wait(busy)
+        if self.runs.get(run.id) is run:
+            del self.runs[run.id]
+            self.recent[run.id] = run
+            while len(self.recent) > REMEMBERED_RUNS:
+                self.recent.popitem(last=False)
+            run.end()
+
+    async def _past(self, spec: RunSpec, columns: list[LiveColumn]) -> list[tuple[Message, ...]]:
+        """Each column's own conversation so far; a column whose deployment was not in the parent begins anew."""
+        if spec.parent_run_id is None:
+            return [() for _ in columns]
+        parent_id = spec.parent_run_id
+        calls = await asyncio.to_thread(run_queries.calls_of_run, self.reader, parent_id)
+        return [conversation.conversation(calls, column.index, column.deployment.id) for column in columns]
+
+    async def _learn_typical(self, run: LiveRun) -> None:
+        names = {column.deployment.id for column in run.columns}
+        found = await asyncio.to_thread(lambda: {name: run_queries.typical_ttft(self.reader, name) for name in names})
+        for column in run.columns:
+            column.typical = found[column.deployment.id]
+
+    def _now_live(self, run: LiveRun) -> None:
+        self.runs[run.id] = run
+        self.ticker.wake()
+        self.gauges.wake()
+
+    def _batch_taken(self) -> None:
+        self.batch_worker.needed = True
+        self.batch_worker.wake()
+        self._batches_turned()
+
+    def _batches_turned(self) -> None:
+        """A batch has begun or ended: its calls are those of another process, whose heart is to be looked at."""
+        self.rolling.wake()
+        self.upkeep.wake()
+
+    def _busy(self) -> bool:
+        return bool(self.calls.live)
+
+    def _spawn(self, work: Any, name: str) -> asyncio.Task[Any]:
+        task: asyncio.Task[Any] = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task

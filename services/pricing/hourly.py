@@ -1,0 +1,187 @@
+"""What an hour-priced deployment really costs: it is paid for while it stands idle (metrics.md, "Counts and cost").
+
+Pure arithmetic. Money is `Decimal` in US dollars, or integer nano-dollars where a name says so; times are seconds
+unless a name says otherwise. "Busy" is the time in which at least one call of ours held the machine: calls that others
+made to it are not known here, and neither is when it was switched off, so it counts as on since it was first declared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from typing import Any
+
+from services.pricing.cost import money
+
+WINDOW = timedelta(hours=24)
+NANO = 1_000_000_000
+HOUR_S = 3600
+MS_PER_HOUR = 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One call: from when to when (aware) it held the machine, and its output tokens. None: not known."""
+
+    start: datetime
+    end: datetime
+    output_tokens: int | None = None
+    exact: bool = True  # the tokens are the service's own count
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """How much a deployment was used in a window of ``window_s`` seconds, and what that cost.
+
+    ``held_s`` is the sum over calls, ``busy_s`` the time with at least one of them. ``calls`` and ``output_tokens`` are
+    those of calls that ended in the window. ``exact``: every token count is the service's own and none is missing.
+    """
+
+    per_hour: Decimal
+    window_s: float
+    busy_s: float
+    held_s: float
+    calls: int
+    output_tokens: int
+    exact: bool
+
+    @property
+    def idle_s(self) -> float:
+        """The rest of the window."""
+        return self.window_s - self.busy_s
+
+    @property
+    def utilisation(self) -> float | None:
+        """The share of the window (0 to 1) in which it was busy; None for a window without length."""
+        return self.busy_s / self.window_s if self.window_s > 0 else None
+
+    @property
+    def concurrency(self) -> float | None:
+        """Calls at once while it was busy, on average; None when it never was."""
+        return self.held_s / self.busy_s if self.busy_s > 0 else None
+
+    @property
+    def cost(self) -> Decimal:
+        """What the window cost, busy or not."""
+        return self.per_hour * Decimal(str(self.window_s)) / HOUR_S
+
+    @property
+    def idle_cost(self) -> Decimal:
+        """The part of `cost` that was paid for idle time."""
+        return self.per_hour * Decimal(str(self.idle_s)) / HOUR_S
+
+    @property
+    def per_1000_calls(self) -> Decimal | None:
+        """`cost` spread over the calls: what 1,000 cost at this use. None without calls."""
+        return self.cost * 1000 / self.calls if self.calls else None
+
+    @property
+    def per_1m_output(self) -> Decimal | None:
+        """`cost` spread over the output tokens: what 1,000,000 cost at this use. None without tokens."""
+        return self.cost * 1_000_000 / self.output_tokens if self.output_tokens else None
+
+
+def held_of(row: Mapping[str, Any], now: datetime) -> Held | None:
+    """A row of `db.run_queries.held_by_calls` as an interval; None for a call that never held the machine.
+
+    One that is under way holds it until ``now``.
+    """
+    start = row["started_at"] or (row["created_at"] if row["state"] == "running" else None)
+    if start is None:
+        return None
+    if row["state"] == "running":
+        return Held(start, max(start, now) + timedelta(microseconds=1))
+    if row["end_ms"] is None:
+        return None
+    end = start + timedelta(milliseconds=max(row["end_ms"], 0.0))
+    return Held(start, end, row["output"], exact=row["usage_source"] == "provider")
+
+
+def window_of(declared: datetime, now: datetime) -> tuple[datetime, datetime]:
+    """The last 24 hours, or less when the deployment was declared later. Aware datetimes."""
+    return min(max(now - WINDOW, declared), now), now
+
+
+def use_of(held: Iterable[Held], window: tuple[datetime, datetime], per_hour: Decimal) -> Use:
+    """The use of a deployment in a window, from the calls that overlap it in any order."""
+    start, end = window
+    inside = [one for one in held if one.end > start and one.start < end]
+    spans = [(max(one.start, start), min(one.end, end)) for one in inside]
+    ended = [one for one in inside if one.end <= end]
+    known = [one.output_tokens for one in ended if one.output_tokens is not None]
+    return Use(
+        per_hour=per_hour,
+        window_s=(end - start).total_seconds(),
+        busy_s=union(spans).total_seconds(),
+        held_s=sum((b - a).total_seconds() for a, b in spans),
+        calls=len(ended),
+        output_tokens=sum(known),
+        exact=len(known) == len(ended) and all(one.exact for one in ended),
+    )
+
+
+def union(spans: Sequence[tuple[datetime, datetime]]) -> timedelta:
+    """How long at least one of the spans lasts; overlaps count once."""
+    total = timedelta()
+    reached: datetime | None = None
+    for start, end in sorted(spans):
+        begin = start if reached is None else max(start, reached)
+        if end > begin:
+            total += end - begin
+        reached = end if reached is None else max(end, reached)
+    return total
+
+
+def share_nanousd(per_hour: str | None, end_ms: float | None) -> int | None:
+    """What a call would cost if it had been alone on a machine that is never idle: its time × the price of an hour.
+
+    None when the price or the time is not known, or when the hour costs nothing.
+    """
+    if per_hour is None or end_ms is None or end_ms < 0:
+        return None
+    try:
+        rate = Decimal(per_hour)
+    except InvalidOperation:
+        return None
+    if not rate.is_finite() or rate <= 0:
+        return None
+    return int((rate * NANO * Decimal(str(end_ms)) / MS_PER_HOUR).to_integral_value(rounding=ROUND_HALF_UP))
+
+
+def words(use: Use) -> str:
+    """The use of a deployment and what it cost, as one line; figures that rest on estimates carry "~"."""
+    hour = f"{_dollars(use.per_hour)} an hour"
+    when = _window_words(use.window_s)
+    if use.calls == 0 and use.busy_s == 0:
+        return f"{hour} · no call from here in {when}: {_dollars(use.cost)} paid for idle time"
+    parts = [
+        hour,
+        f"busy {percent(use.utilisation or 0.0)} of {when}, counting the calls from here",
+        f"{_dollars(use.idle_cost)} of {_dollars(use.cost)} paid for idle time",
+    ]
+    if use.concurrency is not None and use.concurrency >= 1.05:
+        parts[1] += f", {use.concurrency:.1f} at once"
+    if use.per_1000_calls is not None:
+        parts.append(f"at that use {_dollars(use.per_1000_calls)} per 1,000 calls")
+    if use.per_1m_output is not None:
+        parts.append(f"{'' if use.exact else '~'}{_dollars(use.per_1m_output)} per 1M output tokens")
+    return " · ".join(parts)
+
+
+def percent(share: float) -> str:
+    """A share (0 to 1) as "3 %"; "under 1 %" for what would round to nothing."""
+    return "under 1 %" if 0 < share < 0.01 else f"{share * 100:.0f} %"
+
+
+def _window_words(window_s: float) -> str:
+    if window_s >= WINDOW.total_seconds():
+        return "the last 24 h"
+    hours = window_s / HOUR_S
+    long = f"{hours:.1f} h" if hours >= 1 else f"{window_s / 60:.0f} min"
+    return f"the {long} since it was declared"
+
+
+def _dollars(amount: Decimal) -> str:
+    return money(int((amount * NANO).to_integral_value(rounding=ROUND_HALF_UP)))

@@ -1,0 +1,268 @@
+"""Statistics for few values: medians with bootstrap intervals, honest comparisons, and the playground's table."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from services import formatting
+from services.runs import cache_state, view
+
+RESAMPLES = 2000
+SEED = 20_240_501
+NEEDED = {0.95: 20, 0.99: 100}
+
+
+@dataclass(frozen=True, slots=True)
+class MedianInterval:
+    """The median of n values with a bootstrap interval; low and high are None below two values."""
+
+    n: int
+    median: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The interval of the difference of two medians (a − b); ``seen`` when it does not contain zero."""
+
+    low: float | None
+    high: float | None
+    seen: bool
+
+
+def median_interval(values: Sequence[float], *, confidence: float = 0.95, seed: int = SEED) -> MedianInterval:
+    """Median with a percentile-bootstrap interval (Efron and Tibshirani 1993, chapter 13); same in, same out."""
+    data = np.asarray(values, dtype=float)
+    if data.size == 0:
+        return MedianInterval(0, None)
+    middle = float(np.median(data))
+    if data.size == 1:
+        return MedianInterval(1, middle)
+    low, high = np.quantile(_medians(data, seed), [(1 - confidence) / 2, (1 + confidence) / 2])
+    return MedianInterval(int(data.size), middle, float(low), float(high))
+
+
+def difference(a: Sequence[float], b: Sequence[float], *, confidence: float = 0.95, seed: int = SEED) -> Difference:
+    """Interval of median(a) − median(b) by independent resampling; not seen when either has fewer than two values."""
+    if len(a) < 2 or len(b) < 2:
+        return Difference(None, None, seen=False)
+    gaps = _medians(np.asarray(a, dtype=float), seed) - _medians(np.asarray(b, dtype=float), seed + 1)
+    low, high = (float(x) for x in np.quantile(gaps, [(1 - confidence) / 2, (1 + confidence) / 2]))
+    return Difference(low, high, seen=not low <= 0 <= high)
+
+
+def percentile(values: Sequence[float], q: float) -> float | None:
+    """The q-quantile (0 < q < 1) with linear interpolation; None below the n that it needs (p95: 20, p99: 100)."""
+    if len(values) < max([n for at, n in NEEDED.items() if q >= at], default=1):
+        return None
+    return float(np.quantile(np.asarray(values, dtype=float), q))
+
+
+def _medians(data: Any, seed: int) -> Any:
+    picks = np.random.default_rng(seed).integers(0, data.size, size=(RESAMPLES, data.size))
+    return np.median(data[picks], axis=1)
+
+
+# --- the playground's comparison -----------------------------------------------------------------------------------
+
+
+Row = Mapping[str, Any]
+At = tuple[int, str | None]  # a line of the table: its column, and cold or warm where the column has both
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One column of the comparison: how to read it from a call's row, how to write it, and which way is better."""
+
+    key: str
+    title: str
+    better: Literal["low", "high", "none"]
+    read: Callable[[Mapping[str, Any]], float | None]
+    write: Callable[[float], str]
+    timed: bool = True  # rests on our clock, so a call whose stamps were late is left out
+
+
+def _cost_per_1000(row: Mapping[str, Any]) -> float | None:
+    exact = row.get("cost_state") in ("exact", "estimated")
+    return row["cost_nanousd"] / 1e6 if exact and row.get("cost_nanousd") is not None else None
+
+
+METRICS: tuple[Metric, ...] = (
+    Metric("ttft", "First token", "low", lambda row: row.get("ttft_ms"), formatting.seconds),
+    Metric("ttlt", "Last token", "low", lambda row: row.get("ttlt_ms"), formatting.seconds),
+    Metric("decode", "Decode speed", "high", lambda row: row.get("decode_tps"), formatting.rate),
+    Metric("out", "Output tokens", "none", view.output_tokens, lambda value: f"{value:,.0f}", timed=False),
+    Metric("cost", "Cost per 1,000 calls", "low", _cost_per_1000, lambda value: f"${value:,.4g}", timed=False),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One figure of the table: its text, whether it is the best, and its distance from the best in words."""
+
+    text: str
+    value: float | None
+    best: bool = False
+    beside: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CompareRow:
+    """One deployment's line, or one of its two when its calls found the prompt cache cold and warm (``cache`` says
+    which). ``succeeded`` reads "8 of 10, 2 cut off"; ``note`` says what was left out and why, and cold or warm."""
+
+    column: int
+    name: str
+    deployment_id: str
+    cells: Mapping[str, Cell]
+    succeeded: str
+    note: str
+    cache: str | None = None
+    warm: bool = False
+
+
+def compare(calls: Sequence[Mapping[str, Any]]) -> list[CompareRow]:
+    """The comparison of a run's columns from its calls' rows: only succeeded calls, the last attempt of each.
+
+    Calls whose stamps were late by our own fault are left out of the comparison and counted in ``note``. With more
+    than one repetition a cell is a median with its 95 % interval, and a difference from the best that could be chance
+    reads "no difference seen".
+
+    A column whose succeeded calls found the prompt cache cold and warm gets a line for each, and warm lines are
+    compared with warm ones only: a median over both would be nobody's time.
+    """
+    columns: dict[int, list[Row]] = {}
+    for row in view.last_attempts(calls):
+        columns.setdefault(row["column_no"], []).append(row)
+    lines = {at: rows for column, found in columns.items() for at, rows in _by_cache(column, found).items()}
+    cells: dict[str, dict[At, Cell]] = {}
+    for metric in METRICS:
+        values = {at: _values(metric, rows) for at, rows in lines.items()}
+        cells[metric.key] = {}
+        for warm in (False, True):
+            alike = {at: found for at, found in values.items() if _warm(lines[at]) is warm}
+            cells[metric.key] |= _cells(metric, alike, lines)
+    return [
+        CompareRow(
+            at[0], _name(at, rows), str(rows[0]["deployment_id"]),
+            {metric.key: cells[metric.key][at] for metric in METRICS}, _succeeded(columns[at[0]]),
+            "; ".join(filter(None, (_left_out(rows), cache_state.counted(filter(_counts, rows))))), at[1], _warm(rows),
+        )
+        for at, rows in lines.items()
+    ]  # fmt: skip
+
+
+def _counts(row: Row) -> bool:
+    return bool(row["state"] == "succeeded")
+
+
+def _by_cache(column: int, rows: Sequence[Row]) -> dict[At, Sequence[Row]]:
+    """A column's calls apart by what the prompt cache did, where some were cold and some warm; else all together.
+
+    Calls that did not succeed enter no figure, so it does not matter where they stand.
+    """
+    found = {state for row in rows if _counts(row) and (state := cache_state.state(row))}
+    if len(found) < 2:
+        return {(column, None): rows}
+    order = [*sorted(found), cache_state.NOT_REPORTED]
+    groups: dict[At, list[Row]] = {(column, name): [] for name in order}
+    for row in filter(_counts, rows):
+        groups[column, cache_state.words(row)].append(row)
+    return {at: group for at, group in groups.items() if group}
+
+
+def _warm(rows: Sequence[Row]) -> bool:
+    return any(_counts(row) and cache_state.state(row) == "warm" for row in rows)
+
+
+def _name(at: At, rows: Sequence[Row]) -> str:
+    name = str(rows[0]["deployment"]["name"])
+    return f"{name} · {at[1]}" if at[1] else name
+
+
+def _usable(metric: Metric, row: Mapping[str, Any]) -> bool:
+    return row["state"] == "succeeded" and not (metric.timed and row.get("lag_marked"))
+
+
+def _values(metric: Metric, rows: Sequence[Mapping[str, Any]]) -> list[float]:
+    return [value for row in rows if _usable(metric, row) and (value := metric.read(row)) is not None]
+
+
+def _cells(
+    metric: Metric, values: Mapping[At, list[float]], columns: Mapping[At, Sequence[Mapping[str, Any]]]
+) -> dict[At, Cell]:
+    medians = {at: median_interval(found) for at, found in values.items()}
+    known = {at: m.median for at, m in medians.items() if m.median is not None}
+    best = _best(metric, known)
+    cells = {}
+    for at, interval in medians.items():
+        if interval.median is None:
+            cells[at] = Cell(formatting.DASH, None, beside=_why_missing(metric, columns[at]))
+            continue
+        text = metric.write(interval.median)
+        if interval.low is not None and interval.high is not None:
+            text += f" ({metric.write(interval.low)} – {metric.write(interval.high)})"
+        beside = ""
+        if best is not None and at != best:
+            several = len(values[at]) > 1 and len(values[best]) > 1
+            chance = several and not difference(values[at], values[best]).seen
+            beside = "no difference seen" if chance else _distance(interval.median, known[best])
+        cells[at] = Cell(text, interval.median, best=at == best, beside=beside)
+    return cells
+
+
+def _best(metric: Metric, known: Mapping[At, float]) -> At | None:
+    """The line with the best value; None for a tie, for a lone value, and where more is not better."""
+    if metric.better == "none" or len(known) < 2:
+        return None
+    pick = min if metric.better == "low" else max
+    top = pick(known.values())
+    winners = [at for at, value in known.items() if math.isclose(value, top, rel_tol=1e-9)]
+    return winners[0] if len(winners) == 1 else None
+
+
+def _distance(value: float, best: float) -> str:
+    """How far a value lies from the best: "+41 %", "−17 %", and from the double on "5.4 ×"."""
+    if best == 0:
+        return ""
+    ratio = value / best
+    if ratio >= 2:
+        return f"{ratio:.1f} ×"
+    percent = round((ratio - 1) * 100)
+    return f"+{percent} %" if percent > 0 else f"−{-percent} %" if percent < 0 else "±0 %"
+
+
+def _why_missing(metric: Metric, rows: Sequence[Mapping[str, Any]]) -> str:
+    if not any(row["state"] == "succeeded" for row in rows):
+        return "no call succeeded"
+    if not any(_usable(metric, row) for row in rows):
+        return "our own clock was late"
+    if metric.key == "decode":
+        hidden = str(rows[-1].get("decode_hidden") or "not measured")
+        return hidden.partition(":")[0].replace("too short to mean anything", "too short to tell")
+    if metric.key == "cost":
+        return view.cost_of_1000(rows)
+    return "not reported"
+
+
+def _succeeded(rows: Sequence[Mapping[str, Any]]) -> str:
+    states = Counter(str(row["state"]) for row in rows)
+    text = f"{states.pop('succeeded', 0)} of {len(rows)}"
+    others = [f"{n} {view.STATE_WORDS.get(state, state)}" for state, n in sorted(states.items())]
+    return ", ".join([text, *others])
+
+
+def _left_out(rows: Sequence[Mapping[str, Any]]) -> str:
+    if not any(row["state"] == "succeeded" for row in rows):
+        return "not compared: no call succeeded"
+    late = sum(1 for row in rows if row["state"] == "succeeded" and row.get("lag_marked"))
+    if not late:
+        return ""
+    return f"{late} left out: our own clock was late" if late < len(rows) else "left out: our own clock was late"

@@ -1,0 +1,182 @@
+"""A recorded call as code that sends the same request again: curl and Python, the key only ever a variable."""
+
+from __future__ import annotations
+
+import json
+import pprint
+import shlex
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from services.runs import snippets_aws
+from services.types import Wire, WireRequest
+
+DUMMY_KEY = "no-key-needed"
+
+
+def snippets(request: WireRequest, *, wire: Wire, key_env: str | None) -> dict[str, str]:
+    """Title → code for every way that applies to the wire: curl, the service's SDK, and httpx.
+
+    The key is read from the environment variable ``key_env``; without one the SDKs get a placeholder, because they
+    insist on some key.
+    """
+    if request.sign is not None or request.framing != "sse":
+        return _on_aws(request, wire, key_env)
+    sdk = {
+        "messages": ("Python (anthropic)", _anthropic),
+        "responses": ("Python (openai)", _openai),
+        "chat": ("Python (openai)", _openai),
+    }
+    title, write = sdk[wire]
+    return {
+        "curl": _curl(request, key_env),
+        title: write(request, wire, key_env),
+        "Python (httpx)": _httpx(request, key_env),
+    }
+
+
+def _on_aws(request: WireRequest, wire: Wire, key_env: str | None) -> dict[str, str]:
+    curl = _curl(request, key_env) if request.sign is None else snippets_aws.signed_curl(request, _json(request))
+    body = _body(request)
+    if request.framing == "eventstream":
+        return {"curl": curl, "Python (boto3)": snippets_aws.bedrock(request, wire, body, key_env)}
+    if request.framing == "sagemaker":
+        return {"curl": curl, "Python (boto3)": snippets_aws.sagemaker(request, body)}
+    if wire == "messages":
+        client = snippets_aws.anthropic_client(request, request.url.removesuffix("/v1/messages"))
+        return {"curl": curl, "Python (anthropic)": _anthropic(request, wire, None, client)}
+    base = request.url.removesuffix("/responses" if wire == "responses" else "/chat/completions")
+    return {"curl": curl, "Python (openai)": _openai(request, wire, None, snippets_aws.openai_client(request, base))}
+
+
+def _json(request: WireRequest) -> str:
+    return json.dumps(_body(request), ensure_ascii=False)
+
+
+def _body(request: WireRequest) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(json.dumps(request.body))
+    return plain  # plain dicts and lists, whatever mappings the request was built from
+
+
+def _curl(request: WireRequest, key_env: str | None) -> str:
+    lines = [f"curl --no-buffer -X {request.method} {shlex.quote(request.url)}"]
+    for name, value in {"content-type": "application/json", **request.headers}.items():
+        lines.append(f"  -H {shlex.quote(f'{name}: {value}')}")
+    if request.auth and key_env:
+        before, after = request.auth[1].split("{key}")
+        # The variable stands outside the single quotes, so that the shell fills it in and nothing else.
+        lines.append(
+            f'  -H {shlex.quote(f"{request.auth[0]}: {before}")}"${{{key_env}}}"{shlex.quote(after) if after else ""}'
+        )
+    if request.framing != "sse":
+        lines.append("  --output -")
+    lines.append(f"  --data-binary {shlex.quote(_json(request))}")
+    return " \\\n".join(lines)
+
+
+def _key(key_env: str | None) -> str:
+    return f'os.environ["{key_env}"]' if key_env else json.dumps(DUMMY_KEY)
+
+
+def _import_os(key_env: str | None) -> str:
+    return "import os\n\n" if key_env else ""
+
+
+def _arguments(body: Mapping[str, Any], *, extra: Mapping[str, Any] | None = None) -> str:
+    parts = [f"    {name}={_literal(value)}," for name, value in body.items()]
+    if extra:
+        parts.append(f"    extra_body={_literal(dict(extra))},")
+    return "\n".join(parts)
+
+
+def _literal(value: Any) -> str:
+    return pprint.pformat(value, width=100, sort_dicts=False).replace("\n", "\n    ")
+
+
+_ANTHROPIC_NAMED = frozenset(
+    {"model", "messages", "max_tokens", "system", "stop_sequences", "thinking", "output_config", "metadata", "tools",
+     "cache_control"}
+)  # fmt: skip
+_OPENAI_CHAT_NAMED = frozenset(
+    {"model", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p", "stop", "seed",
+     "frequency_penalty", "presence_penalty", "reasoning_effort", "stream_options", "tools", "prompt_cache_key",
+     "prompt_cache_options"}
+)  # fmt: skip
+_OPENAI_RESPONSES_NAMED = frozenset(
+    {"model", "input", "instructions", "max_output_tokens", "temperature", "top_p", "reasoning", "store", "text",
+     "tools", "prompt_cache_key", "prompt_cache_options"}
+)  # fmt: skip
+
+
+def _split(body: dict[str, Any], named: frozenset[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    return (
+        {k: v for k, v in body.items() if k in named},
+        {k: v for k, v in body.items() if k not in named and k != "stream"},
+    )
+
+
+def _anthropic(request: WireRequest, wire: Wire, key_env: str | None, client: str | None = None) -> str:
+    named, extra = _split(_body(request), _ANTHROPIC_NAMED)
+    base = request.url.removesuffix("/v1/messages")
+    # Bedrock's own keys are bearer tokens on this wire as well.
+    name = "auth_token" if request.auth and request.auth[0] == "authorization" else "api_key"
+    usual = f"anthropic.Anthropic({name}={_key(key_env)}, base_url={json.dumps(base)}, max_retries=0)"
+    return (
+        f"{_import_os(key_env)}import anthropic\n\n"
+        f"client = {client or usual}\n"
+        f"stream = client.messages.create(\n{_arguments(named, extra=extra)}\n    stream=True,\n)\n"
+        "for event in stream:\n"
+        '    if event.type == "content_block_delta" and event.delta.type == "text_delta":\n'
+        '        print(event.delta.text, end="", flush=True)\n'
+    )
+
+
+def _openai(request: WireRequest, wire: Wire, key_env: str | None, client: str | None = None) -> str:
+    responses = wire == "responses"
+    named, extra = _split(_body(request), _OPENAI_RESPONSES_NAMED if responses else _OPENAI_CHAT_NAMED)
+    base = request.url.removesuffix("/responses" if responses else "/chat/completions")
+    loop = (
+        "for event in stream:\n"
+        '    if event.type == "response.output_text.delta":\n'
+        '        print(event.delta, end="", flush=True)\n'
+        if responses
+        else "for chunk in stream:\n"
+        "    if chunk.choices and chunk.choices[0].delta.content:\n"
+        '        print(chunk.choices[0].delta.content, end="", flush=True)\n'
+    )
+    call = "client.responses.create" if responses else "client.chat.completions.create"
+    usual = f"openai.OpenAI(api_key={_key(key_env)}, base_url={json.dumps(base)}, max_retries=0)"
+    bedrock = "from openai.providers import bedrock\n" if client else ""
+    return (
+        f"{_import_os(key_env)}import openai\n{bedrock}\n"
+        f"client = {client or usual}\n"
+        f"stream = {call}(\n{_arguments(named, extra=extra)}\n    stream=True,\n)\n{loop}"
+    )
+
+
+def _httpx(request: WireRequest, key_env: str | None) -> str:
+    headers = {"content-type": "application/json", **request.headers}
+    lines = [f"    {json.dumps(name)}: {json.dumps(value)}," for name, value in headers.items()]
+    if request.auth and key_env:
+        before, after = request.auth[1].split("{key}")
+        value = " + ".join(
+            part
+            for part in (json.dumps(before) if before else "", _key(key_env), json.dumps(after) if after else "")
+            if part
+        )
+        lines.append(f"    {json.dumps(request.auth[0])}: {value},")
+    return (
+        f"{_import_os(key_env)}import httpx\n\n"
+        "headers = {\n" + "\n".join(lines) + "\n}\n"
+        f"body = {_literal(_body(request))}\n"
+        f"with httpx.stream({json.dumps(request.method)}, {json.dumps(request.url)}, headers=headers, json=body, "
+        "timeout=600) as response:\n"
+        "    for line in response.iter_lines():\n"
+        "        print(line)\n"
+    )
+
+
+def host_of(request: WireRequest) -> str:
+    """The host that a request goes to, for a page's caption."""
+    return urlsplit(request.url).hostname or ""

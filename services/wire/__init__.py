@@ -1,0 +1,1 @@
+"""Bytes as they arrive: framing, server-sent events, time stamps."""
