@@ -23,7 +23,7 @@ from db.engine import database_url, reader
 from services import paths
 from services.client import EngineClient, EngineDown, EngineError, client_from_env
 from services.deployments import config as deployments_config
-from services.deployments.status import DeploymentStatus
+from services.deployments.registry import DeploymentStatus
 from services.security import access
 from services.security.access import Action, Role
 

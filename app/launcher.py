@@ -23,7 +23,7 @@ from services import paths
 from services.client import EngineError
 from services.engine import spawn
 from services.processes import health
-from services.processes.vitals import Vitals, vitals
+from services.processes.health import Vitals, vitals
 from services.security import keys, listening
 from services.security.listening import Address, CannotListen, free_port
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import auth, logo, navigation, style
+from app import auth, navigation
+from app import style as style_module
 from app.access import sign_in, sign_in_page
 from app.playground.state import AWAY
 from app.widgets import status
 
-st.set_page_config(page_title="Inference Lab", page_icon=logo.icon(), layout="wide", initial_sidebar_state=212)
-style.draw()
-st.logo(logo.name(dark=st.context.theme.type == "dark"), icon_image=logo.icon())
+st.set_page_config(page_title="Inference Lab", page_icon=style_module.icon(), layout="wide", initial_sidebar_state=212)
+style_module.draw()
+st.logo(style_module.name(dark=st.context.theme.type == "dark"), icon_image=style_module.icon())
 
 try:
     auth.visitor()

@@ -2,27 +2,325 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Engine, Select, String, Table, and_, cast, func, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Select,
+    String,
+    Table,
+    and_,
+    case,
+    cast,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    union_all,
+)
+from sqlmodel import Session, col
 
-from db.batch_attempts import with_attempts
-from db.batch_tables import Batch, BatchJob, BatchLine, BatchWorker
-from db.models import Call
+from db.models import Batch, BatchJob, BatchLine, BatchVote, BatchWorker, Call
+from db.rollups import CALL as rollups_CALL
+from db.rollups import INPUT
 from db.types import storable
 
+VOTE: Table = BatchVote.__table__  # type: ignore[attr-defined]  # SQLModel adds __table__ at run time
+
+CHOICES = ("a", "b", "tie")
+
+_TURNED = {"a": "b", "b": "a", "tie": "tie"}
+
+
+def vote(*, session: Session, batch_a: str, batch_b: str, no: int, person: str, choice: str | None) -> None:
+    """Keep one person's choice for one line; None takes it back. A later choice replaces an earlier one.
+
+    ``no``: the line's number in the batch whose id sorts first (`line_of`). ``choice``: "a", "b" or "tie", as
+    ``batch_a`` and ``batch_b`` are given here. Raises ValueError in words for another choice, or for one batch twice.
+    """
+    if choice is not None and choice not in CHOICES:
+        raise ValueError(f"A vote is for “a”, for “b” or for “tie”, not for {choice!r}.")
+    if batch_a == batch_b:
+        raise ValueError("A batch cannot be compared with itself.")
+    first, second = sorted((batch_a, batch_b))
+    mine = (VOTE.c.batch_a == first, VOTE.c.batch_b == second, VOTE.c.no == no, VOTE.c.person == person)
+    session.execute(delete(VOTE).where(*mine))
+    if choice is not None:
+        kept = choice if first == batch_a else _TURNED[choice]
+        session.execute(
+            insert(VOTE).values(
+                batch_a=first, batch_b=second, no=no, person=person, choice=kept, created_at=datetime.now(UTC)
+            )
+        )
+
+
+def votes(engine: Engine, batch_a: str, batch_b: str, person: str | None = None) -> list[dict[str, Any]]:
+    """The votes on two batches, by line: ``no`` (of the batch whose id sorts first), ``person`` and ``choice`` ("a" is
+    for ``batch_a`` as it is given here)."""
+    first, second = sorted((batch_a, batch_b))
+    asked = (
+        select(VOTE.c.no, VOTE.c.person, VOTE.c.choice)
+        .where(VOTE.c.batch_a == first, VOTE.c.batch_b == second)
+        .order_by(VOTE.c.no, VOTE.c.created_at)
+    )
+    if person is not None:
+        asked = asked.where(VOTE.c.person == person)
+    with engine.connect() as connection:
+        rows = [dict(row) for row in connection.execute(asked).mappings()]
+    if first != batch_a:
+        for row in rows:
+            row["choice"] = _TURNED[row["choice"]]
+    return rows
+
+
+def line_of(batch_a: str, batch_b: str, no_a: int, no_b: int) -> int:
+    """The number that a vote on this pair of lines is kept under."""
+    return no_a if batch_a < batch_b else no_b
+
+
+def bounded(engine: Engine, batch_id: str) -> bool:
+    """Whether `db.batches.spent` is a lower bound: of a call that is over, a try whose answer was lost among them, the
+    cost is not known, or only what it is at least."""
+    some = (
+        select(CALL.c.id)
+        .join(BATCH, BATCH.c.run_id == CALL.c.run_id)
+        .where(BATCH.c.id == batch_id, CALL.c.state != "running")
+        .where(or_(CALL.c.cost_nanousd.is_(None), CALL.c.cost_state == "lower_bound"))
+    )
+    with engine.connect() as connection:
+        return bool(connection.execute(select(exists(some))).scalar_one())
+
+
+# Of each deployment: so many of its latest calls are looked at, and so many of those that fit are taken.
+LOOKED_AT = 500
+
+
+TAKEN = 200
+
+FINISHED = 300
+
+SOURCES = ("playground", "batch")
+
+_FIGURES = (
+    "deployment_id", "source", "outcome", "usage_source", "lag_marked", "reasoning_output", "answer_output", "ttft_ms",
+    "ttlt_ms", "tpot_ms", *INPUT,
+)  # fmt: skip
+
+
+def recent_calls(
+    engine: Engine, deployments: Sequence[str], *, sources: Sequence[str] = SOURCES, limit: int = TAKEN
+) -> list[Row]:
+    """The latest succeeded calls of each deployment, newest first: counts, times, and ``chars``.
+
+    ``chars``: characters of the prompt and the system prompt; None where the text was not kept, and for a conversation
+    of several turns. One statement, bounded per deployment however long its history is.
+    """
+    if not deployments:
+        return []
+    parts = [_of_one(one, sources, limit) for one in dict.fromkeys(deployments)]
+    with engine.connect() as connection:
+        return [dict(row) for row in connection.execute(union_all(*parts)).mappings()]
+
+
+def _of_one(deployment: str, sources: Sequence[str], limit: int) -> Select[Any]:
+    # In two steps: the texts of a call are only touched for those that are taken.
+    latest = (
+        select(rollups_CALL.c.id, rollups_CALL.c.state, rollups_CALL.c.source, rollups_CALL.c.created_at)
+        .where(rollups_CALL.c.deployment_id == storable(deployment))
+        .order_by(rollups_CALL.c.created_at.desc())
+        .limit(LOOKED_AT)
+        .subquery()
+    )
+    picked = (
+        select(latest.c.id, latest.c.created_at)
+        .where(latest.c.state == "succeeded", latest.c.source.in_(list(sources)))
+        .order_by(latest.c.created_at.desc())
+        .limit(limit)
+        .subquery()
+    )
+    ask = rollups_CALL.c.request
+    prompt, second = (ask[("ask", "messages", at, "text")].as_string() for at in (0, 1))
+    system = func.coalesce(ask[("ask", "system")].as_string(), "")
+    one_turn = and_(prompt.is_not(None), second.is_(None))
+    chars = case((one_turn, func.length(prompt) + func.length(system)), else_=None).label("chars")
+    figures = (
+        select(*(rollups_CALL.c[name] for name in _FIGURES), chars, picked.c.created_at)
+        .join(picked, picked.c.id == rollups_CALL.c.id)
+        .order_by(picked.c.created_at.desc())
+        .subquery()
+    )
+    return select(figures)
+
+
+def finished_batches(engine: Engine, limit: int = FINISHED) -> list[Row]:
+    """The latest batches that came to their end, newest first: ``deployment_id``, ``route``, ``n_lines``, ``run_id``,
+    ``per_minute``, when they ``began`` and ``ended_at``, and the ``seconds`` between, pauses included."""
+    statement = (
+        select(
+            col(Batch.deployment_id), col(Batch.route), col(Batch.n_lines), col(Batch.created_at), col(Batch.run_id),
+            col(Batch.started_at), col(Batch.ended_at), col(Batch.per_minute),
+        )
+        .where(col(Batch.state) == "ended", col(Batch.ended_at).is_not(None), col(Batch.n_lines) > 0)
+        .order_by(col(Batch.created_at).desc())
+        .limit(limit)
+    )  # fmt: skip
+    with engine.connect() as connection:
+        rows = [dict(row) for row in connection.execute(statement).mappings()]
+    for row in rows:
+        row["began"] = row.pop("started_at") or row["created_at"]
+        row["seconds"] = (row["ended_at"] - row["began"]).total_seconds()
+    return [row for row in rows if row["seconds"] > 0]
+
+
+def stretches(engine: Engine, run_ids: Sequence[str]) -> list[tuple[str, datetime, datetime | None]]:
+    """(run, from when, to when) of every call of some runs, every attempt, in the order in which they began."""
+    asked = (
+        select(rollups_CALL.c.run_id, rollups_CALL.c.created_at, rollups_CALL.c.ended_at)
+        .where(rollups_CALL.c.run_id.in_(list(run_ids)))
+        .order_by(rollups_CALL.c.created_at)
+    )
+    with engine.connect() as connection:
+        return [(run_id, began, ended) for run_id, began, ended in connection.execute(asked)]
+
+
+class Costs(NamedTuple):
+    """Of the calls of one cost state: how many, of how many the cost is known, and those together in nano-dollars."""
+
+    n: int
+    n_known: int
+    nanousd: int
+
+
+def sent_again(engine: Engine, batch_id: str) -> Row | None:
+    """The batch that the lines without an answer went into (``id``, ``name``, ``state``), as `db.batches` looks for
+    it before it makes one; None where there is none."""
+    own = select(BATCH.c.file_sha256).where(BATCH.c.id == batch_id).scalar_subquery()
+    asked = select(BATCH.c.id, BATCH.c.name, BATCH.c.state).where(
+        BATCH.c.parent_id == batch_id, BATCH.c.file_sha256 == own
+    )
+    with engine.connect() as connection:
+        found = connection.execute(asked.order_by(BATCH.c.created_at.desc()).limit(1)).mappings().first()
+    return dict(found) if found is not None else None
+
+
+def costs(engine: Engine, batch_id: str) -> dict[str, Costs]:
+    """What the calls of a batch that are over have cost, by cost state; empty where there is none."""
+    asked = (
+        select(CALL.c.cost_state, func.count(), func.count(CALL.c.cost_nanousd), func.sum(CALL.c.cost_nanousd))
+        .join(BATCH, BATCH.c.run_id == CALL.c.run_id)
+        .where(BATCH.c.id == batch_id, CALL.c.state != "running")
+        .group_by(CALL.c.cost_state)
+    )
+    with engine.connect() as connection:
+        rows = connection.execute(asked).all()
+    return {str(state or "no_price"): Costs(int(n), int(known), int(total or 0)) for state, n, known, total in rows}
+
+
+def in_both(engine: Engine, first: Mapping[str, Any], second: Mapping[str, Any], no: int) -> bool:
+    """Whether line ``no`` of the batch ``first`` stands beside a line of ``second``, as `services.batch.evaluate.pairs`
+    joins them: those of one file by where the record begins, else by id."""
+    with engine.connect() as connection:
+        mine = select(LINE.c.line, LINE.c.record_id).where(LINE.c.batch_id == first["id"], LINE.c.no == no)
+        row = connection.execute(mine).first()
+        if row is None:
+            return False
+        named = LINE.c.record_id == row.record_id
+        if not row.record_id:  # its texts were forgotten
+            named = LINE.c.no == no
+        if first["file_sha256"] != second["file_sha256"]:
+            return _any(connection, second["id"], named)
+        there = LINE.c.line == row.line
+        alone = all(_n(connection, batch["id"], row.line) == 1 for batch in (first, second))
+        return alone or _any(connection, second["id"], there, named)
+
+
+def _any(connection: Connection, batch_id: str, *where: Any) -> bool:
+    asked = select(LINE.c.no).where(LINE.c.batch_id == batch_id, *where).limit(1)
+    return connection.execute(asked).first() is not None
+
+
+def _n(connection: Connection, batch_id: str, line: int) -> int:
+    asked = select(LINE.c.no).where(LINE.c.batch_id == batch_id, LINE.c.line == line).limit(2)
+    return len(connection.execute(asked).all())
+
+
+LATEST = 2000  # calls
+
+
+def called(engine: Engine, text: str, limit: int = 10) -> list[Row]:
+    """The batches that somebody means by ``text``: the one with that id, else those with that name, else those whose id
+    begins so; newest first."""
+    wanted = storable(text)
+    newest = select(BATCH).order_by(BATCH.c.created_at.desc(), BATCH.c.id).limit(limit)
+    begins = func.substr(BATCH.c.id, 1, len(wanted)) == wanted
+    for meant in (BATCH.c.id == wanted, BATCH.c.name == wanted, begins) if wanted else ():
+        with engine.connect() as connection:
+            if found := [dict(row) for row in connection.execute(newest.where(meant)).mappings()]:
+                return found
+    return []
+
+
+def of_run(engine: Engine, run_id: str) -> Row | None:
+    """The batch whose calls a run has; None for any other run."""
+    with engine.connect() as connection:
+        found = connection.execute(select(BATCH).where(BATCH.c.run_id == run_id).limit(1)).mappings().first()
+    return dict(found) if found is not None else None
+
+
+def run_stretches(engine: Engine, run_id: str) -> Iterator[tuple[datetime, datetime | None]]:
+    """From when to when each call of a run was under way, every attempt, in the order in which they began; in constant
+    memory."""
+    asked = select(CALL.c.created_at, CALL.c.ended_at).where(CALL.c.run_id == run_id).order_by(CALL.c.created_at)
+    with engine.connect().execution_options(yield_per=AT_ONCE) as connection:
+        yield from ((began, ended) for began, ended in connection.execute(asked))
+
+
+def latest(
+    engine: Engine, batch_id: str, since: datetime, limit: int = LATEST
+) -> tuple[int, list[tuple[datetime, datetime | None]]]:
+    """How many lines of a batch have ended since then, and from when to when the last calls of those and of the lines
+    under way were (None: still), in the order in which they began; of more than ``limit`` lines the latest calls."""
+    ended = and_(LINE.c.ended_at > since, LINE.c.state.not_in(OPEN))
+    counted = select(func.count()).select_from(LINE).where(LINE.c.batch_id == batch_id, ended)
+    calls = (
+        select(CALL.c.created_at, LINE.c.ended_at)
+        .join(LINE, LINE.c.call_id == CALL.c.id)
+        .where(LINE.c.batch_id == batch_id, or_(ended, LINE.c.state == "running"))
+        .order_by(CALL.c.created_at.desc())
+        .limit(limit)
+    )
+    with engine.connect() as connection:
+        n = int(connection.execute(counted).scalar_one())
+        return n, [(began, over) for began, over in connection.execute(calls)][::-1]
+
+
 Row = dict[str, Any]
+
 BATCH: Table = Batch.__table__  # type: ignore[attr-defined]  # SQLModel adds __table__ at run time
+
 LINE: Table = BatchLine.__table__  # type: ignore[attr-defined]
+
 JOB: Table = BatchJob.__table__  # type: ignore[attr-defined]
+
 WORKER: Table = BatchWorker.__table__  # type: ignore[attr-defined]
+
 CALL: Table = Call.__table__  # type: ignore[attr-defined]
+
 OVER = ("ended", "cancelled", "expired", "failed")  # as `services.batch.types.OVER`, which lies above us
+
 OPEN = ("waiting", "running")
+
 AT_ONCE = 1000  # lines in one read of a stream
+
 MAX_SEARCH = 500  # characters, as in `db.run_queries`
+
+
 # What a line takes from its call. "call_state" is the call's; a line's own state is "state".
 _OF_CALL = (
     "ttft_ms", "ttfat_ms", "ttlt_ms", "end_ms", "tpot_ms", "decode_tps", "e2e_tps", "waited_ms", "server_ms",
@@ -31,6 +329,8 @@ _OF_CALL = (
     "model_reported", "response_id", "http_status", "error_type", "error_code", "tier_served", "reasoning",
     "attempt_no", "retry_of", "created_at", "started_at",
 )  # fmt: skip
+
+
 _TAKEN = ("outcome", "message", "answer")
 
 
@@ -65,7 +365,7 @@ def lines(
 ) -> tuple[list[Row], int]:
     """A page of lines in the order of the file, each with the figures of its last call, and how many match in all.
 
-    Costs are of all its attempts (`db.batch_attempts`). ``text`` is looked for in ids, requests, answers and messages,
+    Costs are of all its attempts (`db.batch_queries`). ``text`` is looked for in ids, requests, answers and messages,
     whatever its case.
     """
     where: list[ColumnElement[bool]] = [LINE.c.batch_id == batch_id]
@@ -163,3 +463,80 @@ def _holds(text: str) -> ColumnElement[bool]:
     pattern = f"%{wanted}%"
     places = (LINE.c.record_id, cast(LINE.c.request, String), LINE.c.answer, LINE.c.message)
     return or_(*(func.lower(place).like(pattern, escape="\\") for place in places))
+
+
+MONEY = ("cost_nanousd", "cost_high_nanousd", "plain_nanousd")
+
+_ATTEMPT_FIGURES = ("id", "repetition", "retry_of", "cost_state", *MONEY)
+
+
+# The first of these that one of the attempts is in is what their sum is.
+_STATES = ("lower_bound", "estimated", "by_the_hour", "exact", "free", "not_billed")
+
+
+def with_attempts(connection: Connection, batch_id: str, rows: list[Row]) -> list[Row]:
+    """The same lines (`db.batch_queries.lines`), where ``cost_nanousd``, its bounds, its state and the plain cost are
+    of all attempts together, and ``earlier_nanousd`` is what those before the last one cost (None: nothing is known of
+    it, or there were none). Their sum over a batch is that of its calls in the history."""
+    again = {row["no"]: row for row in rows if (row["attempts"] or 0) > 1 and row["call_id"] is not None}
+    before = _before(connection, batch_id, again) if again else {}
+    for row in rows:
+        row["earlier_nanousd"] = None
+        if earlier := before.get(row["no"]):
+            _add(row, earlier)
+    return rows
+
+
+def _before(connection: Connection, batch_id: str, lines: Mapping[int, Row]) -> dict[int, list[Row]]:
+    """The calls of each line before its last one."""
+    found: dict[int, list[Row]] = {no: [] for no in lines}
+    # From call to call by their keys: a batch can have a million calls, and there is no index on the line in a run.
+    at = {row["retry_of"]: no for no, row in lines.items() if row["retry_of"] is not None}
+    seen: set[str] = {row["call_id"] for row in lines.values()}
+    while at:
+        asked = select(*(CALL.c[name] for name in _ATTEMPT_FIGURES)).where(CALL.c.id.in_(list(at)))
+        following: dict[str, int] = {}
+        for call in connection.execute(asked).mappings():
+            no = at[call["id"]]
+            found[no].append(dict(call))
+            seen.add(call["id"])
+            if call["retry_of"] is not None and call["retry_of"] not in seen:
+                following[call["retry_of"]] = no
+        at = following
+    broken = [no for no, calls in found.items() if len(calls) + 1 != lines[no]["attempts"]]
+    if broken:  # a worker did not know of an attempt that another one had made meanwhile
+        found |= _by_run(connection, batch_id, broken, {row["call_id"] for row in lines.values()})
+    return found
+
+
+def _by_run(connection: Connection, batch_id: str, numbers: Sequence[int], last: set[str]) -> dict[int, list[Row]]:
+    run = select(BATCH.c.run_id).where(BATCH.c.id == batch_id).scalar_subquery()
+    asked = select(*(CALL.c[name] for name in _ATTEMPT_FIGURES)).where(
+        CALL.c.run_id == run, CALL.c.repetition.in_(list(numbers))
+    )
+    found: dict[int, list[Row]] = {no: [] for no in numbers}
+    for call in connection.execute(asked).mappings():
+        if call["id"] not in last:
+            found[call["repetition"]].append(dict(call))
+    return found
+
+
+def _add(row: Row, earlier: Sequence[Row]) -> None:
+    every = [*earlier, {name: row[name] for name in ("cost_state", *MONEY)}]
+    known = [one for one in every if one["cost_nanousd"] is not None]
+    row["earlier_nanousd"] = _sum(earlier)
+    total = _sum(every)
+    if total is None or (row["cost_nanousd"] is None and not total):
+        return  # nothing that anybody knows was spent: what is said of the last one holds
+    states = {one["cost_state"] for one in known}
+    whole = len(known) == len(every)
+    row["cost_state"] = next((one for one in _STATES if one in states), row["cost_state"]) if whole else "lower_bound"
+    row["cost_nanousd"] = total
+    for name in ("cost_high_nanousd", "plain_nanousd"):
+        values = [one[name] for one in known]
+        row[name] = sum(values) if whole and None not in values else None
+
+
+def _sum(calls: Sequence[Row]) -> int | None:
+    known = [one["cost_nanousd"] for one in calls if one["cost_nanousd"] is not None]
+    return sum(known) if known else None

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import CursorResult, Result, and_, bindparam, delete, func, insert, literal, or_, select, update
+from sqlalchemy import CursorResult, Result, and_, bindparam, delete, func, insert, literal, or_, select, text, update
 from sqlmodel import Session
 
-from db import lost, runs
+from db import runs as runs_module
 from db.batch_queries import (
     BATCH,
     CALL,
@@ -21,6 +21,7 @@ from db.batch_queries import (
     LINE,
     OPEN,
     OVER,
+    WORKER,
     Row,
     batch,
     batches,
@@ -38,31 +39,166 @@ from db.batch_queries import (
 )
 from db.runs import clock
 
-__all__ = ["OPEN", "OVER", "Row", "batch", "batches", "counts", "each_line", "jobs", "last_no", "lines",
-           "lines_between", "open_groups", "same_file", "spent", "unfinished", "workers"]  # fmt: skip
+__all__ = [
+    "OPEN",
+    "OVER",
+    "STOPPED",
+    "TAKEN_OVER",
+    "Row",
+    "adopt_worker",
+    "alive",
+    "batch",
+    "batches",
+    "beat",
+    "claim",
+    "close_lines",
+    "copy_lines",
+    "counts",
+    "delete_batch",
+    "each_line",
+    "end_batch",
+    "end_call",
+    "forget_texts",
+    "has_jobs",
+    "insert_batch",
+    "insert_jobs",
+    "insert_lines",
+    "insert_once",
+    "jobs",
+    "keep_result",
+    "last_no",
+    "leave",
+    "lines",
+    "lines_between",
+    "lose_calls",
+    "move",
+    "not_stopped",
+    "open_groups",
+    "refuse_line",
+    "release",
+    "renew",
+    "resend_once",
+    "same_file",
+    "sent",
+    "set_batch",
+    "set_job",
+    "spent",
+    "unfinished",
+    "workers",
+]
+
+
+def adopt_worker(*, session: Session, worker: str, host: str, pid: int) -> None:
+    """A worker works on this database from now on; its calls are an owner's like those of an engine."""
+    runs_module.adopt_owner(session=session, owner_id=worker, pid=pid, host=host)
+    now = clock(session)
+    session.execute(insert(WORKER).values(id=worker, host=host, pid=pid, started_at=now, heartbeat_at=now))
+
+
+def beat(*, session: Session, worker: str) -> None:
+    """A worker still lives."""
+    now = clock(session)
+    runs_module.heartbeat(session=session, owner_id=worker)
+    session.execute(update(WORKER).where(WORKER.c.id == worker).values(heartbeat_at=now, stopped_at=None))
+
+
+def leave(*, session: Session, worker: str) -> None:
+    """A worker is gone, in good order or found dead."""
+    runs_module.release_owner(session=session, owner_id=worker)
+    ended = update(WORKER).where(WORKER.c.id == worker, WORKER.c.stopped_at.is_(None))
+    session.execute(ended.values(stopped_at=clock(session)))
+
+
+def alive(*, session: Session, stale_after_s: float) -> list[str]:
+    """The workers whose heartbeat is no older than ``stale_after_s`` seconds by the database's clock."""
+    since = clock(session) - timedelta(seconds=stale_after_s)
+    found = session.execute(
+        select(WORKER.c.id).where(WORKER.c.stopped_at.is_(None), WORKER.c.heartbeat_at > since).order_by(WORKER.c.id)
+    )
+    return list(found.scalars())
+
+
+def not_stopped(*, session: Session) -> list[str]:
+    """The workers that have not said that they ended."""
+    return list(session.execute(select(WORKER.c.id).where(WORKER.c.stopped_at.is_(None))).scalars())
+
+
+_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:what, 0))")
+
+
+def insert_once(*, session: Session, run: Mapping[str, Any], values: Mapping[str, Any], again: bool) -> Row | None:
+    """Record a batch and its run. When one was made of the same bytes before, and not ``again``: that one's row
+    (``id``, ``name``, ``created_at``), and nothing is recorded."""
+    _alone(session, f"batch of {values['file_sha256']}")
+    if not again:
+        same = select(BATCH.c.id, BATCH.c.name, BATCH.c.created_at).where(BATCH.c.file_sha256 == values["file_sha256"])
+        found = session.execute(same.order_by(BATCH.c.created_at.desc()).limit(1)).mappings().first()
+        if found is not None:
+            return dict(found)
+    insert_batch(session=session, run=run, values=values)
+    return None
+
+
+def resend_once(
+    *, session: Session, run: Mapping[str, Any], values: Mapping[str, Any], source: str, states: Sequence[str]
+) -> Row | None:
+    """Record a batch of the lines of ``source`` that are in ``states``. When those lines went into a batch before:
+    that one's row (``id``, ``name``, ``created_at``, ``state``, and ``left``: how many of its lines have no answer),
+    and nothing is recorded."""
+    _alone(session, f"again {source}")
+    made = select(BATCH.c.id, BATCH.c.name, BATCH.c.created_at, BATCH.c.state).where(
+        BATCH.c.parent_id == source, BATCH.c.file_sha256 == values["file_sha256"]
+    )
+    found = session.execute(made.order_by(BATCH.c.created_at.desc()).limit(1)).mappings().first()
+    if found is not None:
+        lacking = LINE.c.state.in_([*states, *OPEN])
+        counted = select(func.count()).select_from(LINE).where(LINE.c.batch_id == found["id"], lacking)
+        return dict(found) | {"left": int(session.execute(counted).scalar_one())}
+    insert_batch(session=session, run=run, values=values)
+    copy_lines(session=session, source=source, target=values["id"], states=states)
+    return None
+
+
+def _alone(session: Session, what: str) -> None:
+    """Until this transaction ends nobody else gets past here with the same ``what``.
+
+    On SQLite every transaction of a writer is alone anyway. On PostgreSQL several engines may write; a statement after
+    the lock sees what was committed before it (READ COMMITTED).
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(_LOCK, {"what": what})
+
 
 STOPPED = "The worker was stopped while this line was under way; it is sent again."
+
 TAKEN_OVER = (
     "The worker that sent this was gone before the answer was complete; it may have been billed, and the line was sent "
     "again."
 )
 
+
 # The statements of every line, made once: see `db.runs`.
 _THE_LINE = and_(LINE.c.batch_id == bindparam("the_batch"), LINE.c.no == bindparam("the_no"))
+
+
 _TAKEN = {
     "state": "running", "worker": bindparam("the_worker"), "lease_until": bindparam("the_end"),
     "call_id": bindparam("the_call"), "attempts": LINE.c.attempts + 1,
 }  # fmt: skip
+
 _CLAIM = update(LINE).where(_THE_LINE, LINE.c.state == "waiting").values(_TAKEN).returning(LINE.c.attempts)
+
 _EXPIRED = select(LINE.c.call_id, LINE.c.attempts).where(
     _THE_LINE, LINE.c.state == "running", or_(LINE.c.lease_until.is_(None), LINE.c.lease_until <= bindparam("now"))
 )
+
 _TAKE_OVER = (
     update(LINE)
     .where(_THE_LINE, LINE.c.state == "running", LINE.c.attempts == bindparam("the_attempts"))
     .values(_TAKEN)
     .returning(LINE.c.attempts)
 )
+
 _END = update(LINE).where(_THE_LINE, LINE.c.call_id == bindparam("the_call"), LINE.c.state == "running")
 
 
@@ -76,11 +212,9 @@ def _rows(result: Result[Any]) -> int:
 
 
 # --- batches -------------------------------------------------------------------------------------------------------
-
-
 def insert_batch(*, session: Session, run: Mapping[str, Any], values: Mapping[str, Any]) -> None:
     """Record a batch and the run that its calls belong to."""
-    runs.insert_run(session=session, values=dict(run))
+    runs_module.insert_run(session=session, values=dict(run))
     session.execute(insert(BATCH), dict(values))
 
 
@@ -171,13 +305,11 @@ def delete_batch(*, session: Session, batch_id: str) -> bool:
         return False
     session.execute(delete(BATCH).where(BATCH.c.id == batch_id))
     if found.run_id:
-        runs.delete_runs(session=session, run_ids=[found.run_id])
+        runs_module.delete_runs(session=session, run_ids=[found.run_id])
     return True
 
 
 # --- lines of our own runner ---------------------------------------------------------------------------------------
-
-
 def claim(
     *, session: Session, batch_id: str, no: int, worker: str, lease_s: float, call: dict[str, Any]
 ) -> dict[str, Any] | None:
@@ -203,13 +335,13 @@ def claim(
             lose_calls(session=session, call_ids=[before.call_id])
         call = call | {"retry_of": before.call_id}
     row = call | {"attempt_no": attempts}
-    runs.insert_calls(session=session, rows=[row])
+    runs_module.insert_calls(session=session, rows=[row])
     return row
 
 
 def lose_calls(*, session: Session, call_ids: Sequence[str]) -> None:
     """Calls that are still "running" although whoever sent them is gone become *lost*."""
-    lost.lose(session=session, where=CALL.c.id.in_(list(call_ids)), message=TAKEN_OVER)
+    runs_module.lose(session=session, where=CALL.c.id.in_(list(call_ids)), message=TAKEN_OVER)
 
 
 def end_call(
@@ -219,7 +351,7 @@ def end_call(
 
     ``line``: what becomes of the line; a line whose state is "waiting" or "running" will be tried again.
     """
-    finished = runs.finish_call(session=session, call_id=call_id, values=call)
+    finished = runs_module.finish_call(session=session, call_id=call_id, values=call)
     # A call that was given up as lost stays so, and its line is sent again: the two must tell the same.
     values = dict(line) if finished else {"state": "waiting", "worker": None, "lease_until": None}
     mine = {"the_batch": batch_id, "the_no": no, "the_call": call_id}
@@ -241,15 +373,13 @@ def release(*, session: Session, worker: str, batch_ids: Sequence[str]) -> int:
     """The lines that a worker has in hand wait again, because it is stopped or dead; its calls of them are *lost*."""
     mine = [LINE.c.batch_id.in_(list(batch_ids)), LINE.c.state == "running", LINE.c.worker == worker]
     calls = list(session.execute(select(LINE.c.call_id).where(*mine)).scalars())
-    for start in range(0, len(calls), runs.PART):
-        lose_calls(session=session, call_ids=calls[start : start + runs.PART])
+    for start in range(0, len(calls), runs_module.PART):
+        lose_calls(session=session, call_ids=calls[start : start + runs_module.PART])
     freed = update(LINE).where(*mine).values(state="waiting", worker=None, lease_until=None)
     return _rows(session.execute(freed))
 
 
 # --- jobs of a service ---------------------------------------------------------------------------------------------
-
-
 def insert_jobs(*, session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
     """Record the jobs of a batch and which lines go into which."""
     for row in rows:
@@ -289,5 +419,5 @@ def keep_result(*, session: Session, batch_id: str, job_no: int, no: int, call: 
         .values(**line, call_id=call["id"], lease_until=None)
     )
     if _rows(done):
-        runs.insert_calls(session=session, rows=[call])
+        runs_module.insert_calls(session=session, rows=[call])
     return _rows(done) > 0

@@ -7,12 +7,13 @@ is not rolled up yet from the calls, all within one snapshot of the database.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import orjson
 import pandas as pd
 from sqlalchemy import (
     BigInteger,
@@ -20,30 +21,164 @@ from sqlalchemy import (
     Connection,
     Engine,
     Select,
+    String,
+    Text,
     and_,
     case,
+    cast,
     exists,
+    extract,
+    false,
     func,
     literal,
+    not_,
     or_,
     select,
     text,
+    type_coerce,
 )
 from sqlmodel import col
 
 from db import run_queries
-from db.history_cuts import DAY, HOUR, Cuts, Grain, bucket, covered, cut, down, up
 from db.models import Run
 from db.retention import calls_kept_since
-from db.rollups import CALL, DIMENSIONS, INPUT, NEEDED, ROLLUP, SUMS, WAITING, measured
-from db.rows import dicts
-from db.types import storable
+from db.rollups import (
+    CALL,
+    COUNTS,
+    DIMENSIONS,
+    DRIVERS,
+    INPUT,
+    NEEDED,
+    ROLLUP,
+    SKETCHES,
+    SUMS,
+    WAITING,
+    day_of,
+    measured,
+)
+from db.types import dicts, storable
+
+COLUMNS = ("n", "cost_nanousd", *DRIVERS)
+
+
+def sums_by_tags(engine: Engine, wanted: Wanted) -> tuple[list[tuple[str, ...]], pd.DataFrame]:
+    """The ended calls of runs that have tags: each set of tags that runs have (sorted), and for each a line of
+    `COLUMNS` (as in `db.rollups.SUMS`). With ``wanted.tags`` only of runs that have one of them."""
+    tags = cast(col(Run.tags), Text)
+    drivers = [
+        func.coalesce(func.sum(cast(CALL.c.cost_drivers[name].as_string(), BigInteger)), 0).label(driver)
+        for name, driver in zip(COUNTS, DRIVERS, strict=True)
+    ]
+    cost = func.coalesce(func.sum(CALL.c.cost_nanousd), 0).label("cost_nanousd")
+    asked = (
+        select(tags.label("tags"), func.count().label("n"), cost, *drivers)
+        .join_from(CALL, Run, col(Run.id) == CALL.c.run_id)
+        .where(CALL.c.created_at >= wanted.start, CALL.c.created_at < wanted.end, CALL.c.state != "running")
+        .where(tags.not_in(["[]", "null"]), *conditions(CALL, wanted))
+        .group_by(tags)
+    )
+    if wanted.tags:
+        tag = run_queries.each_tag(engine.dialect.name)
+        named_so = tag.c.value.in_([storable(one) for one in wanted.tags])
+        asked = asked.where(exists().select_from(tag).where(named_so))
+    with engine.connect() as connection:
+        rows = [dict(row) for row in connection.execute(asked).mappings()]
+    named = [tuple(sorted(map(str, orjson.loads(row.pop("tags")) or ()))) for row in rows]
+    # PostgreSQL adds big integers up to a Decimal.
+    table = pd.DataFrame([{name: int(row[name]) for name in COLUMNS} for row in rows], columns=list(COLUMNS))
+    return named, table.astype("int64")
+
+
+LISTED = (*NEEDED, "run_id", "column_no", "repetition", "attempt_no", "message")
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """Narrower than a `Wanted`. ``states``: ended so; ``spans``: made in one of these stretches; ``tags``: the run has
+    exactly these tags (() for none at all), None for any. ``figure``: one of `SKETCHES`; calls that were measured in it
+    are listed first."""
+
+    states: Sequence[str] = ()
+    spans: Sequence[tuple[datetime, datetime]] = ()
+    tags: Sequence[str] | None = None
+    figure: str = ""
+
+
+ALL = Behind()
+
+
+def calls_behind(
+    engine: Engine, wanted: Wanted, only: Behind = ALL, *, limit: int = 50, offset: int = 0
+) -> tuple[list[dict[str, Any]], int]:
+    """The calls themselves, newest first, and how many there are."""
+    where = _where(engine, wanted, only)
+    with engine.connect() as connection:
+        total = int(connection.execute(select(func.count()).select_from(CALL).where(*where)).scalar_one())
+        listed = select(*(CALL.c[name] for name in LISTED)).where(*where)
+        first = [case((_measured(only.figure), 0), else_=1)] if only.figure else []
+        listed = listed.order_by(*first, CALL.c.created_at.desc(), CALL.c.id).limit(limit).offset(offset)
+        return dicts(connection.execute(listed)), total
+
+
+def spent_behind(engine: Engine, wanted: Wanted, only: Behind = ALL) -> tuple[int, int, int]:
+    """(nano-dollars, calls whose cost is known, calls whose cost is a lower bound) of the calls of `calls_behind`."""
+    sums = (
+        func.coalesce(func.sum(CALL.c.cost_nanousd), 0), func.count(CALL.c.cost_nanousd),
+        func.coalesce(func.sum(case((CALL.c.cost_state == "lower_bound", 1), else_=0)), 0),
+    )  # fmt: skip
+    with engine.connect() as connection:
+        spent, known, bounded = connection.execute(select(*sums).where(*_where(engine, wanted, only))).one()
+    return int(spent), int(known), int(bounded)
+
+
+def measured_behind(engine: Engine, wanted: Wanted, only: Behind) -> tuple[int, int, int]:
+    """Of the calls of `calls_behind`: how many were measured in ``only.figure``, how many were not as their stamps were
+    late by our own fault, and how many of the rest are of batches."""
+    taken, late = _measured(only.figure), _late()
+    batch = and_(not_(taken), not_(late), CALL.c.source == "batch")
+    sums = (func.coalesce(func.sum(case((one, 1), else_=0)), 0) for one in (taken, and_(not_(taken), late), batch))
+    with engine.connect() as connection:
+        measured, by_us, of_batches = connection.execute(select(*sums).where(*_where(engine, wanted, only))).one()
+    return int(measured), int(by_us), int(of_batches)
+
+
+def _measured(figure: str) -> ColumnElement[bool]:
+    """As `db.rollups.measured` has it."""
+    return and_(CALL.c.state == "succeeded", not_(_late()), CALL.c[SKETCHES[figure]].is_not(None))
+
+
+def _late() -> ColumnElement[bool]:
+    return func.coalesce(CALL.c.lag_marked, false())
+
+
+def _where(engine: Engine, wanted: Wanted, only: Behind) -> list[ColumnElement[bool]]:
+    dialect = engine.dialect.name
+    where = [
+        CALL.c.created_at >= wanted.start, CALL.c.created_at < wanted.end, CALL.c.state != "running",
+        *conditions(CALL, wanted),
+    ]  # fmt: skip
+    if only.spans:
+        where.append(or_(*(and_(CALL.c.created_at >= a, CALL.c.created_at < b) for a, b in only.spans)))
+    if only.states:
+        where.append(CALL.c.state.in_(list(only.states)))
+    if wanted.tags:
+        where.append(tagged(wanted.tags, dialect))
+    if only.tags is not None:
+        where += [tagged([tag], dialect) for tag in only.tags]
+        many = func.coalesce(func.json_array_length(col(Run.tags)), 0)
+        where.append(exists().where(col(Run.id) == CALL.c.run_id, many == len(only.tags)))
+    return where
+
 
 # Names and states as Python strings: as Arrow's, pandas' default where Arrow is there, a redraw of the History page
 # takes a quarter more of a processor (measured: 310 ms against 240).
 pd.set_option("mode.string_storage", "python")
+
+
 # Up to so many calls are read as themselves: every percentile is then exact.
 EXACT_UP_TO = 2_500
+
+
 FENCE = 10**9
 
 
@@ -62,9 +197,12 @@ class Wanted:
     tags: Sequence[str] = ()
 
 
+Grain = Literal["h", "d"]
+
+
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """The calls of a `Wanted`. ``cells``: rollup rows (``bucket`` as `db.history_cuts.bucket` reads it, dimensions,
+    """The calls of a `Wanted`. ``cells``: rollup rows (``bucket`` as `db.history.bucket` reads it, dimensions,
     sums and the sketches asked for);
     ``calls``: measured calls (the same names, one line each, with ``created_at``). ``exact``: no cell was used.
 
@@ -293,3 +431,54 @@ def values_of(engine: Engine, *dimensions: str) -> dict[str, list[str]]:
 def now() -> datetime:
     """This moment in UTC."""
     return datetime.now(UTC)
+
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Cuts:
+    """Where the cells of a stretch lie: days from a to b, hours around them; the rest are calls."""
+
+    days: tuple[datetime, datetime] | None
+    hours: list[tuple[datetime, datetime]] = field(default_factory=list)
+    loose: list[tuple[datetime, datetime]] = field(default_factory=list)
+
+
+def cut(start: datetime, end: datetime, grain: Grain) -> Cuts:
+    """Cut a stretch into whole UTC days ("d" only), whole hours, and what is left at its ends."""
+    first, last = up(start, HOUR), down(end, HOUR)
+    if first >= last:
+        return Cuts(None, [], [(start, end)])
+    loose = [(a, b) for a, b in ((start, first), (last, end)) if a < b]
+    if grain == "d":
+        day, after = up(first, DAY), down(last, DAY)
+        if day < after:
+            return Cuts((day, after), [(a, b) for a, b in ((first, day), (after, last)) if a < b], loose)
+    return Cuts(None, [(first, last)], loose)
+
+
+def down(moment: datetime, step: timedelta) -> datetime:
+    """The last whole step of a UTC day that is not after a moment."""
+    day = day_of(moment)
+    return day + (moment - day) // step * step
+
+
+def up(moment: datetime, step: timedelta) -> datetime:
+    """The first whole step of a UTC day that is not before a moment."""
+    whole = down(moment, step)
+    return whole if whole == moment else whole + step
+
+
+def covered(cuts: Cuts) -> list[tuple[datetime, datetime]]:
+    """What the cells cover: one stretch without a gap, so that one look at the index finds what waits in it."""
+    spans = [*([cuts.days] if cuts.days else []), *cuts.hours]
+    return [(min(start for start, _ in spans), max(end for _, end in spans))] if spans else []
+
+
+def bucket(dialect: str) -> ColumnElement[Any]:
+    """When a rollup's cell begins, as it is quickest to read thousands of times: SQLite's own text (UTC), PostgreSQL's
+    whole seconds since 1970. Reading them one by one as moments takes longer than the query."""
+    if dialect == "sqlite":
+        return type_coerce(ROLLUP.c.bucket, String).label("bucket")
+    return cast(extract("epoch", ROLLUP.c.bucket), BigInteger).label("bucket")

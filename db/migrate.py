@@ -14,8 +14,7 @@ from pathlib import Path
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from db.engine import BUSY_MS, CONNECT_S, refuse_network_disk, sqlite_file
-from db.failures import RESTORE, why_not
+from db.engine import BUSY_MS, CONNECT_S, RESTORE, refuse_network_disk, sqlite_file, why_not
 from db.permissions import private_directory, private_file
 
 FOLDER = Path(__file__).parent / "migrations"

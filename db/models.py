@@ -1,21 +1,36 @@
-"""The tables. One row of `Call` is one HTTP request: an attempt, however it ended."""
+"""The tables. One row of `Call` is one HTTP request: an attempt, however it ended.
+
+The truth of every line is here. What the durable engine (DBOS) keeps of its workflows is its own affair and is read by
+nobody else.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, Index, LargeBinary, text
-from sqlmodel import Field, SQLModel
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    CursorResult,
+    Engine,
+    Index,
+    LargeBinary,
+    UniqueConstraint,
+    delete,
+    insert,
+    select,
+    text,
+    update,
+)
+from sqlmodel import Field, Session, SQLModel, col
 
-from db import batch_tables as batch_tables  # their tables belong to the same metadata
-from db import history_tables as history_tables  # as above
-from db import scenarios as scenarios  # as above
-from db.columns import count as _count
-from db.columns import json_value as _json
-from db.columns import named as _named
-from db.columns import text as _text
-from db.columns import when as _when
+from db.types import count as _count
+from db.types import json_value as _json
+from db.types import named as _named
+from db.types import text as _text
+from db.types import when as _when
 
 
 class Run(SQLModel, table=True):
@@ -211,3 +226,333 @@ class Setting(SQLModel, table=True):
 
     key: str = Field(primary_key=True)
     value: dict[str, Any] | None = _json()
+
+
+LONGEST_NAME = 80
+
+MOST = 200
+
+
+class Scenario(SQLModel, table=True):
+    """One saved scenario. ``state``: the address's words, name → text."""
+
+    __tablename__ = "scenario"
+    __table_args__ = (Index("uq_scenario_name", "name", unique=True),)
+
+    id: str = Field(primary_key=True)
+    name: str = _named()
+    state: dict[str, str] | None = _json()
+    person: str = _named()
+    created_at: datetime = _when(nullable=False)
+    changed_at: datetime = _when(nullable=False)
+
+
+def scenarios(engine: Engine) -> list[dict[str, Any]]:
+    """All of them by name: ``id, name, state, person, created_at, changed_at``."""
+    columns = (
+        col(Scenario.id), col(Scenario.name), col(Scenario.state), col(Scenario.person), col(Scenario.created_at),
+        col(Scenario.changed_at),
+    )  # fmt: skip
+    with engine.connect() as connection:
+        rows = connection.execute(select(*columns).order_by(col(Scenario.name), col(Scenario.id))).mappings()
+        return [dict(row) for row in rows]
+
+
+def owners(engine: Engine, scenario_id: str) -> list[str | None]:
+    """Who kept a scenario; empty where there is none."""
+    with engine.connect() as connection:
+        return list(connection.execute(select(col(Scenario.person)).where(col(Scenario.id) == scenario_id)).scalars())
+
+
+def save(
+    *,
+    session: Session,
+    scenario_id: str,
+    name: str,
+    state: Mapping[str, str],
+    person: str,
+    at: datetime,
+    may_replace: Callable[[str | None], bool] = lambda _owner: True,
+) -> str:
+    """Keep a scenario; one of the same name is replaced if its owner allows that. Returns its id. Raises ValueError in
+    words."""
+    words = " ".join(name.split())[:LONGEST_NAME].strip()
+    if not words:
+        raise ValueError("The scenario has no name: give it one, so that it can be found again.")
+    there = session.execute(select(col(Scenario.id), col(Scenario.person)).where(col(Scenario.name) == words)).first()
+    kept = {"state": dict(state), "person": person, "changed_at": at}
+    if there is not None:
+        if not may_replace(there.person):
+            raise ValueError(f"Somebody else keeps a scenario called “{words}”: give yours another name.")
+        session.execute(update(Scenario).where(col(Scenario.id) == there.id).values(**kept))
+        return str(there.id)
+    if len(session.execute(select(col(Scenario.id))).all()) >= MOST:
+        raise ValueError(f"There are {MOST} scenarios already; delete one first.")
+    session.execute(insert(Scenario).values(id=scenario_id, name=words, created_at=at, **kept))
+    return scenario_id
+
+
+def remove(*, session: Session, scenario_id: str) -> bool:
+    """Take a scenario away; False when there is none."""
+    done = session.execute(delete(Scenario).where(col(Scenario.id) == scenario_id))
+    assert isinstance(done, CursorResult)
+    return done.rowcount > 0
+
+
+def _sum() -> Any:
+    return Field(default=0, sa_column=Column(BigInteger, nullable=False, server_default="0"))
+
+
+def _sketch() -> Any:
+    return Field(default=None, sa_column=Column(LargeBinary))
+
+
+class Rollup(SQLModel, table=True):
+    """Counts, sums and quantile sketches of the calls that were made in one bucket, alike in everything but time.
+
+    ``grain``: "h" an hour, "d" a UTC day, both over all persons (``person`` ""); "p" a UTC day of one person. A call
+    belongs to the bucket of its ``created_at``. ``cache`` is "warm", "cold" or "" (the service did not say). Sketches
+    (`db.sketch`) hold succeeded calls whose stamps can be trusted. Money is nano-dollars, ``busy_ms`` the time that
+    the calls were under way.
+    """
+
+    __tablename__ = "rollup"
+    __table_args__ = (
+        UniqueConstraint(
+            "grain", "bucket", "deployment_id", "model", "kind", "source", "person", "outcome", "state", "cache",
+            name="uq_rollup_cell",
+        ),
+        Index("ix_rollup_grain_bucket", "grain", "bucket"),
+        Index("ix_rollup_grain_person", "grain", "person"),
+    )  # fmt: skip
+
+    id: int | None = Field(default=None, primary_key=True)
+    grain: str
+    bucket: datetime = _when(nullable=False)
+    deployment_id: str
+    model: str = _named()
+    kind: str
+    source: str
+    person: str = _named()
+    outcome: str
+    state: str
+    cache: str
+
+    n: int = _sum()
+    n_late: int = _sum()
+    n_priced: int = _sum()
+    n_bounded: int = _sum()
+    n_estimated: int = _sum()
+    uncached_input: int = _sum()
+    cache_read: int = _sum()
+    cache_write_5m: int = _sum()
+    cache_write_1h: int = _sum()
+    reasoning_output: int = _sum()
+    answer_output: int = _sum()
+    cost_nanousd: int = _sum()
+    plain_nanousd: int = _sum()
+    cost_uncached_input: int = _sum()
+    cost_cache_read: int = _sum()
+    cost_cache_write_5m: int = _sum()
+    cost_cache_write_1h: int = _sum()
+    cost_reasoning_output: int = _sum()
+    cost_answer_output: int = _sum()
+    busy_ms: int = _sum()
+
+    ttft: bytes | None = _sketch()
+    ttfat: bytes | None = _sketch()
+    ttlt: bytes | None = _sketch()
+    tpot: bytes | None = _sketch()
+    decode: bytes | None = _sketch()
+    e2e: bytes | None = _sketch()
+
+
+class Powered(SQLModel, table=True):
+    """A time in which an hour-priced deployment was on, at one price. ``off_at`` None: it still is."""
+
+    __tablename__ = "powered"
+
+    id: int | None = Field(default=None, primary_key=True)
+    deployment_id: str = Field(index=True)
+    on_at: datetime = _when(nullable=False)
+    off_at: datetime | None = _when()
+    usd_per_hour: str
+    price: dict[str, Any] | None = _json()
+
+
+class Annotation(SQLModel, table=True):
+    """A note on a moment: "moved to Haiku"."""
+
+    __tablename__ = "annotation"
+
+    id: str = Field(primary_key=True)
+    at: datetime = _when(nullable=False, index=True)
+    note: str | None = _text()
+    person: str = _named()
+    created_at: datetime = _when(nullable=False)
+
+
+class Alert(SQLModel, table=True):
+    """A threshold that is watched. ``targets`` are the *names* of variables that hold addresses, never addresses."""
+
+    __tablename__ = "alert"
+
+    id: str = Field(primary_key=True)
+    name: str = _named()
+    metric: str
+    threshold: float
+    window_s: int
+    deployments: list[str] | None = _json()
+    targets: list[str] | None = _json()
+    enabled: bool = True
+    person: str = _named()
+    created_at: datetime = _when(nullable=False)
+    firing: bool = False
+    checked_at: datetime | None = _when()
+    value: float | None = None
+    n: int | None = None
+
+
+class AlertEvent(SQLModel, table=True):
+    """An alert that began or ended, what was measured then, and whether the notice went out."""
+
+    __tablename__ = "alert_event"
+
+    id: str = Field(primary_key=True)
+    alert_id: str = Field(index=True)
+    at: datetime = _when(nullable=False, index=True)
+    firing: bool
+    value: float | None = None
+    n: int | None = None
+    sentence: str | None = _text()
+    delivered: str | None = _text()
+
+
+class Batch(SQLModel, table=True):
+    """One file sent to one deployment. ``state`` is one of `services.batch.types.BATCH_STATES`, ``said`` a sentence.
+
+    ``wanted`` is what the person asked for last ("run", "pause", "cancel"); the worker makes ``state`` follow it.
+    ``run_id``: the run (source "batch") that the calls of its lines belong to. ``parent_id``: the batch whose failed
+    lines these are. ``options``: how the file is read (`model.Options.to_json`). ``objective_ms``: the time to last
+    token that our own runner keeps p95 under while it looks for the right concurrency; None for none. ``lanes``: how
+    many lines our own runner has under way at most, as it stands. Money is nano-dollars.
+    """
+
+    __tablename__ = "batch"
+
+    id: str = Field(primary_key=True)
+    created_at: datetime = _when(nullable=False, index=True)
+    person: str = _named(index=True)
+    name: str = _named()
+    deployment_id: str = Field(index=True)
+    deployment: dict[str, Any] | None = _json()
+    route: str
+    state: str = Field(index=True)
+    said: str | None = _text()
+    wanted: str = "run"
+    file_name: str = _named()
+    file_sha256: str = Field(index=True)
+    file_bytes: int | None = _count()
+    options: dict[str, Any] | None = _json()
+    params: dict[str, Any] | None = _json()
+    columns: list[str] | None = _json()
+    run_id: str | None = None
+    parent_id: str | None = Field(default=None, index=True)
+    n_lines: int = 0
+    n_left_out: int = 0
+    estimate: dict[str, Any] | None = _json()
+    budget_nanousd: int | None = _count()
+    objective_ms: float | None = None
+    max_lanes: int | None = None
+    per_minute: int | None = None
+    lanes: int | None = None
+    notify: list[str] | None = _json()
+    notified: str | None = _text()
+    started_at: datetime | None = _when()
+    ended_at: datetime | None = _when()
+
+
+class BatchLine(SQLModel, table=True):
+    """One record of the file. ``no`` counts the records that are sent from 1, in the order of the file; ``line`` is
+    where the record begins in it. ``state``: `model.LINE_STATES`. On the wire a line is called `model.wire_id(no)`.
+
+    ``request``: what is asked (`model.ask_to_json`); ``original``: the columns as they were read. ``call_id``: the
+    call that its figures are in (of the last attempt). ``lease_until``: until then a worker has it in hand.
+    """
+
+    __tablename__ = "batch_line"
+    __table_args__ = (Index("ix_batch_line_state", "batch_id", "state", "no"),)
+
+    batch_id: str = Field(primary_key=True, foreign_key="batch.id", ondelete="CASCADE")
+    no: int = Field(primary_key=True)
+    line: int
+    record_id: str = _named()
+    state: str = "waiting"
+    attempts: int = 0
+    job_no: int | None = None
+    request: dict[str, Any] | None = _json()
+    original: dict[str, Any] | None = _json()
+    call_id: str | None = None
+    outcome: str | None = None
+    message: str | None = _text()
+    answer: str | None = _text()
+    worker: str | None = None
+    lease_until: datetime | None = _when()
+    ended_at: datetime | None = _when()
+
+
+class BatchJob(SQLModel, table=True):
+    """One job of a batch service (`services.batch.providers`). ``token``: what makes a second submit of it no second
+    job.
+
+    ``vendor_id`` is stored as soon as the service has given it. ``facts``: whatever the route needs to find its files
+    again (URIs, file ids). ``counts``: as the service tells them, None where it tells none.
+    """
+
+    __tablename__ = "batch_job"
+
+    batch_id: str = Field(primary_key=True, foreign_key="batch.id", ondelete="CASCADE")
+    no: int = Field(primary_key=True)
+    token: str
+    first_no: int
+    last_no: int
+    n_lines: int
+    state: str = "waiting"
+    said: str | None = _text()
+    vendor_id: str | None = _text()
+    vendor_state: str | None = None
+    facts: dict[str, Any] | None = _json()
+    counts: dict[str, int] | None = _json()
+    submitted_at: datetime | None = _when()
+    polled_at: datetime | None = _when()
+    ended_at: datetime | None = _when()
+    expires_at: datetime | None = _when()
+
+
+class BatchWorker(SQLModel, table=True):
+    """One `lab worker` process: whoever's heartbeat stops has its lines taken over."""
+
+    __tablename__ = "batch_worker"
+
+    id: str = Field(primary_key=True)
+    host: str
+    pid: int
+    started_at: datetime = _when(nullable=False)
+    heartbeat_at: datetime = _when(nullable=False)
+    stopped_at: datetime | None = _when()
+
+
+class BatchVote(SQLModel, table=True):
+    """Whose answer to one line one person likes better, of two batches of the same file.
+
+    ``batch_a`` is the batch whose id sorts first, ``no`` the line's number in it; ``choice``: "a", "b" or "tie".
+    """
+
+    __tablename__ = "batch_vote"
+
+    batch_a: str = Field(primary_key=True, foreign_key="batch.id", ondelete="CASCADE")
+    batch_b: str = Field(primary_key=True, foreign_key="batch.id", ondelete="CASCADE", index=True)
+    no: int = Field(primary_key=True)
+    person: str = _named(primary_key=True)
+    choice: str
+    created_at: datetime = _when(nullable=False)

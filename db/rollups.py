@@ -2,50 +2,147 @@
 
 So a process that dies at any moment leaves nothing counted twice or not at all, and a reader who takes the rollups and
 the calls without the mark has every call exactly once.
+
+It gives the same cells as `db.rollups.measured` and its grouping; tests/db/test_rollups.py holds the two together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from sqlalchemy import Table, and_, bindparam, delete, func, insert, literal_column, select, update
 from sqlmodel import Session
 
-from db import rollup_few, sketch
-from db.history_tables import Rollup
-from db.models import Call
+from db import sketch
+from db.models import Call, Rollup
 from db.run_queries import WARM_SHARE
 
-ROLLUP: Table = Rollup.__table__  # type: ignore[attr-defined]  # SQLModel adds __table__ at run time
-CALL: Table = Call.__table__  # type: ignore[attr-defined]
-# Ended and not in the rollups yet, in the very words of the partial index: "rolled IS 0" would not be found in it.
-WAITING = and_(~CALL.c.rolled, CALL.c.state != literal_column("'running'"))
-BATCH = 500
-FEW = 200
-FOLD_LOCK = 0x1AB_F01D
+US = 1_000_000
+
+GRAINS = (("h", 3600 * US, False), ("d", 86_400 * US, False), ("p", 86_400 * US, True))
+
 KEYS = ("grain", "bucket", "deployment_id", "model", "kind", "source", "person", "outcome", "state", "cache")
+
+NAMES = KEYS[2:]
+
 COUNTS = ("uncached_input", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning_output", "answer_output")
-INPUT = COUNTS[:4]
+
 DRIVERS = tuple(f"cost_{name}" for name in COUNTS)
+
 SUMS = (
     "n", "n_late", "n_priced", "n_bounded", "n_estimated", *COUNTS, "cost_nanousd", "plain_nanousd", *DRIVERS,
     "busy_ms",
 )  # fmt: skip
+
+
 # Sketch → the column of the call that it holds.
 SKETCHES: Mapping[str, str] = {
     "ttft": "ttft_ms", "ttfat": "ttfat_ms", "ttlt": "ttlt_ms", "tpot": "tpot_ms", "decode": "decode_tps",
     "e2e": "e2e_tps",
 }  # fmt: skip
+
+
+_COLUMNS = (*KEYS, *SUMS, *SKETCHES)
+
+_INSERT = f"INSERT INTO rollup ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608 - names of ours
+
+
+def insert_cells(driver: sqlite3.Connection, frame: pd.DataFrame) -> int:
+    """Insert the cells of measured calls (`db.rollups.measured`), all grains; returns how many there are.
+
+    The calls have to be all those of their UTC days; a cell that is there already breaks the uniqueness of cells.
+    """
+    at_us = pd.to_datetime(frame["created_at"], utc=True).astype("datetime64[us, UTC]").astype("int64").to_numpy()
+    coded = {name: pd.factorize(frame[name], sort=False) for name in NAMES}
+    bins = {name: _binned(frame[name].to_numpy(dtype=float)) for name in SKETCHES}
+    sums = frame[list(SUMS)].to_numpy(dtype=np.int64)
+    return sum(_insert(driver, grain, at_us // step, step, person, coded, sums, bins) for grain, step, person in GRAINS)
+
+
+def _binned(values: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The bin of each value; a number outside all bins where there is none."""
+    found = np.full(len(values), _NONE, dtype=np.int64)
+    there = ~np.isnan(values)
+    found[there] = sketch.bins_of(values[there])
+    return found
+
+
+_NONE = 2**15
+
+
+def _insert(
+    driver: sqlite3.Connection, grain: str, bucket: NDArray[np.int64], step: int, by_person: bool,
+    coded: dict[str, Any], sums: NDArray[np.int64], bins: dict[str, NDArray[np.int64]],
+) -> int:  # fmt: skip
+    key = bucket - bucket.min()
+    for name in NAMES:
+        codes, values = coded[name]
+        if name != "person" or by_person:
+            key = key * len(values) + codes
+    order = np.argsort(key, kind="stable")
+    starts = np.flatnonzero(np.diff(key[order], prepend=-1))
+    first = order[starts]
+    cell = np.empty(len(key), dtype=np.int64)
+    cell[order] = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(key))))
+    columns: list[Any] = [[grain] * len(starts), _moments(bucket[first] * step)]
+    for name in NAMES:
+        codes, values = coded[name]
+        hidden = name == "person" and not by_person
+        columns.append([""] * len(starts) if hidden else np.asarray(values, dtype=object)[codes[first]].tolist())
+    columns += np.add.reduceat(sums[order], starts, axis=0).T.tolist()
+    columns += [_packed_cells(cell, bins[name], len(starts)) for name in SKETCHES]
+    driver.executemany(_INSERT, zip(*columns, strict=True))
+    return len(starts)
+
+
+def _moments(at_us: NDArray[np.int64]) -> list[str]:
+    """As SQLAlchemy writes moments into SQLite."""
+    return [text.replace("T", " ") for text in np.datetime_as_string(at_us.astype("M8[us]"), unit="us").tolist()]
+
+
+def _packed_cells(cell: NDArray[np.int64], bins: NDArray[np.int64], cells: int) -> list[bytes | None]:
+    """The stored sketch of each cell (`db.sketch.Sketch.pack`); None for an empty one."""
+    there = bins != _NONE
+    low = int(bins[there].min()) if there.any() else 0
+    width = 2 * _NONE
+    found, count = np.unique(cell[there] * width + (bins[there] - low), return_counts=True)
+    edges = np.searchsorted(found // width, np.arange(cells + 1)).tolist()
+    index, counts = (found % width + low).astype("<i2").tobytes(), count.astype("<u4").tobytes()
+    return [index[2 * a : 2 * b] + counts[4 * a : 4 * b] if a < b else None for a, b in pairwise(edges)]
+
+
+ROLLUP: Table = Rollup.__table__  # type: ignore[attr-defined]  # SQLModel adds __table__ at run time
+
+CALL: Table = Call.__table__  # type: ignore[attr-defined]
+
+
+# Ended and not in the rollups yet, in the very words of the partial index: "rolled IS 0" would not be found in it.
+WAITING = and_(~CALL.c.rolled, CALL.c.state != literal_column("'running'"))
+
+
+BATCH = 500
+
+FEW = 200
+
+FOLD_LOCK = 0x1AB_F01D
+
+INPUT = COUNTS[:4]
+
 NEEDED = (
     "id", "created_at", "deployment_id", "model", "kind", "source", "person", "outcome", "state", "lag_marked",
     "cost_state", "cost_nanousd", "plain_nanousd", "cost_drivers", "usage_source", "end_ms", *COUNTS,
     *SKETCHES.values(),
 )  # fmt: skip
+
 DIMENSIONS = ("deployment_id", "model", "kind", "source", "person", "outcome", "state", "cache")
 
 
@@ -63,7 +160,7 @@ def fold(*, session: Session, limit: int = BATCH) -> int:
     if not rows:
         return 0
     if len(rows) <= FEW:
-        for cells in rollup_few.cells(rows, counts=COUNTS, sketches=SKETCHES, keys=KEYS).values():
+        for cells in cells_of_few(rows, counts=COUNTS, sketches=SKETCHES, keys=KEYS).values():
             _store(session, cells)
     else:
         add(session=session, frame=measured(rows))
@@ -197,8 +294,6 @@ def _packed(held: sketch.Sketch) -> bytes | None:
 
 
 # --- making them anew ----------------------------------------------------------------------------------------------
-
-
 def unroll_days(*, session: Session, days: Sequence[datetime]) -> int:
     """Take the rollups of these UTC days away and unmark their calls, which are then added anew; returns how many.
 
@@ -237,3 +332,80 @@ def first_call(session: Session) -> datetime | None:
     """When the oldest call that is still there was made."""
     found: datetime | None = session.execute(select(func.min(CALL.c.created_at))).scalar()
     return found
+
+
+Row = Mapping[str, Any]
+
+Cell = dict[str, Any]
+
+
+def cells_of_few(
+    rows: Iterable[Row], *, counts: Sequence[str], sketches: Mapping[str, str], keys: Sequence[str]
+) -> dict[str, list[Cell]]:
+    """The cells of ended calls by grain ("h", "d", "p"): keys, sums, and a `Sketch` for each of ``sketches``."""
+    found: dict[str, dict[tuple[Any, ...], Cell]] = {"h": {}, "d": {}, "p": {}}
+    bins: dict[int, dict[str, Counter[int]]] = {}
+    for row in rows:
+        sums, figures = _sums(row, counts), _figures(row, sketches)
+        named = {name: str(row.get(name) or "") for name in ("deployment_id", "model", "kind", "source", "outcome")}
+        named |= {"state": str(row["state"]), "cache": _cache(row, counts[:4])}
+        for grain, cellmap in found.items():
+            key = named | {
+                "grain": grain, "bucket": _floor(row["created_at"], grain),
+                "person": str(row.get("person") or "") if grain == "p" else "",
+            }  # fmt: skip
+            cell = cellmap.setdefault(tuple(key[name] for name in keys), {})
+            if not cell:
+                cell |= key | dict.fromkeys(sums, 0)
+                bins[id(cell)] = {name: Counter() for name in sketches}
+            for name, value in sums.items():
+                cell[name] += value
+            for name, bin_ in figures.items():
+                bins[id(cell)][name][bin_] += 1
+    for cellmap in found.values():
+        for cell in cellmap.values():
+            cell |= {name: _sketch(counted) for name, counted in bins[id(cell)].items()}
+    return {grain: list(cellmap.values()) for grain, cellmap in found.items()}
+
+
+def _sums(row: Row, counts: Sequence[str]) -> dict[str, int]:
+    succeeded, drivers, cost = row["state"] == "succeeded", row.get("cost_drivers") or {}, row.get("cost_nanousd")
+    plain = row.get("plain_nanousd")
+    return {
+        "n": 1,
+        "n_late": int(succeeded and bool(row.get("lag_marked"))),
+        "n_priced": int(cost is not None),
+        "n_bounded": int(row.get("cost_state") == "lower_bound"),
+        "n_estimated": int(row.get("usage_source") != "provider"),
+        **{name: int(row.get(name) or 0) for name in counts},
+        "cost_nanousd": int(cost or 0),
+        "plain_nanousd": int((cost if plain is None else plain) or 0),
+        **{f"cost_{name}": int(drivers.get(name) or 0) for name in counts},
+        "busy_ms": round(row.get("end_ms") or 0),
+    }
+
+
+def _figures(row: Row, sketches: Mapping[str, str]) -> dict[str, int]:
+    if row["state"] != "succeeded" or row.get("lag_marked"):
+        return {}
+    values = {name: row.get(column) for name, column in sketches.items()}
+    return {name: sketch.bin_of(value) for name, value in values.items() if value is not None and math.isfinite(value)}
+
+
+def _cache(row: Row, given: Sequence[str]) -> str:
+    read = row.get("cache_read")
+    if read is None:
+        return ""
+    return "warm" if read > 0 and read * WARM_SHARE >= sum(int(row.get(name) or 0) for name in given) else "cold"
+
+
+def _floor(moment: datetime, grain: str) -> datetime:
+    hour = moment.replace(minute=0, second=0, microsecond=0)
+    return hour if grain == "h" else hour.replace(hour=0)
+
+
+def _sketch(counted: Counter[int]) -> sketch.Sketch:
+    if not counted:
+        return sketch.EMPTY
+    index = sorted(counted)
+    return sketch.Sketch(np.array(index, dtype=np.int64), np.array([counted[i] for i in index], dtype=np.int64))

@@ -28,8 +28,7 @@ from sqlalchemy import (
 from sqlmodel import col
 
 from db.models import Call, DeploymentRow, Run, Vote
-from db.rows import dicts
-from db.types import storable
+from db.types import dicts, storable
 
 Row = dict[str, Any]
 TYPICAL_OVER = 200

@@ -1,9 +1,10 @@
-"""Every write, as a plain function of one session: the units that `db.writer.Writer` commits."""
+"""Every write of runs and calls, as a plain function of one session: the units that `db.writer.Writer` commits."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from sqlalchemy import (
@@ -23,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlmodel import Session, col
 
-from db import lost, retention, rollups
+from db import retention, rollups
 from db.models import Call, DeploymentRow, Owner, Run, Vote
 from db.types import storable
 
@@ -31,15 +32,21 @@ LOST = (
     "Our own process ended while this call was under way; its text so far was not kept and it may have been billed: "
     "send it again if you need it."
 )
+
 WORKER = "worker-"  # how the id of an owner begins that is a worker of batches and no engine
 
 CHOICES = ("a", "b", "tie", "both_bad", "best")
+
 PART = 500
+
 
 # The statements of every call, on the bare tables and made once: built anew through the ORM they cost the engine more
 # than reading the stream does.
 _RUN: Table = Run.__table__  # type: ignore[attr-defined]  # SQLModel adds __table__ at run time
+
+
 _CALL: Table = Call.__table__  # type: ignore[attr-defined]
+
 _FINISH = update(_CALL).where(_CALL.c.id == bindparam("finished_id"), _CALL.c.state == "running")
 
 RESERVED_SLOTS = 1000  # from here on: colours that wait until a catalogue model is switched on for the first time
@@ -81,8 +88,6 @@ def finish_call(*, session: Session, call_id: str, values: dict[str, Any]) -> bo
 
 
 # --- engines -------------------------------------------------------------------------------------------------------
-
-
 def clock(session: Session) -> datetime:
     """Now. On PostgreSQL by the server's clock: engines on several hosts judge each other's heartbeats by it."""
     if session.get_bind().dialect.name == "postgresql":
@@ -119,12 +124,10 @@ def mark_lost(*, session: Session, owner_id: str, stale_after_s: float, single_o
         beating = and_(beating, col(Owner.id).startswith(WORKER))
     alive = select(col(Owner.id)).where(or_(col(Owner.id) == owner_id, beating))
     orphaned = or_(col(Call.owner).is_(None), col(Call.owner).not_in(alive))
-    return lost.lose(session=session, where=orphaned, message=LOST)
+    return lose(session=session, where=orphaned, message=LOST)
 
 
 # --- what people add -----------------------------------------------------------------------------------------------
-
-
 def annotate_run(
     *, session: Session, run_id: str, starred: bool | None = None, tags: Sequence[str] | None = None,
     note: str | None = None,
@@ -186,8 +189,6 @@ def _pair(a: int | None, b: int | None) -> ColumnElement[bool]:
 
 
 # --- deployments ---------------------------------------------------------------------------------------------------
-
-
 def upsert_deployment(*, session: Session, deployment_id: str, spec: dict[str, Any], origin: str, enabled: bool) -> int:
     """Record a deployment as it is declared now; returns its colour slot, which never changes.
 
@@ -260,3 +261,57 @@ def archive_missing_deployments(*, session: Session, keep: Sequence[str], origin
         .values(archived=True, updated_at=_now())
     )
     return _rows(done)
+
+
+CALL: Table = Call.__table__  # type: ignore[attr-defined]  # SQLModel adds __table__ at run time
+
+FREE: dict[str, Any] = {"cost_state": "free", "cost_nanousd": 0, "cost_high_nanousd": 0, "cost_drivers": {}}
+
+FOR_NOTHING = FREE | {"plain_nanousd": 0}  # an hour has no plain price (`services.pricing.cost`), rates have
+
+HOURLY: dict[str, Any] = {"cost_state": "by_the_hour"}
+
+
+def lose(*, session: Session, where: ColumnElement[bool], message: str) -> list[str]:
+    """Running calls become *lost*; their ids. What they cost is not known, but a call of a deployment that charges
+    nothing costs nothing, and one that is paid by the hour has no cost of its own."""
+    done = session.execute(
+        update(CALL)
+        .where(CALL.c.state == "running", where)
+        .values(state="lost", outcome="lost", message=message, ended_at=datetime.now(UTC), cost_state="unknown")
+        .returning(CALL.c.id, CALL.c.price)
+    )
+    found = {str(call_id): of_price(price) for call_id, price in done}
+    for values in (FREE, FOR_NOTHING, HOURLY):
+        for ids in _in_parts([call_id for call_id, told in found.items() if told is values]):
+            session.execute(update(CALL).where(CALL.c.id.in_(ids)).values(values))
+    return sorted(found)
+
+
+def of_price(price: object) -> dict[str, Any] | None:
+    """The columns of the cost of any call at a price (`services.pricing.price.Price.to_json`); None where it depends on
+    what the call counted, or where there is no price."""
+    if not isinstance(price, Mapping):
+        return None
+    if (per_hour := price.get("per_hour")) is not None:
+        return FREE if _is_zero(per_hour) else HOURLY if _is_amount(per_hour) else None
+    tiers = [tier.get("rates") for tier in price.get("tiers") or () if isinstance(tier, Mapping)]
+    rates = [one for one in (price.get("rates"), *tiers) if isinstance(one, Mapping)]
+    # Rates of nothing that leave one out charge for it at a rate that is not known.
+    whole = bool(rates) and len(rates) == 1 + len(tiers) and all({"input", "output"} <= set(one) for one in rates)
+    return FOR_NOTHING if whole and all(_is_zero(rate) for one in rates for rate in one.values()) else None
+
+
+def _is_zero(amount: object) -> bool:
+    return _is_amount(amount) and Decimal(str(amount)) == 0
+
+
+def _is_amount(amount: object) -> bool:
+    try:
+        return Decimal(str(amount)).is_finite()
+    except InvalidOperation:
+        return False
+
+
+def _in_parts(ids: list[str]) -> Iterator[list[str]]:
+    return (ids[start : start + PART] for start in range(0, len(ids), PART))

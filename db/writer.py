@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session
 
-from db import failures
+from db import engine
 from db.engine import make_engine
 
 log = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class Writer:
             try:
                 results = self._transaction(group)
             except DBAPIError as error:
-                if attempt < TRIES and failures.worth_a_retry(error, committing=self._committing):
+                if attempt < TRIES and engine.worth_a_retry(error, committing=self._committing):
                     time.sleep(random.uniform(0.01, 0.05) * attempt)  # noqa: S311 - jitter, not a secret
                     continue
                 return self._fail(group, error)
@@ -125,7 +125,7 @@ class Writer:
                         value = unit(session)
                     results.append((value, None))
                 except BaseException as error:
-                    if cause := failures.ends_transaction(error):
+                    if cause := engine.ends_transaction(error):
                         raise cause from None
                     results.append((None, error))
             if not _is_open(session):
@@ -135,7 +135,7 @@ class Writer:
         return results
 
     def _fail(self, group: list[Unit], error: Exception) -> None:
-        self.trouble = failures.sentence(error)
+        self.trouble = engine.sentence(error)
         log.error("%d writes failed: %s", len(group), self.trouble)
         for _, future in group:
             future.set_exception(WriteFailed(self.trouble))

@@ -5,14 +5,9 @@ from __future__ import annotations
 import streamlit as st
 
 from app import auth
-from app.batch import detail as view
+from app.batch import detail, prompt, submit, upload, validation
 from app.batch import list as batches
-from app.batch import prompt
-from app.batch import state as bt
-from app.batch import submit as send
 from app.batch import targets as where
-from app.batch import upload as file
-from app.batch import validation_progress as check
 from app.widgets import status
 
 person = auth.person_and_role()
@@ -24,9 +19,9 @@ if "batch" not in st.query_params:
 status.draw(person)
 
 
-def new(picked: bt.Picked) -> None:
+def new(picked: upload.Picked) -> None:
     """The way of a file, from what was found in it to the button that sends it."""
-    found = check.draw(picked, file.allowed(person))
+    found = validation.draw(picked, upload.allowed(person))
     if found is None or found.refused:
         return
     with st.container(border=True):
@@ -40,15 +35,15 @@ def new(picked: bt.Picked) -> None:
     if way is not None:
         with st.container(border=True):
             st.markdown("**Send**")
-            send.draw(found, way, picked, person)
+            submit.draw(found, way, picked, person)
 
 
 if opened := st.query_params.get("batch"):
-    view.draw(opened, person)
+    detail.draw(opened, person)
 else:
     if not person.may("send"):
         st.caption("You can look at batches here but not send any; ask whoever runs this server if you need to.")
-    elif (chosen := file.draw(person)) is not None:
+    elif (chosen := upload.draw(person)) is not None:
         new(chosen)
-    if bt.picked() is None:
+    if upload.picked() is None:
         batches.draw(person)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from app import auth
-from app.caching import form as ask
-from app.caching import results as result
-from app.caching import state as cc
+from app.caching import form, results
 from app.live import run_view as runs
 from app.widgets import status
 from app.widgets.text import plain
@@ -19,16 +17,16 @@ st.title("Prompt caching")
 st.caption("Send the same long prompt several times and see what the service's cache saves: time, tokens and money.")
 status.draw(person)
 
-unknown = cc.sync(st.query_params.get("run"))
-cc.prepare(statuses)
-wanted = unknown or st.session_state[cc.RUN]
+unknown = form.sync(st.query_params.get("run"))
+form.prepare(statuses)
+wanted = unknown or st.session_state[form.RUN]
 shown, trouble = runs.load(wanted) if wanted else (None, None)
 if shown is not None and unknown:
-    cc.adopt(shown.run)
-    cc.show(unknown)
+    form.adopt(shown.run)
+    form.show(unknown)
 
 if person.may("send"):
-    ask.draw(statuses, live=shown is not None and shown.live is not None)
+    form.draw(statuses, live=shown is not None and shown.live is not None)
 else:
     st.caption("You can look at measurements here but not make them; ask whoever runs this server if you need to.")
 if trouble:
@@ -40,4 +38,4 @@ if shown is None:
         "the cache, and when caching pays. “Measure” starts it."
     )
 else:
-    result.draw(shown, person)
+    results.draw(shown, person)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from app import auth
-from app.capacity import dialogs, endpoints, provisioned
-from app.capacity import region as place
+from app.capacity import account, endpoints, provisioned
 from app.widgets.status import draw_refusal
 from app.widgets.text import plain
 
@@ -17,10 +16,10 @@ st.caption(
     "What runs by the hour in an AWS account: model units of Bedrock and endpoints of SageMaker, with their price. "
     "Credentials come from the AWS configuration where the engine runs and are never shown."
 )
-if said := st.session_state.pop(dialogs.SAID, None):
+if said := st.session_state.pop(account.SAID, None):
     st.caption(f":green[:material/check_circle: {plain(said)}]")
-seen = place.draw()
-draw_refusal(place.REFUSAL)
+seen = account.draw()
+draw_refusal(account.REFUSAL)
 if seen is not None:
     provisioned.draw(seen, person)
     st.subheader("Reserved tier")

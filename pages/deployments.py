@@ -5,10 +5,8 @@ from __future__ import annotations
 import streamlit as st
 
 from app import auth
-from app.deployments import detail as panel
-from app.deployments import embedded as machinery
-from app.deployments import form
-from app.deployments import list as table
+from app.deployments import detail, form
+from app.deployments import list as deployments_list
 from app.widgets import status
 from app.widgets.text import plain
 
@@ -26,14 +24,14 @@ if trouble or down:
 if health.get("file_trouble"):
     st.warning(plain(health["file_trouble"]), icon=":material/error:")
 
-machinery.draw_catalogue(statuses, person)
+deployments_list.draw_catalogue(statuses, person)
 if said := st.session_state.pop("dp_said", None):
     st.caption(f":green[:material/check_circle: {plain(said)}]")
 
 if statuses:
-    chosen = table.draw(statuses, health.get("embedded") or {})
+    chosen = deployments_list.draw(statuses, health.get("embedded") or {})
     if chosen is not None:
-        panel.draw(chosen, person)
+        detail.draw(chosen, person)
     else:
         st.caption("Select a line to test, change or switch off a deployment.")
 else:
@@ -46,4 +44,4 @@ else:
     st.caption("You can look at the deployments; whoever runs this server can add and change them.")
 
 st.subheader("Local model servers")
-machinery.draw_servers(health.get("embedded") or {}, person)
+deployments_list.draw_servers(health.get("embedded") or {}, person)

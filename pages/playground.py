@@ -9,11 +9,10 @@ from app.live import run_calls
 from app.live import run_view as runs
 from app.playground import composer as ask
 from app.playground import conversation as thread
-from app.playground import results, votes
-from app.playground import state as pg
+from app.playground import results, state
 from app.widgets import status
 from app.widgets.text import plain
-from services.runs import samples
+from services.runs import spec
 
 person = auth.person_and_role()
 statuses, _ = auth.statuses()
@@ -23,10 +22,12 @@ st.caption("Send one prompt to several deployments and watch time, tokens and co
 status.draw(person)
 
 unknown = runs.sync(st.query_params.get("run"))
-pg.prepare(samples.SUGGESTED, statuses)
-shown, trouble = runs.load(unknown or st.session_state[pg.RUN]) if unknown or st.session_state[pg.RUN] else (None, None)
+state.prepare(spec.SUGGESTED, statuses)
+shown, trouble = (
+    runs.load(unknown or st.session_state[state.RUN]) if unknown or st.session_state[state.RUN] else (None, None)
+)
 if shown is not None and unknown:
-    pg.adopt(shown.run)
+    state.adopt(shown.run)
 masked = shown is not None and runs.hidden(shown.run, shown.votes, person)
 
 if shown is not None:
@@ -41,11 +42,11 @@ if trouble:
 if shown is None:
     st.caption("The answers appear here, one column for each deployment, as they arrive.")
 else:
-    thread.draw_current(shown, typed=st.session_state[pg.PROMPT] if person.may("send") else None)
+    thread.draw_current(shown, typed=st.session_state[state.PROMPT] if person.may("send") else None)
     run_calls.draw(shown.found, "pg_open_batch")
     runs.draw(shown, person, masked=masked)
     if person.may("send"):
         thread.draw_mode(shown)
     if shown.live is None:
-        votes.draw(shown, person, masked=masked)
+        results.draw_votes(shown, person, masked=masked)
         results.draw(shown, person, masked=masked)

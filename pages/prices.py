@@ -8,12 +8,11 @@ import streamlit as st
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import auth, navigation
-from app.prices import changes as changed
-from app.prices import page as table
+from app.prices import page as prices_page
 from app.widgets.filters import tell_apart
 from app.widgets.text import plain
 from db import call_stats, run_queries
-from services.pricing import changes, overview
+from services.pricing import overview as pricing_overview
 
 auth.person_and_role()
 
@@ -27,10 +26,10 @@ live = None if trouble and not statuses else [status.deployment for status in st
 try:
     reader = auth.database()
     rows = run_queries.deployment_rows(reader)
-    uses = call_stats.price_uses(reader, changes.USUAL_BOUNDS)
-    lines = overview.lines(overview.together(live, rows), uses, now)
-    at = changes.bounds(uses, [line.price for line in lines])
-    if at != changes.USUAL_BOUNDS:
+    uses = call_stats.price_uses(reader, pricing_overview.USUAL_BOUNDS)
+    lines = pricing_overview.lines(pricing_overview.together(live, rows), uses, now)
+    at = pricing_overview.bounds(uses, [line.price for line in lines])
+    if at != pricing_overview.USUAL_BOUNDS:
         uses = call_stats.price_uses(reader, at)
 except SQLAlchemyError:
     st.warning("The records cannot be read just now; they are kept. Reload the page in a moment.",
@@ -50,10 +49,10 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
                             width=420)  # fmt: skip
     chosen = {ids[name] for name in wanted if name in ids}
     shown = [line for line in lines if not chosen or line.deployment.id in chosen]
-    st.download_button("Export CSV", table.to_csv(shown), f"inference-lab-prices-{now:%Y%m%d}.csv", "text/csv",
+    st.download_button("Export CSV", prices_page.to_csv(shown), f"inference-lab-prices-{now:%Y%m%d}.csv", "text/csv",
                        icon=":material/download:", on_click="ignore")  # fmt: skip
 
-table.draw(shown)
+prices_page.draw(shown)
 count = f"{len(shown):,} {'deployment' if len(shown) == 1 else 'deployments'}"
 st.caption(f"{count} · US dollars, before tax and discounts. A price of your own goes before every list.")
 without = [line for line in shown if line.missing]
@@ -66,4 +65,4 @@ if without:
         st.page_link(navigation.page_file("deployments"), label="Go to the deployments", icon=":material/dns:")
 
 known = {line.deployment.id: line.deployment for line in shown}
-changed.draw(changes.changes(known, uses, at, now))
+prices_page.draw_changes(pricing_overview.changes(known, uses, at, now))

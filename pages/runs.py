@@ -7,8 +7,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app import auth, navigation
 from app.live import run_calls
-from app.runs import list as table
-from app.runs import page as actions
+from app.runs import page as runs_page
 from app.widgets import filters
 from app.widgets.text import plain
 from db import run_queries
@@ -24,11 +23,11 @@ try:
     tags = run_queries.tags(reader)
     wanted = filters.draw(names, run_queries.persons(reader), tags)
     count = run_queries.search_runs(reader, wanted, limit=0).total
-    pages = max(1, -(-count // table.PAGE_SIZE))
+    pages = max(1, -(-count // runs_page.PAGE_SIZE))
     slot = st.container()
-    page = st.pagination(pages, key=table.PAGE, bind="query-params") if pages > 1 else 1
+    page = st.pagination(pages, key=runs_page.PAGE, bind="query-params") if pages > 1 else 1
     found = run_queries.search_runs(
-        reader, wanted, limit=table.PAGE_SIZE, offset=(min(page, pages) - 1) * table.PAGE_SIZE
+        reader, wanted, limit=runs_page.PAGE_SIZE, offset=(min(page, pages) - 1) * runs_page.PAGE_SIZE
     )
 except SQLAlchemyError:
     st.warning("The records cannot be read just now; they are kept. Reload the page in a moment.",
@@ -37,11 +36,11 @@ except SQLAlchemyError:
 
 with slot:
     if found.rows:
-        selected = table.draw(found.rows, names)
+        selected = runs_page.draw_table(found.rows, names)
         st.caption(f"{found.total:,} {'run' if found.total == 1 else 'runs'} · times in {plain(filters.zone()[0])}")
         if selected is not None:
             calls, votes = run_calls.of_run(reader, selected), run_queries.votes_of_run(reader, selected["id"])
-            actions.draw(selected, calls, votes, person, tags)
+            runs_page.draw(selected, calls, votes, person, tags)
         else:
             st.caption("Select a line to open, star, tag, export or delete a run.")
     elif wanted == run_queries.RunFilter():

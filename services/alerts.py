@@ -1,4 +1,4 @@
-"""Alerts: a threshold on one figure over the last while. What fires and in which words; nothing here does anything.
+"""Alerts: a threshold on one figure over the last while, what fires and in which words, and how its notice is sent.
 
 The three figures, and what a threshold is in:
 
@@ -8,11 +8,16 @@ The three figures, and what a threshold is in:
 * ``spend_day``: US dollars over the last 24 hours, calls and hours of being on together.
 
 With fewer calls an alert stays as it is: silence is no sign of health.
+
+The address (``ALERT_WEBHOOK = "json://host/path"``, ``ALERT_MAIL = "mailto://…"``) is a secret of whoever runs this
+server: it is looked up by name when it is needed, and no part of it is in what is returned, kept or logged.
 """
 
 from __future__ import annotations
 
+import logging
 import math
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -24,28 +29,95 @@ import pandas as pd
 from db import sketch
 from db.history import Pieces, Wanted
 from services.pricing.cost import NANO, money
+from services.security import keys, outbound
+
+TITLE = "Inference Lab"
+
+_STATUS = re.compile(r"error\s*=\s*(\d{3})\b|\b(\d{3}) \(")
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What became of one notice: whether it was taken, and the sentence about it. ``again``: another try may help."""
+
+    ok: bool
+    words: str
+    again: bool = False
+
+
+def targets() -> list[str]:
+    """The names of the variables that an alert can be sent to."""
+    return keys.names(TARGET_PREFIX)
+
+
+def send(target: str, body: str, title: str = TITLE) -> Delivery:
+    """Send one notice and wait for its end, which can take a minute: call it in a thread. Never raises."""
+    address = keys.lookup(target) if target.startswith(TARGET_PREFIX) else None
+    if address is None:
+        return Delivery(False, f"{target} is not set any more, so nothing was sent to it")
+    outbound.for_libraries()
+    # Its import takes a while, and most installations never send anything.
+    import apprise
+
+    # Its own messages can name hosts and parts of addresses; they are read here and go no further.
+    logging.getLogger("apprise").propagate = False
+    sender = apprise.Apprise(asset=apprise.AppriseAsset(app_id=TITLE, app_desc=TITLE, storage_mode="memory"))
+    try:
+        if not sender.add(address):
+            return Delivery(False, f"{target} does not hold an address that can be sent to")
+        with apprise.LogCapture(level=logging.WARNING) as said:  # type: ignore[no-untyped-call]
+            ok = bool(sender.notify(body=keys.scrub(body), title=title, body_format=apprise.NotifyFormat.TEXT))
+            why = _why(said.getvalue())
+    except Exception as error:
+        ok, why = False, type(error).__name__
+    if ok:
+        return Delivery(True, f"sent to {target}")
+    return Delivery(False, f"{target} did not accept it ({why})", again=True)
+
+
+def _why(said: str) -> str:
+    status = _STATUS.search(said)
+    if status:
+        return status[1] or status[2]
+    if "onnection" not in said:
+        return "no reason given"
+    through = outbound.settings()
+    return f"no connection; the proxy of {through[0]} may be in the way" if through else "no connection"
+
 
 Metric = Literal["p95_ttft", "error_rate", "spend_day"]
+
 METRICS: Mapping[Metric, str] = {
     "p95_ttft": "p95 time to first token", "error_rate": "Error rate", "spend_day": "Spend in 24 hours",
 }  # fmt: skip
+
 NEEDED: Mapping[Metric, int] = {"p95_ttft": 20, "error_rate": 10, "spend_day": 0}
+
 ERRORS = frozenset({"failed", "timed_out", "throttled", "cut_off", "lost"})
+
 UNCOUNTED = frozenset({"cancelled", "denied", "replayed"})
+
 DAY_S = 86_400
+
 SHORTEST_S, LONGEST_S = 60, 7 * DAY_S
+
 LONGEST_NAME = 80
+
+
 # The largest limit that can be meant, in the unit of a threshold and in words; that of an error rate is below 100 %.
 MOST: Mapping[Metric, tuple[float, str]] = {
     "p95_ttft": (3_600_000.0, "3,600 s"), "spend_day": (1_000_000.0, "$1,000,000"),
 }  # fmt: skip
+
+
 NOT_ENOUGH = "not enough calls"
+
 TARGET_PREFIX = "ALERT_"
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """A threshold that is watched. ``targets``: names of variables that hold addresses (`services.alert_sending`)."""
+    """A threshold that is watched. ``targets``: names of variables that hold addresses (`services.alerts`)."""
 
     metric: Metric
     threshold: float
@@ -105,6 +177,45 @@ class Measured:
     bounded: bool = False
 
 
+def _texts(values: object) -> tuple[str, ...]:
+    return tuple(str(one) for one in values) if isinstance(values, list | tuple) else ()
+
+
+def sentence(alert: Alert, measured: Measured, names: Mapping[str, str], *, above: bool) -> str:
+    """ "p95 time to first token of Haiku was 2.31 s over the last 15 min (412 calls): above 2 s." """
+    whose = f" of {_listed([names.get(one, one) for one in alert.deployments])}" if alert.deployments else ""
+    n = f"{measured.n:,} {'call' if measured.n == 1 else 'calls'}"
+    least = "at least " if measured.bounded else ""
+    was = f"was {least}{amount(alert.metric, measured.value)}"
+    limit = amount(alert.metric, alert.threshold)
+    end = f"above {limit}" if above else f"no longer above {limit}"
+    return f"{METRICS[alert.metric]}{whose} {was} over the last {span(alert.window_s)} ({n}): {end}."
+
+
+def amount(metric: Metric, value: float | None) -> str:
+    """A figure with its unit: "2.31 s", "480 ms", "4.2 %", "$12.50"; "–" for none."""
+    if value is None:
+        return "–"
+    if metric == "spend_day":
+        return money(round(value * NANO))
+    if metric == "error_rate":
+        return f"{value * 100:.3g} %"
+    return f"{value / 1000:.3g} s" if value >= 1000 else f"{value:.3g} ms"
+
+
+def span(seconds: int) -> str:
+    """ "15 min", "24 hours", "7 days"."""
+    for size, word in ((DAY_S, "day"), (3600, "hour"), (60, "min")):
+        if seconds >= size * (2 if word == "day" else 1) and seconds % size == 0:
+            n = seconds // size
+            return f"{n} {word}{'s' if n != 1 and word != 'min' else ''}"
+    return f"{seconds} s"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """Whether an alert fires after an evaluation. ``changed``: it began or ended, and ``sentence`` is its notice."""
@@ -112,10 +223,6 @@ class Verdict:
     firing: bool
     changed: bool
     sentence: str
-
-
-def _texts(values: object) -> tuple[str, ...]:
-    return tuple(str(one) for one in values) if isinstance(values, list | tuple) else ()
 
 
 def check_limit(metric: Metric, threshold: float) -> None:
@@ -195,38 +302,3 @@ def judge(alert: Alert, measured: Measured, names: Mapping[str, str]) -> Verdict
         return Verdict(alert.firing, False, f"{NOT_ENOUGH}: {measured.n} of {NEEDED[alert.metric]}")
     above = measured.value > alert.threshold
     return Verdict(above, above != alert.firing, sentence(alert, measured, names, above=above))
-
-
-def sentence(alert: Alert, measured: Measured, names: Mapping[str, str], *, above: bool) -> str:
-    """ "p95 time to first token of Haiku was 2.31 s over the last 15 min (412 calls): above 2 s." """
-    whose = f" of {_listed([names.get(one, one) for one in alert.deployments])}" if alert.deployments else ""
-    n = f"{measured.n:,} {'call' if measured.n == 1 else 'calls'}"
-    least = "at least " if measured.bounded else ""
-    was = f"was {least}{amount(alert.metric, measured.value)}"
-    limit = amount(alert.metric, alert.threshold)
-    end = f"above {limit}" if above else f"no longer above {limit}"
-    return f"{METRICS[alert.metric]}{whose} {was} over the last {span(alert.window_s)} ({n}): {end}."
-
-
-def amount(metric: Metric, value: float | None) -> str:
-    """A figure with its unit: "2.31 s", "480 ms", "4.2 %", "$12.50"; "–" for none."""
-    if value is None:
-        return "–"
-    if metric == "spend_day":
-        return money(round(value * NANO))
-    if metric == "error_rate":
-        return f"{value * 100:.3g} %"
-    return f"{value / 1000:.3g} s" if value >= 1000 else f"{value:.3g} ms"
-
-
-def span(seconds: int) -> str:
-    """ "15 min", "24 hours", "7 days"."""
-    for size, word in ((DAY_S, "day"), (3600, "hour"), (60, "min")):
-        if seconds >= size * (2 if word == "day" else 1) and seconds % size == 0:
-            n = seconds // size
-            return f"{n} {word}{'s' if n != 1 and word != 'min' else ''}"
-    return f"{seconds} s"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

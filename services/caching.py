@@ -4,24 +4,206 @@ Formulas (shared/calculator.md, 11 and 12), with the write price w and the read 
 price: caching costs less than none when the share of hits is above (w − 1) / (w − r); with reuse at random moments λ
 times a minute and a lifetime of T minutes that every hit renews, that share is 1 − e^(−λT); of a burst of n calls the
 first one writes and the others read, which is w + (n − 1) r against n.
+
+``services/data/cache_minimums.json`` holds the minimums with their sources; a model that is not in it has none that we
+know, which is said and never guessed.
 """
 
 from __future__ import annotations
 
+import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache
 from typing import Any, cast
 
-from services import cache_minimums
+from services import formatting
 from services.deployments import config
+from services.paths import ROOT
 from services.pricing import cost
 from services.pricing import price as pricing_price
-from services.runs import cache_state, compare, view
+from services.pricing.cost import money
+from services.providers import model_rules as providers_model_rules
+from services.runs import compare
+from services.runs import view as runs_view
 from services.types import CacheMode, Deployment, Usage
 
+
+def conclusion(found: Measured) -> str:
+    """What the calls of one deployment show, in one sentence."""
+    name, good = found.deployment.name, found.succeeded
+    if not good:
+        ends = Counter(runs_view.words(row) for row in found.calls)
+        said = ", ".join(f"{n:,} {end}" for end, n in ends.items())
+        return f"{name}: no call succeeded ({said}), so nothing can be said about its cache."
+    if not found.reported:
+        return f"{name} does not report cached tokens, so cold and warm calls cannot be told apart."
+    warm, cold = found.count("warm"), found.count("cold")
+    if not warm:
+        return f"{name}: {_never_read(found) if _written(found) else _nothing(found)}"
+    if not cold:
+        calls = "the one call" if warm == 1 else f"all {warm:,} calls"
+        return (
+            f"{name}: {calls} found the prompt in the cache, warmed by an earlier run or by another deployment on the "
+            "same server, so there is no cold one to compare with: start cold and ask it alone."
+        )
+    if not found.warm or not found.cold:
+        return (
+            f"{name}: {cold:,} cold and {warm:,} warm calls, whose times do not count, because our own clock was late."
+        )
+    return f"{name}: {_compared(found)}"
+
+
+def _written(found: Measured) -> int:
+    return found.total("cache_write_5m", "cache_write_1h")
+
+
+def _nothing(found: Measured) -> str:
+    """Why nothing was cached, as far as it is known."""
+    if set(found.modes) == {"off"}:
+        return "nothing was cached, because caching was off."
+    if set(found.modes) <= {None, "off"} and providers_model_rules.parse(found.deployment.model) is not None:
+        return "nothing was cached: this service caches only what it is asked to; choose another mode than its own."
+    tokens, least = found.prompt_tokens, minimum(found.deployment)
+    if least is None:
+        return "nothing was cached; the minimum of this model is not known to us."
+    if tokens is not None and tokens < least.tokens:
+        return f"nothing was cached: this model needs {least.tokens:,} tokens and the prompt had {tokens:,}."
+    n = len(found.succeeded)
+    if n == 1:
+        return "nothing was cached at the first call, and there was no second one to find anything: make more calls."
+    had = "" if tokens is None else f" had {tokens:,} tokens and"
+    enough = f" needs {least.tokens:,}" if least.tokens else " has no minimum"
+    return (
+        f"nothing was cached, although the prompt{had} this model{enough}: its entry may have been dropped, or the "
+        "calls reached different servers."
+    )
+
+
+def _never_read(found: Measured) -> str:
+    n = len(found.succeeded)
+    read = f"{_written(found):,} tokens were written to the cache and none was read back"
+    if n == 1:
+        return f"{read}, because there was only one call: make more."
+    return f"{read} in {n:,} calls: each one paid for a cache that it did not use."
+
+
+def _compared(found: Measured) -> str:
+    cold, warm = compare.median_interval(found.cold), compare.median_interval(found.warm)
+    assert cold.median is not None
+    assert warm.median is not None
+    first = f"with a warm cache the first token came after {formatting.seconds(warm.median)} instead of "
+    first += f"{formatting.seconds(cold.median)} (medians of {warm.n:,} warm and {cold.n:,} cold)"
+    gap = found.difference
+    if gap.low is not None and not gap.seen:
+        first = (
+            f"no difference is seen between {warm.n:,} warm calls ({formatting.seconds(warm.median)}) and {cold.n:,} "
+            "cold "
+            f"ones ({formatting.seconds(cold.median)})"
+        )
+    return f"{first}{_money(found)}."
+
+
+def _money(found: Measured) -> str:
+    if found.with_cache is None or found.without is None:
+        if found.cost_words == "free":
+            return ", and since this deployment is free the time is all that is saved"
+        if found.cost_words.endswith("/ h"):
+            return f", and since it costs {found.cost_words} whatever it is asked, the gain is capacity"
+        return ", and what that saves is not known, because its cost is" + (
+            " not known" if found.cost_words in ("no price", "unknown") else f" “{found.cost_words}”"
+        )
+    share = _percent(found.without - found.with_cache, found.without)
+    if found.without >= found.with_cache:
+        return f", and the calls cost {money(found.with_cache)} instead of {money(found.without)} ({share} less)"
+    more = _percent(found.with_cache - found.without, found.without)
+    return (
+        f", but the calls cost {money(found.with_cache)}, {more} more than the {money(found.without)} without a cache"
+    )
+
+
+def pays_when(found: Measured) -> str:
+    """When caching pays by the price row stored with the calls, in one sentence; "" where tokens have no price."""
+    prices = found.prices
+    if prices is None:
+        return ""
+    rates = f"Writing costs {_multiple(prices.write)} and reading {_multiple(prices.read)} the plain input price"
+    if prices.hits is None:
+        return f"{rates}, so by its prices the cache can save time but no money."
+    if prices.hits == 0:
+        return f"{rates}, so every hit saves and nothing is lost on a miss."
+    said = f"{rates}, so caching pays when more than {float(prices.hits) * 100:.1f} % of the prefix's uses are hits"
+    if prices.burst is not None:
+        said += f"; of calls in a row, from {prices.burst:,} on"
+    if prices.gap_min is not None:
+        said += (
+            f"; of uses at random moments, up to one in {prices.gap_min:,.0f} minutes on average (a prefix is kept "
+            f"{prices.lifetime_min} minutes after its last use)"
+        )
+    return f"{said}."
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.0f} %" if whole else "0 %"
+
+
+def _multiple(multiple: object) -> str:
+    return f"{float(str(multiple)):.3g} ×"
+
+
+HANDBOOK_FILE = ROOT / "services" / "data" / "caching_handbook.md"
+
+QUESTION = "A customer brings a hire bicycle back five hours late with a puncture. What do we charge?"
+
+CHARS_PER_TOKEN = 4.3  # of this text, with the embedded model's tokenizer; others count a little differently
+
+
+@dataclass(frozen=True, slots=True)
+class Handbook:
+    """One length of the handbook: its chapters from the first to ``chapters``, in about ``tokens`` tokens."""
+
+    title: str
+    chapters: int
+    tokens: int
+
+    @property
+    def text(self) -> str:
+        """The system prompt."""
+        return "\n## ".join(_parts()[: self.chapters + 1]).strip()
+
+
+@cache
+def _parts() -> tuple[str, ...]:
+    return tuple(HANDBOOK_FILE.read_text(encoding="utf-8").split("\n## "))
+
+
+# Tokens as the embedded model counts them.
+HANDBOOKS: tuple[Handbook, ...] = (
+    Handbook("About 570 tokens", 3, 570),
+    Handbook("About 1,400 tokens", 8, 1400),
+    Handbook("About 3,000 tokens", 18, 3050),
+    Handbook("About 6,000 tokens", 34, 5950),
+)
+
+
+def about(text: str) -> int:
+    """Roughly how many tokens a text has."""
+    return round(len(text) / CHARS_PER_TOKEN)
+
+
+def fitting(context_tokens: int | None, answer_tokens: int) -> Handbook:
+    """The longest handbook that fits a context together with the question and the answer; 1,400 tokens at first."""
+    usual = HANDBOOKS[1]
+    if context_tokens is None or usual.tokens + about(QUESTION) + answer_tokens + 100 <= context_tokens:
+        return usual
+    return HANDBOOKS[0]
+
+
 Row = Mapping[str, Any]
+
 MAX_BURST = 1000
 
 
@@ -46,6 +228,23 @@ def burst_that_pays(write: Decimal, read: Decimal) -> int | None:
     if read >= 1:
         return None
     return next((n for n in range(1, MAX_BURST) if write + (n - 1) * read < n), None)
+
+
+MINUTES: dict[CacheMode, int] = {"5m": 5, "1h": 60}
+
+CLAUDE_UNASKED_MIN = 5  # Anthropic's default lifetime, which "auto" takes
+
+OPENAI_MIN = 30  # gpt-5.6 and later: the default of `prompt_cache_options.ttl` (openai 3.54)
+
+
+def lifetime_min(deployment: Deployment, mode: CacheMode | None) -> int | None:
+    """For how many minutes after its last use a prefix is kept in a mode; None where the service does not say."""
+    if mode in MINUTES:
+        return MINUTES[mode]
+    if mode == "auto" and providers_model_rules.parse(deployment.model) is not None:
+        return CLAUDE_UNASKED_MIN
+    version = providers_model_rules.version(deployment.model)
+    return OPENAI_MIN if mode != "off" and version is not None and version >= (5, 6) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +286,11 @@ class Measured:
     @property
     def reported(self) -> bool:
         """Whether the service said of any call how much it read from its cache."""
-        return any(cache_state.state(row) for row in self.succeeded)
+        return any(runs_view.state(row) for row in self.succeeded)
 
     def count(self, state: str | None) -> int:
         """How many of the calls that count were cold, warm, or (None) not reported."""
-        return sum(cache_state.state(row) == state for row in self.succeeded)
+        return sum(runs_view.state(row) == state for row in self.succeeded)
 
     @property
     def difference(self) -> compare.Difference:
@@ -105,7 +304,7 @@ class Measured:
     @property
     def prompt_tokens(self) -> int | None:
         """Input tokens of one call: the median; None when unknown."""
-        known = [float(n) for row in self.succeeded if (n := view.input_tokens(row)) is not None]
+        known = [float(n) for row in self.succeeded if (n := runs_view.input_tokens(row)) is not None]
         middle = compare.median_interval(known).median
         return None if middle is None else round(middle)
 
@@ -113,7 +312,7 @@ class Measured:
 def measured(calls: Sequence[Row]) -> list[Measured]:
     """One result for each deployment of a run, over all of its columns, in the order of the columns."""
     ended: dict[str, list[Row]] = {}
-    for row in view.last_attempts(calls):
+    for row in runs_view.last_attempts(calls):
         if row["state"] != "running":
             ended.setdefault(str(row["deployment_id"]), []).append(row)
     return [_of(rows) for rows in ended.values()]
@@ -129,13 +328,13 @@ def _of(rows: Sequence[Row]) -> Measured:
         deployment, modes, tuple(rows), _times(timed, "cold"), _times(timed, "warm"),
         sum(row["cost_nanousd"] for row, _ in money) if money else None,
         sum(other for _, other in money) if money else None,
-        len(money), view.cost_words((succeeded or rows)[-1])[1], prices_of(succeeded, deployment, modes),
+        len(money), runs_view.cost_words((succeeded or rows)[-1])[1], prices_of(succeeded, deployment, modes),
     )  # fmt: skip
 
 
 def _times(rows: Sequence[Row], state: str) -> tuple[float, ...]:
     return tuple(
-        float(row["ttft_ms"]) for row in rows if cache_state.state(row) == state and row.get("ttft_ms") is not None
+        float(row["ttft_ms"]) for row in rows if runs_view.state(row) == state and row.get("ttft_ms") is not None
     )
 
 
@@ -145,7 +344,7 @@ def cost_without(row: Row) -> int | None:
     if row.get("cost_state") != "exact" or not row.get("price"):
         return None
     usage = Usage(
-        uncached_input=view.input_tokens(row), reasoning_output=row.get("reasoning_output"),
+        uncached_input=runs_view.input_tokens(row), reasoning_output=row.get("reasoning_output"),
         answer_output=row.get("answer_output"), source="provider",
     )  # fmt: skip
     return cost.cost(usage, pricing_price.read(row["price"]), complete=True).nanousd
@@ -160,11 +359,47 @@ def prices_of(rows: Sequence[Row], deployment: Deployment, modes: Sequence[Cache
     if plain <= 0 or "cache_read" not in rates or name not in rates:
         return None
     write, read = Decimal(rates[name]) / plain, Decimal(rates["cache_read"]) / plain
-    hits, minutes = break_even_hits(write, read), cache_minimums.lifetime_min(deployment, mode)
+    hits, minutes = break_even_hits(write, read), lifetime_min(deployment, mode)
     gap = break_even_gap_min(hits, minutes) if hits is not None and minutes else None
     return Prices(write, read, hits, gap, burst_that_pays(write, read), minutes)
 
 
 def _rates(row: Row) -> Mapping[str, str]:
     price = pricing_price.read(row.get("price"))
-    return {} if price is None or price.rates is None else price.rates_for(view.input_tokens(row) or 0)
+    return {} if price is None or price.rates is None else price.rates_for(runs_view.input_tokens(row) or 0)
+
+
+MINIMUMS_FILE = ROOT / "services" / "data" / "cache_minimums.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Minimum:
+    """Tokens of the shortest prefix that is cached; 0 where any length is. ``as_of`` is the day it was looked up."""
+
+    tokens: int
+    as_of: str
+
+
+@cache
+def _entries() -> tuple[str, tuple[tuple[str, str, int], ...]]:
+    data = json.loads(MINIMUMS_FILE.read_text(encoding="utf-8"))
+    rows = ((e["service"], model, int(e["tokens"])) for e in data["entries"] for model in e["models"])
+    return str(data["as_of"]), tuple(rows)
+
+
+def minimum(deployment: Deployment) -> Minimum | None:
+    """What a deployment's model needs at least; None where that is not known."""
+    as_of, rows = _entries()
+    if deployment.origin == "embedded":
+        return Minimum(0, as_of)  # llama.cpp keeps any prefix
+    service = "bedrock" if deployment.kind.startswith("bedrock") or deployment.aws is not None else deployment.kind
+    found = [tokens for where, model, tokens in rows if where == service and _is(deployment.model, model)]
+    return Minimum(found[0], as_of) if found else None
+
+
+def _is(model: str, listed: str) -> bool:
+    named, wanted = providers_model_rules.parse(model), providers_model_rules.parse(listed)
+    if named is not None or wanted is not None:
+        return named == wanted
+    name = providers_model_rules.bare(model)
+    return name.startswith(listed) or f".{listed}" in f".{name}"

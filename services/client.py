@@ -1,34 +1,47 @@
-"""The engine as pages and the command line see it: plain calls over its Unix socket."""
+"""The engine as pages and the command line see it: plain calls over its Unix socket.
+
+What is there already is read from the database (`db.batches`).
+"""
 
 from __future__ import annotations
 
 import re
 import ssl
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import httpx
 import orjson
 
 from services import paths
-from services.client_aws import AwsClient
-from services.client_batch import BatchClient
-from services.client_history import HistoryClient
+from services.alerts import Alert
+from services.aws.control import Identity, Model
+from services.aws.provisioned import Commitment, ProvisionedThroughput, provisioned_from
+from services.aws.sagemaker import SageMakerEndpoint, endpoint_from
+from services.batch.service import BatchSpec
 from services.deployments import config
-from services.deployments.status import DeploymentStatus
+from services.deployments.registry import DeploymentStatus
 from services.runs.spec import RunSpec
 from services.security import access
 from services.types import Deployment
 
 HEALTH_S = 5.0  # whoever asks only this must not wait for one that hangs
+
 RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+
 NO_SUCH_RUN = "There is no run at this address; it may have been deleted."
+
+
 # The socket is on this machine: a file of certificates that cannot be read is no reason not to use it.
 _NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
 UNSENDABLE = (
     "Nothing was sent: the request holds a whole number of more than 64 bits, or a text that is no UTF-8; mend it and "
     "send it again."
@@ -210,3 +223,203 @@ def _content(body: Any) -> bytes | None:
         return orjson.dumps(body)
     except orjson.JSONEncodeError as error:
         raise EngineError(UNSENDABLE) from error
+
+
+class HistoryClient:
+    """What people add to the history. Every method raises `EngineError`, whose text is a sentence."""
+
+    def __init__(self, engine: Callable[..., Any]) -> None:
+        self._engine = engine
+
+    def alerts(self) -> tuple[list[dict[str, Any]], list[str]]:
+        """Every alert as a row of its table, and the names of the variables that one can be sent to."""
+        row = self._engine("GET", "/history/alerts")
+        return list(row["alerts"]), list(row["targets"])
+
+    def save_alert(self, alert: Alert) -> str:
+        """Add an alert (empty id) or change one; its id."""
+        return str(self._engine("POST", "/history/alerts", alert.to_values() | {"id": alert.id})["id"])
+
+    def delete_alert(self, alert_id: str) -> None:
+        """Take an alert and its events away."""
+        self._engine("DELETE", f"/history/alerts/{quote(alert_id, safe='')}")
+
+    def events(self, alert_id: str | None = None, limit: int = 20) -> list[dict[str, Any]]:
+        """The last events, newest first."""
+        asked = {"limit": limit} | ({"alert": alert_id} if alert_id else {})
+        return list(self._engine("GET", f"/history/events?{urlencode(asked)}"))
+
+    def add_note(self, at: datetime, note: str) -> str:
+        """Keep a note on a moment (aware); its id."""
+        return str(self._engine("POST", "/history/notes", {"at": at.isoformat(), "note": note})["id"])
+
+    def delete_note(self, note_id: str) -> None:
+        """Take a note away."""
+        self._engine("DELETE", f"/history/notes/{quote(note_id, safe='')}")
+
+    def save_scenario(self, name: str, state: Mapping[str, str]) -> str:
+        """Keep a scenario of the calculator, in place of one of that name; ``state``: its address's words. Its id."""
+        return str(self._engine("POST", "/scenarios", {"name": name, "state": dict(state)})["id"])
+
+    def delete_scenario(self, scenario_id: str) -> None:
+        """Take a scenario away."""
+        self._engine("DELETE", f"/scenarios/{quote(scenario_id, safe='')}")
+
+    def unroll(self, day: datetime) -> int:
+        """Take the rollups of a UTC day away, to be made anew from its calls; returns how many those are."""
+        return int(self._engine("POST", "/rollups/unroll", {"day": day.isoformat()}, timeout=600)["unmarked"])
+
+    def fold(self) -> int:
+        """Add some of the calls that are not in the rollups yet; returns how many, 0 when none is left."""
+        return int(self._engine("POST", "/rollups/fold", {}, timeout=120)["added"])
+
+    def budget(self) -> str | None:
+        """US dollars a month as text; None where there is no budget."""
+        value = self._engine("GET", "/history/budget")["monthly_usd"]
+        return None if value is None else str(value)
+
+    def set_budget(self, usd: str | None) -> None:
+        """Set the monthly budget; None or "" removes it."""
+        self._engine("PUT", "/history/budget", {"monthly_usd": usd})
+
+
+NO_SUCH = "This batch is not in the records; it may have been deleted."  # as the engine says of an id
+
+SUBMIT_WITHIN_S = 600.0  # a small file is checked once more before the answer, and a large one is hashed
+
+
+class BatchClient:
+    """Everything that is done with batches. Every method raises `EngineError`, whose text is a sentence."""
+
+    def __init__(self, engine: Callable[..., Any]) -> None:
+        self._engine = engine
+
+    def submit(self, spec: BatchSpec) -> str:
+        """Submit a file; the id of its batch. Its lines are recorded while this has already returned.
+
+        Refused, in words, for a file that changed or cannot be sent, for one that was sent before (unless
+        ``spec.again``), and for an estimate above the budget (unless ``spec.over_budget``).
+        """
+        return str(self._engine("POST", "/batches", spec.to_json(), timeout=SUBMIT_WITHIN_S)["batch_id"])
+
+    def pause(self, batch_id: str) -> None:
+        """Let the lines under way end and send no others; for our own runner."""
+        self._engine("POST", f"/batches/{_known_batch(batch_id)}/pause", {})
+
+    def resume(self, batch_id: str, budget_nanousd: int | None = None) -> None:
+        """Go on with a paused batch; ``budget_nanousd``: its budget from now on, None leaves it as it is."""
+        self._engine("POST", f"/batches/{_known_batch(batch_id)}/resume", {"budget_nanousd": budget_nanousd})
+
+    def cancel(self, batch_id: str) -> None:
+        """Stop a batch; what was answered is kept."""
+        self._engine("POST", f"/batches/{_known_batch(batch_id)}/cancel", {})
+
+    def resend(self, batch_id: str) -> str:
+        """Send the lines that were not answered again, as a batch linked to this one; its id."""
+        found = self._engine("POST", f"/batches/{_known_batch(batch_id)}/resend", {}, timeout=SUBMIT_WITHIN_S)
+        return str(found["batch_id"])
+
+    def delete(self, batch_id: str) -> None:
+        """Delete a batch that is over, with its lines, its calls and its files."""
+        self._engine("DELETE", f"/batches/{_known_batch(batch_id)}", timeout=SUBMIT_WITHIN_S)
+
+    def workers(self) -> dict[str, Any]:
+        """Who works on batches: ``{"workers": rows of db.batches.workers with "alive", "said": sentence or None}``."""
+        return dict(self._engine("GET", "/batches/workers"))
+
+    def vote(self, batch_a: str, batch_b: str, no: int, choice: str | None) -> None:
+        """Keep which answer to one line is liked better ("a", "b", "tie"); None takes it back (`db.batch_queries`)."""
+        self._engine("POST", "/batches/votes", {"batch_a": batch_a, "batch_b": batch_b, "no": no, "choice": choice})
+
+    def embedded_server(self, name: str) -> tuple[str, str]:
+        """Address and key of a server of the local model, for the worker; waits until it is ready."""
+        server = self._engine("GET", f"/embedded/{_quoted(name)}/url", timeout=120)
+        return str(server["url"]), str(server["key"])
+
+
+def _quoted(name: str) -> str:
+    """A name as one part of a path, also one that a path would take for a step up."""
+    return quote(name, safe="", errors="replace").replace(".", "%2E")
+
+
+def _known_batch(batch_id: str) -> str:
+    """A batch's id, fit for a path. What comes out of an address could be anything. Raises `EngineError`."""
+    if not batch_id:
+        raise EngineError(NO_SUCH)
+    return _quoted(batch_id)
+
+
+PATIENCE_S = 90.0  # more than the engine waits for AWS, twice: it looks before it deletes
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The profiles of the AWS configuration, the regions known, and the one that holds without a choice."""
+
+    profiles: tuple[str, ...]
+    regions: tuple[str, ...]
+    region: str | None
+
+
+class AwsClient:
+    """The control planes for one profile (None: the default chain) and region (None: the profile's own).
+
+    Every method raises `EngineError`, whose text is a sentence.
+    """
+
+    def __init__(self, engine: Callable[..., Any], profile: str | None, region: str | None) -> None:
+        self._engine = engine
+        self._where = {"profile": profile, "region": region}
+
+    def _get(self, path: str) -> Any:
+        query = urlencode({name: value for name, value in self._where.items() if value})
+        return self._engine("GET", f"/aws/{path}?{query}", timeout=PATIENCE_S)
+
+    def _post(self, path: str, **body: Any) -> Any:
+        return self._engine("POST", f"/aws/{path}", {**self._where, **body}, timeout=PATIENCE_S)
+
+    def places(self) -> Places:
+        """What can be chosen; asks nothing of AWS."""
+        row: Mapping[str, Any] = self._get("places")
+        return Places(tuple(row["profiles"]), tuple(row["regions"]), row["region"])
+
+    def who(self) -> Identity:
+        """Whose credentials the engine uses here."""
+        row = self._get("who")
+        return Identity(row["account"], row["arn"])
+
+    def models(self) -> tuple[list[Model], list[Model]]:
+        """Bedrock's text models and inference profiles of the region."""
+        row = self._get("models")
+        return [Model(**m) for m in row["models"]], [Model(**m) for m in row["profiles"]]
+
+    def endpoints(self) -> tuple[list[SageMakerEndpoint], bool]:
+        """SageMaker's endpoints, and whether there are more than are listed."""
+        row = self._get("endpoints")
+        return [endpoint_from(e) for e in row["items"]], bool(row["more"])
+
+    def provisioned(self) -> tuple[list[ProvisionedThroughput], bool]:
+        """Bedrock's provisioned throughputs, and whether there are more than are listed."""
+        row = self._get("provisioned")
+        return [provisioned_from(p) for p in row["items"]], bool(row["more"])
+
+    def create(
+        self, *, name: str, model: str, units: int, commitment: Commitment, token: str, confirm: str
+    ) -> ProvisionedThroughput:
+        """Buy model units. ``confirm`` is "create NAME" as the person typed it; ``token`` makes a repeat harmless."""
+        row = self._post(
+            "provisioned", name=name, model=model, units=units, commitment=commitment, token=token, confirm=confirm
+        )
+        return provisioned_from(row)
+
+    def rename(self, arn: str, name: str) -> ProvisionedThroughput:
+        """Give a provisioned throughput another name."""
+        return provisioned_from(self._post("provisioned/rename", arn=arn, name=name))
+
+    def delete(self, arn: str, confirm: str) -> None:
+        """Give the units back. ``confirm`` is the name as the person typed it."""
+        self._post("provisioned/delete", arn=arn, confirm=confirm)
+
+    def refresh(self) -> None:
+        """Read credentials and configuration anew: somebody signed in meanwhile."""
+        self._post("refresh")

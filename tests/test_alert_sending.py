@@ -8,22 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from services import alert_sending
+from services import alerts
 from services.security import keys
 from tests.sinks import Mailbox, Webhook
 
 SENTENCE = "Error rate was 12 % over the last 15 min (40 calls): above 5 %."
 
 
-async def send(target: str) -> alert_sending.Delivery:
-    return await asyncio.to_thread(alert_sending.send, target, SENTENCE)
+async def send(target: str) -> alerts.Delivery:
+    return await asyncio.to_thread(alerts.send, target, SENTENCE)
 
 
 async def test_a_webhook_receives_the_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     async with Webhook() as hook:
         monkeypatch.setenv("ALERT_WEBHOOK", hook.address)
         found = await send("ALERT_WEBHOOK")
-        assert found == alert_sending.Delivery(True, "sent to ALERT_WEBHOOK")
+        assert found == alerts.Delivery(True, "sent to ALERT_WEBHOOK")
         assert [(one["title"], one["message"]) for one in hook.received] == [("Inference Lab", SENTENCE)]
 
 
@@ -50,9 +50,9 @@ async def test_a_refusal_says_its_number_and_nothing_of_the_address(
         monkeypatch.setenv("ALERT_WEBHOOK", hook.address)
         found = await send("ALERT_WEBHOOK")
         port = hook.address.rsplit(":", 1)[1].partition("/")[0]
-    assert found == alert_sending.Delivery(False, "ALERT_WEBHOOK did not accept it (500)", again=True)
+    assert found == alerts.Delivery(False, "ALERT_WEBHOOK did not accept it (500)", again=True)
     gone = await send("ALERT_WEBHOOK")
-    assert gone == alert_sending.Delivery(False, "ALERT_WEBHOOK did not accept it (no connection)", again=True)
+    assert gone == alerts.Delivery(False, "ALERT_WEBHOOK did not accept it (no connection)", again=True)
     logging.getLogger("lab").warning("it is written")
     said = (tmp_path / "engine.log").read_text()
     assert "it is written" in said and "a-secret-path" not in said and f":{port}" not in said
@@ -62,7 +62,7 @@ async def test_a_refusal_says_its_number_and_nothing_of_the_address(
 async def test_what_is_no_address_is_not_sent_to_and_not_repeated(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("ALERT_ODD", value)
     found = await send("ALERT_ODD")
-    assert found == alert_sending.Delivery(False, "ALERT_ODD does not hold an address that can be sent to")
+    assert found == alerts.Delivery(False, "ALERT_ODD does not hold an address that can be sent to")
 
 
 async def test_a_variable_that_is_not_an_alert_s_is_never_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,5 +78,5 @@ def test_targets_are_names_and_their_values_are_kept_out_of_texts(monkeypatch: p
     monkeypatch.setenv("ALERT_B", "json://host.example/secret-b-path")
     monkeypatch.setenv("ALERT_A", "json://host.example/secret-a-path")
     monkeypatch.setenv("ALERT_EMPTY", " ")
-    assert [name for name in alert_sending.targets() if name != "ALERT_WEBHOOK"] == ["ALERT_A", "ALERT_B"]
+    assert [name for name in alerts.targets() if name != "ALERT_WEBHOOK"] == ["ALERT_A", "ALERT_B"]
     assert keys.scrub("to json://host.example/secret-a-path") == "to [hidden]"

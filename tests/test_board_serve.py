@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from app.charts import palette
-from app.headers import content_security_policy, inline_script_hashes
+from app.asgi import content_security_policy, inline_script_hashes
+from app.charts import theme
 from services.paths import ROOT
 from tests.e2e.board_snapshots import CASES
 
@@ -137,10 +137,10 @@ def test_the_page_streamlit_ships_has_the_inline_script_the_policy_allows() -> N
 
 
 def test_a_colour_belongs_to_its_slot_and_the_ninth_has_another_dash_and_shape() -> None:
-    assert [palette.color(n, "dark") for n in range(8)] == list(palette.DARK)
-    assert palette.color(8) == palette.LIGHT[0]
-    assert palette.dash(0) != palette.dash(8) != palette.dash(16)
-    assert palette.shape(7) != palette.shape(8)
+    assert [theme.color(n, "dark") for n in range(8)] == list(theme.DARK_COLOURS)
+    assert theme.color(8) == theme.LIGHT_COLOURS[0]
+    assert theme.dash(0) != theme.dash(8) != theme.dash(16)
+    assert theme.shape(7) != theme.shape(8)
 
 
 def test_altair_scales_map_ids_to_colours_whatever_the_order() -> None:
@@ -149,8 +149,8 @@ def test_altair_scales_map_ids_to_colours_whatever_the_order() -> None:
     def deployment(name: str, slot: int) -> Deployment:
         return Deployment(id=name, name=name, kind="openai", model="m", base_url="https://x", color_slot=slot)
 
-    scale = palette.scale([deployment("b", 9), deployment("a", 0)], "light").to_dict()
-    assert scale == {"domain": ["b", "a"], "range": [palette.LIGHT[1], palette.LIGHT[0]]}
+    scale = theme.scale([deployment("b", 9), deployment("a", 0)], "light").to_dict()
+    assert scale == {"domain": ["b", "a"], "range": [theme.LIGHT_COLOURS[1], theme.LIGHT_COLOURS[0]]}
 
 
 def test_a_page_mounts_the_board_and_reads_no_finish_before_there_is_one() -> None:

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services import cache_minimums, caching, caching_samples, caching_words
+from services import caching as caching_module
 from services.deployments import config
 from services.deployments.catalog import embedded_deployments
-from services.runs import cache_state, export, record
+from services.runs import record as runs_record
+from services.runs import view
 from services.runs.compare import compare, difference
 from services.types import Deployment
 
@@ -48,7 +49,7 @@ def cold_and_warm(warm: int = 4, **values: Any) -> list[dict[str, Any]]:
 
 
 def said(*rows: dict[str, Any]) -> str:
-    return caching_words.conclusion(caching.measured(rows)[0])
+    return caching_module.conclusion(caching_module.measured(rows)[0])
 
 
 # --- cold or warm --------------------------------------------------------------------------------------------------
@@ -65,15 +66,15 @@ def said(*rows: dict[str, Any]) -> str:
 def test_a_call_is_warm_when_a_twentieth_was_read_cold_when_less_and_unknown_when_nothing_is_said(
     counts: dict[str, Any], state: str | None
 ) -> None:
-    assert cache_state.state({"uncached_input": None} | counts) == state
+    assert view.state({"uncached_input": None} | counts) == state
 
 
 def test_every_record_carries_the_state() -> None:
     call = row(cache_read=900)
-    assert record.of_call(call)["cache"] == {"asked": "5m", "state": "warm"}
-    assert record.in_words(call)["cache"] == "warm"
-    assert record.in_words(row(cache_read=None))["cache"] == "not reported"
-    header, line = export.run_csv([call]).splitlines()[:2]
+    assert runs_record.of_call(call)["cache"] == {"asked": "5m", "state": "warm"}
+    assert runs_record.in_words(call)["cache"] == "warm"
+    assert runs_record.in_words(row(cache_read=None))["cache"] == "not reported"
+    header, line = runs_record.run_csv([call]).splitlines()[:2]
     assert dict(zip(header.split(","), line.split(","), strict=True))["prompt_cache"] == "warm"
 
 
@@ -105,23 +106,23 @@ reads = st.decimals(Decimal(0), Decimal("0.99"), places=3)
 
 @given(write=multiples, read=reads)
 def test_at_the_break_even_hit_rate_both_ways_cost_the_same(write: Decimal, read: Decimal) -> None:
-    hits = caching.break_even_hits(write, read)
+    hits = caching_module.break_even_hits(write, read)
     assert hits is not None
     assert abs(hits * read + (1 - hits) * write - 1) < Decimal("1e-20")
 
 
 @given(write=multiples, read=reads, lifetime=st.floats(1, 1000))
 def test_at_the_break_even_gap_the_hit_rate_is_reached(write: Decimal, read: Decimal, lifetime: float) -> None:
-    hits = caching.break_even_hits(write, read)
+    hits = caching_module.break_even_hits(write, read)
     assert hits is not None
-    gap = caching.break_even_gap_min(hits, lifetime)
+    gap = caching_module.break_even_gap_min(hits, lifetime)
     assert gap is not None
     assert 1 - 2.718281828459045 ** (-lifetime / gap) == pytest.approx(float(hits), rel=1e-9)
 
 
 @given(write=st.decimals(Decimal("0.5"), Decimal(4), places=3), read=reads)
 def test_the_burst_that_pays_is_the_shortest_that_does(write: Decimal, read: Decimal) -> None:
-    n = caching.burst_that_pays(write, read)
+    n = caching_module.burst_that_pays(write, read)
     if n is None:  # longer than anybody would send
         assert read > Decimal("0.9")
         return
@@ -131,22 +132,25 @@ def test_the_burst_that_pays_is_the_shortest_that_does(write: Decimal, read: Dec
 
 def test_the_figures_of_the_calculator_come_out() -> None:
     five, hour = Decimal("1.25"), Decimal(2)
-    assert float(caching.break_even_hits(five, Decimal("0.1")) or 0) == pytest.approx(0.217, abs=5e-4)
-    assert float(caching.break_even_hits(hour, Decimal("0.1")) or 0) == pytest.approx(0.526, abs=5e-4)
-    assert caching.break_even_gap_min(Decimal("0.2174"), 5) == pytest.approx(20, abs=0.5)
-    assert caching.break_even_gap_min(Decimal("0.5263"), 60) == pytest.approx(80, abs=0.5)
-    assert (caching.burst_that_pays(five, Decimal("0.1")), caching.burst_that_pays(hour, Decimal("0.1"))) == (2, 3)
-    assert caching.break_even_hits(Decimal("1.25"), Decimal(1)) is None
-    assert caching.break_even_hits(Decimal(1), Decimal("0.5")) == 0
+    assert float(caching_module.break_even_hits(five, Decimal("0.1")) or 0) == pytest.approx(0.217, abs=5e-4)
+    assert float(caching_module.break_even_hits(hour, Decimal("0.1")) or 0) == pytest.approx(0.526, abs=5e-4)
+    assert caching_module.break_even_gap_min(Decimal("0.2174"), 5) == pytest.approx(20, abs=0.5)
+    assert caching_module.break_even_gap_min(Decimal("0.5263"), 60) == pytest.approx(80, abs=0.5)
+    assert (
+        caching_module.burst_that_pays(five, Decimal("0.1")),
+        caching_module.burst_that_pays(hour, Decimal("0.1")),
+    ) == (2, 3)
+    assert caching_module.break_even_hits(Decimal("1.25"), Decimal(1)) is None
+    assert caching_module.break_even_hits(Decimal(1), Decimal("0.5")) == 0
 
 
 def test_the_cost_without_a_cache_is_the_same_counts_at_the_plain_price() -> None:
-    found = caching.measured(cold_and_warm())[0]
+    found = caching_module.measured(cold_and_warm())[0]
     assert found.with_cache == 5 * (20_000 + 50_000) + 5000 * 1250 + 4 * 5000 * 100
     assert found.without == 5 * (20_000 + 50_000 + 5000 * 1000)
     assert found.prices is not None
     assert (found.prices.write, found.prices.read, found.prices.lifetime_min) == (Decimal("1.25"), Decimal("0.1"), 5)
-    pays = caching_words.pays_when(found)
+    pays = caching_module.pays_when(found)
     assert "more than 21.7 %" in pays
     assert "from 2 on" in pays
     assert "one in 20 minutes" in pays
@@ -155,7 +159,7 @@ def test_the_cost_without_a_cache_is_the_same_counts_at_the_plain_price() -> Non
 @given(read=st.integers(0, 10**6), written=st.integers(0, 10**6), plain=st.integers(1, 10**6))
 def test_without_a_cache_no_token_is_lost_or_added(read: int, written: int, plain: int) -> None:
     call = priced(1, read, written, uncached_input=plain)
-    assert caching.cost_without(call) == (read + written + plain) * 1000 + 10 * 5000
+    assert caching_module.cost_without(call) == (read + written + plain) * 1000 + 10 * 5000
 
 
 # --- the sentence --------------------------------------------------------------------------------------------------
@@ -166,7 +170,7 @@ def test_cold_and_warm_are_compared_with_time_and_money() -> None:
     assert "0.30 s instead of 0.90 s (medians of 4 warm and 1 cold)" in sentence
     assert "% less)" in sentence
     assert sentence.endswith(".")
-    found = caching.measured(cold_and_warm())[0]
+    found = caching_module.measured(cold_and_warm())[0]
     assert found.difference == difference([900.0], [300.0, 301, 302, 303])
 
 
@@ -211,12 +215,12 @@ def test_a_free_deployment_saves_only_time() -> None:
     free = {"price": {"source": "deployment", "date": "2026-11-24", "per_hour": "0"}, "cost_state": "free"}
     rows = [row(1, LOCAL, **free), row(2, LOCAL, cache_read=1400, ttft_ms=60.0, **free)]
     assert "the time is all that is saved" in said(*rows)
-    assert caching.measured(rows)[0].prices is None
+    assert caching_module.measured(rows)[0].prices is None
 
 
 def test_calls_with_caching_off_are_cold_calls_of_the_same_deployment() -> None:
     rows = [*cold_and_warm(), *(row(n, column_no=1, cache_mode="off", ttft_ms=910.0 + n) for n in (1, 2, 3))]
-    found = caching.measured(rows)
+    found = caching_module.measured(rows)
     assert len(found) == 1
     assert (len(found[0].cold), len(found[0].warm)) == (4, 4)
     assert found[0].difference.seen
@@ -237,21 +241,21 @@ def test_calls_with_caching_off_are_cold_calls_of_the_same_deployment() -> None:
     ],
 )  # fmt: skip
 def test_the_minimum_is_the_one_of_exactly_that_model_or_unknown(kind: str, model: str, tokens: int | None) -> None:
-    found = cache_minimums.minimum(replace(CLAUDE, kind=kind, model=model))
+    found = caching_module.minimum(replace(CLAUDE, kind=kind, model=model))
     assert (found.tokens if found else None) == tokens
 
 
 def test_every_minimum_has_a_source_and_the_file_a_day() -> None:
     import json
 
-    data = json.loads(cache_minimums.FILE.read_text(encoding="utf-8"))
+    data = json.loads(caching_module.MINIMUMS_FILE.read_text(encoding="utf-8"))
     assert data["as_of"] >= "2026-11-01"
     assert all(entry["sources"] and entry["tokens"] > 0 for entry in data["entries"])
 
 
 def test_the_samples_begin_alike_and_the_shorter_one_fits_the_local_model() -> None:
-    books = caching_samples.HANDBOOKS
+    books = caching_module.HANDBOOKS
     assert [b.text == books[-1].text[: len(b.text)] for b in books] == [True] * len(books)
-    assert all(abs(caching_samples.about(b.text) / b.tokens - 1) < 0.1 for b in books)
-    assert caching_samples.fitting(2048, 48).tokens == 1400
-    assert caching_samples.fitting(1024, 48).tokens < 1000
+    assert all(abs(caching_module.about(b.text) / b.tokens - 1) < 0.1 for b in books)
+    assert caching_module.fitting(2048, 48).tokens == 1400
+    assert caching_module.fitting(1024, 48).tokens < 1000

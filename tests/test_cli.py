@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from services.paths import ROOT
-from services.runs.samples import SUGGESTED
+from services.runs.spec import SUGGESTED
 from services.types import Timing
 from tests.engine.house import KEY, KEY_NAME, table
 from tests.engine.process import EngineProcess, engine_process

@@ -11,9 +11,8 @@ from cyclopts import App
 from cyclopts.exceptions import CycloptsError
 
 from app.cli.batch import Reading
-from app.cli.batch_file import local, options_of, utf8
-from app.cli.batch_results import in_dollars
-from app.cli.batch_text import as_command, next_step
+from app.cli.batch_commands import in_dollars
+from app.cli.batch_file import as_command, local, next_step, options_of, utf8
 from app.cli.main import app as lab
 from app.cli.send import pairs
 from services.batch.estimate import Estimate

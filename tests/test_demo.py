@@ -14,16 +14,16 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from app.cli.demo import make_demo
-from db import history, notes, rollups, run_queries, small_tables
+from app.cli.history import make_demo
+from db import history, rollups, run_queries
+from db import small_tables as small_tables_module
 from db.engine import reader
 from db.writer import Writer
 from services.dashboard import demo
-from services.dashboard.demo_plan import PLANS
+from services.dashboard.demo_calls import PLANS
 from services.deployments.serialization import from_json
-from services.pricing import uptime
-from services.pricing.cost import Price, cost
-from services.pricing.plain_price import plain_nanousd
+from services.pricing import hourly
+from services.pricing.cost import Price, cost, plain_nanousd
 from services.types import Usage
 from tests.db.rows import ask, do
 
@@ -130,7 +130,7 @@ def test_every_deployment_is_labelled_simulated_and_has_a_colour_of_its_own(made
 
 def test_hour_priced_deployments_were_on_whenever_they_were_called(made: Path, calls: list[dict[str, Any]]) -> None:
     engine = reader(f"sqlite:///{made}")
-    on = uptime.accrued(engine, END - timedelta(days=DAYS), END, END)
+    on = hourly.accrued(engine, END - timedelta(days=DAYS), END, END)
     assert set(on["deployment_id"]) == {"demo-6", "demo-7", "demo-8"}
     for row in calls:
         if row["deployment_id"] in ("demo-7", "demo-8"):
@@ -143,10 +143,13 @@ def test_a_price_change_notes_and_an_alert_that_ended_are_part_of_it(made: Path,
     inputs = {row["price"]["rates"]["input"] for row in calls
               if row["deployment_id"] == "demo-2" and not row["price"]["context"]}  # fmt: skip
     assert inputs == {"1", "0.8"}
-    assert [one["note"] for one in notes.notes(engine)][::-1][:2] == [
+    assert [one["note"] for one in small_tables_module.notes(engine)][::-1][:2] == [
         "Support moved from Sonnet to Haiku", "Haiku became 20 % cheaper",
     ]  # fmt: skip
-    assert [one["firing"] for one in small_tables.events(engine)] == [False, True] and small_tables.firing(engine) == []
+    assert [one["firing"] for one in small_tables_module.events(engine)] == [
+        False,
+        True,
+    ] and small_tables_module.firing(engine) == []
 
 
 def test_the_same_seed_gives_the_same_calls_and_another_seed_others(tmp_path: Path) -> None:

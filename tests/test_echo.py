@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.calls.key_filter import Echo
+from services.calls.stream import Echo
 
 KEY = "zebra-Qx71-zeb-zebra-Q9"
 

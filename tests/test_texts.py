@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from services import formatting
-from services.runs import export, templates, text_diff
+from services.runs import compare, record, spec
 from services.runs.record import of_call
 from tests.db.rows import call_row, run_row
 
@@ -23,22 +23,22 @@ KEY = "sk-ant-api03-of-the-export-tests-0123456789"
 
 def test_variables_are_found_once_each_and_in_order() -> None:
     text = "{{b}} {{ a }} {{b}} {c} {{}} {{1x}} {{ two words }} {{{{d}}}}"
-    assert templates.variables(text) == ["b", "a", "two words", "d"]
+    assert spec.variables(text) == ["b", "a", "two words", "d"]
 
 
 def test_values_are_put_in_and_never_looked_into_again() -> None:
-    assert templates.render("{{a}}-{{b}}", {"a": "{{b}}", "b": r"\1 {{a}}"}) == r"{{b}}-\1 {{a}}"
+    assert spec.render("{{a}}-{{b}}", {"a": "{{b}}", "b": r"\1 {{a}}"}) == r"{{b}}-\1 {{a}}"
 
 
 def test_a_missing_value_is_named() -> None:
     with pytest.raises(ValueError, match=r"value for a, c; fill them in\."):
-        templates.render("{{a}}{{b}}{{c}}", {"b": "x", "c": "  "})
+        spec.render("{{a}}{{b}}{{c}}", {"b": "x", "c": "  "})
 
 
 @given(st.text(), st.dictionaries(st.text(max_size=5), st.text(max_size=5)))
 def test_any_text_is_rendered_or_refused_in_words(text: str, values: dict[str, str]) -> None:
     try:
-        assert isinstance(templates.render(text, values), str)
+        assert isinstance(spec.render(text, values), str)
     except ValueError as error:
         assert str(error).endswith(".")
 
@@ -49,17 +49,17 @@ def test_any_text_is_rendered_or_refused_in_words(text: str, values: dict[str, s
 )
 def test_what_is_no_text_file_is_refused_by_name(content: bytes, words_: str) -> None:
     with pytest.raises(ValueError, match=words_) as refused:
-        templates.decode_file("notes.txt", content)
+        spec.decode_file("notes.txt", content)
     assert str(refused.value).startswith("notes.txt")
 
 
 def test_a_file_with_a_byte_order_mark_is_read() -> None:
-    assert templates.decode_file("n.txt", b"\xef\xbb\xbfhi") == "hi"
+    assert spec.decode_file("n.txt", b"\xef\xbb\xbfhi") == "hi"
 
 
 @given(st.text(max_size=300), st.text(max_size=300))
 def test_a_difference_gives_back_both_texts(first: str, second: str) -> None:
-    found = text_diff.diff(first, second)
+    found = compare.diff(first, second)
     assert "".join(s.text for s in found.segments if s.kind != "insert") == first
     assert "".join(s.text for s in found.segments if s.kind != "delete") == second
     assert found.same == (first == second)
@@ -67,11 +67,11 @@ def test_a_difference_gives_back_both_texts(first: str, second: str) -> None:
 
 def test_long_texts_are_compared_by_line_and_longer_ones_as_wholes() -> None:
     long = "\n".join(f"line {i} of many words here" for i in range(3000))
-    found = text_diff.diff(long, long.replace("line 7 ", "line VII "))
+    found = compare.diff(long, long.replace("line 7 ", "line VII "))
     assert found.unit == "line"
     assert sum(s.kind == "equal" for s in found.segments) >= 2
     huge = "a b\n" * 50_000
-    assert len(text_diff.diff(huge, huge + "c").segments) == 2
+    assert len(compare.diff(huge, huge + "c").segments) == 2
 
 
 @given(st.text(max_size=200))
@@ -106,7 +106,7 @@ HOSTILE = ["=1+1", "+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "=1", "＝1
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_spreadsheet_runs_nothing_of_an_export(text: str) -> None:
     row = call_row("c", "r", answer=text, message=text, deployment={"id": "one", "name": text})
-    lines = list(csv.DictReader(io.StringIO(export.run_csv([row]), newline="")))
+    lines = list(csv.DictReader(io.StringIO(record.run_csv([row]), newline="")))
     for column in ("answer", "message", "deployment"):
         assert lines[0][column].startswith("'")
         assert lines[0][column][1:] == text
@@ -114,7 +114,7 @@ def test_a_spreadsheet_runs_nothing_of_an_export(text: str) -> None:
 
 def test_numbers_of_an_export_stay_numbers() -> None:
     row = call_row("c", "r", ttft_ms=12.5, cost_nanousd=-5, answer="-12.5")
-    line = next(csv.DictReader(io.StringIO(export.run_csv([row]))))
+    line = next(csv.DictReader(io.StringIO(record.run_csv([row]))))
     assert line["ttft_ms"] == "12.5"
     assert line["answer"] == "-12.5"
 
@@ -127,12 +127,12 @@ def test_an_export_agrees_with_the_rows_and_holds_no_key(monkeypatch: pytest.Mon
         "started_at": datetime(2026, 11, 24, tzinfo=UTC),
     }  # fmt: skip
     calls = [call_row("c", "r", **done)]
-    whole = export.run_json(run_row("r", prompt=f"say {KEY}"), calls, [])
+    whole = record.run_json(run_row("r", prompt=f"say {KEY}"), calls, [])
     assert KEY not in whole
-    assert KEY not in export.run_csv(calls)
+    assert KEY not in record.run_csv(calls)
     said = json.loads(whole)["calls"][0]
     assert said == json.loads(json.dumps(of_call(calls[0]) | {"text": None}, default=str)) | said
-    line = next(csv.DictReader(io.StringIO(export.run_csv(calls))))
+    line = next(csv.DictReader(io.StringIO(record.run_csv(calls))))
     assert (line["ttft_ms"], line["input_tokens"], line["output_tokens"], line["cost_usd"]) == (
         "412.25", "15", "7", "0.123456789",
     )  # fmt: skip
@@ -140,5 +140,5 @@ def test_an_export_agrees_with_the_rows_and_holds_no_key(monkeypatch: pytest.Mon
 
 
 def test_a_file_name_holds_nothing_but_letters_and_digits() -> None:
-    name = export.file_name({"id": "../../a b_-é", "created_at": datetime(2026, 1, 2, 3, 4, tzinfo=UTC)}, "csv")
+    name = record.file_name({"id": "../../a b_-é", "created_at": datetime(2026, 1, 2, 3, 4, tzinfo=UTC)}, "csv")
     assert name == "inference-lab-20260102-0304-ab.csv"

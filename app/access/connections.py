@@ -22,7 +22,7 @@ from websockets.frames import Frame
 from websockets.http11 import Request
 
 from app.access.host_check import refuse
-from services.processes.process import file_limit
+from services.processes.lifetime import file_limit
 from services.security.hosts import ip_address
 
 log = logging.getLogger(__name__)

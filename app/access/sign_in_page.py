@@ -9,21 +9,21 @@ from streamlit.errors import Error
 
 from app import auth
 from app.access import sign_in
-from app.batch import state
-from app.caching import state as caching_state
-from app.playground import state as playground_state
+from app.batch import upload
+from app.caching import form
+from app.playground import state
 from app.widgets.text import plain
 
 CAME_BACK = "signin"  # field of the address
 KEPT, TROUBLE = "door_kept", "door_trouble"
 # What somebody may have typed when their sign-in ended: lost with the session unless they can copy it.
 TYPED: Mapping[str, str] = {
-    playground_state.PROMPT: "Prompt",
-    playground_state.SYSTEM: "System prompt",
-    caching_state.SYSTEM: "System prompt, the same in every call",
-    caching_state.QUESTION: "Question",
-    state.PROMPT: "Prompt of each line",
-    state.SYSTEM: "System prompt of each line",
+    state.PROMPT: "Prompt",
+    state.SYSTEM: "System prompt",
+    form.SYSTEM: "System prompt, the same in every call",
+    form.QUESTION: "Question",
+    upload.PROMPT: "Prompt of each line",
+    upload.SYSTEM: "System prompt of each line",
 }
 
 

@@ -21,7 +21,7 @@ from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileMan
 
 from app.access.connections import STREAM_PATH
 from app.access.host_check import header_values, refuse
-from services.embedded.spec import available_bytes
+from services.embedded.pool import available_bytes
 
 log = logging.getLogger(__name__)
 

@@ -1,8 +1,11 @@
-"""Two batches side by side: how often they agree, the lines where they do not, checks of the answers, and a judge."""
+"""Two batches side by side: how often they agree, checks of the answers, a model as judge, and votes of people."""
 
 from __future__ import annotations
 
+import secrets
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -12,25 +15,47 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import auth
-from app.batch import answer_checks as checks
-from app.batch import judge, summary, votes
 from app.batch import line as batch_line
-from app.batch import state as bt
+from app.batch import summary
+from app.batch import upload as batch_upload
 from app.live.diff import merged
+from app.widgets.status import attempt, draw_refusal
 from app.widgets.text import clip, plain
-from db import batches as store
+from db import batch_queries
+from db import batches as batches_module
 from services import formatting as units
+from services.batch import judge
 from services.batch import text as words
-from services.batch.compare import Comparison, Kind, Pair, compare, pairs, same_sha
+from services.batch.evaluate import (
+    TITLES,
+    Check,
+    CheckKind,
+    Comparison,
+    Kind,
+    Pair,
+    Rate,
+    Verdict,
+    compare,
+    pairs,
+    rate,
+    run,
+    same_sha,
+    tally,
+)
 
 Row = Mapping[str, Any]
+
 OTHER, TABLE, PAGE, WHICH, PAGE_SIZE = "bt_other", "bt_pairs", "bt_pairs_page", "bt_which", 20
+
 DIFFER, ALL = "differ", "all"
+
 KINDS: Mapping[str, tuple[Kind, ...]] = {
     DIFFER: ("differ",), "same": ("same",), "unanswered": ("one", "neither"), "only_a": ("only_a",),
     "only_b": ("only_b",),
 }  # fmt: skip
+
 AT_ONCE = 20_000  # lines that are compared while somebody waits
+
 NONE_YET = (
     "No other batch was made of this file. Submit it to a second deployment, and both are compared here line by line."
 )
@@ -39,13 +64,13 @@ NONE_YET = (
 def draw(row: Row, person: auth.Person) -> None:
     """What a second batch of the same file says to each line, checks of the answers, and a judge."""
     try:
-        others = [one for one in store.same_file(auth.database(), row["file_sha256"])
+        others = [one for one in batches_module.same_file(auth.database(), row["file_sha256"])
                   if one["id"] != row["id"] and one["run_id"]]  # fmt: skip
     except SQLAlchemyError:
         return
     if not others:
         st.caption(NONE_YET)
-        checks.draw([row])
+        draw_checks([row])
         return
     by_id = {str(one["id"]): one for one in others}
     if st.session_state.get(OTHER) not in by_id:
@@ -61,10 +86,10 @@ def draw(row: Row, person: auth.Person) -> None:
         found = comparison(auth.database(), row, other, (str(row["ended_at"]), str(other["ended_at"])))
     st.markdown(plain(found.told("this batch", "the other")))
     _figures(row, other, found)
-    votes.draw_tally(row, other)
+    draw_tally(row, other)
     _lines(row, other, found, person)
-    checks.draw([row, other])
-    judge.draw(row, other, person)
+    draw_checks([row, other])
+    draw_judge(row, other, person)
 
 
 def label(row: Row) -> str:
@@ -78,7 +103,7 @@ def label(row: Row) -> str:
 def comparison(_database: Engine, _a: Row, _b: Row, key: tuple[str, str]) -> Comparison:
     """The totals of both. ``key``: what else it depends on than the two ids."""
     del key
-    first, second = (store.each_line(_database, one["id"]) for one in (_a, _b))
+    first, second = (batches_module.each_line(_database, one["id"]) for one in (_a, _b))
     return compare(first, second, same_file=same_sha(_a, _b))
 
 
@@ -107,7 +132,9 @@ def _figures(a: Row, b: Row, found: Comparison) -> None:
 
 def _pairs(a: Row, b: Row, which: str) -> Iterator[Pair]:
     reader = auth.database()
-    found = pairs(store.each_line(reader, a["id"]), store.each_line(reader, b["id"]), same_file=same_sha(a, b))
+    found = pairs(
+        batches_module.each_line(reader, a["id"]), batches_module.each_line(reader, b["id"]), same_file=same_sha(a, b)
+    )
     return found if which == ALL else (pair for pair in found if pair.kind in KINDS[which])
 
 
@@ -161,20 +188,20 @@ def _table(a: Row, b: Row, rows: Sequence[Pair], person: auth.Person) -> None:
     )
     text, heads = st.column_config.TextColumn, sides(a, b)
     event = st.dataframe(
-        frame, key=TABLE, hide_index=True, height="content", on_select="rerun", selection_mode=bt.ANY_CELL,
+        frame, key=TABLE, hide_index=True, height="content", on_select="rerun", selection_mode=batch_upload.ANY_CELL,
         column_config={
             "key": text("Id", width=70), "asked": text("Asked", width=150),
             "a": text(heads[0], width=310), "b": text(heads[1], width=310),
         },
         alt="Lines of both batches, side by side",
     )  # fmt: skip
-    chosen = bt.clicked(event.selection, len(rows))
+    chosen = batch_upload.clicked(event.selection, len(rows))
     if chosen is None:
         st.caption("Click a line to see both answers and their difference.")
         return
     pair = rows[chosen]
     with st.container(border=True):
-        votes.draw(a, b, pair, person)
+        draw_votes(a, b, pair, person)
         left, right = st.columns(2)
         for slot, side, line in zip((left, right), heads, (pair.a, pair.b), strict=True):
             with slot:
@@ -206,3 +233,198 @@ def forget() -> None:
 def _turn(page: int) -> None:
     st.session_state.pop(TABLE, None)
     st.session_state[PAGE] = page
+
+
+VOTE_REFUSAL = "bt_vote_refusal"
+
+CHOICES = {"a": "The first is better", "tie": "Alike", "b": "The second is better"}
+
+
+def draw_tally(a: Row, b: Row) -> None:
+    """Who was preferred, once anybody has voted."""
+    if votes := batch_queries.votes(auth.database(), str(a["id"]), str(b["id"])):
+        found = tally(votes)
+        st.caption(f":material/how_to_vote: {plain(found.sentence)}")
+
+
+def draw_votes(a: Row, b: Row, pair: Pair, person: auth.Person) -> None:
+    """The three buttons for a line that both answered; the person's own choice is marked."""
+    if not person.may("vote") or pair.a is None or pair.b is None or not pair.answered:
+        return
+    no = batch_queries.line_of(str(a["id"]), str(b["id"]), int(pair.a["no"]), int(pair.b["no"]))
+    mine = [vote for vote in batch_queries.votes(auth.database(), str(a["id"]), str(b["id"]), person.name)
+            if vote["no"] == no]  # fmt: skip
+    chosen = mine[0]["choice"] if mine else None
+    names = f"{summary.name_of(a)} is the first, {summary.name_of(b)} the second."
+    with st.container(horizontal=True, vertical_alignment="center"):
+        for choice, title in CHOICES.items():
+            st.button(
+                title, key=f"bt_vote_{choice}", type="primary" if choice == chosen else "secondary", on_click=_vote,
+                args=(a, b, no, None if choice == chosen else choice), help=plain(names),
+            )  # fmt: skip
+    draw_refusal(VOTE_REFUSAL)
+
+
+def _vote(a: Row, b: Row, no: int, choice: str | None) -> None:
+    """Callback: keep the choice; the same button again takes it back."""
+    attempt(VOTE_REFUSAL, lambda: auth.engine().batches.vote(str(a["id"]), str(b["id"]), no, choice))
+
+
+CRITERIA, JUDGE_REFUSAL, LOOKED_AT = "bt_judge_criteria", "bt_judge_refusal", 500
+
+
+def draw_judge(a: Row, b: Row, person: auth.Person) -> None:
+    """What judges said of these two, and the way to ask one."""
+    first, second = sorted((a, b), key=lambda row: str(row["id"]))
+    with st.expander("Let a model judge", icon=":material/gavel:", key="bt_judge"):
+        for row in asked(first, second):
+            _verdict(row, first, second)
+        if person.may("send"):
+            st.text_area("What makes an answer better", key=CRITERIA, value=judge.CRITERIA, height=68)
+            st.button("Prepare the questions", key="bt_judge_prepare", icon=":material/gavel:", on_click=_prepare,
+                      args=(first, second))  # fmt: skip
+            st.caption(
+                "One question for each line on which the two differ; which answer comes first is drawn by lot. You see "
+                "cost and time on the next page, and nothing is sent before you say so."
+            )
+        draw_refusal(JUDGE_REFUSAL)
+
+
+def asked(first: Row, second: Row) -> list[Row]:
+    """The judges' batches of these two, newest first."""
+    name = judge.file_name(str(first["id"]), str(second["id"]))
+    return [row for row in batches_module.batches(auth.database(), LOOKED_AT) if row["file_name"] == name]
+
+
+def _verdict(row: Row, first: Row, second: Row) -> None:
+    name = summary.name_of(row)
+    if not words.over(row):
+        st.caption(plain(f"{name} is judging: {words.state(row['state'])}."))
+        return
+    found = judge.judged(judge.verdicts(batches_module.each_line(auth.database(), row["id"])))
+    st.markdown(f"**{plain(name)}** · {plain(found.sentence)}")
+    which = f"First: {summary.name_of(first)}; second: {summary.name_of(second)}."
+    st.caption(plain(f"{which} {found.bias_sentence}"))
+    st.button("Open its batch", key=f"bt_judge_open_{row['id']}", type="tertiary", icon=":material/open_in_new:",
+              on_click=batch_upload.open_batch, args=(row["id"],))  # fmt: skip
+
+
+def _prepare(first: Row, second: Row) -> None:
+    """Callback: write the questions, and take the file as a new batch that is ready to be sent."""
+    criteria = (st.session_state.get(CRITERIA) or "").strip() or judge.CRITERIA
+
+    def prepare() -> None:
+        reader = auth.database()
+        both = pairs(batches_module.each_line(reader, first["id"]), batches_module.each_line(reader, second["id"]),
+                     same_file=same_sha(first, second))  # fmt: skip
+        with tempfile.TemporaryFile() as target:
+            written = judge.write(both, target, seed=secrets.randbelow(2**31), criteria=criteria)
+            if not written.n:
+                raise ValueError("The two batches differ on no line that both answered, so there is nothing to judge.")
+            target.seek(0)
+            name = judge.file_name(str(first["id"]), str(second["id"]))
+            batch_upload.pick(batch_upload.spooled(target, name, "upload"), written.options)
+            st.session_state[batch_upload.NAME] = (
+                f"Judge of {clip(str(first['name']), 50)} and {clip(str(second['name']), 50)}"
+            )
+        batch_upload.open_batch(None)
+
+    attempt(JUDGE_REFUSAL, prepare)
+
+
+KIND, EXPECTED, EXACTLY, TOLERANCE, FOUND = "bt_ck_kind", "bt_ck_expected", "bt_ck_exactly", "bt_ck_tolerance", "bt_ck"
+
+CHECK_REFUSAL, FAILED_SHOWN, CHECKED_AT_ONCE = "bt_ck_refusal", 10, 50_000
+
+HELP: Mapping[CheckKind, str] = {
+    "exact": "A fixed text, or a column of the file like {{label}}", "contains": "A text, or a column like {{label}}",
+    "regex": r"For instance ^(positive|negative)$", "json": "", "schema": "A JSON schema",
+    "number": "A number, or a column like {{total}}",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a check said of one batch: the rate, and its first failures with their answers."""
+
+    batch_id: str
+    rate: Rate
+    failed: Sequence[tuple[Row, Verdict]]
+    cut: bool  # only the first `AT_ONCE` lines were looked at
+
+
+def draw_checks(batches: Sequence[Row]) -> None:
+    """The form, and what the last check said of these batches."""
+    with st.expander("Check the answers", icon=":material/rule:", key="bt_checks"):
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            kind: CheckKind = st.selectbox("Check", list(TITLES), key=KIND, format_func=TITLES.__getitem__, width=330)
+            if kind == "number":
+                st.number_input("Tolerance", key=TOLERANCE, min_value=0.0, value=0.0, width=130)
+        if kind != "json":
+            st.text_area("Expected", key=EXPECTED, height=68, placeholder=HELP[kind])
+            if columns := batches[0].get("columns"):
+                st.caption(plain(f"Columns of the file: {', '.join(columns[:12])}"))
+        if kind in ("exact", "contains", "regex"):
+            st.toggle("Every letter counts, its case too", key=EXACTLY)
+        st.button("Check", key="bt_ck_run", icon=":material/rule:", on_click=_run, args=(list(batches),))
+        draw_refusal(CHECK_REFUSAL)
+        _draw_results(batches)
+
+
+def _draw_results(batches: Sequence[Row]) -> None:
+    found: list[Result] = st.session_state.get(FOUND) or []
+    by_id = {one.batch_id: one for one in found}
+    for row in batches:
+        result = by_id.get(str(row["id"]))
+        if result is None:
+            continue
+        of = f"**{plain(summary.name_of(row))}** · " if len(batches) > 1 else ""
+        cut = f" Only the first {CHECKED_AT_ONCE:,} lines were looked at." if result.cut else ""
+        st.markdown(f"{of}{plain(result.rate.sentence + cut)}")
+        if result.failed:
+            st.dataframe(
+                pd.DataFrame({
+                    "line": [line["line"] for line, _ in result.failed],
+                    "why": [verdict.why for _, verdict in result.failed],
+                    "answer": [clip(str(line.get("answer") or ""), 200) for line, _ in result.failed],
+                }),
+                hide_index=True, height="content",
+                column_config={
+                    "line": st.column_config.NumberColumn("Line", width=60), "why": "Why it failed", "answer": "Answer",
+                },
+                alt="The first lines that failed the check",
+            )  # fmt: skip
+
+
+def _run(batches: Sequence[Row]) -> None:
+    """Callback: check every answer of these batches."""
+    state = st.session_state
+    state.pop(FOUND, None)
+    kind: CheckKind = state[KIND]
+    check = Check(kind, state.get(EXPECTED) or "", bool(state.get(EXACTLY)), float(state.get(TOLERANCE) or 0.0))
+
+    def work() -> None:
+        if why := check.why_not(batches[0].get("columns")):
+            raise ValueError(why)
+        state[FOUND] = [checked(check, row) for row in batches]
+
+    attempt(CHECK_REFUSAL, work)
+
+
+def checked(check: Check, row: Row) -> Result:
+    """What a check says of a batch. Raises ValueError in words for a pattern or schema that cannot be used."""
+    failed: list[tuple[Row, Verdict]] = []
+    last: list[Row] = []
+
+    def lines() -> Iterator[Row]:
+        for line in islice(batches_module.each_line(auth.database(), row["id"]), CHECKED_AT_ONCE):
+            last[:] = [line]
+            yield line
+
+    def verdicts() -> Iterator[Verdict]:
+        for verdict in run(check, lines()):
+            if verdict.passed is False and len(failed) < FAILED_SHOWN:
+                failed.append((last[0], verdict))
+            yield verdict
+
+    return Result(str(row["id"]), rate(verdicts()), failed, row["n_lines"] > CHECKED_AT_ONCE)

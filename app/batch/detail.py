@@ -1,20 +1,22 @@
-"""One batch: how it stands while it runs, what can be done about it, and the way to what came back."""
+"""One batch: how it stands while it runs, its jobs at a service, what can be done about it, and the way to its
+results."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
 import streamlit as st
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import auth
-from app.batch import jobs, results, summary
 from app.batch import origin as links
-from app.batch import state as bt
+from app.batch import results, summary, upload
+from app.widgets.filters import zone
 from app.widgets.status import attempt, draw_refusal
 from app.widgets.text import clip, plain
-from db import batches as store
+from db import batches
 from services.batch import pauses
 from services.batch import status as stands
 from services.batch import text as words
@@ -22,18 +24,26 @@ from services.batch.reconcile import Account
 from services.pricing.cost import money
 
 Row = Mapping[str, Any]
+
 EVERY_S, WINDOW_S = 2.0, 60.0
+
 WORKING = ("running", "pausing")
+
 NO_BATCH = "There is no batch at this address; it may have been deleted."
+
 AWAY = "The records cannot be read just now; they are kept. Reload the page in a moment."
+
+
 # Somebody has to do something about these, so why it is so is no small print.
 STOPPED, BY_HAND = ("paused", "failed", "expired"), "Paused by hand."
+
+
 DELETING, BUDGET, NANO, LIVE = "bt_deleting", "bt_new_budget", 1_000_000_000, "bt_live"
 
 
 def draw(batch_id: str, person: auth.Person) -> None:
     """The batch at an address."""
-    st.button("All batches", key="bt_back", type="tertiary", icon=":material/arrow_back:", on_click=bt.open_batch,
+    st.button("All batches", key="bt_back", type="tertiary", icon=":material/arrow_back:", on_click=upload.open_batch,
               args=(None,))  # fmt: skip
     row = load(batch_id)
     if row is None:
@@ -50,7 +60,7 @@ def draw(batch_id: str, person: auth.Person) -> None:
 def load(batch_id: str) -> Row | None:
     """The batch; None after one sentence on the page that says why not."""
     try:
-        row = store.batch(auth.database(), batch_id)
+        row = batches.batch(auth.database(), batch_id)
     except SQLAlchemyError:
         st.warning(AWAY, icon=":material/database_off:")
         return None
@@ -90,10 +100,10 @@ def _standing(row: Row, person: auth.Person) -> Account | None:
     """State, why it is so, progress, figures and what can be done, of now. The account of a batch that is over."""
     try:
         reader = auth.database()
-        counts, spent = store.counts(reader, row["id"]), store.spent(reader, row["id"])
+        counts, spent = batches.counts(reader, row["id"]), batches.spent(reader, row["id"])
         working = row["route"] == "runner" and row["state"] in WORKING
         pace = pauses.rate(reader, row, WINDOW_S) if working else None
-        of_service = store.jobs(reader, row["id"])
+        of_service = batches.jobs(reader, row["id"])
     except SQLAlchemyError:
         st.warning(AWAY, icon=":material/database_off:")
         return None
@@ -116,8 +126,8 @@ def _standing(row: Row, person: auth.Person) -> Account | None:
         if counted:
             st.caption(plain(counted))
         _figures(row, counts, spent, pace)
-    draw_refusal(bt.REFUSAL)
-    jobs.draw(row, of_service, counts)
+    draw_refusal(upload.SUBMIT_REFUSAL)
+    draw_jobs(row, of_service, counts)
     return account
 
 
@@ -197,7 +207,7 @@ def _controls(row: Row, person: auth.Person) -> None:
 
 
 def _do(action: str, batch_id: str) -> None:
-    attempt(bt.REFUSAL, lambda: getattr(auth.engine().batches, action)(batch_id))
+    attempt(upload.SUBMIT_REFUSAL, lambda: getattr(auth.engine().batches, action)(batch_id))
 
 
 def _resume(row: Row) -> None:
@@ -205,7 +215,7 @@ def _resume(row: Row) -> None:
     dollars = st.session_state.get(BUDGET)
     budget = round(dollars * NANO) if dollars and row.get("budget_nanousd") else None
     changed = None if budget is None or budget == row["budget_nanousd"] else budget
-    attempt(bt.REFUSAL, lambda: auth.engine().batches.resume(row["id"], changed))
+    attempt(upload.SUBMIT_REFUSAL, lambda: auth.engine().batches.resume(row["id"], changed))
 
 
 def _ask(batch_id: str) -> None:
@@ -218,8 +228,8 @@ def _keep() -> None:
 
 def _delete(batch_id: str) -> None:
     _keep()
-    if attempt(bt.REFUSAL, lambda: auth.engine().batches.delete(batch_id)):
-        bt.open_batch(None)
+    if attempt(upload.SUBMIT_REFUSAL, lambda: auth.engine().batches.delete(batch_id)):
+        upload.open_batch(None)
 
 
 @st.dialog("Delete this batch?", on_dismiss=_keep)
@@ -230,3 +240,52 @@ def _confirm(row: Row) -> None:
             st.rerun()
         if st.button("Delete", key="bt_delete_now", type="primary", on_click=_delete, args=(row["id"],)):
             st.rerun()
+
+
+def draw_jobs(row: Row, jobs: Sequence[Row], counts: Mapping[str, int]) -> None:
+    """A line for each job; nothing where our own runner sends the lines. ``counts``: our own, of the batch's lines."""
+    if not jobs or row["route"] == "runner":
+        return
+    where, zone_info = zone()
+    frame = pd.DataFrame(
+        {
+            "no": [job["no"] for job in jobs],
+            "lines": [job["n_lines"] for job in jobs],
+            "state": [words.state(job["state"]) for job in jobs],
+            "vendor_state": [job.get("vendor_state") or "–" for job in jobs],
+            "counts": [counted(job.get("counts")) for job in jobs],
+            "vendor_id": [job.get("vendor_id") or "not given yet" for job in jobs],
+            "submitted": [_at(job.get("submitted_at"), zone_info) for job in jobs],
+            "expires": [_at(job.get("expires_at"), zone_info) for job in jobs],
+            "said": [job.get("said") or "" for job in jobs],
+        }
+    )
+    text, number = st.column_config.TextColumn, st.column_config.NumberColumn
+    st.dataframe(
+        frame, hide_index=True, height="content",
+        column_config={
+            "no": number("Job", width=50), "lines": number("Lines", format="localized", width=70),
+            "state": text("State", width=190), "vendor_state": text("In its own words", width=130),
+            "counts": text("Counts", width=150), "vendor_id": text("Id at the service", width=210),
+            "submitted": text(f"Sent ({where})", width=100), "expires": text("Expires", width=100),
+            "said": text("What the service said", width=300),
+        },
+        alt="Jobs of the batch service",
+    )  # fmt: skip
+    if said := stands.differing(row, jobs, counts):
+        st.caption(f":orange[:material/warning: {plain(said)}]")
+    if row["route"] == "anthropic" and not words.over(row):
+        st.caption(words.NO_COUNTS)
+
+
+def counted(counts: Mapping[str, int] | None) -> str:
+    """ "120 of 500, 3 failed"; a dash where the service tells none."""
+    if not counts:
+        return "–"
+    done = counts.get("succeeded", 0) + counts.get("failed", 0)
+    failed = f", {counts['failed']:,} failed" if counts.get("failed") else ""
+    return f"{done:,} of {counts['total']:,}{failed}" if counts.get("total") else f"{done:,}{failed}"
+
+
+def _at(value: Any, where: Any) -> str:
+    return "–" if value is None else f"{value.astimezone(where):%-d %b %H:%M}"

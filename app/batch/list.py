@@ -11,12 +11,10 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import auth
-from app.batch import state as bt
-from app.batch import summary
+from app.batch import summary, upload
 from app.widgets.filters import zone
 from app.widgets.text import clip, plain
-from db import batch_links
-from db import batches as store
+from db import batch_queries, batches
 from services.batch import text as words
 from services.batch.status import stand
 from services.pricing.cost import money
@@ -34,7 +32,7 @@ def draw(person: auth.Person) -> None:
     """The table, or one sentence."""
     try:
         mine = person.name if st.session_state.get(MINE) else None
-        rows = store.batches(auth.database(), SHOWN, mine)
+        rows = batches.batches(auth.database(), SHOWN, mine)
         standing, cost = [_standing(row) for row in rows], [_cost(row) for row in rows]
     except SQLAlchemyError:
         st.caption(f":red[:material/error: {plain(AWAY)}]")
@@ -51,7 +49,7 @@ def draw(person: auth.Person) -> None:
         return
     chosen = _table(rows, standing, cost)
     if chosen is not None:
-        bt.open_batch(str(chosen["id"]))
+        upload.open_batch(str(chosen["id"]))
         st.session_state.pop(TABLE, None)
         st.rerun()
     if len(rows) == SHOWN:
@@ -75,7 +73,7 @@ def _table(rows: Sequence[Row], standing: Sequence[str], cost: Sequence[str]) ->
     )
     text, number = st.column_config.TextColumn, st.column_config.NumberColumn
     event = st.dataframe(
-        frame, key=TABLE, hide_index=True, height="content", on_select="rerun", selection_mode=bt.ANY_CELL,
+        frame, key=TABLE, hide_index=True, height="content", on_select="rerun", selection_mode=upload.ANY_CELL,
         column_config={
             # First and narrow, so that a telephone shows which it is, how it stands and what it cost.
             "name": text("Name", width=140), "state": text("State", width=190),
@@ -89,7 +87,7 @@ def _table(rows: Sequence[Row], standing: Sequence[str], cost: Sequence[str]) ->
         alt="Batches, newest first; click one to open it",
     )  # fmt: skip
     st.caption("Click a batch to open it.")
-    chosen = bt.clicked(event.selection, len(rows))
+    chosen = upload.clicked(event.selection, len(rows))
     return None if chosen is None else rows[chosen]
 
 
@@ -102,17 +100,17 @@ def _standing(row: Row) -> str:
 @st.cache_data(max_entries=2_000, show_spinner=False)
 def _counts(_database: Engine, batch_id: str, ended: str) -> dict[str, int]:
     del ended  # part of the key only: what has ended does not change
-    return store.counts(_database, batch_id)
+    return batches.counts(_database, batch_id)
 
 
 def _cost(row: Row) -> str:
     """What it has cost, added up once of a batch that is over."""
     database = auth.database()
     return cost_words(_costs(database, str(row["id"]), str(row["ended_at"])) if words.over(row)
-                      else batch_links.costs(database, row["id"]))  # fmt: skip
+                      else batch_queries.costs(database, row["id"]))  # fmt: skip
 
 
-def cost_words(found: Mapping[str, batch_links.Costs]) -> str:
+def cost_words(found: Mapping[str, batch_queries.Costs]) -> str:
     """ "$0.41", "≥ $0.41", "free", "by the hour", "no price"; a dash where nothing was called or billed."""
     if not set(found) - {"not_billed"}:
         return "–"
@@ -126,6 +124,6 @@ def cost_words(found: Mapping[str, batch_links.Costs]) -> str:
 
 
 @st.cache_data(max_entries=2_000, show_spinner=False)
-def _costs(_database: Engine, batch_id: str, ended: str) -> dict[str, batch_links.Costs]:
+def _costs(_database: Engine, batch_id: str, ended: str) -> dict[str, batch_queries.Costs]:
     del ended
-    return batch_links.costs(_database, batch_id)
+    return batch_queries.costs(_database, batch_id)

@@ -10,10 +10,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from streamlit.delta_generator import DeltaGenerator
 
 from app import auth
-from app.batch import compare, summary
-from app.batch import state as bt
+from app.batch import compare, summary, upload
 from app.widgets.text import clip, plain
-from db import batches as store
+from db import batches
 from services.batch import judge
 from services.batch import text as words
 
@@ -25,7 +24,7 @@ def draw(row: Row) -> None:
     if row.get("parent_id") and (parent := _batch(row["parent_id"])) is not None:
         name = plain(clip(str(parent["name"]), 60))
         with beside(f":material/subdirectory_arrow_right: The lines that “{name}” left unanswered, sent again."):
-            st.button("Open it", key="bt_parent", type="tertiary", on_click=bt.open_batch, args=(parent["id"],))
+            st.button("Open it", key="bt_parent", type="tertiary", on_click=upload.open_batch, args=(parent["id"],))
     if (ids := judge.judged_by(str(row["file_name"]))) is None:
         return
     first, second = (_batch(one) for one in ids)
@@ -42,7 +41,7 @@ def after(child: Row, n: int) -> None:
     lines = "The line without an answer was" if n == 1 else f"The {n:,} lines without an answer were"
     name, state = plain(clip(str(child["name"]), 60)), words.state(child["state"], short=True)
     with beside(f":material/replay: {lines} sent again as “{name}” ({state})."):
-        st.button("Open it", key="bt_child", type="tertiary", on_click=bt.open_batch, args=(child["id"],))
+        st.button("Open it", key="bt_child", type="tertiary", on_click=upload.open_batch, args=(child["id"],))
 
 
 def beside(said: str) -> DeltaGenerator:
@@ -58,14 +57,14 @@ def _called(row: Row) -> str:
 
 def _batch(batch_id: str) -> Row | None:
     try:
-        return store.batch(auth.database(), batch_id)
+        return batches.batch(auth.database(), batch_id)
     except SQLAlchemyError:
         return None
 
 
 def _compare(first: str, second: str) -> None:
     """Callback: the first one, held against the second."""
-    bt.open_batch(first)
+    upload.open_batch(first)
     compare.forget()
-    st.session_state[bt.TAB] = bt.TABS[2]
+    st.session_state[upload.TAB] = upload.TABS[2]
     st.session_state[compare.OTHER] = second

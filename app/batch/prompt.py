@@ -1,18 +1,21 @@
-"""What is asked: the templates with their columns, and the first requests as they will be sent."""
+"""What is asked: the templates with their columns, the parameters, and the first requests as they will be sent."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import streamlit as st
 
-from app.batch import parameters
-from app.batch import state as bt
+from app.batch import upload
 from app.widgets.text import clip, plain
 from services.batch.types import Checked, Record
+from services.params import PARAMS, ParamSpec, clean
 
 INSERT, INTO = "bt_insert", "bt_into"
+
 CHIPS, PREVIEWED, SHOWN = 24, 3, 700  # columns as chips; records; characters of a text
+
 OWN_MESSAGES = ("openai", "anthropic", "bedrock")
 
 
@@ -27,24 +30,24 @@ def draw(checked: Checked) -> None:
         st.caption("Each line of this file brings its own messages; they are sent as they are.")
     elif checked.columns:
         _templates(checked)
-    parameters.draw()
+    draw_parameters()
     preview(checked.preview)
 
 
 def _templates(checked: Checked) -> None:
     # What the check made of the columns stands in the boxes, to be seen and changed.
-    for key, found in ((bt.PROMPT, checked.options.prompt), (bt.SYSTEM, checked.options.system)):
+    for key, found in ((upload.PROMPT, checked.options.prompt), (upload.SYSTEM, checked.options.system)):
         if not st.session_state.get(key) and found:
             st.session_state[key] = found
     st.text_area(
-        "Prompt of each line", key=bt.PROMPT, height=110, on_change=_write,
+        "Prompt of each line", key=upload.PROMPT, height=110, on_change=_write,
         placeholder="Summarise in one sentence: {{text}}",
         help="A column's name in double braces stands for its value in each line.",
     )  # fmt: skip
     if columns := list(checked.columns[:CHIPS]):
         st.pills("Insert a column", columns, key=INSERT, on_change=_insert, format_func=chip)
-    with st.expander("System prompt", icon=":material/article:", expanded=bool(st.session_state.get(bt.SYSTEM))):
-        st.text_area("System prompt of each line", key=bt.SYSTEM, height=90, on_change=_write, args=(True,),
+    with st.expander("System prompt", icon=":material/article:", expanded=bool(st.session_state.get(upload.SYSTEM))):
+        st.text_area("System prompt of each line", key=upload.SYSTEM, height=90, on_change=_write, args=(True,),
                      placeholder="none", label_visibility="collapsed")  # fmt: skip
 
 
@@ -56,17 +59,17 @@ def chip(column: str) -> str:
 def _write(of_system: bool = False) -> None:
     # No prompt: the likeliest column again. A system prompt that was emptied: none, although a column may be called so;
     # one that nobody touched: that of the records which have one.
-    prompt, system = (st.session_state.get(key) or "" for key in (bt.PROMPT, bt.SYSTEM))
-    none = "" if of_system or bt.options().system == "" else None
-    bt.change(prompt=prompt if prompt.strip() else None, system=system if system.strip() else none)
+    prompt, system = (st.session_state.get(key) or "" for key in (upload.PROMPT, upload.SYSTEM))
+    none = "" if of_system or upload.options().system == "" else None
+    upload.change(prompt=prompt if prompt.strip() else None, system=system if system.strip() else none)
 
 
 def _insert() -> None:
     column = st.session_state.get(INSERT)
     st.session_state[INSERT] = None
     if column:
-        before = (st.session_state.get(bt.PROMPT) or "").rstrip()
-        bt.change(prompt=f"{before} {{{{{column}}}}}".strip())
+        before = (st.session_state.get(upload.PROMPT) or "").rstrip()
+        upload.change(prompt=f"{before} {{{{{column}}}}}".strip())
 
 
 def preview(records: Sequence[Record]) -> None:
@@ -91,3 +94,45 @@ def preview(records: Sequence[Record]) -> None:
 def cut(text: str, limit: int = SHOWN) -> str:
     """The beginning of a long text, with its lines kept and the number of characters that are not shown."""
     return text if len(text) <= limit else f"{text[:limit].rstrip()} … ({len(text) - limit:,} more characters)"
+
+
+FIRST = ("max_tokens", "temperature")
+
+
+def draw_parameters() -> None:
+    """The two that matter most, and the others folded."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        for name in FIRST:
+            _input(PARAMS[name], width=190)
+        with st.popover("More parameters", icon=":material/tune:", key="bt_params"):
+            st.caption("Empty: not sent, the service's own default holds. A line that brings its own keeps it.")
+            for name, spec in PARAMS.items():
+                if name not in FIRST:
+                    _input(spec, width="stretch")
+    if trouble := st.session_state.get("bt_p_trouble"):
+        st.caption(f":red[:material/error: {plain(trouble)}]")
+
+
+def _input(spec: ParamSpec, *, width: int | str) -> None:
+    key = upload.parameter(spec.name)
+    common: Any = {"key": key, "help": spec.help, "on_change": _set, "width": width}
+    if spec.kind == "list":
+        st.multiselect(spec.label, list(st.session_state.get(key) or []), accept_new_options=True,
+                       max_selections=int(spec.maximum or 4), placeholder="not sent", **common)  # fmt: skip
+    elif spec.kind == "choice":
+        st.selectbox(spec.label, spec.choices, index=None, placeholder="not sent", **common)
+    elif spec.kind == "int":
+        st.number_input(spec.label, value=None, min_value=int(spec.minimum or 0), max_value=int(spec.maximum or 0),
+                        step=1, placeholder="not sent", **common)  # fmt: skip
+    else:
+        st.number_input(spec.label, value=None, min_value=spec.minimum, max_value=spec.maximum, step=0.1,
+                        format="%.2f", placeholder="not sent", **common)  # fmt: skip
+
+
+def _set() -> None:
+    """Callback: the values of all boxes, each in its range."""
+    st.session_state.pop("bt_p_trouble", None)
+    try:
+        upload.change(params=clean({name: st.session_state.get(upload.parameter(name)) for name in PARAMS}))
+    except ValueError as error:
+        st.session_state["bt_p_trouble"] = str(error)

@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+import re
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from functools import partial
+from typing import Any, BinaryIO
 
 import pandas as pd
 import streamlit as st
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import auth
-from app.batch import compare, downloads, line, summary
+from app.batch import compare, line, summary, upload
 from app.batch import origin as links
-from app.batch import state as bt
-from app.batch.validation_report import LINE
+from app.batch.validation import LINE
 from app.widgets.filters import zone
 from app.widgets.status import attempt
 from app.widgets.text import clip, plain
-from db import batch_links
-from db import batches as store
+from db import batch_queries, batches
 from services import formatting as units
 from services.batch import text as words
+from services.batch.export import ENDINGS, TYPES, Kind, write
 from services.batch.reconcile import Account
 from services.runs import view
 
 Row = Mapping[str, Any]
+
 TABLE, PAGE, SEARCH, ONLY, PAGE_SIZE = "bt_lines", "bt_page", "bt_search", "bt_only", 20
+
 AWAY = "The lines cannot be read just now; they are kept. Reload the page in a moment."
 
 
@@ -37,7 +42,7 @@ def draw(row: Row, account: Account, person: auth.Person) -> None:
         st.caption("No line was sent.")
         return
     try:
-        child = batch_links.sent_again(auth.database(), row["id"])
+        child = batch_queries.sent_again(auth.database(), row["id"])
     except SQLAlchemyError:
         st.caption(f":red[:material/error: {plain(AWAY)}]")
         return
@@ -52,8 +57,8 @@ def draw(row: Row, account: Account, person: auth.Person) -> None:
                 f"Send the {n:,} {'line' if n == 1 else 'lines'} without an answer again", key="bt_resend",
                 icon=":material/replay:", type="primary" if worth else "secondary", on_click=_resend, args=(row["id"],),
             )  # fmt: skip
-        downloads.draw(row, first=not worth)
-    results, figures, comparing = st.tabs(bt.TABS, key=bt.TAB, on_change="rerun")
+        draw_downloads(row, first=not worth)
+    results, figures, comparing = st.tabs(upload.TABS, key=upload.TAB, on_change="rerun")
     with results:
         if results.open:
             draw_table(row)
@@ -69,7 +74,7 @@ def draw_table(row: Row, *, live: bool = False) -> None:
     """The lines, a page at a time. ``live``: the batch is not over, so it is said of which moment they are."""
     try:
         reader = auth.database()
-        counts = store.counts(reader, row["id"])
+        counts = batches.counts(reader, row["id"])
         if not counts or (live and not words.done(counts)):
             return
         states = _filters(counts)
@@ -77,10 +82,10 @@ def draw_table(row: Row, *, live: bool = False) -> None:
         if live:
             st.caption(so_far())
         slot = st.container()
-        found, total = store.lines(reader, row["id"], states=states, text=text, limit=PAGE_SIZE, offset=_offset())
+        found, total = batches.lines(reader, row["id"], states=states, text=text, limit=PAGE_SIZE, offset=_offset())
         if not found and total:
             st.session_state[PAGE] = 1
-            found, total = store.lines(reader, row["id"], states=states, text=text, limit=PAGE_SIZE)
+            found, total = batches.lines(reader, row["id"], states=states, text=text, limit=PAGE_SIZE)
     except SQLAlchemyError:
         st.caption(f":red[:material/error: {plain(AWAY)}]")
         return
@@ -144,7 +149,7 @@ def _table(batch: Row, rows: Sequence[Row]) -> Row | None:
     )
     text, number = st.column_config.TextColumn, st.column_config.NumberColumn
     event = st.dataframe(
-        frame, key=TABLE, hide_index=True, height="content", on_select="rerun", selection_mode=bt.ANY_CELL,
+        frame, key=TABLE, hide_index=True, height="content", on_select="rerun", selection_mode=upload.ANY_CELL,
         column_config={
             "line": number("Line", width=56, format="localized", help=LINE), "input": text("Asked", width=210),
             "answer": text("Answered", width=270), "state": text("State", width=86), "id": text("Id", width=70),
@@ -154,7 +159,7 @@ def _table(batch: Row, rows: Sequence[Row]) -> Row | None:
         },
         alt="Lines of the batch: what was asked and what was answered",
     )  # fmt: skip
-    chosen = bt.clicked(event.selection, len(rows))
+    chosen = upload.clicked(event.selection, len(rows))
     return None if chosen is None else rows[chosen]
 
 
@@ -181,7 +186,65 @@ def cost(row: Row) -> str:
 
 def _resend(batch_id: str) -> None:
     def send() -> None:
-        bt.open_batch(auth.engine().batches.resend(batch_id))
+        upload.open_batch(auth.engine().batches.resend(batch_id))
 
-    if attempt(bt.REFUSAL, send):
+    if attempt(upload.SUBMIT_REFUSAL, send):
         forget()
+
+
+TITLES: dict[Kind, str] = {"csv": "CSV", "jsonl": "JSONL", "parquet": "Parquet", "excel": "Excel"}
+
+EXCEL_ROWS, LARGE = 1_048_575, 100_000
+
+FOR_MACHINES = "bt_for_machines"
+
+BESIDE = "Your columns in the order of the file, with the results beside them."
+
+ESCAPED = (
+    f"{BESIDE} In CSV and Excel an apostrophe stands before each text that a spreadsheet would take for a formula; "
+    "JSONL and Parquet hold every text as it was."
+)
+
+AS_THEY_WERE = f"{BESIDE} Every text as it was: a spreadsheet may take one in the CSV for a formula and run it."
+
+
+def draw_downloads(row: Row, *, first: bool) -> None:
+    """A menu with every kind of file. ``first``: it is what one most likely wants to do next."""
+    with st.popover(
+        "Download", icon=":material/download:", key="bt_download", type="primary" if first else "secondary"
+    ):
+        for kind, title in TITLES.items():
+            st.download_button(
+                title, made(row, kind), file_name(row, kind), TYPES[kind], key=f"bt_file_{kind}", on_click="ignore",
+                width="stretch", disabled=kind == "excel" and row["n_lines"] > EXCEL_ROWS,
+                help=f"At most {EXCEL_ROWS:,} lines." if kind == "excel" else None,
+            )  # fmt: skip
+        machine = st.toggle("For a program, without apostrophes", key=FOR_MACHINES)
+        st.caption(AS_THEY_WERE if machine else ESCAPED)
+        if row["n_lines"] > LARGE:
+            command = f"lab batch results {row['id']} --to FILE"
+            st.caption(plain(f"So many lines are written faster without a browser: {command}"))
+
+
+def file_name(row: Row, kind: Kind) -> str:
+    """A name that says which batch it is: "inference-lab-reviews-20261124.csv"."""
+    name = re.sub(r"[^\w-]+", "-", str(row["name"]), flags=re.ASCII).strip("-")[:60] or "batch"
+    return f"inference-lab-{name}-{row['created_at']:%Y%m%d-%H%M}.{ENDINGS[kind]}"
+
+
+def made(row: Row, kind: Kind) -> Callable[[], BinaryIO]:
+    """What makes a file when it is asked for; it runs in a thread of its own."""
+    escape = not st.session_state.get(FOR_MACHINES)
+    return partial(_make, auth.database(), row, kind, escape)
+
+
+def _make(database: Any, row: Row, kind: Kind, escape: bool) -> BinaryIO:
+    # A file without a name: it is gone with its last reader. A second handle, because Streamlit only reads what was
+    # opened for nothing but reading.
+    with tempfile.TemporaryFile() as target:
+        lines = batches.each_line(database, row["id"])
+        write(lines, row.get("columns") or (), kind, target, escape=escape, n=row["n_lines"])
+        target.flush()
+        found = os.fdopen(os.dup(target.fileno()), "rb")
+    found.seek(0)
+    return found

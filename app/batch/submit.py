@@ -4,36 +4,45 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from pathlib import PurePath
+from typing import Any
 
 import streamlit as st
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import auth
-from app.batch import state as bt
-from app.batch import trial
-from app.batch.validation_report import leave_out_label
+from app import auth, navigation
+from app.batch import upload
+from app.batch.validation import leave_out_label
+from app.live import run_view as runs
+from app.live.board import LEGEND, board
+from app.live.tickets import board_token
 from app.widgets.status import draw_refusal
 from app.widgets.text import clip, plain
-from db import batches as store
+from db import batches
 from services.batch import text as words
-from services.batch.submit import MOST_LANES, MOST_PER_MINUTE, BatchSpec
+from services.batch.service import MOST_LANES, MOST_PER_MINUTE, BatchSpec
 from services.batch.targets import Way, cost_words, time_words
-from services.batch.types import Checked
+from services.batch.types import Checked, Record
 from services.pricing.cost import money
+from services.runs.spec import ColumnSpec, RunSpec
 
 BUDGET, OBJECTIVE, NOTIFY = "bt_budget", "bt_objective", "bt_notify"
-LANES, PER_MINUTE = bt.LANES, bt.PER_MINUTE
+
+LANES, PER_MINUTE = upload.LANES, upload.PER_MINUTE
+
 AGAIN, OVER_BUDGET, TARGETS = "bt_again", "bt_over_budget", "bt_targets"
+
 ASK_AGAIN_S = 10.0
+
 NANO = 1_000_000_000
 
 
-def draw(checked: Checked, way: Way, file: bt.Picked, person: auth.Person) -> None:
+def draw(checked: Checked, way: Way, file: upload.Picked, person: auth.Person) -> None:
     """What is still open, and the button that sends."""
-    st.session_state.setdefault(bt.NAME, PurePath(file.name).stem)
+    st.session_state.setdefault(upload.NAME, PurePath(file.name).stem)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        st.text_input("Name", key=bt.NAME, max_chars=120, width=320)
+        st.text_input("Name", key=upload.NAME, max_chars=120, width=320)
         st.number_input(
             "Budget, $", key=BUDGET, min_value=0.0, value=None, step=1.0, format="%.2f", placeholder="none", width=160,
             help="The estimate has to fit into it, and our own runner pauses before it is passed.",
@@ -42,16 +51,16 @@ def draw(checked: Checked, way: Way, file: bt.Picked, person: auth.Person) -> No
     if way.estimate.route == "runner":
         _runner()
     missing = _warnings(checked, way)
-    trial.draw(checked, way, person)
+    draw_trial(checked, way, person)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button(button(checked), key="bt_send", type="primary", icon=":material/send:", disabled=bool(missing),
                   on_click=_submit, args=(checked, way, file))  # fmt: skip
-        trial.button(checked, way)
+        trial_button(checked, way)
         st.caption(plain(summary(way)), width="stretch")
     if missing:
         said = f"To send it, {'; and '.join(missing)}."
         st.caption(f":orange[:material/lock: {plain(said)}]")
-    draw_refusal(bt.REFUSAL)
+    draw_refusal(upload.SUBMIT_REFUSAL)
 
 
 def button(checked: Checked) -> str:
@@ -109,14 +118,14 @@ def _warnings(checked: Checked, way: Way) -> list[str]:
         missing.append(f"switch on “{leave_out_label(bad)}” above, or mend the file and choose it again" if bad > 0 else
                        "mend what is said above")  # fmt: skip
     try:
-        before = store.same_file(auth.database(), checked.sha256)
+        before = batches.same_file(auth.database(), checked.sha256)
     except SQLAlchemyError:
         before = []
     if before:
         said = f"This file was submitted {words.ago(before[0]['created_at'])} as “{clip(before[0]['name'], 60)}”."
         with st.container(horizontal=True, vertical_alignment="center"):
             st.caption(f":orange[:material/history: {plain(said)}]", width="content")
-            st.button("Open it", key="bt_open_before", type="tertiary", on_click=bt.open_batch,
+            st.button("Open it", key="bt_open_before", type="tertiary", on_click=upload.open_batch,
                       args=(before[0]["id"],))  # fmt: skip
         if not st.checkbox("Send it again", key=AGAIN):
             missing.append("tick “Send it again”")
@@ -141,7 +150,7 @@ def _budget() -> int | None:
     return round(float(dollars) * NANO) if dollars else None
 
 
-def _submit(checked: Checked, way: Way, file: bt.Picked) -> None:
+def _submit(checked: Checked, way: Way, file: upload.Picked) -> None:
     """Callback: submit. A refusal is kept as a sentence, and everything that was typed with it."""
     state = st.session_state
     runner = way.estimate.route == "runner"
@@ -149,17 +158,91 @@ def _submit(checked: Checked, way: Way, file: bt.Picked) -> None:
     spec = BatchSpec(
         deployment_id=way.deployment.id, sha256=checked.sha256, file_name=file.name, route=way.estimate.route,
         options=checked.options,
-        name=(state.get(bt.NAME) or "").strip() or PurePath(file.name).stem, budget_nanousd=_budget(),
+        name=(state.get(upload.NAME) or "").strip() or PurePath(file.name).stem, budget_nanousd=_budget(),
         objective_ms=float(objective) * 1000 if runner and objective else None,
         max_lanes=state.get(LANES) if runner else None, per_minute=state.get(PER_MINUTE) if runner else None,
         notify=tuple(state.get(NOTIFY) or ()), estimate=way.estimate.to_json(), again=bool(state.get(AGAIN)),
         over_budget=bool(state.get(OVER_BUDGET)),
     )  # fmt: skip
-    state.pop(bt.REFUSAL, None)
+    state.pop(upload.SUBMIT_REFUSAL, None)
     try:
         batch_id = auth.engine().batches.submit(spec)
     except (auth.EngineError, ValueError) as error:
-        state[bt.REFUSAL] = str(error)
+        state[upload.SUBMIT_REFUSAL] = str(error)
         return
-    bt.forget()
-    bt.open_batch(batch_id)
+    upload.forget()
+    upload.open_batch(batch_id)
+
+
+LINES = 3
+
+SOURCE = "playground"
+
+
+def usable(checked: Checked) -> list[Record]:
+    """The first lines that are one question, which is what a column can be asked."""
+    return [record for record in checked.preview if len(record.ask.messages) == 1][:LINES]
+
+
+def trial_button(checked: Checked, way: Way) -> None:
+    """The button that sends the first lines alone, now."""
+    if lines := usable(checked):
+        n = len(lines)
+        st.button(
+            f"Try {n} {'line' if n == 1 else 'lines'} live", key="bt_try", icon=":material/play_arrow:",
+            on_click=_start, args=(lines, way),
+            help=f"{n} real {'call' if n == 1 else 'calls'} to {plain(way.deployment.name)} at the interactive price; "
+            "the batch itself is not sent.",
+        )  # fmt: skip
+
+
+def specs(lines: Sequence[Record], way: Way) -> list[RunSpec]:
+    """A run for each line, as the playground would send it."""
+    return [
+        RunSpec(
+            prompt=record.ask.messages[-1].text, system=record.ask.system, params=dict(record.ask.params),
+            columns=(ColumnSpec(way.deployment.id, cache=record.ask.cache),), source=SOURCE,
+        )
+        for record in lines
+    ]  # fmt: skip
+
+
+def _start(lines: Sequence[Record], way: Way) -> None:
+    """Callback: send the lines; a refusal is kept as a sentence."""
+    st.session_state.pop(upload.SUBMIT_REFUSAL, None)
+    started: list[tuple[int, str]] = []
+    try:
+        engine = auth.engine()
+        for record, spec in zip(lines, specs(lines, way), strict=True):
+            started.append((record.line, engine.start_run(spec)))
+    except (auth.EngineError, ValueError) as error:
+        st.session_state[upload.SUBMIT_REFUSAL] = str(error)
+    st.session_state[upload.TRIED] = started
+
+
+def draw_trial(checked: Checked, way: Way, person: auth.Person) -> None:
+    """The tried lines beside each other, live while they run."""
+    tried: list[tuple[int, str]] = st.session_state.get(upload.TRIED) or []
+    if not tried:
+        return
+    for slot, (line, run_id) in zip(st.columns(len(tried), gap="small"), tried, strict=True):
+        with slot:
+            with st.container(horizontal=True, vertical_alignment="center"):
+                st.caption(f"line {line:,}", width="stretch")
+                if st.button("Playground", key=f"bt_tried_{line}", type="tertiary", icon=":material/open_in_new:",
+                             help="Open this call in the playground, to change and compare it."):  # fmt: skip
+                    navigation.open_run(run_id)
+            shown, trouble = runs.load(run_id)
+            if shown is None:
+                st.caption(plain(trouble or ""))
+                continue
+            frame: dict[str, Any] = runs.frame(shown, masked=False)
+            board(
+                key=f"bt_board_{line}",
+                snapshot=frame,
+                run_id=run_id,
+                live=shown.live is not None,
+                legend=False,
+                token=board_token(run_id, person.name, person.role, until=person.until, mark=person.mark),
+            )
+    st.caption(LEGEND)

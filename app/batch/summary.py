@@ -19,14 +19,14 @@ from sqlalchemy import Engine
 from app import auth
 from app.glossary import FIGURES
 from app.widgets.text import plain
-from db import batches as store
+from db import batches
 from services import formatting as units
 from services.batch import reconcile, stats
 from services.batch import text as words
-from services.batch.against import Against, against
+from services.batch.estimate import Against, against
+from services.batch.pauses import Worked, worked
 from services.batch.reconcile import Account
 from services.batch.status import together
-from services.batch.working_time import Worked, worked
 from services.pricing.cost import money
 from services.security import keys
 
@@ -57,7 +57,7 @@ class Sums:
             sums = stats.Sums()
 
             def lines() -> Iterator[Row]:
-                for line in store.each_line(database, row["id"]):
+                for line in batches.each_line(database, row["id"]):
                     sums.add(line)
                     yield line
 

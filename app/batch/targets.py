@@ -9,7 +9,7 @@ import streamlit as st
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import auth
-from app.batch import state as bt
+from app.batch import upload
 from app.widgets.text import plain
 from services.batch import text as words
 from services.batch.targets import (
@@ -25,7 +25,7 @@ from services.batch.targets import (
     tokens_words,
 )
 from services.batch.types import Checked
-from services.deployments.status import DeploymentStatus
+from services.deployments.registry import DeploymentStatus
 
 AWAY = "What was recorded cannot be read just now, so nothing can be estimated; reload the page in a moment."
 
@@ -35,7 +35,9 @@ def draw(checked: Checked, statuses: Sequence[DeploymentStatus]) -> Way | None:
     ready = [status.deployment for status in statuses if status.ready]
     try:
         bound = st.session_state
-        ways = found(auth.database(), checked, ready, lanes=bound.get(bt.LANES), per_minute=bound.get(bt.PER_MINUTE))
+        ways = found(
+            auth.database(), checked, ready, lanes=bound.get(upload.LANES), per_minute=bound.get(upload.PER_MINUTE)
+        )
     except SQLAlchemyError:
         st.caption(f":red[:material/error: {plain(AWAY)}]")
         return None
@@ -45,10 +47,10 @@ def draw(checked: Checked, statuses: Sequence[DeploymentStatus]) -> Way | None:
                    "No deployment is ready: make one ready on the Deployments page.")  # fmt: skip
         _closed(ways, statuses)
         return None
-    if st.session_state.get(bt.TARGET) not in open_ways:
-        st.session_state[bt.TARGET] = cheapest(list(open_ways.values())).key
+    if st.session_state.get(upload.TARGET) not in open_ways:
+        st.session_state[upload.TARGET] = cheapest(list(open_ways.values())).key
     chosen: Key = st.selectbox(
-        "Send to", list(open_ways), key=bt.TARGET, format_func=lambda key: label(open_ways[key]),
+        "Send to", list(open_ways), key=upload.TARGET, format_func=lambda key: label(open_ways[key]),
         label_visibility="collapsed",
     )  # fmt: skip
     way = open_ways[chosen]

@@ -9,17 +9,19 @@ import pandas as pd
 import streamlit as st
 
 from app import auth, navigation
-from app.caching import charts
-from app.caching import state as cc
+from app.caching import form
+from app.charts import theme as charts_theme
 from app.glossary import FIGURES
 from app.live import run_view as runs
 from app.live.download import downloads
 from app.widgets.status import attempt, draw_refusal
 from app.widgets.text import plain
-from services import caching, caching_words, formatting
+from services import caching, formatting
 from services.caching import Measured
 from services.pricing.cost import money
-from services.runs import cache_state, compare, record, view
+from services.providers.caching import MODE_WORDS
+from services.runs import compare, record
+from services.runs import view as runs_view
 
 REFUSAL = "cc_refusal"
 
@@ -52,7 +54,7 @@ def _live(run_id: str, person: auth.Person) -> None:
 
 def progress(shown: runs.Shown) -> tuple[int, int]:
     """(calls that have ended, calls of the run)."""
-    ended = [row for row in view.last_attempts(shown.calls) if row["state"] != "running"]
+    ended = [row for row in runs_view.last_attempts(shown.calls) if row["state"] != "running"]
     return len(ended), max(int(shown.run.get("n_calls") or 0), len(ended))
 
 
@@ -68,29 +70,29 @@ def results(shown: runs.Shown) -> None:
         return
     if shown.live is None:
         for m in found:
-            st.markdown(plain(caching_words.conclusion(m)))
+            st.markdown(plain(caching.conclusion(m)))
     for m in found:
         if m.succeeded and (others := failures(m)):
             st.caption(f":material/error: {plain(f'{m.deployment.name}: {others}; in no figure here.')}")
     if not any(m.succeeded for m in found):
         return
-    called = charts.names(found)
+    called = names(found)
     if len(found) == 1:
         left, right = st.columns(2)
         with left:
-            charts.first_tokens(found)
+            first_tokens(found)
         with right:
-            charts.tokens(found[0], called[0])
+            tokens(found[0], called[0])
     else:
-        charts.first_tokens(found)
+        first_tokens(found)
         sides = st.columns(2)
         for n, (m, name) in enumerate(zip(found, called, strict=True)):
             with sides[n % 2]:
                 st.caption(plain(name))
-                charts.tokens(m, name)
+                tokens(m, name)
     medians(found, called)
     for m, name in zip(found, called, strict=True):
-        if said := caching_words.pays_when(m):
+        if said := caching.pays_when(m):
             st.caption(plain(f"{name}: {said}" if len(found) > 1 else said))
 
 
@@ -99,7 +101,7 @@ def failures(m: Measured) -> str:
     ends: dict[str, int] = {}
     for row in m.calls:
         if row["state"] != "succeeded":
-            ends[view.words(row)] = ends.get(view.words(row), 0) + 1
+            ends[runs_view.words(row)] = ends.get(runs_view.words(row), 0) + 1
     return ", ".join(f"{n:,} {end}" for end, n in ends.items())
 
 
@@ -159,7 +161,7 @@ def _difference(m: Measured) -> str:
 
 def _after(shown: runs.Shown, person: auth.Person) -> None:
     with st.container(horizontal=True):
-        st.button("New measurement", key="cc_new", icon=":material/add:", on_click=cc.show, args=(None,),
+        st.button("New measurement", key="cc_new", icon=":material/add:", on_click=form.show, args=(None,),
                   help="Leaves this run, which stays under Runs; the inputs stay as they are.")  # fmt: skip
         if st.button("Open in the playground", key="cc_open", icon=":material/open_in_new:"):
             navigation.open_run(shown.id)
@@ -178,8 +180,8 @@ def _calls(shown: runs.Shown) -> None:
                     "Deployment": row["deployment"]["name"],
                     "Call": row["repetition"],
                     "Asked for": row.get("cache_mode") or "nothing",
-                    "State": view.words(row),
-                    "Prompt cache": cache_state.words(row),
+                    "State": runs_view.words(row),
+                    "Prompt cache": runs_view.cache_words(row),
                     "First token": formatting.seconds(row.get("ttft_ms")),
                     "Not cached": formatting.count(row.get("uncached_input")),
                     "Read": formatting.count(row.get("cache_read")),
@@ -187,9 +189,124 @@ def _calls(shown: runs.Shown) -> None:
                     "Written, long": formatting.count(row.get("cache_write_1h")),
                     "Cost": record.in_words(row)["cost"],
                 }
-                for row in view.last_attempts(shown.calls)
+                for row in runs_view.last_attempts(shown.calls)
             ]
         ),
         hide_index=True,
         alt="Every call of this measurement",
     )
+
+
+KINDS = {
+    "uncached_input": "not cached",
+    "cache_read": "read from cache",
+    "cache_write_5m": "written, short-lived",
+    "cache_write_1h": "written, long-lived",
+}
+
+FILL = {"cold": 0.0, "warm": 1.0, runs_view.NOT_REPORTED: 0.35}
+
+SIGNS = {
+    "cold": "hollow: cold cache",
+    "warm": "filled: warm cache",
+    runs_view.NOT_REPORTED: "pale: the service does not say",
+}
+
+HEIGHT = 240
+
+
+def theme() -> charts_theme.Theme:
+    """The theme that the page is drawn in."""
+    return "dark" if st.context.theme.type == "dark" else "light"
+
+
+def names(found: Sequence[Measured]) -> list[str]:
+    """What to call each deployment in a legend: its name, with its id where two are called alike."""
+    given = [m.deployment.name for m in found]
+    return [f"{m.deployment.name} ({m.deployment.id})" if given.count(m.deployment.name) > 1 else m.deployment.name
+            for m in found]  # fmt: skip
+
+
+def first_tokens(found: Sequence[Measured]) -> None:
+    """One point for each call with a first token: hollow where the cache was cold, filled where it was warm."""
+    import altair as alt
+
+    rows: list[dict[str, Any]] = [
+        {
+            "call": row["repetition"],
+            "seconds": row["ttft_ms"] / 1000,
+            "cache": runs_view.cache_words(row),
+            "name": name,
+            "asked": MODE_WORDS[row["cache_mode"]] if row.get("cache_mode") else "as the service does",
+        }
+        for m, name in zip(found, names(found), strict=True)
+        for row in m.succeeded
+        if row.get("ttft_ms") is not None
+    ]
+    st.markdown(f"**First token of each call** · n = {len(rows):,}")
+    if not rows:
+        st.caption("No call has a first token yet.")
+        return
+    shown = [SIGNS[state] for state in FILL if any(row["cache"] == state for row in rows)]
+    st.caption(", ".join(shown))
+    color = alt.Color(
+        "name:N",
+        title=None,
+        legend=alt.Legend(orient="bottom", columns=2, labelLimit=320) if len(found) > 1 else None,
+        scale=alt.Scale(
+            domain=names(found), range=[charts_theme.color(m.deployment.color_slot, theme()) for m in found]
+        ),
+    )
+    chart = alt.Chart(pd.DataFrame(rows)).mark_point(size=80, strokeWidth=2, opacity=1).encode(
+        x=alt.X("call:O", title="Call", axis=alt.Axis(labelAngle=0)),
+        # Deployments stand beside each other: their times are often alike.
+        **({"xOffset": alt.XOffset("name:N", sort=names(found))} if len(found) > 1 else {}),
+        y=alt.Y("seconds:Q", title="First token, s", scale=alt.Scale(zero=True)),
+        stroke=color, fill=color,
+        fillOpacity=alt.FillOpacity(
+            "cache:N", legend=None, scale=alt.Scale(type="ordinal", domain=list(FILL), range=list(FILL.values()))
+        ),
+        tooltip=[
+            alt.Tooltip("name:N", title="Deployment"), alt.Tooltip("call:O", title="Call"),
+            alt.Tooltip("cache:N", title="Prompt cache"), alt.Tooltip("asked:N", title="Asked for"),
+            alt.Tooltip("seconds:Q", title="First token, s", format=".3f"),
+        ],
+    ).properties(height=HEIGHT if len(found) == 1 else HEIGHT + 80)  # fmt: skip
+    st.altair_chart(chart, width="stretch", alt=_alt_times(rows))
+
+
+def tokens(m: Measured, name: str) -> None:
+    """One bar for each call: its input tokens by where they came from. Calls with caching off stand apart."""
+    import altair as alt
+
+    rows: list[dict[str, Any]] = [
+        {"call": row["repetition"], "kind": KINDS[kind], "tokens": row[kind], "order": order}
+        for row in m.succeeded
+        if row.get("cache_mode") != "off" or set(m.modes) == {"off"}
+        for order, kind in enumerate(KINDS)
+        if row.get(kind)
+    ]
+    st.markdown(f"**Input tokens of each call** · n = {len({row['call'] for row in rows}):,}")
+    if not rows:
+        st.caption("No token counts yet.")
+        return
+    kinds = [kind for kind in KINDS.values() if any(row["kind"] == kind for row in rows)]
+    shades = charts_theme.DRIVERS_DARK if theme() == "dark" else charts_theme.DRIVERS_LIGHT
+    steps = dict(zip(KINDS.values(), (shades[0], shades[3], shades[1], shades[2]), strict=True))
+    chart = alt.Chart(pd.DataFrame(rows)).mark_bar().encode(
+        x=alt.X("call:O", title="Call", axis=alt.Axis(labelAngle=0)),
+        y=alt.Y("tokens:Q", title="Input tokens", stack="zero"),
+        color=alt.Color(
+            "kind:N", title=None, legend=alt.Legend(orient="bottom", columns=2),
+            scale=alt.Scale(domain=kinds, range=[steps[kind] for kind in kinds]),
+        ),
+        order=alt.Order("order:Q"),
+        tooltip=[alt.Tooltip("call:O", title="Call"), alt.Tooltip("kind:N", title="Tokens"),
+                 alt.Tooltip("tokens:Q", title="Count", format=",")],
+    ).properties(height=HEIGHT)  # fmt: skip
+    st.altair_chart(chart, width="stretch", alt=f"Input tokens of each call to {name}, by what the cache did with them")
+
+
+def _alt_times(rows: Sequence[dict[str, Any]]) -> str:
+    parts = [f"call {r['call']} {r['cache']} {r['seconds']:.2f} s" for r in rows[:20]]
+    return f"Time to first token: {', '.join(parts)}"

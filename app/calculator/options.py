@@ -1,11 +1,12 @@
-"""The options, ranked: a table to choose from, and what each one's figures rest on."""
+"""The options, ranked, what each one's figures rest on, and how the calculator's figures are written."""
 
 from __future__ import annotations
+
+import math
 
 import pandas as pd
 import streamlit as st
 
-from app.calculator import text as said
 from app.charts import panel as panels
 from app.widgets.text import plain
 from services.calculator import queueing
@@ -13,7 +14,9 @@ from services.calculator.types import Answer, Option, Range
 from services.formatting import DASH
 
 KEY = "ca_options"
+
 SHORT = 12
+
 COLUMNS = {
     # Before the option: on a small screen what is further right is cut off.
     "month": st.column_config.NumberColumn("Per month", width=78, format="~$%,.0f", help="For 730 hours, before tax."),
@@ -71,24 +74,24 @@ def short(answer: Answer, most: int = SHORT) -> tuple[Option, ...]:
 
 def table(answer: Answer, options: tuple[Option, ...]) -> pd.DataFrame:
     """One line for each option, in their order."""
-    first = next((said.mid(one.monthly_usd) for one in answer.options if one.id == answer.chosen), None)
+    first = next((mid(one.monthly_usd) for one in answer.options if one.id == answer.chosen), None)
     return pd.DataFrame([
         {
-            "option": one.title, "month": said.mid(one.monthly_usd), "range": said.span(one.monthly_usd, said.usd),
-            "times": _times(one, first), "meets": said.meets(one),
-            "per_1000": said.usd(said.mid(one.per_1000_usd), "~"),
-            "per_mtok": said.usd(said.mid(one.per_mtok_usd), "~"), "ttft": _time(one, one.ttft_p95_s),
-            "ttlt": _time(one, one.ttlt_p95_s), "ttft_range": said.span(one.ttft_p95_s),
-            "ttlt_range": said.span(one.ttlt_p95_s), "timed": one.timed, "used": _percent(one),
+            "option": one.title, "month": mid(one.monthly_usd), "range": span(one.monthly_usd, usd),
+            "times": _times(one, first), "meets": meets(one),
+            "per_1000": usd(mid(one.per_1000_usd), "~"),
+            "per_mtok": usd(mid(one.per_mtok_usd), "~"), "ttft": _time(one, one.ttft_p95_s),
+            "ttlt": _time(one, one.ttlt_p95_s), "ttft_range": span(one.ttft_p95_s),
+            "ttlt_range": span(one.ttlt_p95_s), "timed": one.timed, "used": _percent(one),
             "p50": f"{_time(one, one.ttft_p50_s)} / {_time(one, one.ttlt_p50_s)}", "replicas": replicas(one),
-            "full": f"{said.rate(one.full_at_rpm)} rpm" if one.full_at_rpm else "", "longest": one.largest_output,
+            "full": f"{rate(one.full_at_rpm)} rpm" if one.full_at_rpm else "", "longest": one.largest_output,
         }
         for one in options
     ], columns=list(COLUMNS))  # fmt: skip
 
 
 def _times(one: Option, first: float | None) -> str:
-    cost = said.mid(one.monthly_usd)
+    cost = mid(one.monthly_usd)
     if cost is None or not first or one.infeasible:
         return ""
     return f"{cost / first:.2g} ×" if cost / first < 100 else f"{cost / first:,.0f} ×"
@@ -97,7 +100,7 @@ def _times(one: Option, first: float | None) -> str:
 def _time(option: Option, given: Range | None) -> str:
     if given is None:
         return DASH
-    return f"{'' if said.is_measured(option) else '~'}{said.seconds(given.mid)}"
+    return f"{'' if is_measured(option) else '~'}{seconds(given.mid)}"
 
 
 def _percent(one: Option) -> float | None:
@@ -123,3 +126,67 @@ def draw_why(one: Option) -> None:
                           for f in one.facts]),
             hide_index=True, height="content", alt="The assumptions behind the selected option",
         )  # fmt: skip
+
+
+def usd(value: float | None, mark: str = "") -> str:
+    """US dollars with as many digits as matter: "$1,359", "$12.40", "$0.0037"."""
+    if value is None or math.isnan(value):
+        return DASH
+    if math.isinf(value):
+        return "∞"
+    if value == 0:
+        return "$0"
+    if abs(value) >= 100:
+        return f"{mark}${value:,.0f}"
+    if abs(value) >= 0.1:
+        return f"{mark}${value:,.2f}"
+    return f"{mark}${value:.3g}" if value >= 1e-4 else f"{mark}${value:.2e}"
+
+
+def seconds(value: float | None) -> str:
+    """Seconds, or milliseconds below a tenth; ∞ where the queue grows without end."""
+    if value is None or math.isnan(value):
+        return DASH
+    if math.isinf(value):
+        return "∞"
+    if value < 0.1:
+        return f"{value * 1000:.0f} ms" if value >= 0.00995 else f"{value * 1000:.2g} ms"
+    return f"{value:.2f} s" if value < 10 else f"{value:,.0f} s"
+
+
+def rate(value: float | None) -> str:
+    """Requests a minute."""
+    if value is None:
+        return DASH
+    if math.isinf(value):
+        return "∞"
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def span(one: Range | None, write: object = seconds) -> str:
+    """The bounds, "0.15–0.34 s"; empty where there is nothing between them."""
+    if one is None or one.high - one.low <= 0.02 * max(one.mid, 1e-12):
+        return ""
+    assert callable(write)
+    return f"{write(one.low)} to {write(one.high)}"
+
+
+def mid(one: Range | None) -> float | None:
+    """The figure in the middle; None where it is not known."""
+    return one.mid if one else None
+
+
+def is_measured(option: Option) -> bool:
+    """Whether the times of an option are from recorded calls."""
+    return option.timed.startswith("measured")
+
+
+def meets(option: Option) -> str:
+    """Whether the objectives hold, in a few words."""
+    if option.infeasible:
+        return option.infeasible
+    if option.misses:
+        return " ".join(option.misses)
+    if option.missing:
+        return " ".join(option.missing)
+    return "yes"

@@ -11,13 +11,12 @@ import streamlit as st
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import auth
-from app.calculator import answer as calculator_answer
-from app.calculator import state
-from app.calculator import text as said
+from app.calculator import options
+from app.calculator import state as calculator_state
 from app.charts import panel as panels
 from app.widgets.status import attempt, draw_refusal
 from app.widgets.text import clip, plain
-from db import scenarios as store
+from db import models
 from services.calculator import address, report, validation
 from services.calculator.address import State
 from services.calculator.types import Answer
@@ -32,7 +31,7 @@ def draw(person: auth.Person, held: State, answer: Answer) -> None:
     with st.popover("Scenarios", icon=":material/bookmark:"):
         if person.may("annotate"):
             with st.form("ca_scenario", border=False, clear_on_submit=True):
-                st.text_input("Keep this as", key=NAME, max_chars=store.LONGEST_NAME, placeholder="Support bot, 2027")
+                st.text_input("Keep this as", key=NAME, max_chars=models.LONGEST_NAME, placeholder="Support bot, 2027")
                 st.form_submit_button(
                     "Keep", icon=":material/bookmark_add:", on_click=_save, args=(address.write(held),)
                 )
@@ -63,7 +62,7 @@ def _link(held: State) -> str:
 
 def _rows() -> list[dict[str, Any]]:
     try:
-        return store.scenarios(auth.database())
+        return models.scenarios(auth.database())
     except SQLAlchemyError:
         st.caption("The scenarios cannot be read just now; they are kept.")
         return []
@@ -90,7 +89,7 @@ def _line(row: dict[str, Any], *, may: bool) -> None:
 
 def _open(row: dict[str, Any]) -> None:
     found, _ = address.read(_words(row))
-    state.put(found)
+    calculator_state.put(found)
 
 
 def _drop(scenario_id: str) -> None:
@@ -119,13 +118,13 @@ def _figures(name: str, one: State, measured: Any) -> dict[str, Any]:
     }  # fmt: skip
     if validation.check(work, one.objectives, one.assumptions):
         return line | {"Choice": "cannot be calculated: open it to see the field"}
-    answer = calculator_answer.calculate(one, measured)
-    best = calculator_answer.chosen(answer)
+    answer = calculator_state.calculate(one, measured)
+    best = calculator_state.chosen(answer)
     if best is None:
         return line | {"Choice": "none meets the limits"}
     return line | {
-        "Choice": best.title, "Per month": said.usd(said.mid(best.monthly_usd), "~"),
-        "Per 1,000": said.usd(said.mid(best.per_1000_usd), "~"),
-        "First token p95": said.seconds(said.mid(best.ttft_p95_s)),
-        "Last token p95": said.seconds(said.mid(best.ttlt_p95_s)), "Stable": "yes" if answer.stable else "no",
+        "Choice": best.title, "Per month": options.usd(options.mid(best.monthly_usd), "~"),
+        "Per 1,000": options.usd(options.mid(best.per_1000_usd), "~"),
+        "First token p95": options.seconds(options.mid(best.ttft_p95_s)),
+        "Last token p95": options.seconds(options.mid(best.ttlt_p95_s)), "Stable": "yes" if answer.stable else "no",
     }  # fmt: skip

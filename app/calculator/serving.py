@@ -1,4 +1,4 @@
-"""Why a self-hosted option fits: memory, latency against throughput, and the other ways to cut the model."""
+"""Why a self-hosted option fits: memory, latency against throughput, other ways to cut the model, and a simulation."""
 
 from __future__ import annotations
 
@@ -6,17 +6,87 @@ from dataclasses import replace
 
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
+from app.calculator import options
 from app.charts import panel as panels
-from app.charts import theme as looks
-from app.charts.show import show
-from app.charts.vega import Spec, layers, q, tips, view, word
+from app.charts import theme
+from app.charts.vega import Spec, layers, q, show, tips, view, word
 from app.widgets.text import plain
-from services.calculator import memory, roofline
-from services.calculator.types import Memory, Option, Precision, Serving, Workload
+from services.calculator import memory, options_hourly, queueing, roofline, simulation
+from services.calculator.address import State
+from services.calculator.types import Memory, Option, Precision, Serving, Spread, Waits, Workload
+
+KEY = "ca_waits"
+
+REQUESTS = 2_000
+
+
+@st.fragment(key="ca_simulation")
+def draw_simulation(option: Option, held: State) -> None:
+    """A button, its progress, and the waits at the busiest hour; kept for as long as nothing it rests on changes."""
+    serving = option.serving
+    if serving is None or not option.replicas:
+        return
+    work = held.workload
+    replicas = max(option.replicas)
+    peak = max(queueing.sized_rates(work))
+    cached = options_hourly.cached_share(serving, work) if held.assumptions.self_host_cache else 0.0
+    asked = (serving, peak, work.input_tokens, work.output_tokens, cached, work.burstiness, replicas)
+    with panels.panel("Waits at the busiest hour, simulated", plain(
+        f"{REQUESTS:,} requests at {options.rate(peak)} a minute on {replicas} replica{'s' if replicas > 1 else ''}, "
+        "continuous batching with chunked prefill, seed 1"
+    )) as right, right:  # fmt: skip
+        start = st.button("Simulate", icon=":material/play_arrow:", key="ca_simulate")
+    if start:
+        place = st.container(horizontal=True, vertical_alignment="center")
+        bar = place.progress(0.0, "Simulating …")
+        place.button("Stop", icon=":material/stop:", key="ca_stop")  # a click ends this run at its next progress
+        try:
+            st.session_state[KEY] = (asked, _run(asked, bar))
+        except ValueError as error:
+            st.warning(plain(str(error)), icon=":material/error:")
+            return
+        st.rerun(scope="fragment")
+    kept = st.session_state.get(KEY)
+    if kept is None or kept[0] != asked:
+        st.caption("The figures in the table are of a closed form; this walks through the queue request by request.")
+        return
+    _draw(kept[1])
+
+
+def _run(asked: tuple[Serving, float, Spread, Spread, float, float, int], bar: DeltaGenerator) -> Waits:
+    serving, peak, given, out, cached, burst, replicas = asked
+
+    def tell(share: float) -> None:
+        bar.progress(min(share, 1.0), "Simulating …")
+
+    return simulation.run(
+        serving, peak, given, out, cached_share=cached, burstiness=burst, replicas=replicas, requests=REQUESTS,
+        progress=tell,
+    )  # fmt: skip
+
+
+def _draw(waits: Waits) -> None:
+    if waits.overloaded:
+        st.warning("The queue grows without end at this rate: more replicas are needed.", icon=":material/trending_up:")
+    with st.container(horizontal=True):
+        for title, value in (
+            ("First token p50", waits.ttft_p50_s), ("First token p95", waits.ttft_p95_s),
+            ("First token p99", waits.ttft_p99_s), ("Last token p50", waits.ttlt_p50_s),
+            ("Last token p95", waits.ttlt_p95_s), ("Last token p99", waits.ttlt_p99_s),
+        ):  # fmt: skip
+            st.metric(title, f"~{options.seconds(value)}", width=150)
+    st.caption(plain(
+        f"Simulated: {waits.requests:,} requests, seed {waits.seed} · {waits.mean_running:.1f} running on average · "
+        f"{waits.utilisation * 100:.0f} % of the time computing · {waits.preempted:,} preempted."
+    ))  # fmt: skip
+
 
 GIB = 2**30
+
 PARTS = ("weights", "activations", "KV cache", "kept free")
+
 TINTS = {"light": ("#C56893", "#b9bdb6", "#8a7d55", "#e3e4df"), "dark": ("#F7A8DC", "#6b6962", "#b3a573", "#2f2d29")}
 
 
@@ -29,7 +99,7 @@ def draw(option: Option, workload: Workload) -> None:
                        "option above to see its memory, its batch and its limit.")  # fmt: skip
         return
     i, o = int(workload.input_tokens.median), int(workload.output_tokens.median)
-    found, shown = memory.of(serving, i, o), looks.look()
+    found, shown = memory.of(serving, i, o), theme.look()
     with panels.panel("Why it fits", plain(f"memory of one replica · {name(serving)}")):
         show(_split(found, shown), "ca_memory", f"Memory of {name(serving)}: {_words(found)}", shown)
         st.caption(plain(_words(found)))
@@ -57,7 +127,7 @@ def _bytes(found: Memory) -> tuple[float, float, float, float]:
     return found.weights, found.activations, max(found.kv, 0.0), found.reserve
 
 
-def _split(found: Memory, shown: looks.Look) -> Spec:
+def _split(found: Memory, shown: theme.Look) -> Spec:
     rows = pd.DataFrame({"part": PARTS, "gib": [size / GIB for size in _bytes(found)], "no": range(4)})
     return layers(
         view("bar", rows, {
@@ -76,7 +146,7 @@ def draw_curve(option: Option, workload: Workload, measured: pd.DataFrame | None
     if serving is None:
         return
     i, o = int(workload.input_tokens.median), int(workload.output_tokens.median)
-    shown, rows = looks.look(), []
+    shown, rows = theme.look(), []
     for words, one in (("continuous batching", serving), ("static batches", replace(serving, continuous=False))):
         rows += [
             {"kind": words, "batch": p.batch, "tok_s": p.output_tok_s.mid, "low": p.output_tok_s.low,
@@ -110,7 +180,7 @@ def draw_curve(option: Option, workload: Workload, measured: pd.DataFrame | None
         )  # fmt: skip
 
 
-def _curve(frame: pd.DataFrame, measured: pd.DataFrame | None, shown: looks.Look) -> Spec:
+def _curve(frame: pd.DataFrame, measured: pd.DataFrame | None, shown: theme.Look) -> Spec:
     x = q("tok_s", title="output tokens per second (log)", scale={"type": "log"}, axis={"grid": False, "tickCount": 6})
     y = q("e2e", title="last token, s (log)", scale={"type": "log"}, axis={"tickCount": 5})
     said_ = tips(("kind", "Batching"), ("batch", "Batch", ".0f"), ("tok_s", "Output tok/s", ",.0f"),

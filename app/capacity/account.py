@@ -1,20 +1,193 @@
-"""What was found in an AWS account and region: asked for all at once, kept for this visitor until they look again."""
+"""Which account and region the capacity page looks at, what was seen there, which dialog is open, and prices in
+words."""
 
 from __future__ import annotations
 
+import calendar
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import streamlit as st
 
 from app import auth
+from app.widgets.status import attempt
+from app.widgets.text import plain
 from services.aws.control import Identity, Model
-from services.aws.provisioned import ProvisionedThroughput
+from services.aws.provisioned import HOURS_A_MONTH, Commitment, HourRate, ProvisionedThroughput, a_month
 from services.aws.sagemaker import SageMakerEndpoint
-from services.client_aws import AwsClient
+from services.client import AwsClient
+
+MONTHS: dict[Commitment, int] = {"none": 0, "1-month": 1, "6-month": 6}
+
+TERM_WORDS: dict[Commitment, str] = {"none": "no commitment", "1-month": "1 month", "6-month": "6 months"}
+
+QUOTE = "price unknown: AWS quotes it"
+
+
+def dollars(amount: Decimal | None) -> str:
+    """An amount in US dollars, with cents below 1,000; None as a dash."""
+    if amount is None:
+        return "–"
+    return f"${amount:,.2f}" if amount < 1000 else f"${amount:,.0f}"
+
+
+def per_hour(units: int, rate: HourRate | None) -> Decimal | None:
+    """US dollars an hour of so many units."""
+    return None if rate is None else Decimal(rate.usd) * units
+
+
+def month(amount: Decimal | None) -> Decimal | None:
+    """US dollars a month of something that costs ``amount`` an hour."""
+    return None if amount is None else a_month(amount)
+
+
+def ends(commitment: Commitment, start: datetime) -> datetime | None:
+    """When a term that starts then is over: the same day of a later month, or that month's last."""
+    months = MONTHS[commitment]
+    if not months:
+        return None
+    year, index = divmod(start.month - 1 + months, 12)
+    year, number = start.year + year, index + 1
+    return start.replace(year=year, month=number, day=min(start.day, calendar.monthrange(year, number)[1]))
+
+
+def bill(amount: Decimal | None, commitment: Commitment, start: datetime | None = None) -> str:
+    """What buying this means, in one sentence; ``amount`` is US dollars an hour of all its units."""
+    begin = start or datetime.now(UTC)
+    until = ends(commitment, begin)
+    if amount is None:
+        term = f"; committed until {until:%Y-%m-%d}" if until else ""
+        return f"{QUOTE[0].upper()}{QUOTE[1:]}; enter your own figure to see the sum{term}."
+    said = f"{dollars(amount)} an hour, about {dollars(a_month(amount))} a month ({HOURS_A_MONTH} h)"
+    if until is None:
+        return f"{said}, until it is deleted."
+    hours = Decimal((until - begin).days * 24)
+    return f"{said}, committed until {until:%Y-%m-%d}: {dollars(amount * hours)} in all."
+
+
+def running(one: ProvisionedThroughput) -> str:
+    """What a provisioned throughput costs now, as the rest of a sentence."""
+    amount = per_hour(one.units, one.rate)
+    if amount is None:
+        return "costs what AWS quoted for it (no public price is known)"
+    return f"costs {dollars(amount)} an hour, about {dollars(a_month(amount))} a month"
+
+
+def source(rate: HourRate | None) -> str:
+    """Where a rate is from and of which day."""
+    return "AWS quotes it" if rate is None else f"{rate.source}, {rate.date}"
+
+
+DEFAULT = "default chain"
+
+REFUSAL = "cap_refresh_refusal"
+
+
+def draw() -> Seen | None:
+    """The choice of profile and region, part of the page's address; what was found there, or None without a region."""
+    profile = _profile_in_address()
+    try:
+        places = auth.engine().aws(profile).places()
+    except auth.EngineError as error:
+        st.warning(plain(error), icon=":material/link_off:")
+        return None
+    # An own profile called “default” is what the chain takes by itself; listing it twice would only confuse.
+    names = [DEFAULT, *(name for name in places.profiles if name != "default")]
+    regions = list(dict.fromkeys([*([places.region] if places.region else []), *places.regions]))
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        chosen = st.selectbox(
+            "AWS profile", names, key="profile", bind="query-params", width=260,
+            help="The profiles of the AWS configuration where the engine runs. The default chain is what every AWS "
+            "tool takes: environment, default profile, SSO, the role of the machine.",
+        )  # fmt: skip
+        region = st.selectbox(
+            "Region", regions, index=0 if places.region else None, key="region", bind="query-params", width=220,
+            accept_new_options=True, placeholder="Choose a region",
+        )  # fmt: skip
+        st.button(
+            "Look again", key="cap_again", icon=":material/refresh:", on_click=_look_again,
+            help="Asks AWS anew, and reads the credentials anew: after a sign-in, for instance.",
+        )  # fmt: skip
+    if region is None:
+        st.caption("Choose a region: no profile, variable or setting names one.")
+        return None
+    seen = now(None if chosen in (None, DEFAULT) else chosen, str(region))
+    _draw_who(seen)
+    return seen
+
+
+def _profile_in_address() -> str | None:
+    named = st.session_state.get("profile", st.query_params.get("profile"))
+    return None if named in (None, "", DEFAULT) else str(named)
+
+
+def _look_again() -> None:
+    forget()
+    attempt(REFUSAL, lambda: auth.engine().aws().refresh())
+
+
+def _draw_who(seen: Seen) -> None:
+    when = f"seen at {seen.at:%H:%M:%S} UTC"
+    if seen.who is not None:
+        st.caption(f"Account {plain(seen.who.account)} · {plain(seen.who.arn)} · {when}")
+        return
+    said = seen.troubles.get("who", "")
+    if said and said not in [text for name, text in seen.troubles.items() if name != "who"]:
+        st.caption(f":orange[:material/warning: {plain(said)}] · {when}")
+    else:
+        st.caption(f"The account is not known · {when}")
+
+
+def draw_trouble(seen: Seen, part: str) -> bool:
+    """Why a part could not be read, once for parts that failed alike. True when it failed."""
+    said = seen.troubles.get(part)
+    if said is None:
+        return False
+    shared = [name for name in ("provisioned", "endpoints") if seen.troubles.get(name) == said]
+    if shared and part != shared[0]:
+        st.caption("Not known, for the reason above.")
+    else:
+        st.warning(plain(said), icon=":material/error:")
+    return True
+
+
+OPEN, DIALOG_REFUSAL, SAID = "cap_open", "cap_dialog_refusal", "cap_said"
+
+
+def button(label: str, what: str, of: str, *, icon: str, primary: bool = False, disabled: bool = False) -> None:
+    """A button that opens the dialog ``what`` of one thing."""
+    st.button(
+        label, key=f"cap_{what}", icon=icon, type="primary" if primary else "secondary", disabled=disabled,
+        on_click=_open, args=(what, of),
+    )  # fmt: skip
+
+
+def _open(what: str, of: str) -> None:
+    st.session_state.pop(DIALOG_REFUSAL, None)
+    st.session_state[OPEN] = (what, of)
+
+
+def wanted(what: str, of: str) -> bool:
+    """Whether that dialog is to be drawn."""
+    return st.session_state.get(OPEN) == (what, of)
+
+
+def close() -> None:
+    """Callback: nothing is open any more."""
+    st.session_state.pop(DIALOG_REFUSAL, None)
+    st.session_state.pop(OPEN, None)
+
+
+def done(said: str) -> None:
+    """The dialog did its work: close it, say so on the page, and draw the page anew."""
+    close()
+    st.session_state[SAID] = said
+    st.rerun()
+
 
 SEEN = "cap_seen"
 

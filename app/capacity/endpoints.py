@@ -1,29 +1,34 @@
-"""SageMaker's endpoints on the capacity page: the table, and one of them as a deployment."""
+"""SageMaker's endpoints on the capacity page, and the dialogs that make a deployment of what runs on AWS."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import cast
 
 import pandas as pd
 import streamlit as st
 
 from app import auth
-from app.capacity import account as look
-from app.capacity import add_deployment as add
-from app.capacity import dialogs
-from app.capacity import region as place
-from app.capacity import text as words
+from app.capacity import account
+from app.deployments.form import WIRE_WORDS
+from app.widgets.status import attempt, draw_refusal
 from app.widgets.text import plain
+from services.aws.provisioned import ProvisionedThroughput
 from services.aws.sagemaker import SERVING, SageMakerEndpoint, Variant
+from services.deployments import config
+from services.pricing.cost import decimal_amount
+from services.providers import KINDS
+from services.types import Aws, Deployment, PriceRef, Wire
 
 TABLE = "cap_endpoints"
 
 
-def draw(seen: look.Seen, person: auth.Person) -> None:
+def draw(seen: account.Seen, person: auth.Person) -> None:
     """The whole section."""
     st.subheader("SageMaker endpoints")
     st.caption("Own or fine-tuned models on instances that are paid by the hour, whether they are called or not.")
-    if place.draw_trouble(seen, "endpoints") or seen.endpoints is None:
+    if account.draw_trouble(seen, "endpoints") or seen.endpoints is None:
         return
     found, more = seen.endpoints
     if not found:
@@ -68,8 +73,8 @@ def frame(found: Sequence[SageMakerEndpoint]) -> pd.DataFrame:
             "status": [one.status_words for one in found],
             "instances": [", ".join(instances(v) for v in one.variants) or "–" for one in found],
             "components": [components(one) for one in found],
-            "hour": [words.dollars(one.per_hour) for one in found],
-            "month": [words.dollars(words.month(one.per_hour)) for one in found],
+            "hour": [account.dollars(one.per_hour) for one in found],
+            "month": [account.dollars(account.month(one.per_hour)) for one in found],
         }
     )
 
@@ -89,9 +94,9 @@ def instances(variant: Variant) -> str:
     return f"{count} × {variant.instance or 'several types'}"
 
 
-def _panel(one: SageMakerEndpoint, person: auth.Person, seen: look.Seen) -> None:
+def _panel(one: SageMakerEndpoint, person: auth.Person, seen: account.Seen) -> None:
     with st.container(border=True):
-        cost = "price not known" if one.per_hour is None else f"{words.dollars(one.per_hour)} an hour"
+        cost = "price not known" if one.per_hour is None else f"{account.dollars(one.per_hour)} an hour"
         st.markdown(f"**{plain(one.name)}** · {one.status_words} · {plain(cost)}")
         for said in filter(None, (one.failure, one.trouble)):
             st.caption(f":red[:material/error: {plain(said)}]")
@@ -105,9 +110,9 @@ def _panel(one: SageMakerEndpoint, person: auth.Person, seen: look.Seen) -> None
         if one.asynchronous:
             st.caption("It takes asynchronous calls only, which do not stream: it cannot be a column here.")
         elif person.may("deploy"):
-            dialogs.button("Add as deployment", "add_endpoint", one.arn, icon=":material/add:", primary=True)
-            if dialogs.wanted("add_endpoint", one.arn):
-                add.endpoint(one, seen)
+            account.button("Add as deployment", "add_endpoint", one.arn, icon=":material/add:", primary=True)
+            if account.wanted("add_endpoint", one.arn):
+                endpoint(one, seen)
             if one.status not in SERVING:
                 st.caption(f"It is {one.status_words} and answers no calls until it is in service.")
         else:
@@ -115,6 +120,122 @@ def _panel(one: SageMakerEndpoint, person: auth.Person, seen: look.Seen) -> None
 
 
 def _variant(variant: Variant) -> str:
-    price = "price not known" if variant.rate is None else f"${variant.rate.usd} each ({words.source(variant.rate)})"
+    price = "price not known" if variant.rate is None else f"${variant.rate.usd} each ({account.source(variant.rate)})"
     weight = "" if variant.weight is None else f", weight {variant.weight:g}"
     return f"{instances(variant)}{weight}" if variant.serverless else f"{instances(variant)}{weight}, {price}"
+
+
+ROUTED = "as the endpoint routes"
+
+
+@st.dialog("Add as deployment", on_dismiss=account.close)
+def provisioned(one: ProvisionedThroughput, seen: account.Seen) -> None:
+    """A deployment that sends its calls to these units."""
+    st.text_input("Name", value=one.name, key="cap_add_name", max_chars=80)
+    st.text_input(
+        "US dollars per unit and hour", value=one.rate.usd if one.rate else "", key="cap_add_price",
+        placeholder="as AWS quoted it; empty: no price",
+        help=f"{one.units} units are paid for, whether they are used or not.",
+    )  # fmt: skip
+    if st.button("Add", key="cap_add_now", type="primary", icon=":material/add:"):
+        _save(provisioned_deployment(one, seen, _name(), _price()))
+    draw_refusal(account.DIALOG_REFUSAL)
+
+
+@st.dialog("Add as deployment", on_dismiss=account.close)
+def endpoint(one: SageMakerEndpoint, seen: account.Seen) -> None:
+    """A deployment that sends its calls to this endpoint."""
+    kind = KINDS["sagemaker"]
+    st.text_input("Name", value=one.name, key="cap_add_name", max_chars=80)
+    st.selectbox(
+        "Wire", kind.wires, key="cap_add_wire", format_func=lambda w: WIRE_WORDS.get(w, w),
+        help="What the container behind the endpoint speaks: vLLM, SGLang and LMI speak chat completions.",
+    )  # fmt: skip
+    if one.components:
+        st.selectbox(
+            "Inference component", [c.name for c in one.components], key="cap_add_component",
+            help="This endpoint holds several models; a call has to name one.",
+        )  # fmt: skip
+    elif one.components is None:
+        st.text_input("Inference component", key="cap_add_component", placeholder="only if it holds several models",
+                      help="The account may not list them.")  # fmt: skip
+    elif len(one.variants) > 1:
+        st.selectbox("Variant", [ROUTED, *(v.name for v in one.variants)], key="cap_add_variant")
+    st.text_input(
+        "Own price, US dollars per instance and hour", key="cap_add_price",
+        placeholder=_list_price(one), help="Empty: the dated file of instance prices, where it knows the type here.",
+    )  # fmt: skip
+    if st.button("Add", key="cap_add_now", type="primary", icon=":material/add:"):
+        _save(endpoint_deployment(
+            one, seen, _name(), cast(Wire, st.session_state["cap_add_wire"]), _price(),
+            component=st.session_state.get("cap_add_component") or None, variant=_chosen_variant(),
+        ))  # fmt: skip
+    draw_refusal(account.DIALOG_REFUSAL)
+
+
+def _list_price(one: SageMakerEndpoint) -> str:
+    rates = {v.rate.usd for v in one.variants if v.rate}
+    return f"{rates.pop()} by the file" if len(rates) == 1 else "not in the file; empty: no price"
+
+
+def _name() -> str:
+    return str(st.session_state["cap_add_name"]).strip()
+
+
+def _price() -> str:
+    return str(st.session_state.get("cap_add_price") or "").strip().removeprefix("$")
+
+
+def _chosen_variant() -> str | None:
+    chosen = st.session_state.get("cap_add_variant")
+    return None if chosen in (None, ROUTED) else str(chosen)
+
+
+def provisioned_deployment(one: ProvisionedThroughput, seen: account.Seen, name: str, price: str) -> Deployment:
+    """The deployment of bought units; ``price`` is US dollars per unit and hour, "" when it is not known."""
+    kind = KINDS["bedrock-provisioned"]
+    return Deployment(
+        id="", name=name, kind=kind.name, model=one.arn, base_url=_address(kind.default_base_url, seen.region),
+        wire=kind.wires[0], region=seen.region, aws=Aws(profile=seen.profile, serves=one.foundation),
+        price=PriceRef(per_hour=price, count=one.units) if price else PriceRef(), origin="page",
+    )  # fmt: skip
+
+
+def endpoint_deployment(
+    one: SageMakerEndpoint, seen: account.Seen, name: str, wire: Wire, price: str, *, component: str | None,
+    variant: str | None,
+) -> Deployment:  # fmt: skip
+    """The deployment of an endpoint; ``price`` is US dollars per instance and hour, "" for the dated file's."""
+    kind = KINDS["sagemaker"]
+    return Deployment(
+        id="", name=name, kind=kind.name, model=one.name, base_url=_address(kind.default_base_url, seen.region),
+        wire=wire, region=seen.region, aws=Aws(profile=seen.profile, component=component, variant=variant),
+        price=_endpoint_price(one, variant, price), origin="page",
+    )  # fmt: skip
+
+
+def _endpoint_price(one: SageMakerEndpoint, variant: str | None, own: str) -> PriceRef:
+    """The instances that are on: of the variant that is called, else of all variants."""
+    paid: list[Variant] = [v for v in one.variants if variant in (None, v.name)]
+    count = sum(v.current or v.desired or 0 for v in paid)
+    if own:
+        return PriceRef(per_hour=own, count=max(1, count))
+    types = {v.instance for v in paid}
+    if len(types) == 1 and (instance := types.pop()) and count:
+        return PriceRef(instance=instance, count=count)
+    return PriceRef() if one.per_hour is None else PriceRef(per_hour=format(one.per_hour, "f"))
+
+
+def _address(default: str | None, region: str) -> str:
+    return (default or "").replace("{region}", region)
+
+
+def _save(made: Deployment) -> None:
+    def save() -> None:
+        if made.price.per_hour is not None:
+            decimal_amount(made.price.per_hour)
+        config.validate(replace(made, id=made.id or config.slug(made.name, ())), auth.sources.config())
+        auth.engine().save_deployment(made)
+
+    if attempt(account.DIALOG_REFUSAL, save):
+        account.done(f"{made.name} is a deployment now: test it on the Deployments page.")

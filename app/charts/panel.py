@@ -13,11 +13,11 @@ from zoneinfo import ZoneInfo
 import pandas as pd
 import streamlit as st
 
-from app.charts import theme as looks
+from app.charts import theme
 from app.charts.picture import picture
 from app.charts.vega import Spec, finished, standalone, unlabelled
 from app.history import calls
-from app.history.export import to_csv, with_units
+from app.history.data import to_csv, with_units
 from app.widgets.text import NOTHING, plain
 from services.dashboard.figures import Data
 
@@ -48,7 +48,7 @@ def panel(title: str, subtitle: str, *, help: str | None = None) -> Iterator[Any
 
 def export(data: Data, what: Export, title: str, subtitle: str) -> None:
     """A small menu with the data as CSV and the picture as PNG and SVG, each made when it is asked for."""
-    shown, zone = looks.look(), data.window.zone
+    shown, zone = theme.look(), data.window.zone
     stem = f"inference-lab-{what.name}-{data.window.end.astimezone(ZoneInfo(zone)):%Y%m%d-%H%M}"
     with st.popover("Export", icon=":material/download:", type="tertiary", key=f"hs_export_{what.name}"):
         st.download_button("Data as CSV", lambda: to_csv(with_units(what.frame())), f"{stem}.csv", "text/csv",
@@ -62,7 +62,7 @@ def export(data: Data, what: Export, title: str, subtitle: str) -> None:
 
 
 def _drawn(
-    what: Export, kind: Literal["png", "svg"], shown: looks.Look, title: str, subtitle: str
+    what: Export, kind: Literal["png", "svg"], shown: theme.Look, title: str, subtitle: str
 ) -> Callable[[], bytes]:
     def draw() -> bytes:
         assert what.chart is not None
@@ -83,7 +83,7 @@ def span(data: Data) -> str:
 
 def draw_chart(
     chart: Any, key: str, alt: str, mark_of: Callable[[dict[str, Any]], calls.Mark | None] | None = None, *,
-    shown: looks.Look, legend: Sequence[tuple[str, str, str]] = (),
+    shown: theme.Look, legend: Sequence[tuple[str, str, str]] = (),
 ) -> None:  # fmt: skip
     """A chart whose marks can be clicked; what was clicked last in a panel is kept for `draw_calls` by its key.
 
@@ -109,7 +109,7 @@ def draw_chart(
         st.session_state[f"{place}_mark"] = (None, key)
 
 
-def draw_legend(entries: Sequence[tuple[str, str, str]], shown: looks.Look) -> None:
+def draw_legend(entries: Sequence[tuple[str, str, str]], shown: theme.Look) -> None:
     """What the colours mean: (colour, words, sign), in lines that wrap."""
     parts = "".join(
         f'<span style="white-space:nowrap;margin-right:14px"><span style="color:{color}">{html.escape(sign)}</span> '

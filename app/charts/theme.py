@@ -1,7 +1,10 @@
-"""How the history's charts look: ink, grid and state colours of both themes, time and log axes, the running bucket.
+"""How charts look: one colour for each deployment for ever, ink and grid of both themes, time and log axes.
 
 Positions in time are true instants (milliseconds of UTC) and the words below them are made here, in the reader's zone:
 the browser's own zone has no say, and an hour that the clock shows twice is drawn twice.
+
+The eight colours of each theme are tuned for colour blindness (design.md, section 5). From the ninth slot on they come
+round again with another dash and another shape, so that no two deployments look alike in a chart.
 """
 
 from __future__ import annotations
@@ -10,19 +13,26 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app.charts import palette
-from db import notes
+from db import small_tables
 from services.dashboard.figures import Data
+from services.types import Deployment
+
+if TYPE_CHECKING:
+    import altair as alt
+
 
 PALE = 0.4  # how much ink the running bucket gets
+
 FONT = "Source Sans, Source Sans Pro, sans-serif"
+
+
 # Succeeded is the backdrop; what went wrong has a colour of its own, apart from the deployments' colours.
 STATES: Mapping[str, tuple[str, str, str]] = {
     "succeeded": ("done", "#cfd3cd", "#5d5b54"),
@@ -36,6 +46,8 @@ STATES: Mapping[str, tuple[str, str, str]] = {
     "lost": ("lost", "#1d1d1b", "#eeece6"),
     "replayed": ("replayed", "#bdb7a4", "#6f6a5a"),
 }
+
+
 # (step, words of a tick); the first that gives few enough ticks is taken.
 _STEPS = (
     [timedelta(minutes=m) for m in (5, 10, 15, 30)]
@@ -44,11 +56,14 @@ _STEPS = (
 )
 
 
+Theme = Literal["light", "dark"]
+
+
 @dataclass(frozen=True, slots=True)
 class Look:
     """The colours of a theme that are not data."""
 
-    theme: palette.Theme
+    theme: Theme
     ink: str
     muted: str
     grid: str
@@ -58,6 +73,7 @@ class Look:
 
 
 LIGHT = Look("light", "#1d1d1b", "#6b6b66", "#e9e9e5", "#c9c9c2", "#ffffff", "#0f6b4f")
+
 DARK = Look("dark", "#eeece6", "#a3a096", "#2f2d29", "#55524b", "#171614", "#5fd3a8")
 
 
@@ -69,7 +85,7 @@ def look() -> Look:
 def color_of(data: Data, deployment_id: str, shown: Look) -> str:
     """The colour of a deployment; that of quiet ink for one that is declared nowhere."""
     known = data.deployments.get(deployment_id)
-    return palette.color(known.color_slot, shown.theme) if known else shown.muted
+    return color(known.color_slot, shown.theme) if known else shown.muted
 
 
 def names_of(data: Data) -> dict[str, str]:
@@ -131,13 +147,11 @@ def _quoted(text: str) -> str:
 
 def notes_of(data: Data) -> list[dict[str, Any]]:
     """The notes on moments of the window, oldest first."""
-    found = notes.notes(data.engine, data.window.start, data.window.end)
+    found = small_tables.notes(data.engine, data.window.start, data.window.end)
     return found[::-1]
 
 
 # --- axes ----------------------------------------------------------------------------------------------------------
-
-
 def millis(moments: Any) -> Any:
     """Instants as milliseconds of UTC."""
     return pd.DatetimeIndex(pd.to_datetime(moments, utc=True)).tz_convert("UTC").as_unit("ms").asi8
@@ -212,8 +226,6 @@ def log_domain(values: Any, *, pad: float = 1.25) -> tuple[float, float] | None:
 
 
 # --- words ---------------------------------------------------------------------------------------------------------
-
-
 def step_words(step: timedelta) -> str:
     """How wide a bucket is: "6 h", "15 min", "day", "week", "2 weeks"."""
     minutes = int(step.total_seconds() // 60)
@@ -228,3 +240,61 @@ def step_words(step: timedelta) -> str:
 def bucket_words(data: Data, begin: Any) -> str:
     """Which bucket, in words of the zone: "Mon 2026-11-23 06:00, 6 h"."""
     return f"{begin:%a %Y-%m-%d %H:%M}, {step_words(data.window.step)}"
+
+
+LIGHT_COLOURS = ("#0450B9", "#E37300", "#008246", "#C56893", "#302073", "#624500", "#3FA3DC", "#5A1A1A")
+
+DARK_COLOURS = ("#4984CA", "#F16A29", "#12CC8B", "#F7A8DC", "#8B65FE", "#F6E950", "#DEFFE2", "#B0457B")
+
+DASHES: tuple[tuple[int, ...], ...] = ((1, 0), (6, 3), (2, 2), (8, 3, 2, 3))
+
+SHAPES = ("circle", "square", "triangle-up", "diamond")
+
+
+# Cost drivers share one hue in lightness steps, apart from the deployments' colours.
+DRIVERS_LIGHT = ("#2f3e46", "#52676f", "#7b9199", "#a8bac0", "#d3dde0")
+
+
+DRIVERS_DARK = ("#e3ebee", "#b7c7cd", "#8aa0a8", "#617780", "#43545b")
+
+
+def colors(theme: Theme) -> tuple[str, ...]:
+    """The eight colours of a theme, as hex strings."""
+    return DARK_COLOURS if theme == "dark" else LIGHT_COLOURS
+
+
+def color(slot: int, theme: Theme = "light") -> str:
+    """Hex colour of a slot (0 or above; the ninth slot takes the first colour again)."""
+    palette = colors(theme)
+    return palette[slot % len(palette)]
+
+
+def dash(slot: int) -> list[int]:
+    """Stroke dash of a slot: solid for the first eight, another pattern for each further round."""
+    return list(DASHES[slot // len(LIGHT_COLOURS) % len(DASHES)])
+
+
+def shape(slot: int) -> str:
+    """Point shape of a slot: circles for the first eight, another shape for each further round."""
+    return SHAPES[slot // len(LIGHT_COLOURS) % len(SHAPES)]
+
+
+def scale(deployments: Sequence[Deployment], theme: Theme = "light") -> alt.Scale:
+    """Altair colour scale whose domain is the deployments' ids. Give ids, not names, to the colour channel."""
+    import altair as alt
+
+    return alt.Scale(domain=[d.id for d in deployments], range=[color(d.color_slot, theme) for d in deployments])
+
+
+def dash_scale(deployments: Sequence[Deployment]) -> alt.Scale:
+    """Altair stroke-dash scale over the same domain as `scale`."""
+    import altair as alt
+
+    return alt.Scale(domain=[d.id for d in deployments], range=[dash(d.color_slot) for d in deployments])
+
+
+def shape_scale(deployments: Sequence[Deployment]) -> alt.Scale:
+    """Altair point-shape scale over the same domain as `scale`."""
+    import altair as alt
+
+    return alt.Scale(domain=[d.id for d in deployments], range=[shape(d.color_slot) for d in deployments])

@@ -6,8 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
+import streamlit as st
 
+from app.charts import theme
 from app.charts.theme import FONT, Look
+
+
+def show(spec: Spec, key: str, alt: str, shown: theme.Look) -> None:
+    """A chart as wide as its place. ``alt``: what it shows, for those who cannot see it."""
+    st.vega_lite_chart(spec=finished(spec, shown), width="stretch", key=key, alt=alt)
+
 
 Spec = dict[str, Any]
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from cyclopts import App, Group, Parameter, validators
 
 from services import paths
-from services.batch.submit import MOST_LANES, MOST_NANOUSD, MOST_PER_MINUTE
+from services.batch.service import MOST_LANES, MOST_NANOUSD, MOST_PER_MINUTE
 
 batch = App(name="batch", help="Send a file of prompts and get one answer for each line.")
 where = Group("Where", sort_key=9)
@@ -155,7 +155,7 @@ def list_(*, limit: Annotated[int, Parameter(validator=validators.Number(gte=1, 
     limit
         How many batches to list.
     """
-    from app.cli.batch_results import list_batches
+    from app.cli.batch_commands import list_batches
 
     return list_batches(paths.data_dir(data), limit=limit, as_json=json)
 
@@ -163,7 +163,7 @@ def list_(*, limit: Annotated[int, Parameter(validator=validators.Number(gte=1, 
 @batch.command
 def show(id: Id, *, json: JsonOption = False, data: DataOption = None) -> int:
     """How a batch stands: its state, its lines by state, what it cost."""
-    from app.cli.batch_results import show_batch
+    from app.cli.batch_commands import show_batch
 
     return show_batch(paths.data_dir(data), id, as_json=json)
 
@@ -184,7 +184,7 @@ def results(
     escape
         In CSV and Excel, put an apostrophe before what a spreadsheet would take for a formula.
     """
-    from app.cli.batch_results import write_results
+    from app.cli.batch_commands import write_results
 
     return write_results(paths.data_dir(data), id, to, kind, escape=escape, as_json=json)
 
@@ -192,7 +192,7 @@ def results(
 def _act(
     action: str, id: str, json: bool, data: Path | None, deployments: Path | None, budget: float | None = None
 ) -> int:  # fmt: skip
-    from app.cli.batch_results import act
+    from app.cli.batch_commands import act
 
     return act(action, id, as_json=json, data=paths.data_dir(data), file=paths.deployments_file(deployments),
                person=me(), budget=budget)  # fmt: skip

@@ -1,39 +1,67 @@
-"""`lab batch check` and `lab batch submit`: a file is read, told about, and handed to the engine."""
+"""`lab batch` and `lab worker`: a file is checked and submitted, its batch looked at and changed, its results
+fetched."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
+import stat
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast, get_args
 
+from rich.table import Table
 from sqlalchemy import Engine
 
+from app.cli import batch_file, terminal
 from app.cli.batch import Reading
-from app.cli.batch_file import checked_file, handed_over, local, utf8
-from app.cli.batch_results import database, in_dollars, in_words, of_batch
-from app.cli.batch_text import as_command, shown
-from db import batches as store
+from app.cli.batch_file import as_command, checked_file, handed_over, local, shown, utf8
+from app.cli.terminal import console
+from db import batch_queries, batches
+from db.engine import database_url, reader
+from db.migrate import upgrade
 from services import formatting, paths
-from services.batch import status, text
+from services.batch import pauses, reconcile, stats, status, text, worker
 from services.batch.estimate import Estimate
+from services.batch.export import ENDINGS, Kind, write
 from services.batch.reading_options import flags
-from services.batch.submit import BatchSpec
+from services.batch.service import BatchSpec
 from services.batch.targets import Way, cheapest, cost_words, time_words
 from services.batch.targets import found as found_ways
 from services.batch.types import Checked, RouteName, options_to_json
 from services.client import EngineClient, EngineDown, EngineError
 from services.engine.spawn import engine_for
 from services.pricing.cost import money
+from services.runs.record import usd
 from services.types import Deployment
 
+
+def work_until_stopped(data: Path, file: Path, *, as_json: bool) -> int:
+    """Work until Ctrl-C or SIGTERM; the process ends with it. Exit code 4 when it could not begin."""
+
+    def say(words: dict[str, Any]) -> None:
+        if as_json:
+            print(json.dumps(words), flush=True)
+        elif "error" in words:
+            print(words["error"], file=sys.stderr, flush=True)
+        else:
+            print(f"The worker {words['worker']} sends batches of {data}; stop it with Ctrl-C.", flush=True)
+
+    worker.work(data, file, say=say)
+    return 0
+
+
 Row = dict[str, Any]
+
 NANO = 1_000_000_000
+
 POLL_S = 0.5
+
 RECORDED_WITHIN_S = 30.0  # a large file is recorded for longer, and then it is said
 
 
@@ -172,7 +200,7 @@ def _spec(file: Path, found: Checked, wanted: Wanted, engine: EngineClient, data
 
 def _confirmed(found: Checked, wanted: Wanted, estimate: Estimate, data: Path) -> None:
     """Raises ValueError in words, with the option that says yes, for what a person has to confirm."""
-    before = store.same_file(database(data), found.sha256)
+    before = batches.same_file(database(data), found.sha256)
     if before and not wanted.again:
         said = f"{text.ago(before[0]['created_at'])} as “{before[0]['name']}” ({before[0]['id']})"
         raise ValueError(f"This file was submitted {said}; give --again to send it again.")
@@ -199,7 +227,7 @@ def _after(batch_id: str, data: Path, *, wait: bool, alone: bool, as_json: bool)
     if alone:
         print("No lab runs on this data, so this stays until the batch is over; Ctrl-C leaves the rest to the next "
               "start of it.", file=sys.stderr)  # fmt: skip
-    row = _watched(read, batch_id) if wait else _recorded(read, batch_id) if as_json else store.batch(read, batch_id)
+    row = _watched(read, batch_id) if wait else _recorded(read, batch_id) if as_json else batches.batch(read, batch_id)
     if row is None:
         print(f"Batch {batch_id} was deleted, so how it stands is not known any more.", file=sys.stderr)
         return 1 if wait else 0
@@ -209,18 +237,18 @@ def _after(batch_id: str, data: Path, *, wait: bool, alone: bool, as_json: bool)
         print("\n".join(map(shown, in_words(read, row))))
     if not wait:
         return 0
-    return 0 if store.counts(read, batch_id).get("succeeded", 0) == row["n_lines"] else 1
+    return 0 if batches.counts(read, batch_id).get("succeeded", 0) == row["n_lines"] else 1
 
 
 def _watched(read: Engine, batch_id: str) -> Row | None:
     """The batch when it is over, with how far it is on a terminal meanwhile; None when it is deleted."""
-    live, row = sys.stderr.isatty(), store.batch(read, batch_id)
+    live, row = sys.stderr.isatty(), batches.batch(read, batch_id)
     while row is not None and not text.over(row):
         if live:
             sys.stderr.write(f"\r\x1b[K{_so_far(read, row)}")
             sys.stderr.flush()
         time.sleep(POLL_S)
-        row = store.batch(read, batch_id)
+        row = batches.batch(read, batch_id)
     if live:
         sys.stderr.write("\r\x1b[K")
     return row
@@ -229,15 +257,226 @@ def _watched(read: Engine, batch_id: str) -> Row | None:
 def _so_far(read: Engine, row: Row) -> str:
     if status.recording(row):
         return "recording the lines"
-    counts = store.counts(read, row["id"])
+    counts = batches.counts(read, row["id"])
     return f"{text.done(counts):,} of {row['n_lines']:,} · {text.by_state(counts)}"
 
 
 def _recorded(read: Engine, batch_id: str) -> Row | None:
     """The batch when its lines are recorded, or as it stands after `RECORDED_WITHIN_S`."""
     until = time.monotonic() + RECORDED_WITHIN_S
-    row = store.batch(read, batch_id)
+    row = batches.batch(read, batch_id)
     while row is not None and status.recording(row) and time.monotonic() < until:
         time.sleep(POLL_S / 5)
-        row = store.batch(read, batch_id)
+        row = batches.batch(read, batch_id)
     return row
+
+
+BatchRow = Mapping[str, Any]
+
+MONEY = ("cost_", "plain_")  # what the names of nano-dollars in an estimate begin with
+
+
+def database(data: Path) -> Engine:
+    """The database of a data directory, as this version needs it, for reading."""
+    paths.make_data(data)
+    url = database_url(data)
+    upgrade(url, data)
+    return reader(url)
+
+
+def meant(read: Engine, given: str, data: Path) -> dict[str, Any]:
+    """The batch that is meant by an id, by its beginning or by a name. Raises ValueError in words for none and for
+    several."""
+    rows = batch_queries.called(read, given)
+    if not rows:
+        raise ValueError(f"There is no batch “{formatting.printable(given)}” in {data}; `lab batch list` lists them.")
+    if len(rows) > 1:
+        ids = ", ".join(f"{row['id']} of {row['created_at']:%Y-%m-%d %H:%M} UTC" for row in rows)
+        raise ValueError(f"“{formatting.printable(given)}” may be each of these batches, so give its id: {ids}.")
+    return rows[0]
+
+
+def of_batch(read: Engine, row: BatchRow, *, whole: bool = True) -> dict[str, Any]:
+    """A batch as one JSON object: its row, its lines by state, and its money in dollars. ``n_lines`` is null while its
+    lines are being recorded. ``whole``: also how long it stood still, for which its calls are read."""
+    counts, spent = batches.counts(read, row["id"]), batches.spent(read, row["id"])
+    left_out, recording = ("deployment", "budget_nanousd"), status.recording(row)
+    kept = {name: value for name, value in row.items() if name not in left_out}
+    return kept | {
+        "name_of_deployment": (row.get("deployment") or {}).get("name"), "budget_usd": usd(row.get("budget_nanousd")),
+        "estimate": in_dollars(row.get("estimate")), "recording": recording,
+        "n_lines": None if recording else row["n_lines"], "counts": counts, "done": text.done(counts),
+        "spent_usd": usd(spent), "spent_is_lower_bound": spent is not None and batch_queries.bounded(read, row["id"]),
+        "over": text.over(row), "stands": status.stand(row, counts).words,
+        "seconds": stats.duration(dict(row)),
+        **({"paused_or_waiting_seconds": pauses.worked(read, row).still} if whole else {}),
+        "jobs": batches.jobs(read, row["id"]),
+    }  # fmt: skip
+
+
+def in_dollars(estimate: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """An estimate whose money is US dollars as decimal strings, as everywhere in what a script reads (`record.usd`)."""
+    if estimate is None:
+        return None
+    return {
+        **{name: value for name, value in estimate.items() if not name.startswith(MONEY)},
+        **{f"{name}_usd": usd(value) for name, value in estimate.items() if name.startswith(MONEY)},
+    }
+
+
+def list_batches(data: Path, *, limit: int, as_json: bool) -> int:
+    """Print the newest batches."""
+    read = database(data)
+    rows = batches.batches(read, limit)
+    if as_json:
+        for row in rows:
+            print(json.dumps(of_batch(read, row, whole=False), default=str))
+        return 0
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for title in ("when (UTC)", "id", "name", "deployment", "by", "lines", "state", "person"):
+        table.add_column(title, overflow="ellipsis", no_wrap=True)
+    for row in rows:
+        counts = batches.counts(read, row["id"]) if text.over(row) else {}
+        table.add_row(*map(formatting.printable, (
+            row["created_at"].strftime("%Y-%m-%d %H:%M"), row["id"], str(row["name"]),
+            str((row.get("deployment") or {}).get("name") or row["deployment_id"]), text.route(row["route"]),
+            "–" if status.recording(row) else f"{row['n_lines']:,}", status.stand(row, counts).words,
+            row["person"],
+        )))  # fmt: skip
+    out = console()
+    out.print(table)
+    out.print(f"{len(rows)} {'batch' if len(rows) == 1 else 'batches'} in {data}")
+    return 0
+
+
+def show_batch(data: Path, given: str, *, as_json: bool) -> int:
+    """Print how a batch stands; the exit code is 2 when there is none."""
+    read = database(data)
+    try:
+        row = meant(read, given, data)
+    except ValueError as error:
+        print(str(error), file=sys.stderr)
+        return 2
+    if as_json:
+        print(json.dumps(of_batch(read, row), default=str))
+        return 0
+    for line in in_words(read, row):
+        print(batch_file.shown(line))
+    return 0
+
+
+def in_words(read: Engine, row: BatchRow) -> Iterator[str]:
+    """How a batch stands, in lines."""
+    name = (row.get("deployment") or {}).get("name") or row["deployment_id"]
+    yield f"{row['name']} · {row['file_name']} · {name} by {text.route(row['route'])} · {row['person']}"
+    counts, spent = batches.counts(read, row["id"]), batches.spent(read, row["id"])
+    told = status.said(row)
+    yield f"{status.stand(row, counts).words}{f' · {told}' if told else ''}"
+    if row["n_lines"]:
+        many = f"{row['n_lines']:,} {'line' if row['n_lines'] == 1 else 'lines'}"
+        yield f"{text.done(counts):,} of {many} · {text.by_state(counts) or 'none yet'}"
+    budget = row.get("budget_nanousd")
+    free = not spent and status.costs_nothing(row)
+    mark = "≥" if spent is not None and batch_queries.bounded(read, row["id"]) else ""
+    cost = money(spent, mark) if spent is not None else "not known"
+    yield "free" if free else f"spent {cost}{f' of {money(budget)}' if budget else ''}"
+    jobs = batches.jobs(read, row["id"])
+    for job in jobs:
+        state, at = job.get("vendor_state") or job["state"], job["vendor_id"] or "–"
+        yield f"job {job['no']}: {job['n_lines']:,} {'line' if job['n_lines'] == 1 else 'lines'} · {state} · {at}"
+    if text.over(row) and row["n_lines"]:
+        yield from _at_the_end(read, row, str(name))
+        if differing := status.differing(row, jobs, counts):
+            yield differing
+    if step := batch_file.next_step(row, counts):
+        yield step
+
+
+def _at_the_end(read: Engine, row: BatchRow, name: str) -> Iterator[str]:
+    took = pauses.worked(read, row)
+    if took.working is not None:
+        still = f", and {text.span(took.still)} paused or waiting" if took.still else ""
+        yield f"took {text.span(took.working)}{still}"
+    account = reconcile.account(batches.each_line(read, row["id"]), name=name, n_recorded=row["n_lines"],
+                                n_left_out=row.get("n_left_out") or 0)  # fmt: skip
+    yield account.sentence
+    for group in status.together(account.groups):
+        yield f"  {group.n:,} {group.state}: {group.text} ({reconcile.first_lines(group)})"
+
+
+def write_results(
+    data: Path, given: str, to: Path | None, kind: Kind | None, *, escape: bool, as_json: bool
+) -> int:  # fmt: skip
+    """Write or print the results; the exit code is 0 when every line succeeded, 1 when one did not, 2 for none."""
+    read = database(data)
+    kind = kind or by_ending(to) or ("jsonl" if as_json else "csv")
+    try:
+        row = meant(read, given, data)
+        if to is None and kind in ("parquet", "excel"):
+            raise ValueError(f"{kind.capitalize()} is not printed: name a file with --to.")
+        lines, columns = batches.each_line(read, row["id"]), row.get("columns") or ()
+        with _opened(to) as target:
+            written = write(lines, columns, kind, target, escape=escape, n=row["n_lines"])
+    except ValueError as error:
+        print(str(error), file=sys.stderr)
+        return 2
+    for note in written.notes:
+        print(formatting.printable(note), file=sys.stderr)
+    counts = batches.counts(read, row["id"])
+    if to is not None:
+        many = f"{written.n:,} {'line is' if written.n == 1 else 'lines are'}"
+        print(f"{many} in {to} ({text.by_state(counts)}).", file=sys.stderr)
+    if not text.over(row):
+        print("The batch is not over: lines without an answer are in it too.", file=sys.stderr)
+    return 0 if counts.get("succeeded", 0) == row["n_lines"] else 1
+
+
+@contextmanager
+def _opened(to: Path | None) -> Iterator[BinaryIO]:
+    """The file, or standard output. Raises ValueError in words where it takes nothing (any more)."""
+    try:
+        if to is None:
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
+        else:
+            with to.open("wb") as target:
+                status = os.fstat(target.fileno())
+                if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid():
+                    os.fchmod(target.fileno(), 0o600)  # a file that was there may have been open to others
+                yield target
+    except BrokenPipeError:
+        raise  # nobody reads any more, which is no trouble
+    except OSError as error:
+        if to is None:
+            terminal.unheard(error)
+        what = f"{to} cannot be written" if to else "The results cannot be printed"
+        raise ValueError(f"{what} ({error.strerror}): they are kept here, name another file with --to.") from None
+
+
+def by_ending(to: Path | None) -> Kind | None:
+    """The kind that a file's ending asks for."""
+    ending = to.suffix.lstrip(".").lower() if to is not None else ""
+    return next((kind for kind in get_args(Kind) if ending == ENDINGS[kind]), None)
+
+
+def act(
+    action: str, given: str, *, as_json: bool, data: Path, file: Path, person: str, budget: float | None = None
+) -> int:  # fmt: skip
+    """Pause, resume, cancel or send again what has no answer; 2 with the engine's sentence when it refuses."""
+    read = database(data)
+    try:
+        batch_id = str(meant(read, given, data)["id"])
+        with engine_for(data, file, person=person, role="admin") as engine:
+            more = {"budget_nanousd": round(budget * NANO)} if budget else {}
+            made = getattr(engine.batches, action)(batch_id, **more)
+        row = meant(read, str(made or batch_id), data)
+    except (ValueError, EngineError) as error:
+        print(str(error), file=sys.stderr)
+        return 2
+    if as_json:
+        print(json.dumps(of_batch(read, row), default=str))
+    elif made:
+        print(f"Its lines without an answer are batch {made}.")
+    else:
+        print(formatting.printable(f"{row['name']}: {status.stand(row, batches.counts(read, row['id'])).words}"))
+    return 0

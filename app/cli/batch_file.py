@@ -1,22 +1,63 @@
-"""The file that a command names: where it lies, how it is read, and what it holds."""
+"""The file that a command names: how it is read and what it holds, in the words of a terminal."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from app.cli.batch import Reading
 from services import formatting, params
+from services.batch import text as batch_text
 from services.batch.files import spool
 from services.batch.ingest import CHANGED
 from services.batch.reading_options import check
 from services.batch.types import Checked, Options, Progress
 from services.regular_file import regular
 
+Row = Mapping[str, Any]
+
+
+# What the check of a file says for a person before a page → the same for one at a command line.
+_SAID = {
+    "convert the file, or press “Read as Windows-1252”": "convert the file, or give --encoding cp1252",
+    "or press “Make double ids different”": "or give --suffix-ids",
+    "Choose the column of the ids.": "Name the column of the ids with --id-column.",
+    "Choose the column that holds the prompt.": "Name the column that holds the prompt, as in --template '{{text}}'.",
+    "or choose to send the": "or give --leave-out to send the",
+    "set “Max output tokens” to bound": "give --param max_tokens=… to bound",
+    "the deployment that you choose": "the deployment that you name",
+}
+
+
+def as_command(text: str) -> str:
+    """A sentence of the page with what to type in place of what to press."""
+    for page, command in _SAID.items():
+        text = text.replace(page, command)
+    return text
+
+
+def shown(text: str) -> str:
+    """The same, fit for a terminal."""
+    return formatting.printable(as_command(text))
+
+
+def next_step(row: Row, counts: Mapping[str, int]) -> str | None:
+    """The command that goes on with a batch that has stopped, or sends again what has no answer; None for none."""
+    ident = row["id"]
+    if row["state"] == "paused":
+        dearer = " (with --budget for a larger one)" if row.get("budget_nanousd") else ""
+        return f"`lab batch resume {ident}`{dearer} goes on, `lab batch cancel {ident}` ends it."
+    left = (row["n_lines"] or 0) - counts.get("succeeded", 0)
+    if not batch_text.over(row) or left <= 0 or not counts:
+        return None
+    return f"`lab batch resend {ident}` sends the {left:,} {'line' if left == 1 else 'lines'} without an answer again."
+
+
 BLOCK = 1 << 20
+
 T = TypeVar("T", str, str | None)
 
 
@@ -51,8 +92,8 @@ def local(file: str, data: Path) -> Path:
             return Path(file).expanduser().resolve()
         except (OSError, RuntimeError) as error:  # a link to itself, a person who is not there
             raise ValueError(f"{formatting.printable(file)} leads nowhere ({_why(error)}); check the path.") from None
-    from services.aws.explain import AwsTrouble
-    from services.batch.fetch import fetch
+    from services.aws.control import AwsTrouble
+    from services.batch.ingest import fetch
 
     try:
         return fetch(file, data / "uploads")

@@ -12,10 +12,11 @@ from rich.table import Table
 
 from app.cli.terminal import console
 from services import formatting
-from services.calculator import points, report, workload_file
-from services.calculator.points import PointSpec
+from services.calculator import report
+from services.calculator import workload_file as calculator_workload_file
 from services.calculator.serialization import FieldError
 from services.calculator.types import Answer
+from services.calculator.workload_file import PointSpec
 
 SHOWN = 20  # options in a terminal
 EXAMPLE = """# What `lab calculate` reads. docs/calculator.md describes every field; what is left out has its usual value.
@@ -76,7 +77,7 @@ def calculate(file: Path | None, given: Sequence[str], *, as_json: bool, example
         from services.calculator import rank
 
         answer = rank.calculate(asked.workload, asked.objectives, assumptions=asked.assumptions)
-    figures = [points.work_out(one) for one in specs]
+    figures = [calculator_workload_file.work_out(one) for one in specs]
     if as_json:
         found: dict[str, Any] = {"schema": report.SCHEMA}
         if answer is not None and asked is not None:
@@ -89,12 +90,14 @@ def calculate(file: Path | None, given: Sequence[str], *, as_json: bool, example
     return 0
 
 
-def _read(file: Path | None) -> tuple[workload_file.Asked | None, list[FieldError]]:
+def _read(file: Path | None) -> tuple[calculator_workload_file.WorkloadFile | None, list[FieldError]]:
     if file is None:
         return None, []
     if str(file) == "-":
-        return workload_file.parse(sys.stdin.buffer.read(workload_file.LARGEST + 1), folder=Path())
-    return workload_file.read(file)
+        return calculator_workload_file.parse(
+            sys.stdin.buffer.read(calculator_workload_file.LARGEST + 1), folder=Path()
+        )
+    return calculator_workload_file.read(file)
 
 
 def _point(text: str, no: int, errors: list[FieldError]) -> PointSpec | None:
@@ -107,7 +110,7 @@ def _point(text: str, no: int, errors: list[FieldError]) -> PointSpec | None:
             errors.append(FieldError(f"--point {no}", said))
             return None
         table[name] = _value(value)
-    return points.read(table, f"--point {no}", errors)
+    return calculator_workload_file.read_point(table, f"--point {no}", errors)
 
 
 def _value(text: str) -> Any:

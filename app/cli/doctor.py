@@ -1,4 +1,5 @@
-"""`lab doctor`: what is wrong with this installation, and what to do about it."""
+"""`lab doctor`: what is wrong with this installation and keeps deployments from being called, and what to do about
+it."""
 
 from __future__ import annotations
 
@@ -6,20 +7,26 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from app import streamlit_config
 from app.cli.failures import in_words
 from services import paths
+from services.aws import health
+from services.aws.health import Finding as health_Finding
 from services.client import EngineClient, EngineDown
 from services.deployments import config as deployments_config
 from services.deployments.toml_table import changed_at
 from services.processes.health import noted
 from services.security import keys, listening, outbound
+from services.types import Aws, Deployment
 
 Finding = dict[str, Any]
+
 LOW_DISK_BYTES = 500 * 2**20
 
 
@@ -228,9 +235,8 @@ def _proxies() -> Iterator[Finding]:
 
 
 def _aws(data: Path, file: Path) -> Iterator[Finding]:
-    from app.cli import doctor_aws
 
-    for what, found in doctor_aws.findings(data, file):
+    for what, found in findings(data, file):
         yield _finding(found.grade, what, found.says)
 
 
@@ -258,3 +264,60 @@ def _engine(data: Path, _file: Path) -> Iterator[Finding]:
     for trouble in ("db_trouble", "file_trouble"):
         if health.get(trouble):
             yield _finding("wrong", "engine", str(health[trouble]))
+
+
+AT_ONCE = 8
+
+Named = tuple[str, health_Finding]
+
+
+def findings(data: Path, file: Path) -> Iterator[Named]:
+    """What is wrong, by account and by deployment; nothing where no deployment is on AWS."""
+    declared = [d for d in _declared(data, file) if d.aws is not None and d.enabled]
+    signed = [d for d in declared if not d.key_env]
+    places = list(dict.fromkeys((_settings(d).profile, d.region or "") for d in signed))
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        accounts = dict(zip(places, threads.map(lambda place: health.account(*place), places), strict=True))
+        lame = {place for place, found in accounts.items() if found.grade == "wrong"}
+        # Without credentials every deployment would say the same: what is wrong is said once, for the account.
+        sound = [d for d in declared if d.key_env or (_settings(d).profile, d.region or "") not in lame]
+        checked = list(threads.map(health.deployment, sound))
+    for (profile, region), found in accounts.items():
+        yield f"AWS {profile or 'default chain'} in {region}", found
+    for d, found in zip(sound, checked, strict=True):
+        yield d.name, found
+    for d in signed:
+        if d not in sound:
+            yield d.name, health_Finding("note", "not looked at, because of the account above")
+
+
+def _settings(d: Deployment) -> Aws:
+    return d.aws or Aws()
+
+
+def _declared(data: Path, file: Path) -> Sequence[Deployment]:
+    """Those of the file, and those that were added on the page."""
+    found: list[Deployment] = []
+    if changed_at(file) is not None:
+        try:
+            found += deployments_config.load(file).deployments
+        except deployments_config.ConfigError:
+            return ()
+    return [*found, *_added(data)]
+
+
+def _added(data: Path) -> list[Deployment]:
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from db import run_queries
+    from db.engine import database_url, reader
+
+    try:
+        rows = run_queries.deployment_rows(reader(database_url(data)))
+    except (SQLAlchemyError, ValueError, OSError):
+        return []
+    return [
+        replace(deployments_config.from_json(row["spec"]), enabled=row["enabled"])
+        for row in rows
+        if row["origin"] == "page" and not row["archived"]
+    ]

@@ -12,8 +12,7 @@ import psycopg
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.cli.terminal import unheard
-from db.engine import Refused
-from db.failures import sentence_of
+from db.engine import Refused, sentence_of
 from db.migrate import DatabaseTooNew
 from db.writer import WriteFailed
 from services import paths

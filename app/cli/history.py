@@ -1,7 +1,8 @@
-"""`lab history` and `lab rollup`: every figure of the History page, and its rollups made anew."""
+"""`lab history`, `lab rollup` and `lab demo`: every figure of the History page, and the data behind it made anew."""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -22,13 +23,14 @@ from db.retention import days_kept
 from db.writer import Writer
 from services import formatting
 from services.client import EngineClient, EngineDown
-from services.dashboard import figures, provenance
+from services.dashboard import data as dashboard_data
+from services.dashboard import demo, figures
 from services.dashboard.figures import Data, Filter
 from services.dashboard.rebuild import OwnRollups, Rollups, rebuild
 from services.deployments import config
 from services.deployments.toml_table import changed_at
 from services.paths import socket_path
-from services.pricing import budget
+from services.pricing import overview
 from services.pricing.cost import money
 
 NANO = 1_000_000_000
@@ -79,7 +81,7 @@ def _with_ids(engine: Engine, chosen: Filter) -> Filter:
 def every_figure(data: Data) -> dict[str, Any]:
     """The figures of every panel: latencies in ms, speeds in tok/s, money in nano-dollars unless a name says usd."""
     view, spent = data.window, figures.spend(data)
-    monthly = budget.monthly(data.engine)
+    monthly = overview.monthly(data.engine)
     chosen = data.filter.but(range="mtd", start=None, end=None)
     month = data if data.filter.range == "mtd" else figures.load(
         data.engine, chosen, data.now, teams=data.teams, lean=True
@@ -160,12 +162,10 @@ def _print(data: Data) -> None:
         )
     out.print()
     out.print(table)
-    out.print("\n".join(["", provenance.stretch(data.window), data.said, *data.notes]))
+    out.print("\n".join(["", dashboard_data.stretch(data.window), data.said, *data.notes]))
 
 
 # --- rollups ---------------------------------------------------------------------------------------------------------
-
-
 def roll_up(data: Path, *, anew: bool, person: str) -> int:
     """Add what is not rolled up yet; with ``anew`` make the rollups of every day whose calls are kept again.
 
@@ -217,3 +217,34 @@ def _roll(made: Rollups, days: list[datetime]) -> int:
 def _progress(done: int, days: int, added: int) -> str:
     of_days = f"{done:,} of {days:,} days · " if days else ""
     return f"{of_days}{added:,} {'call' if added == 1 else 'calls'} rolled up"
+
+
+def make_demo(data: Path, *, calls: int, days: int, seed: int, as_json: bool) -> int:
+    """Simulate calls into ``demo.sqlite3`` of the data directory, with progress on a terminal; the exit code."""
+    try:
+        made = _made(demo.file(data), calls, days, seed, quiet=as_json or not sys.stderr.isatty())
+    except (demo.DemoTrouble, ValueError) as error:
+        print(str(error), file=sys.stderr)
+        return 1
+    if as_json:
+        row = {"file": str(demo.file(data)), "calls": made.calls, "start": made.start.isoformat(),
+               "end": made.end.isoformat(), "seed": made.seed, "simulated": True}  # fmt: skip
+        print(json.dumps(row))
+    else:
+        span = f"{made.start:%-d %b %Y} to {made.end:%-d %b %Y}"
+        print(f"{made.calls:,} simulated calls from {span} are in {demo.file(data)}.")
+        print("Switch on “Demo data” on the History page, or open it with ?demo=1.")
+    return 0
+
+
+def _made(target: Path, calls: int, days: int, seed: int, *, quiet: bool) -> demo.About:
+    if quiet:
+        return demo.make(target, calls, days=days, seed=seed)
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task("Simulating calls", total=calls)
+        return demo.make(
+            target, calls, days=days, seed=seed, progress=lambda done, _all: shown.update(task, completed=done)
+        )  # fmt: skip

@@ -18,8 +18,7 @@ from services.client import EngineClient, EngineError
 from services.engine.spawn import engine_for
 from services.providers.caching import DROPPED, LABEL
 from services.runs import record
-from services.runs.samples import SUGGESTED
-from services.runs.spec import ColumnSpec, RunSpec
+from services.runs.spec import SUGGESTED, ColumnSpec, RunSpec
 from services.types import CacheMode
 
 USUAL_TOKENS = SUGGESTED.max_tokens  # what the Playground begins with

@@ -42,7 +42,7 @@ def demo(
     seed
         Another seed gives other calls.
     """
-    from app.cli.demo import make_demo
+    from app.cli.history import make_demo
 
     return make_demo(paths.data_dir(data), calls=calls, days=days, seed=seed, as_json=json)
 
@@ -53,7 +53,7 @@ def worker(*, json: JsonOption = False, data: DataOption = None, deployments: Fi
     With DATABASE_URL (PostgreSQL) workers may run on any number of machines, each with its own keys and
     deployments.toml. Set LAB_WORKER=0 for an engine that should start none.
     """
-    from app.cli.worker import work_until_stopped
+    from app.cli.batch_commands import work_until_stopped
 
     return work_until_stopped(paths.data_dir(data), paths.deployments_file(deployments), as_json=json)
 

@@ -1,40 +1,188 @@
-"""Alerts on the History page: what fires now, and the popover in which they are added, switched and deleted."""
+"""Alerts and notes on the History page: what fires now, and the popovers in which both are made and deleted."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, cast
 from zoneinfo import ZoneInfo
 
+import pandas as pd
 import streamlit as st
 from sqlalchemy import Engine
 
 from app import auth
+from app.charts import theme
+from app.charts.theme import Look
+from app.charts.vega import Spec, q, tips, view, word
 from app.widgets.status import attempt, draw_refusal
-from app.widgets.text import plain
-from db import small_tables as store
+from app.widgets.text import clip, plain
+from db import small_tables
 from services import alerts
 from services.alerts import METRICS, Alert, Metric
 
+SHOWN = 20
+
+ROOM = 1.14  # how much higher than its highest mark a chart with notes is
+
+
+# Pixels of the narrowest chart with notes and of a letter, and the letters below which no words are written.
+NARROWEST, LETTER, LETTERS, FEWEST = 240.0, 5.2, 10, 5
+
+
+NEAR = 4.0  # pixels of the narrowest chart: notes that are nearer than this share one sign
+
+NOTES_SHOWN, LINE = 6, 80  # notes in the tooltip of a sign, and letters of a line in the popover
+
+NOTE_REFUSED = "hx_note_refused"
+
+
+def marks(database: Engine, start: datetime, end: datetime) -> pd.DataFrame:
+    """The notes from ``start`` to ``end`` as rules on a chart: ``at`` (aware UTC) and ``note``, oldest first."""
+    rows = small_tables.notes(database, start, end)[::-1]
+    frame = pd.DataFrame({"at": [row["at"] for row in rows], "note": [row["note"] or "" for row in rows]})
+    frame["at"] = pd.to_datetime(frame["at"], utc=True)
+    return frame.astype({"note": "object"})
+
+
+def rules(notes: Sequence[Mapping[str, Any]], shown: Look, x: Spec) -> tuple[list[Spec], list[Spec]]:
+    """The notes as layers for a chart over time: thin rules, to be drawn behind its marks, so that none is hidden by
+    a note; and in front, above the marks (`ROOM`), a sign with the first words. Notes that share a place share a sign,
+    which tells all of them on hovering. ``x``: `theme.time_x`."""
+    if not notes:
+        return [], []
+    low, high = x["scale"]["domain"]
+    groups = _together(notes, [int(one) for one in theme.millis([one["at"] for one in notes])], high - low)
+    moments = [one for one, _ in groups]
+    rows = pd.DataFrame({"moment": moments, "note": [_all_of(group) for _, group in groups],
+                         "who": [", ".join(dict.fromkeys(one["person"] for one in group)) for _, group in groups],
+                         "words": _first_words([(one - low) / max(high - low, 1) for one in moments],
+                                               [group for _, group in groups]),
+                         "side": ["right" if one - low > high - one else "left" for one in moments]})  # fmt: skip
+    said = {"x": q("moment", **x), "tooltip": tips(("note", "Note"), ("who", "By"))}
+    front = [view("point", rows, {**said, "y": {"value": 4}}, shape="triangle-down", filled=True, color=shown.ink,
+                  size=45, opacity=0.9)]  # fmt: skip
+    front += [
+        view("text", rows, {**said, "y": {"value": 4}, "text": word("words")}, only=f"datum.side === '{side}'",
+             align=side, dx=dx, baseline="middle", color=shown.muted, fontSize=LETTERS)
+        for side, dx in (("left", 7), ("right", -7)) if side in set(rows["side"])
+    ]  # fmt: skip
+    return [view("rule", rows, said, color=shown.ink, strokeDash=[3, 3], strokeWidth=1, opacity=0.5)], front
+
+
+def _together(notes: Sequence[Mapping[str, Any]], moments: Sequence[int], span: int) -> list[tuple[int, list[Any]]]:
+    """The notes by place: where the first of each place is, and those of it, oldest first."""
+    groups: list[tuple[int, list[Any]]] = []
+    for note, at in zip(notes, moments, strict=True):
+        if not groups or at - groups[-1][0] >= NEAR / NARROWEST * span:
+            groups.append((at, []))
+        groups[-1][1].append(note)
+    return groups
+
+
+def _all_of(group: Sequence[Mapping[str, Any]]) -> str:
+    told = [one["note"] or "" for one in group]
+    rest = f" · + {len(told) - NOTES_SHOWN} more" if len(told) > NOTES_SHOWN else ""
+    return " · ".join(told[:NOTES_SHOWN]) + rest
+
+
+def _first_words(places: Sequence[float], groups: Sequence[Sequence[Mapping[str, Any]]]) -> list[str]:
+    """As much of each place's first note as there is room for beside its rule, towards the middle, and how many more
+    notes there are; ``places``: 0 to 1, ascending."""
+    found = []
+    for number, (at, group) in enumerate(zip(places, groups, strict=True)):
+        step = -1 if at > 0.5 else 1
+        there = 0 <= number + step < len(places)
+        other = places[number + step] if there else (0.0 if step < 0 else 1.0)
+        # Two that look at each other share the room between them.
+        share = 0.5 if there and (other > 0.5) != (at > 0.5) else 1.0
+        letters = int((abs(other - at) * share * NARROWEST - 14) / LETTER)
+        more = f" · + {len(group) - 1} more" if len(group) > 1 else ""
+        # How many there are is worth more than a part of a word.
+        short = f"{len(group)} notes" if more else ""
+        fits = letters - len(more) >= FEWEST
+        found.append(clip(group[0]["note"] or "", letters - len(more)) + more if fits
+                     else short if len(short) <= letters else "")  # fmt: skip
+    return found
+
+
+def manage_notes(database: Engine, zone: ZoneInfo, person: auth.Person, *, demo: bool = False) -> None:
+    """The popover "Notes": add one at a moment, the last ones, delete. Demo data has notes of its own, which stay."""
+    with st.popover("Notes", icon=":material/sticky_note_2:"):
+        may = person.may("annotate") and not demo
+        if may:
+            _note_form(zone)
+        draw_refusal(NOTE_REFUSED)
+        rows = small_tables.notes(database)
+        if not rows:
+            st.caption("A note marks a moment on every chart: what was changed, when.")
+        for row in rows[:SHOWN]:
+            _note_line(row, zone, may=may and person.may_change("annotate", row))
+        if len(rows) > SHOWN:
+            st.caption(f"{len(rows) - SHOWN:,} older notes are on the charts of their time.")
+
+
+def _note_form(zone: ZoneInfo) -> None:
+    with st.form("hx_note", clear_on_submit=True, border=False):
+        st.text_input("Note", key="hx_note_text", placeholder="moved to Haiku", max_chars=small_tables.LONGEST)
+        st.datetime_input(f"When ({zone.key})", key="hx_note_at", value=_local_now(zone))
+        st.form_submit_button("Add note", icon=":material/add:", on_click=_add_note, args=(zone,))
+
+
+def _local_now(zone: ZoneInfo) -> datetime:
+    return datetime.now(zone).replace(tzinfo=None, second=0, microsecond=0)
+
+
+def _add_note(zone: ZoneInfo) -> None:
+    text, at = str(st.session_state.get("hx_note_text") or ""), st.session_state.get("hx_note_at")
+    if not isinstance(at, datetime):
+        at = _local_now(zone)
+    moment = at.replace(tzinfo=zone).astimezone(UTC)
+    attempt(NOTE_REFUSED, lambda: auth.engine().history.add_note(moment, text))
+
+
+def _note_line(row: dict[str, object], zone: ZoneInfo, *, may: bool) -> None:
+    at = row["at"]
+    assert isinstance(at, datetime)
+    # Without wrapping, a long note takes a second line itself and its button stays beside it.
+    with st.container(horizontal=True, vertical_alignment="center", wrap=False):
+        st.markdown(f"**{at.astimezone(zone):%-d %b %Y %H:%M}** {plain(clip(str(row['note']), LINE))}", width="stretch")
+        if may:
+            st.button(
+                "Delete", key=f"hx_note_{row['id']}", icon=":material/delete:", type="tertiary", on_click=_delete_note,
+                args=(str(row["id"]),), help=f"Written by {plain(row['person'])}",
+            )  # fmt: skip
+
+
+def _delete_note(note_id: str) -> None:
+    attempt(NOTE_REFUSED, lambda: auth.engine().history.delete_note(note_id))
+
+
 REFUSED, REFUSED_NEW = "hx_alert_refused", "hx_alert_refused_new"
+
 WINDOWS = {"5 min": 300, "15 min": 900, "1 hour": 3600, "6 hours": 21_600, "24 hours": 86_400}
+
+
 # What is typed for each figure: its unit, how much of the stored unit one of it is, and a step of the field's buttons.
 UNITS: Mapping[Metric, tuple[str, float, float]] = {
     "p95_ttft": ("seconds", 1000.0, 0.1), "error_rate": ("%", 0.01, 0.1), "spend_day": ("US dollars", 1.0, 1.0),
 }  # fmt: skip
+
+
 EVENTS = 8
+
 TOLD = 3  # alerts in the banner
+
 TARGETS, ASK_AGAIN_S = "hx_alert_known_targets", 10.0
 
 
 def banner(database: Engine, names: Mapping[str, str], zone: ZoneInfo) -> None:
     """One banner: what was measured by each alert that fires, and since when. Above `TOLD` of them it says how many
     there are and the first, and the others can be unfolded. Nothing when none fires."""
-    said = [_fires(row, names, zone) for row in store.firing(database)]
+    said = [_fires(row, names, zone) for row in small_tables.firing(database)]
     if not said:
         return
     if len(said) == 1:
@@ -73,7 +221,7 @@ def manage(
 ) -> None:  # fmt: skip
     """The popover "Alerts": those there are with their switch, a form for another, and the last events. Demo data has
     an alert of its own, which stays as it is. ``names``: deployment ids to names that tell them apart."""
-    rows = store.alerts(database)
+    rows = small_tables.alerts(database)
     with st.popover("Alerts", icon=":material/notifications:"):
         may = person.may("deploy") and not demo
         if not rows:
@@ -190,7 +338,7 @@ def _delete(alert_id: str) -> None:
 
 
 def _events(database: Engine, named: Mapping[str, str], zone: ZoneInfo) -> None:
-    rows = store.events(database, limit=EVENTS)
+    rows = small_tables.events(database, limit=EVENTS)
     if not rows:
         return
     st.caption("Last events")

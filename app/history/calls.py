@@ -12,17 +12,16 @@ import pandas as pd
 import streamlit as st
 
 from app import auth, navigation
-from app.charts import theme as looks
+from app.charts import theme
 from app.glossary import FIGURES
-from app.history.export import calls_table, to_csv
+from app.history.data import calls_table, to_csv
 from app.history.filters import SOURCE_WORDS
 from app.widgets.text import clip, plain
-from db.behind import Behind, calls_behind, measured_behind, spent_behind
-from db.history import Wanted
+from db.history import Behind, Wanted, calls_behind, measured_behind, spent_behind
 from services import formatting
 from services.dashboard.calls import forgotten, wanted_behind
+from services.dashboard.cost import Paid, paid_words
 from services.dashboard.figures import Data
-from services.dashboard.paid import Paid, paid_words
 from services.dashboard.window import HOURS_UP_TO
 from services.pricing.cost import money
 from services.runs import view
@@ -141,17 +140,17 @@ def _none_made(data: Data, wanted: Wanted, only: Behind) -> str:
     others = calls_behind(data.engine, wanted, replace(only, states=()), limit=0)[1] if only.states else 0
     if not others:
         return f"no call{' of this selection' if data.filter.is_narrowed else ''} was made there"
-    ended = " or ".join(looks.state_words(state) for state in only.states)
+    ended = " or ".join(theme.state_words(state) for state in only.states)
     return f"{others:,} {'call was' if others == 1 else 'calls were'} made there, none of them {ended}"
 
 
 def _table(data: Data, rows: Sequence[Row], key: str) -> None:
-    where, called = data.window.zone, looks.names_of(data)
+    where, called = data.window.zone, theme.names_of(data)
     frame = pd.DataFrame(
         {
             "when": [row["created_at"].astimezone(ZoneInfo(where)) for row in rows],
             "deployment": [called.get(row["deployment_id"], row["deployment_id"]) for row in rows],
-            "state": [looks.state_words(row["state"]) for row in rows],
+            "state": [theme.state_words(row["state"]) for row in rows],
             "ttft": [formatting.seconds(row["ttft_ms"]) for row in rows],
             "ttlt": [formatting.seconds(row["ttlt_ms"]) for row in rows],
             "decode": [formatting.rate(row["decode_tps"]) for row in rows],

@@ -1,36 +1,45 @@
-"""Cost: by driver and by whatever it is told apart by, what was saved, and where the month is heading."""
+"""Cost: by driver and by whatever it is told apart by, what was saved, and where the month is heading for its
+budget."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import streamlit as st
+from sqlalchemy import Engine
 
+from app import auth
 from app.charts import panel as panels
-from app.charts import theme as looks
-from app.history import cost_charts as charts
+from app.charts import theme
+from app.charts.theme import Look
+from app.charts.vega import Spec, layers, q, tips, to, view, when, word
 from app.history.calls import Mark
 from app.history.data import month as month_of
-from app.widgets.kind_names import KIND_NAMES
-from app.widgets.text import plain
+from app.widgets.status import attempt, draw_refusal
+from app.widgets.text import KIND_NAMES, clip, plain
 from services.dashboard import figures
-from services.dashboard.cost import BY_THE_HOUR
-from services.dashboard.figures import Data
-from services.dashboard.keys import NO_TAG, UNKNOWN
-from services.dashboard.paid import paid
-from services.dashboard.reprice import NO_PRICE_THEN, NO_PRICE_TODAY, NOT_COUNTED, NOT_READABLE
-from services.pricing import budget
+from services.dashboard.calls import NO_TAG, UNKNOWN
+from services.dashboard.cost import BY_THE_HOUR, NO_PRICE_THEN, NO_PRICE_TODAY, NOT_COUNTED, NOT_READABLE, paid
+from services.dashboard.figures import COST_DRIVERS, Data, Pace
+from services.pricing import overview
+from services.pricing.cost import NANO as cost_NANO
 from services.pricing.cost import money
 
 BYS = {"deployment": "Deployment", "model": "Model", "kind": "Kind", "person": "Person", "team": "Team", "tag": "Tag",
        "day": "Day"}  # fmt: skip
+
 PLACE = "hs_cost"
+
+
 # Short enough for a column beside the name.
 NOT_COMPARED = {"": "", NO_PRICE_THEN: "no price then", NO_PRICE_TODAY: "no price today",
                 NOT_READABLE: "price unreadable", NOT_COUNTED: "tokens unknown"}  # fmt: skip
+
+
 NARROW = {"deployment": "deployment_id", "model": "model", "kind": "kind", "person": "person", "team": "team"}
 
 
@@ -43,16 +52,16 @@ def draw(data: Data) -> None:
             by = st.selectbox("By", list(BYS), key="by", bind="query-params", width=150, format_func=BYS.__getitem__,
                               label_visibility="collapsed")  # fmt: skip
         by = by if by in BYS else "deployment"
-        frame, shown = figures.cost(data, by), looks.look()
-        found, n = charts.largest(frame, _names(data, by)) if by != "day" else (frame, 0)
+        frame, shown = figures.cost(data, by), theme.look()
+        found, n = largest(frame, _names(data, by)) if by != "day" else (frame, 0)
         subtitle = panels.hint((
             "US dollars before tax and discounts", "hatched: hours paid for and unused",
-            f"the {charts.MOST} largest of {n:,}" if n > charts.MOST + 1 else "",
+            f"the {MOST} largest of {n:,}" if n > MOST + 1 else "",
             f"days of {plain(data.window.day_zone)}" if by == "day" else "",
         ))  # fmt: skip
 
         def picture() -> Any:
-            return charts.days(data, found, shown) if by == "day" else charts.bars(found, shown)
+            return days(data, found, shown) if by == "day" else bars(found, shown)
 
         with menu:
             panels.export(data, panels.Export(
@@ -65,14 +74,14 @@ def draw(data: Data) -> None:
         else:
             panels.draw_chart(picture(), f"{PLACE}__{by}", _alt(frame, by, _names(data, by)),
                               lambda mark: mark_of(data, by, mark), shown=shown,
-                              legend=charts.legend(frame, shown))  # fmt: skip
+                              legend=legend(frame, shown))  # fmt: skip
         _sentences(data)
         panels.draw_calls(data, PLACE)
 
 
 def _names(data: Data, by: str) -> dict[str, str]:
     if by == "deployment":
-        return looks.names_of(data)
+        return theme.names_of(data)
     return dict(KIND_NAMES) if by == "kind" else {}
 
 
@@ -138,7 +147,7 @@ def _sentences(data: Data) -> None:
 
 
 def _repriced(data: Data) -> None:
-    found, names = figures.repriced(data), looks.names_of(data)
+    found, names = figures.repriced(data), theme.names_of(data)
     st.caption(plain(found.words))
     if found.table.empty:
         return
@@ -169,12 +178,10 @@ def _amount(value: Any) -> str:
 
 
 # --- the month -----------------------------------------------------------------------------------------------------
-
-
 @st.fragment(key="hs_month_panel")
 def draw_month(data: Data) -> None:
     """The month so far against the budget, whatever range the page shows."""
-    found, shown = pace(data), looks.look()
+    found, shown = pace(data), theme.look()
     title = "This month"
     subtitle = panels.hint(("spent up to each day", "dashed: at this pace",
                             "the month so far, whatever the range above"))  # fmt: skip
@@ -186,14 +193,201 @@ def draw_month(data: Data) -> None:
                     "day": [one.date().isoformat() for one in found.days["day"]],
                     "spent_usd": [format(Decimal(int(one)) / 10**9, "f") for one in found.days["spent"]],
                     "budget_usd": found.days["budget"] / 1e9,
-                }), lambda: {**charts.month(found, shown), "width": panels.WIDTH},
+                }), lambda: {**month(found, shown), "width": panels.WIDTH},
             ), title, subtitle)  # fmt: skip
         if found.spent or found.budget:
-            panels.draw_chart(charts.month(found, shown), "hs_month", found.text, shown=shown)
+            panels.draw_chart(month(found, shown), "hs_month", found.text, shown=shown)
         st.caption(plain(found.text) + ("" if found.budget is not None else " · no budget is set"))
 
 
 def pace(data: Data) -> figures.Pace:
     """The month so far of what is filtered, against the budget where everything is looked at."""
-    whole = budget.monthly(data.engine) if not data.filter.is_narrowed else None
+    whole = overview.monthly(data.engine) if not data.filter.is_narrowed else None
     return figures.pace(month_of(data), int(whole * 10**9) if whole is not None else None)
+
+
+MOST = 12  # bars; what is beyond is one more
+
+STEP, HEIGHT, NANO = 30, 210, 1e9
+
+IDLE = "hours idle"
+
+STRIPES = 48  # over the length of the axis
+
+_SHADE = {"cache read": 4, "uncached input": 3, "not itemised": 2, "cache write": 1, "output": 0}
+
+_HOURS = {"light": "#8a7a55", "dark": "#b3a06f"}
+
+
+def driver_color(driver: str, shown: Look) -> str:
+    """The colour of a cost driver: one hue in steps for tokens, another for hours."""
+    if driver not in _SHADE:
+        return _HOURS[shown.theme]
+    steps = theme.DRIVERS_DARK if shown.theme == "dark" else theme.DRIVERS_LIGHT
+    return steps[_SHADE[driver]]
+
+
+def largest(frame: pd.DataFrame, names: Mapping[str, str]) -> tuple[pd.DataFrame, int]:
+    """The lines of the `MOST` largest keys, the rest as one key; with how many keys there are. ``name``: in words."""
+    keys = list(dict.fromkeys(frame["key"]))
+    kept = set(keys if len(keys) <= MOST + 1 else keys[:MOST])
+    rest = f"{len(keys) - len(kept)} others"
+    found = frame.assign(name=[clip(names.get(one, one), 34) if one in kept else rest for one in frame["key"]],
+                         key=[one if one in kept else "" for one in frame["key"]])  # fmt: skip
+    return found.groupby(["key", "name", "driver", "hatched"], as_index=False, sort=False)["nanousd"].sum(), len(keys)
+
+
+def bars(found: pd.DataFrame, shown: Look) -> Spec:
+    """One bar for each key, stacked by driver; idle hours are hatched."""
+    found = _stacked(found)
+    sums = found.groupby(["key", "name"], as_index=False, sort=False)["nanousd"].sum()
+    # A row for each key: two that are called alike share neither their bar nor their amount.
+    called = theme.lookup(dict(zip(sums["key"], sums["name"], strict=True)))
+    sums["words"], sums["to"] = [money(int(one)) for one in sums["nanousd"]], sums["nanousd"] / NANO
+    longest = max(float(found["to"].max()), 1e-9)
+    y = {"sort": list(sums["key"]), "title": None, "scale": {"paddingInner": 0.36, "paddingOuter": 0.1}}
+    axis = {"labelExpr": called, "labelLimit": 165, "labelColor": shown.ink, "labelFontSize": 12}
+    named = word("key", axis=axis, **y)
+    x = {"title": None, "axis": {"tickCount": 5, "format": "$,~r"},
+         "scale": {"domain": [min(0.0, float(found["from"].min())), longest * 1.3], "nice": False}}  # fmt: skip
+    fill = view("bar", found, {
+        "y": named, "x": q("from", **x), "x2": to("to"), **_painted(found, shown),
+        "tooltip": tips(("name", "Of"), ("driver", "For"), ("words", "Cost")),
+    }, pick=["key", "driver"], cursor="pointer", strokeWidth=1)  # fmt: skip
+    stripes = _stripes(found[found["hatched"]], ["key"], longest / STRIPES)
+    hatch = view("rule", stripes, {
+        "x": q("low", **x), "x2": to("high"), "y": word("key", bandPosition=1, **y),
+        "y2": {"field": "key", "bandPosition": 0},
+    }, color=_HOURS[shown.theme], strokeWidth=1.3, tooltip=None)  # fmt: skip
+    amounts = view("text", sums, {"y": named, "x": q("to", **x), "text": word("words")}, align="left", dx=6,
+                   color=shown.ink, fontSize=12)  # fmt: skip
+    return layers(fill, *([hatch] if len(stripes) else []), amounts, height=STEP * len(sums))
+
+
+def _stacked(found: pd.DataFrame) -> pd.DataFrame:
+    found = found.assign(usd=found["nanousd"] / NANO, words=[money(int(one)) for one in found["nanousd"]])
+    found["to"] = found.groupby("key", sort=False)["usd"].cumsum()
+    found["from"] = found["to"] - found["usd"]
+    return found
+
+
+def _painted(found: pd.DataFrame, shown: Look) -> Spec:
+    """The colour of a driver; what is hatched is an outline for the stripes."""
+    there = [one for one in COST_DRIVERS if one in set(found["driver"])]
+    words = [f"{one} (hatched)" if one == IDLE else one for one in there]
+    scale = {"domain": there, "range": [driver_color(one, shown) for one in there]}
+    return {
+        "color": word("driver", scale=scale, legend=theme.legend_of(words, there)),
+        "fillOpacity": when("datum.hatched", 0.08, 1),
+        "stroke": {"condition": {"param": "pick", "empty": False, "value": shown.ink}, **word("driver", scale=scale,
+                   legend=None)},
+    }  # fmt: skip
+
+
+def legend(found: pd.DataFrame, shown: Look) -> list[tuple[str, str, str]]:
+    """Colour, words and sign of each driver."""
+    there = [one for one in COST_DRIVERS if one in set(found["driver"])]
+    return [(driver_color(one, shown), one, "▨" if one == IDLE else "■") for one in there]
+
+
+def _stripes(rows: pd.DataFrame, kept: Sequence[str], step: float) -> pd.DataFrame:
+    """Slanted lines over what is hatched, ``low`` to ``high``: Vega has no patterns."""
+    lines = [
+        {**{name: row[name] for name in kept}, "low": float(a), "high": float(min(a + step, row["to"]))}
+        for row in rows.to_dict("records")
+        for a in np.arange(row["from"], row["to"], step) if row["to"] - a > step * 0.5
+    ]  # fmt: skip
+    return pd.DataFrame(lines, columns=[*kept, "low", "high"])
+
+
+def days(data: Data, found: pd.DataFrame, shown: Look) -> Spec:
+    """One column for each day, stacked by driver; idle hours are hatched; a day without cost is an empty place."""
+    found, spans = _stacked(found), day_spans(data)
+    found["at"], found["until"] = [spans[one][0] for one in found["key"]], [spans[one][1] for one in found["key"]]
+    gap = (found["until"] - found["at"]) * 0.1
+    found["bar"], found["bar_end"] = found["at"] + gap, found["until"] - gap
+    cut = dict(zip(spans, data.days.is_partial.tolist(), strict=True))
+    found["running"] = [cut[one] for one in found["key"]]
+    x = theme.time_x(data, 8, zone=data.window.day_zone)
+    top = max(float(found["to"].max()), 1e-9)
+    y = {"title": None, "scale": {"domain": [0, top * 1.05], "nice": False}, "axis": {"tickCount": 4, "format": "$,~r"}}
+    fill = view("rect", found, {
+        "x": q("bar", **x), "x2": to("bar_end"), "y": q("from", **y), "y2": to("to"), **_painted(found, shown),
+        "opacity": when("datum.running", theme.PALE, 1),
+        "tooltip": tips(("key", f"Day ({data.window.day_zone})"), ("driver", "For"), ("words", "Cost")),
+    }, pick=["key", "driver"], cursor="pointer", strokeWidth=1)  # fmt: skip
+    stripes = _stripes(found[found["hatched"]], ["bar", "bar_end"], top / 26)
+    hatch = view("rule", stripes, {"x": q("bar", **x), "x2": to("bar_end"), "y": q("low", **y), "y2": to("high")},
+                 color=_HOURS[shown.theme], strokeWidth=1.2, tooltip=None)  # fmt: skip
+    return layers(fill, *([hatch] if len(stripes) else []), height=HEIGHT)
+
+
+def day_spans(data: Data) -> dict[str, tuple[int, int]]:
+    """ISO date → where the day begins and ends on the time axis."""
+    edges = theme.millis(data.days.edges).tolist()
+    labels = [label.date().isoformat() for label in data.days.labels]
+    return {label: (edges[n], edges[n + 1]) for n, label in enumerate(labels)}
+
+
+def month(found: Pace, shown: Look) -> Spec:
+    """The month so far, day by day, against the line of the budget; where this pace leads is dashed."""
+    frame = pd.DataFrame({
+        "at": [f"{one:%Y-%m-%d}" for one in found.days["day"]], "day": [one.day for one in found.days["day"]],
+        "usd": found.days["spent"] / NANO,
+    })  # fmt: skip
+    length = int(found.days["day"].iloc[0].days_in_month)
+    top = max((found.expected or 0) / NANO, (found.budget or 0) / NANO, float(frame["usd"].max()), 1e-9)
+    x = q("day", title=None, scale={"domain": [0.5, length + 0.5], "nice": False},
+          axis={"values": [1, 8, 15, 22, length], "grid": False, "format": "d"})  # fmt: skip
+    y = q("usd", title=None, axis={"tickCount": 4, "format": "$,~r"},
+          scale={"domain": [0, top * 1.12], "nice": False})  # fmt: skip
+    said = tips(("at", "Up to"), ("usd", "Spent, $", ",.2f"))
+    drawn = [view("line", frame, {"x": x, "y": y, "tooltip": said}, color=shown.ink, strokeWidth=2,
+                  point={"color": shown.ink, "size": 16})]  # fmt: skip
+    if found.expected is not None:
+        last = frame.iloc[-1]
+        ahead = pd.DataFrame({"day": [int(last["day"]), length], "usd": [float(last["usd"]), found.expected / NANO]})
+        drawn.append(view("line", ahead, {"x": x, "y": y}, color=shown.muted, strokeDash=[4, 3], strokeWidth=1.4))
+    if found.budget is not None:
+        rule = pd.DataFrame({"usd": [found.budget / NANO], "words": [f"budget {money(found.budget)}"], "day": [0.5]})
+        drawn += [
+            view("rule", rule, {"y": y}, color=shown.good, strokeWidth=1.2),
+            view("text", rule, {"x": x, "y": y, "text": word("words")}, align="left", dy=-7, dx=4, color=shown.good,
+                 fontSize=11),
+        ]  # fmt: skip
+    return layers(*drawn, height=HEIGHT)
+
+
+REFUSED = "hx_budget_refused"
+
+
+def manage(database: Engine, person: auth.Person, *, demo: bool = False) -> None:
+    """The popover "Budget": US dollars a month, for those who may change it; the others see it."""
+    amount = overview.monthly(database)
+    with st.popover("Budget", icon=":material/savings:"):
+        said = f"{_dollars(amount)} a month." if amount is not None else "No budget is set."
+        st.caption(f"{said} It is a line on the spending; nothing is stopped when it is crossed.")
+        if not person.may("deploy") or demo:
+            return
+        with st.form("hx_budget", border=False):
+            shown = overview.written(amount) if amount is not None else ""
+            st.text_input("US dollars a month", key="hx_budget_usd", value=shown, placeholder="none", max_chars=16,
+                          help="Written like 1000, 1,000 or 1,000.50; empty for no budget.")  # fmt: skip
+            st.form_submit_button("Set budget", icon=":material/check:", on_click=_set)
+        draw_refusal(REFUSED)
+
+
+def _set() -> None:
+    text = str(st.session_state.get("hx_budget_usd") or "").strip()
+    attempt(REFUSED, lambda: _keep(text or None))
+
+
+def _keep(text: str | None) -> None:
+    auth.engine().history.set_budget(text)
+    # What is kept stands in the field, and not what was typed.
+    kept = overview.monthly(auth.database())
+    st.session_state["hx_budget_usd"] = overview.written(kept) if kept is not None else ""
+
+
+def _dollars(amount: Decimal) -> str:
+    return money(int(amount * cost_NANO))

@@ -1,4 +1,4 @@
-"""The filter bar of the history. What is chosen is the page's address, and the address is what is chosen."""
+"""The filter bar of the history, whose state is the page's address; the demo switch; and the page without any call."""
 
 from __future__ import annotations
 
@@ -10,17 +10,65 @@ from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
 import streamlit as st
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 from streamlit.errors import StreamlitAPIException
 
+from app import auth, navigation
 from app.widgets.filters import SOURCES, zone
-from app.widgets.kind_names import KIND_NAMES
-from app.widgets.text import clip, plain
+from app.widgets.text import KIND_NAMES, clip, plain
+from db.engine import reader
+from services import paths
+from services.dashboard import demo
 from services.dashboard.address import ADDRESS, ALIASES, params_of, unknown
 from services.dashboard.figures import RANGE_WORDS, RANGES, Filter
 from services.dashboard.filters import CACHES, DEFAULT_RANGE, LISTS, Range
 
+COMING = (
+    ("Latency", "First and last token over time for each deployment: median, p95 and p99, with gaps where nothing was "
+     "called; as a distribution; by weekday and hour."),
+    ("Throughput", "Calls a minute, output tokens a second, calls in flight; throttles, timeouts and errors apart."),
+    ("Cost", "By driver and by deployment, model, person, team, tag or day; idle hours hatched; the month's pace."),
+    ("Speed against price", "Which deployment is fast, which is cheap, and which is both."),
+)  # fmt: skip
+
+
+def draw_empty(person: auth.Person) -> None:
+    """What will be here, and the one button that gets there."""
+    st.caption("Nothing was called yet. Every call of the playground, of batches and of load tests will be here:")
+    with st.grid(2, min_column_width=280, gap="small"):
+        for title, words in COMING:
+            with st.container(border=True, height="stretch"):
+                st.markdown(f"**{title}**")
+                st.caption(words)
+    with st.container(horizontal=True):
+        first = person.may("send") and st.button(
+            "Send the first prompt", type="primary", icon=":material/compare_arrows:", key="hs_first"
+        )
+        st.button("Look at demo data", icon=":material/science:", key="hs_look_demo", on_click=_demo)
+        if not person.may("send"):
+            st.caption("Somebody who may send prompts has to make the first call.")
+    if first:  # the playground suggests a prompt by itself
+        st.switch_page(navigation.page_file("playground"))
+
+
+def _demo() -> None:
+    """Callback: switch the simulated calls on."""
+    st.session_state[SWITCH] = True
+
+
+def draw_no_match(chosen: Filter) -> None:
+    """No call of this selection, while there are others."""
+    narrowed = "this selection in " if chosen.is_narrowed else ""
+    st.caption(f"No call of {narrowed}this stretch of time. {'Take a filter away or c' if narrowed else 'C'}hoose a "
+               "longer one.")  # fmt: skip
+    st.button("Show everything", key="hs_all", icon=":material/all_inclusive:", on_click=clear, args=("all",))
+
+
 HELD, EXACT, RANGE, ZONE, FROM, TO = "hs_held", "hs_exact", "hs_range", "hs_zone", "hs_from", "hs_to"
+
 CACHE_WORDS = {"warm": "Warm", "cold": "Cold", "unknown": "Not reported"}
+
 SOURCE_WORDS = {**SOURCES, "batch": "Batch", "load": "Load test"}
 
 
@@ -80,8 +128,6 @@ def draw(choices: Choices) -> Filter:
 
 
 # --- widgets -------------------------------------------------------------------------------------------------------
-
-
 def _time() -> None:
     state = st.session_state
     words = RANGE_WORDS[state[RANGE]] if state[RANGE] != "custom" else _span_words()
@@ -118,8 +164,6 @@ def _list(name: str, label: str, choices: Choices, help: str | None = None) -> N
 
 
 # --- the address ---------------------------------------------------------------------------------------------------
-
-
 def _take_address(choices: Choices) -> list[str]:
     """Bring an address that the session does not know into the widgets; returns what it held that means nothing."""
     state = st.session_state
@@ -204,3 +248,81 @@ def clear(range: Range = DEFAULT_RANGE) -> None:
     state[RANGE], state[FROM], state[TO] = range, None, None
     for name in LISTS:
         state[f"hs_{name}"] = []
+
+
+SWITCH, TROUBLE = "hx_demo", "hx_demo_trouble"
+
+PARAM = "demo"
+
+LABEL = "demo data, simulated"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the page reads from. ``now``: the moment that the ranges end at. ``ready`` false: there is nothing to draw
+    yet, and the page said so."""
+
+    database: Engine
+    demo: bool
+    now: datetime
+    ready: bool = True
+
+
+def source(person: auth.Person) -> Source:
+    """The switch, and the database that the page shows. With demo data on, the page is labelled as simulated."""
+    if SWITCH not in st.session_state:
+        st.session_state[SWITCH] = st.query_params.get(PARAM) == "1"
+    on = st.toggle("Demo data", key=SWITCH, help="Simulated calls from a database of their own. Nothing was measured.")
+    now = datetime.now(UTC)
+    if not on:
+        st.query_params.pop(PARAM, None)
+        return Source(auth.database(), False, now)
+    st.query_params[PARAM] = "1"
+    st.badge(LABEL, icon=":material/science:", color="orange")
+    there = found()
+    if there is None:
+        _offer(person)
+        return Source(auth.database(), True, now, ready=False)
+    return Source(there[0], True, there[1].end)
+
+
+def found() -> tuple[Engine, demo.About] | None:
+    """The demo database and what it holds; None where there is none that can be read."""
+    data = paths.data_dir()
+    if not demo.file(data).exists():
+        return None
+    engine = reader(demo.url(data))
+    try:
+        about = demo.about(engine)
+    except SQLAlchemyError:
+        return None
+    return (engine, about) if about else None
+
+
+def _offer(person: auth.Person) -> None:
+    st.caption(
+        f"There is no demo data on this server yet. It takes some seconds to simulate {demo.DEFAULT_CALLS:,} calls of "
+        f"{demo.DEFAULT_DAYS} days; they go into a file of their own."
+    )
+    if not person.may("send"):
+        st.caption("Somebody who may send prompts can make it here, or on the command line with “lab demo”.")
+        return
+    if st.button("Make demo data", key="hx_demo_make", type="primary", icon=":material/science:"):
+        _make()
+    if st.session_state.get(TROUBLE):
+        st.caption(f":red[:material/error: {plain(st.session_state.pop(TROUBLE))}]")
+
+
+def _make() -> None:
+    bar = st.progress(0.0, "Simulating calls …")
+
+    def told(done: int, all_of_them: int) -> None:
+        bar.progress(done / all_of_them, f"{done:,} of {all_of_them:,} calls simulated")
+
+    try:
+        demo.make(demo.file(paths.data_dir()), progress=told)
+    except (demo.DemoTrouble, ValueError) as error:
+        bar.empty()
+        st.session_state[TROUBLE] = str(error)
+        return
+    st.rerun()

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import math
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
 from app.charts import panel as panels
-from app.charts import theme as looks
+from app.charts import theme
+from app.charts.theme import Look, millis
+from app.charts.vega import Spec, layers, picked, q, tips, to, view, when, word
 from app.glossary import FIGURES
-from app.history import latency_charts as charts
+from app.history import alerts
 from app.history.calls import Mark
 from app.widgets.text import clip, plain
 from services import formatting
 from services.dashboard import figures
 from services.dashboard.figures import Data
+from services.dashboard.quantiles import why_missing
 
 PLACE = "hs_latency"
+
 VIEWS = {"time": "Over time", "distribution": "Distribution", "hours": "Time of day"}
+
 PER_ROW = 4
+
 MEASURED = ("succeeded",)  # no other call is in a time
 
 
@@ -31,14 +40,14 @@ def draw(data: Data) -> None:
     with slot, st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         title = st.container(width="content")
         with st.container(horizontal=True, vertical_alignment="center", width="content"):
-            metric = st.selectbox("Figure", list(charts.TITLES), key="metric", bind="query-params", width=190,
-                                  format_func=charts.TITLES.__getitem__, label_visibility="collapsed")  # fmt: skip
+            metric = st.selectbox("Figure", list(TITLES), key="metric", bind="query-params", width=190,
+                                  format_func=TITLES.__getitem__, label_visibility="collapsed")  # fmt: skip
             view = st.segmented_control("View", list(VIEWS), key="spread", bind="query-params", default="time",
                                         required=True, format_func=VIEWS.__getitem__,
                                         label_visibility="collapsed")  # fmt: skip
             menu = st.container(width="content")
-    metric = metric if metric in charts.TITLES else "ttft"
-    title.markdown(f"**{charts.TITLES[metric]}**", help=FIGURES[metric])
+    metric = metric if metric in TITLES else "ttft"
+    title.markdown(f"**{TITLES[metric]}**", help=FIGURES[metric])
     with slot:
         {"distribution": _distribution, "hours": _hours}.get(str(view), _time)(data, metric, menu)
         panels.draw_calls(data, PLACE)
@@ -46,35 +55,33 @@ def draw(data: Data) -> None:
 
 def _menu(data: Data, menu: Any, what: panels.Export, metric: str, subtitle: str) -> None:
     with menu:
-        panels.export(data, what, charts.TITLES[metric], subtitle)
+        panels.export(data, what, TITLES[metric], subtitle)
 
 
 # --- over time -----------------------------------------------------------------------------------------------------
-
-
 def _time(data: Data, metric: str, menu: Any) -> None:
-    unit = "seconds" if charts.UNIT[metric] == "s" else "milliseconds"
+    unit = "seconds" if UNIT[metric] == "s" else "milliseconds"
     subtitle = panels.hint((
         f"{unit}, log scale", "line p50, band p50–p95, thin p99",
-        f"calls per {looks.step_words(data.window.step)} below", "gaps: no calls",
+        f"calls per {theme.step_words(data.window.step)} below", "gaps: no calls",
     ))  # fmt: skip
     st.caption(subtitle)
     frame = figures.latency(data, metric)
-    found = charts.over_time(data, frame, metric)
-    domain = looks.log_domain(pd.concat([found["p50"], found["p95"], found["p99"]]))
+    found = over_time(data, frame, metric)
+    domain = theme.log_domain(pd.concat([found["p50"], found["p95"], found["p99"]]))
     shown_ids = [one for one in data.ids if found.loc[found["deployment_id"] == one, "n"].any()]
     _menu(data, menu, panels.Export(
         f"latency-{metric}", lambda: _table(data, frame, metric),
         (lambda: _all(data, found, metric, shown_ids, domain, shown, notes)) if domain else None,
     ), metric, subtitle)  # fmt: skip
-    shown, notes = looks.look(), looks.notes_of(data)
+    shown, notes = theme.look(), theme.notes_of(data)
     if domain is None:
         st.caption("No call of this selection has this figure: it needs calls that succeeded.")
         return
     middles = _middles(data, found, metric)
-    labels = dict(zip(looks.millis(data.buckets.edges[:-1]).tolist(), data.buckets.labels, strict=True))
+    labels = dict(zip(theme.millis(data.buckets.edges[:-1]).tolist(), data.buckets.labels, strict=True))
     alone = len(shown_ids) == 1
-    below = charts.below_titles(middles, alone=alone)
+    below = below_titles(middles, alone=alone)
     with st.grid(min(PER_ROW, len(shown_ids)), min_column_width=200, gap="small"):
         for one in shown_ids:
             chart = _facet(data, found, one, domain, shown, notes, below, alone=alone)
@@ -82,17 +89,17 @@ def _time(data: Data, metric: str, menu: Any) -> None:
                 chart, f"{PLACE}__{one}", _alt(data, one, metric, middles, found), opener(data, one, labels, metric),
                 shown=shown,
             )  # fmt: skip
-    silent = [plain(looks.names_of(data)[one]) for one in data.ids if one not in shown_ids]
+    silent = [plain(theme.names_of(data)[one]) for one in data.ids if one not in shown_ids]
     if silent:
         st.caption(f"Without a measured call: {', '.join(silent)}")
 
 
 def _facet(
-    data: Data, found: pd.DataFrame, one: str, domain: Any, shown: looks.Look, notes: Any,
+    data: Data, found: pd.DataFrame, one: str, domain: Any, shown: theme.Look, notes: Any,
     below: Mapping[str, Sequence[str]], *, alone: bool = False, width: int | None = None,
 ) -> Any:  # fmt: skip
-    chart = charts.facet(
-        data, found, one, shown, domain=domain, notes=notes, alone=alone, title=clip(looks.names_of(data)[one], 36),
+    chart = facet(
+        data, found, one, shown, domain=domain, notes=notes, alone=alone, title=clip(theme.names_of(data)[one], 36),
         subtitle=below.get(one, ()),
     )  # fmt: skip
     return {**chart, "width": width} if width else chart
@@ -113,7 +120,7 @@ def _middles(data: Data, found: pd.DataFrame, metric: str) -> dict[str, str]:
 
 
 def _all(data: Data, found: pd.DataFrame, metric: str, ids: list[str], domain: Any, shown: Any, notes: Any) -> Any:
-    below = charts.below_titles(_middles(data, found, metric), alone=len(ids) == 1)
+    below = below_titles(_middles(data, found, metric), alone=len(ids) == 1)
     width = panels.WIDTH if len(ids) == 1 else 210
     parts = [_facet(data, found, one, domain, shown, notes, below, alone=len(ids) == 1, width=width)
              for one in ids]  # fmt: skip
@@ -129,7 +136,7 @@ def opener(
         label = labels.get(int(found.get("at", -1)))
         if label is None:
             return None
-        title = f"{looks.names_of(data)[one]}, {looks.bucket_words(data, label)}"
+        title = f"{theme.names_of(data)[one]}, {theme.bucket_words(data, label)}"
         return Mark(title, {"deployment_id": one, "bucket": label}, MEASURED, figure=metric)
 
     return mark
@@ -138,13 +145,13 @@ def opener(
 def _alt(data: Data, one: str, metric: str, middles: dict[str, str], found: pd.DataFrame) -> str:
     rows = found[(found["deployment_id"] == one) & (found["n"] > 0)]
     return (
-        f"{charts.TITLES[metric]} of {looks.names_of(data)[one]} over time: {middles.get(one, '')}, "
+        f"{TITLES[metric]} of {theme.names_of(data)[one]} over time: {middles.get(one, '')}, "
         f"calls in {len(rows):,} of {len(data.buckets):,} buckets"
     )
 
 
 def _table(data: Data, frame: pd.DataFrame, metric: str) -> pd.DataFrame:
-    names = looks.names_of(data)
+    names = theme.names_of(data)
     return pd.DataFrame({
         "bucket": frame["bucket"], "deployment": frame["deployment_id"].map(names),
         "deployment_id": frame["deployment_id"], "measured_calls": frame["n"],
@@ -153,17 +160,15 @@ def _table(data: Data, frame: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 # --- distribution --------------------------------------------------------------------------------------------------
-
-
 def _distribution(data: Data, metric: str, menu: Any) -> None:
     subtitle = "share of the calls that took at most so long · further left is faster · succeeded calls only"
     st.caption(subtitle)
-    frame, shown = figures.distribution(data, metric), looks.look()
-    names, middles = looks.names_of(data), figures.medians(data, metric)
+    frame, shown = figures.distribution(data, metric), theme.look()
+    names, middles = theme.names_of(data), figures.medians(data, metric)
     _menu(data, menu, panels.Export(
         f"distribution-{metric}",
         lambda: frame.assign(deployment=frame["deployment_id"].map(names)).rename(columns={"value": f"{metric}_ms"}),
-        (lambda: {**charts.ecdf(data, frame, metric, shown), "width": panels.WIDTH}) if len(frame) else None,
+        (lambda: {**ecdf(data, frame, metric, shown), "width": panels.WIDTH}) if len(frame) else None,
     ), metric, subtitle)  # fmt: skip
     if frame.empty:
         st.caption("No call of this selection has this figure: it needs calls that succeeded.")
@@ -171,19 +176,19 @@ def _distribution(data: Data, metric: str, menu: Any) -> None:
     left, right = st.columns([3, 2], gap="medium")
     with left:
         panels.draw_chart(
-            charts.ecdf(data, frame, metric, shown), f"{PLACE}__ecdf",
-            f"Distribution of {charts.TITLES[metric]} by deployment",
+            ecdf(data, frame, metric, shown), f"{PLACE}__ecdf",
+            f"Distribution of {TITLES[metric]} by deployment",
             lambda found: Mark(names[found["deployment_id"]], {"deployment_id": found["deployment_id"]}, MEASURED,
                                figure=metric) if found.get("deployment_id") in names else None, shown=shown,
-            legend=looks.legend_entries(data, list(dict.fromkeys(frame["deployment_id"])), shown),
+            legend=theme.legend_entries(data, list(dict.fromkeys(frame["deployment_id"])), shown),
         )  # fmt: skip
     with right:
         _medians(data, middles, metric, names, shown)
 
 
-def _medians(data: Data, middles: pd.DataFrame, metric: str, names: dict[str, str], shown: looks.Look) -> None:
+def _medians(data: Data, middles: pd.DataFrame, metric: str, names: dict[str, str], shown: theme.Look) -> None:
     middles = middles[middles["n"] > 0].sort_values("p50")
-    colors = [f"color: {looks.color_of(data, one, shown)}" for one in middles["deployment_id"]]
+    colors = [f"color: {theme.color_of(data, one, shown)}" for one in middles["deployment_id"]]
     frame = pd.DataFrame(
         {
             "color": "●",
@@ -196,7 +201,7 @@ def _medians(data: Data, middles: pd.DataFrame, metric: str, names: dict[str, st
     text = st.column_config.TextColumn
     st.dataframe(
         frame.style.apply(lambda _: colors, subset=["color"], axis=0), hide_index=True, height="content",
-        key=f"{PLACE}_medians", alt=f"Median {charts.TITLES[metric]} of each deployment with its 95 % interval",
+        key=f"{PLACE}_medians", alt=f"Median {TITLES[metric]} of each deployment with its 95 % interval",
         column_config={
             "color": text(" ", width=28), "name": text("Deployment", width=150),
             "p50": text("Median", alignment="right"),
@@ -213,10 +218,8 @@ def _interval(low: float, high: float) -> str:
 
 
 # --- time of day ---------------------------------------------------------------------------------------------------
-
-
 def _hours(data: Data, metric: str, menu: Any) -> None:
-    frame, shown = figures.heatmap(data, metric), looks.look()
+    frame, shown = figures.heatmap(data, metric), theme.look()
     subtitle = panels.hint((
         "median by weekday and hour", f"hours of {plain(data.window.zone)}", "empty: no calls",
         figures.heatmap_said(data),
@@ -225,14 +228,14 @@ def _hours(data: Data, metric: str, menu: Any) -> None:
     filled = bool(frame["n"].any())
     _menu(data, menu, panels.Export(
         f"hours-{metric}", lambda: frame.rename(columns={"p50": f"{metric}_p50_ms", "n": "measured_calls"}),
-        (lambda: {**charts.heat(frame, metric, shown), "width": panels.WIDTH}) if filled else None,
+        (lambda: {**heat(frame, metric, shown), "width": panels.WIDTH}) if filled else None,
     ), metric, subtitle)  # fmt: skip
     if not filled:
         st.caption("No call of this selection has this figure: it needs calls that succeeded.")
         return
     panels.draw_chart(
-        charts.heat(frame, metric, shown), f"{PLACE}__heat",
-        f"Median {charts.TITLES[metric]} by weekday and hour in {data.window.zone}",
+        heat(frame, metric, shown), f"{PLACE}__heat",
+        f"Median {TITLES[metric]} by weekday and hour in {data.window.zone}",
         lambda found: hour_mark(found, metric), shown=shown,
     )  # fmt: skip
 
@@ -242,5 +245,176 @@ def hour_mark(found: Mapping[str, Any], metric: str = "ttft") -> Mark | None:
     day, hour = int(found.get("weekday", -1)), int(found.get("hour", -1))
     if not (0 <= day < 7 and 0 <= hour < 24):
         return None
-    title = f"{charts.WEEKDAYS[day]} {hour:02}:00 to {hour:02}:59"
+    title = f"{WEEKDAYS[day]} {hour:02}:00 to {hour:02}:59"
     return Mark(title, states=MEASURED, hour_of_week=(day, hour), figure=metric)
+
+
+TITLES = {"ttft": "First token", "ttfat": "First answer token", "ttlt": "Last token", "tpot": "Time per output token"}
+
+UNIT = {"ttft": "s", "ttfat": "s", "ttlt": "s", "tpot": "ms"}
+
+FACET, ALONE, BARS = 150, 250, 26
+
+LINE = 34  # letters of a line below a facet's title
+
+WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+
+RAMP = {"light": ["#eaf1f8", "#9cc0de", "#3f7fb5", "#0b3a66"], "dark": ["#24303a", "#3f6d8f", "#8fc1e0", "#eef7fc"]}
+
+
+def scaled(metric: str) -> float:
+    """What a millisecond is in the unit of the axis."""
+    return 0.001 if UNIT[metric] == "s" else 1.0
+
+
+# --- over time -----------------------------------------------------------------------------------------------------
+def over_time(data: Data, frame: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The lines of `figures.latency` with what is drawn: positions, words for the tooltip, lone points."""
+    found = frame.drop(columns="bucket")
+    edges, wide = millis(data.buckets.edges), len(data.buckets)
+    place = np.tile(np.arange(wide), len(found) // wide if wide else 0)
+    found["at"], found["until"] = edges[place], edges[place + 1]
+    found["middle"] = (found["at"] + found["until"]) // 2
+    gap = (found["until"] - found["at"]) * 0.12
+    found["bar"], found["bar_end"] = found["at"] + gap, found["until"] - gap
+    found["when"] = np.array([f"{one:%a %Y-%m-%d %H:%M}" for one in data.buckets.labels], dtype=object)[place]
+    # A line's end is drawn in its own ink once more where it is alone: between two gaps there is no line.
+    n = found["n"].to_numpy()
+    for name, quantile in (("p50", 0.50), ("p95", 0.95), ("p99", 0.99)):
+        values = found[name].to_numpy()
+        found[f"{name}_words"] = [
+            formatting.seconds(value) if value == value else f"– ({why_missing(quantile, int(k))})"
+            for value, k in zip(values, n, strict=True)
+        ]
+        found[name] = values * scaled(metric)
+        there = np.isfinite(values).reshape(-1, wide) if wide else np.zeros((0, 0), dtype=bool)
+        padded = np.pad(there, ((0, 0), (1, 1)))
+        found[f"{name}_lone"] = (there & ~padded[:, :-2] & ~padded[:, 2:]).ravel()
+    # What is complete is drawn in full, the step out of or into a bucket that the window cuts or that still fills pale.
+    # A band needs both of its edges.
+    partial = data.buckets.is_partial
+    found["whole"] = ~partial[place]
+    found["pale_first"] = (place < 2) & bool(wide and partial[0])
+    found["pale_last"] = (place >= wide - 2) & bool(wide and partial[-1] and not (wide <= 2 and partial[0]))
+    found["band"] = found["p50"].where(found["p95"].notna())
+    return found
+
+
+def below_titles(middles: Mapping[str, str], *, alone: bool) -> dict[str, list[str]]:
+    """The words below each facet's title, in lines that a facet has room for. All have as many lines, so that the plots
+    of a row stand level."""
+    if alone:
+        return {one: [said] for one, said in middles.items()}
+    lines = {}
+    for one, said in middles.items():
+        median, _, missing = said.partition(" · no ")
+        lines[one] = [median, *(textwrap.wrap(f"no {missing}", LINE) if missing else [])]
+    most = max(map(len, lines.values()), default=0)
+    return {one: found + [" "] * (most - len(found)) for one, found in lines.items()}
+
+
+def facet(
+    data: Data, found: pd.DataFrame, deployment_id: str, shown: Look, *, domain: tuple[float, float],
+    notes: Sequence[Mapping[str, Any]], title: str, subtitle: str | Sequence[str], alone: bool = False,
+) -> Spec:  # fmt: skip
+    """One deployment over time: p50 line, p50–p95 band, thin p99, calls below; what is missing stays a gap."""
+    rows = found[found["deployment_id"] == deployment_id].drop(columns="deployment_id")
+    height = ALONE if alone else FACET
+    color, x = theme.color_of(data, deployment_id, shown), theme.time_x(data, 8 if alone else 3)
+    dash = theme.dash(min(data.slot(deployment_id), 10**5))
+    y = {
+        "scale": {"type": "log", "domain": list(domain), "range": [height - BARS - 12, 0], "nice": False},
+        "axis": {"values": theme.log_ticks(*domain), "format": "~r", "title": None},
+    }
+    gaps = {"invalid": "break-paths-show-path-domains"}
+    drawn: list[Spec] = []
+    pale = [f"datum.{one}" for one in ("pale_first", "pale_last") if rows[one].any()]
+    parts = [("datum.whole", 1.0), *((one, theme.PALE) for one in pale)]
+    for part, ink in parts:
+        drawn.append(view("area", rows, {"x": q("middle", **x), "y": q("band", **y), "y2": to("p95")}, only=part,
+                          color=color, opacity=0.2 * ink, **gaps))  # fmt: skip
+        for name, width, opacity in (("p99", 0.9, 0.75), ("p50", 2, 1.0)):
+            drawn.append(view("line", rows, {"x": q("middle", **x), "y": q(name, **y)}, only=part, color=color,
+                              strokeWidth=width, opacity=opacity * ink, strokeDash=dash, strokeCap="round",
+                              **gaps))  # fmt: skip
+    for name, size in (("p99", 10), ("p95", 14), ("p50", 34)):
+        if rows[f"{name}_lone"].any():
+            opacity_ = when("datum.running", theme.PALE, 1 if name == "p50" else 0.7)
+            drawn.append(view("point", rows, {"x": q("middle", **x), "y": q(name, **y), "opacity": opacity_},
+                              only=f"datum.{name}_lone", filled=True, color=color, size=size))  # fmt: skip
+    count = {"scale": {"domain": [0, max(int(found["n"].max()), 1)], "range": [height, height - BARS], "nice": False}}
+    bars = view("rect", rows, {
+        "x": q("bar", **x), "x2": to("bar_end"), "y": q("n", axis=None, **count), "y2": {"datum": 0},
+        "opacity": when("datum.running", theme.PALE, 1),
+    }, only="datum.n > 0", color=shown.bars)  # fmt: skip
+    hit = bucket_hits(rows, x, height, shown, ("n", "Calls measured", ","), ("p50_words", "p50"), ("p95_words", "p95"),
+                      ("p99_words", "p99"))  # fmt: skip
+    behind, front = alerts.rules(notes, shown, x)
+    return layers(
+        # A facet has no room for a note's words: its sign says them on hovering.
+        *behind, {"layer": drawn}, bars, *front[:1], hit, height=height, title=title, subtitle=subtitle,
+        resolve={"scale": {"y": "independent"}},
+    )  # fmt: skip
+
+
+def bucket_hits(rows: pd.DataFrame, x: Spec, height: int, shown: Look, *said: Any) -> Spec:
+    """An unseen column for each bucket, to point at and to click; the clicked one is tinted."""
+    return view("rect", rows, {
+        "x": q("at", **x), "x2": to("until"), "y": {"value": 0}, "y2": {"value": height},
+        "opacity": picked(0.12, 0), "tooltip": tips(("when", "Bucket"), *said),
+    }, pick=["at"], color=shown.ink, cursor="pointer")  # fmt: skip
+
+
+# --- distribution --------------------------------------------------------------------------------------------------
+def ecdf(data: Data, frame: pd.DataFrame, metric: str, shown: Look) -> Spec:
+    """Which share of the calls took how long at most, one line for each deployment, on a log axis."""
+    # Each curve begins at its smallest time with a step up from zero: else that of a single call would be nowhere.
+    feet = frame.groupby("deployment_id", sort=False)["value"].min().reset_index().assign(share=0.0)
+    found = pd.concat([feet, frame], ignore_index=True)
+    found = found.assign(shown=found["value"] * scaled(metric), percent=found["share"] * 100)
+    found = found[found["shown"] > 0]
+    ids = [one for one in data.ids if one in set(found["deployment_id"])]
+    found["name"] = found["deployment_id"].map(theme.names_of(data))
+    domain = theme.log_domain(found["shown"], pad=1.05) or (0.1, 10)
+    base = {
+        "x": q("shown", title=f"{TITLES[metric]}, {UNIT[metric]} (log)",
+               scale={"type": "log", "domain": list(domain), "nice": False},
+               axis={"values": theme.log_ticks(*domain), "format": "~r", "grid": False}),
+        "y": q("percent", title="calls that took at most so long, %", scale={"domain": [0, 100]},
+               axis={"values": [0, 25, 50, 75, 95]}),
+        "color": theme.deployment_colors(data, ids, shown),
+        "strokeDash": word("deployment_id", legend=None, scale=theme.slots(data, ids, theme.dash)),
+    }  # fmt: skip
+    said = tips(("name", "Deployment"), ("shown", f"{TITLES[metric]}, {UNIT[metric]}", ".3~g"),
+                ("percent", "of its calls, %", ".0f"))  # fmt: skip
+    return layers(
+        view("line", found, base, interpolate="step-after", strokeWidth=2),
+        # What is pointed at and clicked: the same line, wide and all but unseen.
+        view("line", found, {**base, "tooltip": said}, pick=["deployment_id"], interpolate="step-after",
+             strokeWidth=14, opacity=0.001, cursor="pointer"),
+        height=300,
+    )  # fmt: skip
+
+
+# --- heat map ------------------------------------------------------------------------------------------------------
+def heat(frame: pd.DataFrame, metric: str, shown: Look) -> Spec:
+    """The median by weekday and hour; an hour without calls stays empty."""
+    found = frame[frame["n"] > 0].copy()
+    found["shown"] = found["p50"] * scaled(metric)
+    found["day"] = [WEEKDAYS[one] for one in found["weekday"]]
+    found["words"] = [formatting.seconds(value) for value in found["p50"]]
+    domain = theme.log_domain(found["shown"], pad=1.0) or (0.1, 1)
+    legend = {"title": f"median, {UNIT[metric]} (log)", "orient": "bottom", "gradientLength": 180,
+              "gradientThickness": 8, "format": ".2~r",
+              "values": [domain[0], math.sqrt(domain[0] * domain[1]), domain[1]]}  # fmt: skip
+    return layers(view("rect", found, {
+        "x": {"field": "hour", "type": "ordinal", "title": None,
+              "scale": {"domain": list(range(24)), "paddingInner": 0.06},
+              "axis": {"values": [0, 3, 6, 9, 12, 15, 18, 21], "labelExpr": "datum.value + ':00'", "labelAngle": 0}},
+        "y": {"field": "day", "type": "ordinal", "title": None,
+              "scale": {"domain": list(WEEKDAYS), "paddingInner": 0.08}},
+        "color": q("shown", legend=legend,
+                   scale={"type": "log", "domain": list(domain), "range": RAMP[shown.theme], "interpolate": "rgb"}),
+        "stroke": picked(shown.ink, "transparent"),
+        "tooltip": tips(("day", "Weekday"), ("hour", "Hour"), ("n", "Calls measured", ","), ("words", "Median")),
+    }, pick=["weekday", "hour"], cursor="pointer", cornerRadius=2, strokeWidth=2), height=7 * 26)  # fmt: skip

@@ -10,10 +10,10 @@ import pandas as pd
 import streamlit as st
 
 from app.charts import panel as panels
-from app.charts import theme as looks
+from app.charts import theme
 from app.charts.theme import Look, millis
 from app.charts.vega import Spec, layers, picked, q, tips, to, view, when, word
-from app.history import notes as history_notes
+from app.history import alerts
 from app.history.calls import Mark
 from services.dashboard import figures
 from services.dashboard.figures import Data
@@ -34,8 +34,8 @@ PLACE, ENDS = "hs_throughput", "hs_states"
 def draw(data: Data) -> None:
     """Three rates over time, stacked by deployment: their sums mean something."""
     title = "Throughput"
-    subtitle = f"mean of each {looks.step_words(data.window.step)}, stacked by deployment · no bar: nothing happened"
-    frame, shown, notes = figures.throughput(data), looks.look(), looks.notes_of(data)
+    subtitle = f"mean of each {theme.step_words(data.window.step)}, stacked by deployment · no bar: nothing happened"
+    frame, shown, notes = figures.throughput(data), theme.look(), theme.notes_of(data)
     stacked = {rate: stack(data, frame, rate, "deployment_id", data.ids) for rate in RATES}
     labels = bucket_labels(data)
 
@@ -58,15 +58,15 @@ def draw(data: Data) -> None:
                     chart(data, stacked[rate], rate, shown, notes), f"{PLACE}__{rate}",
                     f"{words} over time, stacked by deployment", lambda found: _mark(data, found, labels), shown=shown,
                 )  # fmt: skip
-        panels.draw_legend(looks.legend_entries(data, data.ids, shown), shown)
+        panels.draw_legend(theme.legend_entries(data, data.ids, shown), shown)
         panels.draw_calls(data, PLACE)
 
 
 def _mark(data: Data, found: dict[str, Any], labels: Mapping[int, Any]) -> Mark | None:
-    label, one, names = labels.get(int(found.get("at", -1))), found.get("deployment_id"), looks.names_of(data)
+    label, one, names = labels.get(int(found.get("at", -1))), found.get("deployment_id"), theme.names_of(data)
     if label is None or one not in names:
         return None
-    title = f"{names[one]}, {looks.bucket_words(data, label)}"
+    title = f"{names[one]}, {theme.bucket_words(data, label)}"
     return Mark(title, {"deployment_id": one, "bucket": label})
 
 
@@ -98,11 +98,11 @@ def chart(
     data: Data, found: pd.DataFrame, rate: str, shown: Look, notes: Any, *, legend: bool = False
 ) -> Spec:  # fmt: skip
     """One rate over time; ``legend``: with what its colours mean, even where there is one only."""
-    found = found.assign(name=found["deployment_id"].map(looks.names_of(data)))
-    color = looks.deployment_colors(data, data.ids, shown, legend=False)
+    found = found.assign(name=found["deployment_id"].map(theme.names_of(data)))
+    color = theme.deployment_colors(data, data.ids, shown, legend=False)
     if legend:
-        names = [looks.names_of(data)[one] for one in data.ids]
-        color = {**color, "legend": looks.legend_of(names, data.ids)}
+        names = [theme.names_of(data)[one] for one in data.ids]
+        color = {**color, "legend": theme.legend_of(names, data.ids)}
     said = tips(("name", "Deployment"), ("when", "Bucket"), (rate, RATES[rate], ",.3~g"))
     return bars(data, found, ["at", "deployment_id"], color, said, shown, notes, most=4, title=RATES[rate],
                 least=LEAST[rate])  # fmt: skip
@@ -114,21 +114,21 @@ def bars(
 ) -> Spec:  # fmt: skip
     """Stacked bars over time that can be clicked; the running bucket is pale. ``whole``: the least step of a mark;
     ``least``: the least top of the axis."""
-    x = looks.time_x(data, most)
-    top = max(float(found["to"].max()) * (history_notes.ROOM if notes else 1.06), least) if len(found) else 1.0
+    x = theme.time_x(data, most)
+    top = max(float(found["to"].max()) * (alerts.ROOM if notes else 1.06), least) if len(found) else 1.0
     found = found.assign(to=np.maximum(found["to"], found["from"] + top * SEEN / height))
-    behind, front = history_notes.rules(notes, shown, x)
+    behind, front = alerts.rules(notes, shown, x)
     drawn = view("rect", found, {
         "x": q("bar", **x), "x2": to("bar_end"), "y2": to("to"), "color": color, "tooltip": said,
         "y": q("from", title=None, scale={"domain": [0, top], "nice": False},
                axis={"tickCount": 4, "tickMinStep": whole, "format": ",~r"}),
-        "opacity": when("datum.running", looks.PALE, 1), "stroke": picked(shown.ink, None),
+        "opacity": when("datum.running", theme.PALE, 1), "stroke": picked(shown.ink, None),
     }, pick=fields, cursor="pointer", strokeWidth=1.5)  # fmt: skip
     return layers(*behind, drawn, *front, height=height, title=title)
 
 
 def _table(data: Data, frame: pd.DataFrame) -> pd.DataFrame:
-    names = looks.names_of(data)
+    names = theme.names_of(data)
     return pd.DataFrame({
         "bucket": frame["bucket"], "deployment": frame["deployment_id"].map(names),
         "deployment_id": frame["deployment_id"], "calls": frame["calls"],
@@ -145,10 +145,10 @@ def draw_states(data: Data) -> None:
     """How the calls ended over time, each end in its own colour."""
     title, subtitle = (
         "How the calls ended",
-        f"calls per {looks.step_words(data.window.step)} · only “done” enters the times",
+        f"calls per {theme.step_words(data.window.step)} · only “done” enters the times",
     )
-    frame, shown, notes = figures.states(data), looks.look(), looks.notes_of(data)
-    there = [state for state in looks.STATES if state in set(frame["state"])]
+    frame, shown, notes = figures.states(data), theme.look(), theme.notes_of(data)
+    there = [state for state in theme.STATES if state in set(frame["state"])]
     there += sorted(set(frame["state"]) - set(there))
     labels = bucket_labels(data)
     with panels.panel(title, subtitle) as menu:
@@ -168,16 +168,16 @@ def draw_states(data: Data) -> None:
         panels.draw_chart(
             _states(data, found, kept, shown, notes), f"{ENDS}__all", _states_alt(frame),
             lambda found: _state_mark(data, found, labels), shown=shown,
-            legend=[(looks.state_color(one, shown), looks.state_words(one), "■") for one in kept],
+            legend=[(theme.state_color(one, shown), theme.state_words(one), "■") for one in kept],
         )  # fmt: skip
         panels.draw_calls(data, ENDS)
 
 
 def _states(data: Data, found: pd.DataFrame, kept: Sequence[str], shown: Look, notes: Any) -> Spec:
-    found = found.assign(words=found["state"].map(looks.state_words))
+    found = found.assign(words=found["state"].map(theme.state_words))
     color = word(
-        "state", scale={"domain": list(kept), "range": [looks.state_color(one, shown) for one in kept]},
-        legend=looks.legend_of([looks.state_words(one) for one in kept], kept),
+        "state", scale={"domain": list(kept), "range": [theme.state_color(one, shown) for one in kept]},
+        legend=theme.legend_of([theme.state_words(one) for one in kept], kept),
     )  # fmt: skip
     said = tips(("words", "Ended"), ("when", "Bucket"), ("n", "Calls", ","))
     return bars(data, found, ["at", "state"], color, said, shown, notes, most=6, height=TALL, whole=1.0)
@@ -185,12 +185,12 @@ def _states(data: Data, found: pd.DataFrame, kept: Sequence[str], shown: Look, n
 
 def _state_mark(data: Data, found: dict[str, Any], labels: Mapping[int, Any]) -> Mark | None:
     label, state = labels.get(int(found.get("at", -1))), str(found.get("state"))
-    if label is None or state not in looks.STATES:
+    if label is None or state not in theme.STATES:
         return None
-    title = f"{looks.state_words(state)}, {looks.bucket_words(data, label)}"
+    title = f"{theme.state_words(state)}, {theme.bucket_words(data, label)}"
     return Mark(title, {"bucket": label}, (state,))
 
 
 def _states_alt(frame: pd.DataFrame) -> str:
     sums = frame.groupby("state")["n"].sum().sort_values(ascending=False)
-    return "How the calls ended: " + ", ".join(f"{n:,} {looks.state_words(str(state))}" for state, n in sums.items())
+    return "How the calls ended: " + ", ".join(f"{n:,} {theme.state_words(str(state))}" for state, n in sums.items())

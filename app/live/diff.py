@@ -8,7 +8,7 @@ import streamlit as st
 
 from app.live import run_view as runs
 from app.widgets.text import plain
-from services.runs.text_diff import Segment, diff
+from services.runs.compare import Segment, diff
 
 MARKS = {"equal": "{}", "delete": ":red-background[~~{}~~]", "insert": ":green-background[**{}**]"}
 

@@ -12,8 +12,8 @@ import streamlit as st
 from app.live import run_view as runs
 from app.widgets import status
 from app.widgets.text import plain
-from services.embedded.spec import KEY
-from services.runs import conversation, export, snippets
+from services.embedded.pool import KEY
+from services.runs import conversation, record, snippets
 from services.types import Wire, WireRequest
 
 EMBEDDED = "embedded://"
@@ -37,12 +37,12 @@ def draw(shown: runs.Shown) -> None:
 def downloads(run: Row, calls: Sequence[Row], votes: Sequence[Row], *, prefix: str) -> None:
     """Export of one run. The files are made when they are asked for."""
     st.download_button(
-        "Export JSON", partial(export.run_json, run, calls, votes), export.file_name(run, "json"), "application/json",
+        "Export JSON", partial(record.run_json, run, calls, votes), record.file_name(run, "json"), "application/json",
         key=f"{prefix}_json", icon=":material/download:", on_click="ignore",
         help="The prompt, every call with every figure of this page, and the votes.",
     )  # fmt: skip
     st.download_button(
-        "Export CSV", partial(export.run_csv, calls), export.file_name(run, "csv"), "text/csv",
+        "Export CSV", partial(record.run_csv, calls), record.file_name(run, "csv"), "text/csv",
         key=f"{prefix}_csv", icon=":material/download:", on_click="ignore",
         help="One line for each call, units in the column names; opens in a spreadsheet.",
     )  # fmt: skip

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 
 from app import navigation
 from app.widgets.text import clip, plain
-from db import batch_called, run_queries
+from db import batch_queries, run_queries
 
 Row = Mapping[str, Any]
 MOST = 1_000  # a run of the playground has 240 at most, further attempts aside
@@ -37,7 +37,7 @@ NOTHING = Found()
 
 def of_run(reader: Engine, run: Row) -> Found:
     """The calls of a run."""
-    batch = batch_called.of_run(reader, str(run["id"])) if run.get("source") == "batch" else None
+    batch = batch_queries.of_run(reader, str(run["id"])) if run.get("source") == "batch" else None
     most = MOST if batch is None else OF_A_BATCH
     calls = run_queries.calls_of_run(reader, str(run["id"]), limit=most)
     total = len(calls) if len(calls) < most else run_queries.count_calls(reader, str(run["id"]))

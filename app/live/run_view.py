@@ -13,7 +13,7 @@ from app import auth
 from app.live import run_calls
 from app.live.board import board
 from app.live.tickets import board_token
-from app.playground import state as pg
+from app.playground import state as playground_state
 from db import run_queries
 from services.runs import view
 
@@ -156,12 +156,17 @@ def sync(run_asked: str | None) -> str | None:
     Returns the id of a run whose inputs have to be adopted because the session did not know it yet.
     """
     state = st.session_state
-    held = state.get(pg.RUN)
-    away = state.pop(pg.AWAY, False)
+    held = state.get(playground_state.RUN)
+    away = state.pop(playground_state.AWAY, False)
     if run_asked:
         return run_asked if run_asked != held else None
     if held and away:
         st.query_params["run"] = held
     elif held:
-        state[pg.RUN], state[pg.CONTINUE], state[pg.BASELINE], state[pg.AGAIN] = None, False, [], None
+        (
+            state[playground_state.RUN],
+            state[playground_state.CONTINUE],
+            state[playground_state.BASELINE],
+            state[playground_state.AGAIN],
+        ) = None, False, [], None
     return None

@@ -16,7 +16,8 @@ from services import formatting
 from services.params import PARAMS
 from services.pricing import price as pricing_price
 from services.providers.caching import DROPPED, LABEL, MODE_WORDS
-from services.runs import cache_state, conversation, view
+from services.runs import conversation
+from services.runs import view as runs_view
 
 Row = Mapping[str, Any]
 
@@ -43,7 +44,7 @@ def call_label(row: Row, calls: Sequence[Row]) -> str:
         parts.append(f"repetition {row['repetition']}")
     if any(c["attempt_no"] > 1 for c in calls):
         parts.append(f"attempt {row['attempt_no']}")
-    return " · ".join((*parts, view.words(row)))
+    return " · ".join((*parts, runs_view.words(row)))
 
 
 def draw_call(row: Row, calls: Sequence[Row]) -> None:
@@ -82,7 +83,7 @@ def draw_call(row: Row, calls: Sequence[Row]) -> None:
 
 def figures(row: Row) -> list[tuple[str, str, str]]:
     """(name, value with its unit, definition) of every figure of a call."""
-    fig = view.figures(row)
+    fig = runs_view.figures(row)
     approx = "~" if fig["out_est"] else ""
     seconds, count = formatting.seconds, formatting.count
     hidden = str(row.get("decode_hidden") or "")
@@ -91,7 +92,7 @@ def figures(row: Row) -> list[tuple[str, str, str]]:
     connect += f" · through the proxy of {through}" if through else ""
     lag = formatting.seconds(row.get("self_lag_ms")) + (" · marked" if row.get("lag_marked") else "")
     return [
-        ("State", view.words(row), FIGURES["state"]),
+        ("State", runs_view.words(row), FIGURES["state"]),
         ("First token", seconds(row.get("ttft_ms")), FIGURES["ttft"]),
         ("First answer token", seconds(row.get("ttfat_ms")), FIGURES["ttfat"]),
         ("Last token", seconds(row.get("ttlt_ms")), FIGURES["ttlt"]),
@@ -132,7 +133,7 @@ def _written(row: Row) -> str:
 
 def _cache(row: Row) -> str:
     asked = row.get("cache_mode")
-    return f"{cache_state.words(row)} · asked for: {MODE_WORDS.get(asked, asked) if asked else 'nothing'}"
+    return f"{runs_view.cache_words(row)} · asked for: {MODE_WORDS.get(asked, asked) if asked else 'nothing'}"
 
 
 def _request(row: Row) -> None:
@@ -168,7 +169,7 @@ def _attempts(tries: Sequence[Row]) -> None:
         pd.DataFrame(
             {
                 "attempt": [c["attempt_no"] for c in tries],
-                "state": [view.words(c) for c in tries],
+                "state": [runs_view.words(c) for c in tries],
                 "ttft": [formatting.seconds(c.get("ttft_ms")) for c in tries],
                 "end": [formatting.seconds(c.get("end_ms")) for c in tries],
                 "message": [str(c.get("message") or "") for c in tries],

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from app.playground import actions as act
-from app.playground import state as pg
+from app.playground import state as playground_state
 from app.widgets import parameters as settings
 from app.widgets.text import clip, plain
-from services.deployments.status import DeploymentStatus
-from services.runs import samples, templates
+from services.deployments.registry import DeploymentStatus
+from services.runs import spec
 from services.runs.spec import MAX_COLUMNS, MAX_REPETITIONS, Attachment
 
 FILE_TYPES = ["txt", "md", "json", "jsonl", "csv", "tsv", "py", "js", "ts", "html", "xml", "yaml", "yml", "toml", "sql",
@@ -25,48 +24,48 @@ def draw(statuses: Sequence[DeploymentStatus], *, live: bool) -> None:
     """Everything that decides what is sent."""
     st.text_area(
         "Prompt",
-        key=pg.PROMPT,
+        key=playground_state.PROMPT,
         height=92,
         label_visibility="collapsed",
-        placeholder="Continue the conversation" if st.session_state[pg.CONTINUE] else "Write a prompt",
+        placeholder="Continue the conversation" if st.session_state[playground_state.CONTINUE] else "Write a prompt",
         help="`{{name}}` makes a variable: an input for it appears below. Ctrl or Cmd + Enter sends.",
         persist_state="session",
     )
     _variables()
     _file_chips()
     _deployments(statuses)
-    settings.not_sent(pg.chosen())
+    settings.not_sent(playground_state.chosen())
     _bar(live=live)
 
 
 def _variables() -> None:
-    names = templates.variables(st.session_state[pg.PROMPT] or "")
+    names = spec.variables(st.session_state[playground_state.PROMPT] or "")
     if not names:
         return
     with st.grid(min(len(names), 4)):
         for name in names:
-            st.text_input(plain(name), key=pg.variable_key(name), persist_state="session")
+            st.text_input(plain(name), key=playground_state.variable_key(name), persist_state="session")
 
 
 def _samples() -> None:
-    prompts = {sample.title: sample for sample in (*samples.SAMPLES, *samples.TEMPLATES)}
+    prompts = {sample.title: sample for sample in (*spec.SAMPLES, *spec.TEMPLATES)}
     st.menu_button(
         "Samples",
         list(prompts),
         key="pg_sample",
         icon=":material/lightbulb:",
         format_func=lambda title: f"{title}: {prompts[title].shows}",
-        on_click=act.take_sample,
+        on_click=playground_state.take_sample,
         args=("pg_sample", prompts),
     )
 
 
 def _system() -> None:
-    filled = bool((st.session_state[pg.SYSTEM] or "").strip())
+    filled = bool((st.session_state[playground_state.SYSTEM] or "").strip())
     with st.popover("System ·" if filled else "System", help="System prompt", icon=":material/person_edit:"):
         st.text_area(
             "System prompt",
-            key=pg.SYSTEM,
+            key=playground_state.SYSTEM,
             height=140,
             help="Sent before the conversation to every deployment, in the way of its own wire.",
             persist_state="session",
@@ -74,22 +73,22 @@ def _system() -> None:
 
 
 def _files() -> None:
-    kept: list[Attachment] = st.session_state[pg.FILES]
+    kept: list[Attachment] = st.session_state[playground_state.FILES]
     with st.popover(f"Files · {len(kept)}" if kept else "Files", icon=":material/attach_file:"):
         uploads = st.file_uploader(
             "Text files to send with the prompt",
             type=FILE_TYPES,
             accept_multiple_files=True,
             max_upload_size=MAX_FILE_MB,
-            key=f"pg_files_{st.session_state[pg.UPLOADS]}",
+            key=f"pg_files_{st.session_state[playground_state.UPLOADS]}",
             help=f"At most {MAX_FILES} text files of {MAX_FILE_MB} MB each; their text is added after the prompt.",
         )
         if uploads:
             taken, refused = read_files([(f.name, f.getvalue()) for f in uploads], kept)
-            st.session_state[pg.FILES] = taken
+            st.session_state[playground_state.FILES] = taken
             st.session_state["pg_refused_files"] = refused
             # A fresh uploader, so that the list of chips is the one place where files are shown and removed.
-            st.session_state[pg.UPLOADS] += 1
+            st.session_state[playground_state.UPLOADS] += 1
             st.rerun()
 
 
@@ -103,7 +102,7 @@ def read_files(
             refused.append(f"{name} was left out: {MAX_FILES} files are attached already.")
             continue
         try:
-            taken[name] = Attachment(name, templates.decode_file(name, content))
+            taken[name] = Attachment(name, spec.decode_file(name, content))
         except ValueError as error:
             refused.append(str(error))
     return list(taken.values()), refused
@@ -112,7 +111,7 @@ def read_files(
 def _file_chips() -> None:
     for sentence in st.session_state.pop("pg_refused_files", []):
         st.caption(f":red[:material/error: {plain(sentence)}]")
-    kept: list[Attachment] = st.session_state[pg.FILES]
+    kept: list[Attachment] = st.session_state[playground_state.FILES]
     if not kept:
         return
     with st.container(horizontal=True):
@@ -122,23 +121,25 @@ def _file_chips() -> None:
                 key=f"pg_drop_{position}",
                 icon=":material/close:",
                 help="Take this file off the prompt",
-                on_click=act.drop_file,
+                on_click=playground_state.drop_file,
                 args=(position,),
             )
 
 
 def _deployments(statuses: Sequence[DeploymentStatus]) -> None:
     known = {s.deployment.id: s for s in statuses}
-    st.session_state[pg.CHOSEN] = [d for d in st.session_state[pg.CHOSEN] if d in known][:MAX_COLUMNS]
+    st.session_state[playground_state.CHOSEN] = [d for d in st.session_state[playground_state.CHOSEN] if d in known][
+        :MAX_COLUMNS
+    ]
     st.multiselect(
         "Deployments",
         list(known),
-        key=pg.CHOSEN,
+        key=playground_state.CHOSEN,
         format_func=lambda d: label(known[d]) if d in known else str(d),
         max_selections=MAX_COLUMNS,
         label_visibility="collapsed",
         placeholder="Choose 1 to 8 deployments",
-        on_change=act.remember_choice,
+        on_change=playground_state.remember_choice,
         select_all=False,
         wrap=True,
         persist_state="session",
@@ -160,18 +161,18 @@ def _bar(*, live: bool) -> None:
         _system()
         _files()
         st.space("stretch")
-        settings.draw(pg.chosen())
-        with st.popover(f"{state[pg.REPETITIONS]} ×", icon=":material/repeat:"):
+        settings.draw(playground_state.chosen())
+        with st.popover(f"{state[playground_state.REPETITIONS]} ×", icon=":material/repeat:"):
             _how_often()
         st.toggle(
             "Blind",
-            key=pg.BLIND,
+            key=playground_state.BLIND,
             persist_state="session",
             help="Names, figures and cost are hidden and the sides are shuffled until you have voted; the texts still "
             "stream as they come.",
         )
         st.button(
-            "Stop all", key="pg_stop", icon=":material/stop:", on_click=act.stop_all, disabled=not live,
+            "Stop all", key="pg_stop", icon=":material/stop:", on_click=playground_state.stop_all, disabled=not live,
             help="Stops everything that was sent in this visit and is still under way.",
         )  # fmt: skip
         st.button(
@@ -180,10 +181,10 @@ def _bar(*, live: bool) -> None:
             type="primary",
             icon=":material/send:",
             shortcut="Mod+Enter",
-            on_click=act.send,
+            on_click=playground_state.send,
         )
-    if state[pg.TROUBLE]:
-        st.caption(f":red[:material/error: {plain(state[pg.TROUBLE])}]", text_alignment="right")
+    if state[playground_state.TROUBLE]:
+        st.caption(f":red[:material/error: {plain(state[playground_state.TROUBLE])}]", text_alignment="right")
 
 
 def _how_often() -> None:
@@ -192,7 +193,7 @@ def _how_often() -> None:
         min_value=1,
         max_value=MAX_REPETITIONS,
         step=1,
-        key=pg.REPETITIONS,
+        key=playground_state.REPETITIONS,
         persist_state="session",
         help="Each deployment is asked this many times, one after the other; the table then shows medians with "
         "95 % intervals.",
@@ -200,13 +201,18 @@ def _how_often() -> None:
     st.segmented_control(
         "Start of the columns",
         list(START_WORDS),
-        key=pg.START,
+        key=playground_state.START,
         required=True,
         format_func=START_WORDS.__getitem__,
         persist_state="session",
         help="Deployments that share one machine slow each other down when they start together.",
     )
-    if st.session_state[pg.START] == "staggered":
+    if st.session_state[playground_state.START] == "staggered":
         st.number_input(
-            "Pause in seconds", min_value=0.0, max_value=60.0, step=0.5, key=pg.STAGGER, persist_state="session"
+            "Pause in seconds",
+            min_value=0.0,
+            max_value=60.0,
+            step=0.5,
+            key=playground_state.STAGGER,
+            persist_state="session",
         )

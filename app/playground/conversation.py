@@ -9,8 +9,7 @@ import streamlit as st
 from app import auth
 from app.live import run_calls
 from app.live import run_view as runs
-from app.playground import actions as act
-from app.playground import state as pg
+from app.playground import state
 from app.widgets.text import clip, plain
 from services.runs import view
 
@@ -52,22 +51,22 @@ def answers(calls: Sequence[runs.Row], *, masked: bool) -> None:
 
 def draw_mode(shown: runs.Shown) -> None:
     """Below the board: go on with this conversation, or begin another."""
-    going_on = st.session_state[pg.CONTINUE]
+    going_on = st.session_state[state.CONTINUE]
     with st.container(horizontal=True, vertical_alignment="center"):
         if going_on:
             st.caption(f":material/forum: {plain(continuing(shown))}", width="stretch")
         else:
-            st.button("Continue", key="pg_continue_button", icon=":material/reply:", on_click=act.continue_run,
+            st.button("Continue", key="pg_continue_button", icon=":material/reply:", on_click=state.continue_run,
                       disabled=shown.live is not None or shown.found.batch is not None,
                       help="The next prompt goes on from here; each deployment is sent its own answers, no other's "
                       "and never an error text.")  # fmt: skip
-        st.button("New conversation", key="pg_new", icon=":material/add_comment:", on_click=act.new_conversation)
+        st.button("New conversation", key="pg_new", icon=":material/add_comment:", on_click=state.new_conversation)
 
 
 def continuing(shown: runs.Shown) -> str:
     """Who goes on with what, in one or two sentences."""
     had = {row["deployment_id"] for row in shown.columns}
-    fresh = [s.deployment.name for s in pg.chosen() if s.deployment.id not in had]
+    fresh = [s.deployment.name for s in state.chosen() if s.deployment.id not in had]
     said = "The next prompt continues this conversation: each deployment sees its own answers."
     return f"{said} {', '.join(fresh)} was not in it and begins anew." if fresh else said
 

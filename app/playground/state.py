@@ -1,27 +1,147 @@
-"""What the playground remembers: one place for the names of its session keys, and the way from a run back to them."""
+"""What the playground remembers, the way from a run back to it, and what its buttons do."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import streamlit as st
 
-from services.deployments.status import DeploymentStatus
+from app import auth
+from services.deployments.registry import DeploymentStatus
 from services.params import PARAMS
 from services.providers import kind_of
-from services.runs import templates
-from services.runs.samples import Sample
-from services.runs.spec import MAX_COLUMNS, Attachment, ColumnSpec, RunSpec
+from services.runs import spec as runs_spec
+from services.runs.spec import MAX_COLUMNS, Attachment, ColumnSpec, RunSpec, Sample
 from services.types import CacheMode
 
+MOST_STARTED = 50
+
+_shuffle = random.SystemRandom().shuffle
+
+
+def send() -> None:
+    """Start the run that the page describes. A refusal is kept as one sentence; nothing that was typed is lost."""
+    state = st.session_state
+    state[TROUBLE] = None
+    try:
+        spec = sided(described_run())
+        run_id = auth.engine().start_run(spec)
+    except (ValueError, auth.EngineError) as error:
+        state[TROUBLE] = str(error)
+        return
+    state[STARTED] = [*state.get(STARTED, ())[-MOST_STARTED:], run_id]
+    show(run_id)
+    state[BASELINE] = list(state[CHOSEN])
+    if spec.parent_run_id is not None:
+        state[PROMPT] = ""
+
+
+def sided(spec: RunSpec) -> RunSpec:
+    """The spec, with its columns in a random order when names are hidden: the order is part of the run from then on."""
+    if not spec.blind:
+        return spec
+    columns = list(spec.columns)
+    _shuffle(columns)
+    return replace(spec, columns=tuple(columns))
+
+
+def show(run_id: str) -> None:
+    """Make a run the one that the page shows, and put it into the page's address."""
+    st.session_state[RUN] = run_id
+    st.query_params["run"] = run_id
+
+
+def stop_all() -> None:
+    """Stop every column of the shown run, and of whatever else was sent in this visit and is still under way."""
+    for run_id in dict.fromkeys([st.session_state[RUN], *st.session_state.pop(STARTED, ())]):
+        _ask(lambda run_id=run_id: auth.engine().stop(run_id))
+
+
+def retry(run_id: str, column: int) -> None:
+    """Send one column's last call again, as a further attempt."""
+    _ask(lambda: auth.engine().retry(run_id, column))
+
+
+def take_sample(key: str, prompts: Mapping[str, Sample]) -> None:
+    """Put the chosen sample into the prompt box, with its system prompt and a token limit that fits its answer."""
+    sample = prompts.get(str(st.session_state.get(key)))
+    if sample is None:
+        return
+    state = st.session_state
+    state[PROMPT], state[TROUBLE] = sample.prompt, None
+    state[shared_key("max_tokens")] = sample.max_tokens
+    if sample.system:
+        state[SYSTEM] = sample.system
+
+
+def continue_run() -> None:
+    """The next prompt continues the shown run: each deployment is sent its own answers so far."""
+    st.session_state[CONTINUE] = True
+    st.session_state[PROMPT] = ""
+    st.session_state[TROUBLE] = None
+
+
+def new_conversation() -> None:
+    """Leave the shown run; the inputs stay as they are."""
+    state = st.session_state
+    state[RUN], state[CONTINUE], state[TROUBLE], state[BASELINE] = None, False, None, []
+    state[AGAIN] = None
+    if "run" in st.query_params:
+        del st.query_params["run"]
+
+
+def drop_file(position: int) -> None:
+    """Take one attached file off the prompt."""
+    files = list(st.session_state[FILES])
+    if 0 <= position < len(files):
+        del files[position]
+    st.session_state[FILES] = files
+
+
+def star(run_id: str, on: bool) -> None:
+    """Star or unstar a run."""
+    _ask(lambda: auth.engine().annotate(run_id, starred=on))
+
+
+def vote(run_id: str, ballot: dict[str, Any]) -> None:
+    """Record a vote on a run."""
+    _ask(lambda: auth.engine().vote(run_id, ballot))
+
+
+def remember_choice() -> None:
+    """Keep the chosen deployments in the page's address, by id: names can change, ids never do."""
+    picked = list(st.session_state[CHOSEN])
+    if picked != st.session_state.get(BASELINE):
+        st.query_params["d"] = ",".join(picked)
+    elif "d" in st.query_params:
+        del st.query_params["d"]
+
+
+def _ask(action: Any) -> None:
+    st.session_state[TROUBLE] = None
+    try:
+        action()
+    except (ValueError, auth.EngineError) as error:
+        st.session_state[TROUBLE] = str(error)
+
+
 PROMPT, SYSTEM, CHOSEN = "pg_prompt", "pg_system", "pg_deployments"
+
 REPETITIONS, START, STAGGER, BLIND = "pg_repetitions", "pg_start", "pg_stagger", "pg_blind"
+
 RUN, TROUBLE, CONTINUE, FILES = "pg_run", "pg_trouble", "pg_continue", "pg_attachments"
+
 KNOWN, BASELINE, AWAY, UPLOADS = "pg_known", "pg_baseline", "pg_away", "pg_uploads"
+
 AGAIN = "pg_again"  # the turn before the shown one: sending the shown turn again goes on from there as it did
+
 STARTED = "pg_started"  # the runs of this visit, so that "Stop all" means all of them
+
 DEFAULT_COLUMNS, MAX_STAGGER_S = 3, 60.0
+
 NOT_STORED = "The text of this run was not stored, so the prompt box stays empty."
 
 
@@ -103,7 +223,7 @@ def params_of(deployment_id: str | None, names: Sequence[str]) -> dict[str, Any]
     return {name: value for name, value in found.items() if value not in (None, "", [], ())}
 
 
-def spec() -> RunSpec:
+def described_run() -> RunSpec:
     """The run that the page describes now. Raises ValueError with one sentence when it cannot be sent."""
     state = st.session_state
     prompt = state.get(PROMPT) or ""
@@ -122,7 +242,7 @@ def spec() -> RunSpec:
         start=state.get(START) or "together",
         stagger_s=float(state.get(STAGGER) or 0.0),
         blind=bool(state.get(BLIND)),
-        variables={name: str(state.get(variable_key(name)) or "") for name in templates.variables(prompt)},
+        variables={name: str(state.get(variable_key(name)) or "") for name in runs_spec.variables(prompt)},
         attachments=tuple(state.get(FILES) or ()),
         parent_run_id=state.get(RUN) if state.get(CONTINUE) else state.get(AGAIN),
     ).checked()

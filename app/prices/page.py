@@ -1,4 +1,4 @@
-"""The table of prices in use, one line for each deployment."""
+"""The table of prices in use, and what changed since the calls were made."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app.charts.palette import Theme, color
-from app.widgets.kind_names import KIND_NAMES
+from app.charts.theme import Theme, color
+from app.widgets.filters import zone
+from app.widgets.text import KIND_NAMES, plain
 from services.pricing import cost, overview
-from services.pricing.overview import PriceLine
+from services.pricing.overview import Change, PriceLine
+from services.pricing.price import NOT_READABLE
 from services.security import keys
 
 NONE = "–"
+
 RATES = {
     "input": ("Input", "Input tokens that were not in the prompt cache, per 1M tokens."),
     "cache_read": ("Cache read", "Input tokens read from the prompt cache, per 1M tokens."),
@@ -99,3 +102,50 @@ def to_csv(lines: Sequence[PriceLine]) -> str:
         writer.writeheader()
         writer.writerows(rows)
     return keys.scrub(out.getvalue())
+
+
+SHOWN = 20
+
+
+def draw_changes(found: Sequence[Change]) -> None:
+    """The changes, newest first."""
+    st.subheader("Changed since the calls were made")
+    if not found:
+        st.caption("Nothing: every recorded call has the price that a call would have today.")
+        return
+    st.caption("What recorded calls cost stays as it was; the difference is what the same tokens would cost today.")
+    for one in found[:SHOWN]:
+        st.markdown(f"**{plain(one.deployment.name)}** {plain(sentence(one))}")
+    if len(found) > SHOWN:
+        st.caption(f"{len(found) - SHOWN:,} older changes are not shown; filter by deployment to see them.")
+
+
+def sentence(one: Change) -> str:
+    """ "was $3 / $15 until 1 Nov 2026, today $2 / $10: 120 calls, −$1.20 if re-priced"."""
+    day = one.last.astimezone(zone()[1]).strftime("%-d %b %Y")
+    calls = f"{one.n:,} {'call' if one.n == 1 else 'calls'}"
+    if one.damaged:
+        paid = f", {cost.money(one.nanousd)} as recorded" if one.nanousd else ""
+        return f"{NOT_READABLE} until {day}, today {overview.short(one.now)}: {calls}{paid}"
+    was, now = overview.short(one.was), overview.short(one.now)
+    was, now = (f"{was}{_lengths(one.was)}", f"{now}{_lengths(one.now)}") if was == now else (was, now)
+    return f"was {was} until {day}, today {now}: {calls}{_money(one)}"
+
+
+def _lengths(price: cost.Price | None) -> str:
+    """The rest of a price, when input and output alone do not tell two apart."""
+    if price is None or price.rates is None:
+        return ""
+    cache = f", cache read {overview.dollars(price.rates['cache_read'])}" if "cache_read" in price.rates else ""
+    tiers = overview.tier_words(price.tiers)
+    return f"{cache}, {tiers}" if tiers else cache
+
+
+def _money(one: Change) -> str:
+    mark = "~ " if one.inexact else ""
+    if one.difference is not None:
+        sign = "+" if one.difference > 0 else ""
+        return f", {mark}{sign}{cost.money(one.difference)} if re-priced"
+    if one.today_nanousd is not None:
+        return f", {mark}{cost.money(one.today_nanousd)} at today's price"
+    return ""

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 import streamlit as st
 
-from app.playground import state as pg
+from app.playground import state
 from app.widgets.text import plain
-from services.deployments.status import DeploymentStatus
+from services.deployments.registry import DeploymentStatus
 from services.params import PARAMS, ParamSpec
 from services.providers import kind_of
 from services.providers.caching import DROPPED, LABEL, MODE_WORDS
@@ -23,24 +23,24 @@ def draw(columns: Sequence[DeploymentStatus]) -> None:
         if not columns:
             st.caption("Choose a deployment first; its parameters appear here.")
             return
-        names = pg.shared_names(columns)
+        names = state.shared_names(columns)
         if names:
             st.markdown("**Shared by all columns**")
             st.caption("Empty means: not sent, the service's own default holds.")
-            _inputs(names, pg.shared_key)
+            _inputs(names, state.shared_key)
         _caching(columns)
         st.markdown("**Own values**")
         for status in columns:
             deployment = status.deployment
             st.toggle(
                 f"{plain(deployment.name)} has its own",
-                key=pg.own_key(deployment.id),
+                key=state.own_key(deployment.id),
                 persist_state="session",
                 on_change=_opt_out,
                 args=(deployment,),
                 help="This column leaves the shared set, starts from its values and is sent only those given here.",
             )
-            if pg.opted_out(deployment.id):
+            if state.opted_out(deployment.id):
                 accepted = kind_of(deployment).accepts(deployment)
                 key = own_keys(deployment.id)
                 for name in PARAMS:
@@ -58,7 +58,7 @@ def _caching(columns: Sequence[DeploymentStatus]) -> None:
 
 
 def _switch(deployment: Deployment) -> None:
-    modes, key = kind_of(deployment).cache_modes(deployment), pg.cache_key(deployment.id)
+    modes, key = kind_of(deployment).cache_modes(deployment), state.cache_key(deployment.id)
     # A mode that a reopened run asked for stays visible; what cannot be sent is said before sending.
     asked = st.session_state.get(key)
     options = [*modes, *([asked] if asked and asked not in modes else [])]
@@ -77,15 +77,15 @@ def cache_words(mode: CacheMode) -> str:
 
 def _opt_out(deployment: Deployment) -> None:
     """Callback: a column that leaves the shared set starts from the values that it has there."""
-    if pg.opted_out(deployment.id):
+    if state.opted_out(deployment.id):
         for name in kind_of(deployment).accepts(deployment):
-            shared = st.session_state.get(pg.shared_key(name))
-            st.session_state[pg.own_key(deployment.id, name)] = list(shared) if isinstance(shared, list) else shared
+            shared = st.session_state.get(state.shared_key(name))
+            st.session_state[state.own_key(deployment.id, name)] = list(shared) if isinstance(shared, list) else shared
 
 
 def own_keys(deployment_id: str) -> Callable[[str], str]:
     """The function that names the session keys of one deployment's own parameters."""
-    return lambda name: pg.own_key(deployment_id, name)
+    return lambda name: state.own_key(deployment_id, name)
 
 
 def _inputs(names: Sequence[str], key: Callable[[str], str]) -> None:
@@ -122,12 +122,12 @@ def _input(spec: ParamSpec, key: str) -> None:
 
 def refusals(columns: Sequence[DeploymentStatus]) -> list[str]:
     """One sentence for each parameter that is set and will not be sent to a column, with the reason."""
-    shared = pg.params_of(None, pg.shared_names(columns))
+    shared = state.params_of(None, state.shared_names(columns))
     sentences = []
     for status in columns:
         deployment = status.deployment
-        wanted = {} if pg.opted_out(deployment.id) else shared
-        ask = Ask((Message("user", "…"),), None, wanted, pg.cache_of(deployment.id))
+        wanted = {} if state.opted_out(deployment.id) else shared
+        ask = Ask((Message("user", "…"),), None, wanted, state.cache_of(deployment.id))
         try:
             dropped = kind_of(deployment).request(deployment, ask).dropped_params
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""Clients of AWS's control planes: who we are, which models there are. Every call blocks: call it in a thread.
+"""Clients of AWS's control planes, and what a control call failed on in one sentence. Every call blocks: use a thread.
 
 boto3 does what it is best at here (signing, paging, retries); addresses of its services can be set with its own
 variables, AWS_ENDPOINT_URL_BEDROCK and its sisters, or the ``endpoint_url`` of a profile.
@@ -6,26 +6,33 @@ variables, AWS_ENDPOINT_URL_BEDROCK and its sisters, or the ``endpoint_url`` of 
 
 from __future__ import annotations
 
+import configparser
+import errno
 import os
 import re
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from services.aws import credentials, sdk
-from services.aws.explain import AwsTrouble, Place, explained
-from services.security import outbound
+from services.aws import credentials as aws_credentials
+from services.security import keys, outbound
+from services.types import Deployment
 
 if TYPE_CHECKING:
     from boto3.session import Session
 
+
 T = TypeVar("T")
+
 REGION = re.compile(r"[a-z]{2,8}(?:-[a-z0-9]+)+-\d+\Z")
+
 CONNECT_S, READ_S, ATTEMPTS = 4.0, 12.0, 2
+
 MOST = 1000  # things listed at most; an account with more is told so
 
 _sessions: dict[str | None, Session] = {}
+
 _lock = threading.Lock()
 
 
@@ -52,7 +59,7 @@ def place(profile: str | None, region: str | None) -> Place:
     named = (profile or "").strip() or None
     if named is not None and named not in profiles():
         raise AwsTrouble("credentials", f"There is no profile “{named}” in the AWS configuration: choose another.")
-    found = credentials.region_of((region or "").strip() or None, named)
+    found = aws_credentials.region_of((region or "").strip() or None, named)
     if found is None:
         raise AwsTrouble("invalid", "No region is known: choose one, or set AWS_REGION in the environment.")
     if not REGION.match(found):
@@ -70,12 +77,12 @@ def profiles() -> list[str]:
     try:
         return list(Core().available_profiles)
     except (BotoCoreError, configparser.Error, OSError, ValueError) as error:
-        raise AwsTrouble("credentials", f"AWS was not asked: {credentials.explained(error, None)}.") from error
+        raise AwsTrouble("credentials", f"AWS was not asked: {aws_credentials.explained(error, None)}.") from error
 
 
 def regions() -> list[str]:
     """The regions that botocore knows Bedrock in; one it does not know yet may be written by hand."""
-    sdk.loaded()
+    aws_credentials.loaded()
     from boto3.session import Session
 
     return sorted(Session().get_available_regions("bedrock"))
@@ -86,7 +93,7 @@ def call(service: str, where: Place, use: Callable[[Any], T], *, endpoint: str |
 
     Raises `AwsTrouble`: one sentence for whatever went wrong.
     """
-    sdk.loaded()
+    aws_credentials.loaded()
     outbound.for_libraries()
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
@@ -121,9 +128,9 @@ def _client(service: str, where: Place, endpoint: str | None) -> Any:
 
 
 def _keys(service: str, where: Place) -> dict[str, Any]:
-    if service == "bedrock" and os.environ.get(credentials.BEARER_ENV):
+    if service == "bedrock" and os.environ.get(aws_credentials.BEARER_ENV):
         return {}
-    found = credentials.frozen(where.profile)
+    found = aws_credentials.frozen(where.profile)
     return {
         "aws_access_key_id": found.access_key, "aws_secret_access_key": found.secret_key,
         "aws_session_token": found.token,
@@ -133,7 +140,7 @@ def _keys(service: str, where: Place) -> dict[str, Any]:
 def _session(profile: str | None) -> Session:
     known = _sessions.get(profile)
     if known is None:
-        sdk.loaded()
+        aws_credentials.loaded()
         from boto3.session import Session
 
         known = _sessions[profile] = Session(profile_name=profile)
@@ -144,7 +151,7 @@ def forget() -> None:
     """Read configuration and credentials anew the next time."""
     with _lock:
         _sessions.clear()
-    credentials.forget()
+    aws_credentials.forget()
 
 
 def identity(where: Place) -> Identity:
@@ -177,3 +184,186 @@ def _model(row: dict[str, Any]) -> Model:
         row.get("responseStreamingSupported"),
         None if ways is None else "PROVISIONED" in ways,
     )
+
+
+Trouble = Literal[
+    "credentials", "expired", "denied", "throttled", "not_found", "conflict", "quota", "invalid", "unreachable",
+    "timeout", "failed",
+]  # fmt: skip
+
+_EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"})
+
+_UNKNOWN = frozenset(
+    {"UnrecognizedClientException", "InvalidClientTokenId", "MissingAuthenticationToken",
+     "MissingAuthenticationTokenException"}
+)  # fmt: skip
+
+_UNSIGNED = frozenset({"InvalidSignatureException", "SignatureDoesNotMatch", "IncompleteSignature"})
+
+
+# A bare number is all that S3 says to a question about a bucket or an object (HEAD has no body).
+_DENIED = frozenset({"AccessDeniedException", "AccessDenied", "UnauthorizedOperation", "NotAuthorized", "403"})
+
+
+_THROTTLED = frozenset(
+    {"ThrottlingException", "Throttling", "ThrottledException", "TooManyRequestsException", "RequestLimitExceeded",
+     "SlowDown"}
+)  # fmt: skip
+
+_NOT_FOUND = frozenset(
+    {"ResourceNotFoundException", "ResourceNotFound", "ResourceNotFoundFault", "NoSuchBucket", "NoSuchKey",
+     "NoSuchEntity", "NoSuchEntityException", "404"}
+)  # fmt: skip
+
+_QUOTA = frozenset({"ServiceQuotaExceededException", "LimitExceededException", "ResourceLimitExceeded"})
+
+
+# These are of our own disk, whatever was asked of AWS meanwhile; and so is whatever names a file.
+_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
+
+
+_NO_ANSWER = frozenset({"EndpointConnectionError", "ConnectionClosedError", "ProxyConnectionError", "HTTPClientError"})
+
+_TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})")
+
+_SLOW = frozenset({"ConnectTimeoutError", "ReadTimeoutError"})
+
+_CHAIN = frozenset(
+    {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "CredentialRetrievalError",
+     "UnauthorizedSSOTokenError", "SSOTokenLoadError", "TokenRetrievalError", "RefreshWithMFAUnsupportedError"}
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which account's which region is asked: a profile of the AWS configuration (None: the default chain)."""
+
+    profile: str | None
+    region: str
+    # Whose own proxy and certificates count (`services.security.outbound`); None: those of the environment.
+    deployment: Deployment | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def words(self) -> str:
+        """The profile, for a sentence."""
+        return f"the profile “{self.profile}”" if self.profile else "the default profile"
+
+
+class AwsTrouble(ValueError):
+    """AWS could not be asked or said no. The message is one sentence; ``what`` is its class."""
+
+    def __init__(self, what: Trouble, sentence: str) -> None:
+        super().__init__(keys.scrub(" ".join(sentence.split())))
+        self.what = what
+
+
+def explained(error: Exception, service: str, place: Place) -> AwsTrouble:
+    """The sentence for an exception of botocore's, raised by a call to ``service`` ("bedrock", "sagemaker", "sts")."""
+    kind = type(error).__name__
+    if isinstance(error, AwsTrouble):
+        return error
+    if isinstance(error, aws_credentials.CredentialTrouble):
+        return AwsTrouble("credentials", f"AWS was not asked: {error}.")
+    if isinstance(error, outbound.ProxyTrouble):
+        return AwsTrouble("invalid", f"AWS was not asked: {error}.")
+    response = getattr(error, "response", None)
+    if isinstance(response, dict) and "Error" in response:
+        return _answered(response, str(getattr(error, "operation_name", "")), service, place)
+    if kind == "NoCredentialsError":
+        return AwsTrouble("credentials", f"AWS was not asked: {aws_credentials.trouble(place.profile) or _NONE}.")
+    if kind in _CHAIN or isinstance(error, configparser.Error):
+        return AwsTrouble("credentials", f"AWS was not asked: {aws_credentials.explained(error, place.profile)}.")
+    if isinstance(error, OSError) and (error.errno in _DISK or error.filename):
+        at = f" {error.filename}" if error.filename else " of the data directory"
+        return AwsTrouble("failed", f"The file{at} could not be used ({error.strerror}): make room on this machine's "
+                          "disk, or give the rights to it.")  # fmt: skip
+    where = _address(error) or f"{service} in {place.region}"
+    if kind in _SLOW:
+        return AwsTrouble("timeout", f"There was no answer in time from {where}: check the network, then try again.")
+    if kind == "ProxyConnectionError":
+        return AwsTrouble("unreachable", _by_proxy(error, place))
+    if kind == "SSLError":
+        mend = outbound.environment_ca_trouble() or (
+            "a certificate is not trusted here; behind a company's proxy, name its certificates in SSL_CERT_FILE, "
+            "AWS_CA_BUNDLE or ca_file"
+        )
+        return AwsTrouble("unreachable", f"No secure connection to {where} could be made: {mend}.")
+    if kind in _NO_ANSWER or isinstance(error, OSError):
+        return AwsTrouble("unreachable", f"There is no answer at {where}: check the region and the network.")
+    if kind in ("ParamValidationError", "InvalidRegionError", "NoRegionError"):
+        return AwsTrouble("invalid", f"AWS cannot be asked this way: {_stop(str(error))}")
+    return AwsTrouble("failed", f"The call to {service} in {place.region} failed ({kind}): {_stop(str(error)[:300])}")
+
+
+_NONE = "no AWS credentials were found"
+
+
+def _answered(response: dict[str, object], operation: str, service: str, place: Place) -> AwsTrouble:
+    stated = response.get("Error")
+    said = stated if isinstance(stated, dict) else {}
+    code, message = str(said.get("Code", "")), _stop(str(said.get("Message", ""))[:400])
+    action = f"{service}:{operation}"
+    if code in _EXPIRED:
+        login = f"aws sso login --profile {place.profile}" if place.profile else "aws sso login"
+        return AwsTrouble(
+            "expired", f"The session of {place.words} has expired: sign in again (“{login}”, or set fresh variables)."
+        )
+    if code in _UNKNOWN:
+        return AwsTrouble(
+            "credentials",
+            f"AWS does not accept the credentials of {place.words} in {place.region}: check that the access key exists "
+            "and belongs to this part of AWS.",
+        )
+    if code in _UNSIGNED:
+        return AwsTrouble(
+            "credentials",
+            f"AWS does not accept the signature of {place.words} in {place.region}: check the secret access key and "
+            "that this machine's clock is right.",
+        )
+    if code in _DENIED:
+        return AwsTrouble(
+            "denied",
+            f"{place.words.capitalize()} may not do this in {place.region}: its role needs {action}. {message}",
+        )
+    if code in _THROTTLED:
+        return AwsTrouble("throttled", f"AWS asks to slow down ({action}): nothing was changed, try again in a minute.")
+    if code in _NOT_FOUND:
+        return AwsTrouble("not_found", f"AWS does not know it in {place.region}: {message or 'check name and region.'}")
+    if code in ("ConflictException", "ResourceInUseException", "ResourceInUse"):
+        return AwsTrouble("conflict", f"AWS refused, because it is in use or committed: {message}")
+    if code in _QUOTA:
+        more = "model units need a support request first. " if "Provisioned" in operation else ""
+        return AwsTrouble("quota", f"The account's quota does not allow this: {more}{message}")
+    if code in ("ValidationException", "ValidationError"):
+        if "could not find" in message.lower() or "not found" in message.lower():
+            return AwsTrouble("not_found", f"AWS does not know it in {place.region}: {message}")
+        return AwsTrouble("invalid", f"AWS does not accept this: {message}")
+    status = (response.get("ResponseMetadata") or {}).get("HTTPStatusCode")  # type: ignore[attr-defined]
+    return AwsTrouble("failed", f"AWS answered {code or status} to {action}: {message or 'it said no more.'}")
+
+
+def _stop(text: str) -> str:
+    line = " ".join(text.split())
+    return line if not line or line.endswith((".", "!", "?")) else f"{line}."
+
+
+def _by_proxy(error: Exception, place: Place) -> str:
+    """What a proxy did, in a sentence. botocore names the proxy instead of what was asked; its address is not shown."""
+    try:
+        proxy = outbound.proxy_for("https://aws.amazon.com", place.deployment)
+    except outbound.ProxyTrouble:
+        proxy = None
+    its = f"The proxy of {proxy.setting}" if proxy else "The proxy"
+    answered = _TUNNEL.search(str((getattr(error, "kwargs", None) or {}).get("error", error)))
+    if answered is None:
+        return f"{its} does not answer, so AWS was not asked: check its settings, lab doctor shows them."
+    if answered[1] == "407":
+        return f"{its} wants a user name and a password, or other ones (407): check its settings."
+    if int(answered[1]) in outbound.SIGN_IN_PAGE:
+        return f"{its} {outbound.wants_browser(int(answered[1]))}: sign in there, then try again."
+    return f"{its} did not connect to AWS ({answered[1]}): check whether it allows it, or exempt AWS with NO_PROXY."
+
+
+def _address(error: Exception) -> str | None:
+    found = (getattr(error, "kwargs", None) or {}).get("endpoint_url")
+    return str(found).partition("?")[0] if found else None

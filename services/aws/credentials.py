@@ -1,7 +1,10 @@
-"""AWS credentials through the ordinary chain, and a sentence for every way in which they can be missing.
+"""AWS credentials through the ordinary chain, a sentence for every way in which they can be missing, and signatures.
 
 Nothing here is kept in an object of ours that is stored or shown: botocore holds the credentials, and every secret
 part that passes by is made known to `services.security.keys`, so that no log, page or record can repeat it.
+
+It stays an import of the first call (half a second), not of the program. botocore's package imports nothing of itself
+and needs none of this.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import configparser
 import os
 import threading
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -22,11 +26,45 @@ if TYPE_CHECKING:
     from botocore.credentials import ReadOnlyCredentials
     from botocore.session import Session
 
+
+# Never signed: the transport sets or changes them on the way.
+_UNSIGNED = frozenset({"connection", "accept-encoding", "user-agent", "accept"})
+
+
+def signed_headers(
+    method: str, url: str, headers: Mapping[str, str], body: bytes, signing: Signing, credentials: ReadOnlyCredentials
+) -> dict[str, str]:
+    """The headers to send: those given, with ``x-amz-date``, the session's token and ``authorization`` added.
+
+    ``body`` must be sent exactly as it is here; ``url`` with its path already percent-encoded.
+    """
+    from botocore.auth import SigV4Auth
+    from botocore.awsrequest import AWSRequest
+
+    lowered = {name.lower(): value for name, value in headers.items()}
+    request = AWSRequest(
+        method=method, url=url, data=body, headers={n: v for n, v in lowered.items() if n not in _UNSIGNED}
+    )
+    SigV4Auth(credentials, signing.service, signing.region).add_auth(request)
+    return {**lowered, **{name.lower(): str(value) for name, value in request.headers.items()}}
+
+
+_import_lock = threading.Lock()
+
+
+def loaded() -> None:
+    """boto3 is there, whole. To be called before every import of it or of its parts."""
+    with _import_lock:
+        import boto3.exceptions
+        import boto3.s3.transfer
+        import boto3.session  # noqa: F401
+
+
 # For this long a chain that gave nothing is not asked again: on a machine that is no EC2 it waits for one to answer.
 ASK_AGAIN_S = 30.0
-WAIT_S = 10.0
-BEARER_ENV = "AWS_BEARER_TOKEN_BEDROCK"
 
+
+WAIT_S = 10.0
 
 _SSO = ("UnauthorizedSSOTokenError", "SSOTokenLoadError", "TokenRetrievalError", "PendingAuthorizationExpiredError")
 
@@ -35,18 +73,6 @@ class CredentialTrouble(ValueError):
     """No usable credentials. The message is the rest of a sentence: what is wrong and how to mend it."""
 
 
-@dataclass
-class _Chain:
-    session: Session
-    credentials: Any = None
-    trouble: str | None = None
-    asked: float = 0.0
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-
-# Its own threads: those of the loop also read the database.
-_THREADS = ThreadPoolExecutor(16, thread_name_prefix="aws-credentials")
-_chains: dict[str | None, _Chain] = {}
 _lock = threading.Lock()
 
 
@@ -88,15 +114,6 @@ def frozen(profile: str | None) -> ReadOnlyCredentials:
     return found
 
 
-async def soon(profile: str | None) -> ReadOnlyCredentials:
-    """`frozen` for a coroutine, given up after `WAIT_S`. Raises `CredentialTrouble`."""
-    asked = asyncio.get_running_loop().run_in_executor(_THREADS, frozen, profile)
-    try:
-        return await asyncio.wait_for(asked, WAIT_S)
-    except TimeoutError:
-        raise CredentialTrouble(late(profile)) from None
-
-
 def trouble(profile: str | None) -> str | None:
     """Why a profile gives no credentials, or None when it does. May take seconds: call it in a thread."""
     try:
@@ -104,12 +121,6 @@ def trouble(profile: str | None) -> str | None:
     except CredentialTrouble as error:
         return str(error)
     return None
-
-
-def forget() -> None:
-    """Ask the whole chain anew the next time: after somebody signed in, or set a variable."""
-    with _lock:
-        _chains.clear()
 
 
 def _chain(profile: str | None) -> _Chain:
@@ -134,6 +145,108 @@ def late(profile: str | None) -> str:
 def _named(profile: str | None) -> str:
     name = profile or os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE")
     return f"the profile “{name}”" if name else "the default profile"
+
+
+def explained(error: Exception, profile: str | None) -> str:
+    """What a failure of the credential chain means and how to mend it, as the rest of a sentence."""
+    named = _named(profile)
+    login = f"aws sso login --profile {profile}" if profile else "aws sso login"
+    kind = type(error).__name__
+    if kind == "ProfileNotFound":
+        return f"{named} is not in the AWS configuration: check its name or add it with “aws configure”"
+    if kind in _SSO:
+        return f"the SSO sign-in of {named} has expired or is missing: run “{login}”"
+    if kind in ("PartialCredentialsError",):
+        return f"{named} has only half of its credentials: it needs both the access key id and the secret access key"
+    if kind in ("CredentialRetrievalError", "RefreshWithMFAUnsupportedError"):
+        return f"the credentials of {named} could not be fetched or refreshed: sign in again and check its settings"
+    if kind == "InvalidConfigError" or kind.startswith("ConfigParse") or isinstance(error, configparser.Error):
+        return "the AWS configuration file cannot be read: check ~/.aws/config and ~/.aws/credentials"
+    return f"the credentials of {named} could not be read ({kind}): check the AWS configuration"
+
+
+def _none(profile: str | None) -> str:
+    if profile:
+        return f"the profile “{profile}” holds no credentials: run “aws configure --profile {profile}” or sign in to it"
+    return (
+        "no AWS credentials were found: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the "
+        "machine a role"
+    )
+
+
+_chains: dict[str | None, _Chain] = {}
+
+
+@dataclass
+class _Chain:
+    session: Session
+    credentials: Any = None
+    trouble: str | None = None
+    asked: float = 0.0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+@dataclass
+class _Seen:
+    trouble: str | None = None
+    asked: float = float("-inf")
+    busy: bool = False
+
+
+_seen: dict[str | None, _Seen] = {}
+
+_seen_lock = threading.Lock()
+
+
+def last_trouble(profile: str | None) -> str | None:
+    """Why a profile gives no credentials, as far as is known now; None when it does, or when nobody has looked yet.
+
+    Returns at once and looks again in the background when the answer is old.
+    """
+    with _seen_lock:
+        seen = _seen.setdefault(profile, _Seen())
+        if not seen.busy and time.monotonic() - seen.asked > ASK_AGAIN_S:
+            seen.busy = True
+            threading.Thread(target=_ask, args=(profile, seen), name="aws-credentials", daemon=True).start()
+        return seen.trouble
+
+
+def _ask(profile: str | None, seen: _Seen) -> None:
+    found: str | None = None
+    try:
+        found = trouble(profile)
+    finally:
+        with _seen_lock:
+            seen.trouble, seen.asked, seen.busy = found, time.monotonic(), False
+
+
+def look_again() -> None:
+    """Look again the next time somebody asks; what was known stays until then."""
+    with _seen_lock:
+        for seen in _seen.values():
+            seen.asked = float("-inf")
+
+
+BEARER_ENV = "AWS_BEARER_TOKEN_BEDROCK"
+
+
+# Its own threads: those of the loop also read the database.
+_THREADS = ThreadPoolExecutor(16, thread_name_prefix="aws-credentials")
+
+
+async def soon(profile: str | None) -> ReadOnlyCredentials:
+    """`frozen` for a coroutine, given up after `WAIT_S`. Raises `CredentialTrouble`."""
+    asked = asyncio.get_running_loop().run_in_executor(_THREADS, frozen, profile)
+    try:
+        return await asyncio.wait_for(asked, WAIT_S)
+    except TimeoutError:
+        raise CredentialTrouble(late(profile)) from None
+
+
+def forget() -> None:
+    """Ask the whole chain anew the next time: after somebody signed in, or set a variable."""
+    with _lock:
+        _chains.clear()
 
 
 def region_of(region: str | None, profile: str | None) -> str | None:
@@ -166,30 +279,3 @@ def signing(deployment: Deployment, service: str) -> Signing | None:
             f"{deployment.name} names no region: give it one in its settings, or set AWS_REGION in the environment."
         )
     return Signing(service, region, aws.profile)
-
-
-def explained(error: Exception, profile: str | None) -> str:
-    """What a failure of the credential chain means and how to mend it, as the rest of a sentence."""
-    named = _named(profile)
-    login = f"aws sso login --profile {profile}" if profile else "aws sso login"
-    kind = type(error).__name__
-    if kind == "ProfileNotFound":
-        return f"{named} is not in the AWS configuration: check its name or add it with “aws configure”"
-    if kind in _SSO:
-        return f"the SSO sign-in of {named} has expired or is missing: run “{login}”"
-    if kind in ("PartialCredentialsError",):
-        return f"{named} has only half of its credentials: it needs both the access key id and the secret access key"
-    if kind in ("CredentialRetrievalError", "RefreshWithMFAUnsupportedError"):
-        return f"the credentials of {named} could not be fetched or refreshed: sign in again and check its settings"
-    if kind == "InvalidConfigError" or kind.startswith("ConfigParse") or isinstance(error, configparser.Error):
-        return "the AWS configuration file cannot be read: check ~/.aws/config and ~/.aws/credentials"
-    return f"the credentials of {named} could not be read ({kind}): check the AWS configuration"
-
-
-def _none(profile: str | None) -> str:
-    if profile:
-        return f"the profile “{profile}” holds no credentials: run “aws configure --profile {profile}” or sign in to it"
-    return (
-        "no AWS credentials were found: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the "
-        "machine a role"
-    )

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from services.aws import control, provisioned, sagemaker
-from services.aws.explain import AwsTrouble, Place
+from services.aws.control import AwsTrouble, Place
 from services.providers import bedrock_ids
 from services.security import keys, outbound
 from services.types import Aws, Deployment

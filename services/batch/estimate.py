@@ -11,21 +11,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
+from statistics import fmean, median
 from typing import Any, Protocol
 
+import numpy as np
 from sqlalchemy import Engine
 
-from db import batch_past
+from db import batch_queries
 from services.batch import pauses
-from services.batch.duration import Pace, by_runner, by_service
-from services.batch.tokens import Tokens, inputs, outputs, talk_of
+from services.batch.stats import Summary
 from services.batch.types import Checked, Line, RouteLimits, RouteName
-from services.pricing.cost import NANO, NANO_PER_RATE, Price, price_of
+from services.pricing.cost import NANO, NANO_PER_RATE, Price, money, price_of
 from services.providers import kind_of
-from services.types import Deployment
+from services.runs import view
+from services.types import Ask, Deployment
 
 Row = Mapping[str, Any]
+
 Range = tuple[int | None, int | None, int | None]
+
 NOTHING: Range = (None, None, None)
 
 
@@ -93,9 +97,9 @@ def estimates(
     since the last time; no service is asked anything.
     """
     past: dict[str, list[Row]] = defaultdict(list)
-    for row in batch_past.recent_calls(engine, [one.id for one in deployments]):
+    for row in batch_queries.recent_calls(engine, [one.id for one in deployments]):
         past[row["deployment_id"]].append(row)
-    finished = pauses.working(engine, batch_past.finished_batches(engine))
+    finished = pauses.working(engine, batch_queries.finished_batches(engine))
     services = list(routes)
     return [
         one
@@ -266,3 +270,421 @@ def _jobs(service: Service, deployment: Deployment, checked: Checked, limits: Ro
         around = max(sum(bodies) - chars, 0) / len(bodies)
         jobs = max(jobs, -(-int(checked.chars_in + around * n) // limits.max_bytes))
     return max(jobs, 1), said[:1]
+
+
+CONFIRMED = "over_budget"  # in what is kept of an estimate: the person has agreed to more than the budget
+
+ASK = "Resume to send it all the same, with a larger budget if you like, or cancel."
+
+
+def above(estimate: Mapping[str, Any] | None, budget_nanousd: int | None) -> str | None:
+    """The sentence, without its end, when the most that it can cost is above the budget, or the least where nothing
+    bounds it; None when it is not, or when nothing is known."""
+    most, least = ((estimate or {}).get(name) for name in ("cost_high", "cost_low"))
+    if budget_nanousd is None:
+        return None
+    if isinstance(most, int) and most > budget_nanousd:
+        return f"This can cost up to {money(most)}, which is above the budget of {money(budget_nanousd)}"
+    if most is None and isinstance(least, int) and least > budget_nanousd:
+        return f"This costs at least {money(least)}, which is above the budget of {money(budget_nanousd)}"
+    return None
+
+
+def kept(estimate: Mapping[str, Any] | None, *, confirmed: bool) -> dict[str, Any] | None:
+    """An estimate as a batch keeps it, with the person's word on its budget."""
+    told = {} if estimate is None else {name: value for name, value in estimate.items() if name != CONFIRMED}
+    return (told | {CONFIRMED: True} if confirmed else told) or None
+
+
+def confirmed(estimate: Mapping[str, Any] | None) -> bool:
+    """Whether the person has agreed to more than the budget."""
+    return bool((estimate or {}).get(CONFIRMED))
+
+
+INTERACTIVE = ("playground", "cli", "load")
+
+CONCURRENCY = 8
+
+FEW = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Against:
+    """The card. Money is nano-dollars over the ``n_priced`` lines where both costs are known; times are seconds for all
+    ``n`` lines, of ``n_history`` recorded interactive calls whose median is ``median_ms``. None: not known."""
+
+    n: int
+    cost_nanousd: int | None
+    plain_nanousd: int | None
+    n_priced: int
+    seconds: float | None
+    one_by_one_s: float | None
+    at_once_s: float | None
+    concurrency: int
+    median_ms: float | None
+    n_history: int
+    route: str
+
+    @property
+    def saved_nanousd(self) -> int | None:
+        """What was saved; negative where interactive would have been cheaper."""
+        if self.cost_nanousd is None or self.plain_nanousd is None:
+            return None
+        return self.plain_nanousd - self.cost_nanousd
+
+    @property
+    def saved_share(self) -> float | None:
+        """The same as a share of the interactive cost; None where that is nothing."""
+        saved = self.saved_nanousd
+        return None if saved is None or not self.plain_nanousd else saved / self.plain_nanousd
+
+    @property
+    def cost_sentence(self) -> str:
+        """The cost in words."""
+        if self.cost_nanousd is None or self.plain_nanousd is None:
+            return "What the same lines would have cost interactively is not known: one of the two prices is missing."
+        cost, plain = money(self.cost_nanousd), money(self.plain_nanousd)
+        some = f" (over the {self.n_priced:,} of {self.n:,} lines where both are known)"
+        of = "" if self.n_priced == self.n else some
+        saved, share = self.saved_nanousd or 0, self.saved_share
+        if not saved:
+            own = self.route == "runner"
+            same = "they were sent one by one at the ordinary price" if own else "the prices are the same"
+            return f"{cost}, and {plain} interactively{of}: {same}."
+        much = f" ({abs(share):.0%})" if share else ""
+        return f"{cost} instead of {plain}{of}: {money(abs(saved))}{much} {'saved' if saved > 0 else 'more'}."
+
+    @property
+    def time_sentence(self) -> str:
+        """The time in words."""
+        took = "The batch has not ended yet" if self.seconds is None else f"The batch took {words(self.seconds)}"
+        if self.one_by_one_s is None or self.at_once_s is None or self.median_ms is None:
+            n = self.n_history
+            few = f"{n or 'no'} interactive {'call is' if n == 1 else 'calls are'}"
+            unknown = "how long the lines would have taken interactively is not known"
+            return f"{took}; {unknown}: {few} among the latest recorded of this deployment."
+        return (
+            f"{took}; {self.n:,} calls of {self.median_ms / 1000:,.3g} s (the median of {self.n_history:,} recorded) "
+            f"one after the other take {words(self.one_by_one_s)}, {self.concurrency} at once "
+            f"{words(self.at_once_s)} if that slows none of them down."
+        )
+
+
+def against(
+    engine: Engine, batch: Row, summary: Summary, *, seconds: float | None = None, concurrency: int = CONCURRENCY
+) -> Against:
+    """The card of a batch from the sums of its lines (`stats.summary`) and its deployment's interactive history.
+
+    Costs are those recorded with each call: the plain price of the same counts (`services.pricing.cost`), never
+    a price of today. ``seconds``: how long the batch took (`stats.duration`).
+    """
+    past = batch_queries.recent_calls(engine, [str(batch["deployment_id"])], sources=INTERACTIVE)
+    return of_history(past, batch, summary, seconds=seconds, concurrency=concurrency)
+
+
+def of_history(
+    past: Sequence[Row], batch: Row, summary: Summary, *, seconds: float | None, concurrency: int = CONCURRENCY
+) -> Against:
+    """`against` from interactive calls that were read already."""
+    times = [float(row["ttlt_ms"]) for row in past if row.get("ttlt_ms") is not None and not row.get("lag_marked")]
+    middle = median(times) if len(times) >= FEW else None
+    each = None if middle is None else middle / 1000
+    lanes = max(1, min(concurrency, summary.n or 1))
+    return Against(
+        n=summary.n, cost_nanousd=summary.plained_nanousd, plain_nanousd=summary.plain_nanousd,
+        n_priced=summary.n_plain, seconds=seconds, one_by_one_s=None if each is None else each * summary.n,
+        at_once_s=None if each is None else each * summary.n / lanes, concurrency=lanes, median_ms=middle,
+        n_history=len(times), route=str(batch.get("route") or ""),
+    )  # fmt: skip
+
+
+# How many lines our runner has under way: it finds the number that is best while it runs, so this is an assumption.
+LANES, MOST_LANES = 4, 16
+
+
+FEW_BATCHES = 5
+
+LONG_ENOUGH = 20  # lines of a finished batch, for its pace to mean something
+
+LATEST = 20
+
+MINUTE = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Seconds for a whole file, and where they are from. None: not known."""
+
+    low: float | None = None
+    mid: float | None = None
+    high: float | None = None
+    notes: tuple[str, ...] = ()
+
+
+def by_runner(
+    past: Sequence[Row], batches: Sequence[Row], n: int, made: Tokens, lanes: int | None, per_minute: int | None
+) -> Pace:
+    """Our own runner: from the pace of finished batches of this deployment, else from recorded times of single calls
+    and an assumed number of lanes."""
+    rates = [row["n_lines"] / row["seconds"] for row in batches[:LATEST] if row["n_lines"] >= LONG_ENOUGH]
+    found = _by_pace(rates, n) if rates else _by_calls(past, n, made, lanes)
+    if per_minute and found.mid is not None:
+        least = n / per_minute * MINUTE
+        if least > found.mid:
+            note = f"At most {per_minute:,} lines a minute were allowed, which alone takes {words(least)}."
+            low, mid, high = (max(one or least, least) for one in (found.low, found.mid, found.high))
+            return Pace(low, mid, high, (*found.notes, note))
+    return found
+
+
+def _by_pace(rates: Sequence[float], n: int) -> Pace:
+    middle = median(rates)
+    low, high = (float(x) for x in np.quantile(rates, (0.1, 0.9)))
+    if len(rates) < FEW_BATCHES:
+        low, high = min(low, middle / 2), max(high, middle * 2)
+    note = (
+        f"Time: from {len(rates)} finished {'batch' if len(rates) == 1 else 'batches'} of this deployment, "
+        f"{middle * MINUTE:,.4g} lines a minute."
+    )
+    return Pace(n / high, n / middle, n / low, (note,))
+
+
+def _by_calls(past: Sequence[Row], n: int, made: Tokens, lanes: int | None) -> Pace:
+    timed = [row for row in past if row.get("ttlt_ms") is not None and not row.get("lag_marked")]
+    if len(timed) < ENOUGH:
+        return Pace(notes=(f"Time: not known, {few_words(len(timed), 'times')}.",))
+    each = _seconds_each(timed, n, made)
+    at_once = min(lanes, n) if lanes else min(LANES, n)
+    most = min(lanes, n) if lanes else min(MOST_LANES, n)
+    assumed = "" if lanes else " (an assumption: the runner finds the best number while it runs)"
+    note = (
+        f"Time: from {len(timed):,} recorded calls, {words(each)} a line, with {at_once} at once{assumed}; the range "
+        f"is one after the other to {most} at once."
+    )
+    return Pace(n * each / most, n * each / at_once, n * each, (note,))
+
+
+def _seconds_each(timed: Sequence[Row], n: int, made: Tokens) -> float:
+    """Seconds of one line: the first token and then the expected number of tokens; else the mean of all recorded."""
+    first = [row["ttft_ms"] for row in timed if row.get("ttft_ms") is not None]
+    pace = [row["tpot_ms"] for row in timed if row.get("tpot_ms") is not None]
+    if len(first) >= ENOUGH and len(pace) >= ENOUGH and made.mid is not None:
+        return float(median(first) + max(made.mid / n - 1, 0) * median(pace)) / 1000
+    return float(fmean(row["ttlt_ms"] for row in timed)) / 1000
+
+
+def by_service(title: str, limits: RouteLimits, mine: Sequence[Row], others: Sequence[Row], n: int) -> Pace:
+    """A batch service: at most its window, and what finished batches say: of this deployment, else of the service."""
+    window = None if limits.window_h is None else limits.window_h * 3600
+    promised = f"{title} promises an end within {limits.window_h:g} h" if limits.window_h is not None else ""
+    rows, whose = (mine, "of this deployment there") if mine else (others, "there")
+    seconds = [float(row["seconds"]) for row in rows[:LATEST]]
+    if not seconds:
+        known = f"{promised}, often much sooner" if promised else f"{title} promises no time"
+        return Pace(None, None, window, (f"Time: {known}; nothing was recorded yet.",))
+    middle = median(seconds)
+    high = window if window is not None else max(seconds)
+    ending = f"; {promised}" if promised else ""
+    lines = median(row["n_lines"] for row in rows[:LATEST])
+    note = (
+        f"Time: the latest {len(seconds)} {'batch' if len(seconds) == 1 else 'batches'} {whose} took {words(middle)} "
+        f"({lines:,.0f} lines; yours has {n:,}){ending}."
+    )
+    return Pace(min(seconds), middle, max(high, middle), (note,))
+
+
+def words(seconds: float) -> str:
+    """A stretch of time as "40 s", "12 min", "3.5 h", "2.1 days"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s" if seconds >= 9.5 else f"{seconds:.2g} s"
+    if seconds < 90 * MINUTE:
+        return f"{seconds / MINUTE:.0f} min"
+    hours = seconds / 3600
+    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"
+
+
+CHARS_PER_TOKEN = 4.0
+
+
+# Without history: English prose lies near 4; code, numbers and other scripts are denser, plain long words less so.
+DENSE, LOOSE = 3.0, 5.0
+
+
+# Tokens that are sent around the texts and counted as input: (low, middle, high), see `Talk`.
+MARKS, REPLY, OWN_SYSTEM = (3, 4, 6), (3, 3, 4), (0, 10, 40)
+
+
+OTHER_TEXT = 0.1  # of the tokens of the texts: as much as the density of a file may differ from that of recorded calls
+
+MOST_AROUND = 50.0  # of one message without a system prompt: the high of all three
+
+DENSEST = 1.0  # tokens per character, of texts in the scripts that have most
+
+ENOUGH = 5  # recorded calls, to be believed more than the rule of thumb
+
+FITTED = 8  # recorded calls of different lengths, to tell what is sent around each prompt
+
+ALIKE = 4.0  # lengths that differ by less than this factor are told by one ratio
+
+OFTEN = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Sums over a whole file, and where they are from. None: not known."""
+
+    low: int | None
+    mid: int | None
+    high: int | None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """What one line is made of: ``turns`` messages, and a system prompt or not (the share of lines that have one).
+
+    A service counts more than the texts. Each message is put between marks that name its role: 3 to 4 tokens by
+    OpenAI's own recipe ("How to count tokens with tiktoken": 3 a message now, 4 for older models), 5 in ChatML
+    (<|im_start|>, role, line end, <|im_end|>, line end). The answer is begun with 3 more (the same recipe). And many
+    chat templates put in a system prompt of their own where none is given: SmolLM2's, Qwen 2.5's and Llama 3's are 20
+    to 30 tokens, a hosted service's is none. Measured on the embedded SmolLM2: 28 around each prompt without a system
+    prompt (200 lines of the sample, by least squares).
+    """
+
+    turns: float = 1.0
+    systems: float = 0.0
+
+    @property
+    def around(self) -> tuple[float, float, float]:
+        """Tokens around the texts of one line: low, middle, high."""
+        low, mid, high = (
+            (self.turns + self.systems) * marks + reply + (1 - self.systems) * own
+            for marks, reply, own in zip(MARKS, REPLY, OWN_SYSTEM, strict=True)
+        )
+        return low, mid, high
+
+
+ONE = Talk()
+
+
+def talk_of(asks: Sequence[Ask]) -> Talk:
+    """What the lines of a file are made of, by some of them."""
+    if not asks:
+        return ONE
+    n = len(asks)
+    return Talk(sum(len(one.messages) for one in asks) / n, sum(bool(one.system) for one in asks) / n)
+
+
+def inputs(past: Sequence[Row], chars: int, n: int, talk: Talk = ONE) -> Tokens:
+    """Input tokens of ``n`` lines with ``chars`` characters together, what is sent around them included.
+
+    From recorded calls, which are of one turn each: their own tokens for each prompt of theirs, and the marks of
+    further turns. How much of those tokens is around a prompt can be told only where prompts differ in length; where
+    they do not, the range is what it can be (from nothing to all that the characters leave over), which is nothing to
+    speak of for lines as long as those.
+    """
+    found = [
+        (float(row["chars"]), float(tokens))
+        for row in past
+        if row["usage_source"] == "provider" and row.get("chars") and (tokens := view.input_tokens(row))
+    ]
+    if len(found) < ENOUGH:
+        return _by_thumb(chars, n, len(found), talk)
+    known = np.asarray(found)
+    ways, note = _ways(known)
+    around, rate = ways[0]
+    spread = known[:, 1] / np.maximum(around + rate * known[:, 0], 1.0)
+    low, high = (float(x) for x in np.quantile(spread, (0.1, 0.9)))
+    each = [start * n + per * chars for start, per in ways]
+    more = [max(talk.turns - 1, 0) * marks * n for marks in MARKS]
+    text = rate * chars * OTHER_TEXT
+    bounds = (min(each) * min(low, 1.0) - text, each[0], max(each) * max(high, 1.0) + text)
+    least, middle, most = (_at_least(one + two, n) for one, two in zip(bounds, more, strict=True))
+    return Tokens(least, middle, most, (f"Input tokens: from {len(found):,} recorded calls, {note}.",))
+
+
+def _by_thumb(chars: int, n: int, recorded: int, talk: Talk) -> Tokens:
+    around = talk.around
+    note = (
+        f"Input tokens: about 4 characters per token and {around[1]:,.0f} more around each line, which is an estimate "
+        f"(3 to 5, and {around[0]:,.0f} to {around[2]:,.0f}): {few_words(recorded, 'calls')}."
+    )
+    low, mid, high = (
+        _at_least(chars / per + more * n, n) for per, more in zip((LOOSE, CHARS_PER_TOKEN, DENSE), around, strict=True)
+    )
+    return Tokens(low, mid, high, (note,))
+
+
+def few_words(recorded: int, what: str) -> str:
+    """Why nothing can be told from what was recorded of a deployment; ``what``: "calls", "answers"."""
+    if not recorded:
+        return f"this deployment has no recorded {what}"
+    one = recorded == 1
+    some = what.removesuffix("s") if one else what
+    return f"{recorded} recorded {some} of this deployment {'is' if one else 'are'} too few"
+
+
+def _ways(known: Any) -> tuple[list[tuple[float, float]], str]:
+    """(tokens around each prompt, tokens per character) as they may be, the likeliest first, and that in words.
+
+    Short prompts are mostly what a service puts around them, so a plain ratio from short ones would be several times
+    too much for long ones, and one from long ones too little for short ones.
+    """
+    chars, tokens = known[:, 0], known[:, 1]
+    if len(known) >= FITTED and chars.max() >= ALIKE * chars.min():
+        rate, around = np.polyfit(chars, tokens, 1)
+        if 1 / 12 <= rate <= 2 and around >= 0:
+            about = f", and {around:,.0f} more around each line" if around >= 1 else ""
+            return [(float(around), float(rate))], f"{1 / rate:.1f} characters per token{about}"
+    each, length = float(tokens.mean()), float(chars.mean())
+    ratio = each / length
+    ways = [(each - length / per, 1 / per) for per in (CHARS_PER_TOKEN, LOOSE, DENSE) if each >= length / per]
+    if not ways or ratio <= DENSEST:
+        ways.append((0.0, ratio))
+    around = min(ways[0][0], MOST_AROUND)
+    if (each - around) / length <= DENSEST:  # more than a template puts around: the text itself is dense
+        ways.insert(0, (around, (each - around) / length))
+    return ways, f"{1 / ratio:.1f} characters per token with what is sent around them"
+
+
+def _at_least(tokens: float, n: int) -> int:
+    return max(round(tokens), n)
+
+
+def outputs(past: Sequence[Row], n: int, limit: float | None) -> Tokens:
+    """Output tokens of ``n`` lines, reasoning included because it is billed as output. ``limit``: of one line.
+
+    With history: every line like the mean of the recorded answers (a sum follows the mean, not the median); the range
+    is every line like the shortest tenth and like the longest. Without: from nothing to the limit.
+    """
+    made = [float(tokens) for row in past if (tokens := view.output_tokens(row)) is not None]
+    if len(made) < ENOUGH:
+        return _unknown(n, limit, len(made))
+    known = np.minimum(np.asarray(made), limit if limit is not None else np.inf)
+    low, middle, high = (float(x) for x in np.quantile(known, (0.1, 0.5, 0.9)))
+    mean = float(known.mean())
+    capped = f", none above the limit of {limit:,.0f}" if limit is not None else ""
+    notes = [
+        f"Output tokens: from {len(made):,} recorded answers, {mean:,.0f} on average (median {middle:,.0f}, most "
+        f"between {low:,.0f} and {high:,.0f}){capped}."
+    ]
+    cut = sum(1 for row in past if row.get("outcome") == "max_tokens")
+    if cut > OFTEN * len(past):
+        notes.append(f"{cut:,} of those answers stopped at their own limit: yours can be longer.")
+    if any(row["usage_source"] != "provider" for row in past):
+        notes.append("Some of those counts are our own estimates.")
+    return Tokens(round(min(low, mean) * n), round(mean * n), round(max(high, mean) * n), tuple(notes))
+
+
+def _unknown(n: int, limit: float | None, recorded: int) -> Tokens:
+    few = few_words(recorded, "answers")
+    if limit is None:
+        note = (
+            f"Output tokens: not known, because {few} and nothing limits an answer: set “Max output tokens” to bound "
+            "the cost."
+        )
+        return Tokens(0, None, None, (note,))
+    note = (
+        f"Output tokens: {few}, so anything from 0 to the limit of {limit:,.0f} a line; the middle is a guess of half."
+    )
+    return Tokens(0, round(n * limit / 2), round(n * limit), (note,))

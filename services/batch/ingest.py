@@ -1,4 +1,4 @@
-"""A batch recorded line by line: its file taken over, checked once more, and read as a stream into the database.
+"""A batch recorded line by line from its file, wherever that lies, and cut into jobs that its service takes.
 
 Until the last line is there a batch has ``n_lines`` 0, and no worker touches it. What a crash broke off is gone on with
 at the next start, from the first line that is missing.
@@ -10,26 +10,51 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Engine
 from sqlmodel import Session
 
 from db import batches, runs
 from db.writer import Writer
-from services.batch import budget, files
-from services.batch.types import Checked, Record, ask_to_json, options_of_json, options_to_json
+from services.aws import control
+from services.aws.control import AwsTrouble, explained
+from services.batch import estimate as batch_estimate
+from services.batch import files
+from services.batch.files import Cancelled, spool
+from services.batch.files.errors import MAX_FAULTS, plural
+from services.batch.providers.base import Route, RouteTrouble
+from services.batch.types import (
+    Checked,
+    Fault,
+    Line,
+    Progress,
+    Record,
+    RouteLimits,
+    ask_of_json,
+    ask_to_json,
+    options_of_json,
+    options_to_json,
+)
+from services.runs.spec import new_id
 from services.security.keys import scrub
+from services.types import Deployment
 
 log = logging.getLogger(__name__)
+
 Row = dict[str, Any]
+
 AT_ONCE = 1000  # lines in one transaction
+
 BREATH_S = 0.005  # between two of them: the writer has others waiting
+
 TELL_EVERY_S = 1.0
+
 CHANGED = "The file changed since it was checked: check it again, then submit it."
 
 
@@ -179,10 +204,10 @@ def _complete(batch: Row, n: int, checked: Checked, estimate: Row | None, sessio
         columns=list(checked.columns), options=options_to_json(checked.options), said=None, **told,
     )  # fmt: skip
     runs.set_run_calls(session=session, run_id=batch["run_id"], n_calls=n)
-    dear = budget.above(estimate, batch["budget_nanousd"])
-    if dear is None or budget.confirmed(estimate):
+    dear = batch_estimate.above(estimate, batch["budget_nanousd"])
+    if dear is None or batch_estimate.confirmed(estimate):
         return
-    said = f"Paused before the first line. {dear}. {budget.ASK}"
+    said = f"Paused before the first line. {dear}. {batch_estimate.ASK}"
     waits = partial(batches.move, session=session, batch_id=batch["id"], said=said)
     # One that was paused by hand meanwhile is paused for this reason too.
     _ = waits(states=["queued"], wanted="pause", state="paused") or waits(states=["paused"], while_wanted="pause")
@@ -190,3 +215,257 @@ def _complete(batch: Row, n: int, checked: Checked, estimate: Row | None, sessio
 
 def _fail(batch_id: str, said: str, session: Session) -> None:
     batches.end_batch(session=session, batch_id=batch_id, state="failed", said=said, left="failed")
+
+
+def cut(
+    batch_id: str, rows: Iterable[Row], route: Route, deployment: Deployment
+) -> tuple[list[Row], list[tuple[int, str]]]:
+    """The jobs as rows of their table, and the lines that the service cannot take, each with why.
+
+    Raises ValueError in words where no division keeps to the limits (too few records, most often).
+    """
+    limits = _limits(route, deployment)
+    numbers, sizes = array("q"), array("q")  # 16 bytes for each line
+    refused: list[tuple[int, str]] = []
+    for row in rows:
+        try:
+            n = len(route.body(deployment, Line(row["no"], ask_of_json(row["request"]))))
+        except ValueError as error:
+            refused.append((row["no"], scrub(str(error))))
+            continue
+        most = min((one for one in (limits.max_record_bytes, limits.max_bytes) if one is not None), default=n)
+        if n > most:
+            said = f"This line is {n:,} bytes long and {route.title} takes {most:,}: shorten it."
+            refused.append((row["no"], said))
+            continue
+        numbers.append(row["no"])
+        sizes.append(n)
+    parts = split(len(sizes), sizes, limits)
+    jobs = [
+        {
+            "batch_id": batch_id, "no": no, "token": f"lab-{new_id()}", "first_no": numbers[part.first_no - 1],
+            "last_no": numbers[part.last_no - 1], "n_lines": part.n, "state": "waiting",
+        }
+        for no, part in enumerate(parts, 1)
+    ]  # fmt: skip
+    return jobs, refused
+
+
+def _limits(route: Route, deployment: Deployment) -> RouteLimits:
+    try:
+        return route.limits(deployment, ask=True)
+    except RouteTrouble:
+        return route.limits(deployment)
+
+
+class Part(NamedTuple):
+    """One job: the records ``first_no`` to ``last_no``, which are ``n``, in ``n_bytes`` of its file."""
+
+    first_no: int
+    last_no: int
+    n: int
+    n_bytes: int
+
+
+def split(n_records: int, sizes: Iterable[int], limits: RouteLimits) -> list[Part]:
+    """The fewest jobs, in the order of the file, that keep to the limits; none for no records. ``sizes``: bytes of each
+    record in the file that is uploaded, the end of its line included.
+
+    A last job that would be below the service's minimum is filled up from the one before. Raises ValueError in words
+    where no division keeps to the limits: one record that is too large, too few records.
+    """
+    kept = array("q", sizes)  # 8 bytes for each record
+    if len(kept) != n_records:
+        raise ValueError(f"{n_records:,} records were announced and {len(kept):,} came; check the file again.")
+    most = min((one for one in (limits.max_record_bytes, limits.max_bytes) if one is not None), default=None)
+    if most is not None:
+        for no, size in enumerate(kept, 1):
+            if size > most:
+                raise ValueError(
+                    f"Record {no} is {megabytes(size)} as a request, and the service takes {megabytes(most)}. Shorten "
+                    "it or leave it out."
+                )
+    starts = _starts(kept, limits)
+    parts = _parts(kept, starts)
+    if len(parts) > 1 and min(part.n for part in parts) < limits.min_records:
+        parts = _filled_up(kept, starts, limits)
+    if parts and parts[-1].n < limits.min_records:
+        raise ValueError(
+            f"The service takes no job of fewer than {plural(limits.min_records, 'record')}; there "
+            f"{'is' if n_records == 1 else 'are'} {n_records:,}."
+        )
+    return parts
+
+
+def _starts(sizes: Sequence[int], limits: RouteLimits) -> list[int]:
+    found: list[int] = []
+    n = n_bytes = 0
+    for index, size in enumerate(sizes):
+        full = limits.max_records is not None and n >= limits.max_records
+        if not found or full or (limits.max_bytes is not None and n_bytes + size > limits.max_bytes):
+            found.append(index)
+            n = n_bytes = 0
+        n += 1
+        n_bytes += size
+    return found
+
+
+def _parts(sizes: Sequence[int], starts: list[int]) -> list[Part]:
+    ends = [*starts, len(sizes)][1:]
+    return [Part(a + 1, b, b - a, sum(sizes[a:b])) for a, b in zip(starts, ends, strict=True)]
+
+
+def _filled_up(sizes: Sequence[int], starts: list[int], limits: RouteLimits) -> list[Part]:
+    """The same with the minimum taken from the back, job by job, as far forward as it has to go."""
+    moved = list(starts)
+    end = len(sizes)
+    for place in range(len(moved) - 1, 0, -1):
+        moved[place] = min(moved[place], end - limits.min_records)
+        end = moved[place]
+    parts = _parts(sizes, moved)
+    good = all(
+        part.n >= limits.min_records
+        and (limits.max_records is None or part.n <= limits.max_records)
+        and (limits.max_bytes is None or part.n_bytes <= limits.max_bytes)
+        for part in parts
+    )
+    if not good:
+        raise ValueError(
+            f"The records cannot be divided into jobs of at least {limits.min_records:,} records and at most "
+            f"{'any size' if limits.max_bytes is None else megabytes(limits.max_bytes)}; one job would be too "
+            "small. Add records, or run them through the on-demand queue instead."
+        )
+    return parts
+
+
+# --- sentences -----------------------------------------------------------------------------------------------------
+def why_too_few(n: int, limits: RouteLimits, title: str) -> str | None:
+    """What is said where a service takes no job so small; None where it does."""
+    if n >= limits.min_records:
+        return None
+    return (
+        f"{title} needs ≥{limits.min_records:,} records for this model, you have {n:,}. Run through the on-demand "
+        "queue instead?"
+    )
+
+
+def why_split(parts: Sequence[Part], limits: RouteLimits, title: str) -> str | None:
+    """What is said before a file becomes several jobs; None for one job."""
+    if len(parts) < 2:
+        return None
+    most = [
+        words for words in (
+            None if limits.max_records is None else plural(limits.max_records, "record"),
+            None if limits.max_bytes is None else megabytes(limits.max_bytes),
+        ) if words
+    ]  # fmt: skip
+    sizes = ", ".join(f"{part.n:,}" for part in parts[:6]) + (" …" if len(parts) > 6 else "")
+    total = sum(part.n for part in parts)
+    return (
+        f"{total:,} records in {megabytes(sum(part.n_bytes for part in parts))} are more than one {title} job takes "
+        f"({' or '.join(most)}): they are sent as {len(parts):,} jobs, of {sizes} records."
+    )
+
+
+def why_mixed(models: Mapping[str, int], title: str) -> str | None:
+    """What is said of lines that name several models; None where they name at most one."""
+    if len(models) < 2:
+        return None
+    said = ", ".join(f"{name} {plural(n, 'line')}" for name, n in models.items())
+    article = "an" if title[:1] in "AEIO" else "a"
+    return f"{said}: {article} {title} file takes one model. Split into {len(models)}?"
+
+
+def too_large(sizes: Iterable[tuple[int, int]], limits: RouteLimits, title: str) -> tuple[list[Fault], int]:
+    """The records that are larger than the service takes in one request, of (line in the file, bytes): the first 20 as
+    faults, and how many there are."""
+    most = min((one for one in (limits.max_record_bytes, limits.max_bytes) if one is not None), default=None)
+    if most is None:
+        return [], 0
+    faults, n = [], 0
+    for line, size in sizes:
+        if size > most:
+            n += 1
+            if n <= MAX_FAULTS:
+                text = f"Line {line}: {megabytes(size)} as a request; {title} takes {megabytes(most)}. Shorten it."
+                faults.append(Fault(line, "too_large", text, found=f"{size:,} bytes"))
+    return faults, n
+
+
+def over_context(
+    records: Iterable[Record], context_tokens: int, *, chars_per_token: float = 4.0
+) -> tuple[list[Fault], int]:
+    """The records that are probably longer than the model's context, answer included: the first 20 as faults, and how
+    many there are. Tokens are estimated from characters, since no tokeniser is asked."""
+    from services.batch.files.messages import size
+
+    faults, n = [], 0
+    for record in records:
+        asked = size(record.ask) / chars_per_token
+        answer = record.ask.params.get("max_tokens") or 0
+        if asked + answer > context_tokens:
+            n += 1
+            if n <= MAX_FAULTS:
+                text = (
+                    f"Line {record.line}: about {asked:,.0f} tokens and up to {answer:,} of answer; the model's "
+                    f"context is {context_tokens:,}. Shorten the prompt or lower max_tokens."
+                )
+                faults.append(Fault(record.line, "over_context", text, found=f"about {asked:,.0f} tokens"))
+    return faults, n
+
+
+def megabytes(n: int) -> str:
+    """Bytes as people read them, in powers of ten as the services' limits are."""
+    if n < 1000:
+        return plural(n, "byte")
+    for unit, size in (("GB", 10**9), ("MB", 10**6)):
+        if n >= size:
+            return f"{n / size:,.4g} {unit}"
+    return f"{n / 1000:,.4g} kB"
+
+
+CHUNK_BYTES = 1 << 20
+
+
+def fetch(
+    uri: str, folder: Path, *, told: Callable[[Progress], None] | None = None,
+    stopped: Callable[[], bool] | None = None, profile: str | None = None, region: str | None = None,
+) -> Path:  # fmt: skip
+    """The copy of ``s3://bucket/key`` in ``folder``/<its SHA-256>/. The credentials are those of this machine.
+
+    Raises ValueError in words for an address that is none or a disk that does not take it, `AwsTrouble` for what AWS
+    says, `Cancelled` once ``stopped`` is true.
+    """
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    if not uri.startswith("s3://") or not bucket or not key.strip("/"):
+        raise ValueError(f"“{uri[:120]}” does not name a file in S3; it looks like s3://bucket/folder/file.csv.")
+
+    where = control.place(profile, region)
+    try:
+        found = control.call("s3", where, lambda s3: s3.get_object(Bucket=bucket, Key=key))
+    except AwsTrouble as error:
+        raise _named(uri, error) from error
+    chunks = _watched(found["Body"].iter_chunks(CHUNK_BYTES), int(found["ContentLength"]), told, stopped)
+    try:
+        return spool(chunks, folder, key.rpartition("/")[2])
+    except (Cancelled, ValueError):
+        raise
+    except Exception as error:  # what breaks off while the bytes come is urllib3's or botocore's
+        raise _named(uri, explained(error, "s3", where)) from error
+
+
+def _named(uri: str, error: AwsTrouble) -> AwsTrouble:
+    return AwsTrouble(error.what, f"{uri[:200]} was not fetched and nothing was sent. {error}")
+
+
+def _watched(
+    chunks: Iterable[bytes], whole: int, told: Callable[[Progress], None] | None, stopped: Callable[[], bool] | None
+) -> Iterator[bytes]:
+    done = 0
+    for chunk in chunks:
+        if stopped is not None and stopped():
+            raise Cancelled("The copy was stopped; nothing was sent.")
+        done += len(chunk)
+        if told is not None:
+            told(Progress(done, whole, 0))
+        yield chunk

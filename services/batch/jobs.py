@@ -7,47 +7,72 @@ line that has its end keeps it.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import os
 import time
+from array import array
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine
+from sqlmodel import Session
 
 from db import batches
 from db.writer import Writer
-from services.batch import job_cut, job_results, job_units
-from services.batch.job_spot import Spot
-from services.batch.line_calls import written
+from services import outcomes
+from services.batch import ingest
 from services.batch.providers.base import Get, ResultsGone, Route, RouteTrouble
+from services.batch.runner import written
 from services.batch.types import (
+    SOURCE,
     BatchState,
     Job,
     Line,
+    LineResult,
     LineState,
+    Polled,
     SubmitLater,
     SubmitRefused,
     SubmitStopped,
     ask_of_json,
+    no_of,
 )
+from services.deployments import config
+from services.pricing import cost as pricing_cost
+from services.runs.spec import new_id
+from services.security import keys
 from services.security.keys import scrub
-from services.types import Deployment
+from services.types import Deployment, Usage
 
 log = logging.getLogger(__name__)
+
 Row = dict[str, Any]
+
 READ_AT_ONCE = 500
+
 SUBMIT_AGAIN_S, LONGEST_AGAIN_S = 30.0, 900.0
+
 LOOK_S = 15.0  # while a job waits to be submitted again: so soon is a cancel noticed
+
 COLLECT_TRIES = 20
+
+
 # Asked often at first, because small jobs end within minutes, then every minute. (age in seconds, seconds between)
 PACE = ((60.0, 5.0), (600.0, 15.0), (float("inf"), 60.0))
+
+
 TROUBLE_S = 60.0
+
 UNSURE = "Not checked: "  # how a route begins a sentence about what could not be found out (`providers.aws_check`)
+
 LEFT: Mapping[str, LineState] = {"cancelled": "cancelled", "expired": "expired", "failed": "failed"}
 
 
@@ -75,8 +100,8 @@ class Jobs:
             route, deployment = self._get(batch["route"]), self._deployment_of(batch)
             await asyncio.to_thread(_look, route, deployment)
             rows = self._rows(batch["id"], 1, None)
-            cut, refused = await asyncio.to_thread(job_cut.cut, batch["id"], rows, route, deployment)
-            await written(self._writer, partial(job_units.keep_plan, batch["id"], cut, refused))
+            cut, refused = await asyncio.to_thread(ingest.cut, batch["id"], rows, route, deployment)
+            await written(self._writer, partial(keep_plan, batch["id"], cut, refused))
             known = cut
         return [job["no"] for job in known]
 
@@ -118,7 +143,7 @@ class Jobs:
         except SubmitRefused as error:
             await self._say_job(batch, no, state="failed", said=str(error), ended=True)
             return None
-        await written(self._writer, partial(job_units.submitted, batch["id"], no, made.vendor_id, dict(made.facts)))
+        await written(self._writer, partial(submitted, batch["id"], no, made.vendor_id, dict(made.facts)))
         await self._say_batch(batch["id"])
         return None
 
@@ -157,9 +182,9 @@ class Jobs:
             return TROUBLE_S * self._pace
         wait = float(polled.facts.get("resubmit_after_s") or SUBMIT_AGAIN_S)
         again_at = time.time() + wait * self._pace
-        await written(self._writer, partial(job_units.polled, batch["id"], row, polled, again_at))
+        await written(self._writer, partial(record_poll, batch["id"], row, polled, again_at))
         await self._say_batch(batch["id"])
-        if job_units.given_back(polled):
+        if given_back(polled):
             return min(wait, LOOK_S) * self._pace
         if polled.over:
             return None
@@ -190,7 +215,7 @@ class Jobs:
                     await self._say_job(batch, no, state="collecting", said=str(error), facts=facts)
                     return TROUBLE_S * self._pace
                 said = f"{error} It was given up after {tries} tries."
-        told = "; ".join(job_results.counted(what, n) for what, n in strays.items())
+        told = "; ".join(counted(what, n) for what, n in strays.items())
         more = [f"The service also sent {told}."] if told else []
         said = " ".join(part for part in (said, *spot.notes, *more) if part) or None
         facts = {name: value for name, value in facts.items() if name != "collect_tries"} | {"strays": dict(strays)}
@@ -202,13 +227,13 @@ class Jobs:
         deployment = self._deployment_of(batch)
         route, job = self._get(batch["route"]), _job(batch["id"], row)
         results = partial(route.results, deployment, job, spot)
-        return job_results.record(self._writer, batch, row, deployment, results)
+        return record(self._writer, batch, row, deployment, results)
 
     async def _close(self, batch: Row, no: int, end: str, said: str | None) -> None:
         """What the service did not answer."""
         left = LEFT.get(end, "missing")
-        message = said if left == "failed" else job_results.nothing_came(said) if left == "missing" else None
-        await written(self._writer, partial(job_units.close, batch["id"], no, left, message))
+        message = said if left == "failed" else nothing_came(said) if left == "missing" else None
+        await written(self._writer, partial(close, batch["id"], no, left, message))
         await self._say_batch(batch["id"])
 
     # --- what the page shows ---------------------------------------------------------------------------------------
@@ -219,7 +244,7 @@ class Jobs:
         values: Row = {"state": state, "said": scrub(said) if said else None}
         values |= {} if facts is None else {"facts": facts}
         values |= {"ended_at": datetime.now(UTC)} if ended else {}
-        await written(self._writer, partial(job_units.set_job, batch["id"], no, values))
+        await written(self._writer, partial(set_job, batch["id"], no, values))
         await self._say_batch(batch["id"])
 
     async def _say_batch(self, batch_id: str) -> None:
@@ -235,7 +260,7 @@ class Jobs:
         if self._wanted(batch_id) == "cancel":
             state = "cancelling"
         said = next((job["said"] for job in jobs if job["state"] == state and job["said"]), None)
-        await written(self._writer, partial(job_units.set_batch, batch_id, {"state": state, "said": said}))
+        await written(self._writer, partial(set_batch, batch_id, {"state": state, "said": said}))
 
     async def _row(self, batch_id: str, no: int) -> Row | None:
         jobs = await asyncio.to_thread(batches.jobs, self._reader, batch_id)
@@ -249,7 +274,7 @@ class Jobs:
         )  # fmt: skip
 
     def _tell(self, batch_id: str, no: int, text: str) -> None:
-        self._writer.submit(partial(job_units.tell, batch_id, no, text))
+        self._writer.submit(partial(tell, batch_id, no, text))
 
 
 def _job(batch_id: str, row: Row) -> Job:
@@ -264,3 +289,285 @@ def _look(route: Route, deployment: Deployment) -> None:
         return
     if troubles:
         raise ValueError(" ".join(troubles))
+
+
+def given_back(polled: Polled) -> bool:
+    """Whether the service gave a job back that has to be sent anew, as another one."""
+    return polled.over and bool(polled.facts.get("resubmit"))
+
+
+def keep_plan(batch_id: str, jobs: list[Row], refused: list[tuple[int, str]], session: Session) -> None:
+    for no, said in refused:
+        batches.refuse_line(session=session, batch_id=batch_id, no=no, message=said)
+    if jobs:
+        batches.insert_jobs(session=session, rows=jobs)
+
+
+def submitted(batch_id: str, no: int, vendor_id: str | None, facts: Row, session: Session) -> None:
+    batches.set_job(
+        session=session, batch_id=batch_id, no=no, vendor_id=vendor_id, facts=facts, state="checking", said=None,
+        submitted_at=datetime.now(UTC),
+    )  # fmt: skip
+    batches.sent(session=session, batch_id=batch_id, job_no=no)
+
+
+def record_poll(batch_id: str, row: Row, told: Polled, again_at: float, session: Session) -> None:
+    """What a service said of a job; one that it gave back is submitted anew at ``again_at`` (Unix seconds)."""
+    facts = (row["facts"] or {}) | dict(told.facts)
+    if given_back(told):
+        batches.set_job(
+            session=session, batch_id=batch_id, no=row["no"], token=f"lab-{new_id()}", vendor_id=None,
+            facts={"again_at": again_at},
+            state="waiting_for_quota", vendor_state=told.vendor_state, polled_at=datetime.now(UTC),
+            said=scrub(told.said),
+        )  # fmt: skip
+        return
+    if told.over:
+        # Its last word is kept apart from what is said while the results are read.
+        facts |= {"end": told.state, "collectable": told.collectable, "word": scrub(told.said) if told.said else None}
+    expires = datetime.fromtimestamp(told.expires_at, UTC) if told.expires_at else row["expires_at"]
+    batches.set_job(
+        session=session, batch_id=batch_id, no=row["no"], facts=facts, vendor_state=told.vendor_state,
+        state="collecting" if told.over else told.state, said=scrub(told.said) if told.said else None,
+        counts=dict(told.counts) if told.counts else row["counts"], polled_at=datetime.now(UTC),
+        expires_at=expires,
+    )  # fmt: skip
+
+
+def tell(batch_id: str, no: int, text: str, session: Session) -> None:
+    """A word of a route's on its job: of the job, so that what is said of the batch can be made of it again."""
+    batches.set_job(session=session, batch_id=batch_id, no=no, said=text)
+    batches.set_batch(session=session, batch_id=batch_id, said=text)
+
+
+def close(batch_id: str, job_no: int, state: str, message: str | None, session: Session) -> None:
+    batches.close_lines(session=session, batch_id=batch_id, state=state, job_no=job_no, message=message)
+
+
+def set_job(batch_id: str, no: int, values: Row, session: Session) -> None:
+    batches.set_job(session=session, batch_id=batch_id, no=no, **values)
+
+
+def set_batch(batch_id: str, values: Row, session: Session) -> None:
+    batches.set_batch(session=session, batch_id=batch_id, **values)
+
+
+@dataclass(slots=True)
+class Spot:
+    """``tell`` shows a sentence on the page; ``notes`` are those that stay when the job is over."""
+
+    folder: Path
+    tell: Callable[[str], None]
+    is_stopped: Callable[[], bool]
+    notes: list[str] = field(default_factory=list)
+
+    def say(self, text: str) -> None:
+        """Show this sentence on the page, until there is another."""
+        self.tell(scrub(text))
+
+    def note(self, text: str) -> None:
+        """Show this sentence, and keep it with what is said of the job when it is over."""
+        kept = scrub(text)
+        if kept not in self.notes:
+            self.notes.append(kept)
+        self.tell(kept)
+
+    def stopped(self) -> bool:
+        """Whether the person cancelled."""
+        return self.is_stopped()
+
+
+AT_ONCE = 200  # results in one transaction
+
+STRANGE = "answers with ids that belong to no line, which were left aside"
+
+TWICE = "further answers to lines that were answered already; the first was kept"
+
+UNREADABLE = "results that could not be read"
+
+_ONE = {
+    STRANGE: "answer with an id that belongs to no line, which was left aside",
+    TWICE: "further answer to a line that was answered already; the first was kept",
+    UNREADABLE: "result that could not be read",
+}
+
+
+def record(
+    writer: Writer, batch: Row, job: Row, deployment: Deployment, results: Callable[[], Iterable[LineResult]]
+) -> Counter[str]:  # fmt: skip
+    """Record every result; returns what belongs to no line (words → n). Blocks: call it in a thread.
+
+    Results that come again because a reading before this one was broken off change nothing, and are not counted.
+    What ``results`` raises (`RouteTrouble`) is raised again once all that came before it is recorded. ``results`` gives
+    the same ones whenever it is called: those of a job on instances are read twice, because what the instances cost is
+    shared by the lines that came back, and how many those are is known only at the end.
+    """
+    among = _coming_back(results(), job) if on_instances(job) else ()
+    coming = iter(results())
+    strays: Counter[str] = Counter()
+    seen: set[int] = set()
+    trouble: RouteTrouble | None = None
+    more = True
+    while more:
+        n, rows = 0, []
+        try:
+            for result in islice(coming, AT_ONCE):
+                n += 1
+                no = _line_of(result, job, seen, strays)
+                if no is not None:
+                    rows.append((no, call_row(batch, job, deployment, no, result, among), line_row(result)))
+        except RouteTrouble as error:
+            trouble = error
+        if rows:
+            writer.submit(partial(_keep, batch["id"], job["no"], rows)).result()
+        more = n == AT_ONCE and trouble is None
+    if trouble is not None:
+        raise trouble
+    return strays
+
+
+def _coming_back(results: Iterable[LineResult], job: Row) -> Sequence[int]:
+    """The numbers of the lines that something comes back for, in order; where not all of it can be read now, of all
+    lines, so that their shares are never more than the whole."""
+    seen: set[int] = set()
+    strays: Counter[str] = Counter()
+    try:
+        for result in results:
+            _line_of(result, job, seen, strays)
+    except RouteTrouble:
+        return range(job["first_no"], job["last_no"] + 1)
+    return array("q", sorted(seen))
+
+
+def _line_of(result: LineResult, job: Row, seen: set[int], strays: Counter[str]) -> int | None:
+    """The line that a result is for, when it is the first for a line of this job."""
+    no = no_of(result.wire_id)
+    if not result.wire_id:
+        strays[UNREADABLE] += 1
+    elif no is None or not job["first_no"] <= no <= job["last_no"]:
+        strays[STRANGE] += 1
+    elif no in seen:
+        strays[TWICE] += 1
+    else:
+        seen.add(no)
+        return no
+    return None
+
+
+def _keep(batch_id: str, job_no: int, rows: list[tuple[int, Row, Row]], session: Session) -> None:
+    for no, call, line in rows:
+        batches.keep_result(session=session, batch_id=batch_id, job_no=job_no, no=no, call=call, line=line)
+
+
+def nothing_came(said: str | None) -> str:
+    """Why a line has no answer that its job, which is over, did not tell of. ``said``: how the job ended."""
+    return f"{said or 'The service has ended the job.'} Nothing came back for this line: send it again."
+
+
+def counted(what: str, n: int) -> str:
+    """What belongs to no line, with its number: "1 result that could not be read"."""
+    return f"{n:,} {_ONE.get(what, what) if n == 1 else what}"
+
+
+BILLED_STATES = frozenset({"succeeded"})
+
+
+def call_row(
+    batch: Row, job: Row, deployment: Deployment, no: int, result: LineResult, among: Sequence[int] = ()
+) -> Row:  # fmt: skip
+    """The whole row. Created when its job was submitted, ended when that ended; what is not told is None. ``among``:
+    the numbers of the lines that share the cost of the job (`on_instances`), in order."""
+    submitted = job["submitted_at"] or datetime.now(UTC)
+    priced = _priced(batch, deployment)
+    price = pricing_cost.price_of(priced, submitted, batch=True)
+    usage = result.usage
+    return {
+        "id": f"{batch['id']}-{no}", "run_id": batch["run_id"], "column_no": 0, "repetition": no, "attempt_no": 1,
+        "deployment_id": deployment.id, "deployment": config.to_json(deployment), "kind": deployment.kind,
+        "model": deployment.model, "wire": deployment.wire, "source": SOURCE, "person": batch["person"],
+        "state": _state(result), "outcome": result.outcome, "phase": None, "message": _clean(result.message, 1000),
+        "error_type": _clean(result.error_type), "error_code": _clean(result.error_code),
+        "http_status": result.http_status, "created_at": submitted, "ended_at": datetime.now(UTC),
+        "server_ms": result.server_ms, "uncached_input": usage.uncached_input, "cache_read": usage.cache_read,
+        "cache_write_5m": usage.cache_write_5m, "cache_write_1h": usage.cache_write_1h,
+        "reasoning_output": usage.reasoning_output, "answer_output": usage.answer_output,
+        "usage_source": usage.source, "usage_raw": dict(usage.raw) if usage.raw else None,
+        **(_share(job, no, among) or _cost(result, usage, price, priced, submitted)),
+        "price": price.to_json() if price else None, "region": deployment.region,
+        "tier_asked": pricing_cost.tier_asked(deployment), "tier_served": _clean(result.tier_served),
+        "finish_raw": _clean(result.finish_raw), "model_reported": _clean(result.model_reported),
+        "response_id": _clean(result.response_id), "answer": keys.scrub(result.answer) if result.answer else None,
+        "reasoning": keys.scrub(result.reasoning) if result.reasoning else None,
+        "answer_sha256": hashlib.sha256(result.answer.encode("utf-8", "replace")).hexdigest() if result.answer
+        else None,
+    }  # fmt: skip
+
+
+def _priced(batch: Row, deployment: Deployment) -> Deployment:
+    """The deployment without what a batch is not: a tier of its own, or optimised for latency."""
+    if batch["route"] != "bedrock" or deployment.aws is None:
+        return deployment
+    return replace(deployment, aws=replace(deployment.aws, service_tier=None, latency=None))
+
+
+def line_row(result: LineResult) -> Row:
+    """What becomes of the line."""
+    return {
+        "state": result.state, "outcome": result.outcome, "message": _clean(result.message, 1000),
+        "answer": keys.scrub(result.answer) if result.answer else None, "ended_at": datetime.now(UTC),
+    }  # fmt: skip
+
+
+def _state(result: LineResult) -> str:
+    """A call's state: of lines that were cancelled or expired the service says so without an outcome that fits."""
+    return outcomes.STATE_OF.get(result.outcome, "failed")
+
+
+def on_instances(job: Row) -> bool:
+    """Whether a job ran on instances of its own (SageMaker Batch Transform), whose time is what it costs."""
+    return "instance_count" in (job["facts"] or {})
+
+
+def share(whole: int, n: int, rank: int) -> int:
+    """The part of the ``rank``-th (from 0) of ``n`` lines in ``whole`` nano-dollars: all are equal to the nano-dollar,
+    the first ones have what is left over, and together they are the whole."""
+    one, rest = divmod(whole, n)
+    return one + (rank < rest)
+
+
+def _share(job: Row, no: int, among: Sequence[int]) -> Row | None:
+    """What a line costs of a job that ran on instances of its own: an equal part of their time. None for every other
+    job, and while its instances' price or time are not known."""
+    if not on_instances(job):
+        return None
+    from services.batch.providers.aws import instance_cost_nanousd
+
+    whole = instance_cost_nanousd(job["facts"])
+    if whole is None:
+        return None
+    cost = share(whole, max(len(among), 1), bisect_left(among, no))
+    return {
+        "cost_state": "estimated", "cost_nanousd": cost, "cost_high_nanousd": None, "cost_drivers": {},
+        "plain_nanousd": cost,
+    }  # fmt: skip
+
+
+def _cost(
+    result: LineResult, usage: Usage, price: pricing_cost.Price | None, deployment: Deployment, at: datetime
+) -> Row:  # fmt: skip
+    """What it cost at the batch price. What was not answered is not billed by any of the services."""
+    if result.state not in BILLED_STATES and usage.source == "none":
+        return {
+            "cost_state": "not_billed", "cost_nanousd": 0, "cost_high_nanousd": 0, "cost_drivers": {},
+            "plain_nanousd": 0,
+        }  # fmt: skip
+    cost = pricing_cost.cost(usage, price, complete=True)
+    standard = pricing_cost.price_of(deployment, at, tier="default") if pricing_cost.is_discounted(price) else None
+    return {
+        "cost_state": cost.state, "cost_nanousd": cost.nanousd, "cost_high_nanousd": cost.high_nanousd,
+        "cost_drivers": dict(cost.drivers), "plain_nanousd": pricing_cost.plain_nanousd(usage, price, standard),
+    }  # fmt: skip
+
+
+def _clean(text: str | None, limit: int = 200) -> str | None:
+    return keys.scrub(text)[:limit] if text else None

@@ -1,4 +1,4 @@
-"""How long batches stood still: nobody writes down when a batch is paused, but its calls tell.
+"""How long batches worked and how long they stood still: nobody writes down when a batch is paused, but its calls tell.
 
 A batch of our own runner stands still while no call of it is under way: it is paused, its worker is away, or it waits
 before it tries again. What a batch service does meanwhile is not known.
@@ -8,25 +8,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Engine
 
-from db import batch_called, batch_past
+from db import batch_queries
+from db.batch_queries import run_stretches
+from services.batch import stats
 
-Row = Mapping[str, Any]
 LEAST_S = 5.0  # shorter gaps are the way from one line to the next
-MINUTE = 60.0
-MOST_LINES = 100_000  # of finished batches, whose calls are read in one go
-KEPT = 10_000
-_known: dict[tuple[str, str], float] = {}  # (database, run) → seconds: a batch that is over changes no more
-
-
-def least_s(batch: Row) -> float:
-    """The shortest gap that is a standstill, in seconds: at one line a minute a gap of a minute is ordinary."""
-    per_minute = batch.get("per_minute")
-    return max(LEAST_S, 2 * MINUTE / per_minute) if per_minute else LEAST_S
 
 
 def still(
@@ -47,21 +39,63 @@ def _gap(since: datetime, until: datetime, least: float) -> float:
     return seconds if seconds >= least else 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Worked:
+    """Seconds from beginning to end, and in how many of them it stood still; None: not known."""
+
+    seconds: float | None = None
+    still: float | None = None
+
+    @property
+    def working(self) -> float | None:
+        """Seconds in which it worked, as far as that can be told apart."""
+        return None if self.seconds is None else self.seconds - (self.still or 0.0)
+
+
+def worked(database: Engine, row: Row) -> Worked:
+    """Of a batch that is over; of any other, and of one that a service worked on, only what is known."""
+    seconds = stats.duration(dict(row))
+    if seconds is None or row["route"] != "runner" or not row.get("run_id"):
+        return Worked(seconds)
+    calls = run_stretches(database, str(row["run_id"]))
+    return Worked(seconds, min(still(calls, row["started_at"], row["ended_at"], least_s(row)), seconds))
+
+
+Row = Mapping[str, Any]
+
+MINUTE = 60.0
+
+MOST_LINES = 100_000  # of finished batches, whose calls are read in one go
+
+KEPT = 10_000
+
+_known: dict[tuple[str, str], float] = {}  # (database, run) → seconds: a batch that is over changes no more
+
+
+def least_s(batch: Row) -> float:
+    """The shortest gap that is a standstill, in seconds: at one line a minute a gap of a minute is ordinary."""
+    per_minute = batch.get("per_minute")
+    return max(LEAST_S, 2 * MINUTE / per_minute) if per_minute else LEAST_S
+
+
 def rate(database: Engine, batch: Row, window_s: float, now: datetime | None = None) -> tuple[int, float]:
     """(lines that ended, in how many seconds of work) of a batch of our own runner, in the last ``window_s`` seconds:
     what of them it stood still is left out, and so is what lies before it began."""
     until = now or datetime.now(UTC)
     since = until - timedelta(seconds=window_s)
     since = max(since, batch.get("started_at") or since)
-    n, calls = batch_called.latest(database, str(batch["id"]), since)
+    n, calls = batch_queries.latest(database, str(batch["id"]), since)
     under_way = ((first, last or until) for first, last in calls)
-    known = calls[0][0] if len(calls) >= batch_called.LATEST else since  # so many leave no room for a pause before them
+    known = (
+        calls[0][0] if len(calls) >= batch_queries.LATEST else since
+    )  # so many leave no room for a pause before them
     stood = still(under_way, max(since, known), until, least_s(batch)) if n else 0.0
     return n, max((until - since).total_seconds() - stood, 1.0)
 
 
 def working(database: Engine, finished: Sequence[Row]) -> list[dict[str, Any]]:
-    """Finished batches (`db.batch_past.finished_batches`) with ``seconds`` of work alone, where our own runner did it.
+    """Finished batches (`db.batch_queries.finished_batches`) with ``seconds`` of work alone, where our own runner did
+    it.
 
     The calls of each are read once; of more than `MOST_LINES` lines together only those of the latest batches are, and
     the seconds of the others stay those from beginning to end. One statement.
@@ -83,7 +117,7 @@ def working(database: Engine, finished: Sequence[Row]) -> list[dict[str, Any]]:
 
 def _learn(database: Engine, at: str, rows: Sequence[Row]) -> None:
     calls: dict[str, list[tuple[datetime, datetime | None]]] = defaultdict(list)
-    for run_id, began, ended in batch_past.stretches(database, [row["run_id"] for row in rows]):
+    for run_id, began, ended in batch_queries.stretches(database, [row["run_id"] for row in rows]):
         calls[run_id].append((began, ended))
     if len(_known) > KEPT:
         _known.clear()

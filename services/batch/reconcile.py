@@ -1,25 +1,41 @@
-"""Every line accounted for: sent = succeeded + failed + cancelled + expired + missing (+ waiting and running)."""
+"""Every line accounted for, the notice at the end of a batch, and what is forgotten of it in time."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import shutil
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
 from typing import Any, get_args
 
-from services import outcomes
-from services.batch.types import LINES_OVER, LineState
+from sqlmodel import Session
+
+from db import batches
+from db.writer import Writer
+from services import alerts, outcomes
+from services.batch.types import LINES_OVER, BatchState, LineState
+from services.deployments.registry import Registry
 from services.formatting import printable
 from services.pricing.cost import money
 from services.security.keys import scrub
 from services.types import Outcome
 
 Row = Mapping[str, Any]
+
 OUTCOMES = frozenset(get_args(Outcome))
+
 ORDER: tuple[LineState, ...] = (*LINES_OVER, "running", "waiting")
+
 WORDS: Mapping[LineState, str] = {
     "succeeded": "succeeded", "failed": "failed", "cancelled": "cancelled", "expired": "expired", "missing": "missing",
     "running": "under way", "waiting": "waiting",
 }  # fmt: skip
+
 MEANING: Mapping[LineState, str] = {
     "succeeded": "answered, also where the answer stopped at its token limit",
     "failed": "sent and answered with an error, or not answered at all",
@@ -29,14 +45,21 @@ MEANING: Mapping[LineState, str] = {
     "running": "being answered now",
     "waiting": "not sent yet",
 }
+
+
 # Sent again without a change these will most likely end the same way.
 SAME_AGAIN: frozenset[str] = frozenset({
     "refused", "filtered", "guardrail", "http_error", "unauthorised", "not_found", "config_error", "quota_exhausted",
     "protocol_error",
 })  # fmt: skip
+
+
 RESENT: frozenset[str] = frozenset({"failed", "cancelled", "expired", "missing"})
+
 EXAMPLES = 5
+
 MESSAGES = 50  # different messages that are counted apart, of each outcome
+
 LONGEST = 300
 
 
@@ -220,3 +243,92 @@ def first_lines(group: Group) -> str:
     rest = group.n - len(listed)
     word = "line" if group.n == 1 else "lines"
     return f"{word} {', '.join(listed)}" + (f" and {rest:,} more" if rest else "")
+
+
+NOTICE_WORDS: Mapping[BatchState, str] = {
+    "ended": "has ended", "cancelled": "was cancelled", "expired": "has expired", "failed": "failed",
+    "paused": "is paused",
+}  # fmt: skip
+
+STATES = (
+    ("succeeded", "answered"), ("failed", "failed"), ("cancelled", "cancelled"), ("expired", "expired"),
+    ("missing", "missing"), ("waiting", "waiting"), ("running", "under way"),
+)  # fmt: skip
+
+OPEN = ("waiting", "running")
+
+
+def tally(counts: Mapping[str, int]) -> str:
+    """The lines in words: "1,990 answered, 10 failed of 2,000 lines"."""
+    told = [f"{counts[state]:,} {word}" for state, word in STATES if counts.get(state)]
+    total = sum(counts.values())
+    return f"{', '.join(told) or 'nothing'} of {total:,} {'line' if total == 1 else 'lines'}"
+
+
+def closed(counts: Mapping[str, int], left: str) -> dict[str, int]:
+    """How many lines are in each state once those that are not over have become ``left``."""
+    found = {state: n for state, n in counts.items() if state not in OPEN}
+    still = sum(counts.get(state, 0) for state in OPEN)
+    return found | ({left: found.get(left, 0) + still} if still else {})
+
+
+def sentence(batch: Mapping[str, Any], counts: Mapping[str, int], spent: int | None) -> str:
+    """What is sent: which batch, how it ended, the lines and the money, and what was said last."""
+    name = printable(batch["name"] or batch["file_name"])[:100]
+    cost = f"; {money(spent)}" if spent else ""
+    said = f" {batch['said']}" if batch["state"] in ("failed", "paused") and batch["said"] else ""
+    return f"Batch “{name}” {NOTICE_WORDS.get(batch['state'], batch['state'])}: {tally(counts)}{cost}.{said}"
+
+
+def send(targets: Sequence[str], body: str) -> str:
+    """Send it to each target, and say what became of that. Blocks for up to a minute each: call it in a thread."""
+    done = [alerts.send(target, body).words for target in dict.fromkeys(targets)]
+    told = "; ".join(done)
+    return f"{told[:1].upper()}{told[1:]}." if told else ""
+
+
+log = logging.getLogger(__name__)
+
+EVERY_S = 3600.0
+
+UPLOADS_S = 2 * 86_400.0
+
+
+async def keep_forgetting(writer: Writer, registry: Registry, data: Path) -> None:
+    """Never returns."""
+    while True:
+        try:
+            await asyncio.to_thread(_old_uploads, data / "uploads", time.time() - UPLOADS_S)
+            await forget_texts(writer, registry.config.text_days, data)
+        except Exception:
+            log.exception("what is older than the privacy settings allow could not be forgotten of batches")
+        await asyncio.sleep(EVERY_S)
+
+
+async def forget_texts(writer: Writer, days: int | None, data: Path) -> list[str]:
+    """Forget the texts of batches that are over and older than ``days``, and their files; which those were."""
+    if days is None:
+        return []
+    before = datetime.now(UTC) - timedelta(days=days)
+    forgotten = await writer.write(partial(_forget, before))
+    for batch_id in forgotten:
+        await asyncio.to_thread(shutil.rmtree, data / "batches" / batch_id, True)
+    return forgotten
+
+
+def _forget(before: datetime, session: Session) -> list[str]:
+    return batches.forget_texts(session=session, older_than=before)
+
+
+def _old_uploads(folder: Path, before: float) -> None:
+    """Files that were checked and never submitted."""
+    for one in folder.glob("*"):
+        try:
+            if one.stat().st_mtime > before or any(inner.stat().st_mtime > before for inner in one.glob("*")):
+                continue
+        except OSError:
+            continue
+        if one.is_dir():
+            shutil.rmtree(one, ignore_errors=True)
+        else:
+            one.unlink(missing_ok=True)

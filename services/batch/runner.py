@@ -1,34 +1,180 @@
-"""One batch in the hands of one worker: its lines are sent through our own runner, and tried again where that helps."""
+"""One batch in the hands of one worker: its lines are sent through our own runner, within budget, and tried again.
+
+A service that asks to wait (throttled, overloaded, its model loading) is waited for as it asks, by all lanes. While it
+answers nobody that is no line's fault: no line uses up its tries on it. After `PATIENT_S` without one answer, or when
+it asks for a longer wait, the batch is paused and says so, because somebody may have to do something about it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections import Counter, deque
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 from sqlalchemy import Engine
+from sqlmodel import Session
 
 from db import batches
-from db.writer import Writer
-from services.batch.concurrency import MOST, Lanes, Spacing
+from db.writer import WriteFailed, Writer
+from services import paths
+from services.batch.concurrency import MOST, Lanes, Spacing, Turns
+from services.batch.estimate import words
 from services.batch.lease import LEASE_S
-from services.batch.line_calls import Ends, LineCalls, Verdict, written
-from services.batch.patience import WAITS, Patience, Tries
-from services.batch.purse import Purse
-from services.batch.turns import Turns
 from services.batch.types import SOURCE, ask_of_json
+from services.calls.calls import Calls
 from services.calls.live import LiveCall
+from services.client import EngineClient, EngineError
 from services.deployments.registry import Registry
+from services.embedded import EmbeddedPool, EmbeddedUnavailable
+from services.pricing import cost as pricing_cost
+from services.security import keys
 from services.security.keys import scrub
-from services.types import Ask, Deployment
+from services.types import Ask, Deployment, Usage
 
 log = logging.getLogger(__name__)
+
 Row = dict[str, Any]
+
 LOOK_AGAIN_S = 1.0
+
+T = TypeVar("T")
+
+FIRST_WRITE_WAIT_S, LONGEST_WRITE_WAIT_S = 0.2, 10.0
+
+ASKED_EVERY_S = 2.0  # at most: for the address of a server whose calls fail
+
+EMBEDDED = "embedded://"
+
+
+async def written(writer: Writer, unit: Callable[[Session], T]) -> T:
+    """Write, and go on trying while the database cannot: an answer that was paid for must not be dropped."""
+    wait = FIRST_WRITE_WAIT_S
+    while True:
+        try:
+            return await writer.write(unit)
+        except WriteFailed as error:
+            log.warning("not recorded yet: %s", error)
+        await asyncio.sleep(wait)
+        wait = min(LONGEST_WRITE_WAIT_S, wait * 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of a line after a call: its columns, seconds until it is tried again (None: it is not), and why
+    the whole batch is to be paused (None: it is not)."""
+
+    line: Row
+    wait_s: float | None = None
+    pause: str | None = None
+
+
+@dataclass(slots=True)
+class Ends:
+    """What a call's end means for its line; ``verdict`` is there once it is written."""
+
+    batch_id: str
+    no: int
+    judge: Callable[[Row], Verdict]
+    verdict: Verdict | None = None
+
+
+class EnginePool(EmbeddedPool):
+    """The embedded servers as a worker sees them: those of the engine on the same data directory.
+
+    An address is kept until a call to it does not succeed (`doubt`): a server that is started again has another.
+    """
+
+    def __init__(self, data: Path) -> None:
+        super().__init__((), log_dir=data / "logs")
+        self._data = data
+        self._known: dict[str, tuple[float, str]] = {}  # when it was asked for, and what it is
+        self._doubted: set[str] = set()
+        self._asking = asyncio.Lock()
+
+    def lacks(self, name: str) -> str | None:
+        """Whether the engine has it is found out when it is asked for its address."""
+        return None
+
+    async def url(self, name: str) -> str:
+        """The address of a server, asked of the engine. Raises `EmbeddedUnavailable` in words."""
+        async with self._asking:
+            asked, address = self._known.get(name, (0.0, ""))
+            if address and (name not in self._doubted or time.monotonic() - asked < ASKED_EVERY_S):
+                return address
+            address = await asyncio.to_thread(self._ask, name)
+            self._known[name] = time.monotonic(), address
+            self._doubted.discard(name)
+            return address
+
+    def doubt(self, name: str) -> None:
+        """A call to this server did not succeed."""
+        self._doubted.add(name)
+
+    @property
+    def key(self) -> str:
+        """The key of the engine's servers, once one of them was asked for its address."""
+        return self._key
+
+    def _ask(self, name: str) -> str:
+        client = EngineClient(paths.socket_path(self._data), person="worker", role="member")
+        try:
+            address, self._key = client.batches.embedded_server(name)
+            keys.remember(self._key)
+            return address
+        except EngineError as error:
+            raise EmbeddedUnavailable(str(error).rstrip(".")) from None
+        finally:
+            client.close()
+
+
+class LineCalls(Calls):
+    """The calls of a worker."""
+
+    _ends: dict[str, Ends]
+    _pool: EnginePool
+
+    def follow(self) -> None:
+        """Begin with no call under way."""
+        self._ends = {}
+
+    async def live_line(self, call: LiveCall, ends: Ends) -> None:
+        """Live through a call whose row is committed, and end its line with it."""
+        self._ends[call.id] = ends
+        try:
+            await self.live_through(call)
+        finally:
+            del self._ends[call.id]
+
+    async def _finish(self, call: LiveCall, values: Row) -> None:
+        ends = self._ends[call.id]
+        told = values | {"answer": "".join(call.progress.answer)}  # also where the call's row may keep no text
+        verdict = ends.judge(told)
+        await written(self._writer, partial(_end, ends, call.id, values, verdict.line))
+        ends.verdict = verdict
+        if values.get("state") != "succeeded" and is_embedded(call.deployment):
+            self._pool.doubt(call.deployment.base_url.removeprefix(EMBEDDED).strip("/"))
+        call.final = values | {
+            "repetition": call.repetition, "attempt_no": call.attempt, "column_no": call.column, "id": call.id,
+        }  # fmt: skip
+
+
+def _end(ends: Ends, call_id: str, values: Row, line: Row, session: Session) -> bool:
+    return batches.end_call(
+        session=session, batch_id=ends.batch_id, no=ends.no, call_id=call_id, call=values, line=line
+    )
+
+
+def is_embedded(deployment: Deployment) -> bool:
+    """Whether a deployment is a server of the engine on the same machine."""
+    return deployment.base_url.startswith(EMBEDDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,3 +366,231 @@ def _pause(batch_id: str, said: str, session: Any) -> bool:
     return batches.move(
         session=session, batch_id=batch_id, states=("queued", "running"), wanted="pause", state="pausing", said=said
     )
+
+
+CHARS_PER_TOKEN = 2.0  # of the dearest text there is: this is a bound and no estimate
+
+OVERHEAD_TOKENS = 50  # around a request (`services.batch.estimate.Talk`), its first message included
+
+MARKS_TOKENS = 6  # around each further message
+
+OUTPUT_TOKENS = 4096  # where neither the line nor the service is told a limit
+
+REFRESH_S = 5.0
+
+AnyRow = Mapping[str, Any]
+
+
+class Purse:
+    """What a batch may still spend in this worker. Without a budget, or without a price by the token, anything.
+
+    Several workers share what is left evenly, from one look at the records to the next.
+    """
+
+    def __init__(self, batch: AnyRow, deployment: Deployment, reader: Engine, workers: Counter[str]) -> None:
+        self._id: str = batch["id"]
+        self._budget: int | None = batch["budget_nanousd"]
+        self._reader = reader
+        self._workers = workers
+        price = pricing_cost.price_of(deployment, datetime.now(UTC))
+        self._price = price if price is not None and price.per_hour is None else None
+        self._spent: int | None = None  # of the records, at the last look
+        self._looked = 0.0
+        self._since = 0  # our own, since then
+        self._in_hand: dict[int, int] = {}
+        self._freed = asyncio.Event()
+
+    def look(self, batch: AnyRow) -> None:
+        """The batch as it is in the records now: its budget may be another."""
+        self._budget = batch["budget_nanousd"]
+
+    async def take(self, row: AnyRow) -> bool:
+        """Set aside the most that a line can cost; waits for lines in hand whose cost is not known yet.
+
+        False when it does not fit although nothing is in hand any more.
+        """
+        if self._budget is None or self._price is None:
+            return True
+        cost = worst(row, self._price)
+        while not await self._fits(cost):
+            if not self._in_hand:
+                return False
+            self._freed.clear()
+            await self._freed.wait()
+        self._in_hand[row["no"]] = cost
+        return True
+
+    async def _fits(self, cost: int) -> bool:
+        n = max(1, self._workers["alive"])
+        if self._spent is None or (n > 1 and time.monotonic() - self._looked > REFRESH_S):
+            self._spent = await asyncio.to_thread(batches.spent, self._reader, self._id) or 0
+            self._looked, self._since = time.monotonic(), 0
+        left = (self._budget or 0) - self._spent
+        return self._since + sum(self._in_hand.values()) + cost <= left // n
+
+    def give_back(self, row: AnyRow) -> None:
+        """The line is over, or is not sent after all."""
+        if self._in_hand.pop(row["no"], None) is not None:
+            self._freed.set()
+
+    def paid(self, call: AnyRow) -> None:
+        """What a call has cost, at most."""
+        self._since += call.get("cost_high_nanousd") or call.get("cost_nanousd") or 0
+
+    def sentence(self) -> str:
+        """Why nothing more is sent."""
+        spent = (self._spent or 0) + self._since
+        return (
+            f"Paused: {pricing_cost.money(spent)} of the budget of {pricing_cost.money(self._budget)} are spent, and "
+            "the next "
+            "line could pass it. Raise the budget and resume, or cancel; what was answered is kept."
+        )
+
+
+def worst(row: AnyRow, price: pricing_cost.Price) -> int:
+    """The most that a line can cost, in nano-dollars."""
+    request = row["request"] or {}
+    turns = request.get("messages") or ()
+    chars = len(request.get("system") or "") + sum(len(one["text"]) for one in turns)
+    most = (request.get("params") or {}).get("max_tokens")
+    usage = Usage(
+        uncached_input=round(chars / CHARS_PER_TOKEN) + OVERHEAD_TOKENS + MARKS_TOKENS * max(len(turns) - 1, 0),
+        answer_output=most if isinstance(most, int) else OUTPUT_TOKENS, source="estimated",
+    )  # fmt: skip
+    return pricing_cost.cost(usage, price, complete=True).nanousd or 0
+
+
+# How often a line is tried once more after each of these. What is not here ends the line at once.
+AGAIN: Mapping[str, int] = {
+    "throttled": 5, "overloaded": 5, "not_ready": 5, "unreachable": 5, "proxy_error": 5, "stream_error": 2,
+    "truncated": 2,
+    "timeout_connect": 2, "timeout_headers": 2, "timeout_first_token": 2, "timeout_idle": 2, "timeout_total": 1,
+    "http_error": 2,
+}  # fmt: skip
+
+
+UNREACHED = frozenset({"unreachable", "proxy_error"})
+
+ASKS_TO_WAIT = frozenset({"throttled", "overloaded", "not_ready"})  # nobody is sent for a while
+
+
+# The same for every line: the batch is paused until somebody has seen to it.
+BLOCKING = frozenset({"unauthorised", "quota_exhausted", "not_found", "config_error"})
+
+
+# Calls that fail one after the other, none succeeding in between, before the batch is paused. Less where nothing can be
+# reached at all: a line must not use up its tries on that.
+MOST_FAILED, MOST_UNREACHABLE = 12, 6
+
+
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 20.0
+
+PATIENT_S = max(0.1, float(os.environ.get("LAB_BATCH_PATIENCE", "300")))
+
+SAID_AFTER_S = 5.0  # shorter refusals are a part of finding the right number of lanes
+
+RESUME = "Resume when it is well again."
+
+WAITS: Row = {"state": "waiting", "worker": None, "lease_until": None}
+
+
+@dataclass(slots=True)
+class Tries:
+    """How often a line has failed in this worker, by outcome. ``answered``: how many others had been answered when it
+    was asked to wait last."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    answered: int | None = None
+
+    def one_more(self, outcome: str) -> bool:
+        """Count a failure; whether the line may be tried once more."""
+        self.counts[outcome] += 1
+        return self.counts[outcome] <= AGAIN[outcome] and self.counts.total() <= max(AGAIN.values())
+
+
+class Patience:
+    """The judgement of one batch in one worker. ``name``: of the deployment. Call `verdict` for every call that ended;
+    ``patient_s``: so long nothing need be answered."""
+
+    def __init__(self, name: str, turns: Turns, patient_s: float = PATIENT_S) -> None:
+        self._name = name
+        self._turns = turns
+        self._patient_s = patient_s
+        self._answered = 0
+        self._failed_in_a_row = 0
+        self._refused_at: float | None = None  # since then the service has asked everybody to wait
+        self._said = ""
+
+    @property
+    def said(self) -> str | None:
+        """That the service is waited for, in a sentence; None while it is not, or not for long."""
+        if self._refused_at is None or time.monotonic() - self._refused_at < SAID_AFTER_S:
+            return None
+        return self._said
+
+    def verdict(self, final: Row, tries: Tries, *, refused: bool, cancelled: bool) -> Verdict:
+        """What the end of a call means. ``refused``: the request could not even be made; ``cancelled``: the person has
+        cancelled the batch."""
+        outcome = str(final.get("outcome"))
+        if final.get("state") == "succeeded":
+            self._answered += 1
+            self._failed_in_a_row, self._refused_at = 0, None
+            return Verdict(over(final, "succeeded"))
+        if outcome == "cancelled":
+            # By the person: the line is cancelled. Because the worker is stopped: somebody else sends it.
+            return Verdict(over(final, "cancelled") if cancelled else WAITS)
+        if outcome in ASKS_TO_WAIT:
+            return self._asked_to_wait(final, outcome, tries)
+        if not refused:
+            self._failed_in_a_row += 1
+        if outcome in BLOCKING and not refused and (not self._answered or self._failed_in_a_row > 1):
+            return Verdict(WAITS, pause=f"Paused: {final.get('message')} Then resume.")
+        if outcome not in AGAIN or (outcome == "http_error" and (final.get("http_status") or 0) < 500):
+            self._refused_at = None  # it does answer
+            return Verdict(over(final, "failed"))
+        return self._failed(final, outcome, tries)
+
+    def _failed(self, final: Row, outcome: str, tries: Tries) -> Verdict:
+        lanes = self._turns.lanes.limit
+        most = MOST_UNREACHABLE if outcome in UNREACHED else MOST_FAILED
+        if self._failed_in_a_row >= max(most, 2 * lanes if lanes > 1 else 0):
+            said = f"Paused: {self._failed_in_a_row} calls in a row failed. The last one: {final.get('message')}"
+            return Verdict(WAITS, pause=f"{said} {RESUME}")
+        if not tries.one_more(outcome):
+            return Verdict(over(final, "failed"))
+        asked = final.get("retry_after_s")
+        if outcome in UNREACHED:
+            return Verdict(WAITS, wait_s=self._turns.pause(asked))
+        wait = asked or min(LONGEST_WAIT_S, FIRST_WAIT_S * 4 ** (tries.counts[outcome] - 1))
+        return Verdict(WAITS, wait_s=wait)
+
+    def _asked_to_wait(self, final: Row, outcome: str, tries: Tries) -> Verdict:
+        # A line counts it only when others were answered meanwhile: then it may be too large for what is allowed.
+        if tries.answered != self._answered:
+            tries.answered = self._answered
+            if not tries.one_more(outcome):
+                return Verdict(over(final, "failed"))
+        now = time.monotonic()
+        if self._refused_at is None:
+            self._refused_at = now
+            since = f"{datetime.now(UTC):%H:%M} UTC"
+            self._said = (
+                f"Waiting since {since}: {final.get('message')} If nothing is answered for {words(self._patient_s)}, "
+                "the batch is paused."
+            )
+        wait = self._turns.pause(final.get("retry_after_s"))
+        if now + wait - self._refused_at <= self._patient_s:
+            return Verdict(WAITS, wait_s=wait)
+        lasted, asked = now - self._refused_at, final.get("retry_after_s")
+        long = f"has answered nothing for {words(lasted)}" if lasted >= 1 else "answers nothing"
+        asks = f" and asks for a wait of {words(asked)}" if asked else ""
+        said = f"Paused: {self._name} {long}{asks}. The last one: {final.get('message')} No line was given up for it."
+        return Verdict(WAITS, pause=f"{said} {RESUME}")
+
+
+def over(final: Row, state: str) -> Row:
+    """A line that is over after this call."""
+    return {
+        "state": state, "outcome": final.get("outcome"), "message": final.get("message"),
+        "answer": final.get("answer") or None, "lease_until": None, "ended_at": datetime.now(UTC),
+    }  # fmt: skip

@@ -1,48 +1,65 @@
-"""What people do with batches, as the engine does it for them: submit, pause, resume, cancel, send again, delete."""
+"""What people do with batches, as the engine does it: submit, pause, resume, cancel, send again, delete."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import shutil
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from sqlalchemy import Engine
 from sqlmodel import Session
 
 from db import batches
 from db.writer import WriteFailed, Writer
-from services.batch import budget, desk_checks, desk_units, files, providers, server_files
+from services import params as parameters
+from services.alerts import TARGET_PREFIX
+from services.batch import estimate as batch_estimate
+from services.batch import files, providers, server_files
 from services.batch.ingest import CHANGED, Dropped, Recording, keep_file, kept_file, refusal
-from services.batch.submit import BatchSpec
-from services.batch.types import Checked
+from services.batch.server_files import Allowed
+from services.batch.types import OVER, SOURCE, Checked, Format, Options, RouteName, options_to_json
 from services.deployments import config
 from services.deployments.registry import Registry
+from services.formatting import printable
+from services.request_fields import Given, Refused
 from services.runs.spec import new_id
+from services.security import access
 from services.security.access import folded
 from services.types import Deployment
 
 log = logging.getLogger(__name__)
+
 Row = dict[str, Any]
+
 EACH, TOGETHER = 50, 500  # batches under way of one person, and of everybody
+
 CHECKS = 2  # files that are checked at once: each keeps one of the threads that the records are read in
+
 CHECKED_AT_ONCE = 32 * 2**20  # bytes: a larger file is checked while its batch is there already
+
 FULL = (
     f"Nothing was submitted: {EACH} of your batches are under way, which is as many as this server takes of a person. "
     "Wait until one has ended, or cancel one."
 )
+
 FULL_OF_EVERYBODY = (
     f"Nothing was submitted: {TOGETHER} batches of everybody are under way, which is as many as this server takes. "
     "Submit it again when some have ended."
 )
+
 NO_SUCH = "This batch is not in the records; it may have been deleted."
+
 NO_PARENT = "The batch that this one is to follow is not in the records; it may have been deleted."
+
 COPIED = (
     "person", "deployment_id", "deployment", "route", "file_name", "file_sha256", "file_bytes", "options", "params",
     "columns", "budget_nanousd", "objective_ms", "max_lanes", "per_minute", "notify",
@@ -120,8 +137,8 @@ class BatchDesk:
             data=data,
             file=self._registry.file,
         )
-        source = await asyncio.to_thread(desk_checks.source_of, data, spec, rule)
-        size = await asyncio.to_thread(desk_checks.size_of, source, spec.sha256)
+        source = await asyncio.to_thread(source_of, data, spec, rule)
+        size = await asyncio.to_thread(size_of, source, spec.sha256)
         if not spec.again:
             await self._not_twice(spec)
         checked: Checked | None = None
@@ -129,18 +146,16 @@ class BatchDesk:
         if size <= CHECKED_AT_ONCE:
             checked = await asyncio.to_thread(self._checked, source, spec)
             estimate = await asyncio.to_thread(
-                desk_checks.estimate_of, self._reader, checked, deployment, spec.route, spec.max_lanes, spec.per_minute
+                estimate_of, self._reader, checked, deployment, spec.route, spec.max_lanes, spec.per_minute
             )  # fmt: skip
-        dear = budget.above(estimate, spec.budget_nanousd)
+        dear = batch_estimate.above(estimate, spec.budget_nanousd)
         if dear is not None and not spec.over_budget:
             raise ValueError(f"{dear}: raise the budget, send fewer lines, or confirm.")
-        row = desk_units.batch_row(spec, deployment, person, size, budget.kept(estimate, confirmed=spec.over_budget))
-        run = desk_units.run_row(row, store=self._registry.config.store_text)
-        before = await self._insert(
-            data / "batches" / row["id"], source, partial(desk_units.insert, run, row, spec.again)
-        )
+        row = batch_row(spec, deployment, person, size, batch_estimate.kept(estimate, confirmed=spec.over_budget))
+        run = run_row(row, store=self._registry.config.store_text)
+        before = await self._insert(data / "batches" / row["id"], source, partial(insert, run, row, spec.again))
         if before is not None:
-            raise ValueError(desk_checks.submitted_before(before))
+            raise ValueError(submitted_before(before))
         self._spawn(row, checked)
         return str(row["id"])
 
@@ -160,7 +175,7 @@ class BatchDesk:
         """So that nobody waits for a check in vain; what decides is the unit of the writer (`desk_units.insert`)."""
         before = await asyncio.to_thread(batches.same_file, self._reader, spec.sha256)
         if before:
-            raise ValueError(desk_checks.submitted_before(before[0]))
+            raise ValueError(submitted_before(before[0]))
 
     def _checked(self, source: Path, spec: BatchSpec) -> Checked:
         checked = files.check(source, spec.options, file_name=spec.file_name)
@@ -224,10 +239,10 @@ class BatchDesk:
     def _late_estimate(self, row: Row, checked: Checked) -> Row | None:
         """The estimate of a batch whose file was checked after it was submitted."""
         deployment = config.from_json(row["deployment"])
-        found = desk_checks.estimate_of(
+        found = estimate_of(
             self._reader, checked, deployment, row["route"], row["max_lanes"], row["per_minute"]
         )  # fmt: skip
-        return budget.kept(found, confirmed=budget.confirmed(row["estimate"]))
+        return batch_estimate.kept(found, confirmed=batch_estimate.confirmed(row["estimate"]))
 
     # --- afterwards ------------------------------------------------------------------------------------------------
 
@@ -236,20 +251,20 @@ class BatchDesk:
         row = await self._one(batch_id)
         if row["route"] != "runner":
             raise ValueError("A batch service cannot be paused: cancel the batch, or let it end.")
-        if not await self._writer.write(partial(desk_units.pause, batch_id)):
+        if not await self._writer.write(partial(pause, batch_id)):
             raise ValueError("This batch cannot be paused as it stands.")
 
     async def resume(self, batch_id: str, budget_nanousd: int | None) -> None:
         """Go on with a batch that is paused, perhaps with another budget."""
         await self._one(batch_id)
-        if not await self._writer.write(partial(desk_units.resume, batch_id, budget_nanousd)):
+        if not await self._writer.write(partial(resume, batch_id, budget_nanousd)):
             raise ValueError("This batch is not paused.")
         self._wake()
 
     async def cancel(self, batch_id: str) -> None:
         """Stop a batch; what was answered is kept."""
         await self._one(batch_id)
-        await self._writer.write(partial(desk_units.cancel, batch_id))
+        await self._writer.write(partial(cancel, batch_id))
         self._wake()
 
     async def resend(self, batch_id: str, person: str) -> str:
@@ -262,7 +277,7 @@ class BatchDesk:
         data, row = self._folder(), await self._one(batch_id, over=None)
         if row["state"] not in batches.OVER:
             raise ValueError("This batch is not over yet; what fails can be sent again when it is.")
-        again = partial(batches.lines, self._reader, batch_id, states=desk_units.RESENT, limit=1)
+        again = partial(batches.lines, self._reader, batch_id, states=RESENT, limit=1)
         first, n = await asyncio.to_thread(again)
         if n == 0:
             raise ValueError("Every line of this batch was answered, so there is nothing to send again.")
@@ -273,12 +288,12 @@ class BatchDesk:
             "state": "queued", "said": None, "wanted": "run", "run_id": new_id(), "parent_id": batch_id, "n_lines": n,
             "n_left_out": 0,
         }  # fmt: skip
-        run = desk_units.run_row(new, store=self._registry.config.store_text)
-        unit = partial(desk_units.insert_copy, run, new, batch_id)
+        run = run_row(new, store=self._registry.config.store_text)
+        unit = partial(insert_copy, run, new, batch_id)
         folder = data / "batches"
         before = await self._insert(folder / str(new["id"]), kept_file(folder / batch_id), unit)
         if before is not None:
-            raise ValueError(desk_checks.sent_again_before(before))
+            raise ValueError(sent_again_before(before))
         self._wake()
         return str(new["id"])
 
@@ -289,7 +304,7 @@ class BatchDesk:
             return False
         if row["state"] not in batches.OVER:
             raise ValueError("This batch is not over: cancel it first, then delete it.")
-        await self._writer.write(partial(desk_units.delete, batch_id))
+        await self._writer.write(partial(delete, batch_id))
         if self._data is not None:
             await asyncio.to_thread(shutil.rmtree, self._data / "batches" / batch_id, True)
         return True
@@ -309,3 +324,274 @@ class BatchDesk:
         if self._data is None:
             raise ValueError("This engine has no data directory, so it takes no batches.")
         return self._data
+
+
+RESENT = ("failed", "cancelled", "expired", "missing")
+
+
+def batch_row(spec: BatchSpec, deployment: Deployment, person: str, size: int, estimate: Row | None) -> Row:
+    """A batch as it is recorded before its lines are."""
+    return {
+        "id": new_id(), "created_at": datetime.now(UTC), "person": person, "name": spec.name or spec.file_name,
+        "deployment_id": deployment.id, "deployment": config.to_json(deployment), "route": spec.route,
+        "state": "queued", "said": "The lines are being recorded.", "wanted": "run", "file_name": spec.file_name,
+        "file_sha256": spec.sha256, "file_bytes": size, "options": options_to_json(spec.options),
+        "params": dict(spec.options.params), "run_id": new_id(), "parent_id": spec.parent_id, "n_lines": 0,
+        "n_left_out": 0, "estimate": estimate, "budget_nanousd": spec.budget_nanousd,
+        "objective_ms": spec.objective_ms, "max_lanes": spec.max_lanes, "per_minute": spec.per_minute,
+        "notify": list(spec.notify),
+    }  # fmt: skip
+
+
+def run_row(row: Row, *, store: bool) -> Row:
+    """The run that the calls of a batch belong to; its texts only where they may be kept (``store``)."""
+    options = row["options"] or {}
+    prompt, system = options.get("prompt") or "", options.get("system")
+    return {
+        "id": row["run_id"], "created_at": row["created_at"], "person": row["person"], "source": SOURCE,
+        "prompt": prompt if store else None, "system": system if store else None,
+        "prompt_sha256": hashlib.sha256(prompt.encode("utf-8", "replace")).hexdigest(),
+        "template": prompt if store else None, "variables": {}, "params": row["params"] or {},
+        "columns": [
+            {"deployment_id": row["deployment_id"], "use_shared_params": True, "params": {}, "cache": None}
+        ],
+        "attachments": [], "repetitions": 1, "blind": False, "starred": False, "tags": [], "text_stored": store,
+        "n_calls": row["n_lines"],
+    }  # fmt: skip
+
+
+# --- units of the writer ---------------------------------------------------------------------------------------------
+def insert(run: Row, row: Row, again: bool, session: Session) -> Row | None:
+    """A batch of a file; the batch that was made of the same bytes before in its place, unless ``again``."""
+    return batches.insert_once(session=session, run=run, values=row, again=again)
+
+
+def pause(batch_id: str, session: Session) -> bool:
+    waiting = partial(batches.move, session=session, batch_id=batch_id)
+    said = "Paused by hand."
+    return waiting(states=["queued"], wanted="pause", state="paused", said=said) or waiting(
+        states=["running"], wanted="pause", state="pausing", said=said
+    )
+
+
+def resume(batch_id: str, budget: int | None, session: Session) -> bool:
+    again = partial(batches.move, session=session, batch_id=batch_id, while_wanted="pause")
+    values: Row = {"wanted": "run", "said": None} | ({} if budget is None else {"budget_nanousd": budget})
+    return again(states=["paused"], state="queued", **values) or again(states=["pausing"], state="running", **values)
+
+
+def cancel(batch_id: str, session: Session) -> None:
+    """At once where no worker has begun; else the worker is told."""
+    for wanted in ("run", "pause"):
+        idle = batches.move(
+            session=session, batch_id=batch_id, states=["queued", "paused"], while_wanted=wanted, wanted="cancel",
+            state="cancelling", said=None,
+        )  # fmt: skip
+        if idle and not batches.has_jobs(session=session, batch_id=batch_id):
+            said = "Cancelled by hand."
+            batches.end_batch(session=session, batch_id=batch_id, state="cancelled", said=said, left="cancelled")
+            return
+    batches.set_batch(session=session, batch_id=batch_id, wanted="cancel", state="cancelling", said=None)
+
+
+def insert_copy(run: Row, row: Row, source: str, session: Session) -> Row | None:
+    """A batch of the lines of ``source`` that were not answered, whole from its first moment; the batch that they went
+    into before in its place."""
+    return batches.resend_once(session=session, run=run, values=row, source=source, states=RESENT)
+
+
+def delete(batch_id: str, session: Session) -> bool:
+    return batches.delete_batch(session=session, batch_id=batch_id)
+
+
+SHOWN = 60
+
+
+def source_of(data: Path, spec: BatchSpec, rule: Allowed | None) -> Path:
+    """Where the file of a spec lies among the uploads; one that is named by a path is copied there first, if ``rule``
+    allows it. Raises ValueError in words, `access.Denied` for the path of one who may not name any."""
+    if spec.path is None:
+        folder = data / "uploads" / spec.sha256
+        kept = sorted(one for one in folder.glob("*") if one.is_file() and not one.name.startswith("."))
+        if not kept:
+            raise ValueError("The upload is not on this server any more: upload the file again.")
+        return next((one for one in kept if one.name == spec.file_name), kept[0])
+    if rule is None:
+        raise access.Denied(server_files.NOT_YOURS)
+    if "://" in spec.path:
+        raise ValueError("An address cannot be read here: check it on the page first, which fetches the file.")
+    copy = server_files.copied(spec.path, rule, data / "uploads")
+    if copy.parent.name != spec.sha256:
+        raise ValueError(CHANGED)
+    return copy
+
+
+def size_of(source: Path, sha256: str) -> int:
+    """The bytes of a file that still has this hash. Raises ValueError in words for another, or for none."""
+    try:
+        if files.sha256_of(source) != sha256:
+            raise ValueError(CHANGED)
+        return source.stat().st_size
+    except OSError:
+        raise ValueError(CHANGED) from None
+
+
+def estimate_of(
+    reader: Engine, checked: Checked, deployment: Deployment, route: RouteName, lanes: int | None,
+    per_minute: int | None,
+) -> Row | None:  # fmt: skip
+    """What a checked file can cost and take this way, by our own reckoning; None where nothing is known of it."""
+    from services.batch.estimate import estimates
+
+    services = [] if route == "runner" else [providers.get(route)]
+    found = estimates(
+        reader, checked, [deployment], datetime.now(UTC), services, lanes=lanes, per_minute=per_minute
+    )  # fmt: skip
+    chosen = next((one for one in found if one.route == route), None)
+    return chosen.to_json() if chosen is not None else None
+
+
+def submitted_before(before: Mapping[str, Any]) -> str:
+    """The sentence for a file that was submitted before."""
+    named = str(before["name"])[:SHOWN]
+    return f"This file was submitted {ago(before['created_at'])} as “{named}”: confirm to send it again."
+
+
+def sent_again_before(before: Mapping[str, Any]) -> str:
+    """The sentence for lines that were sent again before (`db.batches.resend_once`)."""
+    named, left = str(before["name"])[:SHOWN], before["left"]
+    said = f"The lines without an answer were sent again {ago(before['created_at'])} as “{named}”"
+    if before["state"] not in OVER:
+        return f"{said}, which is not over yet: wait for its end, or cancel it and send its lines again."
+    if not left:
+        return f"{said}, which answered all of them: there is nothing to send again."
+    has = "1 line has" if left == 1 else f"{left:,} lines have"
+    return f"{said}, where {has} no answer yet: send those of that batch again."
+
+
+def ago(moment: datetime) -> str:
+    """How long ago something was: "5 minutes ago"."""
+    seconds = (datetime.now(UTC) - moment).total_seconds()
+    for size, word in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
+        if seconds >= size:
+            n = int(seconds // size)
+            return f"{n:,} {word}{'s' if n > 1 else ''} ago"
+    return "just now"
+
+
+MOST_LANES = 1024
+
+MOST_PER_MINUTE = 1_000_000
+
+MOST_NANOUSD = 10**15  # a million dollars
+
+MAX_TEMPLATE = 1_000_000  # characters
+
+MAX_NAME = 200
+
+ROUTES: tuple[RouteName, ...] = get_args(RouteName)
+
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSpec:
+    """A file and what is to be done with it.
+
+    ``path``: a file on the server's own disk (only a role that may "deploy" may name one); None: the upload that lies
+    in ``DATA/uploads/<sha256>/``. ``sha256``: of the bytes that were checked. ``budget_nanousd``, ``objective_ms``,
+    ``max_lanes``, ``per_minute``: as `db.models.Batch`. ``notify``: names of ALERT_* variables. ``estimate``: as
+    it was shown (`estimate.Estimate.to_json`); the engine makes its own and believes no other. ``again``: although the
+    same file was sent before. ``over_budget``: although the high end of the engine's estimate is above the budget.
+    """
+
+    deployment_id: str
+    sha256: str
+    file_name: str
+    route: RouteName = "runner"
+    path: str | None = None
+    options: Options = field(default_factory=Options)
+    name: str = ""
+    budget_nanousd: int | None = None
+    objective_ms: float | None = None
+    max_lanes: int | None = None
+    per_minute: int | None = None
+    notify: tuple[str, ...] = ()
+    parent_id: str | None = None
+    estimate: Mapping[str, Any] | None = None
+    again: bool = False
+    over_budget: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object that `from_given` reads back to an equal spec."""
+        return {
+            "deployment_id": self.deployment_id, "sha256": self.sha256, "file_name": self.file_name,
+            "route": self.route, "path": self.path, "options": options_to_json(self.options), "name": self.name,
+            "budget_nanousd": self.budget_nanousd, "objective_ms": self.objective_ms, "max_lanes": self.max_lanes,
+            "per_minute": self.per_minute, "notify": list(self.notify), "parent_id": self.parent_id,
+            "estimate": None if self.estimate is None else dict(self.estimate), "again": self.again,
+            "over_budget": self.over_budget,
+        }  # fmt: skip
+
+
+def spec_of(body: Given) -> BatchSpec:
+    """The spec that a request holds. Raises `Refused`, or ValueError in words for a value that cannot be."""
+    sha256 = body.text("sha256", longest=64).lower()
+    if len(sha256) != 64 or any(letter not in "0123456789abcdef" for letter in sha256):
+        raise Refused("“sha256” has to be the 64 hexadecimal digits of the file that was checked.")
+    objective = body.number("objective_ms") if body.has("objective_ms") else None
+    if objective is not None and not 1 <= objective <= 3_600_000:
+        raise Refused("“objective_ms” has to be from 1 to 3,600,000 milliseconds.")
+    notify = body.texts("notify", longest=MAX_NAME)
+    if any(not target.startswith(TARGET_PREFIX) for target in notify):
+        raise Refused(f"“notify” has to hold names of variables that begin with {TARGET_PREFIX}.")
+    estimate = body.table("estimate").values if body.has("estimate") else None
+    return BatchSpec(
+        deployment_id=body.text("deployment_id"), sha256=sha256,
+        file_name=_file_name(body),
+        route=_one_of(body, "route", ROUTES, "runner"), path=body.words("path", longest=4096) or None,
+        options=options_of(body.table("options")), name=_name(body),
+        budget_nanousd=_whole(body, "budget_nanousd", MOST_NANOUSD), objective_ms=objective,
+        max_lanes=_whole(body, "max_lanes", MOST_LANES), per_minute=_whole(body, "per_minute", MOST_PER_MINUTE),
+        notify=tuple(dict.fromkeys(notify)), parent_id=body.words("parent_id"), estimate=estimate,
+        again=body.flag("again", False), over_budget=body.flag("over_budget", False),
+    )  # fmt: skip
+
+
+def _name(body: Given) -> str:
+    """What a batch is called, on one line and without control characters; empty where nothing is left of it."""
+    return " ".join(printable(body.words("name") or "").split())[:MAX_NAME]
+
+
+def _file_name(body: Given) -> str:
+    name = body.text("file_name")
+    if not name.strip(" .") or any(letter in "/\\" or ord(letter) < 32 or ord(letter) == 127 for letter in name):
+        raise Refused("“file_name” has to be the name of a file, without a folder and without control characters.")
+    return name[:MAX_NAME]
+
+
+def options_of(given: Given) -> Options:
+    """The options that a request holds. Raises as `spec_of`."""
+    params = given.table("params").values
+    return Options(
+        format=_one_of(given, "format", FORMATS, None),
+        encoding=_one_of(given, "encoding", ("utf-8", "cp1252"), "utf-8"),
+        delimiter=given.words("delimiter", longest=1) or None,
+        id_column=given.words("id_column"),
+        prompt=given.words("prompt", longest=MAX_TEMPLATE), system=given.words("system", longest=MAX_TEMPLATE),
+        params=parameters.clean(params), suffix_ids=given.flag("suffix_ids", False), sheet=given.words("sheet"),
+        leave_out=given.flag("leave_out", False), only_model=given.words("only_model"),
+    )  # fmt: skip
+
+
+def _one_of(given: Given, name: str, choices: tuple[Any, ...], default: Any) -> Any:
+    value = given.words(name)
+    if value is None:
+        return default
+    if value not in choices:
+        raise Refused(f"“{name}” has to be one of {', '.join(choices)}.")
+    return value
+
+
+def _whole(body: Given, name: str, most: int) -> int | None:
+    return body.whole(name, 1, most) if body.has(name) else None

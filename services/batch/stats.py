@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from services.runs import compare as statistics
+from services.runs import compare
 
 Row = Mapping[str, Any]
 COUNTS = ("uncached_input", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning_output", "answer_output")
@@ -52,7 +52,7 @@ class Summary:
 
     ``cost_nanousd`` sums what is priced; ``n_unpriced`` lines that were sent have no price, so that it is then a lower
     bound (``mark`` "≥"), and ``mark`` is "~" where counts of ours are in it. ``plain_nanousd``: the same counts at the
-    plain price (`services.pricing.plain_price`), of lines where both are known, ``plained_nanousd`` what those cost.
+    plain price (`services.pricing.cost`), of lines where both are known, ``plained_nanousd`` what those cost.
     The costs are of every attempt, as in the history; ``earlier_nanousd`` is what of them went into attempts before the
     last one of a line, of which ``n_again`` had several. ``n_late`` lines succeeded, but their times are left out
     because our own process was late (``lag_marked``).
@@ -218,7 +218,7 @@ def spread(values: array[float]) -> Spread:
     data = np.frombuffer(values, dtype=float) if len(values) else np.empty(0)
     if not data.size:
         return Spread(0, None, None, None, None, None)
-    p50, p95, p99 = (statistics.percentile(data, q) for q in (0.5, 0.95, 0.99))  # type: ignore[arg-type]  # an array
+    p50, p95, p99 = (compare.percentile(data, q) for q in (0.5, 0.95, 0.99))  # type: ignore[arg-type]  # an array
     return Spread(int(data.size), p50, p95, p99, float(data.mean()), float(data.sum()))
 
 

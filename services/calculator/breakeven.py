@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 
-from services.calculator import shape
+from services.calculator import queueing
 from services.calculator.types import Answer, Crossing, Option, Range, Workload
 
 POINTS = 61
@@ -93,14 +93,14 @@ def _staircase(option: Option, rpm: float, workload: Workload, capacity: float) 
     assert option.replicas is not None and option.monthly_usd is not None
     scale, step = rpm / workload.rpm, option.replicas_a_machine
     autoscale = min(option.replicas) != max(option.replicas)
-    rates = shape.sized_rates(workload)
-    counts = shape.replicas(
+    rates = queueing.sized_rates(workload)
+    counts = queueing.replicas(
         [rate * scale for rate in (rates if autoscale else (max(rates),))], capacity,
         headroom=option.headroom, least=max(1, option.least_replicas // step), step=step, autoscale=autoscale,
     )  # fmt: skip
     if counts is None:
         return math.inf
-    return option.monthly_usd.mid * shape.replica_hours(counts) / shape.replica_hours(option.replicas)
+    return option.monthly_usd.mid * queueing.replica_hours(counts) / queueing.replica_hours(option.replicas)
 
 
 def hourly(option: Option) -> bool:
@@ -113,7 +113,7 @@ def full_at(option: Option, workload: Workload) -> float | None:
     if not hourly(option) or option.capacity_rpm is None or option.replicas is None:
         return option.full_at_rpm
     carried = option.least_replicas * option.capacity_rpm.mid / (1 + option.headroom)
-    return workload.rpm * carried / max(shape.sized_rates(workload))
+    return workload.rpm * carried / max(queueing.sized_rates(workload))
 
 
 def crossing(first: Option, second: Option, workload: Workload, grid: Sequence[float] | None = None) -> Crossing:

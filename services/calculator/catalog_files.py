@@ -12,7 +12,7 @@ from importlib.resources import files
 from services.calculator.assumptions import ApiSpeed
 from services.calculator.catalog_rows import PRICE_CONTEXTS, AccountQuota, ApiModel, Instance, Unit
 from services.calculator.types import Gpu, Llm, Way
-from services.pricing import instances, lookup, provisioned
+from services.pricing import instances, sources
 from services.providers.bedrock_ids import US_REGIONS
 
 Row = Mapping[str, str]
@@ -90,7 +90,7 @@ def unit_rows(region: str = "us") -> Sequence[Unit]:
             None if row.usd_per_unit_hour is None else float(row.usd_per_unit_hour), row.input_tpm, row.output_tpm,
             row.source, row.date, row.note, families().get(row.model, ""), region, row.unit,
         )
-        for row in provisioned.prices()
+        for row in instances.unit_prices()
         if row.region in {"*", "global", *wanted, *(("us",) if region in ("us", *US_REGIONS) else ())}
     ]  # fmt: skip
     return tuple({(unit.provider, unit.model_id, unit.commitment): unit for unit in [*_quoted(), *priced]}.values())
@@ -129,7 +129,7 @@ def _api_model(row: Row) -> ApiModel:
     priced = [
         name
         for name, context in PRICE_CONTEXTS.items()
-        if lookup.listed(row["provider"], row["model_ref"], now, context) is not None
+        if sources.listed(row["provider"], row["model_ref"], now, context) is not None
     ]
     return ApiModel(
         Way(row["way"]), row["provider"], row["model_ref"], row["title"], row["family"], tuple(priced),

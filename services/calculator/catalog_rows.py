@@ -47,7 +47,7 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class ApiModel:
-    """A model that is paid by the token. ``provider`` and ``model_ref``: what `services.pricing.lookup` is asked with;
+    """A model that is paid by the token. ``provider`` and ``model_ref``: what `services.pricing.sources` is asked with;
     ``family``: the weights (the name of a row of ``llms.csv`` where they are public); ``contexts``: the ways to pay
     that a price list names, "standard" first ("batch", "flex", "priority"). Tokens: None where not known."""
 
@@ -69,7 +69,7 @@ class ApiModel:
         return self.max_context or 0
 
 
-# What `services.pricing.lookup.listed` takes as ``context``.
+# What `services.pricing.sources.listed` takes as ``context``.
 PRICE_CONTEXTS: Mapping[str, Mapping[str, str]] = {
     "standard": {},
     "batch": {"processing": "batch"},

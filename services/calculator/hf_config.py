@@ -11,25 +11,34 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from services.calculator.hf_windows import windowed
 from services.calculator.types import Llm
 
 BILLION = 1e9
+
 GATED = frozenset({
     "llama", "mistral", "ministral3", "mistral3", "mixtral", "qwen2", "qwen3", "qwen3_moe", "gpt_oss", "gemma",
     "gemma2", "gemma3", "gemma3_text", "deepseek_v3", "phi3", "smollm3", "granite", "llama4", "llama4_text",
 })  # fmt: skip
+
 PLAIN = frozenset({"opt"})  # two matrices a layer instead of three, biases, learned positions
+
 TIED_BY_DEFAULT = frozenset({"gemma", "gemma2", "gemma3", "gemma3_text", "opt"})
+
 HEAD_256_BY_DEFAULT = frozenset({"gemma", "gemma2", "gemma3", "gemma3_text"})
+
 QK_NORMED = frozenset({"qwen3", "qwen3_moe", "gemma3", "gemma3_text"})
+
 FOUR_NORMS = frozenset({"gemma2", "gemma3", "gemma3_text"})
+
+
 # transformers' Gemma3TextConfig: the files of the family leave out what is as here.
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "gemma3": {"vocab_size": 262208, "num_attention_heads": 8, "num_key_value_heads": 4, "sliding_window": 4096,
                "max_position_embeddings": 131072},
     "gemma2": {"sliding_window": 4096, "max_position_embeddings": 8192, "vocab_size": 256000},
 }  # fmt: skip
+
+
 QUANT_BITS: Mapping[str, float] = {"fp8": 8.0, "mxfp4": 4.25, "awq": 4.16, "gptq": 4.16}  # with their scales
 
 
@@ -197,3 +206,30 @@ def _bits(config: Mapping[str, Any]) -> float:
     quant = config.get("quantization_config")
     method = str(quant.get("quant_method")) if isinstance(quant, Mapping) else ""
     return QUANT_BITS.get(method, 16.0)
+
+
+# Layers for each full one where the file does not list its layers: transformers' defaults of these families.
+EVERY = {"gemma2": 2, "gemma3": 6, "gemma3_text": 6, "gpt_oss": 2}
+
+
+UNUSED = frozenset({"qwen2", "qwen3", "qwen2_moe", "qwen3_moe"})  # have the key, use it only when switched on
+
+
+def windowed(text: Mapping[str, Any], kind: str, layers: int) -> tuple[int, int]:
+    """Tokens of the window and layers that have it; (0, 0) when there is none or it is as long as the context."""
+    window = text.get("sliding_window")
+    if not isinstance(window, int) or window <= 0 or _switched_off(text, kind):
+        return 0, 0
+    if window >= int(text.get("max_position_embeddings") or window + 1):
+        return 0, 0
+    listed = text.get("layer_types")
+    if isinstance(listed, list):
+        count = sum(1 for layer in listed if layer == "sliding_attention")
+        return (window, count) if count else (0, 0)
+    pattern = text.get("sliding_window_pattern")
+    every = pattern if isinstance(pattern, int) and pattern > 0 else EVERY.get(kind)
+    return window, layers if every is None else layers - layers // every
+
+
+def _switched_off(text: Mapping[str, Any], kind: str) -> bool:
+    return text.get("use_sliding_window") is False or (kind in UNUSED and not text.get("use_sliding_window"))

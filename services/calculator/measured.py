@@ -1,4 +1,4 @@
-"""What our own recorded calls say: how fast each deployment answered, and the workload that they make up.
+"""What our own recorded calls say: how fast each deployment answered, the workload they make up, and who was voted for.
 
 Only succeeded calls count, and for times only those whose stamps can be trusted and that were sent one by one.
 """
@@ -6,36 +6,78 @@ Only succeeded calls count, and for times only those whose stamps can be trusted
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import numpy as np
-from sqlalchemy import Engine
+from sqlalchemy import Engine, func, select
+from sqlmodel import col
 
-from db import recent_calls, run_queries
+from db import call_stats, run_queries
 from db.history import Wanted
+from db.models import Vote
 from services.calculator import catalog
 from services.calculator.assumptions import ApiSpeed
 from services.calculator.types import FLAT, Reuse, Spread, Way, Workload
 from services.deployments import config as deployment_files
 from services.providers.bedrock_ids import parsed, same_model
 
+
+def wins(engine: Engine) -> dict[str, int]:
+    """Votes won by each family of the catalogue, most first. A deployment whose model the catalogue does not know is
+    left out, as is a tie."""
+    with engine.connect() as connection:
+        rows = connection.execute(
+            select(col(Vote.winner), func.count()).where(col(Vote.winner).is_not(None)).group_by(col(Vote.winner))
+        ).all()
+    models = {row["id"]: str((row["spec"] or {}).get("model") or "") for row in run_queries.deployment_rows(engine)}
+    counted: Counter[str] = Counter()
+    for deployment_id, n in rows:
+        if family := family_of(models.get(deployment_id, "")):
+            counted[family] += int(n)
+    return dict(counted.most_common())
+
+
+def family_of(model: str) -> str | None:
+    """The family of what a deployment calls; None where the catalogue does not know it."""
+    if not model:
+        return None
+    found = next((one.family for one in catalog.api_models() if one.model_ref == model), None)
+    if found is not None:
+        return found
+    try:
+        return catalog.llm(model).name
+    except LookupError:
+        return None
+
+
 NEWEST = 20_000  # calls that are read
+
 DAYS = 30
+
 FEWEST, FEWEST_P95 = 5, 20  # calls for a median, and for a p95 or p10
+
 NOT_ALONE = ("test", "batch", "load")  # sources whose times hold other things than the service's answer
+
 FEWEST_GAPS = 30
+
 WAYS: Mapping[str, str] = {
     "anthropic": "anthropic", "openai": "openai", "bedrock": "bedrock", "bedrock-provisioned": "bedrock_provisioned",
 }  # fmt: skip
+
 AT = ("anthropic", "openai")  # kinds that are a way only at the service's own address: others speak the wire too
+
 CACHED = ("cache_read", "cache_write_5m", "cache_write_1h")
+
 INPUT = ("uncached_input", *CACHED)
+
 OUTPUT = ("reasoning_output", "answer_output")
+
 Row = Mapping[str, object]
+
 Read = Callable[[Row], float | None]
 
 
@@ -59,6 +101,112 @@ class Deployed:
     last: datetime
 
 
+def last_days(days: int = DAYS, *, now: datetime | None = None) -> Wanted:
+    """The stretch that is usually looked at."""
+    end = now or datetime.now(UTC)
+    return Wanted(end - timedelta(days=days), end + timedelta(seconds=1))
+
+
+def workload(engine: Engine, wanted: Wanted | None = None, *, zone: str = "UTC") -> Workload | None:
+    """The workload of the recorded calls; None where there are too few of them."""
+    found = history(engine, wanted, zone=zone)
+    return None if found is None else found.workload
+
+
+def history(engine: Engine, wanted: Wanted | None = None, *, zone: str = "UTC") -> FromHistory | None:
+    """The recorded calls as a workload ("Use my history"), with what was found; None below five counted calls."""
+    asked = wanted or last_days()
+    rows = [row for row in call_stats.recent(engine, asked, NEWEST) if row["source"] != "test"]
+    given = _column(rows, _input)
+    made = _column(rows, _output)
+    if len(given) < FEWEST or len(made) < FEWEST:
+        return None
+    moments = [_moment(row) for row in rows]
+    # The time before the first call is no quiet time of the workload: nothing was recorded then.
+    start, end = moments[0], min(asked.end, datetime.now(UTC))
+    minutes = max((end - start).total_seconds() / 60, 1.0)
+    shape, whole_day = _shape(moments, ZoneInfo(zone), minutes)
+    prefix = _prefix(rows)
+    waiting = sum(row["source"] == "batch" for row in rows) / len(rows)
+    work = Workload(
+        len(rows) / minutes, _spread(given), _spread(made), shape, burstiness=_burstiness(moments),
+        prefix_share=round(prefix or 0.0, 3), reuse=Reuse.STEADY, batch_share=round(waiting, 3),
+    )  # fmt: skip
+    total = call_stats.how_many(engine, asked)
+    said = [f"From {len(rows):,} recorded calls since {start:%Y-%m-%d}: the rate is their mean over that time."]
+    if total > NEWEST:
+        said.append(f"Only the newest {NEWEST:,} of {total:,} were read.")
+    if not whole_day:
+        said.append("They cover less than a day, so the day is taken as flat.")
+    if prefix is None:
+        said.append("No service reported cached input, so the repeated share is taken as 0.")
+    said.append("How often a prefix comes again is not recorded: set it below.")
+    return FromHistory(work, len(rows), start, end, tuple(said))
+
+
+def _sum(row: Row, names: Sequence[str]) -> float | None:
+    values = [row[name] for name in names]
+    known = [float(one) for one in values if isinstance(one, int | float)]
+    return sum(known) if known and sum(known) > 0 else None
+
+
+def _input(row: Row) -> float | None:
+    return _sum(row, INPUT)
+
+
+def _output(row: Row) -> float | None:
+    return _sum(row, OUTPUT)
+
+
+def _column(rows: Sequence[Row], read: Read) -> list[float]:
+    values = (read(row) for row in rows)
+    return [one for one in values if one is not None]
+
+
+def _moment(row: Row) -> datetime:
+    value = row["created_at"]
+    assert isinstance(value, datetime)
+    return value if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+def _spread(values: Sequence[float]) -> Spread:
+    logs = np.log(np.maximum(values, 1.0))
+    return Spread(float(max(1.0, round(float(np.median(values))))), float(min(3.0, round(float(np.std(logs)), 3))))
+
+
+def _shape(moments: Sequence[datetime], zone: ZoneInfo, minutes: float) -> tuple[tuple[float, ...], bool]:
+    """Calls by hour of the day; flat below a whole day of calls."""
+    if minutes < 24 * 60:
+        return FLAT, False
+    counts = np.bincount([one.astimezone(zone).hour for one in moments], minlength=24)
+    return tuple(float(one) for one in counts), True
+
+
+def _burstiness(moments: Sequence[datetime]) -> float:
+    """Squared coefficient of variation of the times between calls, within an hour of the clock, so that quiet nights
+    are no bunches. 1 (at random) where there are too few."""
+    hours: dict[int, list[float]] = defaultdict(list)
+    for one in moments:
+        hours[int(one.timestamp() // 3600)].append(one.timestamp())
+    gaps: list[float] = []
+    for times in hours.values():
+        between = np.diff(times)
+        if len(between) >= 2 and between.mean() > 0:
+            gaps.extend((between / between.mean()).tolist())
+    if len(gaps) < FEWEST_GAPS:
+        return 1.0
+    found = float(np.var(gaps))
+    return round(min(100.0, max(0.05, found)), 2) if math.isfinite(found) else 1.0
+
+
+def _prefix(rows: Sequence[Row]) -> float | None:
+    """The share of the input that a cache held or took in; None where no service reported any."""
+    known = [row for row in rows if row["cache_read"] is not None and _input(row)]
+    cached = sum(_sum(row, CACHED) or 0.0 for row in known)
+    whole = sum(_input(row) or 0.0 for row in known)
+    return cached / whole if known and whole else None
+
+
 @dataclass(frozen=True, slots=True)
 class FromHistory:
     """The workload of recorded calls. ``sentences``: what it was made from, and what the calls do not tell."""
@@ -70,16 +218,10 @@ class FromHistory:
     sentences: tuple[str, ...]
 
 
-def last_days(days: int = DAYS, *, now: datetime | None = None) -> Wanted:
-    """The stretch that is usually looked at."""
-    end = now or datetime.now(UTC)
-    return Wanted(end - timedelta(days=days), end + timedelta(seconds=1))
-
-
 def of(engine: Engine, wanted: Wanted | None = None) -> dict[str, ApiSpeed]:
     """Measured speeds for `rank.calculate`, by "way/model"; of a deployment whose price names its instance by
     "way/instance/model", which takes the place of the estimate for that machine."""
-    rows = recent_calls.recent(engine, wanted or last_days(), NEWEST)
+    rows = call_stats.recent(engine, wanted or last_days(), NEWEST)
     specs = {row["id"]: row["spec"] or {} for row in run_queries.deployment_rows(engine)}
     homes = {one: str(spec.get("base_url") or "") for one, spec in specs.items()}
     machines = {one: _machine(spec) for one, spec in specs.items()}
@@ -99,7 +241,7 @@ def of(engine: Engine, wanted: Wanted | None = None) -> dict[str, ApiSpeed]:
 
 def deployments(engine: Engine, wanted: Wanted | None = None) -> tuple[Deployed, ...]:
     """Every deployment that has calls, most calls first."""
-    rows = recent_calls.recent(engine, wanted or last_days(), NEWEST)
+    rows = call_stats.recent(engine, wanted or last_days(), NEWEST)
     names = {
         row["id"]: str((row["spec"] or {}).get("name") or row["id"]) for row in run_queries.deployment_rows(engine)
     }
@@ -111,43 +253,6 @@ def deployments(engine: Engine, wanted: Wanted | None = None) -> tuple[Deployed,
     return tuple(sorted(made, key=lambda one: (-one.n, one.name)))
 
 
-def workload(engine: Engine, wanted: Wanted | None = None, *, zone: str = "UTC") -> Workload | None:
-    """The workload of the recorded calls; None where there are too few of them."""
-    found = history(engine, wanted, zone=zone)
-    return None if found is None else found.workload
-
-
-def history(engine: Engine, wanted: Wanted | None = None, *, zone: str = "UTC") -> FromHistory | None:
-    """The recorded calls as a workload ("Use my history"), with what was found; None below five counted calls."""
-    asked = wanted or last_days()
-    rows = [row for row in recent_calls.recent(engine, asked, NEWEST) if row["source"] != "test"]
-    given = _column(rows, _input)
-    made = _column(rows, _output)
-    if len(given) < FEWEST or len(made) < FEWEST:
-        return None
-    moments = [_moment(row) for row in rows]
-    # The time before the first call is no quiet time of the workload: nothing was recorded then.
-    start, end = moments[0], min(asked.end, datetime.now(UTC))
-    minutes = max((end - start).total_seconds() / 60, 1.0)
-    shape, whole_day = _shape(moments, ZoneInfo(zone), minutes)
-    prefix = _prefix(rows)
-    waiting = sum(row["source"] == "batch" for row in rows) / len(rows)
-    work = Workload(
-        len(rows) / minutes, _spread(given), _spread(made), shape, burstiness=_burstiness(moments),
-        prefix_share=round(prefix or 0.0, 3), reuse=Reuse.STEADY, batch_share=round(waiting, 3),
-    )  # fmt: skip
-    total = recent_calls.how_many(engine, asked)
-    said = [f"From {len(rows):,} recorded calls since {start:%Y-%m-%d}: the rate is their mean over that time."]
-    if total > NEWEST:
-        said.append(f"Only the newest {NEWEST:,} of {total:,} were read.")
-    if not whole_day:
-        said.append("They cover less than a day, so the day is taken as flat.")
-    if prefix is None:
-        said.append("No service reported cached input, so the repeated share is taken as 0.")
-    said.append("How often a prefix comes again is not recorded: set it below.")
-    return FromHistory(work, len(rows), start, end, tuple(said))
-
-
 def counted(texts: Iterable[int]) -> Spread | None:
     """Token counts of prompts as a spread; None without any."""
     values = [float(one) for one in texts if one > 0]
@@ -155,8 +260,6 @@ def counted(texts: Iterable[int]) -> Spread | None:
 
 
 # --- parts -----------------------------------------------------------------------------------------------------------
-
-
 def _timed(row: Row) -> bool:
     return row["source"] not in NOT_ALONE and not row["lag_marked"] and row["ttft_ms"] is not None
 
@@ -226,68 +329,5 @@ def _seconds(name: str) -> Read:
     return _number(name, 0.001)
 
 
-def _sum(row: Row, names: Sequence[str]) -> float | None:
-    values = [row[name] for name in names]
-    known = [float(one) for one in values if isinstance(one, int | float)]
-    return sum(known) if known and sum(known) > 0 else None
-
-
-def _input(row: Row) -> float | None:
-    return _sum(row, INPUT)
-
-
-def _output(row: Row) -> float | None:
-    return _sum(row, OUTPUT)
-
-
-def _column(rows: Sequence[Row], read: Read) -> list[float]:
-    values = (read(row) for row in rows)
-    return [one for one in values if one is not None]
-
-
 def _quantile(values: Sequence[float], q: float, fewest: int) -> float | None:
     return float(np.quantile(values, q)) if len(values) >= fewest else None
-
-
-def _moment(row: Row) -> datetime:
-    value = row["created_at"]
-    assert isinstance(value, datetime)
-    return value if value.tzinfo else value.replace(tzinfo=UTC)
-
-
-def _spread(values: Sequence[float]) -> Spread:
-    logs = np.log(np.maximum(values, 1.0))
-    return Spread(float(max(1.0, round(float(np.median(values))))), float(min(3.0, round(float(np.std(logs)), 3))))
-
-
-def _shape(moments: Sequence[datetime], zone: ZoneInfo, minutes: float) -> tuple[tuple[float, ...], bool]:
-    """Calls by hour of the day; flat below a whole day of calls."""
-    if minutes < 24 * 60:
-        return FLAT, False
-    counts = np.bincount([one.astimezone(zone).hour for one in moments], minlength=24)
-    return tuple(float(one) for one in counts), True
-
-
-def _burstiness(moments: Sequence[datetime]) -> float:
-    """Squared coefficient of variation of the times between calls, within an hour of the clock, so that quiet nights
-    are no bunches. 1 (at random) where there are too few."""
-    hours: dict[int, list[float]] = defaultdict(list)
-    for one in moments:
-        hours[int(one.timestamp() // 3600)].append(one.timestamp())
-    gaps: list[float] = []
-    for times in hours.values():
-        between = np.diff(times)
-        if len(between) >= 2 and between.mean() > 0:
-            gaps.extend((between / between.mean()).tolist())
-    if len(gaps) < FEWEST_GAPS:
-        return 1.0
-    found = float(np.var(gaps))
-    return round(min(100.0, max(0.05, found)), 2) if math.isfinite(found) else 1.0
-
-
-def _prefix(rows: Sequence[Row]) -> float | None:
-    """The share of the input that a cache held or took in; None where no service reported any."""
-    known = [row for row in rows if row["cache_read"] is not None and _input(row)]
-    cached = sum(_sum(row, CACHED) or 0.0 for row in known)
-    whole = sum(_input(row) or 0.0 for row in known)
-    return cached / whole if known and whole else None

@@ -10,13 +10,12 @@ import math
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
-from services.calculator import api_times, shape, tokens
-from services.calculator.api_times import Measured, Times
+from services.calculator import options_api, queueing, token_cost
 from services.calculator.assumptions import Assumptions
 from services.calculator.catalog import Catalog
 from services.calculator.catalog_rows import ApiModel, Unit
-from services.calculator.options_api import looked_at, price, request_cost
-from services.calculator.tokens import TokenPrice
+from services.calculator.options_api import Measured, Times, looked_at, price, request_cost
+from services.calculator.token_cost import TokenPrice
 from services.calculator.types import HOURS_A_MONTH, Fact, Objectives, Option, Range, Way, Workload
 
 PROVIDER = "bedrock"
@@ -71,8 +70,8 @@ def capacity_rpm(
     """Requests a minute that one unit carries; None: not known. One side of the tokens alone says too little."""
     if input_tpm is None or output_tpm is None:
         return rpm
-    by_input = input_tpm / tokens.mean(workload.input_tokens)
-    by_output = output_tpm / tokens.mean(workload.output_tokens)
+    by_input = input_tpm / token_cost.mean(workload.input_tokens)
+    by_output = output_tpm / token_cost.mean(workload.output_tokens)
     return min(by_input, by_output, math.inf if rpm is None else rpm)
 
 
@@ -108,34 +107,47 @@ def _times(
     unit: Unit, workload: Workload, objectives: Objectives, assumptions: Assumptions, catalog: Catalog,
     measured: Measured | None,
 ) -> Times:  # fmt: skip
-    speed = api_times.find(Way.PROVISIONED, unit.model_id, assumptions, catalog, measured)
-    return api_times.of(speed, workload.output_tokens, objectives)
+    speed = options_api.find(Way.PROVISIONED, unit.model_id, assumptions, catalog, measured)
+    return options_api.times_of(speed, workload.output_tokens, objectives)
 
 
 def _option(it: Priced, workload: Workload, objectives: Objectives, times: Times) -> Option:
-    busiest = max(shape.sized_rates(workload))
+    busiest = max(queueing.sized_rates(workload))
     count = None if not it.carries else max(1, math.ceil(busiest / it.carries - 1e-9))
     known = it.usd_per_hour is not None and count is not None
     monthly = (it.usd_per_hour or 0.0) * (count or 0) * HOURS_A_MONTH
-    per_month = shape.requests_a_month(workload)
-    all_tokens = (tokens.mean(workload.input_tokens) + tokens.mean(workload.output_tokens)) * per_month / 1e6
+    per_month = queueing.requests_a_month(workload)
+    all_tokens = (token_cost.mean(workload.input_tokens) + token_cost.mean(workload.output_tokens)) * per_month / 1e6
     full = None if count is None or not it.carries else count * it.carries * workload.rpm / busiest
     share = None if full is None else workload.rpm / full * workload.rpm / busiest
     return Option(
-        id=f"{Way.PROVISIONED}/{it.unit.model_id}/{it.unit.commitment}", way=Way.PROVISIONED,
-        title=f"{it.unit.title}, provisioned, {_commitment(it.unit)}", model=it.unit.family or it.unit.model_id,
-        cached=False, batched=False,
+        id=f"{Way.PROVISIONED}/{it.unit.model_id}/{it.unit.commitment}",
+        way=Way.PROVISIONED,
+        title=f"{it.unit.title}, provisioned, {_commitment(it.unit)}",
+        model=it.unit.family or it.unit.model_id,
+        cached=False,
+        batched=False,
         monthly_usd=_flat(monthly) if known else None,
         per_1000_usd=_flat(monthly / per_month * 1000) if known else None,
         per_mtok_usd=_flat(monthly / all_tokens) if known else None,
-        ttft_p50_s=times.ttft_p50, ttft_p95_s=times.ttft_p95, ttlt_p50_s=times.ttlt_p50, ttlt_p95_s=times.ttlt_p95,
-        timed=times.timed, utilisation=None if share is None else _flat(share),
-        replicas=None if count is None else (count,) * shape.HOURS, full_at_rpm=full, largest_output=times.largest,
-        drivers={"hours": monthly} if known else {}, misses=(*api_times.misses(times, objectives), *_alone(objectives)),
-        infeasible=_impossible(it, workload), missing=(*times.missing, *_unknown(it)),
-        would_win=_would_win(it, workload, count, full), facts=(*it.facts, *times.facts), hourly_usd=it.usd_per_hour,
+        ttft_p50_s=times.ttft_p50,
+        ttft_p95_s=times.ttft_p95,
+        ttlt_p50_s=times.ttlt_p50,
+        ttlt_p95_s=times.ttlt_p95,
+        timed=times.timed,
+        utilisation=None if share is None else _flat(share),
+        replicas=None if count is None else (count,) * queueing.HOURS,
+        full_at_rpm=full,
+        largest_output=times.largest,
+        drivers={"hours": monthly} if known else {},
+        misses=(*options_api.misses(times, objectives), *_alone(objectives)),
+        infeasible=_impossible(it, workload),
+        missing=(*times.missing, *_unknown(it)),
+        would_win=_would_win(it, workload, count, full),
+        facts=(*it.facts, *times.facts),
+        hourly_usd=it.usd_per_hour,
         capacity_rpm=None if not it.carries else _flat(it.carries),
-    )  # fmt: skip
+    )
 
 
 def _flat(value: float) -> Range:
@@ -173,7 +185,7 @@ def _would_win(it: Priced, workload: Workload, count: int | None, full: float | 
     """What would have to be true for units to cost less than the same model by the token; None: not known."""
     if not it.on_demand:
         return None
-    by_token = it.on_demand * shape.requests_a_month(workload) / HOURS_A_MONTH
+    by_token = it.on_demand * queueing.requests_a_month(workload) / HOURS_A_MONTH
     if it.usd_per_hour is None:
         units = f"{count} unit{'s' if count > 1 else ''}" if count else "all units together"
         return f"A quote below ${by_token:,.2f} an hour for {units} would beat the price by the token."

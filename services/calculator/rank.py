@@ -1,4 +1,4 @@
-"""The answer: every option, best first, with what is chosen, whether that is stable, and what each other would need."""
+"""The answer: every option, best first, whether the choice is stable, and what each other would need."""
 
 from __future__ import annotations
 
@@ -7,13 +7,23 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Any
 
-from services.calculator import options_api, options_hourly, options_provisioned, sentences, stability, winning
+from services.calculator import breakeven, options_api, options_hourly, options_provisioned, roofline, sentences
 from services.calculator.assumptions import Assumptions
 from services.calculator.catalog import merged
-from services.calculator.status import standing
-from services.calculator.types import Answer, Objectives, Option, Workload
+from services.calculator.status import INFEASIBLE, LATENCY_UNKNOWN, MEETS, MISSES, standing, unknown
+from services.calculator.types import Answer, Objectives, Option, Range, Workload
 
-__all__ = ["answer", "calculate", "ranked", "standing"]
+__all__ = [
+    "answer",
+    "applied",
+    "calculate",
+    "condition",
+    "decided_by",
+    "ranked",
+    "stability",
+    "standing",
+    "with_what_would_win",
+]
 
 
 def calculate(
@@ -44,8 +54,8 @@ def answer(found: Iterable[Option], workload: Workload, objectives: Objectives, 
     """The answer from options that were computed."""
     options = ranked(found, objectives)
     chosen = next((one for one in options if standing(one, objectives) == 0), None)
-    stable, why = stability.stable(chosen, options, objectives, workload)
-    told = winning.told(chosen, options, workload, objectives)
+    stable, why = stability(chosen, options, objectives, workload)
+    told = with_what_would_win(chosen, options, workload, objectives)
     made = Answer(workload, objectives, told, None if chosen is None else chosen.id, stable, why, (), today)
     return replace(made, sentences=sentences.sentences(made))
 
@@ -66,3 +76,125 @@ def _wanted(found: Sequence[Option], objectives: Objectives, given: Assumptions)
         for one in found
         if (models is None or one.model in models) and (given.ways is None or one.way in given.ways)
     ]
+
+
+def with_what_would_win(
+    chosen: Option | None, options: Sequence[Option], workload: Workload, objectives: Objectives
+) -> tuple[Option, ...]:
+    """The options, each but the chosen one with what would make it win (one that says so itself keeps its words)."""
+    return tuple(
+        one
+        if one.would_win is not None or (chosen is not None and one.id == chosen.id)
+        else replace(one, would_win=condition(one, chosen, workload, objectives))
+        for one in options
+    )
+
+
+def condition(option: Option, chosen: Option | None, workload: Workload, objectives: Objectives) -> str | None:
+    """In words; None where nothing a person could change would do."""
+    place = standing(option, objectives)
+    if place == INFEASIBLE:
+        return None
+    needs: list[str] = []
+    if place == MISSES:
+        needs += _limits(option, objectives)
+    if place == LATENCY_UNKNOWN:
+        needs.append(f"its {' and '.join(unknown(option, objectives))} measured within the limit")
+    if chosen is not None and chosen.monthly_usd is not None:
+        money = _money(option, chosen, workload)
+        if money is None and place == MEETS:
+            return None
+        needs += [money] if money is not None else []
+    return " and ".join(needs) or None
+
+
+def _limits(option: Option, objectives: Objectives) -> list[str]:
+    found: list[str] = []
+    for name, limit, time in (
+        ("first token", objectives.ttft_s, option.ttft_p95_s),
+        ("last token", objectives.ttlt_s, option.ttlt_p95_s),
+    ):
+        if limit is not None and time is not None and time.mid > limit:
+            short = f", or answers of at most {option.largest_output:,} tokens" if option.largest_output else ""
+            found.append(f"a limit of {time.mid:.2g} s for the {name}{short if name == 'last token' else ''}")
+    if found:
+        return found
+    return ["the need it misses dropped (" + "; ".join(miss.rstrip(".") for miss in option.misses) + ")"]
+
+
+def _money(option: Option, chosen: Option, workload: Workload) -> str | None:
+    assert chosen.monthly_usd is not None
+    target = chosen.monthly_usd.mid
+    if option.monthly_usd is None:
+        return f"a quote of at most ${target:,.0f} a month"
+    usd = option.monthly_usd.mid
+    if usd <= target or usd <= 0:
+        return None
+    if option.hourly_usd is not None:
+        price = f"${option.hourly_usd * target / usd:,.4g} an hour instead of ${option.hourly_usd:,.4g}"
+    else:
+        price = f"token prices {1 - target / usd:.0%} lower"
+    if breakeven.hourly(option) == breakeven.hourly(chosen):
+        return price
+    rate = breakeven.crossing(option, chosen, workload)
+    if rate is None or rate.rpm is None or rate.beyond:
+        return price
+    side = "below" if option.hourly_usd is None else "above"
+    return f"{price}, or {side} {breakeven.number(rate.rpm)} requests/min"
+
+
+def stability(
+    chosen: Option | None, options: Sequence[Option], objectives: Objectives, workload: Workload
+) -> tuple[bool, str | None]:
+    """(stays first, why not). Nothing chosen is not stable. Two options on one kind of GPU have its efficiency in
+    common, so they are compared case by case; others independently of each other."""
+    if chosen is None or chosen.monthly_usd is None:
+        return False, None
+    broken = _breaks(chosen, objectives, workload)
+    if broken is not None:
+        return False, broken
+    for other in options:
+        if other.id == chosen.id or standing(other, objectives) != MEETS or other.monthly_usd is None:
+            continue
+        if _overtakes(other, chosen):
+            return False, _why(chosen, other, workload)
+    return True, None
+
+
+def _overtakes(other: Option, chosen: Option) -> bool:
+    one, two = _monthly_range(other), _monthly_range(chosen)
+    if chosen.serving is not None and other.serving is not None and chosen.serving.gpu == other.serving.gpu:
+        return one.low < two.low or one.mid < two.mid or one.high < two.high
+    return one.low < two.high
+
+
+def _monthly_range(option: Option) -> Range:
+    assert option.monthly_usd is not None
+    return option.monthly_usd
+
+
+def _breaks(chosen: Option, objectives: Objectives, workload: Workload) -> str | None:
+    """Whether the choice misses a limit at the slow end of its range."""
+    for name, limit, time in (
+        ("first", objectives.ttft_s, chosen.ttft_p95_s),
+        ("last", objectives.ttlt_s, chosen.ttlt_p95_s),
+    ):
+        if limit is not None and time is not None and time.high > limit:
+            cause = f"the {decided_by(chosen, workload)} is" if chosen.serving is not None else "its times are"
+            return f"{cause} at the slow end of the assumed range, where its {name} token comes after the limit"
+    return None
+
+
+def _why(chosen: Option, other: Option, workload: Workload) -> str:
+    one, two = _monthly_range(chosen), _monthly_range(other)
+    wider = chosen if one.high - one.low >= two.high - two.low else other
+    what = f"the {decided_by(wider, workload)}" if wider.serving is not None else f"the price range of {wider.title}"
+    less = f"{other.title} may cost less (${two.low:,.0f} against ${one.high:,.0f})"
+    return f"{what} decides: inside its assumed range {less}"
+
+
+def decided_by(option: Option, workload: Workload) -> str:
+    """The efficiency factor that an hour-priced option leans on most, with its GPU."""
+    assert option.serving is not None
+    factor = roofline.widest(option.serving, workload.input_tokens.median, workload.output_tokens.median)
+    return f"{factor} on the {option.serving.gpu.name}"

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from services.calculator import efficiency, rank
+from services.calculator import rank, roofline
 from services.calculator.assumptions import Assumptions
-from services.calculator.factors import FACTORS, at_bound
+from services.calculator.roofline import FACTORS, at_bound
 from services.calculator.types import Answer, Option, Range, Spread, Swing
 
 SHARE = 0.2  # what is not a range of its own is moved by a fifth either way
@@ -106,7 +106,7 @@ def _hardware(
 ) -> Iterator[tuple[str, Bound, Bound]]:
     serving = chosen.serving
     assert serving is not None
-    base = serving.efficiency or efficiency.of(serving.gpu.name, serving.precision)
+    base = serving.efficiency or roofline.of(serving.gpu.name, serving.precision)
     for factor, words in FACTORS:
         if factor in ("link", "hop_s") and serving.tp == 1:
             continue

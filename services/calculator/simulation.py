@@ -2,32 +2,93 @@
 
 What the closed form of ``queueing`` cannot know: how the lengths of prompts and answers, bursts and the KV cache's edge
 make the slowest of a hundred requests. Held against M/D/1 where one request runs at a time (``md1_wait``).
+
+Each step gives one token to every decoding sequence, then what is left of the token budget to prompts, oldest first
+(chunked prefill). A waiting request is let in when its prompt's blocks are free; when a decoding sequence needs a
+block and none is free, the youngest is thrown out and will be computed again (vLLM: v1/core/sched/scheduler.py,
+recompute preemption). Steps in which nothing changes are taken together.
 """
 
 from __future__ import annotations
 
 import heapq
 import math
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from services.calculator import memory
-from services.calculator.sim_replica import Limits, Replica, StaticReplica
-from services.calculator.sim_requests import Request, Steps, made, mean
-from services.calculator.steps import cases
+from services.calculator.roofline import CASES, cases
 from services.calculator.types import Serving, Spread, Waits
 
 # A larger fleet is simulated as so many replicas with their share of the requests: the shortest of 16 queues is hardly
 # longer than the shortest of 1,000.
 MOST_REPLICAS = 16
+
+
 LOOK_EVERY = 256  # events between two looks at ``stopped``
+
 LIFETIMES = 1.5  # of a request at the fullest batch pass before anything is measured
 
 
 class Stopped(Exception):
     """The simulation was stopped by the person who started it; nothing is kept."""
+
+
+def gaps(count: int, mean_s: float, burstiness: float, seed: np.random.SeedSequence) -> npt.NDArray[np.float64]:
+    """Seconds between arrivals: gamma with this mean and squared coefficient of variation (1: Poisson, 0: even)."""
+    if burstiness <= 0:
+        return np.full(count, mean_s)
+    return np.random.default_rng(seed).gamma(1.0 / burstiness, mean_s * burstiness, count)
+
+
+def tokens(count: int, spread: Spread, most: int, seed: np.random.SeedSequence) -> npt.NDArray[np.int64]:
+    """Lengths: lognormal, whole, from 1 to ``most``."""
+    normal = np.random.default_rng(seed).standard_normal(count)
+    drawn = spread.median * np.exp(spread.sigma * normal)
+    return np.clip(np.rint(drawn), 1, most).astype(np.int64)
+
+
+def made(
+    count: int, rpm: float, input: Spread, output: Spread, *, cached_share: float, burstiness: float,
+    room: int, seed: int,
+) -> Callable[[int], Request]:  # fmt: skip
+    """The requests by number. Moments, inputs and outputs have random streams of their own, so that a change of one
+    leaves the others; a request longer than ``room`` (what the context and the cache hold) is cut to it."""
+    streams = np.random.SeedSequence(seed).spawn(3)
+    moments = np.cumsum(gaps(count, 60.0 / rpm, burstiness, streams[0])).tolist()
+    inputs = tokens(count, input, max(1, room - 1), streams[1]).tolist()
+    outputs = tokens(count, output, room, streams[2]).tolist()
+
+    def at(number: int) -> Request:
+        given = inputs[number]
+        # The last prompt token is always computed: it is the one that gives the first answer token.
+        cached = min(int(cached_share * given), given - 1)
+        return Request(number, moments[number], given, max(1, min(outputs[number], room - given)), cached)
+
+    return at
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One request on its way. ``cached``: leading prompt tokens that are in the prefix cache. Seconds are of the
+    simulation's clock; NaN: not yet."""
+
+    number: int
+    arrival_s: float
+    input: int
+    output: int
+    cached: int
+    made: int = 0  # output tokens before the decoding under way, all of them at the end
+    target: int = 0  # tokens to have in the KV cache before it decodes
+    done: int = 0  # of them, in the cache
+    since: int = 0  # the replica's step at which its decoding began
+    until: int = -1  # and will end; -1: not decoding
+    first_s: float = math.nan
+    end_s: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +199,246 @@ def md1_wait(rpm: float, service_s: float, *, burstiness: float = 1.0, quantile:
         middle = (low + high) / 2.0
         low, high = (middle, high) if below(middle) < quantile else (low, middle)
     return high
+
+
+LONGEST_STRETCH = 64  # steps taken at once: their time is that of the middle one
+
+RESERVE = 0.01  # share of the blocks that stays free when one is let in beside others (vLLM's watermark)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """``blocks`` of ``block`` tokens; at most ``seqs`` at once; ``step_tokens`` a step."""
+
+    blocks: int
+    block: int
+    seqs: int
+    step_tokens: int
+
+    def blocks_of(self, held: int) -> int:
+        return -(-held // self.block)
+
+
+class Replica:
+    """Continuous batching. ``plan`` decides what the next steps are, ``apply`` lets them have happened."""
+
+    def __init__(self, limits: Limits, steps: Steps) -> None:
+        self.limits, self.steps = limits, steps
+        self.waiting: deque[Request] = deque()
+        self.filling: list[Request] = []
+        self.decoding: dict[int, Request] = {}  # by number, in the order they were let in
+        self.free = limits.blocks
+        self.preempted = 0
+        self.start_s = self.step_s = 0.0
+        self.count = 0  # steps planned; 0: idle
+        self.busy_s = self.running_s = 0.0  # inside the window
+        self.window = (math.inf, math.inf)
+        self._step = 0
+        self._held = 0  # tokens in the cache of all that decode
+        self._phase = [0] * limits.block  # sequences that need a block when the step modulo block is this
+        self._ends: list[tuple[int, int, Request]] = []
+        self._chunks: list[tuple[Request, int]] = []
+
+    @property
+    def present(self) -> int:
+        """Requests that are here, waiting ones too."""
+        return len(self.waiting) + len(self.filling) + len(self.decoding)
+
+    @property
+    def end_s(self) -> float:
+        """When the planned steps end."""
+        return self.start_s + self.count * self.step_s
+
+    def add(self, request: Request) -> bool:
+        """Take a request. True: what was planned is to be ended by ``cut``, because it may come in earlier."""
+        request.target, request.done = request.input, request.cached
+        self.waiting.append(request)
+        return len(self.waiting) == 1 and self.count > 1
+
+    def cut(self, now_s: float) -> None:
+        """End the planned steps with the one under way."""
+        gone = (now_s - self.start_s) / self.step_s
+        self.count = min(self.count, max(1, math.ceil(gone)))
+
+    def plan(self, now_s: float) -> None:
+        """Decide what happens next; ``count`` stays 0 when there is nothing to do."""
+        thrown = self._make_room()
+        self._chunks = self._fill(self.limits.step_tokens - len(self.decoding), admit=not thrown)
+        batch = len(self.decoding)
+        context = self._held / batch if batch else 0.0
+        self.start_s, self.count = now_s, 0
+        if self._chunks:
+            prompt = sum(take for _, take in self._chunks)
+            self.count = 1
+            self.step_s = self.steps.seconds(prompt, _before(self._chunks, prompt), batch, context)
+        elif batch:
+            self.count = self._stretch(batch)
+            self.step_s = self.steps.seconds(0, 0.0, batch, context + self.count / 2)
+
+    def apply(self) -> list[Request]:
+        """The planned steps have happened; returns the requests that are complete."""
+        count, now_s, batch = self.count, self.end_s, len(self.decoding)
+        self._watch(now_s, batch + len(self.filling))
+        self.free -= self._needed(count)
+        self._held += batch * count
+        self._step += count
+        complete = []
+        for request, take in self._chunks:
+            request.done += take
+            if request.done == request.target and self._begin(request, now_s):
+                complete.append(request)
+        if self._chunks:
+            self.filling = [one for one in self.filling if one.done < one.target]
+        complete += self._ended(now_s)
+        self.count = 0
+        return complete
+
+    def _begin(self, request: Request, now_s: float) -> bool:
+        """The prompt is through and has given a token; True when that was all."""
+        request.made += 1
+        if math.isnan(request.first_s):
+            request.first_s = now_s
+        if request.made >= request.output:
+            request.end_s = now_s
+            self.free += self.limits.blocks_of(request.target)
+            return True
+        request.since, request.until = self._step, self._step + request.output - request.made
+        self.decoding[request.number] = request
+        self._held += request.target
+        self._phase[(request.since - request.target) % self.limits.block] += 1
+        heapq.heappush(self._ends, (request.until, request.number, request))
+        return False
+
+    def _ended(self, now_s: float) -> list[Request]:
+        ended = []
+        while self._ends and self._ends[0][0] <= self._step:
+            until, _, request = heapq.heappop(self._ends)
+            if request.until == until and request.number in self.decoding:
+                self._leave(request)
+                request.made, request.end_s = request.output, now_s
+                ended.append(request)
+        return ended
+
+    def _leave(self, request: Request) -> None:
+        """Free what a decoding sequence holds."""
+        del self.decoding[request.number]
+        held = request.target + self._step - request.since
+        self._held -= held
+        self.free += self.limits.blocks_of(held)
+        self._phase[(request.since - request.target) % self.limits.block] -= 1
+        request.until = -1
+
+    def _make_room(self) -> bool:
+        """Throw out the youngest until the next step's blocks are free; True if any was."""
+        thrown = False
+        while self._needed(1) > self.free:
+            thrown = True
+            self.preempted += 1
+            if self.filling:
+                request = self.filling.pop()
+                self.free += self.limits.blocks_of(request.target)
+            else:
+                request = self.decoding[next(reversed(self.decoding))]
+                written = self._step - request.since
+                self._leave(request)
+                request.made += written
+            request.target, request.done = request.input + request.made, request.cached
+            self.waiting.appendleft(request)
+        return thrown
+
+    def _fill(self, budget: int, *, admit: bool) -> list[tuple[Request, int]]:
+        """Share the token budget among the prompts, and let in who waits."""
+        chunks: list[tuple[Request, int]] = []
+        for request in self.filling:
+            if budget <= 0:
+                return chunks
+            chunks.append((request, min(budget, request.target - request.done)))
+            budget -= chunks[-1][1]
+        while admit and self.waiting and budget > 0 and self._fits(self.waiting[0]):
+            request = self.waiting.popleft()
+            self.free -= self.limits.blocks_of(request.target)
+            self.filling.append(request)
+            chunks.append((request, min(budget, request.target - request.done)))
+            budget -= chunks[-1][1]
+        return chunks
+
+    def _fits(self, request: Request) -> bool:
+        running = len(self.decoding) + len(self.filling)
+        if running >= self.limits.seqs:
+            return False
+        kept = self._needed(1) + math.ceil(RESERVE * self.limits.blocks) if running else 0
+        return self.limits.blocks_of(request.target) + kept <= self.free
+
+    def _needed(self, count: int) -> int:
+        """Blocks that the decoding sequences need for their next ``count`` steps."""
+        whole, rest = divmod(count, self.limits.block)
+        block, step = self.limits.block, self._step
+        return whole * len(self.decoding) + sum(self._phase[(step + one) % block] for one in range(rest))
+
+    def _stretch(self, batch: int) -> int:
+        """Decode steps until something changes."""
+        while self._ends[0][2].until != self._ends[0][0]:
+            heapq.heappop(self._ends)
+        count = min(LONGEST_STRETCH, self._ends[0][0] - self._step)
+        if self._needed(count) > self.free:
+            fitting = 1
+            while fitting < count and self._needed(fitting + 1) <= self.free:
+                fitting += 1
+            count = fitting
+        return count
+
+    def _watch(self, now_s: float, running: int) -> None:
+        inside = min(now_s, self.window[1]) - max(self.start_s, self.window[0])
+        if inside > 0:
+            self.busy_s += inside
+            self.running_s += inside * running
+
+
+def _before(chunks: list[tuple[Request, int]], prompt: int) -> float:
+    """The context after which one chunk of ``prompt`` tokens would have as many attention pairs as these chunks have
+    (below zero for many short ones)."""
+    pairs = sum(take * (one.done + take / 2) for one, take in chunks)
+    return pairs / prompt - prompt / 2
+
+
+EXACT_BELOW = 64  # prompt tokens
+
+PROMPT_GRAIN, CONTEXT_GRAIN, BEFORE_GRAIN = 16, 32, 128  # tokens
+
+
+@dataclass(slots=True)
+class Steps:
+    """Seconds of a scheduler step, asked of the roofline once for each (rounded) kind of step.
+
+    A prompt is rounded to 16 tokens, contexts to 32 and 128: far inside the range of the roofline's own factors.
+    """
+
+    serving: Serving
+    which: str = "mid"
+    known: dict[tuple[int, int, int, int], float] = field(default_factory=dict)
+
+    def seconds(self, prompt: int, before: float, batch: int, context: float) -> float:
+        """As ``roofline.mixed_s``: ``prompt`` tokens after ``before`` ones, beside ``batch`` of ``context`` each.
+
+        Several prompts in one step have fewer pairs than one as long as all of them: ``before`` may be below zero.
+        """
+        key = (
+            prompt if prompt < EXACT_BELOW else PROMPT_GRAIN * round(prompt / PROMPT_GRAIN),
+            BEFORE_GRAIN * round(before / BEFORE_GRAIN) if prompt else 0,
+            batch,
+            CONTEXT_GRAIN * round(context / CONTEXT_GRAIN) if batch else 0,
+        )
+        took = self.known.get(key)
+        if took is None:
+            took = self.known[key] = self._asked(*key)
+        return took
+
+    def _asked(self, prompt: int, before: int, batch: int, context: int) -> float:
+        case = cases(self.serving)[CASES.index(self.which)]
+        read = batch * memory.kv_read_bytes(self.serving, context) if batch else 0.0
+        if before > 0:
+            read += memory.kv_read_bytes(self.serving, before)
+        return case.step(prompt, case.pairs(prompt, before) if prompt else 0.0, batch, read)
 
 
 @dataclass(slots=True)
@@ -273,3 +574,47 @@ def _check(
     ]
     if wrong:
         raise ValueError(" ".join(wrong))
+
+
+class StaticReplica(Replica):
+    """A batch is taken from the queue, prefilled and decoded to its longest answer; all are handed back then."""
+
+    def plan(self, now_s: float) -> None:
+        self.start_s, self.count = now_s, 0
+        taken = self._take()
+        if not taken:
+            return
+        prompt = sum(one.input - one.cached for one in taken)
+        longest = max(one.output for one in taken)
+        batch = len(taken)
+        context = sum(one.input for one in taken) / batch + longest / 2
+        chunks = [(one, one.input - one.cached) for one in taken]
+        fill_s = self.steps.seconds(prompt, _before(chunks, prompt), 0, 0.0)
+        decode_s = (longest - 1) * self.steps.seconds(0, 0.0, batch, context) if longest > 1 else 0.0
+        self.filling, self.count, self.step_s = taken, 1, fill_s + decode_s
+        for one in taken:
+            one.first_s = now_s + fill_s
+
+    def _take(self) -> list[Request]:
+        taken: list[Request] = []
+        blocks = self.limits.blocks
+        while self.waiting and len(taken) < self.limits.seqs:
+            needed = self.limits.blocks_of(self.waiting[0].input + self.waiting[0].output)
+            if needed > blocks:
+                break
+            blocks -= needed
+            taken.append(self.waiting.popleft())
+        return taken
+
+    def apply(self) -> list[Request]:
+        now_s, complete = self.end_s, self.filling
+        self._watch(now_s, len(complete))
+        for one in complete:
+            one.made, one.end_s = one.output, now_s
+        self.filling, self.count = [], 0
+        return complete
+
+
+def mean(spread: Spread) -> float:
+    """The mean of a lognormal with this median."""
+    return spread.median * math.exp(spread.sigma**2 / 2)

@@ -17,9 +17,9 @@ from sqlmodel import Session
 from db import runs
 from db.writer import WriteFailed, Writer
 from services.aws import credentials
-from services.aws.signing import signed_headers
+from services.aws.credentials import signed_headers
 from services.calls import record
-from services.calls.heartbeat import Heartbeat
+from services.calls.clock import Heartbeat
 from services.calls.live import LiveCall
 from services.calls.progress import Progress
 from services.calls.stream import Ending, attempt, opened_session

@@ -14,7 +14,7 @@ from services.calls.progress import Progress
 from services.pricing import cost as pricing_cost
 from services.runs import view
 from services.runs.spec import RunSpec
-from services.servers_metrics import Gauge
+from services.servers import Gauge
 from services.types import Ask, Deployment
 from services.wire import timing
 

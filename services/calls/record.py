@@ -14,8 +14,7 @@ from services import outcomes
 from services.calls.progress import Progress
 from services.calls.stream import Ending
 from services.pricing import cost as pricing_cost
-from services.pricing import plain_price
-from services.pricing.context import normal_tier
+from services.pricing.price import normal_tier
 from services.security import keys
 from services.types import Ask, Deployment, Usage
 from services.wire import timing
@@ -218,7 +217,7 @@ def _reached(progress: Progress) -> str:
 def _price_served(ended: Ended, served: str | None) -> pricing_cost.Price | None:
     """The price of the tier that served the call where the service names another than the one asked for.
 
-    The row then keeps the tier asked for, in `Price.context` (`services.pricing.context`).
+    The row then keeps the tier asked for, in `Price.context` (`services.pricing.price`).
     """
     if served is None or normal_tier(served) == normal_tier(pricing_cost.tier_asked(ended.deployment)):
         return ended.price
@@ -245,13 +244,13 @@ def _cost(ended: Ended, usage: Usage, price: pricing_cost.Price | None, *, bille
         "cost_nanousd": cost.nanousd,
         "cost_high_nanousd": cost.high_nanousd,
         "cost_drivers": dict(cost.drivers),
-        "plain_nanousd": plain_price.plain_nanousd(usage, price, _standard(ended, price)),
+        "plain_nanousd": pricing_cost.plain_nanousd(usage, price, _standard(ended, price)),
     }
 
 
 def _standard(ended: Ended, price: pricing_cost.Price | None) -> pricing_cost.Price | None:
     """The standard price beside one of waiting; None where the call's own price is the standard one."""
-    if not plain_price.is_discounted(price):
+    if not pricing_cost.is_discounted(price):
         return None
     started = ended.progress.t0_wall
     at = datetime.fromtimestamp(started, UTC) if started else datetime.now(UTC)

@@ -1,25 +1,251 @@
-"""What calls and hours cost. Everything is integer nano-dollars, so that sums are exact."""
+"""What calls and hours cost, what of a bar is which, and what the same calls would cost today."""
 
 from __future__ import annotations
 
 import calendar
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import ROUND_HALF_UP, Decimal
 from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from db.call_stats import PriceUse, price_uses
 from db.rollups import DRIVERS
-from services.dashboard.data import Data, Period
-from services.dashboard.hours import rate_now
-from services.dashboard.keys import BYS, UNKNOWN, keyed
+from services.dashboard.calls import BYS, UNKNOWN, keyed
+from services.dashboard.data import Data, Period, is_narrow, rate_now
 from services.dashboard.window import Buckets
+from services.pricing import cost as pricing_cost
+from services.pricing import overview
 from services.pricing.cost import money
 
-__all__ = ["BYS", "COST_DRIVERS", "PACE_HELP", "Pace", "Savings", "Spend", "cost", "pace", "savings", "spend"]
+__all__ = [
+    "BYS",
+    "BY_THE_HOUR",
+    "COLUMNS",
+    "COST_DRIVERS",
+    "FROM_CALLS",
+    "HOURS",
+    "NANO",
+    "NOT_COUNTED",
+    "NOT_READABLE",
+    "NO_PRICE_THEN",
+    "NO_PRICE_TODAY",
+    "PACE_DAYS",
+    "PACE_HELP",
+    "Line",
+    "Pace",
+    "Paid",
+    "Repriced",
+    "Savings",
+    "Spend",
+    "cost",
+    "keys_of_hours",
+    "pace",
+    "paid",
+    "paid_words",
+    "repriced",
+    "savings",
+    "spend",
+    "spend_of",
+]
+
+
+Line = tuple[str, int, int | None, int | None, int | None, str]
+
+COLUMNS = ("deployment_id", "n", "was_nanousd", "today_nanousd", "difference", "reason")
+
+NO_PRICE_THEN, NO_PRICE_TODAY = "had no price by the token", "has no price by the token today"
+
+NOT_READABLE = "has a price row that is not readable"
+
+NOT_COUNTED = "lacks some count of its tokens"
+
+
+@dataclass(frozen=True, slots=True)
+class Repriced:
+    """``table``: deployment_id, n, was_nanousd, today_nanousd, difference (None where the two cannot be compared) and
+    the ``reason`` why not ("" where they can). One line for each deployment, whatever prices its calls were made at,
+    and one more for each reason why some of them cannot be compared. ``was`` and ``today``: the sums of the lines with
+    both. ``words`` say what is and is not in them."""
+
+    table: pd.DataFrame
+    was: int
+    today: int
+    words: str
+
+
+def repriced(data: Data) -> Repriced:
+    """The calls of the filter that are still kept, one by one, at the prices of ``data.now``.
+
+    Tokens × today's rates, in the service tier that served the call and as a batch where it was one. Calls whose price
+    did not change, and calls of deployments that are declared nowhere any more, stand with what they cost.
+    """
+    at: tuple[int, ...] = overview.USUAL_BOUNDS
+    uses = price_uses(data.engine, at, data.wanted)
+    called = {use.deployment_id for use in uses}
+    today = [pricing_cost.price_of(d, data.now) for d in data.deployments.values() if d.id in called]
+    if (wider := overview.bounds(uses, today)) != at:
+        at = wider
+        uses = price_uses(data.engine, at, data.wanted)
+    lines = _lines(data, uses, at)
+    table = pd.DataFrame(lines, columns=list(COLUMNS), dtype=object)
+    both = [line for line in lines if line[4] is not None]
+    was, now = sum(line[2] or 0 for line in both), sum(line[3] or 0 for line in both)
+    return Repriced(table, was, now, _words(lines, was, now, data))
+
+
+def _lines(data: Data, uses: Sequence[PriceUse], at: Sequence[int]) -> list[Line]:
+    changed = overview.changes(data.deployments, uses, at, data.now)
+    lines: list[Line] = [
+        (one.deployment.id, one.n, one.nanousd, one.today_nanousd, one.difference, _reason(one)) for one in changed
+    ]
+    for deployment_id in dict.fromkeys(use.deployment_id for use in uses):
+        mine = [use for use in uses if use.deployment_id == deployment_id]
+        of_it = [one for one in changed if one.deployment.id == deployment_id]
+        n = sum(use.n_billed for use in mine) - sum(one.n for one in of_it)
+        paid = sum(use.nanousd for use in mine) - sum(one.nanousd or 0 for one in of_it)
+        if paid:
+            lines.append((deployment_id, max(n, 0), paid, paid, 0, ""))
+    return sorted(_summed(lines), key=lambda line: (data.slot(line[0]), line[0], line[5]))
+
+
+def _reason(change: overview.Change) -> str:
+    if change.difference is not None:
+        return ""
+    if change.damaged:
+        return NOT_READABLE
+    if change.nanousd is None:
+        return NO_PRICE_THEN
+    by_token = change.now is not None and change.now.rates is not None
+    return NOT_COUNTED if by_token else NO_PRICE_TODAY
+
+
+def _summed(lines: Sequence[Line]) -> list[Line]:
+    """One line for each deployment and reason."""
+    groups: dict[tuple[str, str], list[Line]] = {}
+    for line in lines:
+        groups.setdefault((line[0], line[5]), []).append(line)
+    return [
+        (of, sum(one[1] for one in group), _sum(one[2] for one in group), _sum(one[3] for one in group),
+         _sum(one[4] for one in group), reason)
+        for (of, reason), group in groups.items()
+    ]  # fmt: skip
+
+
+def _sum(amounts: Iterable[int | None]) -> int | None:
+    known = [one for one in amounts if one is not None]
+    return sum(known) if known else None
+
+
+def _words(lines: Sequence[Line], was: int, now: int, data: Data) -> str:
+    day = data.now.date().isoformat()
+    words = (
+        f"At the prices of {day} the same tokens cost {pricing_cost.money(now)}; they cost {pricing_cost.money(was)}."
+    )
+    without = sum(line[1] for line in lines if line[4] is None)
+    if without:
+        words += f" {without:,} calls are not in this: they have, or had, no price by the token."
+    if data.period.totals["n"] and not lines:
+        words = "No call of this range that is still kept has a price by the token."
+    return words + " Nothing is changed by looking: every call keeps the price it was made at."
+
+
+NANO = 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class Paid:
+    """A bar in nano-dollars: ``calls`` (``n`` of them) + ``used`` + ``idle``. ``hours``: how long that was on; where
+    idle time is in no bar (``narrowed``), how long it was in use. ``rate``: "$1.21/h", with "on average" where there
+    were several."""
+
+    n: int
+    calls: int
+    used: int
+    idle: int
+    hours: float
+    rate: str
+    narrowed: bool
+
+    @property
+    def by_the_hour(self) -> int:
+        """What the hours cost."""
+        return self.used + self.idle
+
+    @property
+    def total(self) -> int:
+        """What the bar shows."""
+        return self.calls + self.by_the_hour
+
+
+def paid(data: Data, by: str, key: str) -> Paid | None:
+    """How the bar ``key`` of `cost` by ``by`` is made up; None where nothing in it was paid by the hour."""
+    mine = np.array([one == key for one in keys_of_hours(data, by)], dtype=bool)
+    lines = data.period.hours[mine]
+    used, idle = (int(lines[column].sum()) for column in HOURS.values())
+    if not used + idle:
+        return None
+    frame, (rows, keys, _) = cost(data, by), keyed(data, by)
+    all_of_it = int(frame.loc[frame["key"] == key, "nanousd"].sum())
+    narrowed = is_narrow(data.filter)
+    seconds = lines["busy_s" if narrowed else "on_s"].astype(float)
+    hours = float(seconds.sum()) / 3600
+    amounts = lines["used_nanousd"] + lines["idle_nanousd"]
+    there = seconds >= 1  # a sliver's rate is that of its rounding
+    rates = {money(round(one)) for one in (amounts[there] / seconds[there] * 3600)}
+    rate = f"{money(round((used + idle) / hours))}/h" + (" on average" if len(rates) > 1 else "") if hours else ""
+    n = int(rows.loc[keys == key, "n"].sum())
+    return Paid(n, all_of_it - used - idle, used, idle, hours, rate, narrowed)
+
+
+def paid_words(found: Paid) -> str:
+    """The bar in one sentence whose amounts, as they are written, add up to it."""
+    parts = sorted(one for one in (found.calls, found.by_the_hour) if one > 0)
+    step = _step(parts[0])
+    whole, least = _rounded(found.total, step), _rounded(parts[0], step)
+    # The larger part takes what rounding leaves over.
+    larger = whole - least if len(parts) > 1 else whole
+    if not found.calls:
+        by_calls, by_the_hour = Decimal(0), larger
+    else:
+        by_calls, by_the_hour = (least, larger) if found.calls <= found.by_the_hour else (larger, least)
+    time = f"{_hours(found.hours)}{' in use' if found.narrowed else ''}{f' at {found.rate}' if found.rate else ''}"
+    if found.narrowed:
+        rest = "no call stands behind them, and idle time is in no bar of a selection as narrow as this"
+    else:
+        rest = f"of which {_percent(found.idle / found.by_the_hour)} idle: no call stands behind them"
+    if not found.n and not found.calls:
+        return f"{_dollars(whole)} in this bar are {time}, {rest}."
+    calls = "is 1 call" if found.n == 1 else f"are {found.n:,} calls"
+    return f"{_dollars(whole)} in this bar: {_dollars(by_calls)} {calls}, {_dollars(by_the_hour)} are {time}, {rest}."
+
+
+def _step(nanousd: int) -> Decimal:
+    """The last digit that is written: cents, or finer where nothing would be left of the amount."""
+    return Decimal(1).scaleb(min(-2, max((Decimal(nanousd) / NANO).adjusted(), -9)))
+
+
+def _rounded(nanousd: int, step: Decimal) -> Decimal:
+    return (Decimal(nanousd) / NANO).quantize(step, rounding=ROUND_HALF_UP)
+
+
+def _dollars(amount: Decimal) -> str:
+    return f"${amount:,f}" if amount else "$0"
+
+
+def _percent(share: float) -> str:
+    if 0.995 <= share < 1:
+        return "over 99 %"
+    return "under 1 %" if 0 < share < 0.005 else f"{share * 100:.0f} %"
+
+
+def _hours(hours: float) -> str:
+    return f"{hours * 60:.0f} min" if hours < 1 else f"{hours:.1f} h" if hours < 10 else f"{hours:,.0f} h"
+
 
 # Driver → the columns of the rollups that it adds up, in the order in which they are stacked.
 FROM_CALLS: Mapping[str, tuple[str, ...]] = {
@@ -29,10 +255,16 @@ FROM_CALLS: Mapping[str, tuple[str, ...]] = {
     "output": ("cost_reasoning_output", "cost_answer_output"),
     "not itemised": (),  # what a call cost beyond its drivers
 }
+
+
 HOURS = {"hours used": "used_nanousd", "hours idle": "idle_nanousd"}
+
 COST_DRIVERS = (*FROM_CALLS, *HOURS)
+
 BY_THE_HOUR = "paid by the hour"
+
 PACE_DAYS = 7
+
 PACE_HELP = (
     "What was spent since the month began, and what the whole month will have cost at this pace: what was spent, the "
     "hours that are left of every deployment that is paid by the hour and on now, and calls that go on as in the month "
@@ -67,32 +299,6 @@ class Spend:
     def mark(self) -> str:
         """ "≥" for a lower bound."""
         return "≥" if self.n_bounded else ""
-
-
-@dataclass(frozen=True, slots=True)
-class Savings:
-    """What was saved against the plain price (no caching, no batch), in nano-dollars; below 0: it cost more.
-
-    ``batch`` is what calls of batches saved, by their price and by caching in them; ``caching`` what all others did.
-    """
-
-    plain: int
-    paid: int
-    caching: int
-    batch: int
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """The month so far. ``expected``: what the whole month costs at this pace (`pace`); None in its first hour.
-    ``days``: day (in the zone), spent (nano-dollars up to the end of that day), budget (the line up to then, NaN
-    without one)."""
-
-    spent: int
-    expected: int | None
-    budget: int | None
-    days: pd.DataFrame
-    text: str
 
 
 def cost(data: Data, by: str) -> pd.DataFrame:
@@ -152,6 +358,32 @@ def keys_of_hours(data: Data, by: str) -> list[str]:
         known = [data.deployments.get(one) for one in hours["deployment_id"]]
         return [getattr(one, by) if one is not None else UNKNOWN for one in known]
     return [BY_THE_HOUR] * len(hours)
+
+
+@dataclass(frozen=True, slots=True)
+class Savings:
+    """What was saved against the plain price (no caching, no batch), in nano-dollars; below 0: it cost more.
+
+    ``batch`` is what calls of batches saved, by their price and by caching in them; ``caching`` what all others did.
+    """
+
+    plain: int
+    paid: int
+    caching: int
+    batch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """The month so far. ``expected``: what the whole month costs at this pace (`pace`); None in its first hour.
+    ``days``: day (in the zone), spent (nano-dollars up to the end of that day), budget (the line up to then, NaN
+    without one)."""
+
+    spent: int
+    expected: int | None
+    budget: int | None
+    days: pd.DataFrame
+    text: str
 
 
 def spend(data: Data) -> Spend:

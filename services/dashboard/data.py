@@ -1,12 +1,15 @@
-"""One reading of the database for all panels of a filter: this period, and the one before it."""
+"""One reading of the database for all panels of a filter, what was paid by the hour, and how the figures were
+computed."""
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
@@ -14,25 +17,41 @@ from numpy.typing import NDArray
 from sqlalchemy import Engine
 
 from db import history, run_queries
-from db.history import Pieces, Wanted
+from db.history import EXACT_UP_TO, Pieces, Wanted
 from db.rollups import DIMENSIONS, INPUT, SKETCHES, SUMS
-from services.dashboard import provenance, window
+from db.sketch import RELATIVE_ERROR
+from services.dashboard import window
 from services.dashboard.filters import Filter
-from services.dashboard.hours import hours_of
 from services.dashboard.quantiles import Measured, measured
-from services.dashboard.window import DAY, HOUR, Buckets, Window
+from services.dashboard.window import DAY, HOUR, MINUTE, WEEK, Buckets, Window
+from services.pricing import hourly as pricing_hourly
 from services.pricing.overview import together
 from services.types import Deployment
 
+if TYPE_CHECKING:
+    pass
+
+
 METRICS = tuple(SKETCHES)  # ttft, ttfat, ttlt, tpot in ms; decode, e2e in tokens per second
+
 LATENCIES = METRICS[:4]
+
 LEAN = ("n", "cost_nanousd", "busy_ms")
+
+
 # No panel shows the counts of input, so their columns are not read of thousands of cells.
 DRAWN = tuple(name for name in SUMS if name not in (*INPUT, "n_estimated"))
+
+
 IN_KPIS = ("ttft", "ttlt", "decode")
+
 NOBODY = "\N{EM DASH} nobody"  # matches no one: an empty team must not show everybody
+
+
 # A person's calls are read one by one where hours are asked for; above so many their days are read.
 ONE_BY_ONE = 50_000
+
+
 Teams = Mapping[str, tuple[str, ...]]
 
 
@@ -172,8 +191,8 @@ def load(
         read = history.pieces(engine, past, grain="d", sketches=IN_KPIS, sums=sums, dimensions=dimensions)
         before = _period(engine, chosen, known, read, IN_KPIS, window.buckets(earlier, step=DAY))
     buckets = window.buckets(drawn, whole_hours=by_cells)
-    how = "" if lean else provenance.how(found, period.totals, view, drawn, buckets)
-    notes = () if lean else provenance.notes(period, known)
+    how = "" if lean else how_computed(found, period.totals, view, drawn, buckets)
+    notes = () if lean else notes_on(period, known)
     return Data(
         engine, chosen, drawn, now, wanted, period, before, buckets, days, known, teams or {}, asked, how, notes
     )
@@ -232,3 +251,161 @@ def _naive(moments: pd.Series) -> NDArray[np.datetime64]:
         return np.asarray(moments.to_numpy(), dtype="datetime64[s]").astype("datetime64[us]")
     aware = pd.DatetimeIndex(pd.to_datetime(moments, utc=True))
     return np.asarray(aware.tz_localize(None).to_numpy().astype("datetime64[us]"))
+
+
+def how_computed(found: Pieces, totals: Mapping[str, int], asked: Window, drawn: Window, buckets: Buckets) -> str:
+    """Where the figures come from, how exact percentiles are, whose days are meant, and how wide a bucket is."""
+    n = totals["n"]
+    if len(found.cells) == 0:
+        parts = [f"{n:,} {calls(n)}, each one read"]
+        if not found.exact:
+            parts.append("some calls of this range were forgotten and only the rollups know them")
+    else:
+        kind = "daily" if found.grain == "d" else "hourly"
+        parts = [f"{n:,} {calls(n)} from {kind} rollups; percentiles within {RELATIVE_ERROR * 100:g} %"]
+        if drawn.step > asked.step:
+            parts.append(f"more than {EXACT_UP_TO:,} calls, so a bucket is at least {width(drawn)} wide")
+    parts.append(f"buckets of {width(drawn)}")
+    if drawn.grain == "d":
+        parts.append("days are UTC days, as above 31 days hours are not kept apart")
+    elif len(found.cells) and _off_the_hour(drawn, buckets):
+        parts.append("buckets begin on whole hours of UTC")
+    return " · ".join(parts)
+
+
+def stretch(view: Window) -> str:
+    """The time that is shown, to the minute: "Tue 17 Nov 12:00 to now (Tue 24 Nov 16:10) · 7 d 4 h · Europe/Berlin"."""
+    zone = ZoneInfo(view.zone)
+    first, last = view.start.astimezone(zone), view.end.astimezone(zone)
+    years = first.year != last.year
+    end = f"now ({_moment(last, year=years)})" if view.running else _moment(last, year=years or not view.running)
+    begin = _moment(first, year=years or not view.running)
+    return f"{begin} to {end} · {_length(view.end - view.start)} · {view.zone}"
+
+
+def _moment(local: datetime, *, year: bool) -> str:
+    return f"{local:%a} {local.day} {local:%b}{f' {local.year}' if year else ''} {local:%H:%M}"
+
+
+def _length(span: timedelta) -> str:
+    """The two largest units: "7 d 4 h", "24 h", "1 h 20 min"."""
+    minutes = round(span / MINUTE)
+    days, hours, rest = minutes // 1440, minutes % 1440 // 60, minutes % 60
+    if days < 2:
+        days, hours = 0, minutes // 60
+    parts = [f"{n} {unit}" for n, unit in ((days, "d"), (hours, "h"), (rest, "min")) if n]
+    return " ".join(parts[:2]) or "under 1 min"
+
+
+def _off_the_hour(drawn: Window, buckets: Buckets) -> bool:
+    """Whether the zone is off by part of an hour, so that the edges were moved."""
+    return any(moment.minute for moment in buckets.labels[1:2].tolist()) and drawn.step >= HOUR
+
+
+def notes_on(period: Period, known: Mapping[str, Deployment]) -> tuple[str, ...]:
+    """One sentence for each kind of call that some figure leaves out or knows only partly."""
+    del known
+    totals = period.totals
+    hourly = np.isin(period.rows["deployment_id"], period.hours["deployment_id"].unique())
+    unpriced = totals["n"] - totals["n_priced"]
+    by_the_hour = int((period.rows["n"] - period.rows["n_priced"])[hourly].sum())
+    unpriced -= by_the_hour
+    found = []
+    if n := totals["n_late"]:
+        found.append(f"{n:,} {calls(n)} left out of the times, because our own stamps were late.")
+    if unpriced:
+        found.append(f"{unpriced:,} {calls(unpriced)} without a known price or count: in no sum of money.")
+    if n := totals["n_bounded"]:
+        found.append(f"{n:,} {calls(n)} stopped or cut: what they cost is a lower bound (≥).")
+    return tuple(found)
+
+
+def calls(n: int) -> str:
+    """ "call" or "calls"."""
+    return "call" if n == 1 else "calls"
+
+
+def width(view: Window) -> str:
+    """The width of a bucket: "15 min", "6 h", "a day"."""
+    step = view.step
+    if step >= WEEK:
+        return "a week" if step == WEEK else f"{step // WEEK} weeks"
+    if step >= DAY:
+        return "a day"
+    return f"{step // HOUR} h" if step >= HOUR else f"{step // MINUTE} min"
+
+
+COLUMNS = ("deployment_id", "day", "on_s", "busy_s", "used_nanousd", "idle_nanousd")
+
+
+# A filter by one of these leaves out some of a deployment's calls, and with them its idle time.
+NARROWERS = ("persons", "teams", "tags", "sources", "caches")
+
+
+def hours_of(
+    engine: Engine, chosen: Filter, known: Mapping[str, Deployment], rows: pd.DataFrame, days: Buckets
+) -> pd.DataFrame:
+    """deployment_id, day (number of the bucket in ``days``), on_s, busy_s, used_nanousd, idle_nanousd.
+
+    Used is the share of the time of being on in which calls were under way, as the sum of their times but at most all
+    of it: calls at once count once as soon as they fill the day, and below that as if they had followed each other.
+    Used and idle add up to what the time of being on cost. A filter that leaves out some of a deployment's calls (by
+    person, tag, source …) leaves idle time out as well: it is nobody's.
+    """
+    start, end = (edge.astype("datetime64[us]").item().replace(tzinfo=UTC) for edge in days.edges[[0, -1]])
+    on = pricing_hourly.accrued(engine, start, end)
+    on = on[[_matches(chosen, known.get(one), one) for one in on["deployment_id"]]]
+    if on.empty:
+        return pd.DataFrame(columns=list(COLUMNS))
+    edges = [edge.replace(tzinfo=UTC) for edge in days.edges.astype("datetime64[us]").tolist()]
+    paid = pd.DataFrame(
+        [piece for line in on.itertuples() for piece in _by_day(line, days, edges)],
+        columns=["deployment_id", "day", "on_s", "nanousd"],
+    )
+    paid = paid.groupby(["deployment_id", "day"], as_index=False, sort=True).sum()
+    rows = rows[rows["deployment_id"].isin(paid["deployment_id"].unique())]
+    busy = rows["busy_ms"].groupby([rows["deployment_id"], days.number(rows["at"].to_numpy())]).sum()
+    keys = list(zip(paid["deployment_id"], paid["day"], strict=True))
+    paid["busy_s"] = np.minimum(np.array([busy.get(key, 0) for key in keys]) / 1000, paid["on_s"])
+    share = paid["busy_s"] / paid["on_s"].where(paid["on_s"] > 0, 1)
+    paid["used_nanousd"] = np.minimum((share * paid["nanousd"]).round().astype("int64"), paid["nanousd"])
+    paid["idle_nanousd"] = paid["nanousd"] - paid["used_nanousd"]
+    if is_narrow(chosen):
+        paid["idle_nanousd"] = 0
+    return paid[list(COLUMNS)]
+
+
+def is_narrow(chosen: Filter) -> bool:
+    """Whether a filter leaves out some of a deployment's calls, so that idle time is nobody's."""
+    return any(getattr(chosen, name) for name in NARROWERS)
+
+
+def rate_now(engine: Engine, chosen: Filter, known: Mapping[str, Deployment], at: datetime) -> int | None:
+    """Nano-dollars an hour of the hour-priced deployments of a filter that are on at a moment; None where the filter
+    leaves idle time out (`is_narrow`)."""
+    if is_narrow(chosen):
+        return None
+    on = pricing_hourly.rates(engine, at)
+    return sum(rate for one, rate in on.items() if _matches(chosen, known.get(one), one))
+
+
+def _matches(chosen: Filter, known: Deployment | None, deployment_id: str) -> bool:
+    kind, model = (known.kind, known.model) if known is not None else ("", "")
+    return all(
+        not wanted or value in wanted
+        for wanted, value in ((chosen.deployments, deployment_id), (chosen.kinds, kind), (chosen.models, model))
+    )
+
+
+def _by_day(line: Any, days: Buckets, edges: list[datetime]) -> list[tuple[str, int, float, int]]:
+    """A stretch of being on, cut at the days' ``edges``; the parts cost together exactly what it costs."""
+    begin, end = line.on_at.to_pydatetime(), line.off_at.to_pydatetime()
+    cuts: list[datetime] = [begin, *edges[bisect_right(edges, begin) : bisect_left(edges, end)], end]
+    first = np.array([cut.replace(tzinfo=None) for cut in cuts[:-1]], dtype="datetime64[us]")
+    so_far = [pricing_hourly.nanousd(line.usd_per_hour, begin, cut) for cut in cuts]
+    return [
+        (line.deployment_id, int(day), (b - a).total_seconds(), upto - before)
+        for day, a, b, before, upto in zip(
+            days.number(first), cuts[:-1], cuts[1:], so_far[:-1], so_far[1:], strict=True
+        )
+    ]

@@ -6,13 +6,24 @@ nano-dollars, latencies are ms, speeds tokens per second.
 
 from services.dashboard.calls import behind
 from services.dashboard.compare import distribution, medians, ranking, scatter
-from services.dashboard.cost import BYS, COST_DRIVERS, PACE_HELP, Pace, Savings, Spend, cost, pace, savings, spend
+from services.dashboard.cost import (
+    BYS,
+    COST_DRIVERS,
+    PACE_HELP,
+    Pace,
+    Repriced,
+    Savings,
+    Spend,
+    cost,
+    pace,
+    repriced,
+    savings,
+    spend,
+)
 from services.dashboard.data import IN_KPIS, LATENCIES, METRICS, Data, load
 from services.dashboard.filters import PARAMS, RANGE_WORDS, RANGES, Filter
 from services.dashboard.kpis import Kpi, kpis
-from services.dashboard.latency import heatmap, heatmap_said, latency
-from services.dashboard.reprice import Repriced, repriced
-from services.dashboard.throughput import states, throughput
+from services.dashboard.latency import heatmap, heatmap_said, latency, states, throughput
 from services.dashboard.window import Buckets, Window, resolve
 
 __all__ = [

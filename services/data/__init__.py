@@ -3,7 +3,7 @@
 * ``litellm_prices.json``: the token prices of the providers we name, filtered from LiteLLM's list (`refresh_litellm`).
 * ``instances.csv``: US dollars per hour of an instance, EC2 on demand and SageMaker hosting
   (`services.pricing.instances`).
-* ``provisioned_throughput.csv``: US dollars per unit and hour (`services.pricing.provisioned`).
+* ``provisioned_throughput.csv``: US dollars per unit and hour (`services.pricing.instances`).
 * ``gpus.csv``, ``llms.csv`` (`refresh_llms`), ``model_families.csv``, ``bedrock_units.csv``, ``api_speeds.csv``,
   ``calculator_quotas.csv``: what the calculator can choose from (`services.calculator.catalog`).
 """

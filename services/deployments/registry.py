@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from db import run_queries, runs
 from db.writer import Writer
-from services.aws import known as known_aws
+from services.aws import credentials
 from services.deployments import catalog, config
-from services.deployments.status import DeploymentStatus
 from services.deployments.toml_table import changed_at
-from services.pricing import uptime
+from services.pricing import hourly
 from services.providers import KINDS, kind_of
 from services.security import keys
 from services.security.network import Forbidden, check_url
@@ -65,7 +64,7 @@ class Registry:
             )
         for signed in self._all.values():
             if signed.aws is not None and not signed.key_env:
-                known_aws.trouble(signed.aws.profile)  # looks in the background, so that the first list knows
+                credentials.last_trouble(signed.aws.profile)  # looks in the background, so that the first list knows
 
     def find(self, name: str) -> Deployment | None:
         """A deployment by id, or by name when no id matches (case is ignored)."""
@@ -110,7 +109,7 @@ class Registry:
         if deployment.key_env and keys.lookup(deployment.key_env) is None:
             return f"needs {deployment.key_env}"
         if deployment.aws is not None and not deployment.key_env:
-            lacks = known_aws.trouble(deployment.aws.profile)
+            lacks = credentials.last_trouble(deployment.aws.profile)
             return f"needs AWS credentials ({lacks})" if lacks else None
         if not deployment.key_env and deployment.aws is None and kind_of(deployment).key_required:
             return "needs the name of a key variable"
@@ -204,15 +203,26 @@ def _sync(session: Any, declared: list[Deployment]) -> None:
     runs.archive_missing_deployments(
         session=session, keep=[d.id for d in declared], origins=["file", "catalogue", "embedded"]
     )
-    uptime.settle(session=session)
+    hourly.settle(session=session)
 
 
 def _save(session: Any, deployment: Deployment) -> None:
     _put(session, deployment)
-    uptime.settle(session=session)
+    hourly.settle(session=session)
 
 
 def _and_meters(session: Any, write: Callable[..., Any], **values: Any) -> None:
     """A change of a deployment, and of what runs by the hour because of it, in one transaction."""
     write(session=session, **values)
-    uptime.settle(session=session)
+    hourly.settle(session=session)
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentStatus:
+    """A deployment as the pages list it. ``needs`` says in words what is missing; None when it can be called."""
+
+    deployment: Deployment
+    ready: bool
+    needs: str | None = None
+    test: dict[str, Any] | None = None
+    archived: bool = False

@@ -1,4 +1,8 @@
-"""What a deployment may be: the checks that hold for the file, the page and the catalogue alike."""
+"""What a deployment may be: the checks that hold for the file, the page, the catalogue and a request alike.
+
+`serialization.from_json` reads the snapshots of other versions and takes them as they are; a request is refused in
+words instead. What the fields may say is judged by `validation`.
+"""
 
 from __future__ import annotations
 
@@ -7,30 +11,86 @@ import json
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
+from services.deployments.serialization import from_json
 from services.params import PARAMS
 from services.pricing import cost
 from services.providers import KINDS
+from services.request_fields import Given
 from services.security import keys, network, outbound
 from services.security.network import on_amazon
-from services.types import Deployment
+from services.types import Aws, Deployment, Limits
+
+MOST_COUNT = 10**9  # `validation` and `cost.check_price` know the real limits and say them
+
+
+def deployment_of(body: Given) -> Deployment:
+    """The deployment of a request. Raises ValueError with one sentence."""
+    row: dict[str, Any] = {name: body.text(name) for name in ("name", "kind", "model", "base_url")}
+    row |= {name: body.words(name) for name in ("key_env", "region")}
+    row |= {name: body.words(name) or "" for name in ("id", "note")}
+    row |= {name: list(body.texts(name)) for name in ("params", "labels") if body.has(name)}
+    if body.has("wire"):
+        row["wire"] = body.text("wire")
+    if body.has("context_tokens"):
+        row["context_tokens"] = body.whole("context_tokens", 0, MOST_COUNT)
+    headers, limits = body.table("headers"), body.table("limits")
+    row |= {
+        "enabled": body.flag("enabled", True), "color_slot": body.whole("color_slot", 0, MOST_COUNT, default=0),
+        "headers": {name: headers.text(name) for name in headers.values},
+        "extra_body": body.table("extra_body").values,
+        "limits": {one.name: limits.number(one.name) for one in fields(Limits) if limits.has(one.name)},
+        "aws": _fields(body.table("aws"), Aws) if body.has("aws") else None,
+        "price": _price(body.table("price")),
+    }  # fmt: skip
+    return from_json(row)
+
+
+def _fields(given: Given, kind: type[Aws]) -> dict[str, str | None]:
+    return {one.name: given.words(one.name) for one in fields(kind)}
+
+
+def _price(given: Given) -> dict[str, Any]:
+    row: dict[str, Any] = {name: given.words(name) for name in ("provider", "model", "per_hour", "instance")}
+    if given.has("override"):
+        rates = given.table("override")
+        row["override"] = {name: rates.text(name) for name in rates.values}
+    if given.has("count"):
+        row["count"] = given.whole("count", 0, MOST_COUNT)
+    return row
+
 
 KEY_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
+
 LONGEST_WORD = 19
+
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
+
 SECRET_HEADER = re.compile(r"(?i)authorization|cookie|(?:^|[-_])(?:apikey|key|token|secret|password|signature)$")
+
+
 # What the request is made of: given in extra_body it would silently change what is asked or how it is read.
 # Under this name in [keys] stand the hosts beside AWS's own that a signature with AWS credentials may go to.
 AWS_KEYS = "AWS"
+
+
 REGION = re.compile(r"[a-z]{2,8}(?:-[a-z0-9]+)+-\d+\Z")
+
 ROLE = re.compile(r"arn:aws[\w-]*:iam::\d{12}:role/[\w+=,.@/-]{1,120}\Z", re.ASCII)
+
+
 # A bucket and a prefix that Bedrock takes (its names of files are narrower than those of S3).
 BATCH_S3 = re.compile(r"s3://[a-z0-9][-.a-z0-9]{1,61}[a-z0-9](?:/[-!_*'().a-z0-9A-Z]+)*/?\Z")
+
+
 AWS_CHOICES: Mapping[str, tuple[str, ...]] = {
     "service_tier": ("priority", "default", "flex", "reserved"), "latency": ("standard", "optimized"),
 }  # fmt: skip
+
 OWN_BODY = ("model", "messages", "input", "stream", "system", "instructions")
+
 LONGEST = {"id": 64, "name": 80, "model": 300, "region": 64, "note": 500}
 
 Fault = tuple[str, str]  # the field, and the rest of a sentence that starts with the deployment's name

@@ -19,9 +19,9 @@ import time
 from typing import Any, NoReturn
 
 from services.embedded import openmp
-from services.embedded.spec import KEY, MODEL, PROMPT_CACHE_MIB, ServerSpec, model_path
+from services.embedded.pool import KEY, MODEL, PROMPT_CACHE_MIB, ServerSpec, model_path
+from services.processes.lifetime import when_gone
 from services.processes.output import write_whole
-from services.processes.parent import when_gone
 
 PR_SET_PDEATHSIG = 1
 NICENESS = 10  # the model must never delay the clock of the engine beside it

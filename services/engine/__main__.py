@@ -19,20 +19,19 @@ import uvloop
 from aiohttp import web
 from sqlalchemy.exc import SQLAlchemyError
 
-from db.engine import database_url, reader
-from db.failures import sentence_of
+from db.engine import database_url, reader, sentence_of
 from db.migrate import DatabaseTooNew, upgrade
 from db.permissions import private_files
 from db.writer import Writer
 from services import paths
-from services.calls.gc_tuning import settle
+from services.calls.clock import settle
 from services.deployments.registry import Registry
 from services.embedded import DEFAULT_SPECS, EmbeddedPool
 from services.engine.api import make_app
 from services.engine.engine import Engine
-from services.processes import logs, parent
+from services.processes import lifetime, logs
+from services.processes.lifetime import raise_file_limit
 from services.processes.output import write_whole
-from services.processes.process import raise_file_limit
 from services.security import keys
 
 log = logging.getLogger("engine")
@@ -110,7 +109,7 @@ async def _serve(data: Path, url: str, file: Path, socket: Path, given: argparse
     loop = asyncio.get_running_loop()
     if given.parent_pid:
         # An engine whose starter was killed must not stay behind and hold the data directory.
-        parent.when_gone(given.parent_pid, lambda: _wake(loop, stopping))
+        lifetime.when_gone(given.parent_pid, lambda: _wake(loop, stopping))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     writer = Writer(url)

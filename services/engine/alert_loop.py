@@ -14,12 +14,11 @@ from typing import Any
 
 from sqlalchemy import Engine as SqlEngine
 
-from db import history, run_queries
-from db import small_tables as store
+from db import history, run_queries, small_tables
 from db.writer import WriteFailed, Writer
-from services import alert_sending, alerts
+from services import alerts as alerts_module
 from services.alerts import Alert, Measured, Verdict
-from services.pricing import uptime
+from services.pricing import hourly
 from services.runs.spec import new_id
 
 log = logging.getLogger(__name__)
@@ -44,7 +43,7 @@ class Seen:
 
 def evaluate(reader: SqlEngine, now: datetime) -> list[Seen]:
     """Measure and judge every alert that is switched on. Takes milliseconds to seconds: call it in a thread."""
-    rows = [row for row in store.alerts(reader) if row["enabled"]]
+    rows = [row for row in small_tables.alerts(reader) if row["enabled"]]
     if not rows:
         return []
     names = {row["id"]: str((row["spec"] or {}).get("name", row["id"])) for row in run_queries.deployment_rows(reader)}
@@ -56,20 +55,20 @@ def evaluate(reader: SqlEngine, now: datetime) -> list[Seen]:
             log.warning("an alert cannot be watched: %s", error)
             continue
         measured = _measured(reader, alert, now)
-        found.append(Seen(row, measured, alerts.judge(alert, measured, names)))
+        found.append(Seen(row, measured, alerts_module.judge(alert, measured, names)))
     return found
 
 
 def _measured(reader: SqlEngine, alert: Alert, now: datetime) -> Measured:
-    wanted = alerts.wanted(alert, now)
-    pieces = history.pieces(reader, wanted, grain="h", sketches=alerts.sketches_of(alert.metric))
+    wanted = alerts_module.wanted(alert, now)
+    pieces = history.pieces(reader, wanted, grain="h", sketches=alerts_module.sketches_of(alert.metric))
     hours = 0
     if alert.metric == "spend_day":
-        on = uptime.accrued(reader, wanted.start, wanted.end, now)
+        on = hourly.accrued(reader, wanted.start, wanted.end, now)
         if alert.deployments:
             on = on[on["deployment_id"].isin(alert.deployments)]
         hours = int(on["nanousd"].sum())
-    return alerts.measure(alert, pieces, hours)
+    return alerts_module.measure(alert, pieces, hours)
 
 
 class Alerting:
@@ -166,7 +165,7 @@ class Alerting:
     async def _resume(self, now: datetime) -> None:
         """Send what an engine that ended in between was about to try again."""
         tried_out = timedelta(seconds=sum(BACKOFF_S) + 60 * (len(BACKOFF_S) + 1))
-        recent = await asyncio.to_thread(store.events, self._reader, None, 50)
+        recent = await asyncio.to_thread(small_tables.events, self._reader, None, 50)
         waiting = [
             one for one in recent
             if one["id"] not in self._sending and tried_out < now - one["at"] < RESENT_WITHIN
@@ -174,7 +173,7 @@ class Alerting:
         ]  # fmt: skip
         if not waiting:
             return
-        known = {row["id"]: row for row in await asyncio.to_thread(store.alerts, self._reader)}
+        known = {row["id"]: row for row in await asyncio.to_thread(small_tables.alerts, self._reader)}
         for one in waiting:
             told = one["delivered"] or ""
             done = [part for part in told.split("; ") if part and AGAIN not in part]
@@ -190,7 +189,7 @@ class Alerting:
         done = [said] if said else []
         waiting = list(targets)
         for pause in (*BACKOFF_S, None):
-            tries = [(name, await asyncio.to_thread(alert_sending.send, name, sentence)) for name in waiting]
+            tries = [(name, await asyncio.to_thread(alerts_module.send, name, sentence)) for name in waiting]
             failed = [(name, one) for name, one in tries if one.again]
             done += [one.words for _, one in tries if not one.again]
             what = AGAIN if pause is not None else f"given up after {len(BACKOFF_S) + 1} tries"
@@ -215,11 +214,11 @@ async def _pause(seconds: float) -> None:
 
 
 def _checked(one: Seen, now: datetime, event: Mapping[str, Any] | None, session: Any) -> bool:
-    return store.checked(
+    return small_tables.checked(
         session=session, seen=one.row, at=now, value=one.measured.value, n=one.measured.n, firing=one.verdict.firing,
         event=event,
     )  # fmt: skip
 
 
 def _delivered(event_id: str, told: str, session: Any) -> None:
-    store.delivered(session=session, event_id=event_id, words=told)
+    small_tables.delivered(session=session, event_id=event_id, words=told)

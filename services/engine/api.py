@@ -17,9 +17,9 @@ from sqlalchemy.exc import IntegrityError
 from db import run_queries, runs
 from db.writer import WriteFailed
 from services.deployments import config
-from services.deployments.request import deployment_of
-from services.deployments.status import DeploymentStatus
-from services.engine import api_aws, api_batch, api_history, api_rollups, api_scenarios
+from services.deployments.registry import DeploymentStatus
+from services.deployments.validation import deployment_of
+from services.engine import api_aws, api_batch, api_history
 from services.engine.call_limits import TooMany
 from services.engine.connection_test import probe
 from services.engine.engine import Engine
@@ -65,8 +65,8 @@ def make_app(engine: Engine) -> web.Application:
             web.post("/embedded/{name}/restart", restart_embedded),
             *api_aws.routes(),
             *api_history.routes(engine),
-            *api_scenarios.routes(engine),
-            *api_rollups.routes(engine),
+            *api_history.scenario_routes(engine),
+            *api_history.rollup_routes(engine),
             *api_batch.routes(engine),
         ]
     )

@@ -15,8 +15,8 @@ from typing import Any, TypeVar, cast
 
 from aiohttp import web
 
-from services.aws import control, known, provisioned, sagemaker
-from services.aws.explain import AwsTrouble, Place
+from services.aws import control, credentials, provisioned, sagemaker
+from services.aws.control import AwsTrouble, Place
 from services.engine.requests import answer, body_of, may
 from services.request_fields import Given
 
@@ -135,7 +135,7 @@ async def delete_provisioned(request: web.Request) -> web.Response:
 async def refresh(request: web.Request) -> web.Response:
     may(request, "send")
     await _ask(control.forget)
-    known.forget()
+    credentials.look_again()
     return answer({"ok": True})
 
 

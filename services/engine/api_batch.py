@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from db import batch_links, batch_votes, batch_workers, batches
+from db import batch_queries
+from db import batches as batches_module
 from services.batch.lease import STALE_S
-from services.batch.submit import MOST_NANOUSD, spec_of
+from services.batch.service import MOST_NANOUSD, spec_of
 from services.embedded import EmbeddedUnavailable
 from services.engine.requests import answer, body_of, may, own
 from services.security import access
@@ -31,7 +32,7 @@ class _Door:
         person, role = may(request, "send"), request.headers.get("x-lab-role", "viewer")
         spec = spec_of(await body_of(request))
         if spec.parent_id is not None:
-            parent = await asyncio.to_thread(batches.batch, self._engine.reader, spec.parent_id)
+            parent = await asyncio.to_thread(batches_module.batch, self._engine.reader, spec.parent_id)
             if parent is not None:
                 own(request, "send", parent["person"], "batch")
         return answer({"batch_id": await self._engine.batches.submit(spec, person, role)})
@@ -67,21 +68,21 @@ class _Door:
     async def _own(self, request: web.Request, action: access.Action) -> str:
         """Who asks, if the batch is theirs to change. One that is not in the records is refused where it is done."""
         person = may(request, action)
-        row = await asyncio.to_thread(batches.batch, self._engine.reader, request.match_info["id"])
+        row = await asyncio.to_thread(batches_module.batch, self._engine.reader, request.match_info["id"])
         return person if row is None else own(request, action, row["person"], "batch")
 
     async def vote(self, request: web.Request) -> web.Response:
         person, body = may(request, "vote"), await body_of(request)
         first, second, no = body.text("batch_a"), body.text("batch_b"), body.whole("no", 1, 10**9)
         choice = body.words("choice")
-        known = [await asyncio.to_thread(batches.batch, self._engine.reader, one) for one in (first, second)]
+        known = [await asyncio.to_thread(batches_module.batch, self._engine.reader, one) for one in (first, second)]
         if None in known:
             raise ValueError("One of these batches is not in the records; it may have been deleted.")
         one, other = sorted((row for row in known if row is not None), key=lambda row: str(row["id"]))
-        if not await asyncio.to_thread(batch_links.in_both, self._engine.reader, one, other, no):
+        if not await asyncio.to_thread(batch_queries.in_both, self._engine.reader, one, other, no):
             raise ValueError(f"There is no line {no:,} that both batches have, so that nobody can vote on it.")
         await self._engine.writer.write(
-            lambda session: batch_votes.vote(
+            lambda session: batch_queries.vote(
                 session=session, batch_a=first, batch_b=second, no=no, person=person, choice=choice
             )
         )
@@ -89,9 +90,11 @@ class _Door:
 
     async def workers(self, request: web.Request) -> web.Response:
         may(request, "look")
-        rows = await asyncio.to_thread(batches.workers, self._engine.reader)
+        rows = await asyncio.to_thread(batches_module.workers, self._engine.reader)
         alive = set(
-            await self._engine.writer.write(lambda session: batch_workers.alive(session=session, stale_after_s=STALE_S))
+            await self._engine.writer.write(
+                lambda session: batches_module.alive(session=session, stale_after_s=STALE_S)
+            )
         )
         told = [row | {"alive": row["id"] in alive} for row in rows]
         return answer({"workers": told, "said": self._engine.batch_worker.said})

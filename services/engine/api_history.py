@@ -1,4 +1,4 @@
-"""The engine's door for what people add to the history: alerts, notes on moments, the budget."""
+"""The engine's door for what people keep: alerts, notes, the budget, scenarios, and rollups made anew."""
 
 from __future__ import annotations
 
@@ -6,27 +6,121 @@ import asyncio
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiohttp import web
+from sqlmodel import Session
 
-from db import notes as note_store
-from db import small_tables as alert_store
-from services import alert_sending, alerts
+from db import models, rollups, small_tables
+from services import alerts as alerts_module
+from services.engine.background import BUSY_BATCH, IDLE_BATCH
 from services.engine.requests import answer, body_of, may, own
-from services.pricing import budget
+from services.pricing import overview
 from services.request_fields import Given
 from services.runs.spec import new_id
+from services.security import access
 
 if TYPE_CHECKING:
     from services.engine.engine import Engine
 
+
+MOST_WORDS = 60
+
+LONGEST_WORD = 20_000  # characters: the packed assumptions are the longest
+
+
+class _Scenarios:
+    """The handlers, with the engine they ask."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def listed(self, request: web.Request) -> web.Response:
+        may(request, "look")
+        return answer(await asyncio.to_thread(models.scenarios, self._engine.reader))
+
+    async def save(self, request: web.Request) -> web.Response:
+        person, body = may(request, "annotate"), await body_of(request)
+        role = request.headers.get("x-lab-role", "viewer")
+        given, scenario_id, name = body.values.get("state"), new_id(), body.text("name", longest=1_000)
+        state = given if isinstance(given, dict) else {}
+        sound = all(isinstance(one, str) and len(one) <= LONGEST_WORD for pair in state.items() for one in pair)
+        if not state or len(state) > MOST_WORDS or not sound:
+            raise ValueError("The scenario cannot be kept: its “state” is the words of the page's address, as texts.")
+        kept = await self._engine.writer.write(
+            lambda session: models.save(
+                session=session,
+                scenario_id=scenario_id,
+                name=name,
+                state=state,
+                person=person,
+                at=datetime.now(UTC),
+                may_replace=lambda owner: access.owns(role, person, owner),
+            )
+        )
+        return answer({"id": kept})
+
+    async def delete(self, request: web.Request) -> web.Response:
+        may(request, "annotate")
+        scenario_id = request.match_info["id"]
+        for owner in await asyncio.to_thread(models.owners, self._engine.reader, scenario_id):
+            own(request, "annotate", owner, "scenario")
+        gone = await self._engine.writer.write(lambda session: models.remove(session=session, scenario_id=scenario_id))
+        return answer({"deleted": gone})
+
+
+def scenario_routes(engine: Engine) -> list[web.RouteDef]:
+    """All of them below /scenarios."""
+    door = _Scenarios(engine)
+    return [
+        web.get("/scenarios", door.listed),
+        web.post("/scenarios", door.save),
+        web.delete("/scenarios/{id}", door.delete),
+    ]
+
+
+class _Rollups:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def unroll(self, request: web.Request) -> web.Response:
+        """Take the rollups of one UTC day away; its calls are then added again."""
+        may(request, "deploy")
+        day = (await body_of(request)).moment("day")
+        if day != rollups.day_of(day):
+            raise ValueError("A day is given as its first instant in UTC.")
+        return answer({"unmarked": await self._engine.writer.write(partial(_unroll, day))})
+
+    async def fold(self, request: web.Request) -> web.Response:
+        """Add some calls: few while others are being measured."""
+        may(request, "deploy")
+        limit = BUSY_BATCH if self._engine.calls.live else IDLE_BATCH
+        return answer({"added": await self._engine.writer.write(partial(_fold, limit))})
+
+
+def _unroll(day: datetime, session: Session) -> int:
+    return rollups.unroll_days(session=session, days=[day])
+
+
+def _fold(limit: int, session: Session) -> int:
+    return rollups.fold(session=session, limit=limit)
+
+
+def rollup_routes(engine: Engine) -> list[web.RouteDef]:
+    """All of them below /rollups."""
+    door = _Rollups(engine)
+    return [web.post("/rollups/unroll", door.unroll), web.post("/rollups/fold", door.fold)]
+
+
 MOST_ALERTS = 50
+
 LONGEST_NOTE = 100_000  # characters as they are sent; the records keep the beginning
+
 T = TypeVar("T")
 
 
-class _Door:
+class _History:
     """The handlers, with the engine they ask."""
 
     def __init__(self, engine: Engine) -> None:
@@ -37,20 +131,20 @@ class _Door:
 
     async def list_alerts(self, request: web.Request) -> web.Response:
         may(request, "look")
-        return answer({"alerts": await self._read(alert_store.alerts), "targets": alert_sending.targets()})
+        return answer({"alerts": await self._read(small_tables.alerts), "targets": alerts_module.targets()})
 
     async def save_alert(self, request: web.Request) -> web.Response:
         person, body = may(request, "deploy"), await body_of(request)
         alert = _alert(body)
-        alerts.check_targets(alert.targets, alert_sending.targets())
-        known = {row["id"] for row in await self._read(alert_store.alerts)}
+        alerts_module.check_targets(alert.targets, alerts_module.targets())
+        known = {row["id"] for row in await self._read(small_tables.alerts)}
         if alert.id and alert.id not in known:
             raise ValueError("That alert is not there any more; reload the page.")
         if not alert.id and len(known) >= MOST_ALERTS:
             raise ValueError(f"There are {MOST_ALERTS} alerts already; delete one first.")
         alert_id, now = alert.id or new_id(), datetime.now(UTC)
         await self._engine.writer.write(
-            lambda session: alert_store.save(
+            lambda session: small_tables.save(
                 session=session, alert_id=alert_id, values=alert.to_values(), person=person, at=now
             )
         )
@@ -60,7 +154,7 @@ class _Door:
     async def delete_alert(self, request: web.Request) -> web.Response:
         may(request, "deploy")
         alert_id = request.match_info["id"]
-        await self._engine.writer.write(lambda session: alert_store.remove(session=session, alert_id=alert_id))
+        await self._engine.writer.write(lambda session: small_tables.remove(session=session, alert_id=alert_id))
         return answer({"ok": True})
 
     async def list_events(self, request: web.Request) -> web.Response:
@@ -69,27 +163,29 @@ class _Door:
         if not re.fullmatch(r"[0-9]{1,9}", asked):
             raise ValueError("“limit” is a whole number from 1 to 200.")
         limit = min(max(int(asked), 1), 200)
-        return answer(await self._read(alert_store.events, request.query.get("alert"), limit))
+        return answer(await self._read(small_tables.events, request.query.get("alert"), limit))
 
     async def add_note(self, request: web.Request) -> web.Response:
         person, body = may(request, "annotate"), await body_of(request)
         at, note_id, note = body.moment("at"), new_id(), body.text("note", longest=LONGEST_NOTE)
         await self._engine.writer.write(
-            lambda session: note_store.add(session=session, note_id=note_id, at=at, note=note, person=person)
+            lambda session: small_tables.add(session=session, note_id=note_id, at=at, note=note, person=person)
         )
         return answer({"id": note_id})
 
     async def delete_note(self, request: web.Request) -> web.Response:
         may(request, "annotate")
         note_id = request.match_info["id"]
-        for owner in await self._read(note_store.owners, note_id):
+        for owner in await self._read(small_tables.owners, note_id):
             own(request, "annotate", owner, "note")
-        gone = await self._engine.writer.write(lambda session: note_store.remove(session=session, note_id=note_id))
+        gone = await self._engine.writer.write(
+            lambda session: small_tables.remove_note(session=session, note_id=note_id)
+        )
         return answer({"deleted": gone})
 
     async def get_budget(self, request: web.Request) -> web.Response:
         may(request, "look")
-        amount = await self._read(budget.monthly)
+        amount = await self._read(overview.monthly)
         return answer({"monthly_usd": None if amount is None else format(amount, "f")})
 
     async def set_budget(self, request: web.Request) -> web.Response:
@@ -97,16 +193,16 @@ class _Door:
         body = await body_of(request)
         named = isinstance(body.values.get("monthly_usd"), str) or not body.has("monthly_usd")
         usd = body.words("monthly_usd", longest=40) if named else str(body.number("monthly_usd"))
-        await self._engine.writer.write(lambda session: budget.keep(session=session, usd=usd))
+        await self._engine.writer.write(lambda session: overview.keep(session=session, usd=usd))
         return answer({"ok": True})
 
 
-def _alert(body: Given) -> alerts.Alert:
+def _alert(body: Given) -> alerts_module.Alert:
     """The alert of a request. Raises ValueError in words."""
     body.need("metric", "threshold")
-    return alerts.Alert.from_row({
+    return alerts_module.Alert.from_row({
         "metric": body.text("metric"), "threshold": body.number("threshold"),
-        "window_s": body.whole("window_s", 0, alerts.LONGEST_S, default=0), "name": body.words("name"),
+        "window_s": body.whole("window_s", 0, alerts_module.LONGEST_S, default=0), "name": body.words("name"),
         "deployments": body.texts("deployments"), "targets": body.texts("targets"),
         "enabled": body.flag("enabled", True), "id": body.words("id"),
     })  # fmt: skip
@@ -114,7 +210,7 @@ def _alert(body: Given) -> alerts.Alert:
 
 def routes(engine: Engine) -> list[web.RouteDef]:
     """All of them below /history."""
-    door = _Door(engine)
+    door = _History(engine)
     return [
         web.get("/history/alerts", door.list_alerts),
         web.post("/history/alerts", door.save_alert),

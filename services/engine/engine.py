@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import os
 import socket
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,33 +18,33 @@ from sqlalchemy import Engine as SqlEngine
 
 from db import run_queries, runs
 from db.writer import Writer
-from services.batch.forgetting import keep_forgetting
+from services.batch.reconcile import keep_forgetting
 from services.batch.service import BatchDesk
 from services.calls.calls import Calls
-from services.calls.clock import Ticker
-from services.calls.heartbeat import Heartbeat
+from services.calls.clock import Heartbeat, Ticker
 from services.calls.live import LiveCall, LiveColumn, LiveRun
+from services.calls.progress import Progress
 from services.calls.stream import opened_session
+from services.deployments import config
 from services.deployments.registry import Registry
 from services.embedded import EmbeddedPool
 from services.engine.alert_loop import Alerting
-from services.engine.background import Upkeep
-from services.engine.batch_worker import BatchWorker
+from services.engine.background import Rolling, Upkeep
 from services.engine.call_limits import Allowance, Hold
-from services.engine.pacing import pause
-from services.engine.revive import revived
-from services.engine.rollup_loop import Rolling
-from services.engine.run_row import run_row
 from services.engine.server_metrics import Gauges
+from services.engine.spawn import BatchWorker
 from services.outcomes import LAB_STOPPED
-from services.runs import conversation
-from services.runs.spec import RunSpec, new_id
+from services.runs import conversation, view
+from services.runs.spec import ColumnSpec, RunSpec, new_id
 from services.security.network import GuardedResolver
-from services.types import Ask, Deployment, Message
+from services.types import Ask, Deployment, Limits, Message
 
 log = logging.getLogger(__name__)
+
 REMEMBERED_RUNS = 100
+
 NEAR_KEEPALIVE_S = 3.0  # llama.cpp closes an idle connection after 5 s
+
 FAR_KEEPALIVE_S = 15.0
 
 
@@ -365,3 +367,73 @@ class Engine:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def run_row(run: LiveRun, text: str, *, store: bool) -> dict[str, Any]:
+    """Everything about a run but its calls; the texts only where they may be kept (``store``)."""
+    spec = run.spec
+    return {
+        "id": run.id, "created_at": datetime.now(UTC), "person": run.person, "source": spec.source,
+        "prompt": text if store else None,
+        "prompt_sha256": hashlib.sha256(text.encode("utf-8", "replace")).hexdigest(),
+        "system": spec.system if store else None,
+        "template": spec.prompt if store else None,
+        "variables": dict(spec.variables) if store else {},
+        "params": dict(spec.params), "columns": spec.to_json()["columns"],
+        "attachments": [
+            {"name": a.name, "chars": len(a.text), **({"text": a.text} if store else {})} for a in spec.attachments
+        ],
+        # The pause of the run, whichever kind its start mode has: between columns, or between repetitions.
+        "start_mode": spec.start,
+        "stagger_s": spec.pause_s if spec.start == "sequential" else spec.stagger_s,
+        "repetitions": spec.repetitions, "blind": spec.blind,
+        "parent_run_id": spec.parent_run_id, "starred": False, "tags": list(spec.tags), "text_stored": store,
+        "n_calls": len(spec.columns) * spec.repetitions,
+    }  # fmt: skip
+
+
+async def revived(reader: SqlEngine, run_id: str) -> LiveRun | None:
+    """The run as it stands in the records, with nothing under way; None when there is no such run."""
+    row = await asyncio.to_thread(run_queries.run_by_id, reader, run_id)
+    if row is None:
+        return None
+    calls = await asyncio.to_thread(run_queries.calls_of_run, reader, run_id)
+    columns = [_column(call) for call in view.shown_calls(calls)]
+    spec = RunSpec(
+        prompt=row["prompt"] or "",
+        columns=tuple(ColumnSpec(column.deployment.id) for column in columns),
+        system=row["system"],
+        params=row["params"] or {},
+        repetitions=row["repetitions"],
+        blind=row["blind"],
+        source=row["source"],
+    )
+    run = LiveRun(run_id, spec, row["person"], columns)
+    run.ended.set()
+    return run
+
+
+def _column(row: Mapping[str, Any]) -> LiveColumn:
+    deployment = config.from_json(row["deployment"])
+    progress = Progress(None, Limits())
+    progress.phase = "done"
+    progress.answer = [row["answer"]] if row.get("answer") else []
+    progress.reasoning = [row["reasoning"]] if row.get("reasoning") else []
+    ask = conversation.ask_of(row) or Ask(())
+    call = LiveCall(
+        id=row["id"], column=row["column_no"], repetition=row["repetition"], attempt=row["attempt_no"],
+        deployment=deployment, ask=ask, progress=progress, waited_ms=row.get("waited_ms") or 0.0, final=dict(row),
+        sent_answer=len(progress.answer), sent_reasoning=len(progress.reasoning), announced=True,
+    )  # fmt: skip
+    return LiveColumn(row["column_no"], deployment, call)
+
+
+STEP_S = 0.1
+
+
+async def pause(run: LiveRun) -> None:
+    """Wait as long as the run wants between two repetitions, to a tenth of a second; stopping every column ends it."""
+    for _ in range(round(run.spec.pause_s / STEP_S)):
+        if all(column.stopped for column in run.columns):
+            return
+        await asyncio.sleep(STEP_S)

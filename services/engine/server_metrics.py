@@ -26,7 +26,7 @@ from services.embedded import EmbeddedPool
 from services.providers import kind_of
 from services.security import keys, outbound
 from services.security.network import Forbidden, GuardedResolver, check_url
-from services.servers_metrics import Gauge, NoMetrics, hits_since, read_metrics
+from services.servers import Gauge, NoMetrics, hits_since, read_metrics
 from services.types import Deployment
 
 log = logging.getLogger(__name__)

@@ -1,11 +1,15 @@
-"""What a call costs, from a price that was looked up before the call and is stored with it.
+"""What a call costs, from a price that was looked up before the call and is stored with it, and at the plain price.
 
 `cost` needs nothing but that row (`services.pricing.price.Price`), so a call of last year is costed from its own row
 and never re-priced. All arithmetic is `Decimal`, results are integer nano-dollars (1 $ = 10⁹).
 
 The lists are data on this machine: genai-prices' own (offline; `UpdatePrices` is never started), and a dated copy of
-LiteLLM's (`services.pricing.lookup`). Their matching is broader than a bill may be, so a match is accepted only when
+LiteLLM's (`services.pricing.sources`). Their matching is broader than a bill may be, so a match is accepted only when
 the model is named exactly, or by a dated name of it; everything else has no price.
+
+Plain means: every input token at the input rate, whether it was read from a cache, written to one or neither; output at
+the output rate; and the standard price where the call was made in a batch or in the flex tier. Other tiers stay as they
+are: what "priority" costs more is no saving that was missed.
 """
 
 from __future__ import annotations
@@ -17,17 +21,78 @@ from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Literal
 
 from services.pricing import instances
-from services.pricing.context import context_of, tier_asked
-from services.pricing.price import RATE_NAMES, Price, PriceTier, completed
+from services.pricing.price import RATE_NAMES, Price, PriceTier, completed, context_of, tier_asked
 from services.types import Deployment, PriceRef, Usage
 
 if TYPE_CHECKING:
     from services.pricing.sources import ListedPrice
 
-__all__ = ["RATE_NAMES", "Cost", "CostState", "Price", "PriceTier", "check_price", "cost", "decimal_amount", "mark_of",
-           "money", "price_of", "tier_asked", "words_of"]  # fmt: skip
+__all__ = [
+    "DISCOUNTED_TIERS",
+    "DRIVERS",
+    "MARKS",
+    "MOST_DOLLARS",
+    "MOST_INSTANCES",
+    "NANO",
+    "NANO_PER_RATE",
+    "RATE_NAMES",
+    "WORDS",
+    "Cost",
+    "CostState",
+    "Price",
+    "PriceTier",
+    "check_price",
+    "cost",
+    "decimal_amount",
+    "is_discounted",
+    "mark_of",
+    "money",
+    "plain_nanousd",
+    "price_of",
+    "tier_asked",
+    "words_of",
+]
+
+
+DISCOUNTED_TIERS = frozenset({"flex", "batch"})
+
+
+def is_discounted(price: Price | None) -> bool:
+    """Whether the price is one of waiting (a batch, the flex tier), so that its plain price is another row."""
+    if price is None:
+        return False
+    context = price.context
+    return context.get("processing") == "batch" or context.get("service_tier") in DISCOUNTED_TIERS
+
+
+def plain_nanousd(usage: Usage, price: Price | None, standard: Price | None = None) -> int | None:
+    """The plain cost of a call in nano-dollars, from its counts and the price it was charged at.
+
+    ``standard``: the standard price of the same deployment at that time; it is used, and needed, where `is_discounted`.
+    None where the plain price or the counts are not known, where the hour is paid and not the call, and where the
+    charged price leaves out a kind of token that the call has: the two would not be of the same tokens. Counts that the
+    service did not state are missing in the plain cost just as they are in the cost.
+    """
+    if price is None or price.per_hour is not None:
+        return None
+    plain = standard if is_discounted(price) else price
+    if plain is None or plain.per_hour is not None:
+        return None
+    counts = {name: getattr(usage, name) for name in DRIVERS}
+    known = {name: count for name, count in counts.items() if count is not None}
+    charged, rates = price.rates_for(usage.input_total or 0), plain.rates_for(usage.input_total or 0)
+    if not known or "input" not in rates or "output" not in rates:
+        return None
+    if any(count and DRIVERS[name] not in charged for name, count in known.items()):
+        return None
+    total = 0
+    for side, tokens in (("input", usage.input_total or 0), ("output", usage.output_total or 0)):
+        total += int((tokens * Decimal(rates[side]) * NANO_PER_RATE).to_integral_value(rounding=ROUND_HALF_UP))
+    return total
+
 
 CostState = Literal["exact", "lower_bound", "estimated", "by_the_hour", "free", "no_price", "unknown_usage"]
+
 
 # Driver of a cost (a field of `Usage`) → the rate it is charged at.
 DRIVERS: Mapping[str, str] = {
@@ -38,9 +103,15 @@ DRIVERS: Mapping[str, str] = {
     "reasoning_output": "output",
     "answer_output": "output",
 }
+
+
 NANO = 1_000_000_000
+
 MOST_INSTANCES = 10_000
+
 MOST_DOLLARS = 1_000_000  # for a million tokens or an hour: more is a slip of the finger, and would not fit the records
+
+
 # nano-dollars per token = ($ per 1M tokens) × 10⁹ / 10⁶
 NANO_PER_RATE = Decimal(1000)
 
@@ -63,6 +134,7 @@ class Cost:
 
 
 MARKS: Mapping[CostState, str] = {"lower_bound": "≥", "estimated": "~"}
+
 WORDS: Mapping[CostState, str] = {
     "by_the_hour": "by the hour",
     "free": "free",
@@ -111,7 +183,7 @@ def price_of(deployment: Deployment, at: datetime, *, batch: bool = False, tier:
     Only ``deployment.price`` decides: a server of one's own that calls its model "claude-haiku-5-5" has no API price
     unless its price reference says so. In this order: the user's own rates, an hourly price, the hourly price of an
     instance type, the price lists. ``batch``: of a job of a batch API. ``tier``: the service tier that really served
-    the call, in the service's word; None = the one that its settings ask for (`services.pricing.context`). Rates of
+    the call, in the service's word; None = the one that its settings ask for (`services.pricing.price`). Rates of
     one's own and prices by the hour are the same in every tier, and the former are not those of a batch.
 
     Raises ValueError for a reference that `check_price` refuses.
@@ -129,7 +201,7 @@ def price_of(deployment: Deployment, at: datetime, *, batch: bool = False, tier:
     if ref.provider is None:
         return None
     # Here because the lists take half a second to import, and pages need only `money`.
-    from services.pricing.lookup import listed
+    from services.pricing.sources import listed
 
     context = context_of(deployment, batch=batch, tier=tier)
     found = listed(ref.provider, ref.model or deployment.model, at, context.listed, deployment.region)

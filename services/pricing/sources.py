@@ -1,16 +1,32 @@
-"""Reads the price list that is bundled with genai-prices, strictly: the model that was asked for, or nothing.
+"""The price that the lists have for a model, read strictly: genai-prices first, then our dated copy of LiteLLM's.
 
 Kept apart from `services.pricing.cost` because it is the only place that knows the shapes of that package.
+
+LiteLLM's row is used for what genai-prices lacks (models, and on Bedrock the contexts batch, flex and priority), on
+these conditions:
+
+* Where both have the standard price of the model, they have to agree on it: a row that contradicts the first list is
+  a price of something else. (LiteLLM's "anthropic.claude-sonnet-4-5-…" is global inference, 10 % below the price in a
+  region; half of that would be a wrong batch price.)
+* Outside the US regions and global profiles LiteLLM's row of exactly that profile or region goes first. It has one for
+  each, where genai-prices has one row for all ("regional.amazon.nova-2-lite" is $0.33 for us., eu. and jp.; AWS charges
+  $0.33, $0.429 and $0.396). GovCloud is priced by such rows only.
+
+What neither names exactly has no price.
+
+A name is looked up as it is written, in the contexts that the list knows: standard, batch, flex, priority.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import cache, lru_cache
+from importlib.resources import files
 from typing import Any
 
 import genai_prices
@@ -32,9 +48,115 @@ from genai_prices.types import (
 )
 
 from services.pricing.price import completed
-from services.providers.bedrock_ids import GEOGRAPHIES, parsed, same_model
+from services.providers.bedrock_ids import GEOGRAPHIES, ModelId, parsed, same_model
+
+
+def listed(
+    provider: str, model: str, at: datetime, context: Mapping[str, str], region: str | None = None
+) -> ListedPrice | None:
+    """The price of exactly that model in exactly that context at that moment; None = no price.
+
+    ``context``: {} for the standard price, else like genai-prices' (``{"service_tier": "flex"}``, ``{"processing":
+    "batch"}``). ``region``: of a call to Bedrock, None when that is not known.
+    """
+    second = litellm_price(provider, model, context, region)
+    if second is not None and _has_a_price_of_its_own(provider, model, region):
+        return second
+    first = genai_price(provider, model, at, context, region)
+    if first is not None or second is None:
+        return first
+    standard = genai_price(provider, model, at, {}, region)
+    return second if standard is None or _agree(standard, litellm_price(provider, model, {}, region)) else None
+
+
+def _has_a_price_of_its_own(provider: str, model: str, region: str | None) -> bool:
+    asked = parsed(model, region) if provider == BEDROCK else None
+    return asked is not None and not asked.in_us and asked.geography != "global"
+
+
+def _agree(one: ListedPrice, other: ListedPrice | None) -> bool:
+    return other is not None and all(one.rates[name] == other.rates[name] for name in ("input", "output"))
+
+
+FILE = "litellm_prices.json"
+
+
+# The price contexts of genai-prices, and the list's name for each.
+CONTEXTS: Mapping[tuple[tuple[str, str], ...], str] = {
+    (): "standard",
+    (("processing", "batch"),): "batch",
+    (("service_tier", "flex"),): "flex",
+    (("service_tier", "priority"),): "priority",
+}
+
+
+@cache
+def snapshot() -> Mapping[str, Any]:
+    """The whole file: ``source``, ``version``, ``date``, ``licence``, ``models`` by provider."""
+    data: Mapping[str, Any] = json.loads((files("services.data") / FILE).read_text(encoding="utf-8"))
+    return data
+
+
+def litellm_price(
+    provider_id: str, model_ref: str, context: Mapping[str, str], region: str | None = None
+) -> ListedPrice | None:
+    """The price of exactly that model in exactly that context, or None. ``region``: of a call to Bedrock."""
+    name = CONTEXTS.get(tuple(sorted(context.items())))
+    key = _key(provider_id, model_ref, region)
+    if name is None or key is None:
+        return None
+    tables: Mapping[str, Mapping[str, Mapping[str, str]]] = snapshot()["models"][provider_id][key]
+    if name not in tables:
+        return None
+    # A length that only the standard price tells apart has a tier without rates here: the batch price there is unknown.
+    in_question = (tables[name], tables["standard"])
+    starts = sorted({int(above) for table in in_question for above in table} - {0})
+    tiers = tuple((above, _rates(tables, name, above)) for above in starts)
+    source = f"{snapshot()['source']} {snapshot()['version']}"
+    return ListedPrice(source, snapshot()["date"], key, _rates(tables, name, 0), tiers, dict(context))
+
+
+def _rates(tables: Mapping[str, Mapping[str, Mapping[str, str]]], name: str, above: int) -> dict[str, Decimal]:
+    """The rates of one context for calls above a number of input tokens; empty where the list states none of its own.
+
+    A cache rate that the standard price has and this one leaves out stays out: it is not known.
+    """
+    own = tables[name].get(str(above), {})
+    if not {"input", "output"} <= set(own):
+        return {}
+    known = {rate: Decimal(value) for rate, value in own.items()}
+    return completed(known, usual=tables["standard"]["0"])
+
+
+def _key(provider_id: str, model_ref: str, region: str | None) -> str | None:
+    models = snapshot()["models"].get(provider_id)
+    if models is None:
+        return None
+    if provider_id != BEDROCK:
+        name = model_ref.strip().lower()
+        return name if name in models else None
+    asked = parsed(model_ref, region)
+    names = [] if asked is None else _bedrock_names(asked)
+    return next((name for name in names if name in models), None)
+
+
+def _bedrock_names(asked: ModelId) -> Iterable[str]:
+    """The list's names for exactly that model there: an inference profile as it is, else the region's own row.
+
+    A row without a region is the price of the US regions.
+    """
+    if asked.geography is not None:
+        yield asked.whole
+        return
+    if asked.region is not None:
+        yield f"bedrock/{asked.region}/{asked.model}"
+        yield f"bedrock_mantle/{asked.region}/{asked.model}"
+    if asked.in_us:
+        yield from (asked.model, f"bedrock/{asked.model}", f"bedrock_mantle/{asked.model}")
+
 
 BEDROCK = "aws"
+
 PRICE_KEYS: Mapping[str, str] = {
     "input": "input_mtok",
     "cache_read": "cache_read_mtok",
@@ -42,6 +164,8 @@ PRICE_KEYS: Mapping[str, str] = {
     "cache_write_1h": "cache_write_1h_mtok",
     "output": "output_mtok",
 }
+
+
 # What may follow a model's name without making it another model.
 DATED = re.compile(r"(?:-latest|[-@]20\d{6}|-20\d{2}-\d{2}-\d{2})?\Z")
 
@@ -81,7 +205,7 @@ def _rate(price: Decimal | TieredPrices, start: int | None) -> Decimal:
     return rate
 
 
-def listed(
+def genai_price(
     provider_id: str, model_ref: str, at: datetime, context: Mapping[str, str], region: str | None = None
 ) -> ListedPrice | None:
     """The list's price of exactly that model at that moment, or None. ``region``: of a call to Bedrock.

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from services.providers.anthropic import AnthropicKind
 from services.providers.base import Kind
-from services.providers.bedrock import BedrockKind
-from services.providers.bedrock_provisioned import BedrockProvisionedKind
-from services.providers.openai import OpenAIKind
-from services.providers.openai_compatible import OpenAICompatibleKind
+from services.providers.bedrock import BedrockKind, BedrockProvisionedKind
+from services.providers.openai import OpenAICompatibleKind, OpenAIKind
 from services.providers.sagemaker import SageMakerKind
 from services.types import Deployment
 

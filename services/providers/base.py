@@ -1,15 +1,134 @@
-"""What a kind of deployment has to provide: build a request, decode its stream, test the connection.
+"""What a kind of deployment has to provide, and what the kinds share when they build a request.
 
 A kind is one file in this folder with one class that satisfies `Kind`, listed in `services.providers.KINDS`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
+from urllib.parse import urlsplit, urlunsplit
 
-from services.types import Ask, CacheMode, Delta, Deployment, Usage, Wire, WireError, WireRequest
+from services.aws.credentials import BEARER_ENV, signing
+from services.params import PARAMS
+from services.types import Ask, CacheMode, Delta, Deployment, Signing, Usage, Wire, WireError, WireRequest
 from services.wire.sse import ServerEvent
+
+_VERSION = re.compile(r"^v\d+[a-z0-9]*$")
+
+_WIRE_PATHS = ("/chat/completions", "/responses", "/messages", "/models")
+
+_WIRE_NAMES = {
+    "messages": "Messages", "responses": "Responses", "chat": "Chat Completions", "converse": "Converse",
+    "invoke": "InvokeModel", "tgi": "TGI", "lines": "JSON lines",
+}  # fmt: skip
+
+
+def endpoint(base_url: str, path: str) -> str:
+    """The full address of a wire's ``path`` ("/messages") under a base URL written in any of the usual ways.
+
+    With or without a trailing slash, with or without ``/v1`` (or another version anywhere in its path), or even with
+    the wire's path already on it. A query string stays.
+    """
+    parts = urlsplit(base_url.strip())
+    base = parts.path.rstrip("/")
+    for known in _WIRE_PATHS:
+        base = base.removesuffix(known)
+    versioned = any(_VERSION.match(segment) for segment in base.split("/"))
+    return urlunsplit((parts.scheme, parts.netloc, base + ("" if versioned else "/v1") + path, parts.query, ""))
+
+
+def merge(body: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    """``body`` with ``extra`` laid over it: objects are merged key by key, None takes a key out."""
+    merged = dict(body)
+    for name, value in extra.items():
+        if value is None:
+            merged.pop(name, None)
+        elif isinstance(value, Mapping) and isinstance(merged.get(name), Mapping):
+            merged[name] = merge(merged[name], value)
+        else:
+            merged[name] = value
+    return merged
+
+
+@dataclass
+class Choice:
+    """Which of the asked parameters are sent, and why the others are not."""
+
+    sent: dict[str, Any]
+    dropped: dict[str, str] = field(default_factory=dict)
+
+    def drop(self, name: str, why: str) -> None:
+        """Leave ``name`` out if it was asked for, for the reason ``why`` (words, no full stop)."""
+        if name in self.sent:
+            del self.sent[name]
+            self.dropped[name] = why
+
+    def drop_all(self, names: Mapping[str, str]) -> None:
+        """`drop` each name with its reason."""
+        for name, why in names.items():
+            self.drop(name, why)
+
+
+def choose(deployment: Deployment, ask: Ask, wire_takes: frozenset[str]) -> Choice:
+    """Start a `Choice` from what was asked: what the wire has no word for, or the deployment's list does not name, is
+    dropped here. Raises ValueError in words for an ask or a deployment that cannot be sent at all."""
+    if not deployment.model.strip():
+        raise ValueError(f"{deployment.name} names no model: give it one in its settings.")
+    if not ask.messages or ask.messages[-1].role != "user":
+        raise ValueError("The conversation has to end with a message from the user.")
+    choice = Choice({name: value for name, value in ask.params.items() if value is not None})
+    for name in list(choice.sent):
+        if name not in PARAMS:
+            raise ValueError(f"“{name}” is not a parameter here; these are: {', '.join(PARAMS)}.")
+        if name not in wire_takes:
+            choice.drop(name, f"the {_WIRE_NAMES[deployment.wire]} wire has no such parameter")
+        elif deployment.params is not None and name not in deployment.params:
+            choice.drop(name, "this deployment's settings do not list it")
+    return choice
+
+
+def allowed(deployment: Deployment, takes: frozenset[str]) -> frozenset[str]:
+    """What the model takes, narrowed by the deployment's own list; a list can only take away."""
+    return takes if deployment.params is None else takes & frozenset(deployment.params)
+
+
+def wire_request(
+    deployment: Deployment,
+    path: str,
+    body: Mapping[str, Any],
+    choice: Choice,
+    *,
+    auth: tuple[str, str] | None,
+    headers: Mapping[str, str] | None = None,
+) -> WireRequest:
+    """A POST with the deployment's extra body and headers laid over it. Raises ValueError in words.
+
+    A deployment on AWS (Bedrock's endpoints that speak these wires) is signed for, or sends Bedrock's own API key,
+    which is a bearer token whatever the wire.
+    """
+    sign = aws_signing(deployment)
+    bearer = deployment.aws is not None and deployment.key_env == BEARER_ENV
+    return WireRequest(
+        "POST",
+        endpoint(deployment.base_url, path),
+        {**(headers or {}), **deployment.headers},
+        merge(body, deployment.extra_body),
+        None if sign else ("authorization", "Bearer {key}") if bearer else auth,
+        sign=sign,
+        sent_params=dict(choice.sent),
+        dropped_params=dict(choice.dropped),
+    )
+
+
+def aws_signing(deployment: Deployment) -> Signing | None:
+    """What a deployment of one of the general kinds has to be signed for, when it stands on AWS. Raises ValueError."""
+    if deployment.aws is None:
+        return None
+    host = urlsplit(deployment.base_url).hostname or ""
+    return signing(deployment, "bedrock" if host.startswith("bedrock-runtime") else "bedrock-mantle")
 
 
 class Decoder(Protocol):

@@ -1,7 +1,10 @@
-"""Amazon Bedrock on demand: ConverseStream, and InvokeModelWithResponseStream where Converse does not serve a model.
+"""Amazon Bedrock, on demand and with provisioned throughput: ConverseStream, and InvokeModelWithResponseStream.
 
 Which models Converse serves is not listed anywhere we could read, so "converse" is the default and "invoke" a choice.
 ``model`` is a model id, an inference profile's id ("us.…") or any ARN that Bedrock takes in its place.
+
+The ARN does not say which model runs on it. ``serves`` in the deployment's ``aws`` settings does; without it what every
+model takes over Converse is sent, and the rest is dropped with that reason.
 """
 
 from __future__ import annotations
@@ -12,15 +15,18 @@ from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from services.aws.credentials import signing
-from services.providers import bedrock_models, bedrock_streams, caching, invoke_bodies
-from services.providers.building import Choice, allowed, choose, merge
-from services.providers.converse_wire import ConverseDecoder, converse_body
+from services.providers import bedrock_streams as providers_bedrock_streams
+from services.providers import caching
+from services.providers.base import Choice, allowed, choose, merge
+from services.providers.bedrock_streams import ConverseDecoder, converse_body
 from services.providers.decoder import WireDecoder
 from services.providers.errors import http_error
 from services.types import Ask, Aws, CacheMode, Deployment, Wire, WireError, WireRequest
 
 BEARER = ("authorization", "Bearer {key}")
-_CONVERSE = bedrock_models.BASE | {"top_k", "reasoning_effort"}
+
+_CONVERSE = providers_bedrock_streams.BASE | {"top_k", "reasoning_effort"}
+
 _PATHS = {"converse": "converse-stream", "invoke": "invoke-with-response-stream"}
 
 
@@ -38,33 +44,36 @@ class BedrockKind:
 
     def accepts(self, deployment: Deployment) -> frozenset[str]:
         """Names of the parameters that this deployment's model takes."""
-        model = bedrock_models.underlying(deployment)
+        model = providers_bedrock_streams.underlying(deployment)
         converse = deployment.wire == "converse"
-        return allowed(deployment, bedrock_models.converse_takes(model) if converse else invoke_bodies.takes(model))
+        return allowed(
+            deployment,
+            providers_bedrock_streams.converse_takes(model) if converse else providers_bedrock_streams.takes(model),
+        )
 
     def cache_modes(self, deployment: Deployment) -> tuple[CacheMode, ...]:
         """The modes of prompt caching that can be asked for."""
-        model = bedrock_models.underlying(deployment)
-        if deployment.wire == "invoke" and bedrock_models.family(model) != "claude":
+        model = providers_bedrock_streams.underlying(deployment)
+        if deployment.wire == "invoke" and providers_bedrock_streams.family(model) != "claude":
             return ()
-        return bedrock_models.cache_modes(model)
+        return providers_bedrock_streams.cache_modes(model)
 
     def request(self, deployment: Deployment, ask: Ask) -> WireRequest:
         """The request for one call. Raises ValueError in words."""
         aws = self.settings(deployment)
-        model = bedrock_models.underlying(deployment)
-        choice = choose(deployment, ask, _CONVERSE if deployment.wire == "converse" else invoke_bodies.WIRE)
+        model = providers_bedrock_streams.underlying(deployment)
+        choice = choose(deployment, ask, _CONVERSE if deployment.wire == "converse" else providers_bedrock_streams.WIRE)
         asked = replace(ask, cache=caching.settle(ask, self.cache_modes(deployment), choice))
-        usual = bedrock_models.DEFAULT_MAX_TOKENS
-        if bedrock_models.thinks_unasked(model):
-            usual = bedrock_models.DEFAULT_MAX_TOKENS_THINKING
+        usual = providers_bedrock_streams.DEFAULT_MAX_TOKENS
+        if providers_bedrock_streams.thinks_unasked(model):
+            usual = providers_bedrock_streams.DEFAULT_MAX_TOKENS_THINKING
         max_tokens = choice.sent.setdefault("max_tokens", usual)
         headers: dict[str, str] = {}
         if deployment.wire == "converse":
-            extra = bedrock_models.settle(model, choice, max_tokens)
+            extra = providers_bedrock_streams.settle(model, choice, max_tokens)
             body = converse_body(asked, aws, choice, extra)
         else:
-            body = invoke_bodies.body(model, asked, choice)
+            body = providers_bedrock_streams.body(model, asked, choice)
             headers = _invoke_headers(aws)
         return _wire_request(deployment, body, headers, choice)
 
@@ -76,7 +85,7 @@ class BedrockKind:
         """A fresh decoder for one response of this deployment's wire and model."""
         if deployment.wire == "converse":
             return ConverseDecoder()
-        return bedrock_streams.decoder_of(bedrock_models.underlying(deployment))
+        return providers_bedrock_streams.decoder_of(providers_bedrock_streams.underlying(deployment))
 
     def http_error(self, status: int, headers: dict[str, str], body: bytes) -> WireError:
         """Classify a response that is not a 2xx event stream."""
@@ -124,3 +133,15 @@ def _wire_request(
         sent_params=dict(choice.sent),
         dropped_params=dict(choice.dropped),
     )
+
+
+class BedrockProvisionedKind(BedrockKind):
+    """Model units that are paid by the hour, whether they are used or not."""
+
+    name = "bedrock-provisioned"
+    title = "Amazon Bedrock (provisioned throughput)"
+    badge = "provisioned"
+
+    def settings(self, deployment: Deployment) -> Aws:
+        """No service tier: the tiers share on-demand capacity, and this call does not use it."""
+        return replace(super().settings(deployment), service_tier=None)

@@ -1,4 +1,4 @@
-"""The InvokeModelWithResponseStream wire of Amazon Bedrock: stream decoders.
+"""The wires of Amazon Bedrock, Converse and InvokeModel: request bodies of each model family, and stream decoders.
 
 Every frame is a ``chunk`` whose ``bytes`` are one JSON object (in base64) in the format of the model's family. The last
 one also carries ``amazon-bedrock-invocationMetrics``: Bedrock's own counts and times. Terminal signals by family:
@@ -8,30 +8,44 @@ one also carries ``amazon-bedrock-invocationMetrics``: Bedrock's own counts and 
 - Nova: ``messageStop`` and ``metadata``, as on the Converse wire;
 - chat-shaped (gpt-oss, Qwen, DeepSeek, newer Mistral, imported models): a known finish reason, and then usage,
   invocation metrics or ``[DONE]``.
+
+Sources, as of November 2026: AWS's "Inference request parameters and response fields" for Claude, Llama, Mistral,
+Titan, Nova and OpenAI's open-weight models; the prompt templates are those of the models' own cards.
+
+Terminal signal: ``messageStop`` with a known stop reason, and ``metadata``, which carries the usage. Either alone is
+not enough: the stream was cut between the two.
+
+Sources, as of November 2026: AWS's pages on each family's parameters, botocore 1.44.5 (`InferenceConfiguration`:
+temperature and topP from 0 to 1), Nova's user guides (topK inside its own inferenceConfig; reasoningConfig of Nova 2,
+whose "high" forbids a token limit), and how gateways send OpenAI's effort (flat for gpt-oss, nested for the others).
+What is not known to be taken is dropped with its reason rather than tried.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
-from typing import Any
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 import orjson
 
-from services.providers import invoke_bodies
-from services.providers.bedrock_models import family
-from services.providers.chat_wire import FINISHES, ChatDecoder
-from services.providers.converse_wire import ConverseDecoder
+from services.params import PARAMS
+from services.providers import model_rules
+from services.providers.anthropic import MessagesDecoder
+from services.providers.base import Choice
 from services.providers.decoder import WireDecoder, loads, text
 from services.providers.errors import plain
-from services.providers.messages_wire import MessagesDecoder
-from services.providers.usage import count, from_invocation, from_tokens, obj
-from services.types import Delta, Usage, WireError
+from services.providers.openai import FINISHES, ChatDecoder
+from services.providers.usage import count, from_converse, from_invocation, from_tokens, obj
+from services.types import Ask, Aws, CacheMode, Delta, Deployment, Message, Usage, WireError
 from services.wire.sse import ServerEvent
 
 METRICS = "amazon-bedrock-invocationMetrics"
+
 _TITAN_STOPS = frozenset({"FINISH", "FINISHED", "LENGTH", "STOP_CRITERIA_MET", "CONTENT_FILTERED"})
+
 _STOPS = frozenset({"stop", "length", "tool_calls"})
 
 
@@ -94,8 +108,281 @@ class ChunkFrames(WireDecoder):
             self.usage = from_invocation(metrics) or self.usage
 
 
+ANTHROPIC_VERSION = "bedrock-2023-05-31"
+
+_WHY = "this model's InvokeModel format has no such parameter"
+
+
+def takes(model: str) -> frozenset[str]:
+    """Names of the parameters that this model's own format has."""
+    kind = family(model)
+    if kind == "claude":
+        return converse_takes(model)
+    if kind in ("llama", "titan"):
+        return BASE if kind == "titan" else BASE - {"stop"}
+    if kind == "nova" or (kind == "mistral" and prompted(model)):
+        return BASE | {"top_k"}
+    if kind == "mistral":
+        return BASE
+    return BASE | {"reasoning_effort"} if kind == "gpt-oss" else BASE | {"seed"}
+
+
+def prompted(model: str) -> bool:
+    """Whether a Mistral model takes a prompt; the newer ones take messages."""
+    return any(mark in model.lower() for mark in ("mistral-7b", "mixtral", "large-2402", "small-2402"))
+
+
+def body(model: str, ask: Ask, choice: Choice) -> dict[str, Any]:
+    """The body for this model. Raises ValueError in words for a family whose format is not known here."""
+    kind = family(model)
+    if kind == "cohere":
+        raise ValueError(f"{model} has an InvokeModel format that is not known here: use the wire “converse”.")
+    choice.drop_all(dict.fromkeys(frozenset(choice.sent) - takes(model), _WHY))
+    if kind == "claude":
+        return _claude(model, ask, choice)
+    if kind == "llama":
+        return {"prompt": llama_prompt(ask), **_named(choice, max_tokens="max_gen_len")}
+    if kind == "titan":
+        config = _named(choice, max_tokens="maxTokenCount", top_p="topP", stop="stopSequences")
+        return {"inputText": titan_prompt(ask), "textGenerationConfig": config}
+    if kind == "mistral" and prompted(model):
+        return {"prompt": mistral_prompt(ask), **_named(choice)}
+    if kind == "nova":
+        config = _named(choice, max_tokens="maxTokens", top_p="topP", top_k="topK", stop="stopSequences")
+        return {"schemaVersion": "messages-v1", **conversation(ask), "inferenceConfig": config}
+    return _chat(kind, ask, choice)
+
+
+def _claude(model: str, ask: Ask, choice: Choice) -> dict[str, Any]:
+    found = model_rules.parse(model)
+    reasoning = {} if found is None else model_rules.settle_claude(found, choice, choice.sent["max_tokens"])
+    mark: dict[str, Any] = {}
+    if ask.cache in ("5m", "1h"):
+        mark = {"cache_control": {"type": "ephemeral", **({"ttl": "1h"} if ask.cache == "1h" else {})}}
+    messages: list[dict[str, Any]] = [{"role": m.role, "content": m.text} for m in ask.messages]
+    if mark and (len(messages) > 1 or not ask.system):
+        messages[-1]["content"] = [{"type": "text", "text": ask.messages[-1].text, **mark}]
+    made: dict[str, Any] = {"anthropic_version": ANTHROPIC_VERSION, "messages": messages}
+    if ask.system:
+        made["system"] = [{"type": "text", "text": ask.system, **mark}] if mark else ask.system
+    sent = _named(choice, stop="stop_sequences")
+    sent.pop("reasoning_effort", None)
+    return {**made, **sent, **reasoning}
+
+
+def _chat(kind: str | None, ask: Ask, choice: Choice) -> dict[str, Any]:
+    effort = choice.sent.get("reasoning_effort")
+    if effort is not None and effort not in ("low", "medium", "high"):
+        choice.drop("reasoning_effort", f"this model knows low, medium, high, not “{effort}”")
+    limit = "max_completion_tokens" if kind in ("gpt-oss", "openai") else "max_tokens"
+    return {"messages": chat_messages(ask), **_named(choice, max_tokens=limit)}
+
+
+def _named(choice: Choice, **names: str) -> dict[str, Any]:
+    return {names.get(name, name): value for name, value in choice.sent.items()}
+
+
+def llama_prompt(ask: Ask) -> str:
+    """Llama 3's own template, up to where the assistant speaks."""
+    turns = [("system", ask.system)] if ask.system else []
+    turns += [(m.role, m.text) for m in ask.messages]
+    said = "".join(f"<|start_header_id|>{role}<|end_header_id|>\n\n{text}<|eot_id|>" for role, text in turns)
+    return f"<|begin_of_text|>{said}<|start_header_id|>assistant<|end_header_id|>\n\n"
+
+
+def mistral_prompt(ask: Ask) -> str:
+    """Mistral's instruction template, which has no place for a system prompt but before the first instruction."""
+    turns = _with_system(ask)
+    said = "".join(f"[INST] {m.text} [/INST]" if m.role == "user" else f" {m.text}</s>" for m in turns)
+    return f"<s>{said}"
+
+
+def titan_prompt(ask: Ask) -> str:
+    """Titan's conversation template."""
+    return plain_prompt(ask, assistant="Bot")
+
+
+def plain_prompt(ask: Ask, *, assistant: str = "Assistant") -> str:
+    """A prompt for a model whose template is not known: the bare text, or who said what where there are turns."""
+    turns = _with_system(ask)
+    if len(turns) == 1 and assistant == "Assistant":
+        return turns[0].text
+    said = "".join(f"{'User' if m.role == 'user' else assistant}: {m.text}\n" for m in turns)
+    return f"{said}{assistant}:"
+
+
+def _with_system(ask: Ask) -> Sequence[Message]:
+    if not ask.system:
+        return ask.messages
+    first, *rest = ask.messages
+    return (Message(first.role, f"{ask.system}\n\n{first.text}"), *rest)
+
+
+def chat_messages(ask: Ask) -> list[dict[str, str]]:
+    """System prompt and turns in OpenAI's shape."""
+    messages: list[dict[str, str]] = [{"role": "system", "content": ask.system}] if ask.system else []
+    return messages + [{"role": m.role, "content": m.text} for m in ask.messages]
+
+
+def conversation(ask: Ask) -> dict[str, Any]:
+    """Messages and system prompt in blocks, with cache points where the Messages wire has its marks: behind the system
+    prompt and, in a conversation or without a system prompt, behind the last message."""
+    mark = _cache_point(ask.cache)
+    messages: list[dict[str, Any]] = [{"role": m.role, "content": [{"text": m.text}]} for m in ask.messages]
+    if mark and (len(messages) > 1 or not ask.system):
+        messages[-1]["content"].append(mark)
+    body: dict[str, Any] = {"messages": messages}
+    if ask.system:
+        body["system"] = [{"text": ask.system}, *([mark] if mark else [])]
+    return body
+
+
+def _cache_point(mode: CacheMode | None) -> dict[str, Any] | None:
+    """The mark behind a prefix that is to be kept; its time to live is stated when it is not the 5 minutes that every
+    model with caching knows."""
+    if mode not in ("5m", "1h"):
+        return None
+    return {"cachePoint": {"type": "default", **({"ttl": "1h"} if mode == "1h" else {})}}
+
+
+Family = Literal[
+    "claude", "nova", "titan", "llama", "mistral", "gpt-oss", "openai", "deepseek", "qwen", "cohere", "imported",
+]  # fmt: skip
+
+_MARKS: tuple[tuple[str, Family], ...] = (
+    ("claude", "claude"), ("anthropic.", "claude"), ("amazon.nova", "nova"), ("titan", "titan"), ("gpt-oss", "gpt-oss"),
+    ("openai.", "openai"), ("deepseek", "deepseek"), ("qwen", "qwen"), ("cohere.", "cohere"), ("mistral", "mistral"),
+    ("mixtral", "mistral"), ("ministral", "mistral"), ("llama", "llama"), ("nova-", "nova"),
+    (":imported-model/", "imported"),
+)  # fmt: skip
+
+BASE = frozenset({"temperature", "top_p", "max_tokens", "stop"})
+
+
+def family(model: str) -> Family | None:
+    """The family that a model id, a profile id or an ARN names; None where it names none that is known."""
+    lowered = model.lower()
+    return next((found for mark, found in _MARKS if mark in lowered), None)
+
+
+def converse_takes(model: str) -> frozenset[str]:
+    """Names of the parameters that can be sent to this model over Converse."""
+    kind = family(model)
+    if kind == "claude":
+        found = model_rules.parse(model)
+        takes = BASE | {"top_k", "reasoning_effort"}
+        if found is None:
+            return takes - {"reasoning_effort"}
+        takes = takes if found.samples else takes - frozenset(model_rules.SAMPLING)
+        return takes if found.levels else takes - {"reasoning_effort"}
+    takes = BASE | ({"top_k"} if kind in ("nova", "cohere") or _old_mistral(model) else set())
+    return takes | {"reasoning_effort"} if kind in ("gpt-oss", "openai") or _nova_2(model) else takes
+
+
+def _nova_2(model: str) -> bool:
+    return bool(re.search(r"nova-2|nova-premier-2", model.lower()))
+
+
+def _old_mistral(model: str) -> bool:
+    return bool(re.search(r"mistral-7b|mixtral", model.lower()))
+
+
 class InvokeClaude(ChunkFrames, MessagesDecoder):
     """Claude: the Messages wire's events."""
+
+
+STOPS = frozenset({
+    "end_turn", "tool_use", "max_tokens", "stop_sequence", "guardrail_intervened", "content_filtered",
+    "malformed_model_output", "malformed_tool_use", "model_context_window_exceeded",
+})  # fmt: skip
+
+
+class ConverseDecoder(WireDecoder):
+    """Decodes messageStart … messageStop, metadata."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stopped = False
+        self._reported = False
+
+    def take(self, name: str, body: Mapping[str, Any]) -> Sequence[Delta]:
+        """One event of the frame's type. Unknown types carry nothing."""
+        if name == "contentBlockDelta":
+            return self._delta(obj(body.get("delta")))
+        if name == "contentBlockStart":
+            self.answered = self.answered or "toolUse" in obj(body.get("start"))
+        elif name == "messageStop":
+            self.finish(body.get("stopReason"))
+            self._stopped = True
+            self._close()
+        elif name == "metadata":
+            self._metadata(body)
+            self._close()
+        return ()
+
+    def _delta(self, delta: Mapping[str, Any]) -> Sequence[Delta]:
+        if "text" in delta:
+            return (Delta("answer", text(delta["text"])),)
+        if "reasoningContent" in delta:  # its signature and redacted part are no content
+            return (Delta("reasoning", text(obj(delta["reasoningContent"]).get("text"))),)
+        if "toolUse" in delta:
+            return (Delta("tool", text(obj(delta["toolUse"]).get("input"))),)
+        return ()
+
+    def _metadata(self, body: Mapping[str, Any]) -> None:
+        self._reported = True
+        self.usage = from_converse(obj(body.get("usage"))) or self.usage
+        latency = obj(body.get("metrics")).get("latencyMs")
+        if isinstance(latency, int | float) and not isinstance(latency, bool) and 0 <= latency < 1e12:
+            self.server_ms = float(latency)
+        self.tier(obj(body.get("serviceTier")).get("type"))
+        speed = text(obj(body.get("performanceConfig")).get("latency"))
+        if speed:
+            self.facts["latency"] = plain(speed, 40)
+        trace = obj(body.get("trace"))
+        routed = text(obj(trace.get("promptRouter")).get("invokedModelId"))
+        if routed:
+            self.model_reported = plain(routed)
+        guarded = guardrail_words(obj(trace.get("guardrail")))
+        if guarded:
+            self.facts["guardrail"] = guarded
+            self.finish_detail = guarded
+
+    def _close(self) -> None:
+        if not (self._stopped and self._reported):
+            return
+        if self.finish_raw in STOPS:
+            self._ended = True
+        elif self.finish_raw:
+            self.cut(f"the service stopped with the stop reason “{self.finish_raw}”")
+        else:
+            self.cut("the service closed its answer without a stop reason")
+
+
+def guardrail_words(trace: Mapping[str, Any]) -> str:
+    """What a guardrail found, in a few words: its policies' names and what was done, never the text that matched."""
+    found: list[str] = []
+    for where, assessments in (
+        ("input", obj(trace.get("inputAssessment")).values()),
+        ("output", (one for some in obj(trace.get("outputAssessments")).values() for one in _list(some))),
+    ):
+        found += [f"{where}: {words}" for assessment in assessments for words in _assessed(obj(assessment))]
+    return plain("; ".join(dict.fromkeys(found)) or text(trace.get("actionReason")), 200)
+
+
+def _assessed(assessment: Mapping[str, Any]) -> Iterator[str]:
+    for policy, parts in assessment.items():
+        for part in obj(parts).values():
+            for one in map(obj, _list(part)):
+                action = text(one.get("action"))
+                if action in ("", "NONE"):
+                    continue
+                what = text(one.get("name")) or text(one.get("type"))
+                yield " ".join(word for word in (policy.removesuffix("Policy"), what, action.lower()) if word)
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 class InvokeNova(ChunkFrames, ConverseDecoder):
@@ -193,10 +480,126 @@ class InvokeTitan(ChunkFrames, _Titan):
 def decoder_of(model: str) -> ChunkFrames:
     """A fresh decoder for the family of ``model``; chat-shaped where it is not known."""
     kind = family(model)
-    if kind == "mistral" and not invoke_bodies.prompted(model):
+    if kind == "mistral" and not prompted(model):
         return InvokeChat()
     known: dict[str, type[ChunkFrames]] = {
         "claude": InvokeClaude, "llama": InvokeLlama, "mistral": InvokeMistral, "titan": InvokeTitan,
         "nova": InvokeNova,
     }  # fmt: skip
     return known.get(kind or "", InvokeChat)()
+
+
+WIRE = frozenset(PARAMS)
+
+
+def served_prompt(model: str | None, ask: Ask) -> str:
+    """The prompt for a container that takes text, by the template of the model that it serves where that is known."""
+    kind = family(model or "")
+    if kind == "llama" and "llama-2" not in (model or "").lower():
+        return llama_prompt(ask)
+    return mistral_prompt(ask) if kind == "mistral" else plain_prompt(ask)
+
+
+_NAMES = {"temperature": "temperature", "top_p": "topP", "max_tokens": "maxTokens", "stop": "stopSequences"}
+
+
+def converse_body(ask: Ask, aws: Aws, choice: Choice, extra: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON body of a ConverseStream call; ``extra`` is what the model takes beside the wire's own parameters.
+
+    ``maxTokens`` is always in it: Bedrock reserves quota for as many tokens as a call may write, and without a limit
+    that is the most the model can.
+    """
+    body = conversation(ask)
+    body["inferenceConfig"] = {_NAMES[name]: value for name, value in choice.sent.items() if name in _NAMES}
+    if extra:
+        body["additionalModelRequestFields"] = dict(extra)
+    if aws.guardrail:
+        name, _, version = aws.guardrail.rpartition(":")
+        body["guardrailConfig"] = {"guardrailIdentifier": name, "guardrailVersion": version, "trace": "enabled"}
+    if aws.latency:
+        body["performanceConfig"] = {"latency": aws.latency}
+    if aws.service_tier:
+        body["serviceTier"] = {"type": aws.service_tier}
+    return body
+
+
+_UNKNOWN = "the model behind this name is not known: say it with serves in the deployment's aws settings"
+
+_NOT_TAKEN = "this model takes none over this wire, as far as we know"
+
+DEFAULT_MAX_TOKENS = 1024
+
+
+# Thinking counts towards the limit: with 1,024 a model that always thinks would often not reach its answer.
+DEFAULT_MAX_TOKENS_THINKING = 8192
+
+
+def underlying(deployment: Deployment) -> str:
+    """The name of the model behind a deployment: as its settings say it, else its own, else its price's."""
+    said = deployment.aws.serves if deployment.aws is not None else None
+    for name in (said, deployment.model, deployment.price.model):
+        if name and family(name):
+            return name
+    return said or deployment.model
+
+
+def thinks_unasked(model: str) -> bool:
+    """Whether the model reasons when the request says nothing about it."""
+    found = model_rules.parse(model)
+    return (found is not None and found.thinks_unasked) or family(model) in ("gpt-oss", "openai", "deepseek")
+
+
+def settle(model: str, choice: Choice, max_tokens: int) -> dict[str, Any]:
+    """Drop from ``choice`` what this model refuses over Converse; returns ``additionalModelRequestFields``."""
+    kind = family(model)
+    why = _UNKNOWN if kind is None else _NOT_TAKEN
+    takes = converse_takes(model)
+    found = model_rules.parse(model)
+    extra = model_rules.settle_claude(found, choice, max_tokens) if kind == "claude" and found is not None else {}
+    choice.drop_all({name: why for name in ("top_k", "reasoning_effort") if name not in takes})
+    for name in ("temperature", "top_p"):
+        value = choice.sent.get(name)
+        if isinstance(value, int | float) and value > 1:
+            choice.drop(name, f"Bedrock takes it from 0 to 1, and {value:g} was asked for")
+    if kind != "claude":
+        extra |= _reasoning(model, choice)
+    return extra | _top_k(kind, choice)
+
+
+def _top_k(kind: Family | None, choice: Choice) -> dict[str, Any]:
+    if "top_k" not in choice.sent:
+        return {}
+    value = choice.sent["top_k"]
+    if kind == "nova":
+        return {"inferenceConfig": {"topK": value}}
+    return {"k" if kind == "cohere" else "top_k": value}
+
+
+def _reasoning(model: str, choice: Choice) -> dict[str, Any]:
+    effort = choice.sent.get("reasoning_effort")
+    if effort is None:
+        return {}
+    if family(model) == "nova":
+        if effort == "high":
+            choice.drop("reasoning_effort", "Nova takes “high” only without a token limit, and one is always sent here")
+            return {}
+        known: tuple[str, ...] = ("none", "low", "medium")
+    else:
+        known = ("low", "medium", "high") if family(model) == "gpt-oss" else ("none", "low", "medium", "high", "xhigh")
+    if effort not in known:
+        choice.drop("reasoning_effort", f"this model knows {', '.join(known)}, not “{effort}”")
+        return {}
+    if family(model) == "nova":
+        kind = "disabled" if effort == "none" else "enabled"
+        level = {} if effort == "none" else {"maxReasoningEffort": effort}
+        return {"reasoningConfig": {"type": kind, **level}}
+    return {"reasoning_effort": effort} if family(model) == "gpt-oss" else {"reasoning": {"effort": effort}}
+
+
+def cache_modes(model: str) -> tuple[CacheMode, ...]:
+    """The modes of prompt caching that this model can be asked for. Claude marks prefixes for 5 minutes or an hour,
+    Nova for 5 minutes; of a model that is not known anything can be asked, and Bedrock says when it refuses."""
+    kind = family(model)
+    if kind in ("claude", None):
+        return ("off", "5m", "1h")
+    return ("off", "5m") if kind == "nova" else ()

@@ -13,8 +13,8 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from services.providers import gpt, model_rules
-from services.providers.building import Choice
+from services.providers import model_rules as providers_model_rules
+from services.providers.base import Choice
 from services.types import Ask, CacheMode, Deployment
 
 DROPPED = "cache"  # its name among the parameters that were not sent
@@ -43,7 +43,7 @@ def messages_modes(deployment: Deployment) -> tuple[CacheMode, ...]:
 
     The one marker for the whole request ("auto") is not taken by Bedrock, which wants each one on its block.
     """
-    if model_rules.parse(deployment.model) is None:
+    if providers_model_rules.parse(deployment.model) is None:
         return ("auto",)
     return ("off", "5m", "1h") if deployment.aws is not None else ("off", "auto", "5m", "1h")
 
@@ -56,7 +56,7 @@ def mark_messages(deployment: Deployment, ask: Ask, mode: CacheMode | None) -> d
     """
     messages: list[dict[str, Any]] = [{"role": message.role, "content": message.text} for message in ask.messages]
     if mode not in ("5m", "1h"):
-        marked = mode == "auto" and model_rules.parse(deployment.model) is not None
+        marked = mode == "auto" and providers_model_rules.parse(deployment.model) is not None
         return {
             "messages": messages,
             **({"system": ask.system} if ask.system else {}),
@@ -76,8 +76,8 @@ def openai_modes(deployment: Deployment) -> tuple[CacheMode, ...]:
 
     Another model behind this kind caches by itself; only the server that we run ourselves is known to take "off".
     """
-    if gpt.ours(deployment.model):
-        version = gpt.version(deployment.model)
+    if providers_model_rules.ours(deployment.model):
+        version = providers_model_rules.version(deployment.model)
         return ("auto", "off") if version is not None and version >= OPTIONS_SINCE else ("auto",)
     # Not by its address: the engine has put the server's real one in place when it sends.
     return ("auto", "off") if deployment.origin == "embedded" else ("auto",)
@@ -85,7 +85,7 @@ def openai_modes(deployment: Deployment) -> tuple[CacheMode, ...]:
 
 def openai_fields(deployment: Deployment, ask: Ask, mode: CacheMode | None) -> dict[str, Any]:
     """Body fields for OpenAI's two wires. The key names the prefix without saying anything of it."""
-    if not gpt.ours(deployment.model):
+    if not providers_model_rules.ours(deployment.model):
         return server_fields(mode)
     if mode == "off":
         return {"prompt_cache_options": {"mode": "explicit"}}

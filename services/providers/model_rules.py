@@ -1,4 +1,4 @@
-"""What each Claude model takes over the Messages wire, as of November 2026.
+"""What each Claude model and each OpenAI model takes, as of November 2026.
 
 Sources: the installed SDK (anthropic 2.12: `Model`, `OutputConfigParam`, `ThinkingTypes`; it has no sampling parameters
 any more) and Anthropic's migration guides for Opus 4.7, Opus 5, Opus 5.5, Sonnet 5, Sonnet 5.5 and Haiku 5.5.
@@ -12,6 +12,14 @@ any more) and Anthropic's migration guides for Opus 4.7, Opus 5, Opus 5.5, Sonne
   5.5, Fable and Mythos always think.
 - Where a model thinks, ``display: summarized`` is asked for: with the API's default of the newer models (omitted) no
   reasoning arrives, and reasoning could not be told from waiting.
+
+Sources: the installed SDK (openai 3.54: `ChatModel`, `ReasoningEffort`, "stop: not supported with latest reasoning
+models"), OpenAI's reasoning guide, and error texts quoted in public issues ("Only the default (1) value is supported").
+
+- Reasoning models (o-series, gpt-5 and later) refuse penalties and stop sequences, and take temperature and top_p only
+  as gpt-5.1 … gpt-5.5 with reasoning effort "none".
+- Effort levels: o-series low–high; gpt-5 minimal–high; gpt-5.1 none, low–high; from gpt-5.2 on also xhigh; from
+  gpt-5.6 on also max; the -pro models of gpt-5 only high, later ones medium–xhigh.
 """
 
 from __future__ import annotations
@@ -20,12 +28,92 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from services.providers.building import Choice
+from services.providers.base import Choice
+
+_GPT = re.compile(r"^gpt-(\d+)(?:\.(\d+))?")
+
+_O_SERIES = re.compile(r"^o\d")
+
+_WHY = "OpenAI's reasoning models refuse it"
+
+
+def bare(model: str) -> str:
+    """The model's own name: lower case, without a gateway's vendor prefix or a fine-tune's ``ft:``."""
+    return model.lower().rsplit("/", 1)[-1].removeprefix("ft:")
+
+
+def version(model: str) -> tuple[int, int] | None:
+    """(5, 4) for gpt-5.4 and its variants; None for a name that is no numbered GPT."""
+    found = _GPT.match(bare(model))
+    return (int(found[1]), int(found[2] or 0)) if found else None
+
+
+def reasons(model: str) -> bool:
+    """Whether this is one of OpenAI's reasoning models. ``gpt-5-chat-latest`` is not one."""
+    name = bare(model)
+    if _O_SERIES.match(name) or name.startswith(("codex", "gpt-daybreak", "gpt-rosalind")):
+        return True
+    number = version(model)
+    return number is not None and number >= (5, 0) and not name.startswith("gpt-5-chat")
+
+
+def ours(model: str) -> bool:
+    """Whether the name is one of OpenAI's hosted models at all; others (a local model) take what the wire takes."""
+    name = bare(model)
+    return reasons(model) or name.startswith(("gpt-3", "gpt-4", "gpt-5", "chatgpt-", "computer-use"))
+
+
+def levels(model: str) -> tuple[str, ...] | None:
+    """The effort levels a reasoning model knows; None where we do not know and send what was asked."""
+    name, number = bare(model), version(model)
+    if _O_SERIES.match(name):
+        return ("low", "medium", "high")
+    if number is None:
+        return None
+    if "chat-latest" in name:
+        return ("medium",)
+    if "-pro" in name:
+        return ("high",) if number < (5, 2) else ("medium", "high", "xhigh")
+    if number < (5, 1):
+        return ("minimal", "low", "medium", "high")
+    if number < (5, 2):
+        return ("none", "low", "medium", "high", *(("xhigh",) if "codex-max" in name else ()))
+    return ("none", "low", "medium", "high", "xhigh", *(("max",) if number >= (5, 6) else ()))
+
+
+def samples(model: str, effort: str | None) -> bool:
+    """Whether a reasoning model takes temperature and top_p at this effort."""
+    number = version(model)
+    quiet = number is not None and (5, 1) <= number < (5, 6) and "chat-latest" not in bare(model)
+    return quiet and effort == "none" and "none" in (levels(model) or ())
+
+
+def settle_gpt(model: str, choice: Choice) -> None:
+    """Drop from ``choice`` what this OpenAI model refuses, each with its reason."""
+    if not ours(model):
+        return
+    if not reasons(model):
+        choice.drop("reasoning_effort", "this model does not reason")
+        return
+    effort, known = choice.sent.get("reasoning_effort"), levels(model)
+    if effort is not None and known is not None and effort not in known:
+        choice.drop("reasoning_effort", f"this model knows {', '.join(known)}, not “{effort}”")
+        effort = None
+    choice.drop_all(dict.fromkeys(("frequency_penalty", "presence_penalty", "stop"), _WHY))
+    if not samples(model, effort):
+        takes_quiet = samples(model, "none")
+        why = "this model takes it only with reasoning effort “none”" if takes_quiet else _WHY
+        choice.drop_all({"temperature": why, "top_p": why})
+
 
 _NEW = re.compile(r"claude-(?P<line>[a-z]+)-(?P<major>\d{1,2})(?:[-.](?P<minor>\d{1,2}))?(?!\d)")
+
 _OLD = re.compile(r"claude-(?P<major>\d)(?:[-.](?P<minor>\d))?-(?P<line>[a-z]+)")
+
 SAMPLING = ("temperature", "top_p", "top_k")
+
 MIN_BUDGET = 1024
+
 _SHARE = {"low": 0.25, "medium": 0.5, "high": 0.75}
 
 
@@ -84,7 +172,7 @@ def parse(model: str) -> Claude | None:
     return Claude(found["line"], (int(found["major"]), int(found["minor"] or 0)))
 
 
-def settle(model: Claude, choice: Choice, max_tokens: int) -> dict[str, Any]:
+def settle_claude(model: Claude, choice: Choice, max_tokens: int) -> dict[str, Any]:
     """Drop from ``choice`` what the model refuses; returns the body's thinking and output_config."""
     if not model.samples:
         choice.drop_all(dict.fromkeys(SAMPLING, "this Claude model takes no sampling parameters any more"))

@@ -1,18 +1,84 @@
-"""OpenAI's API over its two wires, Responses and Chat Completions."""
+"""OpenAI's API over its two wires, Responses and Chat Completions, and the servers that imitate it.
+
+Every parameter is passed on under the name these servers share; what a particular one refuses is taken out with the
+deployment's ``params`` list. The connection test finds out whether a server refuses ``stream_options``, and calls then
+leave it out (`services.engine.connection_test`).
+
+Terminal signal: ``response.completed`` or ``response.incomplete``. ``response.failed``, ``response.cancelled`` and
+``error`` events end the call in their own error.
+
+Terminal signal: a whitelisted ``finish_reason``, and then either ``[DONE]`` or a usage object (in the finishing chunk
+or after it). Either alone is not enough: a server that dies can still close with ``[DONE]``, and a proxy that cuts can
+do so right behind the finishing chunk.
+"""
 
 from __future__ import annotations
 
-from services.providers import caching, gpt
-from services.providers.building import allowed, choose, endpoint, wire_request
-from services.providers.chat_wire import ChatDecoder, chat_body
-from services.providers.decoder import WireDecoder
-from services.providers.errors import http_error
-from services.providers.responses_wire import ResponsesDecoder, responses_body
-from services.types import Ask, CacheMode, Deployment, Wire, WireError, WireRequest
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from services.params import PARAMS
+from services.providers import caching, model_rules
+from services.providers.base import allowed, choose, endpoint, wire_request
+from services.providers.decoder import WireDecoder, text
+from services.providers.errors import http_error, plain
+from services.providers.usage import from_openai, obj
+from services.types import Ask, CacheMode, Delta, Deployment, Wire, WireError, WireRequest
+
+_COMPATIBLE_CHAT = frozenset(PARAMS)
+
+_COMPATIBLE_RESPONSES = frozenset({"temperature", "top_p", "top_k", "max_tokens", "reasoning_effort", "seed"})
+
+
+class OpenAICompatibleKind:
+    """Any server that imitates OpenAI's wires; the key is optional."""
+
+    name = "openai-compatible"
+    title = "OpenAI-compatible server"
+    badge = "self-hosted"
+    wires: tuple[Wire, ...] = ("chat", "responses")
+    default_base_url: str | None = None
+    default_key_env: str | None = None
+    key_required = False
+    on_aws = False
+
+    def accepts(self, deployment: Deployment) -> frozenset[str]:
+        """Names of the parameters that are passed on."""
+        return allowed(deployment, _COMPATIBLE_CHAT if deployment.wire == "chat" else _COMPATIBLE_RESPONSES)
+
+    def cache_modes(self, deployment: Deployment) -> tuple[CacheMode, ...]:
+        """The modes of prompt caching that can be asked for."""
+        return caching.server_modes(deployment)
+
+    def request(self, deployment: Deployment, ask: Ask) -> WireRequest:
+        """The request for one call. Raises ValueError in words."""
+        choice = choose(deployment, ask, _COMPATIBLE_CHAT if deployment.wire == "chat" else _COMPATIBLE_RESPONSES)
+        cache = caching.server_fields(caching.settle(ask, self.cache_modes(deployment), choice))
+        if deployment.wire == "chat":
+            body = chat_body(deployment, ask, choice.sent, "max_tokens") | cache
+            return wire_request(deployment, "/chat/completions", body, choice, auth=BEARER)
+        body = responses_body(deployment, ask, choice.sent) | cache
+        return wire_request(deployment, "/responses", body, choice, auth=BEARER)
+
+    def decoder(self, deployment: Deployment) -> WireDecoder:
+        """A fresh decoder for one response of this deployment's wire."""
+        return ChatDecoder() if deployment.wire == "chat" else ResponsesDecoder()
+
+    def http_error(self, status: int, headers: dict[str, str], body: bytes) -> WireError:
+        """Classify a response that is not a 2xx event stream."""
+        return http_error(status, headers, body)
+
+    def models_request(self, deployment: Deployment) -> WireRequest | None:
+        """GET /v1/models: what the server serves."""
+        return WireRequest("GET", endpoint(deployment.base_url, "/models"), dict(deployment.headers), {}, BEARER)
+
 
 BEARER = ("authorization", "Bearer {key}")
+
 MIN_RESPONSES_TOKENS = 16
+
 _RESPONSES = frozenset({"temperature", "top_p", "max_tokens", "reasoning_effort"})
+
 _CHAT = _RESPONSES | {"stop", "seed", "frequency_penalty", "presence_penalty"}
 
 
@@ -31,11 +97,11 @@ class OpenAIKind:
     def accepts(self, deployment: Deployment) -> frozenset[str]:
         """Names of the parameters that this deployment's model takes, at one reasoning effort at least."""
         takes = _CHAT if deployment.wire == "chat" else _RESPONSES
-        if gpt.reasons(deployment.model):
+        if model_rules.reasons(deployment.model):
             takes -= {"frequency_penalty", "presence_penalty", "stop"}
-            if not gpt.samples(deployment.model, "none"):
+            if not model_rules.samples(deployment.model, "none"):
                 takes -= {"temperature", "top_p"}
-        elif gpt.ours(deployment.model):
+        elif model_rules.ours(deployment.model):
             takes -= {"reasoning_effort"}
         return allowed(deployment, takes)
 
@@ -46,12 +112,15 @@ class OpenAIKind:
     def request(self, deployment: Deployment, ask: Ask) -> WireRequest:
         """The request for one call. Raises ValueError in words."""
         choice = choose(deployment, ask, _CHAT if deployment.wire == "chat" else _RESPONSES)
-        gpt.settle(deployment.model, choice)
+        model_rules.settle_gpt(deployment.model, choice)
         cache = caching.openai_fields(deployment, ask, caching.settle(ask, self.cache_modes(deployment), choice))
         if deployment.wire == "chat":
             body = chat_body(deployment, ask, choice.sent, "max_completion_tokens") | cache
             return wire_request(deployment, "/chat/completions", body, choice, auth=BEARER)
-        if gpt.ours(deployment.model) and choice.sent.get("max_tokens", MIN_RESPONSES_TOKENS) < MIN_RESPONSES_TOKENS:
+        if (
+            model_rules.ours(deployment.model)
+            and choice.sent.get("max_tokens", MIN_RESPONSES_TOKENS) < MIN_RESPONSES_TOKENS
+        ):
             choice.drop("max_tokens", f"OpenAI's Responses API takes no limit below {MIN_RESPONSES_TOKENS} tokens")
         body = responses_body(deployment, ask, choice.sent) | cache
         return wire_request(deployment, "/responses", body, choice, auth=BEARER)
@@ -67,3 +136,177 @@ class OpenAIKind:
     def models_request(self, deployment: Deployment) -> WireRequest | None:
         """GET /v1/models: all models the key may use."""
         return WireRequest("GET", endpoint(deployment.base_url, "/models"), dict(deployment.headers), {}, BEARER)
+
+
+_DELTAS: dict[str, Literal["answer", "reasoning", "tool"]] = {
+    "response.output_text.delta": "answer",
+    "response.refusal.delta": "answer",
+    "response.reasoning_summary_text.delta": "reasoning",
+    "response.reasoning_text.delta": "reasoning",
+    "response.function_call_arguments.delta": "tool",
+    "response.custom_tool_call_input.delta": "tool",
+    "response.mcp_call_arguments.delta": "tool",
+    "response.code_interpreter_call_code.delta": "tool",
+}
+
+_LAST = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
+
+
+class ResponsesDecoder(WireDecoder):
+    """Decodes typed ``response.*`` events."""
+
+    def take(self, name: str, body: Mapping[str, Any]) -> Sequence[Delta]:
+        """One event; its type is stated in the data, and in the event name as well."""
+        kind = text(body.get("type")) or name
+        if kind in _DELTAS:
+            if kind == "response.refusal.delta":
+                self.refused = self.refused or bool(text(body.get("delta")))
+            return [Delta(_DELTAS[kind], text(body.get("delta")))]
+        response = obj(body.get("response"))
+        self.identify(response)
+        if kind == "response.output_item.added" and text(obj(body.get("item")).get("type")).endswith("_call"):
+            self.answered = True
+        if kind in _LAST:
+            return self._last(kind, response)
+        return ()
+
+    def _last(self, kind: str, response: Mapping[str, Any]) -> Sequence[Delta]:
+        usage = obj(response.get("usage"))
+        self.usage = from_openai(usage) or self.usage
+        self.tier(response.get("service_tier"))
+        status = text(response.get("status")) or kind.removeprefix("response.")
+        if kind == "response.failed" or status == "failed" or response.get("error"):
+            self.finish("failed")
+            self.fail(response.get("error"))
+            return ()
+        if kind == "response.incomplete" or status == "incomplete":
+            self.finish(obj(response.get("incomplete_details")).get("reason") or "incomplete")
+        else:
+            self.finish(status)
+        if kind == "response.cancelled" or status not in ("completed", "incomplete"):
+            self.cut(f"the service ended its answer with the status “{self.finish_raw}”")
+            return ()
+        self._ended = True
+        # A server that does not stream still says its whole text here.
+        return () if self.answered else list(_whole(response))
+
+
+def _whole(response: Mapping[str, Any]) -> Iterator[Delta]:
+    output = response.get("output")
+    for item in map(obj, output if isinstance(output, list) else []):
+        content = item.get("content")
+        if item.get("type") == "message" and isinstance(content, list):
+            for part in map(obj, content):
+                if part.get("type") == "output_text":
+                    yield Delta("answer", text(part.get("text")))
+
+
+def responses_body(deployment: Deployment, ask: Ask, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON body of a streamed response that the service does not store."""
+    body: dict[str, Any] = {
+        "model": deployment.model,
+        "input": [{"role": message.role, "content": message.text} for message in ask.messages],
+        "stream": True,
+        "store": False,
+    }
+    if ask.system:
+        body["instructions"] = ask.system
+    for name, value in params.items():
+        if name == "max_tokens":
+            body["max_output_tokens"] = value
+        elif name == "reasoning_effort":
+            body["reasoning"] = {"effort": value}
+        else:
+            body[name] = value
+    return body
+
+
+_PLAIN = {"role", "content"}
+
+FINISHES = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
+
+
+class ChatDecoder(WireDecoder):
+    """Decodes ``data: {"choices": [...]}`` chunks up to ``[DONE]``."""
+
+    def take(self, name: str, body: Mapping[str, Any]) -> Sequence[Delta]:
+        """One chunk. Usage is read before the choices are looked at; the last one wins."""
+        self.identify(body)
+        if "service_tier" in body:
+            self.tier(body["service_tier"])
+        choices = body.get("choices")
+        first = obj(choices[0]) if isinstance(choices, list) and choices else {}
+        if first.get("finish_reason"):
+            self.finish(first["finish_reason"])
+            if isinstance(first.get("stop_reason"), str | int):  # vLLM: the stop string or token that was met
+                self.facts["stop_reason"] = plain(str(first["stop_reason"]), 80)
+        raw = obj(body.get("usage"))
+        if not raw and "x_groq" in body:
+            raw = obj(obj(body["x_groq"]).get("usage"))
+        if raw:
+            # A usage object before the finish (some servers send one in every chunk) is a running count.
+            self.usage = from_openai(raw, source="provider" if self.finish_raw else "partial") or self.usage
+            if self.usage is not None and self.usage.source == "provider" and self.finish_raw in FINISHES:
+                self._ended = True
+        delta = obj(first.get("delta")) or obj(first.get("message"))
+        content = delta.get("content")
+        if isinstance(content, str) and (len(delta) == 1 or delta.keys() == _PLAIN):
+            return (Delta("answer", content),)  # nearly every chunk of nearly every stream
+        return list(self._content(delta))
+
+    def done(self) -> None:
+        """``[DONE]``: the end, if a finish reason of the wire came before it; otherwise the answer was cut."""
+        if self.finish_raw in FINISHES:
+            self._ended = True
+            if self.usage is not None and self.usage.source == "partial":
+                self.usage = from_openai(self.usage.raw or {})
+        elif self.finish_raw == "error":
+            self.error = WireError("stream_error", "finish_reason", "error", "the service ended its answer in an error")
+        elif self.finish_raw:
+            self.cut(f"the service stopped with the finish reason “{self.finish_raw}”")
+        else:
+            self.cut("the service closed its answer without a finish reason")
+
+    def _content(self, delta: Mapping[str, Any]) -> Iterator[Delta]:
+        reasoning = text(delta.get("reasoning_content")) or text(delta.get("reasoning"))
+        yield Delta("reasoning", reasoning)
+        content = delta.get("content")
+        if isinstance(content, list):
+            yield from _parts(content)
+        else:
+            yield Delta("answer", text(content))
+        refusal = text(delta.get("refusal"))
+        if refusal:
+            self.refused = True
+            yield Delta("answer", refusal)
+        calls = delta.get("tool_calls")
+        functions = [obj(obj(call).get("function")) for call in calls] if isinstance(calls, list) else []
+        for function in [*functions, obj(delta.get("function_call"))]:
+            if text(function.get("name")):
+                self.answered = True
+            yield Delta("tool", text(function.get("arguments")))
+
+
+def _parts(content: list[Any]) -> Iterator[Delta]:
+    """Content given as a list of typed parts (Mistral's reasoning models)."""
+    for part in map(obj, content):
+        if part.get("type") == "thinking":
+            inner = part.get("thinking")
+            for piece in inner if isinstance(inner, list) else []:
+                yield Delta("reasoning", text(obj(piece).get("text")))
+        else:
+            yield Delta("answer", text(part.get("text")))
+
+
+def chat_body(deployment: Deployment, ask: Ask, params: Mapping[str, Any], max_tokens_name: str) -> dict[str, Any]:
+    """The JSON body of a streamed chat completion that reports its usage."""
+    messages: list[dict[str, str]] = [{"role": "system", "content": ask.system}] if ask.system else []
+    messages += [{"role": message.role, "content": message.text} for message in ask.messages]
+    renamed = {max_tokens_name if name == "max_tokens" else name: value for name, value in params.items()}
+    return {
+        "model": deployment.model,
+        "messages": messages,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        **renamed,
+    }

@@ -1,20 +1,74 @@
-"""Statistics for few values: medians with bootstrap intervals, honest comparisons, and the playground's table."""
+"""Statistics for few values, honest comparisons, the playground's table, and the difference of two answers."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from typing import Any, Literal
 
 import numpy as np
 
 from services import formatting
-from services.runs import cache_state, view
+from services.runs import view as runs_view
+
+MAX_WORDS = 4000
+
+MAX_LINES = 4000
+
+_WORDS = re.compile(r"\s+|\w+|[^\w\s]")
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of text that both answers share, or that only the first ("delete") or the second ("insert") has."""
+
+    kind: Literal["equal", "delete", "insert"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Diff:
+    """The segments in order. ``unit`` is "word", or "line" where the texts were too long for words."""
+
+    segments: tuple[Segment, ...]
+    unit: Literal["word", "line"]
+    same: bool
+
+
+def diff(first: str, second: str) -> Diff:
+    """Compare two texts. Joining the segments that are not "insert" gives the first, not "delete" the second."""
+    if first == second:
+        return Diff((Segment("equal", first),) if first else (), "word", same=True)
+    a, b = _WORDS.findall(first), _WORDS.findall(second)
+    if len(a) <= MAX_WORDS and len(b) <= MAX_WORDS:
+        return Diff(_segments(a, b), "word", same=False)
+    lines_a, lines_b = first.splitlines(keepends=True), second.splitlines(keepends=True)
+    if len(lines_a) <= MAX_LINES and len(lines_b) <= MAX_LINES:
+        return Diff(_segments(lines_a, lines_b), "line", same=False)
+    return Diff((Segment("delete", first), Segment("insert", second)), "line", same=False)
+
+
+def _segments(a: list[str], b: list[str]) -> tuple[Segment, ...]:
+    found: list[Segment] = []
+    for tag, a0, a1, b0, b1 in SequenceMatcher(None, a, b, autojunk=len(a) + len(b) > 1000).get_opcodes():
+        if tag == "equal":
+            found.append(Segment("equal", "".join(a[a0:a1])))
+            continue
+        if a1 > a0:
+            found.append(Segment("delete", "".join(a[a0:a1])))
+        if b1 > b0:
+            found.append(Segment("insert", "".join(b[b0:b1])))
+    return tuple(found)
+
 
 RESAMPLES = 2000
+
 SEED = 20_240_501
+
 NEEDED = {0.95: 20, 0.99: 100}
 
 
@@ -71,9 +125,9 @@ def _medians(data: Any, seed: int) -> Any:
 
 
 # --- the playground's comparison -----------------------------------------------------------------------------------
-
-
 Row = Mapping[str, Any]
+
+
 At = tuple[int, str | None]  # a line of the table: its column, and cold or warm where the column has both
 
 
@@ -98,7 +152,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("ttft", "First token", "low", lambda row: row.get("ttft_ms"), formatting.seconds),
     Metric("ttlt", "Last token", "low", lambda row: row.get("ttlt_ms"), formatting.seconds),
     Metric("decode", "Decode speed", "high", lambda row: row.get("decode_tps"), formatting.rate),
-    Metric("out", "Output tokens", "none", view.output_tokens, lambda value: f"{value:,.0f}", timed=False),
+    Metric("out", "Output tokens", "none", runs_view.output_tokens, lambda value: f"{value:,.0f}", timed=False),
     Metric("cost", "Cost per 1,000 calls", "low", _cost_per_1000, lambda value: f"${value:,.4g}", timed=False),
 )
 
@@ -139,7 +193,7 @@ def compare(calls: Sequence[Mapping[str, Any]]) -> list[CompareRow]:
     compared with warm ones only: a median over both would be nobody's time.
     """
     columns: dict[int, list[Row]] = {}
-    for row in view.last_attempts(calls):
+    for row in runs_view.last_attempts(calls):
         columns.setdefault(row["column_no"], []).append(row)
     lines = {at: rows for column, found in columns.items() for at, rows in _by_cache(column, found).items()}
     cells: dict[str, dict[At, Cell]] = {}
@@ -153,7 +207,7 @@ def compare(calls: Sequence[Mapping[str, Any]]) -> list[CompareRow]:
         CompareRow(
             at[0], _name(at, rows), str(rows[0]["deployment_id"]),
             {metric.key: cells[metric.key][at] for metric in METRICS}, _succeeded(columns[at[0]]),
-            "; ".join(filter(None, (_left_out(rows), cache_state.counted(filter(_counts, rows))))), at[1], _warm(rows),
+            "; ".join(filter(None, (_left_out(rows), runs_view.counted(filter(_counts, rows))))), at[1], _warm(rows),
         )
         for at, rows in lines.items()
     ]  # fmt: skip
@@ -168,18 +222,18 @@ def _by_cache(column: int, rows: Sequence[Row]) -> dict[At, Sequence[Row]]:
 
     Calls that did not succeed enter no figure, so it does not matter where they stand.
     """
-    found = {state for row in rows if _counts(row) and (state := cache_state.state(row))}
+    found = {state for row in rows if _counts(row) and (state := runs_view.state(row))}
     if len(found) < 2:
         return {(column, None): rows}
-    order = [*sorted(found), cache_state.NOT_REPORTED]
+    order = [*sorted(found), runs_view.NOT_REPORTED]
     groups: dict[At, list[Row]] = {(column, name): [] for name in order}
     for row in filter(_counts, rows):
-        groups[column, cache_state.words(row)].append(row)
+        groups[column, runs_view.cache_words(row)].append(row)
     return {at: group for at, group in groups.items() if group}
 
 
 def _warm(rows: Sequence[Row]) -> bool:
-    return any(_counts(row) and cache_state.state(row) == "warm" for row in rows)
+    return any(_counts(row) and runs_view.state(row) == "warm" for row in rows)
 
 
 def _name(at: At, rows: Sequence[Row]) -> str:
@@ -248,14 +302,14 @@ def _why_missing(metric: Metric, rows: Sequence[Mapping[str, Any]]) -> str:
         hidden = str(rows[-1].get("decode_hidden") or "not measured")
         return hidden.partition(":")[0].replace("too short to mean anything", "too short to tell")
     if metric.key == "cost":
-        return view.cost_of_1000(rows)
+        return runs_view.cost_of_1000(rows)
     return "not reported"
 
 
 def _succeeded(rows: Sequence[Mapping[str, Any]]) -> str:
     states = Counter(str(row["state"]) for row in rows)
     text = f"{states.pop('succeeded', 0)} of {len(rows)}"
-    others = [f"{n} {view.STATE_WORDS.get(state, state)}" for state, n in sorted(states.items())]
+    others = [f"{n} {runs_view.STATE_WORDS.get(state, state)}" for state, n in sorted(states.items())]
     return ", ".join([text, *others])
 
 

@@ -2,23 +2,120 @@
 
 from __future__ import annotations
 
+import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 from services import params
 from services.request_fields import Given
-from services.runs import templates
 from services.types import CacheMode, StartMode
 
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One suggestion. ``shows`` says in a few words what it makes visible; ``max_tokens`` fits its answer."""
+
+    title: str
+    prompt: str
+    max_tokens: int
+    shows: str
+    system: str | None = None
+
+
+SAMPLES: tuple[Sample, ...] = (
+    Sample(
+        "Explain caching",
+        "Explain in three sentences why caching makes a service faster, and name one case where it does not.",
+        256,
+        "a short explanation: first token and last token both matter",
+    ),
+    Sample(
+        "Answer in one word",
+        "Is the following review positive or negative? Answer with one word.\n\n"
+        "“The battery lasts two days, but the screen scratched within a week and support never replied.”",
+        16,
+        "classification: input dominates, the last token follows the first at once",
+    ),
+    Sample(
+        "Extract fields",
+        "Extract the name, the date and the amount from this note as JSON with the keys name, date and amount.\n\n"
+        "“Hi, Maria Jensen here. I paid the 1,250 kroner for the workshop on 3 October and need a receipt.”",
+        100,
+        "extraction: a short answer in a fixed form",
+    ),
+    Sample(
+        "Summarise",
+        "Summarise the following text in two sentences.\n\n"
+        "Inference is running a trained model to get an output for an input. Latency is how long one request takes: "
+        "the time to the first token is how soon the model begins to speak, the time to the last token is when it is "
+        "finished. Throughput is how many requests or tokens the whole system serves in a unit of time. The two pull "
+        "against each other, because batching requests raises throughput and makes each one wait. What it costs is "
+        "decided by the tokens that go in, the tokens that come out, and the tier of the model.",
+        120,
+        "a longer input with a short answer: watch the time to the first token",
+    ),
+    Sample(
+        "Write about 20 tokens",
+        "Name five colours, separated by commas.",
+        32,
+        "one of three lengths: what moves, the first token or the last?",
+    ),
+    Sample(
+        "Write about 200 tokens",
+        "Describe a walk along a beach in the early morning in about 150 words.",
+        220,
+        "one of three lengths: what moves, the first token or the last?",
+    ),
+    Sample(
+        "Write about 1,000 tokens",
+        "Write a story of about 700 words about a lighthouse keeper who receives a letter meant for somebody else.",
+        1000,
+        "one of three lengths: decode speed decides the time to the last token",
+    ),
+    Sample(
+        "Small arithmetic",
+        "A train leaves at 14:10 and arrives at 16:55. How long does it travel? Think step by step, then give the "
+        "answer on the last line.",
+        256,
+        "reasoning: compare the answers, not only the clocks",
+    ),
+)
+
+TEMPLATES: tuple[Sample, ...] = (
+    Sample("Translate", "Translate into {{language}}:\n\n{{text}}", 256, "a template with two variables"),
+    Sample(
+        "Classify",
+        "Put the following message into one of these classes: {{classes}}. Answer with the class only.\n\n{{message}}",
+        16,
+        "a template for classification",
+    ),
+    Sample(
+        "Answer from a text",
+        "Answer the question with the text below and nothing else. If the text does not say, answer “not stated”."
+        "\n\nText:\n{{text}}\n\nQuestion: {{question}}",
+        200,
+        "a template for retrieval-augmented generation",
+    ),
+)
+
+SUGGESTED = SAMPLES[0]
+
 MAX_COLUMNS = 8
+
 MAX_REPETITIONS = 30
+
 MAX_PAUSE_S = 600
+
 MAX_PROMPT_CHARS = 1_000_000
+
 MAX_TEXT = 16 * 2**20  # of one text of a request; `RunSpec.checked` says what is too long to be sent
+
 ANY_COUNT = (-1_000_000, 1_000_000)  # `RunSpec.checked` has its own sentence for what is too many
+
 CACHE_MODES: tuple[CacheMode, ...] = ("off", "auto", "5m", "1h")
+
 START_MODES: tuple[StartMode, ...] = ("together", "staggered", "sequential")
 
 
@@ -38,6 +135,14 @@ class Attachment:
 
     name: str
     text: str
+
+
+_VARIABLE = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_ -]{0,59}?)\s*\}\}")
+
+
+def variables(text: str) -> list[str]:
+    """The names of the variables in a template, in order of appearance, each once."""
+    return list(dict.fromkeys(match.group(1) for match in _VARIABLE.finditer(text)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +199,8 @@ class RunSpec:
 
     def render(self) -> str:
         """The user's text as it is sent: variables filled in, attached files appended. Raises ValueError in words."""
-        text = templates.render(self.prompt, self.variables) if self.variables else self.prompt
-        return templates.attach(text, [(a.name, a.text) for a in self.attachments])
+        text = render(self.prompt, self.variables) if self.variables else self.prompt
+        return attach(text, [(a.name, a.text) for a in self.attachments])
 
     def column_params(self, column: ColumnSpec) -> dict[str, Any]:
         """The cleaned parameters that one column asks for."""
@@ -168,3 +273,42 @@ def new_id() -> str:
     while (made := secrets.token_urlsafe(12)).startswith("-"):
         pass
     return made
+
+
+MAX_ATTACHED_BYTES = 1_000_000
+
+
+def render(text: str, values: Mapping[str, str]) -> str:
+    """``text`` with its variables replaced; values are not looked into again.
+
+    Raises ValueError that names the variables without a value.
+    """
+    missing = [name for name in variables(text) if not values.get(name, "").strip()]
+    if missing:
+        names = ", ".join(missing)
+        raise ValueError(f"The template needs a value for {names}; fill {'it' if len(missing) == 1 else 'them'} in.")
+    return _VARIABLE.sub(lambda match: values[match.group(1)], text)
+
+
+def decode_file(name: str, content: bytes) -> str:
+    """The text of an attached file. Raises ValueError in words for what is not plain UTF-8 text."""
+    if len(content) > MAX_ATTACHED_BYTES:
+        raise ValueError(f"{name} is larger than {MAX_ATTACHED_BYTES // 1_000_000} MB; attach a part of it.")
+    if b"\0" in content:
+        raise ValueError(f"{name} is not a text file; only text can be attached.")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"{name} is not UTF-8 text; save it as UTF-8 and attach it again.") from None
+
+
+def attach(prompt: str, attachments: Sequence[tuple[str, str]]) -> str:
+    """The prompt followed by each attached (name, text) between lines that name it. Raises ValueError above 1 MB."""
+    total = sum(len(text.encode("utf-8", "replace")) for _, text in attachments)
+    if total > MAX_ATTACHED_BYTES:
+        raise ValueError(f"The attached files are {total:,} bytes together; the limit is {MAX_ATTACHED_BYTES:,}.")
+    parts = [prompt] if prompt.strip() else []
+    for name, text in attachments:
+        clean = " ".join(name.split())
+        parts.append(f"--- {clean} ---\n{text}\n--- end of {clean} ---")
+    return "\n\n".join(parts)

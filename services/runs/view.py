@@ -5,15 +5,17 @@ A column is a plain JSON object; its figures are the ones in the database, never
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
+from db.run_queries import WARM_SHARE
 from services.deployments import config
 from services.pricing import cost as pricing_cost
 from services.pricing import hourly
 from services.pricing import price as pricing_price
-from services.pricing.context import normal_tier
+from services.pricing.price import normal_tier
 from services.providers import kind_of
 from services.types import Deployment
 
@@ -26,6 +28,7 @@ PHASE_WORDS = {
     "reasoning": "reasoning",
     "answering": "answering",
 }
+
 STATE_WORDS = {
     "succeeded": "done",
     "cancelled": "stopped",
@@ -38,7 +41,9 @@ STATE_WORDS = {
     "lost": "lost: our engine stopped",
     "replayed": "replayed",
 }
+
 COST_MARKS = {"lower_bound": "≥", "estimated": "~"}
+
 NEVER_RED = frozenset({"running", "succeeded", "cancelled", "replayed"})
 
 
@@ -221,3 +226,39 @@ def snapshot_from_rows(run: Row, calls: Sequence[Row]) -> dict[str, Any]:
     return {
         "type": "snapshot", "run": run["id"], "seq": 0, "live": False, "blind": bool(run["blind"]), "columns": columns,
     }  # fmt: skip
+
+
+CacheState = Literal["cold", "warm"]
+
+_INPUT = ("uncached_input", "cache_read", "cache_write_5m", "cache_write_1h")
+
+NOT_REPORTED = "not reported"
+
+
+def state(row: Mapping[str, Any]) -> CacheState | None:
+    """The state of a call's row: warm when at least a twentieth of its input was read from the cache, cold when the
+    service says that less or nothing was (written or not), None when it does not say.
+
+    Two prompts that have nothing in common still share the fixed words of their chat template (llama.cpp: 3 to 8 tokens
+    of 1,000), which changes nothing that can be measured.
+    """
+    read = row.get("cache_read")
+    if read is None:
+        return None
+    total = sum(row.get(name) or 0 for name in _INPUT)
+    return "warm" if read > 0 and read * WARM_SHARE >= total else "cold"
+
+
+def counted(rows: Iterable[Mapping[str, Any]]) -> str:
+    """How many calls were what: "1 cold, 4 warm prompt cache"; "" when the service said it of none."""
+    found = Counter(state(row) for row in rows)
+    unknown = found.pop(None, 0)
+    if not found:
+        return ""
+    parts = [f"{found[name]:,} {name}" for name in ("cold", "warm") if found[name]]
+    return ", ".join(parts) + " prompt cache" + (f", {unknown:,} {NOT_REPORTED}" if unknown else "")
+
+
+def cache_words(row: Mapping[str, Any]) -> str:
+    """The state for a table: "cold", "warm" or "not reported"."""
+    return state(row) or NOT_REPORTED

@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import pytest
 
-from services.batch.submit import options_of, spec_of
+from services.batch.service import options_of, spec_of
 from services.batch.types import Options, options_of_json, options_to_json
 from services.request_fields import Given, Refused
 

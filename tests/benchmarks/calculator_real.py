@@ -25,7 +25,7 @@ import psutil
 from services.calculator import memory, roofline
 from services.calculator.types import Efficiency, Gpu, Precision, Range, Serving
 from services.embedded import DEFAULT_SPECS, MODEL, EmbeddedPool
-from services.embedded.spec import model_path
+from services.embedded.pool import model_path
 from tests.benchmarks import gguf
 from tests.benchmarks.report import num, table
 

@@ -12,7 +12,7 @@ from typing import Any
 from db.engine import reader
 from db.migrate import upgrade
 from db.writer import Writer
-from services.calls.gc_tuning import settle
+from services.calls.clock import settle
 from services.calls.live import LiveRun
 from services.deployments.registry import Registry
 from services.embedded import EmbeddedPool

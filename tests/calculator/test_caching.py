@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.calculator import token_cost
-from services.calculator.token_cost import Floor
-from services.calculator.tokens import Rates, TokenPrice
+from services.calculator.token_cost import Floor, Rates, TokenPrice
 from services.calculator.types import Reuse, Spread, Way, Workload
 
 BOTH = Floor(1024, "2026", (("5m", 5.0), ("1h", 60.0)))

@@ -10,7 +10,7 @@ from services.calculator import catalog, catalog_files, names
 from services.calculator.assumptions import Own
 from services.calculator.catalog import PRICE_CONTEXTS, Instance, Unit
 from services.calculator.types import Way
-from services.pricing import lookup
+from services.pricing import sources
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_every_service_model_has_a_standard_price_and_only_contexts_that_have_on
     for model in catalog.api_models():
         assert model.contexts[0] == "standard", model.model_ref
         for name, context in PRICE_CONTEXTS.items():
-            priced = lookup.listed(model.provider, model.model_ref, now, context) is not None
+            priced = sources.listed(model.provider, model.model_ref, now, context) is not None
             assert priced == (name in model.contexts), (model.model_ref, name)
     assert len(catalog.api_models()) == len(catalog_files.rows("model_families.csv"))
 

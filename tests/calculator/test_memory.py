@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.calculator import kv, memory, overheads
+from services.calculator import memory as calculator_memory
 from services.calculator.types import Gpu, Llm, Precision, Serving
 
 H100 = Gpu("H100-SXM", 79.19, 3350, 989, 1978, None, "NVLink4", 450, "vLLM log", "2025-09")
@@ -39,43 +39,43 @@ def on(llm: Llm, gpu: Gpu = H100, tp: int = 1, precision: Precision = Precision.
 
 @pytest.mark.parametrize(("llm", "wanted"), [(LLAMA_8B, 131_072), (LLAMA_70B, 327_680), (DEEPSEEK, 70_272)])
 def test_a_token_takes_the_published_bytes(llm: Llm, wanted: int) -> None:
-    assert memory.kv_bytes_per_token(on(llm)) == wanted
+    assert calculator_memory.kv_bytes_per_token(on(llm)) == wanted
 
 
 def test_an_eight_bit_cache_halves_a_token() -> None:
-    assert memory.kv_bytes_per_token(replace(on(LLAMA_8B), kv_bytes=1.0)) == 65_536
+    assert calculator_memory.kv_bytes_per_token(replace(on(LLAMA_8B), kv_bytes=1.0)) == 65_536
 
 
 def test_heads_are_shared_among_gpus_and_copied_once_there_are_more_gpus_than_heads() -> None:
-    assert memory.kv_bytes_per_token(on(LLAMA_70B, tp=8)) == 327_680
-    assert memory.kv_bytes_per_token(on(LLAMA_70B, tp=16)) == 2 * 327_680
+    assert calculator_memory.kv_bytes_per_token(on(LLAMA_70B, tp=8)) == 327_680
+    assert calculator_memory.kv_bytes_per_token(on(LLAMA_70B, tp=16)) == 2 * 327_680
 
 
 def test_a_latent_cache_is_held_by_every_gpu() -> None:
-    assert memory.kv_bytes_per_token(on(DEEPSEEK, tp=8)) == 8 * 70_272
+    assert calculator_memory.kv_bytes_per_token(on(DEEPSEEK, tp=8)) == 8 * 70_272
 
 
 def test_a_sequence_takes_whole_blocks() -> None:
-    assert memory.kv_bytes(on(LLAMA_8B), 17) == 32 * 131_072
-    assert memory.kv_bytes(on(LLAMA_8B), 0) == 0
+    assert calculator_memory.kv_bytes(on(LLAMA_8B), 17) == 32 * 131_072
+    assert calculator_memory.kv_bytes(on(LLAMA_8B), 0) == 0
 
 
 def test_a_window_layer_forgets_what_is_behind_its_window() -> None:
     one_layer = 2 * 8 * 64 * 2
-    long = memory.kv_bytes(on(GPT_OSS_20B), 100_000)
+    long = calculator_memory.kv_bytes(on(GPT_OSS_20B), 100_000)
     assert long == 12 * 100_000 * one_layer + 12 * (128 + 16) * one_layer
-    assert memory.kv_bytes(on(GPT_OSS_20B), 64) == 24 * 64 * one_layer
+    assert calculator_memory.kv_bytes(on(GPT_OSS_20B), 64) == 24 * 64 * one_layer
 
 
 def test_a_step_reads_no_more_than_the_window_of_a_window_layer() -> None:
     one_layer = 2 * 8 * 64 * 2
-    assert kv.read_bytes(on(GPT_OSS_20B), 1000) == 12 * 1000 * one_layer + 12 * 128 * one_layer
+    assert calculator_memory.kv_read_bytes(on(GPT_OSS_20B), 1000) == 12 * 1000 * one_layer + 12 * 128 * one_layer
 
 
 def test_layers_are_paged_in_groups_of_equal_size() -> None:
-    assert kv.grouped_layers(LLAMA_8B) == 32
-    assert kv.grouped_layers(GPT_OSS_20B) == 24
-    assert kv.grouped_layers(GEMMA_3_27B) == 70
+    assert calculator_memory.grouped_layers(LLAMA_8B) == 32
+    assert calculator_memory.grouped_layers(GPT_OSS_20B) == 24
+    assert calculator_memory.grouped_layers(GEMMA_3_27B) == 70
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_layers_are_paged_in_groups_of_equal_size() -> None:
     ],
 )
 def test_logged_gib_hold_the_logged_tokens(serving: Serving, gib_a_gpu: float, tokens: int) -> None:
-    assert gib_a_gpu * GIB * serving.tp / kv.slot_bytes(serving) == pytest.approx(tokens, rel=0.005)
+    assert gib_a_gpu * GIB * serving.tp / calculator_memory.slot_bytes(serving) == pytest.approx(tokens, rel=0.005)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_logged_gib_hold_the_logged_tokens(serving: Serving, gib_a_gpu: float, t
     ],
 )
 def test_weights_are_what_vllm_says_loading_took(serving: Serving, logged: float) -> None:
-    assert memory.weights_bytes(serving) / GIB == pytest.approx(logged, rel=0.025)
+    assert calculator_memory.weights_bytes(serving) / GIB == pytest.approx(logged, rel=0.025)
 
 
 @pytest.mark.parametrize(
@@ -116,73 +116,78 @@ def test_weights_are_what_vllm_says_loading_took(serving: Serving, logged: float
     ],
 )
 def test_the_peak_of_the_profile_run_is_the_logged_one(serving: Serving, logged: float) -> None:
-    peak = max(overheads.forward_bytes(serving), overheads.sampler_bytes(serving))
+    peak = max(calculator_memory.forward_bytes(serving), calculator_memory.sampler_bytes(serving))
     assert peak / GIB == pytest.approx(logged, rel=0.04)
 
 
 def test_a_given_activation_replaces_the_formula() -> None:
-    assert overheads.activation_bytes(replace(on(LLAMA_8B), activation_gib=2.0)) == 2 * GIB
+    assert calculator_memory.activation_bytes(replace(on(LLAMA_8B), activation_gib=2.0)) == 2 * GIB
 
 
 def test_more_sequences_or_longer_steps_never_leave_more_slots() -> None:
-    base = memory.of(on(LLAMA_8B), 1000, 300).slots
-    assert memory.of(replace(on(LLAMA_8B), max_seqs=1024), 1000, 300).slots < base
-    assert memory.of(replace(on(LLAMA_8B), step_tokens=65536), 1000, 300).slots < base
+    base = calculator_memory.of(on(LLAMA_8B), 1000, 300).slots
+    assert calculator_memory.of(replace(on(LLAMA_8B), max_seqs=1024), 1000, 300).slots < base
+    assert calculator_memory.of(replace(on(LLAMA_8B), step_tokens=65536), 1000, 300).slots < base
 
 
 def test_the_defaults_of_the_server_differ_for_large_cards_but_not_for_the_a100() -> None:
-    assert overheads.server_defaults("H100-SXM", 79.19) == (1024, 8192)
-    assert overheads.server_defaults("A100-80GB-SXM", 79.15) == (256, 2048)
-    assert overheads.server_defaults("L4", 22.03) == (256, 2048)
+    assert calculator_memory.server_defaults("H100-SXM", 79.19) == (1024, 8192)
+    assert calculator_memory.server_defaults("A100-80GB-SXM", 79.15) == (256, 2048)
+    assert calculator_memory.server_defaults("L4", 22.03) == (256, 2048)
 
 
 def test_the_parts_make_up_the_whole() -> None:
-    found = memory.of(on(LLAMA_70B, tp=4), 1000, 300)
+    found = calculator_memory.of(on(LLAMA_70B, tp=4), 1000, 300)
     assert found.total == pytest.approx(found.weights + found.activations + found.kv + found.reserve)
     assert found.fits
 
 
 def test_a_model_that_does_not_fit_has_no_slots_and_never_fewer_than_none() -> None:
-    found = memory.of(on(LLAMA_70B, T4), 1000, 300)
+    found = calculator_memory.of(on(LLAMA_70B, T4), 1000, 300)
     assert (found.kv, found.slots, found.sequences, found.fits) == (0, 0, 0, False)
 
 
 def test_weights_that_fit_without_room_for_one_sequence_do_not_count_as_fitting() -> None:
     small = replace(on(LLAMA_8B), memory_share=0.22)
-    found = memory.of(small, 100_000, 20_000)
+    found = calculator_memory.of(small, 100_000, 20_000)
     assert found.slots > 0
     assert not found.fits
 
 
 def test_sequences_all_have_room_to_their_end_and_are_at_most_max_seqs() -> None:
-    few = memory.of(on(LLAMA_8B), 30_000, 1_000)
-    assert few.sequences * memory.kv_bytes(on(LLAMA_8B), 31_000) <= few.kv
-    assert (few.sequences + 1) * memory.kv_bytes(on(LLAMA_8B), 31_000) > few.kv
-    assert memory.of(on(LLAMA_8B), 100, 100).sequences == 256
+    few = calculator_memory.of(on(LLAMA_8B), 30_000, 1_000)
+    assert few.sequences * calculator_memory.kv_bytes(on(LLAMA_8B), 31_000) <= few.kv
+    assert (few.sequences + 1) * calculator_memory.kv_bytes(on(LLAMA_8B), 31_000) > few.kv
+    assert calculator_memory.of(on(LLAMA_8B), 100, 100).sequences == 256
 
 
 def test_windows_leave_room_for_more_sequences() -> None:
-    with_windows = memory.of(on(GEMMA_3_27B), 20_000, 500)
-    without = memory.of(on(replace(GEMMA_3_27B, window=0, window_layers=0)), 20_000, 500)
+    with_windows = calculator_memory.of(on(GEMMA_3_27B), 20_000, 500)
+    without = calculator_memory.of(on(replace(GEMMA_3_27B, window=0, window_layers=0)), 20_000, 500)
     assert with_windows.sequences > 2 * without.sequences > 0
 
 
 def test_a_step_reads_all_of_a_dense_model_but_its_input_embedding() -> None:
-    assert memory.read_bytes(on(LLAMA_8B), 1) == pytest.approx(8.03e9 * 2 - 128256 * 4096 * 2)
-    assert memory.read_bytes(on(LLAMA_8B), 64) == memory.read_bytes(on(LLAMA_8B), 1)
+    assert calculator_memory.weights_read_bytes(on(LLAMA_8B), 1) == pytest.approx(8.03e9 * 2 - 128256 * 4096 * 2)
+    assert calculator_memory.weights_read_bytes(on(LLAMA_8B), 64) == calculator_memory.weights_read_bytes(
+        on(LLAMA_8B), 1
+    )
     tied = replace(LLAMA_8B, tied=True)
-    assert memory.read_bytes(on(tied), 1) == pytest.approx(8.03e9 * 2)
+    assert calculator_memory.weights_read_bytes(on(tied), 1) == pytest.approx(8.03e9 * 2)
 
 
 def test_one_sequence_reads_the_experts_of_one_token_and_many_read_all() -> None:
-    one, many = memory.read_bytes(on(QWEN3_235B), 1), memory.read_bytes(on(QWEN3_235B), 512)
+    one, many = (
+        calculator_memory.weights_read_bytes(on(QWEN3_235B), 1),
+        calculator_memory.weights_read_bytes(on(QWEN3_235B), 512),
+    )
     dense = 8e9 * 2 - 151936 * 4096 * 2
     assert one == pytest.approx(dense + 227e9 * 2 * 8 / 128)
     assert many == pytest.approx(dense + 227e9 * 2)
-    assert one < memory.read_bytes(on(QWEN3_235B), 4) < many
+    assert one < calculator_memory.weights_read_bytes(on(QWEN3_235B), 4) < many
 
 
 def test_four_bit_weights_keep_their_vocabulary_in_sixteen() -> None:
     tables = 2 * 128256 * 4096
     wanted = (8.03e9 - tables) * 4.15625 / 8 + tables * 2
-    assert memory.weights_bytes(on(LLAMA_8B, precision=Precision.W4)) == pytest.approx(wanted, rel=1e-3)
+    assert calculator_memory.weights_bytes(on(LLAMA_8B, precision=Precision.W4)) == pytest.approx(wanted, rel=1e-3)

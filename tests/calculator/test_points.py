@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from services.calculator import memory, points
+from services.calculator import memory, workload_file
 from services.calculator.serialization import FieldError
 
 LLAMA = {"model": "Llama-3.1-8B", "gpu": "H100-80GB-SXM"}
@@ -19,9 +19,9 @@ CONFIG = {
 }  # fmt: skip
 
 
-def _read(given: dict[str, Any], folder: Path | None = None) -> tuple[points.PointSpec | None, dict[str, str]]:
+def _read(given: dict[str, Any], folder: Path | None = None) -> tuple[workload_file.PointSpec | None, dict[str, str]]:
     errors: list[FieldError] = []
-    made = points.read(given, "points[1]", errors, folder=folder)
+    made = workload_file.read_point(given, "points[1]", errors, folder=folder)
     return made, {one.field.removeprefix("points[1]."): one.sentence for one in errors}
 
 
@@ -29,12 +29,12 @@ def _worked(**given: Any) -> dict[str, Any]:
     made, errors = _read(LLAMA | given)
     assert errors == {}
     assert made is not None
-    return points.work_out(made)
+    return workload_file.work_out(made)
 
 
 def test_every_figure_is_a_range_in_order_and_json_takes_them() -> None:
     figures = _worked(batch=8)
-    for name in points.TIMES:
+    for name in workload_file.TIMES:
         assert 0 < figures[name]["low"] <= figures[name]["mid"] <= figures[name]["high"]
     assert json.loads(json.dumps(figures)) == figures
 
@@ -42,7 +42,7 @@ def test_every_figure_is_a_range_in_order_and_json_takes_them() -> None:
 def test_the_slots_are_those_of_the_memory_and_kv_bytes_are_the_papers() -> None:
     made, _ = _read(dict(LLAMA))
     assert made is not None
-    figures = points.work_out(made)
+    figures = workload_file.work_out(made)
     assert figures["kv_slots"] == memory.of(made.serving, 1000, 300).slots
     assert figures["kv_bytes_per_token"] == 131_072  # 2 · 32 layers · 8 heads · 128 · 2 bytes
 
@@ -66,7 +66,7 @@ def test_more_than_fits_waits_and_the_throughput_stays() -> None:
 def test_a_model_that_does_not_fit_has_no_figures_and_says_why() -> None:
     figures = _worked(model="Llama-3.1-70B", gpu="L4")
     assert figures["infeasible"].startswith("Llama-3.1-70B in bf16 does not fit on 1 × L4")
-    assert all(figures[name] is None for name in points.TIMES)
+    assert all(figures[name] is None for name in workload_file.TIMES)
     assert figures["kv_slots"] == 0
 
 
@@ -75,7 +75,7 @@ def test_a_config_of_hugging_face_is_the_model_that_it_describes(tmp_path: Path)
     made, errors = _read({"config": "config.json", "gpu": "H100-80GB-SXM"}, tmp_path)
     assert errors == {}
     assert made is not None
-    assert points.work_out(made)["kv_slots"] == pytest.approx(_worked()["kv_slots"], rel=0.001)
+    assert workload_file.work_out(made)["kv_slots"] == pytest.approx(_worked()["kv_slots"], rel=0.001)
 
 
 def test_a_gpu_and_a_model_in_line_are_taken() -> None:

@@ -8,7 +8,7 @@ from datetime import date
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.calculator import catalog, hours_option, queueing, rank, shape
+from services.calculator import catalog, options_hourly, queueing, rank
 from services.calculator.assumptions import Assumptions
 from services.calculator.types import Objectives, Precision, Serving, Spread, Way, Workload
 from tests.calculator.options import machine, option
@@ -47,7 +47,7 @@ def test_no_option_costs_less_when_more_is_asked_of_it(workload, more):
 def test_the_capacity_of_a_replica_is_never_negative_and_its_range_is_in_order(workload):
     for gpu in ("T4", "L40S", "H100-SXM"):
         serving = Serving(catalog.llm("Llama-3.1-8B"), catalog.gpu(gpu), precision=Precision.BF16)
-        sized = hours_option.size(serving, workload, LIMITS, ASSUMED)
+        sized = options_hourly.size(serving, workload, LIMITS, ASSUMED)
         if sized is not None:
             assert 0 <= sized.capacity.low <= sized.capacity.mid <= sized.capacity.high
             assert 0 < sized.full.low <= sized.full.high
@@ -94,11 +94,11 @@ def test_a_cheaper_hour_never_costs_a_real_machine_its_rank():
 @QUICK
 @given(workloads)
 def test_the_fleet_carries_every_hour_with_its_headroom(workload):
-    rates = shape.sized_rates(workload)
-    counts = shape.replicas(rates, 50.0, headroom=0.2, least=1, autoscale=True)
+    rates = queueing.sized_rates(workload)
+    counts = queueing.replicas(rates, 50.0, headroom=0.2, least=1, autoscale=True)
     assert counts is not None
     assert all(count * 50.0 >= rate * 1.2 * (1 - 1e-6) for count, rate in zip(counts, rates, strict=True))
-    assert sum(rates) / 24 <= max(shape.rates(workload)) * (1 + 1e-9)
+    assert sum(rates) / 24 <= max(queueing.rates(workload)) * (1 + 1e-9)
 
 
 def test_a_fleet_twice_as_large_is_full_at_twice_the_rate():

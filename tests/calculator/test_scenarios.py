@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from db import scenarios
+from db import models
 from db.engine import reader
 from services.calculator import address, presets
 from services.calculator.address import State
@@ -35,11 +35,11 @@ def test_a_scenario_is_kept_replaced_by_its_name_and_taken_away(engine: EnginePr
     client, url = _client(engine), reader(f"sqlite:///{engine.data / 'lab.sqlite3'}")
     first = client.history.save_scenario("  Support\nbot ", WORDS)
     assert client.history.save_scenario("Support bot", {**WORDS, "rpm": "99"}) == first
-    [row] = scenarios.scenarios(url)
+    [row] = models.scenarios(url)
     assert (row["name"], row["person"], row["state"]["rpm"]) == ("Support bot", "ada@example.org", "99")
     assert address.read(row["state"])[1] == []
     client.history.delete_scenario(first)
-    assert scenarios.scenarios(url) == []
+    assert models.scenarios(url) == []
 
 
 @pytest.mark.parametrize(

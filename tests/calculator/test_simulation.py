@@ -9,9 +9,8 @@ from itertools import pairwise
 import pytest
 
 from services.calculator import roofline, simulation
-from services.calculator.sim_replica import Limits, Replica
-from services.calculator.sim_requests import Request, Steps, gaps, mean, tokens
-from services.calculator.steps import cases
+from services.calculator.roofline import cases
+from services.calculator.simulation import Limits, Replica, Request, Steps, gaps, mean, tokens
 from services.calculator.types import Efficiency, Gpu, Llm, Precision, Range, Serving, Spread
 
 LLAMA = Llm("Llama-3.1-8B", 8.03, 8.03, 32, 4096, 32, 8, 128, 131072, 128256, ffn=14336)

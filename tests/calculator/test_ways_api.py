@@ -7,8 +7,8 @@ from datetime import date
 
 import pytest
 
-from services.calculator import api_quota, options_api
 from services.calculator import assumptions as given
+from services.calculator import options_api as calculator_options_api
 from services.calculator.assumptions import ApiSpeed, Assumptions, Own, Quota
 from services.calculator.catalog import merged
 from services.calculator.catalog_rows import AccountQuota, ApiModel
@@ -24,7 +24,7 @@ def _options(work=WORK, objectives=None, measured=None, **changes):
     stated = Assumptions(**changes)
     # Published speeds and quotas are data that changes, and not what is tested here.
     catalog = replace(merged(stated.own), speeds={}, quotas=())
-    found = options_api.options(work, objectives or Objectives(), stated, catalog, measured, today=DAY)
+    found = calculator_options_api.options(work, objectives or Objectives(), stated, catalog, measured, today=DAY)
     return {option.id: option for option in found}
 
 
@@ -128,7 +128,7 @@ def test_a_published_default_that_is_too_small_is_a_warning_with_the_tightest_of
     limit = AccountQuota(Way.ANTHROPIC, "claude-haiku*", 1000, None, 1.0, 500_000, 1500, "a page", "2026")
     stated = Assumptions()
     catalog = replace(merged(stated.own), quotas=(limit,))
-    found = options_api.options(WORK, Objectives(), stated, catalog, today=DAY)
+    found = calculator_options_api.options(WORK, Objectives(), stated, catalog, today=DAY)
     option = next(one for one in found if one.id == "anthropic/claude-haiku-4-5")
     assert option.full_at_rpm == pytest.approx(1500 / 300)
     assert option.infeasible is None and any("default quota carries 5 requests" in said for said in option.missing)
@@ -137,7 +137,7 @@ def test_a_published_default_that_is_too_small_is_a_warning_with_the_tightest_of
 def test_bedrock_sets_the_weighed_answer_aside():
     work = replace(WORK, output_tokens=Spread(300, 0.0))
     limit = AccountQuota(Way.BEDROCK, "anthropic*", None, 200_000, 5.0)
-    assert api_quota.most_rpm(work, limit) == pytest.approx(200_000 / (2000 + 1500))
+    assert calculator_options_api.most_rpm(work, limit) == pytest.approx(200_000 / (2000 + 1500))
 
 
 def test_own_prices_replace_the_lists_and_keep_its_other_rates():

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from services.aws import control, known, provisioned
-from services.aws.explain import AwsTrouble, Place
+from services.aws import control, credentials, provisioned
+from services.aws.control import AwsTrouble, Place
 from services.aws.provisioned import provisioned_from
 from tests.aws.fixture import AwsEmulator
 from tests.aws.sigv4 import EXPIRED, SESSION, VALID, Key
@@ -214,10 +214,10 @@ def test_whether_credentials_are_there_is_known_without_waiting(
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     control.forget()
-    monkeypatch.setattr(known, "_seen", {})
-    assert known.trouble(None) is None  # nobody has looked yet
-    aws.until(lambda: "no AWS credentials were found" in (known.trouble(None) or ""))
+    monkeypatch.setattr(credentials, "_seen", {})
+    assert credentials.last_trouble(None) is None  # nobody has looked yet
+    aws.until(lambda: "no AWS credentials were found" in (credentials.last_trouble(None) or ""))
     aws.apply(monkeypatch)
     control.forget()
-    known.forget()
-    aws.until(lambda: known.trouble(None) is None)
+    credentials.look_again()
+    aws.until(lambda: credentials.last_trouble(None) is None)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from app.cli import doctor_aws
+from app.cli import doctor
 from app.cli.doctor import examine
 from services.aws import control
 from services.aws.health import Finding
@@ -33,7 +33,7 @@ def table(name: str, kind: str, model: str, url: str, region: str = "us-east-1",
 def look(folder: Path, *tables: str) -> dict[str, Finding]:
     file = folder / "deployments.toml"
     file.write_text("\n".join(tables))
-    return dict(doctor_aws.findings(folder / "data", file))
+    return dict(doctor.findings(folder / "data", file))
 
 
 def test_a_sound_deployment_is_ok_and_no_model_is_run(aws: AwsEmulator, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from services.aws import sagemaker
-from services.aws.explain import AwsTrouble, Place
+from services.aws.control import AwsTrouble, Place
 from services.aws.sagemaker import Component, endpoint_from
 from tests.control.stub import Stub, refused
 

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 
 from db import history
 from db.engine import reader
-from db.history_tables import Powered
+from db.models import Powered
 from db.sketch import RELATIVE_ERROR
 from db.writer import Writer
 from services.dashboard import figures

@@ -19,7 +19,7 @@ import pytest
 from app.cli.options import PageWords, history_params
 from db import rollups
 from db.engine import reader
-from db.history_tables import Powered, Rollup
+from db.models import Powered, Rollup
 from db.writer import Writer
 from services.dashboard.address import ADDRESS
 from services.dashboard.filters import LISTS

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.dashboard.paid import Paid, paid_words
+from services.dashboard.cost import Paid, paid_words
 
 AMOUNT = st.integers(1, 10**14)
 

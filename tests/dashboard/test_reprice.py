@@ -8,8 +8,8 @@ from typing import Any
 
 from db.engine import reader
 from services.dashboard import figures
+from services.dashboard.cost import NO_PRICE_THEN
 from services.dashboard.figures import Filter
-from services.dashboard.reprice import NO_PRICE_THEN
 from services.pricing.cost import Price, cost
 from services.types import Deployment, PriceRef, Usage
 from tests.dashboard.calls import NOW, declare, fill, fold_all, make_calls

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.dashboard.data import stretch
 from services.dashboard.filters import CACHES, RANGES, Filter
-from services.dashboard.provenance import stretch
 from services.dashboard.window import MOST_BUCKETS, buckets, days, resolve
 
 NOW = datetime(2026, 10, 27, 10, 20, 30, tzinfo=UTC)

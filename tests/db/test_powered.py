@@ -15,7 +15,7 @@ from db.engine import reader
 from db.writer import Writer
 from services.deployments.registry import Registry
 from services.deployments.serialization import to_json
-from services.pricing import uptime
+from services.pricing import hourly
 from services.types import Deployment, PriceRef
 from tests.db.rows import ask, do
 
@@ -29,11 +29,11 @@ GPU = Deployment(
 def declare(writer: Writer, deployment: Deployment, at: datetime) -> None:
     do(writer, runs.upsert_deployment, deployment_id=deployment.id, spec=to_json(deployment), origin="page",
        enabled=deployment.enabled)  # fmt: skip
-    do(writer, uptime.settle, at=at)
+    do(writer, hourly.settle, at=at)
 
 
 def stretches(url: str, start: datetime = DAY, end: datetime = DAY + timedelta(days=30), **more: Any) -> list[Any]:
-    frame = uptime.accrued(reader(url), start, end, more.get("now", end))
+    frame = hourly.accrued(reader(url), start, end, more.get("now", end))
     return [tuple(row) for row in frame[["on_at", "off_at", "usd_per_hour", "nanousd"]].itertuples(index=False)]
 
 
@@ -52,7 +52,7 @@ def gpu(url: str, writer: Writer) -> str:
 def _update(moment: datetime) -> Any:
     from sqlalchemy import update
 
-    from db.history_tables import Powered
+    from db.models import Powered
 
     return update(Powered).values(on_at=moment)
 
@@ -68,7 +68,7 @@ def test_a_window_cuts_a_stretch_and_nothing_accrues_in_the_future(gpu: str) -> 
 
 
 def test_settling_again_as_a_new_engine_does_changes_nothing(gpu: str, writer: Writer) -> None:
-    assert do(writer, uptime.settle, at=DAY + timedelta(hours=4)) == 0
+    assert do(writer, hourly.settle, at=DAY + timedelta(hours=4)) == 0
     assert len(ask(gpu, "SELECT 1 FROM powered")) == 1
 
 
@@ -84,7 +84,7 @@ def test_another_price_ends_a_stretch_and_begins_one_but_the_same_price_in_other
 def test_a_switch_ends_and_begins_a_stretch_and_the_hours_between_cost_nothing(gpu: str, writer: Writer) -> None:
     for hour, on in ((2, False), (6, True)):
         do(writer, runs.set_deployment_enabled, deployment_id="gpu", enabled=on)
-        do(writer, uptime.settle, at=DAY + timedelta(hours=hour))
+        do(writer, hourly.settle, at=DAY + timedelta(hours=hour))
     end = DAY + timedelta(hours=7)
     assert stretches(gpu, end=end) == [(at(1), at(2), 3.0, 3_000_000_000), (at(6), at(7), 3.0, 3_000_000_000)]
 
@@ -100,7 +100,7 @@ def test_free_and_unpriced_deployments_are_never_on_the_meter(url: str, writer: 
     for number, price in enumerate((PriceRef(per_hour="0"), PriceRef(), PriceRef(instance="no.such.instance"))):
         declare(writer, replace(GPU, id=f"d{number}", price=price), DAY)
     assert ask(url, "SELECT count(*) FROM powered")[0][0] == 0
-    assert list(uptime.accrued(reader(url), DAY, DAY + timedelta(days=1)).columns) == list(uptime.COLUMNS)
+    assert list(hourly.accrued(reader(url), DAY, DAY + timedelta(days=1)).columns) == list(hourly.COLUMNS)
 
 
 def test_what_was_on_before_this_was_recorded_counts_since_its_declaration_last_changed(
@@ -108,8 +108,8 @@ def test_what_was_on_before_this_was_recorded_counts_since_its_declaration_last_
 ) -> None:
     before = datetime.now(UTC)
     do(writer, runs.upsert_deployment, deployment_id="gpu", spec=to_json(GPU), origin="page", enabled=True)
-    do(writer, uptime.settle, at=before + timedelta(days=3))
-    frame = uptime.accrued(reader(url), before - timedelta(days=1), before + timedelta(days=9), before + DAYS_4)
+    do(writer, hourly.settle, at=before + timedelta(days=3))
+    frame = hourly.accrued(reader(url), before - timedelta(days=1), before + timedelta(days=9), before + DAYS_4)
     assert abs(frame["on_at"][0] - pd.Timestamp(before)) < timedelta(minutes=1)
 
 
@@ -118,9 +118,9 @@ DAYS_4 = timedelta(days=4)
 
 def test_sums_of_stretches_are_exact_to_the_nano_dollar() -> None:
     third = DAY + timedelta(microseconds=1)
-    assert uptime.nanousd("3600", DAY, third) == 1000
-    assert uptime.nanousd("1.21", DAY, DAY + timedelta(days=365)) == 10_599_600_000_000
-    assert uptime.nanousd(1.21, third, DAY) == 0
+    assert hourly.nanousd("3600", DAY, third) == 1000
+    assert hourly.nanousd("1.21", DAY, DAY + timedelta(days=365)) == 10_599_600_000_000
+    assert hourly.nanousd(1.21, third, DAY) == 0
 
 
 async def test_the_registry_turns_the_meter_with_every_change_and_a_restart_leaves_it_running(

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from db import behind, history, retention, rollups, runs, sketch
+from db import history as history_module
+from db import retention, rollups, runs, sketch
 from db.engine import reader
 from db.writer import Writer
 from tests.db.rows import ask, call_row, do, run_row
@@ -61,12 +62,12 @@ def fold_all(writer: Writer, batch: int = 250) -> None:
         pass
 
 
-def totals(found: history.Pieces) -> dict[str, int]:
+def totals(found: history_module.Pieces) -> dict[str, int]:
     both = pd.concat([found.cells[list(rollups.SUMS)], found.calls[list(rollups.SUMS)]])
     return {name: int(both[name].sum()) for name in rollups.SUMS}
 
 
-def values(found: history.Pieces, name: str = "ttft") -> sketch.Sketch:
+def values(found: history_module.Pieces, name: str = "ttft") -> sketch.Sketch:
     loose = found.calls[name].dropna().to_numpy()
     return sketch.merged([*(sketch.unpack(one) for one in found.cells[name]), sketch.of_values(loose)])
 
@@ -87,16 +88,16 @@ def test_any_stretch_and_filter_read_from_rollups_equals_the_calls(
                 ("persons", ["ada", "cyd"]), ("tags", ["workshop"]),
             ) if dice.random() < 0.3
         }  # fmt: skip
-        wanted = history.Wanted(a, b, **chosen)
-        monkeypatch.setattr(history, "EXACT_UP_TO", 10**9)
-        exact = history.pieces(reader(url), wanted, grain="h", sketches=["ttft"])
+        wanted = history_module.Wanted(a, b, **chosen)
+        monkeypatch.setattr(history_module, "EXACT_UP_TO", 10**9)
+        exact = history_module.pieces(reader(url), wanted, grain="h", sketches=["ttft"])
         assert exact.exact
-        monkeypatch.setattr(history, "EXACT_UP_TO", -1)
+        monkeypatch.setattr(history_module, "EXACT_UP_TO", -1)
         for grain in ("h", "d"):
-            found = history.pieces(reader(url), wanted, grain=grain, sketches=["ttft"])
+            found = history_module.pieces(reader(url), wanted, grain=grain, sketches=["ttft"])
             assert totals(found) == totals(exact), (round_, grain, wanted)
             assert np.array_equal(values(found).count, values(exact).count)
-        listed, n = behind.calls_behind(reader(url), wanted, limit=2000)
+        listed, n = history_module.calls_behind(reader(url), wanted, limit=2000)
         assert n == len(listed) == totals(exact)["n"]
         assert sum(row["cost_nanousd"] or 0 for row in listed) == totals(exact)["cost_nanousd"]
 
@@ -168,18 +169,18 @@ def test_bins_are_those_of_the_library() -> None:
 def test_forgotten_calls_stay_in_the_rollups_and_a_deletion_there_changes_nothing(filled: tuple[str, Writer]) -> None:
     url, writer = filled
     fold_all(writer)
-    wanted = history.Wanted(START - timedelta(days=1), START + SPAN + timedelta(days=1))
-    before = totals(history.pieces(reader(url), wanted, grain="d"))
+    wanted = history_module.Wanted(START - timedelta(days=1), START + SPAN + timedelta(days=1))
+    before = totals(history_module.pieces(reader(url), wanted, grain="d"))
     middle = rollups.day_of(START + SPAN / 2)
     while do(writer, retention.forget_calls, older_than=middle, limit=100):
         pass
     assert ask(url, "SELECT count(*) FROM call")[0][0] < 900
-    found = history.pieces(reader(url), wanted, grain="d")
+    found = history_module.pieces(reader(url), wanted, grain="d")
     assert totals(found) == before and not found.exact
     do(writer, runs.delete_runs, run_ids=["r1"])
     fold_all(writer)
-    early = history.Wanted(START - timedelta(days=1), middle)
-    assert totals(history.pieces(reader(url), early, grain="d"))["n"] == 900 - _made_since(middle)
+    early = history_module.Wanted(START - timedelta(days=1), middle)
+    assert totals(history_module.pieces(reader(url), early, grain="d"))["n"] == 900 - _made_since(middle)
 
 
 def _made_since(moment: datetime) -> int:
@@ -192,8 +193,8 @@ def test_a_deleted_run_leaves_the_rollups_as_if_it_had_never_been(filled: tuple[
     do(writer, runs.delete_runs, run_ids=["r2", "r5"])
     fold_all(writer)
     left = [row for row in make_calls(900) if row["run_id"] not in ("r2", "r5")]
-    wanted = history.Wanted(START, START + SPAN)
-    found = totals(history.pieces(reader(url), wanted, grain="h"))
+    wanted = history_module.Wanted(START, START + SPAN)
+    found = totals(history_module.pieces(reader(url), wanted, grain="h"))
     assert found["n"] == len(left)
     assert found["answer_output"] == sum(row["answer_output"] for row in left)
     assert ask(url, "SELECT sum(n) FROM rollup WHERE grain = 'd'")[0][0] == len(left)

@@ -9,7 +9,7 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from app.charts import palette
+from app.charts import theme
 from app.live.board import board
 from app.live.websocket import board_token
 from tests.e2e.board_snapshots import snapshot
@@ -23,7 +23,7 @@ def elements() -> None:
     frame = pd.DataFrame({"deployment": list("abcd"), "ttft": [1.0, 2.0, 3.0, 4.0]})
     st.button("Send", type="primary")
     st.dataframe(frame)
-    colors = alt.Scale(domain=list("abcd"), range=list(palette.LIGHT[:4]))
+    colors = alt.Scale(domain=list("abcd"), range=list(theme.LIGHT_COLOURS[:4]))
     st.altair_chart(
         alt.Chart(frame).mark_bar().encode(x="ttft", y="deployment", color=alt.Color("deployment", scale=colors))
         .transform_calculate(twice="datum.ttft * 2"),

@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from db import notes, runs
-from db import small_tables as store
+from db import runs, small_tables
 from services.engine import alert_loop
 from services.engine.alert_loop import Alerting
 from services.engine.api import make_app
-from services.pricing import budget
+from services.pricing import overview
 from tests.db.rows import call_row, run_row
 from tests.engine.house import House, table
 from tests.sinks import Webhook
@@ -44,12 +43,12 @@ async def ended(house: House, n: int, *, at: datetime, **values: Any) -> None:
 async def watch(house: House, **values: Any) -> str:
     row = {"name": "", "metric": "p95_ttft", "threshold": 1000.0, "window_s": 900, "deployments": [], "targets": [],
            "enabled": True} | values  # fmt: skip
-    await house.writer.write(lambda s: store.save(session=s, alert_id="a1", values=row, person="ada", at=NOW))
+    await house.writer.write(lambda s: small_tables.save(session=s, alert_id="a1", values=row, person="ada", at=NOW))
     return "a1"
 
 
 def events(house: House) -> list[tuple[bool, str | None]]:
-    return [(one["firing"], one["delivered"]) for one in store.events(house.reader)[::-1]]
+    return [(one["firing"], one["delivered"]) for one in small_tables.events(house.reader)[::-1]]
 
 
 async def until(said: Callable[[], bool]) -> None:
@@ -66,9 +65,9 @@ async def test_an_alert_fires_once_is_sent_and_ends(house: House, monkeypatch: p
         for minutes in (1, 2, 3):
             await house.engine.alerting.once(NOW + timedelta(minutes=minutes))
         await until(lambda: events(house) == [(True, "sent to ALERT_WEBHOOK")])
-        assert store.firing(house.reader)[0]["since"] == NOW + timedelta(minutes=1)
+        assert small_tables.firing(house.reader)[0]["since"] == NOW + timedelta(minutes=1)
         await house.engine.alerting.once(NOW + timedelta(minutes=30))  # the calls have left the window: not enough
-        assert store.alerts(house.reader)[0]["n"] == 0 and store.alerts(house.reader)[0]["firing"]
+        assert small_tables.alerts(house.reader)[0]["n"] == 0 and small_tables.alerts(house.reader)[0]["firing"]
         await ended(house, 25, at=NOW + timedelta(minutes=40), ttft_ms=300.0)
         await house.engine.alerting.once(NOW + timedelta(minutes=41))
         await until(lambda: events(house)[1:] == [(False, "sent to ALERT_WEBHOOK")])
@@ -121,10 +120,10 @@ async def test_the_next_engine_sends_what_the_last_one_was_about_to(
     async with Webhook() as hook:
         monkeypatch.setenv("ALERT_WEBHOOK", hook.address)
         await watch(house, targets=["ALERT_WEBHOOK"])
-        seen = store.alerts(house.reader)[0]
+        seen = small_tables.alerts(house.reader)[0]
         event = {"id": "e1", "sentence": "It was slow.", "delivered": None}
         await house.writer.write(
-            lambda s: store.checked(session=s, seen=seen, at=NOW, value=1500.0, n=25, firing=True, event=event)
+            lambda s: small_tables.checked(session=s, seen=seen, at=NOW, value=1500.0, n=25, firing=True, event=event)
         )
         await house.engine.alerting.once(NOW + timedelta(minutes=2))
         assert not hook.received  # the engine that wrote it may still be trying
@@ -152,7 +151,7 @@ async def test_an_alert_that_is_changed_while_it_is_measured_keeps_nothing_of_th
     assert found[0].verdict.changed
     await watch(house, threshold=9000.0)
     await house.engine.alerting._keep(found[0], NOW + MINUTE)
-    assert events(house) == [] and not store.alerts(house.reader)[0]["firing"]
+    assert events(house) == [] and not small_tables.alerts(house.reader)[0]["firing"]
 
 
 def test_it_looks_at_most_every_30_s_every_60_while_calls_are_under_way_and_only_when_something_moved() -> None:
@@ -196,7 +195,7 @@ async def test_alerts_notes_and_budget_are_changed_through_the_door_by_those_who
     assert "secret-hook-path" not in str(listed)
     changed = alert | {"id": made["id"], "enabled": False}
     assert (await asked(door, "POST", "/history/alerts", changed))[0] == 200
-    assert [one["enabled"] for one in store.alerts(house.reader)] == [False]
+    assert [one["enabled"] for one in small_tables.alerts(house.reader)] == [False]
     for wrong in (
         {"targets": ["ANTHROPIC_API_KEY"]},
         {"targets": ["json://10.0.0.1/x"]},
@@ -207,12 +206,12 @@ async def test_alerts_notes_and_budget_are_changed_through_the_door_by_those_who
         assert status == 422 and said["error"].endswith("."), wrong
     assert (await asked(door, "DELETE", f"/history/alerts/{made['id']}", role="member"))[0] == 403
     assert (await asked(door, "DELETE", f"/history/alerts/{made['id']}"))[0] == 200
-    assert store.alerts(house.reader) == []
+    assert small_tables.alerts(house.reader) == []
 
     note = {"at": "2026-11-20T12:00:00+01:00", "note": "  moved\nto Haiku "}
     assert (await asked(door, "POST", "/history/notes", note, "viewer"))[0] == 403
     status, kept = await asked(door, "POST", "/history/notes", note, "member")
-    (row,) = notes.notes(house.reader)
+    (row,) = small_tables.notes(house.reader)
     assert (row["id"], row["note"], row["person"]) == (kept["id"], "moved to Haiku", "ada")
     assert row["at"] == datetime(2026, 11, 20, 11, tzinfo=UTC)
     for wrong in ({"at": "2026-11-20T12:00:00"}, {"at": "noon"}, {"note": " "}):
@@ -221,18 +220,18 @@ async def test_alerts_notes_and_budget_are_changed_through_the_door_by_those_who
 
     assert (await asked(door, "PUT", "/history/budget", {"monthly_usd": "600"}, "member"))[0] == 403
     assert (await asked(door, "PUT", "/history/budget", {"monthly_usd": "6000.50"}))[0] == 200
-    assert str(budget.monthly(house.reader)) == "6000.50"
+    assert str(overview.monthly(house.reader)) == "6000.50"
     assert (await asked(door, "GET", "/history/budget", role="viewer"))[1] == {"monthly_usd": "6000.50"}
     for wrong_sum in ("0", "-5", "much"):
         assert (await asked(door, "PUT", "/history/budget", {"monthly_usd": wrong_sum}))[0] == 422
     assert (await asked(door, "PUT", "/history/budget", {"monthly_usd": None}))[0] == 200
-    assert budget.monthly(house.reader) is None
+    assert overview.monthly(house.reader) is None
 
 
 async def test_calls_are_forgotten_after_their_days_part_by_part_and_their_figures_stay(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from db import behind, history
+    from db import history as history_module
     from services.engine import background
 
     monkeypatch.setattr(background, "FORGET_AT_ONCE", 7)
@@ -247,9 +246,9 @@ async def test_calls_are_forgotten_after_their_days_part_by_part_and_their_figur
     await house.engine.registry.refresh()
     assert await house.engine.upkeep.forget_calls() == 30
     assert await house.engine.upkeep.forget_calls() == 0
-    wanted = history.Wanted(today - timedelta(days=60), today + timedelta(days=1))
-    assert behind.calls_behind(house.reader, wanted)[1] == 10
-    found = history.pieces(house.reader, wanted, grain="d")
+    wanted = history_module.Wanted(today - timedelta(days=60), today + timedelta(days=1))
+    assert history_module.calls_behind(house.reader, wanted)[1] == 10
+    found = history_module.pieces(house.reader, wanted, grain="d")
     assert int(found.cells["n"].sum()) + int(found.calls["n"].sum() if len(found.calls) else 0) == 40
 
 

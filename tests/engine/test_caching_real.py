@@ -9,17 +9,17 @@ from dataclasses import replace
 import pytest
 import pytest_asyncio
 
-from app.caching.state import unique
-from services import caching, caching_samples, caching_words
+from app.caching.form import unique
+from services import caching
 from services.embedded import EmbeddedPool
-from services.embedded.spec import DEFAULT_SPECS
-from services.runs import cache_state, compare
+from services.embedded.pool import DEFAULT_SPECS
+from services.runs import compare, view
 from services.runs.spec import ColumnSpec, RunSpec
 from tests.engine.house import House
 
 pytestmark = [pytest.mark.model, pytest.mark.asyncio(loop_scope="module")]
 MAIN = replace(DEFAULT_SPECS[0], threads=1)
-SHORT = caching_samples.HANDBOOKS[0].text  # about 570 tokens, so that a cold call takes seconds and not minutes
+SHORT = caching.HANDBOOKS[0].text  # about 570 tokens, so that a cold call takes seconds and not minutes
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -38,7 +38,7 @@ async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House
 
 async def run(house: House, *columns: ColumnSpec, k: int) -> list[dict[str, object]]:
     spec = RunSpec(
-        caching_samples.QUESTION, columns, system=unique(SHORT), params={"max_tokens": 4}, repetitions=k,
+        caching.QUESTION, columns, system=unique(SHORT), params={"max_tokens": 4}, repetitions=k,
         start="sequential", source="caching",
     )  # fmt: skip
     live = house.engine.runs[await house.engine.start_run(spec, "ada")]
@@ -50,7 +50,7 @@ async def run(house: House, *columns: ColumnSpec, k: int) -> list[dict[str, obje
 async def test_of_four_calls_with_one_long_prompt_the_first_is_cold_and_the_rest_are_warm(house: House) -> None:
     rows = await run(house, ColumnSpec("local-chat", cache="auto"), k=4)
     assert [row["state"] for row in rows] == ["succeeded"] * 4, [row["message"] for row in rows]
-    assert [cache_state.state(row) for row in rows] == ["cold", "warm", "warm", "warm"]
+    assert [view.state(row) for row in rows] == ["cold", "warm", "warm", "warm"]
     assert all(int(str(row["cache_read"])) > 500 for row in rows[1:])
     (found,) = caching.measured(rows)
     usable = [row for row in rows if not row["lag_marked"]]
@@ -60,7 +60,7 @@ async def test_of_four_calls_with_one_long_prompt_the_first_is_cold_and_the_rest
     assert (found.cost_words, found.with_cache) == ("free", None)
     if found.cold and found.warm:
         assert max(found.warm) < found.cold[0], "a prefix that is read is not worked through again"
-        assert "instead of" in caching_words.conclusion(found)
+        assert "instead of" in caching.conclusion(found)
     cold, warm = compare.compare(rows)
     # Before it may stand how many stamps came late on a busy machine.
     assert cold.note.endswith("1 cold prompt cache")
@@ -78,5 +78,5 @@ async def test_off_reads_nothing_even_from_a_prompt_that_was_just_sent(house: Ho
 
 async def test_the_messages_wire_of_the_local_model_hits_and_has_no_off(house: House) -> None:
     rows = await run(house, ColumnSpec("local-messages", cache="off"), k=2)
-    assert [cache_state.state(row) for row in rows] == ["cold", "warm"]
+    assert [view.state(row) for row in rows] == ["cold", "warm"]
     assert all("cache" in (row["dropped_params"] or {}) for row in rows)  # type: ignore[operator]

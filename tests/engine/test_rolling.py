@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from services.engine import rollup_loop
+from services.engine import background
 from services.runs.spec import new_id
 
 
@@ -27,19 +27,19 @@ class Backlog:
 
 
 async def test_an_engine_that_is_never_idle_works_its_backlog_off_in_crumbs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rollup_loop, "BEHIND_EVERY_S", 0)
+    monkeypatch.setattr(background, "BEHIND_EVERY_S", 0)
     backlog = Backlog(205)
-    task = asyncio.create_task(rollup_loop.Rolling(backlog, lambda: True).run())  # type: ignore[arg-type]
+    task = asyncio.create_task(background.Rolling(backlog, lambda: True).run())  # type: ignore[arg-type]
     async with asyncio.timeout(20):
         while backlog.waiting:
             await asyncio.sleep(0)
     task.cancel()
-    assert backlog.turns == [rollup_loop.BUSY_BATCH] * 10 + [5]
+    assert backlog.turns == [background.BUSY_BATCH] * 10 + [5]
 
 
 def test_it_rests_longest_where_calls_are_being_made_and_little_waits() -> None:
-    rests = [rollup_loop.pause_s(*one[:1], busy=one[1]) for one in (
-        (rollup_loop.BUSY_BATCH - 1, True), (0, False), (rollup_loop.BUSY_BATCH, True), (rollup_loop.IDLE_BATCH, False),
+    rests = [background.pause_s(*one[:1], busy=one[1]) for one in (
+        (background.BUSY_BATCH - 1, True), (0, False), (background.BUSY_BATCH, True), (background.IDLE_BATCH, False),
     )]  # fmt: skip
     assert rests == sorted(rests, reverse=True)
     assert len(set(rests)) == 4

@@ -11,10 +11,10 @@ import httpx
 import pytest
 import uvicorn
 
-from app.stillness import StillServer
+from app.asgi import StillServer
 from db.rollups import FEW
 from services.calls import clock
-from services.embedded import life
+from services.embedded import pool
 from services.engine import alert_loop
 from tests.engine.house import House, frames_of, table
 
@@ -97,11 +97,11 @@ async def test_a_server_that_nobody_asks_for_is_left_alone_and_is_probed_as_soon
         probes.append(url)
         return True
 
-    monkeypatch.setattr(life, "answers", answers)
-    monkeypatch.setattr(life, "PROBE_EVERY_S", 0.01)
+    monkeypatch.setattr(pool, "answers", answers)
+    monkeypatch.setattr(pool, "PROBE_EVERY_S", 0.01)
     process = await asyncio.create_subprocess_exec("sleep", "60", stdout=asyncio.subprocess.PIPE)
-    use = life.Use()
-    watching = asyncio.create_task(life.watch(process, "http://x", use))
+    use = pool.Use()
+    watching = asyncio.create_task(pool.watch(process, "http://x", use))
     try:
         await until_still()
         assert probes == []

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from app.cli import doctor
-from services import alert_sending
+from services import alerts
 from services.aws import control
-from services.aws.explain import AwsTrouble, Place
+from services.aws.control import AwsTrouble, Place
 from services.batch import providers
 from services.batch.types import SubmitLater
 from services.client import EngineClient, EngineDown
@@ -150,11 +150,11 @@ def test_an_alert_goes_through_the_proxy_with_the_companys_certificates_and_to_t
         company.hosts["hooks.company.test"] = f"http://127.0.0.1:{hook.server_port}"
         monkeypatch.setenv("ALERT_FAR", "jsons://hooks.company.test/x")
         monkeypatch.setenv("ALERT_NEAR", f"json://127.0.0.1:{hook.server_port}/x")
-        sent = [alert_sending.send(name, "hello") for name in ("ALERT_FAR", "ALERT_NEAR")]
+        sent = [alerts.send(name, "hello") for name in ("ALERT_FAR", "ALERT_NEAR")]
         assert [one.words for one in sent] == ["sent to ALERT_FAR", "sent to ALERT_NEAR"]
         assert company.connects == ["hooks.company.test"] and len(taken) == 2
         monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
-        failed = alert_sending.send("ALERT_FAR", "hello")
+        failed = alerts.send("ALERT_FAR", "hello")
         assert not failed.ok and "proxy of HTTPS_PROXY" in failed.words
         hook.shutdown()
 

@@ -13,9 +13,9 @@ from streamlit.testing.v1 import AppTest
 
 from app import auth as app_session
 from app.batch import validation
-from db import batch_votes, runs
-from db.batch_tables import Batch, BatchJob, BatchLine
-from services.batch.submit import BatchSpec
+from db import batch_queries, runs
+from db.models import Batch, BatchJob, BatchLine
+from services.batch.service import BatchSpec
 from services.batch.types import LineState, ask_to_json
 from services.client import EngineError
 from services.deployments import config
@@ -127,7 +127,7 @@ class BatchEngine(Engine):
 
 
 class Batches:
-    """`services.client_batch.BatchClient` as far as pages use it."""
+    """`services.client.BatchClient` as far as pages use it."""
 
     def __init__(self, engine: BatchEngine) -> None:
         self.engine, self.lab = engine, engine.lab
@@ -145,7 +145,7 @@ class Batches:
 
     def vote(self, batch_a: str, batch_b: str, no: int, choice: str | None) -> None:
         self.engine._may("vote")
-        self.lab.write(batch_votes.vote, batch_a=batch_a, batch_b=batch_b, no=no, person=self.engine.person.name,
+        self.lab.write(batch_queries.vote, batch_a=batch_a, batch_b=batch_b, no=no, person=self.engine.person.name,
                        choice=choice)  # fmt: skip
 
     def __getattr__(self, name: str) -> Any:

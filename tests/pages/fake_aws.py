@@ -1,4 +1,4 @@
-"""An AWS account in memory for page tests: what `services.client_aws.AwsClient` answers, without an engine."""
+"""An AWS account in memory for page tests: what `services.client.AwsClient` answers, without an engine."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from services.aws.control import Identity, Model
-from services.aws.provisioned import ProvisionedThroughput
-from services.aws.rates import HourRate, of_instance, of_unit
+from services.aws.provisioned import HourRate, ProvisionedThroughput, of_instance, of_unit
 from services.aws.sagemaker import Component, SageMakerEndpoint, Variant
-from services.client import EngineError
-from services.client_aws import Places
+from services.client import EngineError, Places
 from services.security import access
 
 ARN = "arn:aws:bedrock:us-east-1:123456789012:provisioned-model/"

@@ -6,16 +6,15 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from db import notes as note_store
-from db import small_tables as alert_store
+from db import small_tables
 from services import alerts
 from services.client import EngineError
-from services.pricing import budget
+from services.pricing import overview
 from services.runs.spec import new_id
 
 
 class History:
-    """Like `services.client_history.HistoryClient`."""
+    """Like `services.client.HistoryClient`."""
 
     def __init__(self, lab: Any, may: Callable[[Any], None], person: str) -> None:
         self._lab, self._may, self._person = lab, may, person
@@ -28,28 +27,28 @@ class History:
 
     def alerts(self) -> tuple[list[dict[str, Any]], list[str]]:
         self._may("look")
-        return alert_store.alerts(self._lab.database()), list(self._lab.targets)
+        return small_tables.alerts(self._lab.database()), list(self._lab.targets)
 
     def save_alert(self, alert: alerts.Alert) -> str:
         self._may("deploy")
         alert_id = alert.id or new_id()
         self._write(
-            alert_store.save, alert_id=alert_id, values=alert.to_values(), person=self._person, at=datetime.now(UTC)
+            small_tables.save, alert_id=alert_id, values=alert.to_values(), person=self._person, at=datetime.now(UTC)
         )
         return alert_id
 
     def delete_alert(self, alert_id: str) -> None:
         self._may("deploy")
-        self._write(alert_store.remove, alert_id=alert_id)
+        self._write(small_tables.remove, alert_id=alert_id)
 
     def add_note(self, at: datetime, note: str) -> None:
         self._may("annotate")
-        self._write(note_store.add, note_id=new_id(), at=at, note=note, person=self._person)
+        self._write(small_tables.add, note_id=new_id(), at=at, note=note, person=self._person)
 
     def delete_note(self, note_id: str) -> None:
         self._may("annotate")
-        self._write(note_store.remove, note_id=note_id)
+        self._write(small_tables.remove_note, note_id=note_id)
 
     def set_budget(self, usd: str | None) -> None:
         self._may("deploy")
-        self._write(budget.keep, usd=usd)
+        self._write(overview.keep, usd=usd)

@@ -18,7 +18,7 @@ from db.engine import make_engine, reader
 from services.client import EngineDown, EngineError
 from services.deployments import catalog
 from services.deployments import config as deployments_config
-from services.deployments.status import DeploymentStatus
+from services.deployments.registry import DeploymentStatus
 from services.runs.spec import ColumnSpec, RunSpec, new_id
 from services.security import access
 from services.types import Deployment

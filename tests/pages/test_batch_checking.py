@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from app.batch import state as bt
-from app.batch import validation, validation_progress
+from app.batch import upload, validation
 from services.batch.files import Cancelled
 from services.batch.types import Checked, Options, Progress, Record
 from services.types import Ask, Message
@@ -42,9 +41,9 @@ def slow_check(gate: threading.Event, seen: list[str]) -> Callable[..., Checked]
 def gate(lab: BatchLab, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     opens = threading.Event()
     seen: list[str] = []
-    monkeypatch.setattr(validation_progress, "QUICK_S", 0.01)
+    monkeypatch.setattr(validation, "QUICK_S", 0.01)
     made = validation.Readings(slow_check(opens, seen))
-    monkeypatch.setattr(validation_progress, "readings", lambda: made)
+    monkeypatch.setattr(validation, "readings", lambda: made)
     opens.seen = seen  # type: ignore[attr-defined]
     yield opens
     opens.set()
@@ -88,7 +87,7 @@ def test_a_reading_that_breaks_is_a_sentence_without_what_broke(lab: BatchLab, m
         raise RuntimeError("sk-ant-secret inside")
 
     made = validation.Readings(broken)
-    monkeypatch.setattr(validation_progress, "readings", lambda: made)
+    monkeypatch.setattr(validation, "readings", lambda: made)
     at = page("batch").run()
     at.button(key="bt_sample").click().run()
     assert not at.exception
@@ -99,7 +98,7 @@ def test_a_reading_that_breaks_is_a_sentence_without_what_broke(lab: BatchLab, m
 def test_leaving_lines_out_reads_nothing_again() -> None:
     assert validation.same("k", Options()) == validation.same("k", Options(leave_out=True))
     assert validation.same("k", Options()) != validation.same("k", Options(suffix_ids=True))
-    assert bt.Picked(Path("a"), "a", "k", 1, "upload").sha256 is None
+    assert upload.Picked(Path("a"), "a", "k", 1, "upload").sha256 is None
 
 
 def until(true: Callable[[], bool], seconds: float = 20.0) -> None:

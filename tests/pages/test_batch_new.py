@@ -12,7 +12,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import auth
-from app.batch import validation_report
+from app.batch import validation
 from services.batch import targets
 from services.batch.types import Fault
 from tests.pages.batch_lab import BatchLab, arranged
@@ -298,7 +298,7 @@ def test_a_semicolon_is_recognised_and_named_where_it_can_be_changed(lab: BatchL
     ],
 )  # fmt: skip
 def test_a_fault_names_its_line_once_and_what_was_found_once(fault: Fault, shown: str) -> None:
-    said_so = validation_report.sentence(fault)
+    said_so = validation.sentence(fault)
     assert said_so.replace("\\,", ",").replace("\\:", ":") == shown
 
 

@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 
 from app.batch.list import cost_words
-from app.cli.batch_results import meant
+from app.cli.batch_commands import meant
 from app.live import run_calls
-from db import batch_called, run_queries
-from db import batches as store
-from db.batch_links import Costs
-from services.batch import reading_options, working_time
+from db import batch_queries, batches, run_queries
+from db.batch_queries import Costs
+from services.batch import pauses, reading_options
 from services.batch.reconcile import Group
 from services.batch.status import costs_nothing, differing, recording, stand, together
 from services.batch.status import said as told
@@ -87,17 +86,17 @@ def minutes(*spans: tuple[float, float]) -> list[tuple[datetime, datetime | None
 
 def test_only_time_without_any_call_under_way_is_time_that_a_batch_stood_still() -> None:
     end = BEGAN + timedelta(minutes=20)
-    assert working_time.still(minutes((0, 5), (1, 4), (15, 20)), BEGAN, end) == 600
-    assert working_time.still(minutes((0, 5), (4, 12), (12.05, 20)), BEGAN, end) == 0, "3 s lie between two lines"
-    assert working_time.still(minutes((1, 5), (5, 10)), BEGAN, end) == 660, "before the first and after the last too"
-    assert working_time.still([], BEGAN, end) == 0
+    assert pauses.still(minutes((0, 5), (1, 4), (15, 20)), BEGAN, end) == 600
+    assert pauses.still(minutes((0, 5), (4, 12), (12.05, 20)), BEGAN, end) == 0, "3 s lie between two lines"
+    assert pauses.still(minutes((1, 5), (5, 10)), BEGAN, end) == 660, "before the first and after the last too"
+    assert pauses.still([], BEGAN, end) == 0
 
 
 def test_a_paused_batch_took_the_time_that_its_calls_took_and_one_of_a_service_its_whole_time(lab: BatchLab) -> None:
     paused, sent = lab.batch(), lab.batch(route="openai")
-    rows = [store.batch(lab.database(), one) for one in (paused, sent)]
+    rows = [batches.batch(lab.database(), one) for one in (paused, sent)]
     assert rows[0] is not None and rows[1] is not None
-    mine, theirs = (working_time.worked(lab.database(), row) for row in rows if row)
+    mine, theirs = (pauses.worked(lab.database(), row) for row in rows if row)
     assert mine.seconds == pytest.approx(240, abs=1)
     assert mine.still == pytest.approx(240, abs=2), "its calls are of the last moment"
     assert (theirs.still, theirs.working) == (None, theirs.seconds)
@@ -116,7 +115,7 @@ def test_a_batch_is_meant_by_its_id_its_beginning_or_its_name(lab: BatchLab) -> 
     read = lab.database()
 
     def ids(text: str) -> set[str]:
-        return {row["id"] for row in batch_called.called(read, text)}
+        return {row["id"] for row in batch_queries.called(read, text)}
 
     assert ids(first) == {first}
     assert ids(second[:8]) == {second}
@@ -162,7 +161,7 @@ def test_the_way_out_that_the_page_offers_as_a_button_is_an_option_of_the_comman
 
 def test_the_run_of_a_large_batch_shows_its_first_calls_and_leads_to_the_batch(lab: BatchLab) -> None:
     batch_id = lab.batch(("succeeded",) * 60)
-    row = store.batch(lab.database(), batch_id)
+    row = batches.batch(lab.database(), batch_id)
     assert row is not None
     at = page(run=row["run_id"]).run()
     assert not at.exception
@@ -185,7 +184,7 @@ def test_an_ordinary_run_is_whole_and_says_nothing_of_a_batch(lab: BatchLab) -> 
 def test_all_calls_of_a_run_come_one_by_one_in_the_order_of_the_run(
     lab: BatchLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    row: Any = store.batch(lab.database(), lab.batch(("succeeded",) * 7))
+    row: Any = batches.batch(lab.database(), lab.batch(("succeeded",) * 7))
     monkeypatch.setattr(run_queries, "AT_ONCE", 3)
     whole = run_queries.calls_of_run(lab.database(), row["run_id"])
     assert list(run_queries.each_call(lab.database(), row["run_id"])) == whole

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from streamlit.runtime.download_data_util import convert_data_to_bytes_and_infer_mime
 
-from app.batch import downloads
+from app.batch import results
 from services.batch.types import BatchState
 from tests.pages.batch_lab import BatchLab, arranged, opened, select
 from tests.pages.lab import buttons, page, said
@@ -264,18 +264,18 @@ def test_a_simulated_deployment_is_labelled(lab: BatchLab) -> None:
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet", "excel"])
 def test_every_kind_of_file_has_the_original_columns_and_every_line(lab: BatchLab, kind: Any) -> None:
-    from db import batches as store
+    from db import batches
 
-    row = store.batch(lab.database(), lab.batch(("succeeded", "failed", "succeeded"), answers=("=1+1", "", "c")))
+    row = batches.batch(lab.database(), lab.batch(("succeeded", "failed", "succeeded"), answers=("=1+1", "", "c")))
     assert row is not None
-    content, _ = convert_data_to_bytes_and_infer_mime(downloads.made(row, kind)(), AssertionError())
+    content, _ = convert_data_to_bytes_and_infer_mime(results.made(row, kind)(), AssertionError())
     assert len(content) > 50
     if kind == "csv":
         assert content.decode().splitlines()[0].startswith("id,text,lab_line")
         assert "'=1+1" in content.decode()
     if kind == "jsonl":
         assert [json.loads(line)["lab_answer"] for line in io.BytesIO(content)] == ["=1+1", None, "c"]
-    assert downloads.file_name(row, kind).startswith("inference-lab-Reviews-")
+    assert results.file_name(row, kind).startswith("inference-lab-Reviews-")
 
 
 def test_the_list_names_every_batch_and_a_line_opens_it(lab: BatchLab) -> None:

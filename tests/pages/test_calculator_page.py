@@ -14,9 +14,9 @@ from sqlmodel import col
 from streamlit.testing.v1 import AppTest
 
 from app import auth as app_session
-from app.calculator import own_rows
-from db import runs, scenarios
-from services.calculator import catalog, presets, serialization, voted
+from app.calculator import assumptions
+from db import models, runs
+from services.calculator import catalog, measured, presets, serialization
 from services.calculator.assumptions import Assumptions
 from tests.db.rows import run_row
 from tests.pages.lab import Lab, page, said
@@ -80,16 +80,16 @@ def test_a_preset_fills_the_fields(lab: Lab) -> None:
 
 
 def test_lines_as_they_are_in_the_data_files_are_not_yours_and_a_changed_one_is() -> None:
-    name, _, cls, needed = own_rows.TABLES[1]
+    name, _, cls, needed = assumptions.TABLES[1]
     rows = catalog.base().instances
     frame = pd.DataFrame([serialization.to_plain(one, whole=True) for one in rows.values()])
     errors: list[serialization.FieldError] = []
-    assert own_rows.changed(frame, cls, rows, needed, name, errors) == ()
+    assert assumptions.changed(frame, cls, rows, needed, name, errors) == ()
     frame.loc[frame["name"] == "g5.xlarge", "usd_per_hour"] = 0.5
-    (found,) = own_rows.changed(frame, cls, rows, needed, name, errors)
+    (found,) = assumptions.changed(frame, cls, rows, needed, name, errors)
     assert (found.name, found.usd_per_hour, errors) == ("g5.xlarge", 0.5, [])
     frame.loc[len(frame)] = {"name": "my-box", "way": "container"}
-    assert len(own_rows.changed(frame, cls, rows, needed, name, errors)) == 1
+    assert len(assumptions.changed(frame, cls, rows, needed, name, errors)) == 1
     assert errors[0].sentence == "my-box: fill in gpu, count, usd_per_hour too."
 
 
@@ -102,7 +102,7 @@ def test_models_that_won_votes_can_be_taken_as_good_enough(lab: Lab) -> None:
             "choice": "a", "column_a": 0, "column_b": 1, "deployment_a": "d0", "deployment_b": "d1", "winner": "d0",
             "repetition": 1,
         })  # fmt: skip
-    assert voted.wins(lab.database()) == {"Llama-3.1-8B": 2}
+    assert measured.wins(lab.database()) == {"Llama-3.1-8B": 2}
     at = opened()
     next(one for one in at.button if one.label == "Those that won votes here").click().run()
     assert not at.exception
@@ -148,7 +148,7 @@ def test_a_damaged_scenario_is_passed_over(lab: Lab) -> None:
             "person": "ada",
             "at": datetime.now(UTC),
         }
-        lab.write(scenarios.save, **row)
+        lab.write(models.save, **row)
         lab.write(_damage, scenario_id=f"s{number}", state=state)
     at = opened()
     at.multiselect(key="ca_scenario_shown").set_value(["S 0", "S 1", "S 2"]).run()
@@ -156,4 +156,4 @@ def test_a_damaged_scenario_is_passed_over(lab: Lab) -> None:
 
 
 def _damage(*, session: Any, scenario_id: str, state: Any) -> None:
-    session.execute(update(scenarios.Scenario).where(col(scenarios.Scenario.id) == scenario_id).values(state=state))
+    session.execute(update(models.Scenario).where(col(models.Scenario.id) == scenario_id).values(state=state))

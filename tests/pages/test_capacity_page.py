@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.capacity import text as words
+from app.capacity import account
 from services.types import PriceRef
 from tests.pages.fake_aws import CLAUDE, COMPONENTS, Account, endpoint, unit
 from tests.pages.lab import Lab, buttons, page, said
@@ -215,14 +215,14 @@ def test_an_engine_that_is_down_is_one_sentence(lab: Lab) -> None:
     ],
 )
 def test_a_term_ends_on_the_same_day_of_a_later_month(term: str, start: datetime, end: str) -> None:
-    found = words.ends(term, start)  # type: ignore[arg-type]
+    found = account.ends(term, start)  # type: ignore[arg-type]
     assert found is not None and f"{found:%Y-%m-%d}" == end
 
 
 def test_a_bill_counts_every_hour_of_its_term() -> None:
     start = datetime(2026, 11, 24, tzinfo=UTC)
-    assert words.bill(Decimal("10"), "1-month", start) == (
+    assert account.bill(Decimal("10"), "1-month", start) == (
         "$10.00 an hour, about $7,300 a month (730 h), committed until 2026-12-24: $7,200 in all."
     )
-    assert "until it is deleted" in words.bill(Decimal("10"), "none", start)
-    assert words.bill(None, "1-month", start).startswith("Price unknown: AWS quotes it")
+    assert "until it is deleted" in account.bill(Decimal("10"), "none", start)
+    assert account.bill(None, "1-month", start).startswith("Price unknown: AWS quotes it")

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from app.deployments import detail as panel
-from app.deployments import form
-from app.deployments.form_price import price_of
+from app.deployments import detail, form
+from app.deployments.form import price_of
 from services.deployments import config
 from services.types import Aws, Deployment, PriceRef
 from tests.pages.lab import Lab, page, said
@@ -169,10 +168,10 @@ def test_the_list_and_the_panel_say_region_credentials_and_price_of_aws(lab: Lab
     at = page("deployments").run()
     table = at.dataframe[0].value.set_index("name")
     assert table.loc["D", "host"] == "AWS eu-west-1"
-    assert panel.facts(EDITED[3]) | {"Region": "eu\\-west\\-1", "Inference component": "x", "Variant": "y"} == (
-        panel.facts(EDITED[3])
+    assert detail.facts(EDITED[3]) | {"Region": "eu\\-west\\-1", "Inference component": "x", "Variant": "y"} == (
+        detail.facts(EDITED[3])
     )
-    assert panel.facts(EDITED[0])["Credentials"] == "AWS profile team"
-    assert "AWS\\_BEARER\\_TOKEN\\_BEDROCK" in panel.facts(EDITED[1])["Credentials"]
-    assert panel.price_words(EDITED[3].price).startswith("2 × ml.g5.xlarge, by the hour")
-    assert panel.price_words(EDITED[2].price) == "4 × $39.60 per hour of being on"
+    assert detail.facts(EDITED[0])["Credentials"] == "AWS profile team"
+    assert "AWS\\_BEARER\\_TOKEN\\_BEDROCK" in detail.facts(EDITED[1])["Credentials"]
+    assert detail.price_words(EDITED[3].price).startswith("2 × ml.g5.xlarge, by the hour")
+    assert detail.price_words(EDITED[2].price) == "4 × $39.60 per hour of being on"

@@ -11,8 +11,7 @@ from streamlit.testing.v1 import AppTest
 from db import runs
 from db.models import Call, DeploymentRow
 from services.deployments import config
-from services.servers import ServerFacts
-from services.servers_metrics import Gauge, read_metrics
+from services.servers import Gauge, ServerFacts, read_metrics
 from services.types import Deployment, PriceRef
 from tests.pages.lab import NEEDY, Lab, page, said
 

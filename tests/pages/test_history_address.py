@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from app.history import demo
-from app.runs import list as runs_list
+from app.history import filters
+from app.runs import page as runs_page
 from services.dashboard.address import unknown
 from tests.pages.lab import ROOT, Lab, page, said
 from tests.pages.test_history_page import _one, fill, metrics
@@ -37,7 +37,7 @@ def test_a_word_that_the_page_does_not_know_is_named(lab: Lab) -> None:
 
 def test_no_word_of_another_part_of_the_app_is_called_unknown() -> None:
     """Whatever is bound to the address, or read from it, anywhere."""
-    found: set[str] = {runs_list.PAGE, demo.PARAM}
+    found: set[str] = {runs_page.PAGE, filters.PARAM}
     for file in [*(ROOT / "app").rglob("*.py"), *(ROOT / "pages").glob("*.py")]:
         source = file.read_text()
         found |= set(re.findall(r'key="(\w+)", bind="query-params"', source.replace("\n", " ")))

@@ -10,13 +10,12 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.history.notes import marks
+from app.history.alerts import marks
 from app.widgets.text import NOTHING, plain
-from db import notes
-from db import small_tables as store
+from db import small_tables
 from services.alerts import Alert
 from services.dashboard import demo
-from services.pricing import budget
+from services.pricing import overview
 from tests.pages.fake_history import History
 from tests.pages.lab import Lab, buttons, said
 
@@ -31,19 +30,16 @@ def panel() -> None:
     import streamlit as st
 
     from app import auth
-    from app.history import alerts
-    from app.history import budget as history_budget
-    from app.history import demo as history_demo
-    from app.history import notes as history_notes
+    from app.history import alerts, cost, filters
 
     person = auth.person_and_role()
-    source = history_demo.source(person)
+    source = filters.source(person)
     zone, names = ZoneInfo("Europe/Berlin"), {"local-chat": "SmolLM2 *chat*"}
     if source.ready:
         alerts.banner(source.database, names, zone)
         alerts.manage(source.database, names, zone, person, demo=source.demo)
-        history_notes.manage(source.database, zone, person, demo=source.demo)
-        history_budget.manage(source.database, person, demo=source.demo)
+        alerts.manage_notes(source.database, zone, person, demo=source.demo)
+        cost.manage(source.database, person, demo=source.demo)
         st.caption(f"now {source.now:%Y-%m-%d %H:%M}")
 
 
@@ -57,9 +53,17 @@ def opened(**query: str) -> AppTest:
 
 
 def fire(lab: Lab, sentence: str = "p95 was 2.31 s over the last 15 min (412 calls): above 2 s.") -> None:
-    lab.write(store.save, alert_id="a", values=SLOW.to_values(), person="ada", at=AT)
+    lab.write(small_tables.save, alert_id="a", values=SLOW.to_values(), person="ada", at=AT)
     event = {"id": "e", "sentence": sentence, "delivered": "sent to ALERT_WEBHOOK"}
-    lab.write(store.checked, seen=store.alerts(lab.database())[0], at=AT, value=2310.0, n=412, firing=True, event=event)
+    lab.write(
+        small_tables.checked,
+        seen=small_tables.alerts(lab.database())[0],
+        at=AT,
+        value=2310.0,
+        n=412,
+        firing=True,
+        event=event,
+    )
 
 
 def test_a_firing_alert_is_a_line_with_its_figures_and_since_when(lab: Lab) -> None:
@@ -73,10 +77,10 @@ def test_a_firing_alert_is_a_line_with_its_figures_and_since_when(lab: Lab) -> N
 
 def test_many_firing_alerts_are_one_banner_with_the_first_and_the_others_below_it(lab: Lab) -> None:
     for number in range(12):
-        lab.write(store.save, alert_id=f"a{number:02}", values=SLOW.to_values(), person="ada", at=AT)
-    for row in store.alerts(lab.database()):
+        lab.write(small_tables.save, alert_id=f"a{number:02}", values=SLOW.to_values(), person="ada", at=AT)
+    for row in small_tables.alerts(lab.database()):
         event = {"id": f"e-{row['id']}", "sentence": f"{row['id']} was high.", "delivered": ""}
-        lab.write(store.checked, seen=row, at=AT, value=2310.0, n=412, firing=True, event=event)
+        lab.write(small_tables.checked, seen=row, at=AT, value=2310.0, n=412, firing=True, event=event)
     at = opened()
     (banner,) = at.warning
     assert "12 alerts fire" in banner.value and banner.value.count("was high") == 3
@@ -121,7 +125,7 @@ def test_text_without_an_address_is_only_escaped() -> None:
 
 
 def test_a_note_that_holds_an_address_is_no_link(lab: Lab) -> None:
-    lab.write(notes.add, note_id="n", at=AT, note="see https://evil.example/x", person="ada")
+    lab.write(small_tables.add, note_id="n", at=AT, note="see https://evil.example/x", person="ada")
     (line,) = [one.value for one in opened().markdown if "evil" in one.value]
     assert f"https{NOTHING}" in line
 
@@ -141,14 +145,14 @@ def test_an_alert_is_added_in_the_units_of_a_reader_switched_off_and_deleted(lab
     at.multiselect(key="hx_alert_targets").select("ALERT_WEBHOOK")
     at.button(key="hx_alert_add").click().run()
     assert not at.exception
-    (row,) = store.alerts(lab.database())
+    (row,) = small_tables.alerts(lab.database())
     assert (row["metric"], row["threshold"], row["window_s"]) == ("error_rate", pytest.approx(0.05), 3600)
     assert (row["deployments"], row["targets"]) == (["local-chat"], ["ALERT_WEBHOOK"])
     assert "Error rate of SmolLM2 *chat* above 5 % over 1 hour · to ALERT_WEBHOOK" in said(at)
     at.button(key=f"hx_alert_on_{row['id']}").click().run()
-    assert not store.alerts(lab.database())[0]["enabled"] and "switched off" in said(at)
+    assert not small_tables.alerts(lab.database())[0]["enabled"] and "switched off" in said(at)
     at.button(key=f"hx_alert_del_{row['id']}").click().run()
-    assert store.alerts(lab.database()) == []
+    assert small_tables.alerts(lab.database()) == []
 
 
 def test_a_refusal_is_a_sentence_beside_the_form(lab: Lab) -> None:
@@ -158,11 +162,11 @@ def test_a_refusal_is_a_sentence_beside_the_form(lab: Lab) -> None:
     at.selectbox(key="hx_alert_metric").select("error_rate").run()
     at.number_input(key="hx_alert_limit_error_rate").set_value(400.0)
     at.button(key="hx_alert_add").click().run()
-    assert "below 100 %" in said(at) and store.alerts(lab.database()) == []
+    assert "below 100 %" in said(at) and small_tables.alerts(lab.database()) == []
 
 
 def test_a_refused_limit_is_told_in_the_form_which_stays_open_with_what_was_typed(lab: Lab) -> None:
-    lab.write(store.save, alert_id="a", values=SLOW.to_values(), person="ada", at=AT)
+    lab.write(small_tables.save, alert_id="a", values=SLOW.to_values(), person="ada", at=AT)
     at = opened()
     refused = ((None, "Write above which value"), (-1.0, "above 0"), (0.0, "above 0"), (1e20, "at most 3,600 s"))
     for typed, told in refused:
@@ -174,7 +178,7 @@ def test_a_refused_limit_is_told_in_the_form_which_stays_open_with_what_was_type
         assert said(at).count(told) == 1
         assert at.number_input(key="hx_alert_limit_p95_ttft").value == typed
         assert at.text_input(key="hx_alert_name").value == "Mine"
-    assert len(store.alerts(lab.database())) == 1
+    assert len(small_tables.alerts(lab.database())) == 1
 
 
 def test_after_an_alert_was_added_its_limit_is_out_of_the_field_and_small_ones_are_shown_in_full(lab: Lab) -> None:
@@ -183,14 +187,14 @@ def test_after_an_alert_was_added_its_limit_is_out_of_the_field_and_small_ones_a
     assert field.proto.format % 0.001 == "0.001" and not field.proto.has_min
     field.set_value(0.001)
     at.button(key="hx_alert_add").click().run()
-    assert store.alerts(lab.database())[0]["threshold"] == pytest.approx(1.0)
+    assert small_tables.alerts(lab.database())[0]["threshold"] == pytest.approx(1.0)
     proto = at.number_input(key="hx_alert_limit_p95_ttft").proto
     # A field is emptied in the browser only by being told so.
     assert proto.set_value and not proto.HasField("value")
 
 
 def test_an_alert_that_was_kept_with_a_huge_limit_is_still_shown(lab: Lab) -> None:
-    lab.write(store.save, alert_id="a", values=SLOW.to_values() | {"threshold": 1e23}, person="ada", at=AT)
+    lab.write(small_tables.save, alert_id="a", values=SLOW.to_values() | {"threshold": 1e23}, person="ada", at=AT)
     assert "Slow" in said(opened())
 
 
@@ -199,13 +203,13 @@ def test_a_note_is_kept_at_the_moment_of_the_page_s_zone_and_deleted(lab: Lab) -
     at.text_input(key="hx_note_text").input("moved to Haiku")
     at.datetime_input(key="hx_note_at").set_value(datetime(2026, 7, 1, 12, 0))
     next(b for b in at.button if b.label == "Add note").click().run()
-    (row,) = notes.notes(lab.database())
+    (row,) = small_tables.notes(lab.database())
     assert (row["note"], row["at"]) == ("moved to Haiku", datetime(2026, 7, 1, 10, 0, tzinfo=UTC))
     drawn = marks(lab.database(), datetime(2026, 7, 1, tzinfo=UTC), datetime(2026, 7, 2, tzinfo=UTC))
     assert drawn["note"].tolist() == ["moved to Haiku"] and str(drawn["at"].dtype).endswith("UTC]")
     assert len(marks(lab.database(), AT, AT + timedelta(days=1))) == 0
     at.button(key=f"hx_note_{row['id']}").click().run()
-    assert notes.notes(lab.database()) == []
+    assert small_tables.notes(lab.database()) == []
 
 
 def test_the_budget_is_set_as_it_is_typed_and_taken_away(lab: Lab) -> None:
@@ -213,10 +217,10 @@ def test_the_budget_is_set_as_it_is_typed_and_taken_away(lab: Lab) -> None:
     assert "No budget is set." in said(at)
     at.text_input(key="hx_budget_usd").input("$6,000")
     next(b for b in at.button if b.label == "Set budget").click().run()
-    assert budget.monthly(lab.database()) == 6000 and "$6,000.00 a month" in said(at)
+    assert overview.monthly(lab.database()) == 6000 and "$6,000.00 a month" in said(at)
     at.text_input(key="hx_budget_usd").input("-1")
     next(b for b in at.button if b.label == "Set budget").click().run()
-    assert budget.monthly(lab.database()) == 6000
+    assert overview.monthly(lab.database()) == 6000
 
 
 @pytest.mark.parametrize(
@@ -227,7 +231,7 @@ def test_the_budget_that_is_kept_stands_in_the_field(lab: Lab, typed: str, shown
     at.text_input(key="hx_budget_usd").input(typed)
     next(b for b in at.button if b.label == "Set budget").click().run()
     assert not at.exception and at.text_input(key="hx_budget_usd").value == shown
-    assert budget.monthly(lab.database()) == Decimal(shown.replace(",", ""))
+    assert overview.monthly(lab.database()) == Decimal(shown.replace(",", ""))
 
 
 @pytest.mark.parametrize(
@@ -240,7 +244,7 @@ def test_a_refused_budget_is_told_in_words_about_budgets(lab: Lab, typed: str) -
     at.text_input(key="hx_budget_usd").input(typed)
     next(b for b in at.button if b.label == "Set budget").click().run()
     assert "This budget cannot be kept: it must be a number of US dollars above 0" in said(at)
-    assert "price" not in said(at) and budget.monthly(lab.database()) is None
+    assert "price" not in said(at) and overview.monthly(lab.database()) is None
 
 
 def test_who_may_only_look_sees_everything_and_changes_nothing(lab: Lab) -> None:

@@ -14,15 +14,14 @@ import pytest
 from sqlalchemy import text as sql
 
 from app import style
-from app.charts import theme as looks
+from app.charts import theme
 from app.charts.picture import picture
 from app.charts.vega import standalone
-from app.history import calls, cost_charts, latency, latency_charts, ranking, scatter, throughput
-from app.history import notes as history_notes
+from app.history import alerts, calls, cost, latency, overview, throughput
 from app.history.filters import Choices
-from app.widgets.kind_names import KIND_NAMES
-from db import notes
-from db.behind import Behind, calls_behind
+from app.widgets.text import KIND_NAMES
+from db import small_tables
+from db.history import Behind, calls_behind
 from services import formatting
 from services.dashboard import figures
 from services.dashboard.calls import wanted_behind
@@ -44,8 +43,8 @@ def test_every_kind_has_a_short_name_of_its_own() -> None:
 
 def test_two_bars_that_are_called_alike_are_two_rows() -> None:
     frame = pd.DataFrame({"key": ["a", "b"], "driver": "output", "nanousd": [2 * 10**9, 10**9], "hatched": False})
-    found, _ = cost_charts.largest(frame, {"a": "Same name", "b": "Same name"})
-    drawn = picture(standalone(cost_charts.bars(found, looks.LIGHT), looks.LIGHT, "", ""), "svg").decode()
+    found, _ = cost.largest(frame, {"a": "Same name", "b": "Same name"})
+    drawn = picture(standalone(cost.bars(found, theme.LIGHT), theme.LIGHT, "", ""), "svg").decode()
     assert drawn.count(">Same name</text>") == 2
     ys = [re.search(rf"translate\([^,]+,([\d.]+)\)[^>]*>\{amount}<", drawn) for amount in ("$2.00", "$1.00")]
     assert ys[0] and ys[1] and ys[0][1] != ys[1][1]
@@ -67,8 +66,8 @@ def spots(n: int, seed: int) -> pd.DataFrame:
 @pytest.mark.parametrize("wider", [1.0, 1.7])
 def test_no_label_lies_on_a_bubble_of_another_or_on_another_label(seed: int, wider: float) -> None:
     found = spots(7, seed)
-    scatter.place_labels(found, (1.0, 1e4), (1.0, 1e2))
-    wide, high = scatter.PLOT
+    overview.place_labels(found, (1.0, 1e4), (1.0, 1e2))
+    wide, high = overview.PLOT
     px = [math.log10(one) / 4 * wide * wider for one in found["usd"]]
     py = [(1 - math.log10(one) / 2) * high for one in found["s"]]
     # As Vega has it: the area of a bubble goes with the square root of its calls.
@@ -76,7 +75,7 @@ def test_no_label_lies_on_a_bubble_of_another_or_on_another_label(seed: int, wid
     boxes = []
     for x, y, row in zip(px, py, found.itertuples(), strict=True):
         if row.named:
-            size = len(row.name) * scatter.LETTER
+            size = len(row.name) * overview.LETTER
             left = x + row.dx - {"left": 0, "center": size / 2, "right": size}[row.align]
             boxes.append((row.Index, left, y + row.dy - 7, left + size, y + row.dy + 7))
     assert boxes
@@ -94,8 +93,8 @@ def test_a_name_without_room_is_in_the_legend_of_page_and_picture(lab: Lab) -> N
     fill(lab, 320, 14)
     data = load(lab)
     fit = figures.scatter(data).assign(p95_ttft=500.0, usd_per_1000=1.0)  # all in one place
-    assert not scatter.placed(data, fit).found["named"].all()
-    drawn = picture(standalone(scatter.chart(data, fit, looks.LIGHT), looks.LIGHT, "", ""), "svg").decode()
+    assert not overview.placed(data, fit).found["named"].all()
+    drawn = picture(standalone(overview.chart(data, fit, theme.LIGHT), theme.LIGHT, "", ""), "svg").decode()
     assert all(f">Name {number}</text>" in drawn for number in range(14))
 
 
@@ -146,10 +145,10 @@ def test_a_mark_whose_calls_were_all_measured_says_their_number_alone(lab: Lab) 
 def test_below_a_facet_it_is_each_bucket_that_has_too_few_calls(lab: Lab) -> None:
     fill(lab, 900, 1)
     data = load(lab)
-    found = latency_charts.over_time(data, figures.latency(data, "ttft"), "ttft")
+    found = latency.over_time(data, figures.latency(data, "ttft"), "ttft")
     (said,) = latency._middles(data, found, "ttft").values()
     assert said.endswith("no p99 line: fewer than 100 calls in each bucket")
-    below = latency_charts.below_titles({"a": said, "b": "p50 1.00 s · n 5,000"}, alone=False)
+    below = latency.below_titles({"a": said, "b": "p50 1.00 s · n 5,000"}, alone=False)
     assert " ".join(below["a"]) == said.replace(" · no", " no")
     assert len(below["a"]) == len(below["b"]) and max(map(len, below["a"])) <= 34
 
@@ -159,12 +158,12 @@ def test_a_bucket_that_the_window_cuts_at_its_beginning_is_as_pale_as_one_that_s
     now = (datetime.now(UTC) + timedelta(days=1)).replace(hour=13, minute=30)
     data = figures.load(lab.database(), figures.Filter("7d"), now, teams={})
     assert data.buckets.is_partial[[0, -1]].all()
-    found = latency_charts.over_time(data, figures.latency(data, "ttft"), "ttft")
+    found = latency.over_time(data, figures.latency(data, "ttft"), "ttft")
     assert found["whole"].tolist() == [False, *[True] * (len(found) - 2), False]
     assert found.index[found["pale_first"]].tolist() == [0, 1], "the step out of it"
     assert found.index[found["pale_last"]].tolist() == [len(found) - 2, len(found) - 1], "the step into it"
-    facet = latency_charts.facet
-    chart = facet(data, found, "d0", looks.LIGHT, domain=(0.01, 10), notes=[], title="", subtitle="")
+    facet = latency.facet
+    chart = facet(data, found, "d0", theme.LIGHT, domain=(0.01, 10), notes=[], title="", subtitle="")
     assert {"datum.pale_first", "datum.pale_last"} <= set(re.findall(r"datum\.pale_\w+", str(chart)))
 
 
@@ -194,7 +193,7 @@ def test_the_axes_of_a_single_call_are_in_readable_numbers_and_its_bar_can_be_se
     data = load(lab)
     frame = figures.throughput(data).assign(in_flight=lambda f: f["calls"] * 8e-7)
     found = throughput.stack(data, frame, "in_flight", "deployment_id", data.ids)
-    spec = throughput.chart(data, found, "in_flight", looks.LIGHT, [])
+    spec = throughput.chart(data, found, "in_flight", theme.LIGHT, [])
     (drawn,) = [one for one in spec["layer"] if one["mark"]["type"] == "rect"]
     top = drawn["encoding"]["y"]["scale"]["domain"][1]
     assert top >= 0.001
@@ -205,24 +204,24 @@ def test_the_axes_of_a_single_call_are_in_readable_numbers_and_its_bar_can_be_se
 
 
 def test_notes_of_one_minute_share_a_sign_that_tells_all_of_them() -> None:
-    low, high = (int(one) for one in looks.millis([AT, AT + timedelta(hours=10)]))
+    low, high = (int(one) for one in theme.millis([AT, AT + timedelta(hours=10)]))
     axis = {"scale": {"domain": [low, high]}, "axis": {}}
     made = [{"at": AT + timedelta(hours=1, seconds=k), "note": f"note {k}", "person": "ada"} for k in range(5)]
     made[0]["note"] = "moved to Haiku"
-    _, front = history_notes.rules(made, looks.LIGHT, axis)
+    _, front = alerts.rules(made, theme.LIGHT, axis)
     rows = front[0]["data"]
     assert rows["words"].tolist() == ["moved to Haiku · + 4 more"]
     assert rows["note"][0].startswith("moved to Haiku · note 1") and "note 4" in rows["note"][0]
     assert rows["who"].tolist() == ["ada"]
     narrow = [*made, {"at": AT + timedelta(hours=4), "note": "another", "person": "bob"}]
-    _, front = history_notes.rules(narrow, looks.LIGHT, axis)
+    _, front = alerts.rules(narrow, theme.LIGHT, axis)
     assert front[0]["data"]["words"].tolist()[0] == "5 notes"
 
 
 def test_of_notes_of_one_moment_the_last_written_is_listed_first(lab: Lab) -> None:
     for number, name in enumerate("zay"):
-        lab.write(notes.add, note_id=name, at=AT, note=f"note {number}", person="ada")
-    assert [row["note"] for row in notes.notes(lab.database())] == ["note 2", "note 1", "note 0"]
+        lab.write(small_tables.add, note_id=name, at=AT, note=f"note {number}", person="ada")
+    assert [row["note"] for row in small_tables.notes(lab.database())] == ["note 2", "note 1", "note 0"]
 
 
 # --- figures -------------------------------------------------------------------------------------------------------
@@ -232,12 +231,12 @@ def test_the_deployments_are_written_like_the_figures_above_them_and_ranked_as_n
     fill(lab, 40, 1)
     data = load(lab)
     table = figures.ranking(data).assign(ttft_p50=5.8, ttft_p95=float("nan"), nanousd=4_054_120_000_000)
-    made = ranking.styled(data, table, looks.LIGHT)
+    made = overview.styled(data, table, theme.LIGHT)
     drawn = made.to_html()
     assert f">{formatting.seconds(5.8)}<" in drawn and ">5.8 ms<" in drawn
     assert ">$4,054.12<" in drawn and f">{formatting.DASH}<" in drawn and "nan" not in drawn.lower()
     assert made.data["usd"].dtype == float and list(made.data)[:5] == ["color", "name", "n", "success", "usd"]
-    columns = ranking._columns()
+    columns = overview._columns()
     assert not [name for name in ("usd", "ttft_p50") if (columns[name]["type_config"] or {}).get("format")]
 
 
@@ -262,7 +261,7 @@ def test_the_distribution_of_a_single_call_is_a_step_that_can_be_seen(lab: Lab) 
     data = load(lab)
     frame = figures.distribution(data, "ttft")
     assert len(frame) == 1
-    spec = latency_charts.ecdf(data, frame, "ttft", looks.look())
+    spec = latency.ecdf(data, frame, "ttft", theme.look())
     drawn = spec["layer"][0]["data"]
     assert drawn["percent"].tolist() == [0, 100]
     assert drawn["shown"].nunique() == 1

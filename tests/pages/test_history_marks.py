@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from app.charts import theme as looks
+from app.charts import theme
 from app.history import calls as history_calls
 from app.history import cost, throughput
 from db import retention
-from db.history_tables import Powered
+from db.models import Powered
 from services.dashboard import figures
 from services.dashboard.cost import BY_THE_HOUR
 from services.dashboard.figures import Filter
@@ -66,7 +66,9 @@ def test_calls_and_hours_of_a_clicked_bar_add_up_to_it(lab: Lab, by: str) -> Non
         # Early in a UTC day its bar may hold hours and no call: then the sentence has one amount.
         whole, *parts = amounts(line)
         assert len(parts) == (2 if mark.paid.n else 0)
-        assert sum(parts) == pytest.approx(whole if parts else 0) and whole == pytest.approx(mark.paid.total / 1e9, abs=0.006)
+        assert sum(parts) == pytest.approx(whole if parts else 0) and whole == pytest.approx(
+            mark.paid.total / 1e9, abs=0.006
+        )
         assert " at $1.50/h, of which " in line and "no call stands behind them." in line
         found += 1
     assert found >= 1
@@ -87,7 +89,7 @@ def empty_bucket(lab: Lab) -> history_calls.Mark:
     labels = throughput.bucket_labels(data)
     frame = figures.throughput(data).groupby("bucket")["calls"].sum()
     at = next(at for at, label in labels.items() if not frame[label])
-    return history_calls.Mark(looks.bucket_words(data, labels[at]), {"bucket": labels[at]})
+    return history_calls.Mark(theme.bucket_words(data, labels[at]), {"bucket": labels[at]})
 
 
 def test_where_no_call_was_made_nothing_is_said_to_be_forgotten(lab: Lab) -> None:

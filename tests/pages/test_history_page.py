@@ -13,20 +13,19 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.charts import panel
-from app.charts import theme as looks
+from app.charts import panel, theme
 from app.charts.picture import picture
 from app.charts.vega import standalone
-from app.history import calls, latency, latency_charts, scatter, throughput
+from app.history import calls, latency, overview, throughput
 from app.history import cost as history_cost
 from app.history import data as history_data
-from app.history.demo import Source
+from app.history.filters import Source
 from db import rollups, runs
 from services.dashboard import figures
 from services.dashboard.calls import behind, wanted_behind
 from services.dashboard.figures import Data, Filter
 from services.deployments.config import Config, to_json
-from services.runs.export import safe_cell
+from services.runs.record import safe_cell
 from services.types import Deployment, PriceRef
 from tests.db.rows import call_row, run_row
 from tests.pages.lab import ROOT, Lab, buttons, page, said
@@ -128,10 +127,10 @@ def test_three_thousand_calls_of_eight_deployments_send_aggregates_only(lab: Lab
     assert not at.exception
     assert metrics(at)["Calls"] == "3,000"
     assert sum("hs_latency__d" in one for one in charts(at)) == 8
-    data, shown = load(lab), looks.LIGHT
-    found = latency_charts.over_time(data, figures.latency(data, "ttft"), "ttft")
+    data, shown = load(lab), theme.LIGHT
+    found = latency.over_time(data, figures.latency(data, "ttft"), "ttft")
     for chart in (
-        latency_charts.facet(data, found, "d1", shown, domain=(0.01, 10), notes=[], title="a", subtitle="b"),
+        latency.facet(data, found, "d1", shown, domain=(0.01, 10), notes=[], title="a", subtitle="b"),
         throughput.chart(data, throughput.stack(data, figures.throughput(data), "out_tok_s",
                                                                 "deployment_id", data.ids), "out_tok_s", shown, []),
     ):  # fmt: skip
@@ -237,7 +236,7 @@ def test_the_total_is_the_sum_of_the_listed_calls_and_of_the_csv(lab: Lab) -> No
 
 @pytest.mark.parametrize("by", figures.BYS)
 def test_the_calls_behind_every_bar_cost_what_the_bar_shows(lab: Lab, by: str) -> None:
-    from db.behind import Behind, spent_behind
+    from db.history import Behind, spent_behind
 
     fill(lab, 400, 3)
     data = load(lab)
@@ -250,12 +249,12 @@ def test_the_calls_behind_every_bar_cost_what_the_bar_shows(lab: Lab, by: str) -
 
 
 def test_the_calls_behind_every_bucket_and_hour_are_as_many_as_it_shows(lab: Lab) -> None:
-    from db.behind import Behind, calls_behind
+    from db.history import Behind, calls_behind
 
     fill(lab, 900, 2)
     data = load(lab, Filter(zone="Asia/Kolkata"))
     labels = throughput.bucket_labels(data)
-    edges = dict(zip(data.buckets.labels, looks.millis(data.buckets.edges[:-1]).tolist(), strict=True))
+    edges = dict(zip(data.buckets.labels, theme.millis(data.buckets.edges[:-1]).tolist(), strict=True))
     for row in figures.latency(data, "ttft").to_dict("records"):
         mark = latency.opener(data, row["deployment_id"], labels)({"at": edges[row["bucket"]]})
         assert calls_behind(data.engine, wanted_behind(data, **mark.narrow), Behind(mark.states))[1] == row["n"]
@@ -288,7 +287,7 @@ def test_a_missing_bucket_is_a_gap_and_a_lone_one_a_point(lab: Lab) -> None:
     data = load(lab)
     frame = figures.latency(data, "ttft")
     assert frame["p50"].isna().any() and frame["p50"].notna().any()
-    found = latency_charts.over_time(data, frame, "ttft")
+    found = latency.over_time(data, frame, "ttft")
     there = frame["p50"].notna().tolist()
     lone = [here and not any(there[max(i - 1, 0) : i] + there[i + 1 : i + 2]) for i, here in enumerate(there)]
     assert found["p50_lone"].tolist() == lone
@@ -297,10 +296,10 @@ def test_a_missing_bucket_is_a_gap_and_a_lone_one_a_point(lab: Lab) -> None:
 
 def test_a_chart_becomes_a_picture_with_its_title_and_zone(lab: Lab) -> None:
     fill(lab, 80, 2)
-    data, shown = load(lab, Filter(zone="Europe/Berlin")), looks.DARK
-    spec = standalone(scatter.chart(data, figures.scatter(data), shown), shown, "Speed", panel.span(data))
+    data, shown = load(lab, Filter(zone="Europe/Berlin")), theme.DARK
+    spec = standalone(overview.chart(data, figures.scatter(data), shown), shown, "Speed", panel.span(data))
     drawn = picture(spec, "svg").decode()
-    assert "Speed" in drawn and "Europe/Berlin" in drawn and looks.DARK.ground in drawn and "Name 1" in drawn
+    assert "Speed" in drawn and "Europe/Berlin" in drawn and theme.DARK.ground in drawn and "Name 1" in drawn
     assert picture(spec, "png").startswith(b"\x89PNG")
 
 
@@ -313,13 +312,13 @@ def test_a_cell_of_the_csv_is_never_a_formula(lab: Lab) -> None:
 
 def test_words_of_a_legend_cannot_leave_their_string() -> None:
     assert (
-        looks.lookup({"a'}": "x'); drop\\"}) == "{'a\\u0027\\u007d': 'x\\u0027\\u0029\\u003b drop\\u005c'}[datum.value]"
+        theme.lookup({"a'}": "x'); drop\\"}) == "{'a\\u0027\\u007d': 'x\\u0027\\u0029\\u003b drop\\u005c'}[datum.value]"
     )
 
 
 def test_an_hour_that_the_clock_shows_twice_has_one_tick_each_side_and_none_in_it() -> None:
     begin, end = datetime(2026, 10, 24, 22, tzinfo=UTC), datetime(2026, 10, 25, 8, tzinfo=UTC)
-    marks = looks.ticks(begin, end, "Europe/Berlin", 12)
+    marks = theme.ticks(begin, end, "Europe/Berlin", 12)
     assert "25 Oct" in marks.values() and "03:00" in marks.values()
     assert list(marks) == sorted(marks) and len(set(marks.values())) == len(marks)
 

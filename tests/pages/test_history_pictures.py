@@ -8,12 +8,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from app.charts import panel
-from app.charts import theme as looks
+from app.charts import panel, theme
 from app.charts.picture import picture
 from app.charts.vega import standalone
-from app.history import cost, scatter, throughput
-from app.history import notes as history_notes
+from app.history import alerts, cost, overview, throughput
 from services.dashboard import figures
 from services.dashboard.figures import Data, Filter
 from tests.pages.lab import Lab
@@ -43,7 +41,7 @@ def test_the_picture_of_throughput_says_which_colour_is_which_deployment(
 ) -> None:
     fill(lab, 60, deployments)
     what, _ = exported(load(lab), monkeypatch, throughput.draw)
-    drawn = picture(standalone(what.chart(), looks.LIGHT, "Throughput", ""), "svg").decode()
+    drawn = picture(standalone(what.chart(), theme.LIGHT, "Throughput", ""), "svg").decode()
     for number in range(deployments):
         # Once: three charts share the colours.
         assert drawn.count(f">Name {number}</text>") == 1
@@ -55,7 +53,7 @@ def test_the_other_pictures_with_colours_have_their_legend_too(
 ) -> None:
     fill(lab, 60, 2)
     what, _ = exported(load(lab), monkeypatch, draw)
-    assert "role-legend" in picture(standalone(what.chart(), looks.LIGHT, "", ""), "svg").decode()
+    assert "role-legend" in picture(standalone(what.chart(), theme.LIGHT, "", ""), "svg").decode()
 
 
 def test_the_picture_of_the_month_tells_the_month_and_not_the_range_of_the_filter(
@@ -70,7 +68,7 @@ def test_the_picture_of_the_month_tells_the_month_and_not_the_range_of_the_filte
 
 
 def axis() -> dict[str, Any]:
-    low, high = (int(one) for one in looks.millis([AT, AT + timedelta(hours=10)]))
+    low, high = (int(one) for one in theme.millis([AT, AT + timedelta(hours=10)]))
     return {"scale": {"domain": [low, high]}, "axis": {}}
 
 
@@ -83,7 +81,7 @@ def test_a_note_is_drawn_behind_the_bars_and_its_sign_above_them(lab: Lab) -> No
     data = load(lab)
     notes = [note(0, "moved") | {"at": data.window.start + timedelta(hours=1)}]
     found = throughput.stack(data, figures.throughput(data), "calls_per_min", "deployment_id", data.ids)
-    spec = throughput.chart(data, found, "calls_per_min", looks.LIGHT, notes)
+    spec = throughput.chart(data, found, "calls_per_min", theme.LIGHT, notes)
     marks = [one["mark"]["type"] for one in spec["layer"]]
     assert marks.index("rule") < marks.index("rect") < marks.index("point")
     rule = spec["layer"][0]["mark"]
@@ -94,30 +92,30 @@ def test_a_note_is_drawn_behind_the_bars_and_its_sign_above_them(lab: Lab) -> No
 
 
 def test_words_of_notes_stay_beside_their_rules_and_out_of_each_other() -> None:
-    alone, _ = history_notes.rules([note(1, "moved to Haiku")], looks.LIGHT, axis())
+    alone, _ = alerts.rules([note(1, "moved to Haiku")], theme.LIGHT, axis())
     assert alone[0]["mark"]["type"] == "rule"
-    _, front = history_notes.rules(
-        [note(1, "moved to Haiku"), note(1.2, "and back"), note(9, "twice as many people")], looks.LIGHT, axis()
+    _, front = alerts.rules(
+        [note(1, "moved to Haiku"), note(1.2, "and back"), note(9, "twice as many people")], theme.LIGHT, axis()
     )
     rows = front[0]["data"]
     assert rows["words"].tolist()[0] == "", "the next note is too near"
     assert rows["side"].tolist() == ["left", "left", "right"]
     assert rows["words"].tolist()[2].startswith("twice")
-    assert history_notes.rules([], looks.LIGHT, axis()) == ([], [])
+    assert alerts.rules([], theme.LIGHT, axis()) == ([], [])
 
 
 @pytest.mark.parametrize("length", [8, 20, 30])
 @pytest.mark.parametrize("place", [(0.02, 0.5), (0.5, 0.5), (0.98, 0.5), (0.98, 0.98), (0.5, 0.02), (0.6, 0.98)])
 def test_a_label_of_a_bubble_stays_inside_the_plot(length: int, place: tuple[float, float]) -> None:
-    wide, _ = scatter.PLOT
+    wide, _ = overview.PLOT
     others = [(0.9, 0.45), (0.8, 0.5), (0.3, 0.55)]
     at = [place, *others]
     found = pd.DataFrame({
         "usd": [10 ** (4 * x) for x, _ in at], "s": [10 ** (2 * y) for _, y in at], "n": 50, "name": "M" * length,
     })  # fmt: skip
-    scatter.place_labels(found, (1.0, 1e4), (1.0, 1e2))
+    overview.place_labels(found, (1.0, 1e4), (1.0, 1e2))
     for (x, _), row in zip(at, found.itertuples(), strict=True):
-        size = length * scatter.LETTER
+        size = length * overview.LETTER
         left = x * wide + row.dx - {"left": 0, "center": size / 2, "right": size}[row.align]
         if not row.named:
             continue
@@ -127,8 +125,8 @@ def test_a_label_of_a_bubble_stays_inside_the_plot(length: int, place: tuple[flo
 def test_a_label_in_a_narrower_plot_ends_in_an_ellipsis_and_is_not_cut(lab: Lab) -> None:
     fill(lab, 120, 3)
     data = load(lab)
-    spec = scatter.chart(data, figures.scatter(data), looks.LIGHT)
+    spec = overview.chart(data, figures.scatter(data), theme.LIGHT)
     limits = [one["mark"]["limit"] for one in spec["layer"] if one["mark"]["type"] == "text" and "limit" in one["mark"]]
     assert limits and all("width" in one["expr"] or "scale" in one["expr"] for one in limits)
-    drawn = picture(standalone({**spec, "width": 60}, looks.LIGHT, "", ""), "svg").decode()
+    drawn = picture(standalone({**spec, "width": 60}, theme.LIGHT, "", ""), "svg").decode()
     assert "…" in drawn

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from app.charts import panel
-from app.history import latency, ranking, scatter, throughput
-from app.history.export import COLUMNS, to_csv, with_units
+from app.history import latency, overview, throughput
+from app.history.data import COLUMNS, to_csv, with_units
 from services.dashboard import figures
 from services.dashboard.figures import Filter
 from tests.pages.lab import Lab, page, said
@@ -49,8 +49,8 @@ def test_a_range_whose_dates_are_not_chosen_yet_has_no_dots_in_the_bar(lab: Lab)
     [
         (throughput.draw, {"calls_per_minute", "output_tokens_per_s", "bucket_is_partial"}),
         (throughput.draw_states, {"calls", "bucket_is_partial"}),
-        (scatter.draw, {"ttft_p95_ms", "spend_usd_per_1000_calls", "calls"}),
-        (ranking.draw, {"success_share", "decode_p50_tokens_per_s", "output_tokens", "spend_usd",
+        (overview.draw_scatter, {"ttft_p95_ms", "spend_usd_per_1000_calls", "calls"}),
+        (overview.draw_ranking, {"success_share", "decode_p50_tokens_per_s", "output_tokens", "spend_usd",
                                 "spend_usd_per_1m_output_tokens", "paid_hours_used_share", "ttft_p50_ms"}),
         (latency.draw, {"ttft_p50_ms", "ttft_p95_ms", "measured_calls", "bucket_is_partial"}),
     ],

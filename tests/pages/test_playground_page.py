@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.deployments.catalog import embedded_deployments
-from services.runs.samples import SUGGESTED
-from services.runs.spec import MAX_PROMPT_CHARS
+from services.runs.spec import MAX_PROMPT_CHARS, SUGGESTED
 from tests.pages.lab import NEEDY, Lab, buttons, page, said
 
 FIRST_THREE = [d.id for d in embedded_deployments()[:3]]

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from db import runs
-from db.batch_tables import Batch
-from services.batch import service as desks
+from db.models import Batch
+from services.batch import service
 from services.batch.files import spool
 from services.deployments import config
 from services.deployments.bounds import CALLS_PER_PERSON
@@ -132,9 +132,9 @@ async def test_everybody_together_is_bounded_too(door: Door, monkeypatch: pytest
 async def test_batches_under_way_are_bounded_for_a_person(
     door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(desks, "EACH", 3)
-    full = desks.FULL.replace("50", "3")
-    monkeypatch.setattr(desks, "FULL", full)
+    monkeypatch.setattr(service, "EACH", 3)
+    full = service.FULL.replace("50", "3")
+    monkeypatch.setattr(service, "FULL", full)
     door.house.engine.batches._data = tmp_path
     deployment = next(one for one in door.house.engine.registry.statuses() if one.deployment.id == "quick").deployment
     run = {"id": new_id(), "created_at": datetime.now(UTC), "person": ADA, "source": "batch"}

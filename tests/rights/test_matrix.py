@@ -10,8 +10,8 @@ from typing import Any
 
 from sqlmodel import Session
 
-from db import batch_queries, notes, run_queries, runs, scenarios
-from db.batch_tables import Batch
+from db import batch_queries, models, run_queries, runs, small_tables
+from db.models import Batch
 from services.deployments import config
 from services.runs.spec import new_id
 from services.security.access import owns
@@ -83,15 +83,13 @@ class Case:
 
 async def _note(door: Door, owner: str) -> str:
     note_id = new_id()
-    await door.write(notes.add, note_id=note_id, at=datetime.now(UTC), note="x", person=owner)
+    await door.write(small_tables.add, note_id=note_id, at=datetime.now(UTC), note="x", person=owner)
     return note_id
 
 
 async def _scenario(door: Door, owner: str) -> str:
     kept = new_id()
-    await door.write(
-        scenarios.save, scenario_id=kept, name=kept, state={"rpm": "1"}, person=owner, at=datetime.now(UTC)
-    )
+    await door.write(models.save, scenario_id=kept, name=kept, state={"rpm": "1"}, person=owner, at=datetime.now(UTC))
     return kept
 
 
@@ -124,8 +122,8 @@ def as_it_is(house: House, ident: str) -> Any:
         run and (run["starred"], run["tags"], run["note"]),
         len(run_queries.calls_of_run(house.reader, ident)),
         batch_queries.batch(house.reader, ident),
-        notes.owners(house.reader, ident),
-        scenarios.owners(house.reader, ident),
+        small_tables.owners(house.reader, ident),
+        models.owners(house.reader, ident),
     ]
 
 
@@ -186,7 +184,7 @@ async def test_a_scenario_of_somebody_elses_is_not_replaced_by_its_name(door: Do
         422,
         "Somebody else keeps a scenario called “Support bot”: give yours another name.",
     )
-    assert scenarios.scenarios(door.house.reader)[0]["state"] == {"rpm": "1"}
+    assert models.scenarios(door.house.reader)[0]["state"] == {"rpm": "1"}
     assert (await door.ask(OWNERS[0], "member", "POST", "/scenarios", other))[0] == 200
     assert (await door.ask("root@example.com", "admin", "POST", "/scenarios", body))[0] == 200
 

@@ -14,7 +14,7 @@ from app import auth
 from app.batch import upload
 from app.live import run_view
 from app.live.tickets import role_in
-from db import notes, scenarios
+from db import models, small_tables
 from tests.pages.batch_lab import BatchLab, arranged, opened
 from tests.pages.lab import page
 
@@ -42,8 +42,8 @@ def test_what_is_somebody_elses_has_no_buttons(lab: BatchLab, monkeypatch: pytes
     run = lab.record("Why is the sky blue?", person=ADA)
     over = lab.batch(("succeeded", "failed"), person=ADA)
     going = lab.batch(("succeeded", "waiting"), state="running", ended_at=None, person=ADA)
-    lab.write(notes.add, note_id="n1", at=datetime.now(UTC), note="moved", person=ADA)
-    lab.write(scenarios.save, scenario_id="s1", name="bot", state={"rpm": "1"}, person=ADA, at=datetime.now(UTC))
+    lab.write(small_tables.add, note_id="n1", at=datetime.now(UTC), note="moved", person=ADA)
+    lab.write(models.save, scenario_id="s1", name="bot", state={"rpm": "1"}, person=ADA, at=datetime.now(UTC))
     wrong = []
     for person, role, may in PEOPLE:
         looked(monkeypatch, person, role)

@@ -19,8 +19,8 @@ from app.launcher import _Child, _Lab
 from services import paths
 from services.client import EngineClient, EngineError
 from services.engine import spawn
-from services.processes import health, vitals
-from services.processes.vitals import Vitals
+from services.processes import health
+from services.processes.health import Vitals
 from services.security import listening
 from services.security.listening import Address
 from tests.start.running import Running, gone, running, until
@@ -200,7 +200,7 @@ def test_a_process_that_waits_for_a_processor_or_a_disk_counts_as_at_work() -> N
     assert Vitals(1.0, psutil.STATUS_RUNNING).works_since(idle)
     assert Vitals(1.0, psutil.STATUS_DISK_SLEEP).works_since(idle)
     assert Vitals(1.2, psutil.STATUS_SLEEPING).works_since(idle)
-    assert vitals.vitals(2**22 + 1) == Vitals()
+    assert health.vitals(2**22 + 1) == Vitals()
 
 
 def test_one_ctrl_c_that_arrives_twice_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

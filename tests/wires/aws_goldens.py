@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from services.outcomes import judge
-from services.providers import bedrock_streams, container_wires
-from services.providers.converse_wire import ConverseDecoder
+from services.providers import bedrock_streams, sagemaker
+from services.providers.bedrock_streams import ConverseDecoder
 from services.providers.decoder import WireDecoder
 from services.types import Outcome, Wire
 from services.wire.framing import FRAMERS
@@ -60,7 +60,7 @@ class AwsGolden:
             return ConverseDecoder
         if family == "invoke":
             return lambda: bedrock_streams.decoder_of(_INVOKE[rest])
-        return container_wires.DECODERS[self.wire]
+        return sagemaker.DECODERS[self.wire]
 
 
 AWS_GOLDENS = [

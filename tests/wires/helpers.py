@@ -9,10 +9,9 @@ from typing import Any
 
 from services.outcomes import judge
 from services.providers import KINDS
-from services.providers.chat_wire import ChatDecoder
+from services.providers.anthropic import MessagesDecoder
 from services.providers.decoder import WireDecoder
-from services.providers.messages_wire import MessagesDecoder
-from services.providers.responses_wire import ResponsesDecoder
+from services.providers.openai import ChatDecoder, ResponsesDecoder
 from services.types import Aws, Delta, Deployment, Outcome, Wire
 from services.wire.sse import ServerEvent, SSEDecoder
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from services.outcomes import sentence
-from services.providers.container_wires import TokenDecoder
-from services.providers.converse_wire import ConverseDecoder, guardrail_words
+from services.providers.bedrock_streams import ConverseDecoder, guardrail_words
 from services.providers.errors import http_error
+from services.providers.sagemaker import TokenDecoder
 from services.types import Outcome
 from services.wire.sse import ServerEvent
 from tests.wires.helpers import deployment

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.outcomes import FINISH, STATE_OF, judge
-from services.providers.chat_wire import FINISHES
-from services.providers.messages_wire import STOPS
+from services.providers.anthropic import STOPS
+from services.providers.openai import FINISHES
 from services.wire.sse import SSEDecoder
 from tests.wires.helpers import DECODERS, FOLDER, GOLDENS, Golden, read
 

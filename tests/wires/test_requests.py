@@ -9,7 +9,7 @@ import pytest
 
 from services.params import PARAMS
 from services.providers import KINDS, kind_of
-from services.providers.building import endpoint
+from services.providers.base import endpoint
 from services.types import Ask, Message, Wire
 from tests.wires.helpers import deployment
 

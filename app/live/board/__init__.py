@@ -11,7 +11,7 @@ from typing import Any
 
 import streamlit as st
 
-from app.charts.palette import DARK, LIGHT
+from app.charts.theme import DARK_COLOURS, LIGHT_COLOURS
 from app.live.tickets import role_in
 
 HERE = Path(__file__).parent
@@ -66,7 +66,7 @@ def board(
             "live": live,
             "legend": LEGEND if legend else "",
             "base": f"/{base}" if base else "",
-            "palette": {"light": list(LIGHT), "dark": list(DARK)},
+            "palette": {"light": list(LIGHT_COLOURS), "dark": list(DARK_COLOURS)},
         },
         on_finished_change=on_finished or _nothing,
     )

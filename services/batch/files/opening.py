@@ -11,11 +11,9 @@ from typing import Any
 from services.batch.files import detect
 from services.batch.files.csv import NAMES, Table
 from services.batch.files.errors import MAX_COLUMNS, LineFault, Log, Refused, plural, shown
-from services.batch.files.items import items
-from services.batch.files.json import parse, too_long
-from services.batch.files.parquet import Columns
+from services.batch.files.json import items, parse, too_long
 from services.batch.files.source import Source, TooLong, lines
-from services.batch.files.tables import Workbook
+from services.batch.files.tables import Columns, Workbook
 from services.batch.files.vendor_formats import Shape
 from services.batch.types import Choice, Options
 

@@ -1,4 +1,4 @@
-"""Templates over the columns of a file: ``{{column}}``, with the conventions of `services.runs.templates`.
+"""Templates over the columns of a file: ``{{column}}``, with the conventions of `services.templates`.
 
 Beyond those, a column of any name can be used: what stands in the braces is a column if the file has one of exactly
 that name; a name that looks like a variable and is no column is a mistake; anything else in braces is text.
@@ -6,17 +6,24 @@ that name; a name that looks like a variable and is no column is a mistake; anyt
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Mapping, Sequence
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from typing import Any
 
-from services.batch.files.cells import text_of
+import orjson
+
 from services.batch.files.errors import LineFault, nearest, no_column, shown
-from services.runs.templates import variables
+from services.runs.spec import variables
 
 _BRACES = re.compile(r"\{\{([^{}\r\n]{1,300})\}\}")
+
 PROMPT_NAMES = ("prompt", "question", "text", "input", "body")
+
 SYSTEM_NAMES = ("system", "system_prompt")
+
 MAX_CANDIDATES = 10
 
 
@@ -117,3 +124,51 @@ def candidates(columns: Sequence[str], id_column: str | None) -> list[str]:
 def no_prompt(columns: Sequence[str]) -> str:
     """The sentences for a file in which no column is plainly the prompt."""
     return f"{no_column('prompt', columns)} Choose the column that holds the prompt."
+
+
+def plain(value: Any) -> Any:
+    """A cell as JSON can hold it: dates in ISO form, decimals as texts, what is not a number as None."""
+    kind = type(value)
+    if kind is str or value is None or kind is bool or kind is int:
+        return value
+    if kind is float:
+        if not math.isfinite(value):
+            return None
+        return int(value) if value.is_integer() and abs(value) < 1e15 else value
+    if isinstance(value, datetime):
+        # Excel knows no date without a time.
+        return value.date().isoformat() if value.time() == time() and value.tzinfo is None else value.isoformat(" ")
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return value.hex()
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, Decimal | timedelta):
+        return str(value)
+    return str(value)
+
+
+def text_of(value: Any) -> str:
+    """A value as it stands in a prompt: a text as it is, None as nothing, everything else as JSON writes it."""
+    if type(value) is str:
+        return value
+    if value is None:
+        return ""
+    if type(value) is bool:
+        return "true" if value else "false"
+    if type(value) is int:
+        return str(value)
+    if type(value) is float:
+        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # a whole number beyond 64 bits inside
+        import json
+
+        return json.dumps(value, ensure_ascii=False)

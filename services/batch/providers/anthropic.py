@@ -12,35 +12,71 @@ and they are looked at again until the proof can be read.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from services.batch.providers import anthropic_results as told
 from services.batch.providers import common as providers_common
 from services.batch.providers import http as providers_http
 from services.batch.providers.base import Place, ResultsGone, RouteTrouble
-from services.batch.providers.common import asking, clean, explain, submitting
-from services.batch.providers.submit_journal import SETTLE_S, Mark, claimed, id_of, mark_of, results_path, tag_of
-from services.batch.types import Job, Line, LineResult, Polled, RouteLimits, RouteName, SubmitLater, wire_id
+from services.batch.providers.common import (
+    SETTLE_S,
+    Mark,
+    answered,
+    asking,
+    claimed,
+    clean,
+    explain,
+    id_of,
+    mark_of,
+    not_run,
+    refused,
+    results_path,
+    submitting,
+    tag_of,
+)
+from services.batch.types import (
+    BatchState,
+    Job,
+    Line,
+    LineResult,
+    Polled,
+    RouteLimits,
+    RouteName,
+    SubmitLater,
+    no_of,
+    wire_id,
+)
 from services.batch.types import SubmitRefused as Refused
 from services.providers import kind_of
+from services.providers.decoder import loads
+from services.providers.usage import obj
 from services.types import Deployment
 
 if TYPE_CHECKING:
     from anthropic import Anthropic
     from anthropic.types.messages import MessageBatch
 
+
 NAME = "Anthropic"
+
 SKEW_S = 600.0  # how far our clock and the service's may differ
+
 UNSURE_WAIT_S = 900.0
+
 LOOK_AT_MOST = 2000
+
 LIVE_ONLY = ("stream", "service_tier")  # a batch is a tier of its own
+
 TAG_BYTES = 13  # "-" and the mark, in every custom_id
+
 AROUND = len(b'{"requests":[]}\n')
+
 _HEAD = b'{"custom_id":"'
+
+
 # One at a time in this process: two jobs of equal length under way together could be taken for one another.
 _one_by_one = threading.Lock()
 
@@ -179,7 +215,7 @@ class AnthropicRoute:
         ours = claimed(folder, mark)
         unsure: list[str] = []
         for one in self._since(client, mark):
-            if one.id in ours or one.id in mark.foreign or told.total(one) != (mark.lines or job.n_lines):
+            if one.id in ours or one.id in mark.foreign or total(one) != (mark.lines or job.n_lines):
                 continue
             proof = self._proof(client, one, mark.tag)
             if proof:
@@ -219,7 +255,7 @@ class AnthropicRoute:
         with client.messages.batches.with_streaming_response.results(batch.id) as response:
             for line in response.iter_lines():
                 if line.strip():
-                    return told.carries(line, tag)
+                    return carries(line, tag)
         return None
 
     # --- afterwards --------------------------------------------------------------------------------------------------
@@ -231,15 +267,15 @@ class AnthropicRoute:
                 batch = client.messages.batches.retrieve(id_of(job))
             except Exception as error:
                 if explain(error, NAME).status == 404:
-                    return told.unknown(job)
+                    return unknown(job)
                 raise
-            found = told.polled(batch, datetime.now(UTC))
+            found = polled(batch, datetime.now(UTC))
             if not _unproven(job):
                 return found
             if not found.over:
-                return replace(found, said=f"{found.said} {told.TAKEN}")
+                return replace(found, said=f"{found.said} {TAKEN}")
             proof = self._proof(client, batch, tag_of(job.token))
-            return replace(found, facts={**found.facts, "proven": True}) if proof else told.foreign(found, proof)
+            return replace(found, facts={**found.facts, "proven": True}) if proof else foreign(found, proof)
 
     def cancel(self, deployment: Deployment, job: Job) -> None:
         """Ask Anthropic to stop it; lines under way may still be answered.
@@ -261,7 +297,7 @@ class AnthropicRoute:
         if not path.exists():
             with asking(NAME, deployment.key_env), self._client(deployment) as client:
                 self._fetch(client, id_of(job), path, place)
-        yield from told.read(path, tag_of(job.token))
+        yield from read(path, tag_of(job.token))
 
     def _fetch(self, client: Anthropic, vendor_id: str, path: Path, place: Place) -> None:
         try:
@@ -269,7 +305,7 @@ class AnthropicRoute:
             if batch.processing_status != "ended":
                 raise RouteTrouble(f"{NAME} has not ended this job yet, so that there are no results to fetch.")
             if batch.archived_at is not None or not batch.results_url:
-                raise ResultsGone(told.gone(batch))
+                raise ResultsGone(gone(batch))
             with client.messages.batches.with_streaming_response.results(vendor_id) as response:
                 providers_common.download(response.iter_bytes(providers_common.STEP), path, place, NAME)
         except RouteTrouble:
@@ -297,3 +333,134 @@ def _unproven(job: Job) -> bool:
 
 def _path(folder: Path, job: Job, mark: Mark) -> Path:
     return folder / "jobs" / f"lab-{job.no:04d}-{mark.tag}.json"
+
+
+KEPT_S = 29 * 24 * 3600.0
+
+RESUBMIT_AFTER_S = 60.0
+
+TAKEN = (
+    "The answer to our submit was lost, and this job was found by its time and length: that it is ours is proved when "
+    "it ends. Until then it is not stopped from here; stop it in Anthropic's console if you want that."
+)
+
+
+# The HTTP status that a live call would have had with an error of this type.
+_STATUS = {
+    "invalid_request_error": 400, "authentication_error": 401, "billing_error": 402, "permission_error": 403,
+    "not_found_error": 404, "request_too_large": 413, "rate_limit_error": 429, "api_error": 500, "timeout_error": 504,
+    "overloaded_error": 529,
+}  # fmt: skip
+
+
+def total(batch: MessageBatch) -> int:
+    """All requests of a batch."""
+    counts = batch.request_counts
+    return counts.processing + counts.succeeded + counts.errored + counts.canceled + counts.expired
+
+
+def polled(batch: MessageBatch, now: datetime) -> Polled:
+    """What a retrieved batch says. It counts nothing before its end; then it does."""
+    created = batch.created_at.timestamp()
+    facts: dict[str, Any] = {"results_until": created + KEPT_S}
+    word, expires = str(batch.processing_status), batch.expires_at.timestamp()
+    if word == "in_progress":
+        said = f"Anthropic is working on {total(batch):,} lines; it counts none of them before all have ended."
+        return Polled("running", word, said, False, False, None, expires, facts)
+    if word == "canceling":
+        said = "Anthropic is stopping it; what is under way there may still be answered."
+        return Polled("cancelling", word, said, False, False, None, expires, facts)
+    if word != "ended":
+        said = f"Anthropic calls its state “{clean(word, 40)}”, which is not known here; it is watched on."
+        return Polled("running", word, said, False, False, None, expires, facts)
+    counts = batch.request_counts
+    tally = {"total": total(batch), "succeeded": counts.succeeded, "failed": counts.errored,
+             "cancelled": counts.canceled, "expired": counts.expired}  # fmt: skip
+    collectable = batch.archived_at is None and bool(batch.results_url) and now.timestamp() < created + KEPT_S
+    state, said = _end(batch)
+    if not collectable:
+        said = f"{said} {gone(batch)}"
+    return Polled(state, word, said, True, collectable, tally, expires, facts)
+
+
+def _end(batch: MessageBatch) -> tuple[BatchState, str]:
+    counts = batch.request_counts
+    parts = [f"{number:,} {word}" for number, word in (
+        (counts.succeeded, "answered"), (counts.errored, "not answered for an error"),
+        (counts.canceled, "not begun because it was stopped"), (counts.expired, "not reached within 24 hours"),
+    ) if number]  # fmt: skip
+    said = f"Anthropic has ended it: {', '.join(parts) or 'no lines'}."
+    if counts.canceled:
+        return "cancelled", said
+    return ("expired", said) if counts.expired else ("ended", said)
+
+
+def gone(batch: MessageBatch) -> str:
+    """That the results cannot be had any more."""
+    return (
+        f"Its results cannot be had any more: Anthropic keeps them for 29 days after {batch.created_at:%d %B %Y}, when "
+        "the job was made; send its lines again if they are still wanted."
+    )
+
+
+def unknown(job: Job) -> Polled:
+    """A job that the service does not know (any more)."""
+    said = f"Anthropic knows no job {clean(job.vendor_id, 80)} (any more): its results are lost; send its lines again."
+    return Polled("failed", "not found", said, over=True, collectable=False)
+
+
+def foreign(found: Polled, proof: bool | None) -> Polled:
+    """A job that was taken for ours and is not (``proof`` False), or whose results cannot prove it."""
+    if proof is None:
+        said = (
+            "The answer to our submit was lost, and the job that was found by its time and length has no results that "
+            "could prove it ours; look at Anthropic's console before its lines are sent again."
+        )
+        return Polled("failed", found.vendor_state, said, True, False, None, found.expires_at, found.facts)
+    said = (
+        "The answer to our submit was lost, and the job that was found by its time and length proved to be somebody "
+        "else's; ours was never made, and is submitted again."
+    )
+    facts = {**found.facts, "resubmit": True, "resubmit_after_s": RESUBMIT_AFTER_S}
+    return Polled("waiting_for_quota", found.vendor_state, said, True, False, None, None, facts)
+
+
+def carries(line: str, tag: str) -> bool | None:
+    """Whether a line of results has the mark of our token in its custom_id; None when it cannot be read."""
+    row = loads(line.encode())
+    name = obj(row).get("custom_id")
+    return name.endswith(f"-{tag}") and no_of(name[: -len(tag) - 1]) is not None if isinstance(name, str) else None
+
+
+def read(path: Path, tag: str) -> Iterator[LineResult]:
+    """Each line of the results. A file that ends in the middle is not kept, so that it is fetched anew next time."""
+    whole = True
+    for number, row, ended in providers_common.read_lines(path):
+        if row is None:
+            whole = whole and ended
+            yield providers_common.broken_line(f"Line {number} of Anthropic's results", ended)
+        else:
+            yield _result(row, tag)
+    if not whole:
+        path.unlink(missing_ok=True)
+
+
+def _result(row: Mapping[str, Any], tag: str) -> LineResult:
+    name = row.get("custom_id")
+    called = name.removesuffix(f"-{tag}") if isinstance(name, str) else ""
+    result = obj(row.get("result"))
+    kind = result.get("type")
+    if kind == "succeeded":
+        return answered(called, "messages", obj(result.get("message")), None)
+    if kind == "errored":
+        error = obj(result.get("error"))
+        request_id = error.get("request_id")
+        means = _STATUS.get(str(obj(error.get("error")).get("type")))
+        asked = clean(request_id, 80) if isinstance(request_id, str) else None
+        return refused(called, error, status=None, means=means, request_id=asked)
+    if kind == "canceled":
+        return not_run(called, "cancelled", "The batch was stopped before Anthropic began this line; it costs nothing.")
+    if kind == "expired":
+        return not_run(called, "expired", "Anthropic did not reach this line within 24 hours; it costs nothing.")
+    words = f"Anthropic calls the result of this line “{clean(kind, 40)}”, which is not known here."
+    return LineResult(called, "failed", "protocol_error", message=words)

@@ -1,36 +1,392 @@
-"""What the three batch services of AWS share: where they are, what a job is called, and what its troubles mean."""
+"""What the batch services of AWS share: where they are, files in S3, endpoints, whole answers, and a check beforehand.
+
+A sentence that begins with `UNSURE` says what could not be found out; all others would make a submit fail.
+
+So a batch's line is judged by the very code that judges a live call: what counts as an end, what as a refusal, how
+tokens are counted. `whole_answers` does the same for the wires of Anthropic and OpenAI, which Claude and the
+chat-shaped models also speak inside InvokeModel.
+"""
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import io
 import re
-from collections.abc import Iterator, Mapping
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from services.aws import control
-from services.aws.explain import AwsTrouble, Place, Trouble
+import orjson
+
+from services.aws import control, credentials
+from services.aws.control import AwsTrouble, Place, Trouble
 from services.batch.providers.base import Place as Submitting
 from services.batch.providers.base import RouteTrouble
-from services.batch.providers.submit_journal import tag_of
-from services.batch.types import Job, Polled, SubmitLater, SubmitRefused
+from services.batch.providers.common import answered, clean, tag_of, write_atomically
+from services.batch.types import Job, LineResult, Polled, SubmitLater, SubmitRefused
+from services.outcomes import STATE_OF, judge
 from services.pricing.cost import NANO
-from services.types import Aws, Deployment
+from services.providers import bedrock_streams, kind_of
+from services.providers.bedrock_streams import ConverseDecoder, family
+from services.providers.decoder import WireDecoder, text
+from services.providers.errors import stated_error
+from services.providers.sagemaker import TokenDecoder
+from services.providers.usage import obj
+from services.security import keys
+from services.types import Aws, Deployment, Usage, WireError
+from services.wire.sse import ServerEvent
+
+FRESH_S = 60.0
+
+WAIT_S = 2.0  # a page that asks why a deployment is not offered does not wait longer for AWS
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An endpoint. ``model`` None: its variant names none. ``instance`` None: serverless, or a mix of types.
+
+    ``answers`` and ``failures``: S3 places of asynchronous inference; ``answers`` None: it is not asynchronous.
+    """
+
+    name: str
+    status: str
+    variant: str
+    model: str | None
+    instance: str | None
+    instances: int | None
+    answers: str | None = None
+    failures: str | None = None
+
+
+def described(deployment: Deployment) -> Endpoint:
+    """The endpoint as it is now. Raises `AwsTrouble`."""
+    where, aws = place_of(deployment), settings(deployment)
+    name = deployment.model.strip()
+
+    def read(sagemaker: Any) -> Endpoint:
+        row = sagemaker.describe_endpoint(EndpointName=name)
+        config = sagemaker.describe_endpoint_config(EndpointConfigName=row["EndpointConfigName"])
+        variants = config.get("ProductionVariants") or [{}]
+        one = next((v for v in variants if v.get("VariantName") == aws.variant), variants[0])
+        model = one.get("ModelName")
+        if aws.component:
+            part = sagemaker.describe_inference_component(InferenceComponentName=aws.component)
+            model = (part.get("Specification") or {}).get("ModelName")
+        places = _places(row) or _places(config)
+        return Endpoint(
+            name, str(row.get("EndpointStatus", "")), str(one.get("VariantName", "")), model, one.get("InstanceType"),
+            one.get("InitialInstanceCount"), places.get("S3OutputPath"), places.get("S3FailurePath"),
+        )  # fmt: skip
+
+    return control.call("sagemaker", where, read)
+
+
+def _places(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    return (row.get("AsyncInferenceConfig") or {}).get("OutputConfig") or {}
+
+
+def plain_body(deployment: Deployment, ask: Any) -> dict[str, Any]:
+    """The body of one call that does not stream. Raises ValueError in words."""
+    body = dict(kind_of(deployment).request(deployment, ask).body)
+    return {name: value for name, value in body.items() if name not in ("stream", "stream_options")}
+
+
+@contextmanager
+def asking() -> Iterator[None]:
+    """A trouble with AWS comes out as `RouteTrouble`."""
+    try:
+        yield
+    except AwsTrouble as error:
+        raise RouteTrouble(f"{error} What was sent there is safe; it is asked again.") from error
+
+
+# --- without waiting -------------------------------------------------------------------------------------------------
+@dataclass
+class _Seen:
+    endpoint: Endpoint | None = None
+    trouble: str | None = None
+    at: float = float("-inf")
+    asking: threading.Thread | None = None
+
+
+_seen: dict[tuple[str | None, str | None, str], _Seen] = {}
+
+_lock = threading.Lock()
+
+
+def known(deployment: Deployment, wait_s: float = WAIT_S) -> tuple[Endpoint | None, str | None]:
+    """The endpoint as last seen, or why it is not known; looks again in the background when that is old."""
+    key = (settings(deployment).profile, deployment.region, deployment.model.strip())
+    with _lock:
+        seen = _seen.setdefault(key, _Seen())
+        fresh = time.monotonic() - seen.at < FRESH_S
+        if not fresh and (seen.asking is None or not seen.asking.is_alive()):
+            seen.asking = threading.Thread(
+                target=_look, args=(deployment, seen), name="sagemaker-endpoint", daemon=True
+            )
+            seen.asking.start()
+        asking = seen.asking
+    if not fresh and asking is not None and seen.at == float("-inf"):
+        asking.join(wait_s)
+    if seen.endpoint is None and seen.trouble is None:
+        return None, f"SageMaker has not said yet what kind of endpoint {deployment.model} is: look again in a moment."
+    return seen.endpoint, seen.trouble
+
+
+def _look(deployment: Deployment, seen: _Seen) -> None:
+    try:
+        seen.endpoint, seen.trouble = described(deployment), None
+    except AwsTrouble as error:
+        seen.endpoint, seen.trouble = None, str(error)
+    seen.at = time.monotonic()
+
+
+def forget() -> None:
+    """Look again the next time."""
+    with _lock:
+        _seen.clear()
+
+
+_UNKNOWN = ("denied", "throttled", "timeout", "unreachable", "failed")
+
+
+def account(where: Place) -> tuple[str | None, list[str]]:
+    """The account's number, and why nothing more can be asked."""
+    try:
+        return control.identity(where).account, []
+    except AwsTrouble as error:
+        if error.what in _UNKNOWN:
+            return None, [f"{UNSURE}whose credentials these are. {error}"]
+        return None, [str(error)]
+
+
+def bucket(where: Place, batch_s3: str) -> Iterator[str]:
+    """What is wrong with the bucket for batches."""
+    name = parsed(batch_s3).bucket
+    try:
+        region = region_of(where, name)
+    except AwsTrouble as error:
+        if error.what == "not_found":
+            yield f"There is no bucket {name}: make it in {where.region}, or correct batch_s3 in the AWS settings."
+        elif error.what == "denied":
+            needs = "s3:ListBucket, s3:GetObject and s3:PutObject"
+            yield f"The bucket {name} belongs to others or may not be used: {where.words} needs {needs} there."
+        else:
+            yield f"{UNSURE}the bucket {name}. {error}"
+        return
+    if region is None:
+        yield f"{UNSURE}in which region the bucket {name} is; it has to be in {where.region}."
+    elif region != where.region:
+        yield f"The bucket {name} is in {region} and the jobs run in {where.region}: name one in {where.region}."
+
+
+def role(where: Place, arn: str, owner: str | None, service: str) -> Iterator[str]:
+    """What is wrong with the role that ``service`` ("bedrock.amazonaws.com") is to take; ``owner``: our account."""
+    theirs, name = arn.split(":")[4], arn.rpartition("/")[2]
+    if owner is not None and theirs != owner:
+        yield f"The role {name} belongs to the account {theirs} and the credentials to {owner}: name one of {owner}."
+        return
+    try:
+        found = control.call("iam", where, lambda iam: iam.get_role(RoleName=name))["Role"]
+    except AwsTrouble as error:
+        if error.what == "not_found":
+            yield f"The account has no role {name}: make it, or correct batch_role in the AWS settings."
+        else:
+            yield f"{UNSURE}the role {name} could not be checked. {error}"
+        return
+    if found.get("Arn") not in (None, arn):
+        yield f"The role {name} is {found['Arn']}: write its ARN that way in batch_role."
+    elif not _trusts(found.get("AssumeRolePolicyDocument"), service):
+        yield f"The role {name} does not let {service} take it: allow sts:AssumeRole for it in the role's trust policy."
+
+
+def _trusts(policy: Any, service: str) -> bool:
+    """Whether a trust policy lets a service take the role; a policy that cannot be read is taken for one that does."""
+    if not isinstance(policy, Mapping):
+        return True
+    statements = policy.get("Statement")
+    for one in statements if isinstance(statements, list) else [statements]:
+        if not isinstance(one, Mapping) or one.get("Effect") != "Allow":
+            continue
+        principal = one.get("Principal")
+        named = principal.get("Service") if isinstance(principal, Mapping) else principal
+        if named == "*" or service in (named if isinstance(named, list) else [named]):
+            return True
+    return False
+
+
+PART_BYTES = 8 << 20
+
+CHUNK_BYTES = 1 << 20
+
+
+def parsed(text: str) -> Uri:
+    """The place that "s3://bucket/prefix/" (or SageMaker's "https://…") names."""
+    rest = text.partition("://")[2]
+    bucket, _, key = rest.partition("/")
+    return Uri(bucket, key.strip("/"))
+
+
+def region_of(where: Place, bucket: str) -> str | None:
+    """The region of a bucket, which this also reaches; None when S3 does not say."""
+    row = control.call("s3", where, lambda s3: s3.head_bucket(Bucket=bucket))
+    found = row.get("BucketRegion") or row["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region")
+    return str(found) if found else None
+
 
 # Stands before a sentence of `check` that says what could not be found out: it need not be wrong.
 UNSURE = "Not checked: "
+
+
+class Uri(NamedTuple):
+    """A place in S3; ``key`` without a slash at either end."""
+
+    bucket: str
+    key: str
+
+    def under(self, *names: str) -> Uri:
+        """A place below this one."""
+        return Uri(self.bucket, "/".join(part for part in (self.key, *names) if part))
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.key}" if self.key else f"s3://{self.bucket}"
+
+
+class Found(NamedTuple):
+    """An object of a listing. ``size`` in bytes."""
+
+    uri: Uri
+    size: int
+
+    @property
+    def name(self) -> str:
+        """The last part of its key."""
+        return self.uri.key.rpartition("/")[2]
+
+
+class Flow(io.RawIOBase):
+    """Lines as a file to read from, without ever holding more than one beside what is asked for.
+
+    Counts what has gone through in ``lines`` and ``size`` (bytes). ``watch`` is called before every read and may raise.
+    """
+
+    def __init__(self, lines: Iterable[bytes], watch: Callable[[Flow], None]) -> None:
+        super().__init__()
+        self._lines, self._watch = iter(lines), watch
+        self._rest = bytearray()
+        self.lines = self.size = 0
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """The next ``size`` bytes, fewer only at the end; all of them for a negative ``size``."""
+        self._watch(self)
+        while size < 0 or len(self._rest) < size:
+            line = next(self._lines, None)
+            if line is None:
+                break
+            self._rest += line
+            self.lines += 1
+            self.size += len(line)
+        taken = bytes(self._rest) if size < 0 else bytes(self._rest[:size])
+        del self._rest[: len(taken)]
+        return taken
+
+
+def upload(where: Place, to: Uri, flow: Flow, marks: dict[str, str]) -> None:
+    """Write an object in parts of `PART_BYTES`, one part in memory at a time. It is there whole, or not at all."""
+    credentials.loaded()
+    from boto3.s3.transfer import TransferConfig
+
+    parts = TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, use_threads=False)
+    extra = {"Metadata": marks, "ContentType": "application/jsonl"}
+    control.call("s3", where, lambda s3: s3.upload_fileobj(flow, to.bucket, to.key, ExtraArgs=extra, Config=parts))
+
+
+def put(where: Place, to: Uri, data: bytes) -> None:
+    """Write a small object."""
+    control.call("s3", where, lambda s3: s3.put_object(Bucket=to.bucket, Key=to.key, Body=data))
+
+
+def marks_of(where: Place, at: Uri) -> dict[str, str] | None:
+    """The marks that an object was uploaded with; None when it is not there."""
+    try:
+        row = control.call("s3", where, lambda s3: s3.head_object(Bucket=at.bucket, Key=at.key))
+    except AwsTrouble as error:
+        if error.what == "not_found":
+            return None
+        raise
+    return dict(row.get("Metadata") or {})
+
+
+def listed(where: Place, below: Uri) -> list[Found]:
+    """Every object whose key begins with ``below`` and a slash, in order."""
+
+    def read(s3: Any) -> list[Found]:
+        pages = s3.get_paginator("list_objects_v2").paginate(Bucket=below.bucket, Prefix=f"{below.key}/")
+        return [Found(Uri(below.bucket, row["Key"]), int(row["Size"])) for page in pages
+                for row in page.get("Contents", [])]  # fmt: skip
+
+    return control.call("s3", where, read)
+
+
+def fetch(where: Place, one: Found, to: Path, place: Submitting) -> Path:
+    """A copy of an object in the file ``to``, made anew unless one of its size is there already.
+
+    It does not end when the batch is cancelled: what a stopped job has answered is paid and wanted.
+    """
+    if not (to.exists() and to.stat().st_size == one.size):
+
+        def read(s3: Any) -> None:
+            body = s3.get_object(Bucket=one.uri.bucket, Key=one.uri.key)["Body"]
+            write_atomically(to, _with_progress(body.iter_chunks(CHUNK_BYTES), one, place))
+
+        control.call("s3", where, read)
+    return to
+
+
+def _with_progress(chunks: Iterable[bytes], one: Found, place: Submitting) -> Iterator[bytes]:
+    done = told = 0
+    for chunk in chunks:
+        yield chunk
+        done += len(chunk)
+        if done - told >= 8 * CHUNK_BYTES:
+            told = done
+            place.say(f"Fetching the results from S3: {done / 1e6:,.0f} of {one.size / 1e6:,.0f} MB of {one.name}.")
+
+
+def small(s3: Any, at: Uri, most: int = 16 << 20) -> bytes:
+    """The first ``most`` bytes of an object, by a client that the caller holds."""
+    return bytes(s3.get_object(Bucket=at.bucket, Key=at.key)["Body"].read(most))
+
+
+def named(found: Iterable[Found], ending: str) -> Iterator[Found]:
+    """Those whose name ends so."""
+    return (one for one in found if one.name.endswith(ending))
+
+
 # These mend themselves, or a person mends them without touching the batch: the job waits and is tried again.
 _PASSES: Mapping[Trouble, float | None] = {
     "throttled": 60.0, "quota": 900.0, "conflict": 60.0, "unreachable": 60.0, "timeout": 60.0, "failed": 60.0,
     "credentials": None, "expired": None,
 }  # fmt: skip
+
+
 # The answer did not come, so the job may have been made.
 NO_ANSWER: tuple[Trouble, ...] = ("timeout", "unreachable", "failed")
+
+
 _TOKEN = re.compile(r"[a-zA-Z0-9](?:-?[a-zA-Z0-9]){0,127}\Z")
+
 _NAME = re.compile(r"[a-zA-Z0-9](?:-?[a-zA-Z0-9]){0,57}\Z")
 
 
@@ -58,15 +414,6 @@ def job_name(job: Job) -> str:
 def request_token(job: Job) -> str:
     """The job's token as Bedrock takes it."""
     return job.token if _TOKEN.match(job.token) else hashlib.sha256(job.token.encode()).hexdigest()
-
-
-@contextmanager
-def asking() -> Iterator[None]:
-    """A trouble with AWS comes out as `RouteTrouble`."""
-    try:
-        yield
-    except AwsTrouble as error:
-        raise RouteTrouble(f"{error} What was sent there is safe; it is asked again.") from error
 
 
 @contextmanager
@@ -128,3 +475,118 @@ def instance_cost_nanousd(facts: Mapping[str, Any]) -> int | None:
         return None
     hours = Decimal(str(max(0.0, float(end) - float(start)))) / 3600
     return int((Decimal(rate) * count * hours * NANO).to_integral_value())
+
+
+Event = tuple[str, Mapping[str, Any]]
+
+
+def converse(wire_id: str, body: Mapping[str, Any]) -> LineResult:
+    """The line whose answer is ``body``, a whole reply of Converse (or of Nova over InvokeModel, which is the same)."""
+    return _line_result(wire_id, ConverseDecoder(), _converse(body))
+
+
+def invoked(wire_id: str, model: str, body: Mapping[str, Any]) -> LineResult:
+    """The line whose answer is ``body``, a whole reply of InvokeModel from ``model``."""
+    kind = family(model)
+    if kind == "nova":
+        return converse(wire_id, body)
+    if kind == "claude":
+        return answered(wire_id, "messages", body, None)
+    if kind in ("llama", "titan") or (kind == "mistral" and bedrock_streams.prompted(model)):
+        return _line_result(
+            wire_id, bedrock_streams.decoder_of(model), [_chunk(_titan(body) if kind == "titan" else body)]
+        )
+    return answered(wire_id, "chat", _chat(body), None)
+
+
+def contained(wire_id: str, wire: str, body: Any) -> LineResult:
+    """The line whose answer is ``body``, a whole reply of a container on SageMaker that speaks ``wire``."""
+    first = body[0] if isinstance(body, list) and body else body
+    if not isinstance(first, Mapping):
+        return unreadable("An answer of the container is no JSON object.", wire_id)
+    if wire == "chat":
+        return answered(wire_id, "chat", first, None)
+    return _line_result(wire_id, TokenDecoder(), _tokens(first))
+
+
+def failed(wire_id: str, said: Any, status: int | None) -> LineResult:
+    """The line that the service answered with an error: what it said, and the HTTP status it would have had."""
+    error = stated_error(said, status=status)
+    return LineResult(
+        wire_id, "failed", error.outcome, message=clean(error.message) or None, http_status=status,
+        error_type=error.type, error_code=error.code,
+    )  # fmt: skip
+
+
+def unreadable(why: str, wire_id: str = "") -> LineResult:
+    """A line of a results file that holds no answer."""
+    return LineResult(wire_id, "failed", "protocol_error", message=why)
+
+
+def _line_result(wire_id: str, reader: WireDecoder, events: Iterable[Event]) -> LineResult:
+    texts: dict[str, list[str]] = {"answer": [], "reasoning": [], "tool": []}
+    for name, value in events:
+        for delta in reader.feed(ServerEvent(name, orjson.dumps(value))):
+            texts[delta.kind].append(delta.text)
+    outcome, detail = judge(reader, saw_content=reader.spoke, eof=True)
+    error = reader.error or WireError(outcome)
+    return LineResult(
+        wire_id, "succeeded" if STATE_OF[outcome] == "succeeded" else "failed", outcome,
+        "".join(texts["answer"] or texts["tool"]), "".join(texts["reasoning"]),
+        keys.scrub(detail) if detail else None, reader.usage or Usage(), reader.finish_raw, reader.model_reported,
+        reader.response_id, None, error.type, error.code, reader.server_ms, reader.served_tier,
+    )  # fmt: skip
+
+
+def _converse(body: Mapping[str, Any]) -> Iterator[Event]:
+    content = obj(obj(body.get("output")).get("message")).get("content")
+    for index, block in enumerate(map(obj, content if isinstance(content, list) else ())):
+        for delta in _blocks(block):
+            if "toolUse" in delta:
+                yield "contentBlockStart", {"contentBlockIndex": index, "start": {"toolUse": {}}}
+            yield "contentBlockDelta", {"contentBlockIndex": index, "delta": delta}
+    yield "messageStop", {"stopReason": body.get("stopReason")}
+    told = ("usage", "metrics", "trace", "performanceConfig", "serviceTier")
+    yield "metadata", {name: body[name] for name in told if name in body}
+
+
+def _blocks(block: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    if "text" in block:
+        yield {"text": text(block["text"])}
+    if "reasoningContent" in block:
+        thought = obj(obj(block["reasoningContent"]).get("reasoningText")) or obj(block["reasoningContent"])
+        yield {"reasoningContent": {"text": text(thought.get("text"))}}
+    if "toolUse" in block:
+        yield {"toolUse": {"input": orjson.dumps(obj(block["toolUse"]).get("input")).decode()}}
+
+
+def _chunk(body: Mapping[str, Any]) -> Event:
+    return "chunk", {"bytes": base64.b64encode(orjson.dumps(dict(body))).decode()}
+
+
+def _titan(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    results = body.get("results")
+    first = obj(results[0]) if isinstance(results, list) and results else {}
+    return {
+        "outputText": first.get("outputText"), "completionReason": first.get("completionReason"),
+        "inputTextTokenCount": body.get("inputTextTokenCount"), "totalOutputTextTokenCount": first.get("tokenCount"),
+    }  # fmt: skip
+
+
+def _chat(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Mistral's newer models call the finish reason ``stop_reason``."""
+    choices = body.get("choices")
+    first = obj(choices[0]) if isinstance(choices, list) and choices else {}
+    if first.get("finish_reason") or not first.get("stop_reason"):
+        return body
+    return {**body, "choices": [{**first, "finish_reason": first["stop_reason"]}]}
+
+
+def _tokens(body: Mapping[str, Any]) -> Iterator[Event]:
+    details = obj(body.get("details"))
+    if body.get("error"):
+        yield "", body
+    yield "", {
+        "token": {"text": text(body.get("generated_text"))}, "generated_text": body.get("generated_text"),
+        **({"details": details} if details else {}),
+    }  # fmt: skip

@@ -2,33 +2,54 @@
 
 One job is one file. Its name and its request token are made of the job's token, so a second try finds the first one's
 job; the file is uploaded before, as a stream. Results are joined by ``recordId``, which is never left to Bedrock.
+
+Service Quotas has a row for every model and limit and names the models in words ("Minimum number of records per batch
+inference job for Claude Haiku 4.5"), so the row is found by the words of the model's id. Nothing is guessed: a row that
+does not name exactly this model is not taken, and what was not read is said in `RouteLimits.source`.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+import re
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
+import orjson
+
 from services.aws import control
-from services.aws.explain import AwsTrouble
-from services.aws.explain import Place as Account
+from services.aws.control import AwsTrouble
+from services.aws.control import Place as Account
 from services.batch.providers import aws as providers_aws
-from services.batch.providers import aws_check, aws_s3, bedrock_quotas
-from services.batch.providers.aws_s3 import Flow, Uri
-from services.batch.providers.base import Place
-from services.batch.providers.bedrock_jobs import asked, polled, results_of
-from services.batch.providers.common import STEP, halt, json_line, limits_of
-from services.batch.types import Job, Line, LineResult, Polled, RouteLimits, RouteName, SubmitRefused, wire_id
-from services.providers import kind_of
-from services.providers.bedrock_models import underlying
+from services.batch.providers.aws import Flow, Found, Uri, seconds
+from services.batch.providers.base import Place, ResultsGone
+from services.batch.providers.common import STEP, broken_line, clean, halt, json_line, limits_of, read_lines
+from services.batch.types import (
+    BatchState,
+    Job,
+    Line,
+    LineResult,
+    Polled,
+    RouteLimits,
+    RouteName,
+    SubmitRefused,
+    wire_id,
+)
+from services.providers import bedrock_ids, kind_of
+from services.providers.bedrock_streams import underlying
+from services.providers.usage import count, obj
 from services.types import Deployment
 
 TIMEOUT_H = 72  # AWS takes 24 to 168; a job that has not begun by then is Expired
+
 PRINCIPAL = "bedrock.amazonaws.com"
+
 _NOT_FOR = {
     ":provisioned-model/": "Bedrock's batches do not run on provisioned throughput: name the model itself.",
     ":imported-model/": "Bedrock's batches do not run imported models.",
@@ -69,7 +90,7 @@ class BedrockRoute:
         if not ask:
             return usual
         try:
-            return bedrock_quotas.limits(usual, providers_aws.place_of(deployment), underlying(deployment))
+            return account_limits(usual, providers_aws.place_of(deployment), underlying(deployment))
         except AwsTrouble as error:
             return replace(usual, source=f"{usual.source}; the account's own quotas were not read: {error}")
 
@@ -90,11 +111,11 @@ class BedrockRoute:
             where = providers_aws.place_of(deployment)
         except AwsTrouble as error:
             return [str(error)]
-        owner, trouble = aws_check.account(where)
+        owner, trouble = providers_aws.account(where)
         if trouble and not trouble[0].startswith(providers_aws.UNSURE):
             return trouble
-        role = aws_check.role(where, aws.batch_role or "", owner, PRINCIPAL)
-        return [*trouble, *aws_check.bucket(where, aws.batch_s3 or ""), *role]
+        role = providers_aws.role(where, aws.batch_role or "", owner, PRINCIPAL)
+        return [*trouble, *providers_aws.bucket(where, aws.batch_s3 or ""), *role]
 
     def submit(self, deployment: Deployment, job: Job, lines: Iterable[Line], place: Place) -> Job:
         """Upload the file and make the job, or find the one that an earlier try made."""
@@ -105,7 +126,9 @@ class BedrockRoute:
         _fits(job, limits)
         with providers_aws.submitting():
             where = providers_aws.place_of(deployment)
-            base = aws_s3.parsed(providers_aws.settings(deployment).batch_s3 or "").under(providers_aws.job_name(job))
+            base = providers_aws.parsed(providers_aws.settings(deployment).batch_s3 or "").under(
+                providers_aws.job_name(job)
+            )
             made = self._made(where, job)
             if made is None:
                 halt(place, "the file was to be sent to S3", doubt=providers_aws.doubted(place, job).exists())
@@ -165,7 +188,7 @@ class BedrockRoute:
     ) -> None:  # fmt: skip
         to = base.under("input", "lines.jsonl")
         marks = {"lab-lines": str(job.n_lines), "lab-asked": hashlib.sha256(repr(deployment).encode()).hexdigest()[:16]}
-        if aws_s3.marks_of(where, to) == marks:
+        if providers_aws.marks_of(where, to) == marks:
             return  # an earlier try has put it there, whole
         told, doubt = 0, providers_aws.doubted(place, job).exists()
 
@@ -184,8 +207,8 @@ class BedrockRoute:
         flow = Flow((self._line(deployment, line) for line in lines), watch)
         # One byte is read before S3 is asked anything, so that a line that cannot be sent costs no upload.
         first = flow.read(1)
-        rest = Flow(chain([first], iter(lambda: flow.read(aws_s3.CHUNK_BYTES), b"")), lambda _: None)
-        aws_s3.upload(where, to, rest, marks)
+        rest = Flow(chain([first], iter(lambda: flow.read(providers_aws.CHUNK_BYTES), b"")), lambda _: None)
+        providers_aws.upload(where, to, rest, marks)
         if flow.lines != job.n_lines:
             raise SubmitRefused(
                 f"The job has {job.n_lines:,} lines and {flow.lines:,} were there to be sent: start anew."
@@ -233,3 +256,243 @@ def _fits(job: Job, limits: RouteLimits) -> None:
             f"Bedrock takes at most {limits.max_records:,} records in one job for this model and there are "
             f"{job.n_lines:,}: split them into more jobs."
         )
+
+
+GB = 1_000_000_000  # the smaller reading of AWS's "GB"
+
+FRESH_S = 600.0
+
+_NAMES = (
+    ("min_records", re.compile(r"minimum number of records per batch inference job for (.+)\Z", re.I)),
+    ("job_records", re.compile(r"records per batch inference job for (.+)\Z", re.I)),
+    ("file_records", re.compile(r"records per input file per batch inference job for (.+)\Z", re.I)),
+    ("file_gb", re.compile(r"batch inference input file size \(in GB\) for (.+)\Z", re.I)),
+    ("job_gb", re.compile(r"batch inference job size \(in GB\) for (.+)\Z", re.I)),
+)
+
+_NOISE = frozenset({"anthropic", "amazon", "meta", "openai", "ai", "model", "base", "the"})
+
+_quotas_read: dict[tuple[str | None, str], tuple[float, list[tuple[str, float]]]] = {}
+
+_lock = threading.Lock()
+
+
+def account_limits(usual: RouteLimits, where: Account, model: str) -> RouteLimits:
+    """``usual`` with what the account's quotas say of ``model`` (an id or an ARN of Bedrock's)."""
+    try:
+        rows = _quotas(where)
+    except AwsTrouble as error:
+        return replace(usual, source=f"{usual.source}; the account's own quotas were not read: {error}")
+    found = of_model(rows, model)
+    if not found:
+        return replace(usual, source=f"{usual.source}; the account's quotas name no limits for {model}")
+    records = [int(found[name]) for name in ("job_records", "file_records") if name in found]
+    sizes = [int(found[name] * GB) for name in ("job_gb", "file_gb") if name in found]
+    return replace(
+        usual,
+        min_records=int(found.get("min_records", usual.min_records)),
+        max_records=min(records) if records else usual.max_records,
+        max_bytes=min(sizes) if sizes else usual.max_bytes,
+        source=f"Service Quotas of the account in {where.region}, read just now",
+    )
+
+
+def of_model(rows: list[tuple[str, float]], model: str) -> dict[str, float]:
+    """The limits among ``rows`` (name, value) that are for exactly this model."""
+    known = bedrock_ids.parsed(model)
+    wanted = words(known.model.partition(".")[2]) if known is not None else None
+    found: dict[str, float] = {}
+    for name, value in rows:
+        for limit, pattern in _NAMES:
+            said = pattern.match(name.strip())
+            if said and words(said[1]) == wanted:
+                found[limit] = value
+    return found
+
+
+def words(name: str) -> tuple[str, ...] | None:
+    """What a model's name consists of, whether written as an id or in words; None for nothing.
+
+    Dates and the first version say nothing: "claude-3-5-sonnet-20241022-v2:0" is "Claude 3.5 Sonnet v2".
+    """
+    plain = re.sub(r"-?20\d{6}", "", name.lower()).partition(":")[0]
+    plain = re.sub(r"\bv1\b", "", plain)
+    parts = re.findall(r"v\d+|[a-z]+|\d+", plain)
+    return tuple(sorted(part for part in parts if part not in _NOISE)) or None
+
+
+def _quotas(where: Account) -> list[tuple[str, float]]:
+    key = (where.profile, where.region)
+    with _lock:
+        known = _quotas_read.get(key)
+    if known is not None and time.monotonic() - known[0] < FRESH_S:
+        return known[1]
+
+    def read(quotas: Any) -> list[Mapping[str, Any]]:
+        pages = quotas.get_paginator("list_service_quotas").paginate(ServiceCode="bedrock")
+        return [row for page in pages for row in page.get("Quotas", [])]
+
+    rows = control.call("service-quotas", where, read)
+    found = [(str(row["QuotaName"]), float(row["Value"])) for row in rows
+             if "Value" in row and "batch inference" in str(row.get("QuotaName", "")).lower()]  # fmt: skip
+    with _lock:
+        _quotas_read[key] = time.monotonic(), found
+    return found
+
+
+def forget() -> None:
+    """Read the quotas anew the next time."""
+    with _lock:
+        _quotas_read.clear()
+
+
+# Bedrock's word → our state, whether it is the last one, whether there are outputs, and a sentence.
+STATES: Mapping[str, tuple[BatchState, bool, bool, str]] = {
+    "Submitted": ("checking", False, False, "Bedrock has the job and will check its file."),
+    "Validating": ("checking", False, False, "Bedrock checks the file, its number of records and the role."),
+    "Scheduled": ("running", False, False, "The file is fine; the job waits for its turn."),
+    "InProgress": ("running", False, False, "Bedrock works on the records."),
+    "Completed": ("ended", True, True, "Bedrock has worked on every record."),
+    "PartiallyCompleted": (
+        "expired",
+        True,
+        True,
+        "The time ran out: the records that were finished have answers, send the others again.",
+    ),
+    "Failed": (
+        "failed",
+        True,
+        False,
+        "Bedrock has failed the whole job and answered no record: mend what it names, then send the lines again.",
+    ),
+    "Stopping": ("cancelling", False, False, "Bedrock is stopping the job."),
+    "Stopped": ("cancelled", True, True, "The job was stopped: the records that were finished have answers."),
+    "Expired": (
+        "expired",
+        True,
+        False,
+        "The job's turn did not come in time and no record was answered: send the "
+        "lines again, or one by one with our own runner.",
+    ),
+}
+
+
+_COUNTS = {
+    "totalRecordCount": "total", "processedRecordCount": "processed", "successRecordCount": "succeeded",
+    "errorRecordCount": "failed",
+}  # fmt: skip
+
+MANIFEST = "manifest.json.out"
+
+
+def asked(deployment: Deployment) -> str:
+    """The type of a deployment's records."""
+    return "Converse" if deployment.wire == "converse" else "InvokeModel"
+
+
+def polled(row: Mapping[str, Any]) -> Polled:
+    """What GetModelInvocationJob answered, in our words. A state that is not known is taken for a running one."""
+    word = str(row.get("status", ""))
+    unknown: tuple[BatchState, bool, bool, str] = (
+        "running",
+        False,
+        False,
+        f"Bedrock calls the job “{clean(word, 40)}”.",
+    )
+    state, over, collectable, said = STATES.get(word, unknown)
+    message = clean(row.get("message"), 400)
+    counts = {ours: row[theirs] for theirs, ours in _COUNTS.items() if count(row.get(theirs)) is not None}
+    facts = {
+        "message": message or None, "submitted_at": seconds(row.get("submitTime")),
+        "ended_at": seconds(row.get("endTime")),
+    }  # fmt: skip
+    if message:
+        said = f"{said} It says: {message}"
+    return Polled(
+        state, word, said, over, collectable, counts or None, seconds(row.get("jobExpirationTime")),
+        {name: value for name, value in facts.items() if value is not None},
+    )  # fmt: skip
+
+
+def results_of(where: Account, deployment: Deployment, job: Job, place: Place) -> Iterator[LineResult]:
+    """Every line of the job's output files; then the manifest is compared with them. Raises `AwsTrouble`,
+    and `ResultsGone` when there is no file."""
+    facts = {"type": asked(deployment), "model": underlying(deployment), **job.facts}
+    ident = (job.vendor_id or "").rpartition("/")[2]
+    output = str(facts.get("output") or "") or _output(where, job)
+    try:
+        found = providers_aws.listed(where, providers_aws.parsed(output).under(ident))
+        yield from _read_results(where, job, place, facts, found, output)
+    except AwsTrouble as error:
+        raise AwsTrouble(error.what, f"{error} The answers stay in {output}.") from error
+
+
+def _read_results(
+    where: Account, job: Job, place: Place, facts: Mapping[str, Any], found: list[Found], output: str
+) -> Iterator[LineResult]:
+    counted = {"succeeded": 0, "failed": 0}
+    files = list(providers_aws.named(found, ".jsonl.out"))
+    if not files:
+        raise ResultsGone(f"There is no file of answers in {output}: it was emptied, or no record was finished.")
+    for one in files:
+        path = providers_aws.fetch(where, one, _local(place, job, one.name), place)
+        for result in _of_file(path, facts):
+            if result.wire_id:
+                counted["failed" if result.outcome not in ("ok", "max_tokens") else "succeeded"] += 1
+            yield result
+    for one in providers_aws.named(found, MANIFEST):
+        path = providers_aws.fetch(where, one, _local(place, job, one.name), place)
+        differs = compared(path.read_bytes(), counted)
+        if differs:
+            place.note(differs)
+
+
+def compared(manifest: bytes, counted: Mapping[str, int]) -> str | None:
+    """What the manifest says otherwise than the files, in a sentence. A record whose answer Bedrock counts a success
+    can be a failure here (an answer cut by a filter, say), so it is the sums that are compared."""
+    try:
+        said = orjson.loads(manifest)
+    except orjson.JSONDecodeError:
+        return "The job's manifest cannot be read, so that its counts are not compared."
+    total, ours = count(obj(said).get("processedRecordCount")), sum(counted.values())
+    if total is None:
+        parts = [count(obj(said).get(name)) for name in ("successRecordCount", "errorRecordCount")]
+        total = sum(part for part in parts if part is not None) if any(part is not None for part in parts) else None
+    if total is None or total == ours:
+        return None
+    said = f"Bedrock's manifest counts {total:,} finished records and its files hold {ours:,}"
+    return f"{said}: the lines below are those of the files."
+
+
+def _output(where: Account, job: Job) -> str:
+    row = control.call("bedrock", where, lambda b: b.get_model_invocation_job(jobIdentifier=job.vendor_id or ""))
+    return str(row["outputDataConfig"]["s3OutputDataConfig"]["s3Uri"])
+
+
+def _local(place: Place, job: Job, name: str) -> Path:
+    return place.folder / "results" / f"{job.no:04d}-{name}"
+
+
+def _of_file(path: Path, facts: Mapping[str, Any]) -> Iterator[LineResult]:
+    for number, value, ended in read_lines(path):
+        where = f"Line {number:,} of {path.name}"
+        if value is None:
+            yield broken_line(where, ended)
+        elif not isinstance(value.get("recordId"), str) or not value["recordId"]:
+            yield providers_aws.unreadable(f"{where} names no recordId, so that nobody knows whose answer it is.")
+        else:
+            yield _of_record(str(value["recordId"]), value, facts, where)
+
+
+def _of_record(ident: str, value: Mapping[str, Any], facts: Mapping[str, Any], where: str) -> LineResult:
+    error, answer = value.get("error"), value.get("modelOutput")
+    if error:
+        said = obj(error)
+        status = count(said.get("errorCode"))
+        stated = {"code": said.get("errorCode"), "message": said.get("errorMessage") or clean(error)}
+        return providers_aws.failed(ident, stated, status)
+    if not isinstance(answer, Mapping):
+        return providers_aws.unreadable(f"{where} holds neither an answer nor an error.", ident)
+    if facts["type"] == "Converse":
+        return providers_aws.converse(ident, answer)
+    return providers_aws.invoked(ident, str(facts["model"]), answer)

@@ -1,14 +1,21 @@
-"""What the batch services share: their limits, what their errors mean, and how big files are written and read."""
+"""What the batch services share: limits, the meaning of errors, the journal of submits, and answers that come whole.
+
+A mark is one small file for each token beside the batch's files. `Mark.doubt` says that a try was begun whose end is
+not known: the service is then asked for the job before another one is made, and for `SETTLE_S` after that try nothing
+is sent even if it is not found, because a service can list a job a little after it took it.
+"""
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import io
 import json
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,19 +24,228 @@ import orjson
 
 from services.batch.providers.base import Place, RouteTrouble
 from services.batch.providers.http import ThroughProxy
-from services.batch.types import LineResult, RouteLimits, SubmitLater, SubmitRefused, SubmitStopped
+from services.batch.types import Job, LineResult, LineState, RouteLimits, SubmitLater, SubmitRefused, SubmitStopped
+from services.outcomes import STATE_OF, judge
 from services.paths import ROOT
-from services.providers.decoder import loads
-from services.providers.errors import http_error, plain
+from services.providers.anthropic import MessagesDecoder
+from services.providers.decoder import WireDecoder, loads, text
+from services.providers.errors import http_error, plain, stated_error
+from services.providers.openai import ChatDecoder, ResponsesDecoder
+from services.providers.usage import obj
 from services.security import keys
 from services.security.network import Forbidden
-from services.types import Outcome
+from services.types import Outcome, Usage, Wire, WireError
+from services.wire.sse import ServerEvent
+
+
+def answered(wire_id: str, wire: Wire, body: Mapping[str, Any], http_status: int | None = 200) -> LineResult:
+    """The result of a line whose answer is ``body``, a whole response of the "messages", "chat" or "responses" wire."""
+    decoder, events = _WIRES[wire]
+    reader: WireDecoder = decoder()
+    texts: dict[str, list[str]] = {"answer": [], "reasoning": [], "tool": []}
+    for event in events(body):
+        for delta in reader.feed(ServerEvent("", b"[DONE]" if event is None else _dumps(event))):
+            texts[delta.kind].append(delta.text)
+    outcome, detail = judge(reader, saw_content=reader.spoke, eof=True)
+    error = reader.error or WireError(outcome)
+    return LineResult(
+        wire_id, _state(outcome), outcome, "".join(texts["answer"] or texts["tool"]), "".join(texts["reasoning"]),
+        keys.scrub(detail) if detail else None, reader.usage or Usage(), reader.finish_raw, reader.model_reported,
+        reader.response_id, http_status, error.type, error.code, reader.server_ms, reader.served_tier,
+    )  # fmt: skip
+
+
+def refused(
+    wire_id: str, body: Mapping[str, Any], *, status: int | None, means: int | None, request_id: str | None
+) -> LineResult:
+    """The result of a line that the service answered with an error; ``body``: as a live call would have got it.
+
+    ``means``: the HTTP status that a live call would have had, where the service tells none for the line.
+    """
+    judged = status or means
+    said = http_error(judged, {}, _dumps(body)) if judged and judged >= 400 else stated_error(body)
+    return LineResult(
+        wire_id, "failed", said.outcome, message=clean(said.message) or None, response_id=request_id,
+        http_status=status, error_type=said.type, error_code=said.code,
+    )  # fmt: skip
+
+
+def not_run(wire_id: str, state: LineState, message: str) -> LineResult:
+    """The result of a line that the service did not get to: "cancelled" or "expired"."""
+    outcome: Outcome = "cancelled" if state == "cancelled" else "timeout_total"
+    return LineResult(wire_id, state, outcome, message=message)
+
+
+def _dumps(value: Mapping[str, Any]) -> bytes:
+    """JSON; of what is nested too deeply to be written, something that every decoder calls a protocol error."""
+    try:
+        return orjson.dumps(dict(value))
+    except TypeError:
+        return b"null"
+
+
+def _state(outcome: Outcome) -> LineState:
+    return "succeeded" if STATE_OF[outcome] == "succeeded" else "failed"
+
+
+# --- a whole answer, told as the events of its wire; None is the chat wire's [DONE] ----------------------------------
+_Event = Mapping[str, Any] | None
+
+
+def _chat(body: Mapping[str, Any]) -> Iterator[_Event]:
+    yield body
+    yield None
+
+
+def _messages(body: Mapping[str, Any]) -> Iterator[_Event]:
+    usage = obj(body.get("usage"))
+    yield {"type": "message_start", "message": {"id": body.get("id"), "model": body.get("model"), "usage": usage}}
+    for block in _items(body.get("content")):
+        yield {"type": "content_block_start", "content_block": block}
+        if text(block.get("type")).endswith("tool_use"):
+            arguments = orjson.dumps(block.get("input")).decode()
+            yield {"type": "content_block_delta", "delta": {"type": "input_json_delta", "partial_json": arguments}}
+    stop = {name: body.get(name) for name in ("stop_reason", "stop_sequence", "stop_details")}
+    yield {"type": "message_delta", "delta": stop, "usage": usage}
+    yield {"type": "message_stop"}
+
+
+def _responses(body: Mapping[str, Any]) -> Iterator[_Event]:
+    for item in _items(body.get("output")):
+        kind = text(item.get("type"))
+        if kind.endswith("_call"):
+            yield {"type": "response.output_item.added", "item": item}
+            yield {"type": "response.function_call_arguments.delta", "delta": text(item.get("arguments"))}
+        for part in [*_items(item.get("summary")), *_items(item.get("content"))]:
+            said = text(part.get("text")) or text(part.get("refusal"))
+            yield {"type": _PARTS.get(text(part.get("type")), ""), "delta": said}
+    yield {"type": f"response.{text(body.get('status')) or 'completed'}", "response": body}
+
+
+_PARTS = {
+    "output_text": "response.output_text.delta", "refusal": "response.refusal.delta",
+    "summary_text": "response.reasoning_summary_text.delta", "reasoning_text": "response.reasoning_text.delta",
+}  # fmt: skip
+
+
+def _items(value: Any) -> list[Mapping[str, Any]]:
+    return [obj(one) for one in value] if isinstance(value, list) else []
+
+
+_WIRES: Mapping[str, tuple[Any, Any]] = {
+    "chat": (ChatDecoder, _chat), "messages": (MessagesDecoder, _messages), "responses": (ResponsesDecoder, _responses),
+}  # fmt: skip
+
+SETTLE_S = 60.0
+
+
+def id_of(job: Job) -> str:
+    """What the service calls a job that was submitted. Raises ValueError for another."""
+    if not job.vendor_id:
+        raise ValueError("this job was not submitted yet")
+    return job.vendor_id
+
+
+def tag_of(token: str) -> str:
+    """A token in 12 hexadecimal digits, for names of files and ids on the wire."""
+    return hashlib.sha256(token.encode()).hexdigest()[:12]
+
+
+@dataclass(slots=True)
+class Mark:
+    """``tried_at``: Unix seconds of the first and ``last_try_at`` of the last try. ``before``: ids of jobs that were
+    there before the first one (None: not looked). ``lines``: how many were written (None: not counted). ``foreign``:
+    jobs that proved not to be ours. ``sure``: ``vendor_id`` was told us or proved ours, and is no guess by time and
+    length."""
+
+    path: Path
+    tag: str
+    doubt: bool = False
+    tried_at: float | None = None
+    last_try_at: float | None = None
+    before: list[str] | None = None
+    vendor_id: str | None = None
+    file_id: str | None = None
+    lines: int | None = None
+    foreign: list[str] = field(default_factory=list)
+    sure: bool = True
+
+    def trying(self) -> None:
+        """A try begins now; on disk before it does."""
+        now = time.time()
+        self.doubt, self.last_try_at, self.tried_at = True, now, self.tried_at or now
+        self.save()
+
+    def settled(self, vendor_id: str | None = None, *, sure: bool = True) -> None:
+        """The last try's end is known: this job, or none."""
+        self.doubt, self.vendor_id, self.sure = False, vendor_id, sure
+        self.save()
+
+    def wait(self, service: str, settle_s: float) -> None:
+        """Raises `SubmitLater` while a job that was not found may still turn up."""
+        left = (self.last_try_at or 0.0) + settle_s - time.time()
+        if left > 0:
+            raise SubmitLater(
+                f"The answer of {service} to our request was lost, and it does not list the job (yet). So that nothing "
+                f"is paid twice, it is asked once more in {left:,.0f} s before the file is sent again.",
+                left,
+            )
+
+    def save(self) -> None:
+        """Write it, whole or not at all."""
+        values = {name: value for name, value in asdict(self).items() if name not in ("path", "tag")}
+        write_atomically(self.path, [json.dumps(values).encode()])
+
+
+def mark_of(folder: Path, job: Job) -> Mark:
+    """What is remembered of this job's token; of a try on another machine ``job.facts["tried_at"]`` tells."""
+    tag = tag_of(job.token)
+    path = folder / "jobs" / f"{job.no:04d}-{tag}.mark"
+    values = _read(path)
+    mark = Mark(path, tag, **{name: values[name] for name in Mark.__slots__ if name in values})
+    tried = job.facts.get("tried_at")
+    if not values and isinstance(tried, int | float):
+        mark.doubt, mark.tried_at, mark.last_try_at = True, float(tried), float(tried)
+    return mark
+
+
+def results_path(folder: Path, job: Job, vendor_id: str) -> Path:
+    """Where the results that the service calls ``vendor_id`` are kept. Its word is hashed: it is not ours, and could be
+    a path."""
+    return folder / "results" / f"{job.no:04d}-{tag_of(job.token)}-{tag_of(vendor_id)}.jsonl"
+
+
+def claimed(folder: Path, but: Mark) -> set[str]:
+    """Ids of jobs that belong to other submits of ours: of this batch and of those beside it. One that was only guessed
+    hides nothing: its owner may be the one who looks for it."""
+    return set(_ids(folder.parent, but.path))
+
+
+def _ids(root: Path, but: Path) -> Iterator[str]:
+    for path in root.glob("*/jobs/*.mark"):
+        values = _read(path) if path != but else {}
+        if isinstance(known := values.get("vendor_id"), str) and values.get("sure", True):
+            yield known
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
 
 LIMITS_FILE = ROOT / "services" / "data" / "batch_limits.json"
+
 STEP = 1 << 20  # bytes between two words on how far a transfer has come
+
+
 # What passes by itself, or once somebody has paid: the job is submitted again, it is not refused.
 PASSES: frozenset[Outcome] = frozenset({"throttled", "overloaded", "not_ready", "quota_exhausted", "unreachable",
                                         "proxy_error", "timeout_connect", "timeout_headers", "lost"})  # fmt: skip
+
+
 MONEY_WAIT_S = 900.0
 
 
@@ -54,8 +270,6 @@ def clean(text: Any, limit: int = 200) -> str:
 
 
 # --- errors ----------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Said:
     """What an error of an SDK means. ``maybe``: the service may have done what was asked of it all the same."""
@@ -151,8 +365,6 @@ def refusal(said: Said) -> SubmitLater | SubmitRefused:
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
-
-
 def json_line(value: Any) -> bytes:
     """``value`` as one line of JSON with its end of line. Raises ValueError in words."""
     try:

@@ -15,15 +15,25 @@ from typing import TYPE_CHECKING, Any
 
 from services.batch.providers import common as providers_common
 from services.batch.providers import http as providers_http
-from services.batch.providers import openai_states
 from services.batch.providers.base import Place, ResultsGone
-from services.batch.providers.common import asking, clean, explain, submitting
-from services.batch.providers.submit_journal import SETTLE_S, Mark, id_of, mark_of, results_path
-from services.batch.providers.whole_answers import answered, not_run, refused
-from services.batch.types import Job, Line, LineResult, Polled, RouteLimits, RouteName, SubmitLater, wire_id
+from services.batch.providers.common import (
+    SETTLE_S,
+    Mark,
+    answered,
+    asking,
+    clean,
+    explain,
+    id_of,
+    mark_of,
+    not_run,
+    refused,
+    results_path,
+    submitting,
+)
+from services.batch.types import BatchState, Job, Line, LineResult, Polled, RouteLimits, RouteName, SubmitLater, wire_id
 from services.batch.types import SubmitRefused as Refused
 from services.providers import kind_of
-from services.providers.building import endpoint
+from services.providers.base import endpoint
 from services.providers.usage import obj
 from services.types import Deployment
 
@@ -31,12 +41,19 @@ if TYPE_CHECKING:
     from openai import OpenAI
     from openai.types import Batch
 
+
 NAME = "OpenAI"
+
 URLS = {"chat": "/v1/chat/completions", "responses": "/v1/responses"}
+
 LOOK_BACK_S = 24 * 3600.0
+
 LOOK_AT_MOST = 1000  # jobs of the account that are looked through for ours
+
 SKEW_S = 600.0  # how far our clock and the service's may differ
+
 LIVE_ONLY = ("stream", "stream_options", "service_tier")  # a batch is a tier of its own
+
 CODES = {"batch_expired": "expired", "batch_cancelled": "cancelled"}
 
 
@@ -199,9 +216,9 @@ class OpenAIRoute:
                 batch = client.batches.retrieve(id_of(job))
             except Exception as error:
                 if explain(error, NAME).status == 404:
-                    return openai_states.unknown(job)
+                    return unknown(job)
                 raise
-            return openai_states.polled(batch)
+            return polled(batch)
 
     def cancel(self, deployment: Deployment, job: Job) -> None:
         """Ask OpenAI to stop it; lines under way may still be answered, and are delivered and charged."""
@@ -294,3 +311,95 @@ def _result(row: Mapping[str, Any], deployment: Deployment) -> LineResult:
     if error or status is None or status >= 400:
         return refused(called, body or {"error": dict(error)}, status=status, means=400, request_id=asked)
     return answered(called, deployment.wire, body, status)
+
+
+KEPT_S = 30 * 24 * 3600.0
+
+QUOTA_WAIT_S = 900.0
+
+
+# Codes and words of a job that failed because the account has too many tokens waiting.
+_QUOTA = ("token_limit_exceeded", "enqueued token", "token_limit", "queue_limit")
+
+
+_WORDS: dict[str, tuple[BatchState, str, bool]] = {
+    "validating": ("checking", "OpenAI is checking the file.", False),
+    "failed": ("failed", "OpenAI refused the file.", True),
+    "in_progress": ("running", "OpenAI is working on it.", False),
+    "finalizing": ("running", "OpenAI has worked on all of it and is putting the results together.", False),
+    "completed": ("ended", "OpenAI has finished.", True),
+    "expired": ("expired", "OpenAI did not finish within 24 hours; what it finished is delivered and charged.", True),
+    "cancelling": ("cancelling", "OpenAI is stopping it, which can take up to ten minutes.", False),
+    "cancelled": ("cancelled", "It was stopped; what OpenAI had finished by then is delivered and charged.", True),
+}
+
+
+def polled(batch: Batch) -> Polled:
+    """What a retrieved batch says."""
+    word = str(batch.status)
+    strange = f"OpenAI calls its state “{clean(word, 40)}”, which is not known here; it is watched on."
+    state, said, over = _WORDS.get(word, ("running", strange, False))
+    facts: dict[str, Any] = {"input_file_id": batch.input_file_id, "results_until": batch.created_at + KEPT_S}
+    for name in ("output_file_id", "error_file_id"):
+        if getattr(batch, name):
+            facts[name] = getattr(batch, name)
+    if state == "failed":
+        if _over_quota(batch):
+            facts |= {"resubmit": True, "resubmit_after_s": QUOTA_WAIT_S}
+            state = "waiting_for_quota"
+            said = (
+                "OpenAI has too many tokens of this account waiting already, so that it did not take the file; it is "
+                f"submitted again in {QUOTA_WAIT_S / 60:.0f} minutes."
+            )
+        else:
+            said = _refusal(batch)
+    collectable = over and bool(batch.output_file_id or batch.error_file_id)
+    if word == "completed":
+        said = _finished(batch)
+    return Polled(state, word, said, over, collectable, _counts(batch), batch.expires_at, facts)
+
+
+def unknown(job: Job) -> Polled:
+    """A job that the service does not know any more."""
+    said = f"OpenAI knows no job {clean(job.vendor_id, 80)} (any more): its results are lost; send its lines again."
+    return Polled("failed", "not found", said, over=True, collectable=False)
+
+
+def _counts(batch: Batch) -> dict[str, int] | None:
+    counts = batch.request_counts
+    # While the file is checked all of them are 0, which is no count of anything.
+    if counts is None or not counts.total:
+        return None
+    return {"total": counts.total, "succeeded": counts.completed, "failed": counts.failed}
+
+
+def _finished(batch: Batch) -> str:
+    counts = batch.request_counts
+    if counts is None or not counts.failed:
+        return "OpenAI has finished."
+    if not counts.completed:
+        return f"OpenAI has finished, but answered none of the {counts.total:,} lines; each one's reason is told."
+    return f"OpenAI has finished: {counts.completed:,} lines answered, {counts.failed:,} not, each with its reason."
+
+
+def _errors(batch: Batch) -> list[Any]:
+    return list(batch.errors.data or []) if batch.errors is not None else []
+
+
+def _over_quota(batch: Batch) -> bool:
+    said = [f"{one.code or ''} {one.message or ''}".lower() for one in _errors(batch)]
+    return bool(said) and all(any(mark in one for mark in _QUOTA) for one in said)
+
+
+def _refusal(batch: Batch) -> str:
+    errors = _errors(batch)
+    if not errors:
+        return "OpenAI refused the file without saying why; nothing was answered or charged."
+    told = [_one(error) for error in errors[:3]]
+    more = f" (and {len(errors) - 3:,} more)" if len(errors) > 3 else ""
+    return f"OpenAI refused the file, nothing was answered or charged: {'; '.join(told)}{more}."
+
+
+def _one(error: Any) -> str:
+    place = f"line {error.line}: " if error.line is not None else ""
+    return place + clean(error.message or error.code or "no reason").rstrip(".")

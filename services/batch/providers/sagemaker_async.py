@@ -4,27 +4,39 @@ There is no job at SageMaker. What stands for one is the ledger of what was sent
 beside the batch's own: an invocation cannot be listed, so a restarted worker reads there what it need not send again. A
 line that was on its way when the worker died is looked for by the name its answer would have, and sent again only when
 there is none; the second answer then takes the place of the first.
+
+A batch that was cancelled can have lines of which it is not known whether SageMaker took them, because no answer came
+to their request and they were not sent again. Their answers are looked for by the names that they would have, until
+`DOUBT_S` after the last line that SageMaker is known to have was answered.
+
+A record is ``{"no": 7}`` before a line is sent, ``{"no": 7, "out": "s3://…", "fail": "s3://…"}`` when SageMaker took
+it, ``{"no": 7, "refused": "…"}`` when it did not, ``{"no": 7, "free": true}`` when it did not for now. A record that a
+killed process left half written is no record.
 """
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any, NamedTuple, Self
+
+import orjson
 
 from services.aws import control
-from services.aws.explain import AwsTrouble, explained
-from services.aws.explain import Place as Account
-from services.batch.providers import aws, aws_check, aws_endpoints, aws_s3
+from services.aws.control import AwsTrouble, explained
+from services.aws.control import Place as Account
+from services.batch.providers import aws
 from services.batch.providers import http as providers_http
-from services.batch.providers.base import Place
-from services.batch.providers.common import json_line, limits_of
-from services.batch.providers.sagemaker_async_ledger import Ledger, Sent
-from services.batch.providers.sagemaker_async_queue import CANCELLED, name_of, place_of, polled, results_of
-from services.batch.providers.submit_journal import tag_of
+from services.batch.providers.base import Place, RouteTrouble
+from services.batch.providers.common import clean, json_line, limits_of, not_run, tag_of
 from services.batch.types import (  # fmt: skip
+    BatchState,
     Job,
     Line,
     LineResult,
@@ -37,13 +49,18 @@ from services.batch.types import (  # fmt: skip
     wire_id,
 )
 from services.deployments import config
+from services.providers.decoder import loads
 from services.security.network import Forbidden
 from services.types import Deployment
 
 INLINE_BYTES = 128_000
+
 QUEUE_S = 21_600  # SageMaker's most
+
 WORK_S = 3_600  # SageMaker's most
+
 AT_ONCE = 8
+
 BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 16.0)
 
 
@@ -59,7 +76,7 @@ class AsyncRoute:
         and waits for that no longer than two seconds."""
         if deployment.kind != "sagemaker":
             return "Only models on SageMaker endpoints can be asked asynchronously."
-        endpoint, trouble = aws_endpoints.known(deployment)
+        endpoint, trouble = aws.known(deployment)
         if endpoint is None:
             return trouble
         return None if endpoint.answers else _not_asynchronous(deployment)
@@ -71,7 +88,7 @@ class AsyncRoute:
 
     def body(self, deployment: Deployment, line: Line) -> bytes:
         """The body of one invocation, with an end of line. Raises ValueError in words."""
-        body = json_line(aws_endpoints.plain_body(deployment, line.ask))
+        body = json_line(aws.plain_body(deployment, line.ask))
         if len(body) > INLINE_BYTES and not aws.settings(deployment).batch_s3:
             raise ValueError(
                 f"The request is {len(body):,} bytes long; above {INLINE_BYTES:,} it goes over S3: give the deployment "
@@ -83,7 +100,7 @@ class AsyncRoute:
         """What would make a submit fail; what could not be found out begins with `aws.UNSURE`."""
         try:
             where = aws.place_of(deployment)
-            endpoint = aws_endpoints.described(deployment) if deployment.kind == "sagemaker" else None
+            endpoint = aws.described(deployment) if deployment.kind == "sagemaker" else None
         except AwsTrouble as error:
             return [str(error)]
         if endpoint is None or not endpoint.answers:
@@ -92,7 +109,7 @@ class AsyncRoute:
             endpoint.status not in ("InService", "Updating", "SystemUpdating", "RollingBack")
         )
         for place in dict.fromkeys(filter(None, (endpoint.answers, aws.settings(deployment).batch_s3))):
-            found += aws_check.bucket(where, place)
+            found += aws.bucket(where, place)
         return found
 
     def submit(self, deployment: Deployment, job: Job, lines: Iterable[Line], place: Place) -> Job:
@@ -104,7 +121,7 @@ class AsyncRoute:
             raise SubmitRefused("Only models on SageMaker endpoints can be asked asynchronously.")
         with aws.submitting():
             where = aws.place_of(deployment)
-            endpoint = aws_endpoints.described(deployment)
+            endpoint = aws.described(deployment)
             if not endpoint.answers:
                 raise SubmitRefused(_not_asynchronous(deployment))
             url = _address(deployment)
@@ -115,7 +132,7 @@ class AsyncRoute:
                 control.call("sagemaker-runtime", where, lambda client: sender.all(client, lines), endpoint=url)
         facts = {
             **job.facts, "ledger": str(ledger.path), "tag": tag, "wire": deployment.wire, "last_sent_at": time.time(),
-            "answers": str(aws_s3.parsed(endpoint.answers).under(tag)),
+            "answers": str(aws.parsed(endpoint.answers).under(tag)),
             "queue_s": QUEUE_S, "work_s": WORK_S, "instance_type": endpoint.instance,
             "instance_count": endpoint.instances,
         }  # fmt: skip
@@ -151,7 +168,7 @@ class _Sender:
     ) -> None:
         self._deployment, self._where, self._tag, self._job = deployment, where, tag, job
         self._ledger, self._place = ledger, place
-        self._answers = aws_s3.parsed(answers).under(tag)
+        self._answers = aws.parsed(answers).under(tag)
         self._refused: dict[int, AwsTrouble] = {}  # while it is not known whether others are taken
         self._route = AsyncRoute()
 
@@ -206,9 +223,9 @@ class _Sender:
             "RequestTTLSeconds": QUEUE_S, "InvocationTimeoutSeconds": WORK_S,
         }  # fmt: skip
         if len(body) > INLINE_BYTES:
-            base = aws_s3.parsed(aws.settings(self._deployment).batch_s3 or "")
+            base = aws.parsed(aws.settings(self._deployment).batch_s3 or "")
             at = base.under(aws.job_name(self._job), "input", f"{ident}.json")
-            aws_s3.put(self._where, at, body)
+            aws.put(self._where, at, body)
             asks["InputLocation"] = str(at)
         else:
             asks["Body"] = body
@@ -248,7 +265,7 @@ class _Sender:
         tried = self._ledger.doubtful
         if not tried:
             return {}
-        there = {str(one.uri) for one in aws_s3.listed(self._where, self._answers)}
+        there = {str(one.uri) for one in aws.listed(self._where, self._answers)}
         places = {no: place_of(self._answers, no) for no in tried}
         return {no: Sent(place, None) for no, place in places.items() if place in there}
 
@@ -270,3 +287,241 @@ def _address(deployment: Deployment) -> str | None:
     if not config.aws_host_allowed(deployment, url, providers_http.config()):
         raise SubmitRefused(f"{deployment.name} would send AWS signatures to a host that is not AWS's.")
     return url
+
+
+CANCELLED = ".cancelled"
+
+DOUBT_S = 600.0  # such a line stood in the queue among those that were sent with it
+
+SPARE_S = 300.0  # after the last moment at which an answer could be written
+
+READ_AT_ONCE = 16
+
+
+def polled(where: Account, job: Job) -> Polled:
+    """How many lines have an answer or a failure. Raises `AwsTrouble` and `RouteTrouble`."""
+    ledger = _ledger(job)
+    doubtful = _doubtful(job, ledger)
+    there = _there(where, [*ledger.sent.values(), *doubtful.values()])
+    found = sum(one.out in there for one in doubtful.values())
+    answered = sum(sent.out in there for sent in ledger.sent.values()) + found
+    failed = sum(sent.out not in there and sent.fail in there for sent in ledger.sent.values()) + len(ledger.refused)
+    sent, doubts = len(ledger.sent) + len(ledger.refused) + found, len(doubtful) - found
+    counts = {"total": job.n_lines, "processed": answered + failed, "succeeded": answered, "failed": failed}
+    now, until = time.time(), _last_moment(job)
+    left, late = sent - answered - failed, now > until
+    cancelled = ledger.path.with_suffix(CANCELLED).exists()
+    if left and not late:
+        said = f"{left:,} of {sent:,} lines wait at the endpoint or are at work there."
+        if cancelled:
+            said += " SageMaker cannot withdraw what it has in its queue, so they are answered all the same."
+        return Polled("cancelling" if cancelled else "running", "queued", said, False, False, counts, until)
+    since = float(job.facts.get("answered_at") or now)
+    if doubts and not left and now < since + DOUBT_S:
+        said = f"{_of_doubt(doubts)} Answers to them are looked for until {clock(since + DOUBT_S)}."
+        return Polled("cancelling", "queued", said, False, False, counts, None, {"answered_at": since})
+    facts = {"ended_at": job.facts.get("ended_at") or now}
+    if left:
+        said = f"{left:,} of {sent:,} lines were not answered in the time that SageMaker keeps them."
+        return Polled("expired", "expired", said, True, True, counts, None, facts)
+    state: BatchState = "cancelled" if cancelled and sent < job.n_lines else "ended"
+    said = f"{answered:,} lines were answered and {failed:,} failed."
+    if doubts:
+        said += (
+            f" {_of_doubt(doubts)} No answer came within {DOUBT_S / 60:.0f} minutes: look below {_answers(job)} before "
+            "they are sent again."
+        )
+    return Polled(state, "answered", said, True, True, counts, None, facts)
+
+
+def _of_doubt(n: int) -> str:
+    lines = "1 line" if n == 1 else f"{n:,} lines"
+    return f"Whether SageMaker took {lines} is not known, because no answer came to the request."
+
+
+def clock(at: float) -> str:
+    """Unix seconds as a time of day."""
+    return f"{datetime.fromtimestamp(at, UTC):%H:%M} UTC"
+
+
+def name_of(no: int) -> str:
+    """What the answer to a line is called."""
+    return f"{wire_id(no)}.out"
+
+
+def place_of(answers: aws.Uri, no: int) -> str:
+    """Where the answer to a line comes, by what it was asked with."""
+    return str(answers.under(name_of(no)))
+
+
+def _answers(job: Job) -> str:
+    return str(job.facts.get("answers") or "")
+
+
+def _doubtful(job: Job, ledger: Ledger) -> dict[int, Sent]:
+    """Where answers would be of lines of which it is not known whether they were taken."""
+    if not _answers(job):
+        return {}
+    folder = aws.parsed(_answers(job))
+    return {no: Sent(place_of(folder, no), None) for no in ledger.doubtful}
+
+
+def results_of(where: Account, job: Job) -> Iterator[LineResult]:
+    """The result of every line that was sent and has one; of the others that they expired, once they have."""
+    ledger = _ledger(job)
+    doubtful = _doubtful(job, ledger)
+    there = _there(where, [*ledger.sent.values(), *doubtful.values()])
+    sent_or_found = ledger.sent | {no: one for no, one in doubtful.items() if one.out in there}
+    wire = str(job.facts.get("wire") or "chat")
+    for no, why in ledger.refused.items():
+        yield aws.failed(wire_id(no), {"message": clean(why)}, 400)
+    late = time.time() > _last_moment(job)
+
+    def read(s3: Any) -> Iterator[LineResult]:
+        with ThreadPoolExecutor(READ_AT_ONCE, thread_name_prefix="async-answers") as threads:
+            waiting: deque[Future[LineResult]] = deque()
+            for no, sent in sent_or_found.items():
+                if sent.out in there or sent.fail in there:
+                    waiting.append(threads.submit(_one, s3, where, no, sent, sent.out in there, wire))
+                elif late:
+                    yield not_run(wire_id(no), "expired", "SageMaker did not answer this line in the time it keeps it.")
+                while len(waiting) >= READ_AT_ONCE * 2:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+
+    yield from control.call("s3", where, read)
+
+
+def _one(s3: Any, where: Account, no: int, sent: Sent, answered: bool, wire: str) -> LineResult:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        data = aws.small(s3, aws.parsed(sent.out if answered else sent.fail or ""))
+    except (BotoCoreError, ClientError, OSError) as error:
+        raise explained(error, "s3", where) from error
+    value = loads(data)
+    if answered:
+        if value is None:
+            why = "The answer in S3 is no JSON: it was cut, or the container writes another form."
+            return aws.unreadable(why, wire_id(no))
+        return aws.contained(wire_id(no), wire, value)
+    said = value if isinstance(value, dict) else {"message": clean(data[:2000].decode("utf-8", "replace"))}
+    return aws.failed(wire_id(no), said, None)
+
+
+def _there(where: Account, every: Iterable[Sent]) -> set[str | None]:
+    """The S3 places, among those where answers and failures would come, that hold something."""
+    expected = {place for sent in every for place in sent if place}
+    folders = {place.rpartition("/")[0] for place in expected}
+    found: set[str | None] = set()
+    for folder in sorted(folders):
+        found |= {str(one.uri) for one in aws.listed(where, aws.parsed(folder))} & expected
+    return found
+
+
+def _ledger(job: Job) -> Ledger:
+    path = Ledger.of(job)
+    try:
+        if path is None:
+            raise FileNotFoundError("none is named")
+        return Ledger(path).read()
+    except OSError:
+        raise RouteTrouble(
+            f"The record of what was sent to SageMaker is not on this machine ({path or 'no file is named'}): let the "
+            "worker go on that sent it, or give the machines one common data folder."
+        ) from None
+
+
+def _last_moment(job: Job) -> float:
+    last = job.facts.get("last_sent_at")
+    start = float(last) if isinstance(last, int | float) else time.time()
+    return start + float(job.facts.get("queue_s") or 0) + float(job.facts.get("work_s") or 0) + SPARE_S
+
+
+class Sent(NamedTuple):
+    """Where a line's answer comes, and where what went wrong with it would; None: SageMaker has not said."""
+
+    out: str
+    fail: str | None
+
+
+class Ledger:
+    """The ledger of one job. Open it with ``with`` to write; reading needs no more than `read`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.sent: dict[int, Sent] = {}
+        self.refused: dict[int, str] = {}
+        self.tried: set[int] = set()
+        self._lock = threading.Lock()
+        self._file: IO[bytes] | None = None
+
+    @staticmethod
+    def of(job: Job) -> Path | None:
+        """Where a job's ledger is, as its facts say."""
+        known = job.facts.get("ledger")
+        return Path(known) if isinstance(known, str) else None
+
+    @property
+    def doubtful(self) -> set[int]:
+        """Lines that were on their way when the last try ended."""
+        return self.tried - self.sent.keys() - self.refused.keys()
+
+    def read(self) -> Self:
+        """Take in what the file holds. Raises OSError when it cannot be read."""
+        for raw in self.path.read_bytes().splitlines():
+            row = loads(raw)
+            if isinstance(row, dict) and isinstance(row.get("no"), int):
+                self._take(row)
+        return self
+
+    def __enter__(self) -> Self:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        whole = not self.path.exists() or self.path.read_bytes()[-1:] in (b"", b"\n")
+        if self.path.exists():
+            self.read()
+        self._file = self.path.open("ab")
+        if not whole:
+            self._file.write(b"\n")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def add_try(self, no: int) -> None:
+        """A line is about to be sent."""
+        self._add({"no": no})
+
+    def add_sent(self, no: int, sent: Sent) -> None:
+        """SageMaker took a line."""
+        self._add({"no": no, "out": sent.out, **({"fail": sent.fail} if sent.fail else {})})
+
+    def add_refused(self, no: int, why: str) -> None:
+        """SageMaker did not take a line."""
+        self._add({"no": no, "refused": why})
+
+    def add_free(self, no: int) -> None:
+        """SageMaker said that it takes a line not now: it is as if it had never been sent."""
+        self._add({"no": no, "free": True})
+
+    def _add(self, row: dict[str, Any]) -> None:
+        with self._lock:
+            if self._file is None:
+                raise RuntimeError("the ledger is not open")
+            self._file.write(orjson.dumps(row) + b"\n")
+            self._file.flush()
+            self._take(row)
+
+    def _take(self, row: dict[str, Any]) -> None:
+        no: int = row["no"]
+        self.tried.add(no)
+        if row.get("free") is True:
+            self.tried.discard(no)
+        elif isinstance(row.get("out"), str):
+            fail = row.get("fail")
+            self.sent[no] = Sent(row["out"], fail if isinstance(fail, str) else None)
+        elif isinstance(row.get("refused"), str):
+            self.refused[no] = row["refused"]

@@ -7,28 +7,21 @@ answer (``DataProcessing``: the model is sent ``$.request``, the output keeps ``
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from services.aws import control
-from services.aws.explain import AwsTrouble
-from services.aws.explain import Place as Account
-from services.batch.providers import aws, aws_check, aws_endpoints, aws_s3
-from services.batch.providers.aws_endpoints import Endpoint
-from services.batch.providers.aws_s3 import Uri
+from services.aws.control import AwsTrouble
+from services.aws.control import Place as Account
+from services.aws.provisioned import of_instance
+from services.batch.providers import aws
+from services.batch.providers.aws import Endpoint, Found, Uri
 from services.batch.providers.base import Place
-from services.batch.providers.common import halt, json_line, limits_of
-from services.batch.providers.sagemaker_transform_jobs import (  # fmt: skip
-    FILE_LINES,
-    answers_of,
-    create,
-    described,
-    files_of,
-    instances,
-    polled,
-    sent_of,
-)
+from services.batch.providers.common import broken_line, clean, halt, json_line, limits_of, read_lines
 from services.batch.types import (  # fmt: skip
+    BatchState,
     Job,
     Line,
     LineResult,
@@ -64,7 +57,7 @@ class TransformRoute:
 
     def body(self, deployment: Deployment, line: Line) -> bytes:
         """One record with its end of line. Raises ValueError in words."""
-        request = json_line(aws_endpoints.plain_body(deployment, line.ask))
+        request = json_line(aws.plain_body(deployment, line.ask))
         most = limits_of("sagemaker_transform").max_record_bytes or 0
         if len(request) > most:
             raise ValueError(f"The request is {len(request):,} bytes long and Batch Transform takes at most {most:,}.")
@@ -79,12 +72,12 @@ class TransformRoute:
             where = aws.place_of(deployment)
         except AwsTrouble as error:
             return [str(error)]
-        _, trouble = aws_check.account(where)
+        _, trouble = aws.account(where)
         if trouble and not trouble[0].startswith(aws.UNSURE):
             return trouble
-        found = [*trouble, *aws_check.bucket(where, aws.settings(deployment).batch_s3 or "")]
+        found = [*trouble, *aws.bucket(where, aws.settings(deployment).batch_s3 or "")]
         try:
-            endpoint = aws_endpoints.described(deployment)
+            endpoint = aws.described(deployment)
             return [*found, *_unfit(endpoint), *_unknown_instance(where, endpoint)]
         except AwsTrouble as error:
             doubt = error.what in ("throttled", "timeout", "unreachable", "failed")
@@ -98,10 +91,10 @@ class TransformRoute:
         name = aws.job_name(job)
         with aws.submitting():
             where = aws.place_of(deployment)
-            base = aws_s3.parsed(aws.settings(deployment).batch_s3 or "").under(name)
+            base = aws.parsed(aws.settings(deployment).batch_s3 or "").under(name)
             made = described(where, name)
             if made is None:
-                endpoint = aws_endpoints.described(deployment)
+                endpoint = aws.described(deployment)
                 unfit = _unfit(endpoint)
                 if unfit:
                     raise SubmitRefused(unfit[0])
@@ -110,7 +103,7 @@ class TransformRoute:
                 with aws.creating(place, job):
                     made = create(where, name, base, endpoint)
             else:
-                files = files_of(job, aws_s3.listed(where, base.under("input")))
+                files = files_of(job, aws.listed(where, base.under("input")))
         facts = {
             **job.facts, "name": name, "output": str(base.under("output")), "files": files, "wire": deployment.wire,
             **instances(made, where),
@@ -127,7 +120,7 @@ class TransformRoute:
                     return aws.unknown("SageMaker", _name(job), where)
                 raise AwsTrouble("not_found", f"SageMaker in {where.region} does not know the job {_name(job)}: check "
                                  "the credentials and the region.")  # fmt: skip
-            done = aws_s3.listed(where, aws_s3.parsed(str(job.facts.get("output", ""))))
+            done = aws.listed(where, aws.parsed(str(job.facts.get("output", ""))))
             return polled(row, job, done, where)
 
     def cancel(self, deployment: Deployment, job: Job) -> None:
@@ -144,11 +137,11 @@ class TransformRoute:
         """Every line of every finished file."""
         with aws.asking():
             where = aws.place_of(deployment)
-            found = aws_s3.listed(where, aws_s3.parsed(str(job.facts.get("output", ""))))
+            found = aws.listed(where, aws.parsed(str(job.facts.get("output", ""))))
             expected: list[int] = list(job.facts.get("files") or ())
             seen = 0
-            for one in aws_s3.named(found, ".jsonl.out"):
-                path = aws_s3.fetch(where, one, place.folder / "results" / f"{job.no:04d}-{one.name}", place)
+            for one in aws.named(found, ".jsonl.out"):
+                path = aws.fetch(where, one, place.folder / "results" / f"{job.no:04d}-{one.name}", place)
                 held = 0
                 for result in answers_of(path, str(job.facts.get("wire") or deployment.wire)):
                     held += 1
@@ -175,7 +168,7 @@ class TransformRoute:
 
         def write() -> None:
             halt(place, "the files were sent to S3", doubt=aws.doubted(place, job).exists())
-            aws_s3.put(where, below.under(f"part-{len(files):05d}.jsonl"), b"".join(held))
+            aws.put(where, below.under(f"part-{len(files):05d}.jsonl"), b"".join(held))
             files.append(len(held))
             held.clear()
             place.say(f"Sending the lines to S3: {sum(files):,} of {job.n_lines:,}.")
@@ -219,3 +212,124 @@ def _unknown_instance(where: Account, endpoint: Endpoint) -> list[str]:
         return []
     return [f"{aws.UNSURE}whether transform jobs run on {endpoint.instance}: it is not among the types that are "
             "known to."]  # fmt: skip
+
+
+FILE_LINES = 200
+
+AT_ONCE = 8  # records at work on one instance; times the payload it may not pass 100 MB
+
+PAYLOAD_MB = 6
+
+RECORD_TIMEOUT_S = 3600
+
+STATES: Mapping[str, tuple[BatchState, bool, str]] = {
+    "InProgress": ("running", False, "SageMaker starts instances or works on the lines."),
+    "Completed": ("ended", True, "SageMaker has worked on every line."),
+    "Failed": ("failed", True, "The transform job failed."),
+    "Stopping": ("cancelling", False, "SageMaker is stopping the job."),
+    "Stopped": ("cancelled", True, "The job was stopped; files that were finished have answers."),
+}
+
+
+def described(where: Account, name: str) -> Mapping[str, Any] | None:
+    """The transform job of a name; None when there is none."""
+    try:
+        row: Mapping[str, Any] = control.call(
+            "sagemaker", where, lambda s: s.describe_transform_job(TransformJobName=name)
+        )
+    except AwsTrouble as error:
+        if error.what == "not_found":
+            return None
+        raise
+    return row
+
+
+def create(where: Account, name: str, base: Uri, endpoint: Endpoint) -> Mapping[str, Any]:
+    """Make the job; returns its description. A second one of its name cannot be made."""
+    asks = {
+        "TransformJobName": name, "ModelName": endpoint.model, "BatchStrategy": "SingleRecord",
+        "MaxConcurrentTransforms": AT_ONCE, "MaxPayloadInMB": PAYLOAD_MB,
+        "ModelClientConfig": {"InvocationsTimeoutInSeconds": RECORD_TIMEOUT_S, "InvocationsMaxRetries": 3},
+        "TransformInput": {
+            "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"{base.under('input')}/"}},
+            "ContentType": "application/json", "SplitType": "Line", "CompressionType": "None"},
+        "TransformOutput": {"S3OutputPath": f"{base.under('output')}/", "Accept": "application/json",
+                            "AssembleWith": "Line"},
+        "DataProcessing": {"InputFilter": "$.request", "JoinSource": "Input",
+                           "OutputFilter": "$['id','SageMakerOutput']"},
+        "TransformResources": {"InstanceType": endpoint.instance, "InstanceCount": endpoint.instances or 1},
+    }  # fmt: skip
+    trouble: AwsTrouble | None = None
+    try:
+        control.call("sagemaker", where, lambda s: s.create_transform_job(**asks))
+    except AwsTrouble as error:
+        if error.what not in ("conflict", "invalid", *aws.NO_ANSWER):
+            raise
+        trouble = error  # the answer was lost, or the job is there already
+    found = described(where, name)
+    if found is None:
+        raise trouble or AwsTrouble(
+            "failed", f"SageMaker took the job {name} and does not list it yet: asked again soon."
+        )
+    return found
+
+
+def instances(row: Mapping[str, Any], where: Account) -> dict[str, Any]:
+    """What the job's own instances cost, as facts: type, count, US dollars an hour of one, and when they ran."""
+    asked = row.get("TransformResources") or {}
+    rate = of_instance(str(asked.get("InstanceType", "")), where.region)
+    facts = {
+        "instance_type": asked.get("InstanceType"), "instance_count": asked.get("InstanceCount"),
+        "usd_per_hour": rate.usd if rate else None, "price_source": rate.source if rate else None,
+        "price_date": rate.date if rate else None, "submitted_at": aws.seconds(row.get("CreationTime")),
+        "started_at": aws.seconds(row.get("TransformStartTime")),
+        "ended_at": aws.seconds(row.get("TransformEndTime")),
+    }  # fmt: skip
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def polled(row: Mapping[str, Any], job: Job, done: list[Found], where: Account) -> Polled:
+    word = str(row.get("TransformJobStatus", ""))
+    state, over, said = STATES.get(word, ("running", False, f"SageMaker calls the job “{clean(word, 40)}”."))
+    files: list[int] = list(job.facts.get("files") or ())
+    finished = [sent_of(one, files) for one in aws.named(done, ".jsonl.out")]
+    n_done = sum(n for n in finished if n is not None)
+    reason = clean(row.get("FailureReason"), 400)
+    if word == "Failed" and finished:
+        state = "ended"
+        said = f"The transform job failed for a part of the lines; {n_done:,} of {job.n_lines:,} have answers."
+    facts = {**instances(row, where), **({"message": reason} if reason else {})}
+    return Polled(
+        state, word, f"{said} It says: {reason}" if reason else said, over, over and bool(finished),
+        {"total": job.n_lines, "processed": n_done} if files else None, None, facts,
+    )  # fmt: skip
+
+
+def sent_of(one: Found, files: list[int]) -> int | None:
+    """How many lines the input of an output file has."""
+    number = one.name.removeprefix("part-").partition(".")[0]
+    return files[int(number)] if number.isdigit() and int(number) < len(files) else None
+
+
+def files_of(job: Job, found: list[Found]) -> list[int]:
+    """The lines of each file of a job that an earlier try made: all full but the last, unless their facts are there."""
+    known = job.facts.get("files")
+    if known:
+        return list(known)
+    count = len(list(aws.named(found, ".jsonl")))
+    full = [FILE_LINES] * max(0, count - 1)
+    rest = job.n_lines - sum(full)
+    return [*full, rest] if count and 0 < rest <= FILE_LINES else []
+
+
+def answers_of(path: Path, wire: str) -> Iterator[LineResult]:
+    for number, value, ended in read_lines(path):
+        where = f"Line {number:,} of {path.name}"
+        if value is None:
+            yield broken_line(where, ended)
+        elif not isinstance(value.get("id"), str):
+            yield aws.unreadable(f"{where} names no id, so that nobody knows whose answer it is.")
+        elif value.get("SageMakerOutput") is None:
+            yield aws.unreadable(f"{where} holds no answer.", str(value["id"]))
+        else:
+            yield aws.contained(str(value["id"]), wire, value["SageMakerOutput"])

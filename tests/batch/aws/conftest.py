@@ -9,7 +9,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from services.aws import control
-from services.batch.providers import aws_endpoints, bedrock_quotas
+from services.batch.providers import aws, bedrock
 from tests.aws.fixture import CLEARED, environ
 from tests.batch.aws.cloud import Cloud
 from tests.batch.aws.house import Desk
@@ -35,11 +35,11 @@ def cloud(moto: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
     with Cloud(moto) as made:
         for name, value in (environ() | made.environ).items():
             monkeypatch.setenv(name, value)
-        for forget in (control.forget, bedrock_quotas.forget, aws_endpoints.forget):
+        for forget in (control.forget, bedrock.forget, aws.forget):
             forget()
         made.furnish()
         yield made
-        for forget in (control.forget, bedrock_quotas.forget, aws_endpoints.forget):
+        for forget in (control.forget, bedrock.forget, aws.forget):
             forget()
     httpx.post(f"{moto}/moto-api/reset", timeout=10)
 

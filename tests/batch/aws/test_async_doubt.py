@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from services.batch.providers import sagemaker_async, sagemaker_async_queue
+from services.batch.providers import sagemaker_async
 from services.batch.types import Job, SubmitLater, SubmitRefused
 from services.types import Deployment
 from tests.batch.aws.cloud import BUCKET, Cloud
@@ -49,7 +49,7 @@ def test_a_line_that_never_arrived_is_waited_for_so_long_and_then_said_to_be_unk
     made = left_in_doubt(cloud, desk, own, "unheard")
     first = ROUTE.poll(own, made)
     assert not first.over
-    long_ago = replace(made, facts={**made.facts, "answered_at": time.time() - sagemaker_async_queue.DOUBT_S - 1})
+    long_ago = replace(made, facts={**made.facts, "answered_at": time.time() - sagemaker_async.DOUBT_S - 1})
     last = ROUTE.poll(own, long_ago)
     assert (last.state, last.over) == ("cancelled", True)
     assert "Whether SageMaker took 1 line is not known" in last.said and f"s3://{BUCKET}/answers/" in last.said

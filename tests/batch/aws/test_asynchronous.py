@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from services.batch.providers import aws_endpoints, get
+from services.batch.providers import aws, get
 from services.batch.providers.base import RouteTrouble
-from services.batch.providers.sagemaker_async_ledger import Ledger
+from services.batch.providers.sagemaker_async import Ledger
 from services.batch.types import Job, Line, SubmitLater, SubmitRefused, wire_id
 from services.types import Aws, Deployment
 from tests.batch.aws import house
@@ -260,7 +260,7 @@ def test_why_not_does_not_wait_for_a_silent_service(
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER", f"http://127.0.0.1:{silent.getsockname()[1]}")
         start = time.monotonic()
-        found, why = aws_endpoints.known(own, wait_s=0.2)
+        found, why = aws.known(own, wait_s=0.2)
         assert found is None and "has not said yet" in (why or "") and time.monotonic() - start < 2
 
 

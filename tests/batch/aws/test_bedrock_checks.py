@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from services.aws import control
-from services.batch.providers import aws, bedrock_quotas, get
+from services.batch.providers import aws, get
+from services.batch.providers import bedrock as providers_bedrock
 from services.batch.providers.base import RouteTrouble
 from services.batch.types import Job, SubmitRefused
 from services.providers import bedrock_ids
@@ -114,5 +115,5 @@ def test_quotas_of_other_models_are_not_taken(cloud: Cloud) -> None:
 def test_a_quotas_words_and_a_models_id_are_one_model(model: str, words: str) -> None:
     known = bedrock_ids.parsed(model)
     assert known is not None
-    assert bedrock_quotas.words(known.model.partition(".")[2]) == bedrock_quotas.words(words)
-    assert bedrock_quotas.words("Claude 3.5 Sonnet v2") != bedrock_quotas.words("Claude 3.5 Sonnet")
+    assert providers_bedrock.words(known.model.partition(".")[2]) == providers_bedrock.words(words)
+    assert providers_bedrock.words("Claude 3.5 Sonnet v2") != providers_bedrock.words("Claude 3.5 Sonnet")

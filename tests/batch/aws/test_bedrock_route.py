@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from services.batch.providers import get
-from services.batch.providers.aws_answers import converse
-from services.batch.providers.bedrock_jobs import STATES, polled
+from services.batch.providers.aws import converse
+from services.batch.providers.bedrock import STATES, polled
 from services.batch.types import Job, SubmitLater, SubmitRefused, wire_id
 from services.types import Aws, Deployment
 from tests.aws import shapes

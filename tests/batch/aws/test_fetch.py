@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from services.aws import control
-from services.aws.explain import AwsTrouble
-from services.batch.fetch import CHUNK_BYTES, fetch
+from services.aws.control import AwsTrouble
 from services.batch.files import Cancelled, sha256_of
+from services.batch.ingest import CHUNK_BYTES, fetch
 from services.batch.types import Progress
 from tests.batch.aws.cloud import Cloud
 

@@ -20,7 +20,7 @@ class Slow:
 
 sys.meta_path.insert(0, Slow())
 from services.aws import control
-from services.batch.providers import aws_s3
+from services.batch.providers import aws as aws_s3
 
 where = control.Place(None, "us-east-1")
 assert "boto3" not in sys.modules, "it is imported by the first call"

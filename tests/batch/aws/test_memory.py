@@ -6,8 +6,8 @@ import tracemalloc
 from collections.abc import Iterator
 
 from services.aws import control
-from services.batch.providers import aws_s3
-from services.batch.providers.aws_s3 import Flow, parsed
+from services.batch.providers import aws
+from services.batch.providers.aws import Flow, parsed
 from tests.batch.aws.cloud import BUCKET, Cloud
 
 
@@ -20,12 +20,12 @@ def test_an_upload_of_100_mb_holds_less_than_four_parts(cloud: Cloud) -> None:
 
     flow = Flow(lines(), lambda _: None)
     tracemalloc.start()
-    while flow.read(aws_s3.PART_BYTES):
+    while flow.read(aws.PART_BYTES):
         pass
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert (flow.lines, flow.size) == (100_000, 100_000_000)
-    assert peak < 4 * aws_s3.PART_BYTES
+    assert peak < 4 * aws.PART_BYTES
 
 
 def test_what_is_read_in_any_steps_is_what_was_written() -> None:
@@ -39,8 +39,8 @@ def test_what_is_read_in_any_steps_is_what_was_written() -> None:
 def test_an_object_arrives_whole_with_its_marks(cloud: Cloud) -> None:
     where = control.place(None, "us-east-1")
     to = parsed(f"s3://{BUCKET}/deep/file.jsonl")
-    aws_s3.upload(where, to, Flow((b"x" * 1_000_000 + b"\n" for _ in range(17)), lambda _: None), {"lab-lines": "17"})
-    assert aws_s3.marks_of(where, to) == {"lab-lines": "17"}
-    (one,) = aws_s3.listed(where, to._replace(key="deep"))
+    aws.upload(where, to, Flow((b"x" * 1_000_000 + b"\n" for _ in range(17)), lambda _: None), {"lab-lines": "17"})
+    assert aws.marks_of(where, to) == {"lab-lines": "17"}
+    (one,) = aws.listed(where, to._replace(key="deep"))
     assert one.size == 17 * 1_000_001 and one.name == "file.jsonl"
-    assert aws_s3.marks_of(where, to.under("none")) is None
+    assert aws.marks_of(where, to.under("none")) is None

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from services.aws.explain import Place, explained
+from services.aws.control import Place, explained
 from services.batch.providers import get
 from services.batch.providers.base import RouteTrouble
 from services.batch.types import Job, SubmitLater, SubmitRefused, SubmitStopped

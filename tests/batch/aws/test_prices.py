@@ -8,8 +8,7 @@ from decimal import Decimal
 
 import pytest
 
-from services.batch.providers.aws import for_batch
-from services.batch.providers.aws_answers import converse, invoked
+from services.batch.providers.aws import converse, for_batch, invoked
 from services.pricing.cost import cost, price_of
 from services.types import PriceRef, Usage
 from tests.batch.aws.house import AWS, bedrock

@@ -8,7 +8,7 @@ import zipfile
 
 import openpyxl
 
-from services.batch.files.formulas import any_formula
+from services.batch.files.tables import any_formula
 from tests.batch.files.made import checked, prompts, put, read
 
 

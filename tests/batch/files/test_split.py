@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.batch.split import over_context, split, too_large, why_mixed, why_split, why_too_few
+from services.batch.ingest import over_context, split, too_large, why_mixed, why_split, why_too_few
 from services.batch.types import Record, RouteLimits
 from services.types import Ask, Message
 

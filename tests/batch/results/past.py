@@ -9,8 +9,7 @@ from typing import Any
 from sqlalchemy import Engine
 from sqlmodel import Session
 
-from db.batch_tables import Batch
-from db.models import Call, Run
+from db.models import Batch, Call, Run
 from services.batch.types import Line, RouteLimits
 from services.types import Deployment
 

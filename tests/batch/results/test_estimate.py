@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Engine, event
 
-from services.batch import duration, tokens
+from services.batch import estimate
 from services.batch.estimate import Estimate, estimates, tokens_nanousd
 from services.pricing.cost import Price, PriceTier
 from services.types import PriceRef
@@ -67,14 +67,14 @@ def test_reasoning_is_counted_as_output_because_it_is_billed_as_output(engine: E
 def test_what_surrounds_short_prompts_is_not_taken_for_the_density_of_long_ones() -> None:
     # 20 tokens around each prompt of 10 characters: 0.4 characters per token would make 8 times too much.
     past = [{"chars": 10, "uncached_input": 22, "usage_source": "provider"} for _ in range(50)]
-    found = tokens.inputs(past, 100_000, 10)
+    found = estimate.inputs(past, 100_000, 10)
     assert found.mid is not None
     assert 25_000 <= found.mid <= 26_000
 
 
 def test_prompts_of_different_lengths_tell_what_surrounds_them() -> None:
     past = [{"chars": n, "uncached_input": 20 + n // 5, "usage_source": "provider"} for n in range(10, 2000, 50)]
-    found = tokens.inputs(past, 100_000, 10)
+    found = estimate.inputs(past, 100_000, 10)
     assert found.mid == pytest.approx(20_200, rel=0.02)
 
 
@@ -82,13 +82,13 @@ def test_prompts_of_one_length_leave_open_what_surrounds_them_and_the_range_of_s
     # The shipped sample on the embedded model: 28 tokens around each prompt and 0.24 for each of its 177 to 222
     # characters. Lines of 60 characters are then 42 tokens each; the plain ratio would say 23.
     past = [{"chars": n, "uncached_input": round(28 + 0.24 * n), "usage_source": "provider"} for n in range(177, 223)]
-    found = tokens.inputs(past, 60 * 100, 100)
+    found = estimate.inputs(past, 60 * 100, 100)
     assert found.low is not None
     assert found.mid is not None
     assert found.high is not None
     assert found.low <= 4240 <= found.high
     assert found.mid == pytest.approx(4240, rel=0.15)
-    alike = tokens.inputs(past, 200 * 100, 100)
+    alike = estimate.inputs(past, 200 * 100, 100)
     assert alike.low is not None
     assert alike.high is not None
     assert alike.high - alike.low < 0.25 * 7600
@@ -98,7 +98,7 @@ def test_prompts_of_one_length_leave_open_what_surrounds_them_and_the_range_of_s
 def test_a_file_of_somewhat_denser_or_looser_text_than_was_recorded_is_within_the_range() -> None:
     past = [{"chars": n, "uncached_input": round(25 + n / 3.8), "usage_source": "provider"} for n in range(20, 900, 30)]
     for per in (3.5, 4.1):
-        found = tokens.inputs(past, 40_000, 200)
+        found = estimate.inputs(past, 40_000, 200)
         assert found.low is not None
         assert found.high is not None
         assert found.low <= 200 * 25 + 40_000 / per <= found.high
@@ -107,7 +107,7 @@ def test_a_file_of_somewhat_denser_or_looser_text_than_was_recorded_is_within_th
 def test_dense_texts_of_one_length_are_not_taken_for_long_templates() -> None:
     # 0.75 tokens per character and 8 around: a line of 2,000 characters is 1,508 tokens.
     past = [{"chars": 200, "uncached_input": 158, "usage_source": "provider"} for _ in range(20)]
-    found = tokens.inputs(past, 2000 * 10, 10)
+    found = estimate.inputs(past, 2000 * 10, 10)
     assert found.mid is not None
     assert found.mid > 10_000
     assert found.high is not None
@@ -116,7 +116,7 @@ def test_dense_texts_of_one_length_are_not_taken_for_long_templates() -> None:
 
 def test_without_history_the_range_holds_what_the_shipped_sample_really_is_on_the_embedded_model() -> None:
     # Measured: 200 lines of 40,055 characters together were 15,165 input tokens.
-    found = tokens.inputs([], 40_055, 200)
+    found = estimate.inputs([], 40_055, 200)
     assert found.low is not None
     assert found.high is not None
     assert found.low < 15_165 < found.high
@@ -127,14 +127,14 @@ def test_every_message_adds_its_marks_and_a_system_prompt_keeps_the_templates_ow
     turns: int, with_system: bool, known: bool
 ) -> None:
     past = [{"chars": 400, "uncached_input": 130, "usage_source": "provider"}] * 10 if known else []
-    one, more = (tokens.inputs(past, 4000, 10, tokens.Talk(n, float(with_system))) for n in (turns, turns + 1))
-    for less, plus, marks in zip((one.low, one.mid, one.high), (more.low, more.mid, more.high), tokens.MARKS,
+    one, more = (estimate.inputs(past, 4000, 10, estimate.Talk(n, float(with_system))) for n in (turns, turns + 1))
+    for less, plus, marks in zip((one.low, one.mid, one.high), (more.low, more.mid, more.high), estimate.MARKS,
                                  strict=True):  # fmt: skip
         assert less is not None
         assert plus is not None
         assert abs(plus - less - 10 * marks) <= 1
     if not known:
-        bare, given_ = (tokens.Talk(turns, share).around for share in (0.0, 1.0))
+        bare, given_ = (estimate.Talk(turns, share).around for share in (0.0, 1.0))
         assert given_[2] < bare[2]
         assert given_[0] > bare[0]
 
@@ -300,7 +300,7 @@ def test_an_empty_file_and_a_damaged_price_are_told_and_break_nothing(engine: En
 def test_low_is_never_above_the_middle_nor_the_middle_above_high(
     n: int, chars: int, limit: int | None, past: list[dict[str, Any]]
 ) -> None:
-    for found in (tokens.inputs(past, chars, n), tokens.outputs(past, n, limit)):
+    for found in (estimate.inputs(past, chars, n), estimate.outputs(past, n, limit)):
         known = [one for one in (found.low, found.mid, found.high) if one is not None]
         assert known == sorted(known)
         assert all(one >= 0 for one in known)
@@ -329,4 +329,4 @@ def test_an_estimate_is_kept_as_plain_json(engine: Engine) -> None:
     [(0.59, "0.59 s"), (40, "40 s"), (600, "10 min"), (12_600, "3.5 h"), (181_440, "2.1 days")],
 )
 def test_times_are_told_in_words(seconds: float, words: str) -> None:
-    assert duration.words(seconds) == words
+    assert estimate.words(seconds) == words

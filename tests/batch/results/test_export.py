@@ -18,7 +18,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from services.batch import export, export_tables
+from services.batch import export
 from services.batch.export import Kind, Written
 from tests.batch.results.rows import line, priced
 
@@ -181,7 +181,7 @@ def test_more_lines_than_a_sheet_holds_are_refused_in_words_before_any_is_read(m
 
     with pytest.raises(ValueError, match="1,048,575 lines"):
         written(never(), [], "excel", n=1_048_576)
-    monkeypatch.setattr(export_tables, "EXCEL_ROWS", 5)
+    monkeypatch.setattr(export, "EXCEL_ROWS", 5)
     target = io.BytesIO()
     with pytest.raises(ValueError, match="take CSV"):
         export.write((line(n) for n in range(6)), [], "excel", target)
@@ -192,7 +192,7 @@ def test_more_lines_than_a_sheet_holds_are_refused_in_words_before_any_is_read(m
 
 def test_a_refused_sheet_leaves_no_file_behind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(export_tables, "EXCEL_ROWS", 5)
+    monkeypatch.setattr(export, "EXCEL_ROWS", 5)
     with pytest.raises(ValueError, match="take CSV"):
         written((line(n) for n in range(6)), [], "excel")
     assert list(tmp_path.iterdir()) == []

@@ -12,14 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.batch import compare, files, judge
-from services.runs.templates import render
+from services.batch import evaluate, files, judge
+from services.runs.spec import render
 from tests.batch.results.rows import line
 
 
-def pairs(n: int) -> list[compare.Pair]:
+def pairs(n: int) -> list[evaluate.Pair]:
     return [
-        compare.Pair(f"id{no}", line(no, answer=f"left {no}"), line(no, answer=f"right {no}")) for no in range(1, n + 1)
+        evaluate.Pair(f"id{no}", line(no, answer=f"left {no}"), line(no, answer=f"right {no}"))
+        for no in range(1, n + 1)
     ]
 
 
@@ -85,10 +86,10 @@ def test_the_file_is_valid_as_any_other_and_sends_nothing_but_what_it_says(tmp_p
 
 def test_pairs_without_two_answers_and_equal_ones_are_left_out_and_counted() -> None:
     given_ = [
-        compare.Pair("1", line(1, answer="x"), line(1, answer="X.")),
-        compare.Pair("2", line(2, answer="x"), line(2, "failed")),
-        compare.Pair("3", line(3, answer="x"), None),
-        compare.Pair("4", line(4, answer="x" * 30_000), line(4, answer="y")),
+        evaluate.Pair("1", line(1, answer="x"), line(1, answer="X.")),
+        evaluate.Pair("2", line(2, answer="x"), line(2, "failed")),
+        evaluate.Pair("3", line(3, answer="x"), None),
+        evaluate.Pair("4", line(4, answer="x" * 30_000), line(4, answer="y")),
     ]
     target = io.BytesIO()
     done = judge.write(given_, target, seed=1)

@@ -10,9 +10,8 @@ import pytest
 from sqlalchemy import Engine, event
 from sqlmodel import Session
 
-from db import batch_called, batch_past
-from db.batch_tables import Batch, BatchLine
-from db.models import Call, Run
+from db import batch_queries
+from db.models import Batch, BatchLine, Call, Run
 from services.batch import pauses
 from services.batch.estimate import estimates
 from tests.batch.results.past import NOW
@@ -78,8 +77,8 @@ def test_of_more_lines_than_are_looked_at_none_of_the_time_before_them_counts_as
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = put(engine, [(60.0 - n, 59.0 - n) for n in range(60)])
-    monkeypatch.setattr(batch_called.latest, "__defaults__", (20,))
-    monkeypatch.setattr(batch_called, "LATEST", 20)
+    monkeypatch.setattr(batch_queries.latest, "__defaults__", (20,))
+    monkeypatch.setattr(batch_queries, "LATEST", 20)
     n, seconds = pauses.rate(engine, row, 60, NOW)
     assert 59 <= n <= 60
     assert seconds == 60
@@ -103,8 +102,8 @@ def test_batches_of_services_and_those_that_are_too_long_to_be_read_keep_their_w
     put(engine, spans, "theirs", state="ended", ended_at=NOW, route="openai")
     put(engine, spans, "long", state="ended", ended_at=NOW)
     monkeypatch.setattr(pauses, "MOST_LINES", 1)
-    whole = pauses.working(engine, batch_past.finished_batches(engine))
+    whole = pauses.working(engine, batch_queries.finished_batches(engine))
     assert [row["seconds"] for row in whole] == [600, 600]
     monkeypatch.undo()
-    found = {row["run_id"]: row["seconds"] for row in pauses.working(engine, batch_past.finished_batches(engine))}
+    found = {row["run_id"]: row["seconds"] for row in pauses.working(engine, batch_queries.finished_batches(engine))}
     assert found == {"run-theirs": 600, "run-long": pytest.approx(2)}

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.batch import notice, reconcile, stats
-from services.batch.job_results import nothing_came
+from services.batch import reconcile as batch_reconcile
+from services.batch import stats
+from services.batch.jobs import nothing_came
 from services.batch.types import LineState
 from services.types import Outcome
 from tests.batch.results.rows import line, priced
@@ -26,24 +27,26 @@ some_lines = st.lists(
 
 @given(some_lines)
 def test_the_states_always_sum_to_what_was_sent(rows: list[dict[str, Any]]) -> None:
-    found = reconcile.account(rows, name="One", n_recorded=len(rows))
+    found = batch_reconcile.account(rows, name="One", n_recorded=len(rows))
     assert found.n == sum(found.counts.values()) == len(rows)
     assert found.even
     assert found.table[-1]["lines"] == sum(one["lines"] for one in found.table[:-1]) == len(rows)
-    assert sum(group.n for group in found.groups) == found.to_resend == len(reconcile.resendable(rows))
+    assert sum(group.n for group in found.groups) == found.to_resend == len(batch_reconcile.resendable(rows))
     assert all(group.text.strip() for group in found.groups)
-    assert found.to_resend - found.same_again == len(reconcile.resendable(rows, hopeless=False))
+    assert found.to_resend - found.same_again == len(batch_reconcile.resendable(rows, hopeless=False))
 
 
 @given(st.dictionaries(st.sampled_from(STATES), st.integers(0, 10**6)))
 def test_counts_alone_give_the_same_equation(counts: dict[str, int]) -> None:
-    found = reconcile.by_counts(counts)
+    found = batch_reconcile.by_counts(counts)
     assert found.n == sum(counts.values()) == found.table[-1]["lines"]
 
 
 def test_the_sentence_is_the_equation_and_what_does_not_fit() -> None:
     rows = [line(1), line(2, outcome="max_tokens"), line(3, "failed", outcome="throttled"), line(4, "missing")]
-    found = reconcile.account(rows, name="One", n_recorded=5, n_left_out=2, strays={"answers to unknown lines": 3})
+    found = batch_reconcile.account(
+        rows, name="One", n_recorded=5, n_left_out=2, strays={"answers to unknown lines": 3}
+    )
     assert found.sentence == (
         "4 sent = 2 succeeded + 1 failed + 1 missing. 1 of the answers stopped at their token limit. 5 lines were "
         "recorded at the submit: the figures do not agree. 2 lines of the file were not valid and left out "
@@ -52,23 +55,25 @@ def test_the_sentence_is_the_equation_and_what_does_not_fit() -> None:
 
 
 def test_nothing_is_offered_to_be_sent_again_while_lines_are_under_way() -> None:
-    assert "sent again" not in reconcile.account([line(1, "running"), line(2, "failed")], name="One").sentence
+    assert "sent again" not in batch_reconcile.account([line(1, "running"), line(2, "failed")], name="One").sentence
 
 
 def test_failures_are_grouped_by_reason_with_what_to_do_and_where_they_are() -> None:
     rows = [line(n, "failed", outcome="throttled", message="429 slow down") for n in range(1, 8)]
     rows += [line(9, "failed", outcome="unauthorised", message="bad key"), line(10, "expired")]
-    found = reconcile.account(rows, name="One")
+    found = batch_reconcile.account(rows, name="One")
     assert (found.groups[0].outcome, found.groups[0].n) == ("throttled", 7)
     assert "429 slow down" in found.groups[0].text
     assert "try again" in found.groups[0].text
-    assert reconcile.first_lines(found.groups[0]) == "lines 2, 3, 4, 5, 6 and 2 more"
+    assert batch_reconcile.first_lines(found.groups[0]) == "lines 2, 3, 4, 5, 6 and 2 more"
     assert [group.same_again for group in found.groups if group.outcome == "unauthorised"] == [True]
     assert found.same_again == 1
 
 
 def test_no_key_is_in_what_is_told_of_failures() -> None:
-    found = reconcile.account([line(1, "failed", outcome="http_error", message="key sk-abcdefgh12345678")], name="One")
+    found = batch_reconcile.account(
+        [line(1, "failed", outcome="http_error", message="key sk-abcdefgh12345678")], name="One"
+    )
     assert "sk-abc" not in found.groups[0].text + str(found.groups[0].message)
 
 
@@ -159,16 +164,19 @@ def test_lines_are_summed_from_a_stream() -> None:
 
 
 def test_lines_that_went_into_another_batch_are_not_offered_again_in_words() -> None:
-    found = reconcile.by_counts({"succeeded": 3, "failed": 2})
+    found = batch_reconcile.by_counts({"succeeded": 3, "failed": 2})
     assert found.sentence.endswith("2 can be sent again.")
     assert "again" not in replace(found, resent=True).sentence
 
 
 def test_lines_that_are_not_over_are_counted_as_what_they_become() -> None:
     counts = {"succeeded": 5, "cancelled": 1, "waiting": 2, "running": 3}
-    assert notice.closed(counts, "cancelled") == {"succeeded": 5, "cancelled": 6}
-    assert notice.closed({"succeeded": 5}, "missing") == {"succeeded": 5}
-    assert notice.tally(notice.closed(counts, "expired")) == "5 answered, 1 cancelled, 5 expired of 11 lines"
+    assert batch_reconcile.closed(counts, "cancelled") == {"succeeded": 5, "cancelled": 6}
+    assert batch_reconcile.closed({"succeeded": 5}, "missing") == {"succeeded": 5}
+    assert (
+        batch_reconcile.tally(batch_reconcile.closed(counts, "expired"))
+        == "5 answered, 1 cancelled, 5 expired of 11 lines"
+    )
 
 
 def test_a_line_without_a_result_says_that_none_came_and_what_to_do() -> None:

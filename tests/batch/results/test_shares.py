@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.batch import job_results
-from services.batch.job_rows import share
+from services.batch import jobs
+from services.batch.jobs import share
 from services.batch.providers.aws import instance_cost_nanousd
 from services.batch.providers.base import RouteTrouble
 from services.batch.types import LineResult, wire_id
@@ -59,7 +59,7 @@ def test_the_lines_that_came_back_cost_what_the_job_cost_whichever_were_refused_
     chance.shuffle(order)
     kept, one = Kept(), job(5, 60, seconds)
     strange = [*order, order[0], 99]  # one that comes twice, and one of no line of this job
-    strays = job_results.record(kept, BATCH, one, deployment(), lambda: map(result, strange))  # type: ignore[arg-type]
+    strays = jobs.record(kept, BATCH, one, deployment(), lambda: map(result, strange))  # type: ignore[arg-type]
     assert sum(strays.values()) == 2
     assert sum(call["cost_nanousd"] for call in kept.calls) == instance_cost_nanousd(one["facts"])
     assert {call["repetition"] for call in kept.calls} == numbers
@@ -74,5 +74,5 @@ def test_shares_of_results_that_cannot_all_be_read_are_never_more_than_the_whole
     whole = instance_cost_nanousd(one["facts"])
     assert whole is not None
     with pytest.raises(RouteTrouble):
-        job_results.record(kept, BATCH, one, deployment(), broken)  # type: ignore[arg-type]
+        jobs.record(kept, BATCH, one, deployment(), broken)  # type: ignore[arg-type]
     assert [call["cost_nanousd"] for call in kept.calls] == [share(whole, 4, rank) for rank in (0, 1)]

@@ -12,10 +12,9 @@ import pytest
 
 from db import batches
 from services.batch.jobs import Jobs
-from services.batch.line_calls import LineCalls
 from services.batch.providers.base import Route
-from services.batch.runner import Around
-from services.batch.works import Works
+from services.batch.runner import Around, LineCalls
+from services.batch.worker import Works
 from services.deployments.registry import Registry
 from services.types import Deployment
 from tests.batch.runner.desk import Desk

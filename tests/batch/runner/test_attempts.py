@@ -12,8 +12,7 @@ from sqlalchemy import event, select, update
 
 from db import batches
 from db.batch_queries import CALL
-from db.behind import spent_behind
-from db.history import Wanted
+from db.history import Wanted, spent_behind
 from services.batch import export, reconcile, stats
 from tests.batch.runner.desk import Desk
 from tests.batch.runner.test_hands import claim

@@ -10,7 +10,8 @@ from typing import Any
 
 from sqlalchemy import select
 
-from db import batch_workers, batches, runs
+from db import batches as batches_module
+from db import runs
 from db.batch_queries import CALL, LINE
 from services import paths
 from services.batch import lease
@@ -32,18 +33,18 @@ def call_for(batch_id: str, no: int, owner: str) -> dict[str, Any]:
 def claim(desk: Desk, batch_id: str, no: int, worker: str, lease_s: float = 60.0) -> dict[str, Any] | None:
     call = call_for(batch_id, no, worker)
     found: dict[str, Any] | None = desk.do(
-        batches.claim, batch_id=batch_id, no=no, worker=worker, lease_s=lease_s, call=call
+        batches_module.claim, batch_id=batch_id, no=no, worker=worker, lease_s=lease_s, call=call
     )
     return found
 
 
 def end(desk: Desk, batch_id: str, no: int, call: dict[str, Any]) -> bool:
-    done: bool = desk.do(batches.end_call, batch_id=batch_id, no=no, call_id=call["id"], call=GOOD, line=OVER)
+    done: bool = desk.do(batches_module.end_call, batch_id=batch_id, no=no, call_id=call["id"], call=GOOD, line=OVER)
     return done
 
 
 def line(desk: Desk, batch_id: str, no: int) -> dict[str, Any]:
-    return batches.lines_between(desk.reader, batch_id, no, no)[0]
+    return batches_module.lines_between(desk.reader, batch_id, no, no)[0]
 
 
 def state_of(desk: Desk, call: dict[str, Any]) -> str:
@@ -82,7 +83,7 @@ def test_a_call_that_was_given_up_as_lost_leaves_its_line_to_be_sent_again(eithe
     batch_id = either.batch(1)
     call = claim(either, batch_id, 1, "worker-a")
     assert call is not None
-    either.do(batches.lose_calls, call_ids=[call["id"]])
+    either.do(batches_module.lose_calls, call_ids=[call["id"]])
     assert not end(either, batch_id, 1, call)
     assert (line(either, batch_id, 1)["state"], state_of(either, call)) == ("waiting", "lost")
 
@@ -90,9 +91,9 @@ def test_a_call_that_was_given_up_as_lost_leaves_its_line_to_be_sent_again(eithe
 def test_renewing_holds_a_lease_and_releasing_gives_every_line_back(either: Desk) -> None:
     batch_id = either.batch(4)
     calls = [claim(either, batch_id, no, "worker-a", -1.0) for no in (1, 2)]
-    assert either.do(batches.renew, worker="worker-a", batch_ids=[batch_id], lease_s=60.0) == 2
+    assert either.do(batches_module.renew, worker="worker-a", batch_ids=[batch_id], lease_s=60.0) == 2
     assert claim(either, batch_id, 1, "worker-b") is None
-    assert either.do(batches.release, worker="worker-a", batch_ids=[batch_id]) == 2
+    assert either.do(batches_module.release, worker="worker-a", batch_ids=[batch_id]) == 2
     assert [state_of(either, call) for call in calls if call] == ["lost", "lost"]
     assert claim(either, batch_id, 1, "worker-b") is not None
 
@@ -100,15 +101,15 @@ def test_renewing_holds_a_lease_and_releasing_gives_every_line_back(either: Desk
 def test_an_engine_that_starts_leaves_the_calls_of_living_workers_alone(either: Desk) -> None:
     batch_id = either.batch(2)
     for worker in ("worker-alive", "worker-dead"):
-        either.do(batch_workers.adopt_worker, worker=worker, host="h", pid=1)
+        either.do(batches_module.adopt_worker, worker=worker, host="h", pid=1)
     alive, dead = claim(either, batch_id, 1, "worker-alive"), claim(either, batch_id, 2, "worker-dead")
     assert alive is not None and dead is not None
-    either.do(batch_workers.leave, worker="worker-dead")
+    either.do(batches_module.leave, worker="worker-dead")
     single = either.url.startswith("sqlite")
     either.do(runs.adopt_owner, owner_id="engine", pid=1, host="h")
     lost = either.do(runs.mark_lost, owner_id="engine", stale_after_s=45, single_owner=single)
     assert lost == [dead["id"]]
-    assert either.do(batch_workers.alive, stale_after_s=45) == ["worker-alive"]
+    assert either.do(batches_module.alive, stale_after_s=45) == ["worker-alive"]
 
 
 def test_lines_sent_again_keep_their_place_in_the_file_and_get_numbers_of_their_own(either: Desk) -> None:
@@ -119,8 +120,8 @@ def test_lines_sent_again_keep_their_place_in_the_file_and_get_numbers_of_their_
                 LINE.update().where(LINE.c.batch_id == old, LINE.c.no == no).values(state=state)
             ) and None, no=no, state=state,
         )  # fmt: skip
-    assert either.do(batches.copy_lines, source=old, target=new, states=("failed", "missing")) == 2
-    rows, total = batches.lines(either.reader, new)
+    assert either.do(batches_module.copy_lines, source=old, target=new, states=("failed", "missing")) == 2
+    rows, total = batches_module.lines(either.reader, new)
     assert [(row["no"], row["line"], row["record_id"], row["state"]) for row in rows] == [
         (1, 3, "2", "waiting"), (2, 5, "4", "waiting"),
     ]  # fmt: skip
@@ -131,14 +132,14 @@ def test_lines_are_found_by_their_text_and_their_state(either: Desk) -> None:
     batch_id = either.batch(30)
     call = claim(either, batch_id, 7, "worker-a")
     assert call is not None and end(either, batch_id, 7, call)
-    rows, total = batches.lines(either.reader, batch_id, text="LINE 1", limit=5)
+    rows, total = batches_module.lines(either.reader, batch_id, text="LINE 1", limit=5)
     assert (total, len(rows)) == (11, 5)
-    rows, total = batches.lines(either.reader, batch_id, states=["succeeded"])
+    rows, total = batches_module.lines(either.reader, batch_id, states=["succeeded"])
     assert (total, rows[0]["answer"], rows[0]["cost_nanousd"], rows[0]["call_state"]) == (1, "yes", 7, "succeeded")
-    assert batches.lines(either.reader, batch_id, text="100%")[1] == 0
-    assert [row["no"] for row in batches.each_line(either.reader, batch_id)] == list(range(1, 31))
-    assert batches.counts(either.reader, batch_id) == {"succeeded": 1, "waiting": 29}
-    assert batches.spent(either.reader, batch_id) == 7
+    assert batches_module.lines(either.reader, batch_id, text="100%")[1] == 0
+    assert [row["no"] for row in batches_module.each_line(either.reader, batch_id)] == list(range(1, 31))
+    assert batches_module.counts(either.reader, batch_id) == {"succeeded": 1, "waiting": 29}
+    assert batches_module.spent(either.reader, batch_id) == 7
 
 
 def test_a_place_is_held_by_one_process_and_free_again_when_it_is_gone(tmp_path: Path) -> None:

@@ -14,12 +14,10 @@ import pytest
 from db import batches
 from db.batch_queries import LINE
 from db.writer import Writer
-from services.batch import budget
-from services.batch import service as desks
+from services.batch import estimate, service
 from services.batch.files import sha256_of, spool
 from services.batch.ingest import CHANGED, keep_file
-from services.batch.service import BatchDesk
-from services.batch.submit import BatchSpec
+from services.batch.service import BatchDesk, BatchSpec
 from services.batch.types import Options
 from services.deployments.registry import Registry
 from tests.batch.runner.desk import Desk
@@ -217,16 +215,16 @@ def test_an_estimate_of_the_client_is_not_believed(desk: Desk) -> None:
 
 def test_where_nothing_bounds_the_cost_the_least_that_it_comes_to_counts() -> None:
     unbounded = {"cost_low": 2_000, "cost_high": None}
-    assert budget.above(unbounded, 1_000) == "This costs at least $0.000002, which is above the budget of $0.000001"
-    assert budget.above(unbounded, 2_000) is None
-    assert budget.above({"cost_low": None, "cost_high": None}, 1) is None
-    assert budget.above(unbounded, None) is None
+    assert estimate.above(unbounded, 1_000) == "This costs at least $0.000002, which is above the budget of $0.000001"
+    assert estimate.above(unbounded, 2_000) is None
+    assert estimate.above({"cost_low": None, "cost_high": None}, 1) is None
+    assert estimate.above(unbounded, None) is None
 
 
 def test_of_a_large_file_the_question_of_the_budget_is_asked_when_it_is_checked(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(desks, "CHECKED_AT_ONCE", 0)
+    monkeypatch.setattr(service, "CHECKED_AT_ONCE", 0)
     spec = replace(upload(desk), budget_nanousd=1000, estimate={"cost_high": 1})
     row = submit(desk, spec)
     assert (row["state"], row["wanted"], row["n_lines"]) == ("paused", "pause", 2)

@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from services.batch import patience, turns
-from services.batch.concurrency import Lanes, Spacing
-from services.batch.patience import AGAIN, Patience, Tries
-from services.batch.turns import BELIEVED_S, LONGEST_PAUSE_S, Turns
+from services.batch import concurrency, runner
+from services.batch.concurrency import BELIEVED_S, LONGEST_PAUSE_S, Lanes, Spacing, Turns
+from services.batch.runner import AGAIN, Patience, Tries
 
 
 class Clock:
@@ -25,8 +24,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(patience, "time", made)
-    monkeypatch.setattr(turns, "time", made)
+    monkeypatch.setattr(runner, "time", made)
+    monkeypatch.setattr(concurrency, "time", made)
     return made
 
 

@@ -14,8 +14,8 @@ from sqlalchemy import text
 
 from db import batches
 from services.batch import ingest
-from services.batch.forgetting import _old_uploads, forget_texts
 from services.batch.ingest import Dropped, Recording, keep_file, kept_file
+from services.batch.reconcile import _old_uploads, forget_texts
 from services.batch.types import Options, options_to_json
 from tests.batch.runner.desk import Desk
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from db import batches
-from services.batch import job_units
+from services.batch import jobs
 from tests.batch.runner.desk import Desk
 from tests.batch.runner.fake_service import FolderService
 from tests.batch.runner.steps import Steps
@@ -160,7 +160,7 @@ def test_a_word_of_one_job_is_not_wiped_out_by_the_next(folder: Folder) -> None:
     assert folder.plan(batch_id) == [1, 2]
     for no in (1, 2):
         folder.desk.do(batches.set_job, batch_id=batch_id, no=no, state="sending")
-    folder.desk.writer.submit(lambda s: job_units.tell(batch_id, 1, "2 lines are on their way.", s)).result(30)
+    folder.desk.writer.submit(lambda s: jobs.tell(batch_id, 1, "2 lines are on their way.", s)).result(30)
     folder.desk.do(batches.set_job, batch_id=batch_id, no=2, said=None)
     asyncio.run(folder.works.jobs._say_batch(batch_id))
     assert folder.desk.row(batch_id)["said"] == "2 lines are on their way."

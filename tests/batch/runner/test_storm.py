@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from db import batches
-from services.batch import line_calls
-from services.batch.line_calls import EnginePool
+from services.batch import runner
+from services.batch.runner import EnginePool
 from services.embedded import EmbeddedUnavailable
 from tests.batch.runner.desk import FAST, Desk
 
@@ -62,7 +62,7 @@ class Pool(EnginePool):
 def test_the_engine_is_asked_for_the_local_model_once_until_a_call_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(line_calls, "ASKED_EVERY_S", 0.0)
+    monkeypatch.setattr(runner, "ASKED_EVERY_S", 0.0)
     pool = Pool(tmp_path, ["http://127.0.0.1:1", "http://127.0.0.1:2"])
 
     async def calls() -> list[str]:

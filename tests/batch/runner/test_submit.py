@@ -17,7 +17,7 @@ from db import batches, run_queries
 from db.engine import reader
 from services import paths
 from services.batch.files import sha256_of, spool
-from services.batch.submit import BatchSpec
+from services.batch.service import BatchSpec
 from services.batch.types import Options
 from services.client import EngineClient, EngineError
 from tests.engine.house import table

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from services.batch.concurrency import Lanes, Spacing
-from services.batch.turns import Turns
+from services.batch.concurrency import Lanes, Spacing, Turns
 
 
 def turns(first: int = 2, per_minute: float | None = None) -> Turns:

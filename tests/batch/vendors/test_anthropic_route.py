@@ -8,7 +8,7 @@ import pytest
 
 from services.batch.providers import ResultsGone, RouteTrouble
 from services.batch.providers.anthropic import AnthropicRoute
-from services.batch.providers.submit_journal import mark_of
+from services.batch.providers.common import mark_of
 from services.batch.types import SubmitLater, SubmitRefused, no_of
 from tests.batch.vendors.house import Bench, Vendor, lines
 

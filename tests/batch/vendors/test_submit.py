@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.batch.providers.submit_journal import claimed, mark_of
+from services.batch.providers.common import claimed, mark_of
 from services.batch.types import Line, SubmitLater, SubmitRefused, SubmitStopped
 from services.types import Ask
 from tests.batch.vendors.house import Vendor, lines

@@ -1,16 +1,40 @@
-"""A process that was started for another one ends with it, however that one ends, and never looks in vain."""
+"""What a process of ours asks of the operating system when it starts."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import resource
 import select
 import sys
 import threading
 import time
 from collections.abc import Callable
 
+log = logging.getLogger(__name__)
+
+MANY_FILES = 65_536
+
+
+def file_limit() -> int:
+    """How many files this process may have open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MANY_FILES if soft == resource.RLIM_INFINITY else soft
+
+
+def raise_file_limit() -> None:
+    """Allow this process as many open files as it may have, up to `MANY_FILES`: every connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MANY_FILES if hard == resource.RLIM_INFINITY else min(hard, MANY_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    log.debug("The limit of open files was %s.", soft)
+
+
 LOOK_EVERY_S = 5.0  # only where the kernel cannot tell us
+
 LAST_RESORT_S = 30.0
 
 
