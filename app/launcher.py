@@ -254,9 +254,16 @@ class _Lab:
 
     def _start_pages(self) -> subprocess.Popen[bytes]:
         command = [
-            sys.executable, "-m", "app.server", "--port", str(self.port), "--address", self.where.host, "--parent-pid",
+            sys.executable,
+            "-m",
+            "app.server",
+            "--port",
+            str(self.port),
+            "--address",
+            self.where.host,
+            "--parent-pid",
             str(os.getpid()),
-        ]  # fmt: skip
+        ]
         try:
             out = (self.data / "logs" / "pages.log").open("ab")
         except OSError as error:

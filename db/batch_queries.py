@@ -108,9 +108,18 @@ FINISHED = 300
 SOURCES = ("playground", "batch")
 
 _FIGURES = (
-    "deployment_id", "source", "outcome", "usage_source", "lag_marked", "reasoning_output", "answer_output", "ttft_ms",
-    "ttlt_ms", "tpot_ms", *INPUT,
-)  # fmt: skip
+    "deployment_id",
+    "source",
+    "outcome",
+    "usage_source",
+    "lag_marked",
+    "reasoning_output",
+    "answer_output",
+    "ttft_ms",
+    "ttlt_ms",
+    "tpot_ms",
+    *INPUT,
+)
 
 
 def recent_calls(
@@ -163,13 +172,19 @@ def finished_batches(engine: Engine, limit: int = FINISHED) -> list[Row]:
     ``per_minute``, when they ``began`` and ``ended_at``, and the ``seconds`` between, pauses included."""
     statement = (
         select(
-            col(Batch.deployment_id), col(Batch.route), col(Batch.n_lines), col(Batch.created_at), col(Batch.run_id),
-            col(Batch.started_at), col(Batch.ended_at), col(Batch.per_minute),
+            col(Batch.deployment_id),
+            col(Batch.route),
+            col(Batch.n_lines),
+            col(Batch.created_at),
+            col(Batch.run_id),
+            col(Batch.started_at),
+            col(Batch.ended_at),
+            col(Batch.per_minute),
         )
         .where(col(Batch.state) == "ended", col(Batch.ended_at).is_not(None), col(Batch.n_lines) > 0)
         .order_by(col(Batch.created_at).desc())
         .limit(limit)
-    )  # fmt: skip
+    )
     with engine.connect() as connection:
         rows = [dict(row) for row in connection.execute(statement).mappings()]
     for row in rows:
@@ -323,12 +338,40 @@ MAX_SEARCH = 500  # characters, as in `db.run_queries`
 
 # What a line takes from its call. "call_state" is the call's; a line's own state is "state".
 _OF_CALL = (
-    "ttft_ms", "ttfat_ms", "ttlt_ms", "end_ms", "tpot_ms", "decode_tps", "e2e_tps", "waited_ms", "server_ms",
-    "lag_marked", "uncached_input", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning_output",
-    "answer_output", "usage_source", "cost_state", "cost_nanousd", "cost_high_nanousd", "plain_nanousd", "finish_raw",
-    "model_reported", "response_id", "http_status", "error_type", "error_code", "tier_served", "reasoning",
-    "attempt_no", "retry_of", "created_at", "started_at",
-)  # fmt: skip
+    "ttft_ms",
+    "ttfat_ms",
+    "ttlt_ms",
+    "end_ms",
+    "tpot_ms",
+    "decode_tps",
+    "e2e_tps",
+    "waited_ms",
+    "server_ms",
+    "lag_marked",
+    "uncached_input",
+    "cache_read",
+    "cache_write_5m",
+    "cache_write_1h",
+    "reasoning_output",
+    "answer_output",
+    "usage_source",
+    "cost_state",
+    "cost_nanousd",
+    "cost_high_nanousd",
+    "plain_nanousd",
+    "finish_raw",
+    "model_reported",
+    "response_id",
+    "http_status",
+    "error_type",
+    "error_code",
+    "tier_served",
+    "reasoning",
+    "attempt_no",
+    "retry_of",
+    "created_at",
+    "started_at",
+)
 
 
 _TAKEN = ("outcome", "message", "answer")

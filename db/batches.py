@@ -182,9 +182,12 @@ _THE_LINE = and_(LINE.c.batch_id == bindparam("the_batch"), LINE.c.no == bindpar
 
 
 _TAKEN = {
-    "state": "running", "worker": bindparam("the_worker"), "lease_until": bindparam("the_end"),
-    "call_id": bindparam("the_call"), "attempts": LINE.c.attempts + 1,
-}  # fmt: skip
+    "state": "running",
+    "worker": bindparam("the_worker"),
+    "lease_until": bindparam("the_end"),
+    "call_id": bindparam("the_call"),
+    "attempts": LINE.c.attempts + 1,
+}
 
 _CLAIM = update(LINE).where(_THE_LINE, LINE.c.state == "waiting").values(_TAKEN).returning(LINE.c.attempts)
 
@@ -320,9 +323,12 @@ def claim(
     """
     now = clock(session)
     given = {
-        "the_batch": batch_id, "the_no": no, "the_worker": worker, "the_call": call["id"],
+        "the_batch": batch_id,
+        "the_no": no,
+        "the_worker": worker,
+        "the_call": call["id"],
         "the_end": now + timedelta(seconds=lease_s),
-    }  # fmt: skip
+    }
     attempts = session.execute(_CLAIM, given).scalar()
     if attempts is None:
         before = session.execute(_EXPIRED, {"the_batch": batch_id, "the_no": no, "now": now}).first()

@@ -16,9 +16,22 @@ from db.rollups import CALL
 from db.types import UtcDateTime, dicts
 
 COLUMNS = (
-    "created_at", "deployment_id", "kind", "model", "source", "ttft_ms", "ttlt_ms", "decode_tps", "uncached_input",
-    "cache_read", "cache_write_5m", "cache_write_1h", "reasoning_output", "answer_output", "lag_marked",
-)  # fmt: skip
+    "created_at",
+    "deployment_id",
+    "kind",
+    "model",
+    "source",
+    "ttft_ms",
+    "ttlt_ms",
+    "decode_tps",
+    "uncached_input",
+    "cache_read",
+    "cache_write_5m",
+    "cache_write_1h",
+    "reasoning_output",
+    "answer_output",
+    "lag_marked",
+)
 
 
 def recent(engine: Engine, wanted: Wanted, limit: int) -> list[dict[str, Any]]:
@@ -88,16 +101,21 @@ def price_uses(engine: Engine, bounds: Sequence[int] = (), within: Wanted | None
     first = func.min(col(Call.created_at), type_=UtcDateTime()).label("first")
     statement = (
         select(
-            col(Call.deployment_id), price.label("price"), band.label("band"), func.count().label("n"),
+            col(Call.deployment_id),
+            price.label("price"),
+            band.label("band"),
+            func.count().label("n"),
             func.sum(case((billed, 1), else_=0)).label("n_billed"),
             func.sum(case((col(Call.cost_state).in_(PRICED[1:]), 1), else_=0)).label("n_inexact"),
             func.sum(case((col(Call.cost_state).in_(PRICED), col(Call.cost_nanousd)), else_=0)).label("nanousd"),
-            first, func.max(col(Call.created_at), type_=UtcDateTime()).label("last"), *sums,
+            first,
+            func.max(col(Call.created_at), type_=UtcDateTime()).label("last"),
+            *sums,
         )
         .where(col(Call.state) != "running", *(_within(within, engine.dialect.name) if within else ()))
         .group_by(col(Call.deployment_id), price, band)
         .order_by(col(Call.deployment_id), first, band)
-    )  # fmt: skip
+    )
     with engine.connect() as connection:
         return [_use(dict(row)) for row in connection.execute(statement).mappings()]
 

@@ -152,8 +152,10 @@ LOCAL_FUSE = frozenset({"fuse.fuse-overlayfs", "fuseblk"})
 
 # `hide_parameters`: prompts and answers must not stand in an error's text, and so in no log.
 _COMMON: dict[str, Any] = {
-    "json_serializer": json_text, "json_deserializer": orjson.loads, "hide_parameters": True,
-}  # fmt: skip
+    "json_serializer": json_text,
+    "json_deserializer": orjson.loads,
+    "hide_parameters": True,
+}
 
 
 class Refused(ValueError):
@@ -209,9 +211,13 @@ def make_engine(url: str) -> Engine:
     @event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, _record: Any) -> None:
         for pragma in (
-            f"busy_timeout={BUSY_MS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON",
+            f"busy_timeout={BUSY_MS}",
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            "secure_delete=ON",
             f"journal_size_limit={WAL_KEPT_BYTES}",
-        ):  # fmt: skip
+        ):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
@@ -235,9 +241,13 @@ def reader(url: str) -> Engine:
     file = sqlite_file(url)
     if file is None:
         return create_engine(
-            url, pool_pre_ping=True, connect_args={"connect_timeout": CONNECT_S, "cursor_factory": _Binary},
-            isolation_level="REPEATABLE READ", execution_options={"postgresql_readonly": True}, **_COMMON,
-        )  # fmt: skip
+            url,
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": CONNECT_S, "cursor_factory": _Binary},
+            isolation_level="REPEATABLE READ",
+            execution_options={"postgresql_readonly": True},
+            **_COMMON,
+        )
     target = f"file:{quote(str(file))}?mode=ro"
 
     def connect() -> sqlite3.Connection:

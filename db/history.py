@@ -123,9 +123,10 @@ def calls_behind(
 def spent_behind(engine: Engine, wanted: Wanted, only: Behind = ALL) -> tuple[int, int, int]:
     """(nano-dollars, calls whose cost is known, calls whose cost is a lower bound) of the calls of `calls_behind`."""
     sums = (
-        func.coalesce(func.sum(CALL.c.cost_nanousd), 0), func.count(CALL.c.cost_nanousd),
+        func.coalesce(func.sum(CALL.c.cost_nanousd), 0),
+        func.count(CALL.c.cost_nanousd),
         func.coalesce(func.sum(case((CALL.c.cost_state == "lower_bound", 1), else_=0)), 0),
-    )  # fmt: skip
+    )
     with engine.connect() as connection:
         spent, known, bounded = connection.execute(select(*sums).where(*_where(engine, wanted, only))).one()
     return int(spent), int(known), int(bounded)
@@ -154,9 +155,11 @@ def _late() -> ColumnElement[bool]:
 def _where(engine: Engine, wanted: Wanted, only: Behind) -> list[ColumnElement[bool]]:
     dialect = engine.dialect.name
     where = [
-        CALL.c.created_at >= wanted.start, CALL.c.created_at < wanted.end, CALL.c.state != "running",
+        CALL.c.created_at >= wanted.start,
+        CALL.c.created_at < wanted.end,
+        CALL.c.state != "running",
         *conditions(CALL, wanted),
-    ]  # fmt: skip
+    ]
     if only.spans:
         where.append(or_(*(and_(CALL.c.created_at >= a, CALL.c.created_at < b) for a, b in only.spans)))
     if only.states:
@@ -218,9 +221,14 @@ class Pieces:
 
 
 def pieces(
-    engine: Engine, wanted: Wanted, *, grain: Grain, sketches: Sequence[str] = (), sums: Sequence[str] = SUMS,
+    engine: Engine,
+    wanted: Wanted,
+    *,
+    grain: Grain,
+    sketches: Sequence[str] = (),
+    sums: Sequence[str] = SUMS,
     dimensions: Sequence[str] = DIMENSIONS,
-) -> Pieces:  # fmt: skip
+) -> Pieces:
     """Everything that is needed to draw a stretch of time. ``sums``, ``dimensions``: those that the cells are wanted
     with; each one costs time.
 
@@ -301,10 +309,12 @@ def _cells(
     by_column = list(zip(*found.cursor.fetchall(), strict=True))
     if not by_column:
         return _no_cells(sketches)
-    return pd.DataFrame({
-        column.name: np.array(values, np.int64) if isinstance(column.type, BigInteger) else _objects(values)
-        for column, values in zip(columns, by_column, strict=True)
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            column.name: np.array(values, np.int64) if isinstance(column.type, BigInteger) else _objects(values)
+            for column, values in zip(columns, by_column, strict=True)
+        }
+    )
 
 
 def _objects(values: Sequence[Any]) -> pd.Series:
@@ -362,8 +372,11 @@ def _no_calls() -> pd.DataFrame:
 def conditions(table: Any, wanted: Wanted) -> list[ColumnElement[bool]]:
     """What a `Wanted` asks of rows of the calls or of the rollups, time and tags left aside."""
     named = {
-        "deployment_id": wanted.deployments, "kind": wanted.kinds, "model": wanted.models, "source": wanted.sources,
-    }  # fmt: skip
+        "deployment_id": wanted.deployments,
+        "kind": wanted.kinds,
+        "model": wanted.models,
+        "source": wanted.sources,
+    }
     where: list[ColumnElement[bool]] = [table.c[name].in_(list(some)) for name, some in named.items() if some]
     if wanted.persons:
         where.append(table.c.person.in_(list(wanted.persons)))

@@ -250,9 +250,13 @@ class Scenario(SQLModel, table=True):
 def scenarios(engine: Engine) -> list[dict[str, Any]]:
     """All of them by name: ``id, name, state, person, created_at, changed_at``."""
     columns = (
-        col(Scenario.id), col(Scenario.name), col(Scenario.state), col(Scenario.person), col(Scenario.created_at),
+        col(Scenario.id),
+        col(Scenario.name),
+        col(Scenario.state),
+        col(Scenario.person),
+        col(Scenario.created_at),
         col(Scenario.changed_at),
-    )  # fmt: skip
+    )
     with engine.connect() as connection:
         rows = connection.execute(select(*columns).order_by(col(Scenario.name), col(Scenario.id))).mappings()
         return [dict(row) for row in rows]
@@ -319,12 +323,21 @@ class Rollup(SQLModel, table=True):
     __tablename__ = "rollup"
     __table_args__ = (
         UniqueConstraint(
-            "grain", "bucket", "deployment_id", "model", "kind", "source", "person", "outcome", "state", "cache",
+            "grain",
+            "bucket",
+            "deployment_id",
+            "model",
+            "kind",
+            "source",
+            "person",
+            "outcome",
+            "state",
+            "cache",
             name="uq_rollup_cell",
         ),
         Index("ix_rollup_grain_bucket", "grain", "bucket"),
         Index("ix_rollup_grain_person", "grain", "person"),
-    )  # fmt: skip
+    )
 
     id: int | None = Field(default=None, primary_key=True)
     grain: str

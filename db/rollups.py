@@ -39,16 +39,28 @@ COUNTS = ("uncached_input", "cache_read", "cache_write_5m", "cache_write_1h", "r
 DRIVERS = tuple(f"cost_{name}" for name in COUNTS)
 
 SUMS = (
-    "n", "n_late", "n_priced", "n_bounded", "n_estimated", *COUNTS, "cost_nanousd", "plain_nanousd", *DRIVERS,
+    "n",
+    "n_late",
+    "n_priced",
+    "n_bounded",
+    "n_estimated",
+    *COUNTS,
+    "cost_nanousd",
+    "plain_nanousd",
+    *DRIVERS,
     "busy_ms",
-)  # fmt: skip
+)
 
 
 # Sketch → the column of the call that it holds.
 SKETCHES: Mapping[str, str] = {
-    "ttft": "ttft_ms", "ttfat": "ttfat_ms", "ttlt": "ttlt_ms", "tpot": "tpot_ms", "decode": "decode_tps",
+    "ttft": "ttft_ms",
+    "ttfat": "ttfat_ms",
+    "ttlt": "ttlt_ms",
+    "tpot": "tpot_ms",
+    "decode": "decode_tps",
     "e2e": "e2e_tps",
-}  # fmt: skip
+}
 
 
 _COLUMNS = (*KEYS, *SUMS, *SKETCHES)
@@ -80,9 +92,15 @@ _NONE = 2**15
 
 
 def _insert(
-    driver: sqlite3.Connection, grain: str, bucket: NDArray[np.int64], step: int, by_person: bool,
-    coded: dict[str, Any], sums: NDArray[np.int64], bins: dict[str, NDArray[np.int64]],
-) -> int:  # fmt: skip
+    driver: sqlite3.Connection,
+    grain: str,
+    bucket: NDArray[np.int64],
+    step: int,
+    by_person: bool,
+    coded: dict[str, Any],
+    sums: NDArray[np.int64],
+    bins: dict[str, NDArray[np.int64]],
+) -> int:
     key = bucket - bucket.min()
     for name in NAMES:
         codes, values = coded[name]
@@ -138,10 +156,25 @@ FOLD_LOCK = 0x1AB_F01D
 INPUT = COUNTS[:4]
 
 NEEDED = (
-    "id", "created_at", "deployment_id", "model", "kind", "source", "person", "outcome", "state", "lag_marked",
-    "cost_state", "cost_nanousd", "plain_nanousd", "cost_drivers", "usage_source", "end_ms", *COUNTS,
+    "id",
+    "created_at",
+    "deployment_id",
+    "model",
+    "kind",
+    "source",
+    "person",
+    "outcome",
+    "state",
+    "lag_marked",
+    "cost_state",
+    "cost_nanousd",
+    "plain_nanousd",
+    "cost_drivers",
+    "usage_source",
+    "end_ms",
+    *COUNTS,
     *SKETCHES.values(),
-)  # fmt: skip
+)
 
 DIMENSIONS = ("deployment_id", "model", "kind", "source", "person", "outcome", "state", "cache")
 
@@ -351,9 +384,10 @@ def cells_of_few(
         named |= {"state": str(row["state"]), "cache": _cache(row, counts[:4])}
         for grain, cellmap in found.items():
             key = named | {
-                "grain": grain, "bucket": _floor(row["created_at"], grain),
+                "grain": grain,
+                "bucket": _floor(row["created_at"], grain),
                 "person": str(row.get("person") or "") if grain == "p" else "",
-            }  # fmt: skip
+            }
             cell = cellmap.setdefault(tuple(key[name] for name in keys), {})
             if not cell:
                 cell |= key | dict.fromkeys(sums, 0)

@@ -272,14 +272,18 @@ def held_by_calls(engine: Engine, deployment_id: str, since: datetime) -> list[R
     return _all(
         engine,
         select(
-            col(Call.created_at), col(Call.started_at), col(Call.end_ms), col(Call.state), col(Call.usage_source),
+            col(Call.created_at),
+            col(Call.started_at),
+            col(Call.end_ms),
+            col(Call.state),
+            col(Call.usage_source),
             case((known, output), else_=None).label("output"),
         ).where(
             col(Call.deployment_id) == deployment_id,
             col(Call.created_at) >= since - timedelta(days=1),
             or_(col(Call.started_at).is_not(None), col(Call.state) == "running"),
         ),
-    )  # fmt: skip
+    )
 
 
 def declared_at(engine: Engine, deployment_id: str) -> datetime | None:

@@ -129,9 +129,13 @@ def mark_lost(*, session: Session, owner_id: str, stale_after_s: float, single_o
 
 # --- what people add -----------------------------------------------------------------------------------------------
 def annotate_run(
-    *, session: Session, run_id: str, starred: bool | None = None, tags: Sequence[str] | None = None,
+    *,
+    session: Session,
+    run_id: str,
+    starred: bool | None = None,
+    tags: Sequence[str] | None = None,
     note: str | None = None,
-) -> bool:  # fmt: skip
+) -> bool:
     """Star, tag or note a run; None leaves a field as it is. False when there is no such run."""
     values: dict[str, Any] = {}
     if starred is not None:
@@ -206,10 +210,16 @@ def upsert_deployment(*, session: Session, deployment_id: str, spec: dict[str, A
         slot = _free_slot(session, spec.get("color_slot"))
         session.execute(
             insert(DeploymentRow).values(
-                id=deployment_id, spec=spec, origin=origin, enabled=enabled, color_slot=slot, archived=False,
-                created_at=now, updated_at=now,
+                id=deployment_id,
+                spec=spec,
+                origin=origin,
+                enabled=enabled,
+                color_slot=slot,
+                archived=False,
+                created_at=now,
+                updated_at=now,
             )
-        )  # fmt: skip
+        )
         return slot
     values: dict[str, Any] = {"spec": spec, "origin": origin, "archived": False}
     if origin == "page" or (known["spec"] or {}).get("enabled", True) != enabled:

@@ -66,11 +66,14 @@ def settle(*, session: Session, on: Mapping[str, Meter], at: datetime) -> int:
         )
         rows = [
             {
-                "deployment_id": name, "on_at": at if name in before else min(on[name].since, at), "off_at": None,
-                "usd_per_hour": on[name].usd_per_hour, "price": on[name].price,
+                "deployment_id": name,
+                "on_at": at if name in before else min(on[name].since, at),
+                "off_at": None,
+                "usd_per_hour": on[name].usd_per_hour,
+                "price": on[name].price,
             }
             for name in begun
-        ]  # fmt: skip
+        ]
         session.execute(insert(Powered), rows)
     return len(ended) + len(begun)
 
@@ -178,9 +181,15 @@ def remove(*, session: Session, alert_id: str) -> None:
 
 
 def checked(
-    *, session: Session, seen: Mapping[str, Any], at: datetime, value: float | None, n: int, firing: bool,
+    *,
+    session: Session,
+    seen: Mapping[str, Any],
+    at: datetime,
+    value: float | None,
+    n: int,
+    firing: bool,
     event: Mapping[str, Any] | None,
-) -> bool:  # fmt: skip
+) -> bool:
     """Keep the result of one evaluation of the alert ``seen``, with the event where it began or ended.
 
     Nothing is kept, and False returned, when somebody changed the alert meanwhile: the result is of another one.

@@ -22,8 +22,10 @@ with tools:
 held, wrong = inputs.draw(calculator_state.models(calculator_state.current_assumptions()))
 calculator_state.give(held)
 if wrong:
-    st.warning("Nothing is calculated until what is said above in red is mended, or the assumptions below are undone.",
-               icon=":material/edit:")  # fmt: skip
+    st.warning(
+        "Nothing is calculated until what is said above in red is mended, or the assumptions below are undone.",
+        icon=":material/edit:",
+    )
     assumptions.draw(held)
     st.stop()
 
@@ -50,8 +52,12 @@ with right.container(border=True, height="stretch"):
     calculator_cost.draw_swings(lambda: calculator_state.swings(held, measured), calculator_state.chosen(answer))
 
 if selected and selected.serving:
-    inside = st.expander("How a server of your own runs it: batch, precision, waits", icon=":material/memory:",
-                         key="ca_inside", on_change="rerun")  # fmt: skip
+    inside = st.expander(
+        "How a server of your own runs it: batch, precision, waits",
+        icon=":material/memory:",
+        key="ca_inside",
+        on_change="rerun",
+    )
     if inside.open:
         with inside:
             serving.draw_curve(selected, held.workload, inputs.points(selected))

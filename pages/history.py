@@ -50,8 +50,10 @@ def read() -> tuple[Data, Pace]:
         data = history_data.load(source, chosen)
         return data, history_cost.pace(data)
     except SQLAlchemyError:
-        st.warning("The records cannot be read just now; they are kept. Reload the page in a moment.",
-                   icon=":material/database_off:")  # fmt: skip
+        st.warning(
+            "The records cannot be read just now; they are kept. Reload the page in a moment.",
+            icon=":material/database_off:",
+        )
         st.stop()
 
 

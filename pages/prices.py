@@ -32,8 +32,10 @@ try:
     if at != pricing_overview.USUAL_BOUNDS:
         uses = call_stats.price_uses(reader, at)
 except SQLAlchemyError:
-    st.warning("The records cannot be read just now; they are kept. Reload the page in a moment.",
-               icon=":material/database_off:")  # fmt: skip
+    st.warning(
+        "The records cannot be read just now; they are kept. Reload the page in a moment.",
+        icon=":material/database_off:",
+    )
     st.stop()
 
 if not lines:
@@ -45,12 +47,19 @@ if not lines:
 names = tell_apart([(line.deployment.id, line.deployment.name) for line in lines])
 ids = {name: deployment_id for deployment_id, name in names.items()}
 with st.container(horizontal=True, vertical_alignment="bottom"):
-    wanted = st.multiselect("Deployment", list(ids), key="deployment", bind="query-params", placeholder="All",
-                            width=420)  # fmt: skip
+    wanted = st.multiselect(
+        "Deployment", list(ids), key="deployment", bind="query-params", placeholder="All", width=420
+    )
     chosen = {ids[name] for name in wanted if name in ids}
     shown = [line for line in lines if not chosen or line.deployment.id in chosen]
-    st.download_button("Export CSV", prices_page.to_csv(shown), f"inference-lab-prices-{now:%Y%m%d}.csv", "text/csv",
-                       icon=":material/download:", on_click="ignore")  # fmt: skip
+    st.download_button(
+        "Export CSV",
+        prices_page.to_csv(shown),
+        f"inference-lab-prices-{now:%Y%m%d}.csv",
+        "text/csv",
+        icon=":material/download:",
+        on_click="ignore",
+    )
 
 prices_page.draw(shown)
 count = f"{len(shown):,} {'deployment' if len(shown) == 1 else 'deployments'}"

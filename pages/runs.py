@@ -30,8 +30,10 @@ try:
         reader, wanted, limit=runs_page.PAGE_SIZE, offset=(min(page, pages) - 1) * runs_page.PAGE_SIZE
     )
 except SQLAlchemyError:
-    st.warning("The records cannot be read just now; they are kept. Reload the page in a moment.",
-               icon=":material/database_off:")  # fmt: skip
+    st.warning(
+        "The records cannot be read just now; they are kept. Reload the page in a moment.",
+        icon=":material/database_off:",
+    )
     st.stop()
 
 with slot:

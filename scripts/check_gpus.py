@@ -18,10 +18,19 @@ from pathlib import Path
 FILE = Path(__file__).resolve().parents[1] / "services" / "data" / "gpus.csv"
 INSIDE = "aiconfigurator_core/systems/{}.yaml"
 SYSTEMS: Mapping[str, str] = {
-    "A30": "a30", "L4": "l4", "L40S": "l40s", "A100-80GB-SXM": "a100_sxm", "A100-80GB-PCIe": "a100_pcie",
-    "H100-SXM": "h100_sxm", "H100-PCIe": "h100_pcie", "H200-SXM": "h200_sxm", "B200-SXM": "b200_sxm",
-    "B300-SXM": "b300_sxm", "GB200": "gb200", "RTX PRO 6000 Server": "rtx_pro_6000_server",
-}  # fmt: skip
+    "A30": "a30",
+    "L4": "l4",
+    "L40S": "l40s",
+    "A100-80GB-SXM": "a100_sxm",
+    "A100-80GB-PCIe": "a100_pcie",
+    "H100-SXM": "h100_sxm",
+    "H100-PCIe": "h100_pcie",
+    "H200-SXM": "h200_sxm",
+    "B200-SXM": "b200_sxm",
+    "B300-SXM": "b300_sxm",
+    "GB200": "gb200",
+    "RTX PRO 6000 Server": "rtx_pro_6000_server",
+}
 # Our column → their key, and how many of their units make one of ours.
 KEYS: Mapping[str, tuple[str, float]] = {
     "bandwidth_gb_s": ("mem_bw", 1e9),

@@ -92,11 +92,14 @@ def snapshot(wheel: Path, today: str) -> dict[str, Any]:
         if found:
             models[provider][own_name(name, provider, row["litellm_provider"])] = found
     return {
-        "source": "LiteLLM", "version": wheel.name.split("-")[1], "date": today,
+        "source": "LiteLLM",
+        "version": wheel.name.split("-")[1],
+        "date": today,
         "licence": "MIT, Copyright (c) 2023 Berri AI",
         "url": "https://github.com/BerriAI/litellm/blob/main/model_prices_and_context_window.json",
-        "unit": "US dollars per 1,000,000 tokens, by context and by input tokens above", "models": models,
-    }  # fmt: skip
+        "unit": "US dollars per 1,000,000 tokens, by context and by input tokens above",
+        "models": models,
+    }
 
 
 def own_name(name: str, provider: str, litellm_provider: str) -> str:

@@ -88,8 +88,10 @@ def _why(said: str) -> str:
 Metric = Literal["p95_ttft", "error_rate", "spend_day"]
 
 METRICS: Mapping[Metric, str] = {
-    "p95_ttft": "p95 time to first token", "error_rate": "Error rate", "spend_day": "Spend in 24 hours",
-}  # fmt: skip
+    "p95_ttft": "p95 time to first token",
+    "error_rate": "Error rate",
+    "spend_day": "Spend in 24 hours",
+}
 
 NEEDED: Mapping[Metric, int] = {"p95_ttft": 20, "error_rate": 10, "spend_day": 0}
 
@@ -106,8 +108,9 @@ LONGEST_NAME = 80
 
 # The largest limit that can be meant, in the unit of a threshold and in words; that of an error rate is below 100 %.
 MOST: Mapping[Metric, tuple[float, str]] = {
-    "p95_ttft": (3_600_000.0, "3,600 s"), "spend_day": (1_000_000.0, "$1,000,000"),
-}  # fmt: skip
+    "p95_ttft": (3_600_000.0, "3,600 s"),
+    "spend_day": (1_000_000.0, "$1,000,000"),
+}
 
 
 NOT_ENOUGH = "not enough calls"
@@ -142,12 +145,16 @@ class Alert:
         if any(not isinstance(row.get(name) or [], list | tuple) for name in ("deployments", "targets")):
             raise ValueError("The deployments and targets of an alert are lists of names.")
         made = cls(
-            metric=cast(Metric, metric), threshold=threshold,
+            metric=cast(Metric, metric),
+            threshold=threshold,
             window_s=DAY_S if metric == "spend_day" else window,
-            deployments=_texts(row.get("deployments")), targets=_texts(row.get("targets")),
-            name=" ".join(str(row.get("name") or "").split())[:LONGEST_NAME], enabled=bool(row.get("enabled", True)),
-            id=str(row.get("id") or ""), firing=bool(row.get("firing")),
-        )  # fmt: skip
+            deployments=_texts(row.get("deployments")),
+            targets=_texts(row.get("targets")),
+            name=" ".join(str(row.get("name") or "").split())[:LONGEST_NAME],
+            enabled=bool(row.get("enabled", True)),
+            id=str(row.get("id") or ""),
+            firing=bool(row.get("firing")),
+        )
         made._check()
         return made
 
@@ -162,9 +169,14 @@ class Alert:
     def to_values(self) -> dict[str, Any]:
         """What `db.small_tables.save` keeps."""
         return {
-            "name": self.name, "metric": self.metric, "threshold": self.threshold, "window_s": self.window_s,
-            "deployments": list(self.deployments), "targets": list(self.targets), "enabled": self.enabled,
-        }  # fmt: skip
+            "name": self.name,
+            "metric": self.metric,
+            "threshold": self.threshold,
+            "window_s": self.window_s,
+            "deployments": list(self.deployments),
+            "targets": list(self.targets),
+            "enabled": self.enabled,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,9 +255,9 @@ def check_targets(targets: Collection[str], known: Collection[str]) -> None:
     for name in targets:
         if name not in known:
             raise ValueError(
-                f"There is no variable {name[:60]} to send to: put an address like ALERT_WEBHOOK = \"json://…\" into "
+                f'There is no variable {name[:60]} to send to: put an address like ALERT_WEBHOOK = "json://…" into '
                 "the environment or .streamlit/secrets.toml; its name begins with ALERT_."
-            )  # fmt: skip
+            )
 
 
 def wanted(alert: Alert, now: datetime) -> Wanted:

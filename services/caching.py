@@ -325,11 +325,17 @@ def _of(rows: Sequence[Row]) -> Measured:
     money = [(row, other) for row in rows if (other := cost_without(row)) is not None]
     succeeded = [row for row in rows if row["state"] == "succeeded"]
     return Measured(
-        deployment, modes, tuple(rows), _times(timed, "cold"), _times(timed, "warm"),
+        deployment,
+        modes,
+        tuple(rows),
+        _times(timed, "cold"),
+        _times(timed, "warm"),
         sum(row["cost_nanousd"] for row, _ in money) if money else None,
         sum(other for _, other in money) if money else None,
-        len(money), runs_view.cost_words((succeeded or rows)[-1])[1], prices_of(succeeded, deployment, modes),
-    )  # fmt: skip
+        len(money),
+        runs_view.cost_words((succeeded or rows)[-1])[1],
+        prices_of(succeeded, deployment, modes),
+    )
 
 
 def _times(rows: Sequence[Row], state: str) -> tuple[float, ...]:
@@ -344,9 +350,11 @@ def cost_without(row: Row) -> int | None:
     if row.get("cost_state") != "exact" or not row.get("price"):
         return None
     usage = Usage(
-        uncached_input=runs_view.input_tokens(row), reasoning_output=row.get("reasoning_output"),
-        answer_output=row.get("answer_output"), source="provider",
-    )  # fmt: skip
+        uncached_input=runs_view.input_tokens(row),
+        reasoning_output=row.get("reasoning_output"),
+        answer_output=row.get("answer_output"),
+        source="provider",
+    )
     return cost.cost(usage, pricing_price.read(row["price"]), complete=True).nanousd
 
 

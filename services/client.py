@@ -141,9 +141,10 @@ class EngineClient:
     ) -> None:
         """Star, tag or note a run; what is None stays as it is."""
         self._call(
-            "PATCH", f"/runs/{_known(run_id)}",
+            "PATCH",
+            f"/runs/{_known(run_id)}",
             {"starred": starred, "tags": list(tags) if tags is not None else None, "note": note},
-        )  # fmt: skip
+        )
 
     def delete_runs(self, run_ids: Sequence[str]) -> int:
         """Delete runs with their calls and votes; returns how many were deleted."""

@@ -9,34 +9,71 @@ from services.types import Outcome, State
 LAB_STOPPED = "the lab was stopped"  # the detail of a call that nobody stopped but the end of our own process
 
 STATE_OF: dict[Outcome, State] = {
-    "ok": "succeeded", "max_tokens": "succeeded", "truncated": "cut_off", "empty": "failed", "refused": "refused",
-    "filtered": "refused", "guardrail": "refused", "http_error": "failed", "stream_error": "failed",
-    "throttled": "throttled", "overloaded": "failed", "not_ready": "failed", "quota_exhausted": "failed",
-    "unreachable": "failed", "unauthorised": "failed",
-    "not_found": "failed", "timeout_connect": "timed_out", "timeout_headers": "timed_out",
-    "timeout_first_token": "timed_out", "timeout_idle": "timed_out", "timeout_total": "timed_out",
-    "protocol_error": "failed", "cancelled": "cancelled", "budget_denied": "denied", "config_error": "failed",
+    "ok": "succeeded",
+    "max_tokens": "succeeded",
+    "truncated": "cut_off",
+    "empty": "failed",
+    "refused": "refused",
+    "filtered": "refused",
+    "guardrail": "refused",
+    "http_error": "failed",
+    "stream_error": "failed",
+    "throttled": "throttled",
+    "overloaded": "failed",
+    "not_ready": "failed",
+    "quota_exhausted": "failed",
+    "unreachable": "failed",
+    "unauthorised": "failed",
+    "not_found": "failed",
+    "timeout_connect": "timed_out",
+    "timeout_headers": "timed_out",
+    "timeout_first_token": "timed_out",
+    "timeout_idle": "timed_out",
+    "timeout_total": "timed_out",
+    "protocol_error": "failed",
+    "cancelled": "cancelled",
+    "budget_denied": "denied",
+    "config_error": "failed",
     "proxy_error": "failed",
     "lost": "lost",
-}  # fmt: skip
+}
 
 # What each wire calls its normal ends. Anything else is not an end: `finish_norm` says "truncated".
 FINISH: dict[str, Outcome] = {
     # Chat Completions
-    "stop": "ok", "length": "max_tokens", "tool_calls": "ok", "function_call": "ok", "content_filter": "filtered",
+    "stop": "ok",
+    "length": "max_tokens",
+    "tool_calls": "ok",
+    "function_call": "ok",
+    "content_filter": "filtered",
     # Messages
-    "end_turn": "ok", "stop_sequence": "ok", "tool_use": "ok", "max_tokens": "max_tokens", "refusal": "refused",
-    "model_context_window_exceeded": "max_tokens", "pause_turn": "truncated",
+    "end_turn": "ok",
+    "stop_sequence": "ok",
+    "tool_use": "ok",
+    "max_tokens": "max_tokens",
+    "refusal": "refused",
+    "model_context_window_exceeded": "max_tokens",
+    "pause_turn": "truncated",
     # Converse, beside the words it shares with Messages
-    "guardrail_intervened": "guardrail", "content_filtered": "filtered", "malformed_model_output": "stream_error",
+    "guardrail_intervened": "guardrail",
+    "content_filtered": "filtered",
+    "malformed_model_output": "stream_error",
     "malformed_tool_use": "stream_error",
     # TGI and LMI; the second is the end without a reason, with the whole text
-    "eos_token": "ok", "generated_text": "ok",
+    "eos_token": "ok",
+    "generated_text": "ok",
     # Titan
-    "FINISH": "ok", "FINISHED": "ok", "STOP_CRITERIA_MET": "ok", "LENGTH": "max_tokens", "CONTENT_FILTERED": "filtered",
+    "FINISH": "ok",
+    "FINISHED": "ok",
+    "STOP_CRITERIA_MET": "ok",
+    "LENGTH": "max_tokens",
+    "CONTENT_FILTERED": "filtered",
     # Responses
-    "completed": "ok", "max_output_tokens": "max_tokens", "steered": "truncated", "max_messages": "truncated",
-}  # fmt: skip
+    "completed": "ok",
+    "max_output_tokens": "max_tokens",
+    "steered": "truncated",
+    "max_messages": "truncated",
+}
 
 
 def finish_norm(raw: str | None) -> Outcome:

@@ -27,48 +27,83 @@ class ParamSpec:
 
 _SPECS = (
     ParamSpec(
-        "temperature", "Temperature", "float", 0.0, 2.0,
+        "temperature",
+        "Temperature",
+        "float",
+        0.0,
+        2.0,
         help="How much chance goes into each token. 0 picks the likeliest (almost repeatable), about 1 is the usual "
         "default, above 1 gets wild. Anthropic stops at 1; most reasoning models take none.",
     ),
     ParamSpec(
-        "top_p", "Top p", "float", 0.0, 1.0,
+        "top_p",
+        "Top p",
+        "float",
+        0.0,
+        1.0,
         help="Only the likeliest tokens that together hold this share of the probability are drawn from. Change this "
         "or the temperature, not both.",
     ),
     ParamSpec(
-        "top_k", "Top k", "int", 1, 1000,
+        "top_k",
+        "Top k",
+        "int",
+        1,
+        1000,
         help="Only this many of the likeliest tokens are drawn from. Self-hosted servers and older Claude models.",
     ),
     ParamSpec(
-        "max_tokens", "Max output tokens", "int", 1, 200_000, default=1024,
+        "max_tokens",
+        "Max output tokens",
+        "int",
+        1,
+        200_000,
+        default=1024,
         help="The answer is cut after this many tokens. Reasoning counts too: a reasoning model can use it all up "
         "before its first word of answer.",
     ),
     ParamSpec(
-        "stop", "Stop sequences", "list", 1, MAX_STOPS,
+        "stop",
+        "Stop sequences",
+        "list",
+        1,
+        MAX_STOPS,
         help=f"The answer ends where one of these texts would appear. At most {MAX_STOPS}.",
     ),
     ParamSpec(
-        "seed", "Seed", "int", 0, 2**31 - 1,
+        "seed",
+        "Seed",
+        "int",
+        0,
+        2**31 - 1,
         help="The same seed with the same settings gives the same answer, as far as the service can. "
         "Chat completions wire only.",
     ),
     ParamSpec(
-        "reasoning_effort", "Reasoning effort", "choice",
+        "reasoning_effort",
+        "Reasoning effort",
+        "choice",
         choices=("none", "minimal", "low", "medium", "high", "xhigh", "max"),
         help="How long a reasoning model may think before it answers. More effort: later first word, more output "
         "tokens, higher cost. Not every model knows every level.",
     ),
     ParamSpec(
-        "frequency_penalty", "Frequency penalty", "float", -2.0, 2.0,
+        "frequency_penalty",
+        "Frequency penalty",
+        "float",
+        -2.0,
+        2.0,
         help="Above 0, tokens become less likely the more often they have been used. Chat completions wire only.",
     ),
     ParamSpec(
-        "presence_penalty", "Presence penalty", "float", -2.0, 2.0,
+        "presence_penalty",
+        "Presence penalty",
+        "float",
+        -2.0,
+        2.0,
         help="Above 0, tokens that have been used at all become less likely. Chat completions wire only.",
     ),
-)  # fmt: skip
+)
 
 PARAMS: dict[str, ParamSpec] = {spec.name: spec for spec in _SPECS}
 

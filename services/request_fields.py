@@ -143,7 +143,9 @@ def _depth_above(value: object, limit: int) -> bool:
     level = [value]
     for _ in range(limit):
         level = [
-            inner for one in level if isinstance(one, dict | list)
+            inner
+            for one in level
+            if isinstance(one, dict | list)
             for inner in (one.values() if isinstance(one, dict) else one)
-        ]  # fmt: skip
+        ]
     return any(isinstance(one, dict | list) for one in level)

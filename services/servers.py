@@ -49,9 +49,11 @@ MOST_REQUESTS, MOST_TOKENS = 1e9, 1e18
 Names = tuple[str, ...]
 
 FIGURES = {
-    "running": "how many requests it works on", "waiting": "how many requests wait", "kv": "its KV cache",
+    "running": "how many requests it works on",
+    "waiting": "how many requests wait",
+    "kv": "its KV cache",
     "prefix": "its prefix cache",
-}  # fmt: skip
+}
 
 T = TypeVar("T")
 
@@ -285,14 +287,18 @@ def hits_since(before: Gauge | None, now: Gauge) -> float | None:
 def lacks(gauge: Gauge) -> tuple[str, ...]:
     """One sentence for each figure that this server does not report, or reports as something that cannot be."""
     values = {
-        "running": gauge.running, "waiting": gauge.waiting, "kv": gauge.kv_used,
+        "running": gauge.running,
+        "waiting": gauge.waiting,
+        "kv": gauge.kv_used,
         "prefix": gauge.prefix_queries if gauge.hit_rate is None else gauge.hit_rate,
-    }  # fmt: skip
+    }
     return tuple(
-        f"What this server reports as {FIGURES[name]} is not readable." if name in gauge.unreadable
+        f"What this server reports as {FIGURES[name]} is not readable."
+        if name in gauge.unreadable
         else f"This server does not report {FIGURES[name]}."
-        for name, value in values.items() if value is None
-    )  # fmt: skip
+        for name, value in values.items()
+        if value is None
+    )
 
 
 MAX_MODELS = 50
@@ -377,21 +383,28 @@ def refined(facts: ServerFacts, path: str, body: bytes) -> ServerFacts:
     if path == "/props" and facts.software == LLAMACPP:
         settings = obj(said.get("default_generation_settings"))
         return replace(
-            facts, version=_words(said.get("build_info")), slots=_size(said.get("total_slots")),
+            facts,
+            version=_words(said.get("build_info")),
+            slots=_size(said.get("total_slots")),
             context_tokens=_size(settings.get("n_ctx")) or facts.context_tokens,
-        )  # fmt: skip
+        )
     if path in MORE[SGLANG] and facts.software == SGLANG:
         return replace(
-            facts, version=_words(said.get("version")), kv_tokens=_size(said.get("max_total_num_tokens")),
+            facts,
+            version=_words(said.get("version")),
+            kv_tokens=_size(said.get("max_total_num_tokens")),
             context_tokens=facts.context_tokens or _size(said.get("context_length")),
-        )  # fmt: skip
+        )
     if path == "/info" and facts.software is None and isinstance(said.get("model_id"), str):
         if "max_total_tokens" not in said and said.get("router") != "text-generation-router":
             return facts
         return replace(
-            facts, software=TGI, version=_words(said.get("version")),
-            context_tokens=_size(said.get("max_total_tokens")), kv_tokens=_size(said.get("max_batch_total_tokens")),
-        )  # fmt: skip
+            facts,
+            software=TGI,
+            version=_words(said.get("version")),
+            context_tokens=_size(said.get("max_total_tokens")),
+            kv_tokens=_size(said.get("max_batch_total_tokens")),
+        )
     return facts
 
 

@@ -27,9 +27,15 @@ class FakeRun:
 
     def snapshot(self) -> str:
         return json.dumps(
-            {"type": "snapshot", "run": self.run_id, "seq": self.seq, "live": True, "blind": self.blind,
-             "columns": self.columns}
-        )  # fmt: skip
+            {
+                "type": "snapshot",
+                "run": self.run_id,
+                "seq": self.seq,
+                "live": True,
+                "blind": self.blind,
+                "columns": self.columns,
+            }
+        )
 
     def tell(self, frame: dict[str, Any]) -> None:
         self.seq += 1
@@ -167,7 +173,12 @@ class Screen:
 
     def have(self) -> list[dict[str, int]]:
         return [
-            {"i": i, "rep": c["rep"], "attempt": c["attempt"], "answer": len(c["answer"]),
-             "reasoning": len(c["reasoning"])}
+            {
+                "i": i,
+                "rep": c["rep"],
+                "attempt": c["attempt"],
+                "answer": len(c["answer"]),
+                "reasoning": len(c["reasoning"]),
+            }
             for i, c in self.columns.items()
-        ]  # fmt: skip
+        ]

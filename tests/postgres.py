@@ -34,8 +34,12 @@ class Server:
     def _run(self, program: str, *arguments: str) -> None:
         subprocess.run(
             [*self.as_user, str(self.binaries / program), *arguments],
-            check=True, cwd="/", stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL, timeout=120,
-        )  # fmt: skip
+            check=True,
+            cwd="/",
+            stdout=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL,
+            timeout=120,
+        )
 
     def url(self, name: str) -> str:
         return f"postgresql+psycopg://lab@/{name}?host={self.folder}"

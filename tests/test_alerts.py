@@ -71,8 +71,14 @@ def test_it_fires_once_when_it_crosses_and_ends_when_it_is_no_longer_above() -> 
         told.append((verdict.firing, verdict.changed))
         alert = replace(alert, firing=verdict.firing)
     assert told == [
-        (False, False), (True, True), (True, False), (True, False), (True, False), (False, True), (False, False),
-    ]  # fmt: skip
+        (False, False),
+        (True, True),
+        (True, False),
+        (True, False),
+        (True, False),
+        (False, True),
+        (False, False),
+    ]
 
 
 def test_too_few_calls_end_nothing_and_begin_nothing_and_say_so() -> None:
@@ -85,15 +91,25 @@ def test_too_few_calls_end_nothing_and_begin_nothing_and_say_so() -> None:
 @pytest.mark.parametrize(
     ("alert", "measured", "sentence"),
     [
-        (SLOW, Measured(2314.0, 412),
-         "p95 time to first token of Haiku was 2.31 s over the last 15 min (412 calls): above 2 s."),
-        (replace(SLOW, deployments=("h", "x"), threshold=350.0), Measured(300.0, 20),
-         "p95 time to first token of Haiku and x was 300 ms over the last 15 min (20 calls): no longer above 350 ms."),
+        (
+            SLOW,
+            Measured(2314.0, 412),
+            "p95 time to first token of Haiku was 2.31 s over the last 15 min (412 calls): above 2 s.",
+        ),
+        (
+            replace(SLOW, deployments=("h", "x"), threshold=350.0),
+            Measured(300.0, 20),
+            "p95 time to first token of Haiku and x was 300 ms over the last 15 min (20 calls): "
+            "no longer above 350 ms.",
+        ),
         (WRONG, Measured(0.0612, 1_234), "Error rate was 6.12 % over the last 1 hour (1,234 calls): above 5 %."),
-        (SPEND, Measured(13.0, 1, bounded=True),
-         "Spend in 24 hours was at least $13.00 over the last 24 hours (1 call): above $12.50."),
+        (
+            SPEND,
+            Measured(13.0, 1, bounded=True),
+            "Spend in 24 hours was at least $13.00 over the last 24 hours (1 call): above $12.50.",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_sentence_has_the_figure_its_unit_its_calls_and_the_threshold(
     alert: Alert, measured: Measured, sentence: str
 ) -> None:

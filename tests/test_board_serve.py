@@ -70,8 +70,12 @@ def test_the_settings_hold_wherever_it_is_started_and_the_collector_is_frozen(
 ) -> None:
     server = subprocess.Popen(
         [sys.executable, "-c", PROBE, json.dumps(list(EXPECTED)), str(a_port())],
-        cwd=tmp_path, env=elsewhere, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
+        cwd=tmp_path,
+        env=elsewhere,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
     try:
         assert server.stdout is not None
         told = json.loads(next(line for line in server.stdout if line.startswith("{")))

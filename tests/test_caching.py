@@ -21,26 +21,51 @@ from services.types import Deployment
 CLAUDE = Deployment("c", "Claude", "anthropic", "claude-haiku-4-5", "https://api.anthropic.com", "messages")
 LOCAL = embedded_deployments()[0]
 PRICE = {
-    "source": "deployment", "date": "2026-11-24",
+    "source": "deployment",
+    "date": "2026-11-24",
     "rates": {"input": "1", "cache_read": "0.1", "cache_write_5m": "1.25", "cache_write_1h": "2", "output": "5"},
-}  # fmt: skip
+}
 
 
 def row(repetition: int = 1, to: Deployment = CLAUDE, **values: Any) -> dict[str, Any]:
     return {
-        "id": f"call{repetition}", "run_id": "r", "column_no": 0, "repetition": repetition, "attempt_no": 1,
-        "deployment_id": to.id, "deployment": config.to_json(to), "kind": to.kind, "wire": to.wire,
-        "model": to.model, "source": "caching", "person": "local", "state": "succeeded", "outcome": "ok",
-        "cache_mode": "5m", "ttft_ms": 900.0, "ttlt_ms": 1500.0, "uncached_input": 20, "cache_read": 0,
-        "cache_write_5m": 0, "cache_write_1h": None, "answer_output": 10, "reasoning_output": None,
-        "usage_source": "provider", "cost_state": "no_price", "cost_nanousd": None, "price": None, "lag_marked": False,
-    } | values  # fmt: skip
+        "id": f"call{repetition}",
+        "run_id": "r",
+        "column_no": 0,
+        "repetition": repetition,
+        "attempt_no": 1,
+        "deployment_id": to.id,
+        "deployment": config.to_json(to),
+        "kind": to.kind,
+        "wire": to.wire,
+        "model": to.model,
+        "source": "caching",
+        "person": "local",
+        "state": "succeeded",
+        "outcome": "ok",
+        "cache_mode": "5m",
+        "ttft_ms": 900.0,
+        "ttlt_ms": 1500.0,
+        "uncached_input": 20,
+        "cache_read": 0,
+        "cache_write_5m": 0,
+        "cache_write_1h": None,
+        "answer_output": 10,
+        "reasoning_output": None,
+        "usage_source": "provider",
+        "cost_state": "no_price",
+        "cost_nanousd": None,
+        "price": None,
+        "lag_marked": False,
+    } | values
 
 
 def priced(repetition: int, read: int = 0, written: int = 0, **values: Any) -> dict[str, Any]:
     nano = 20 * 1000 + read * 100 + written * 1250 + 10 * 5000
-    return row(repetition, cache_read=read, cache_write_5m=written, price=PRICE, cost_state="exact",
-               cost_nanousd=nano) | values  # fmt: skip
+    return (
+        row(repetition, cache_read=read, cache_write_5m=written, price=PRICE, cost_state="exact", cost_nanousd=nano)
+        | values
+    )
 
 
 def cold_and_warm(warm: int = 4, **values: Any) -> list[dict[str, Any]]:
@@ -58,11 +83,15 @@ def said(*rows: dict[str, Any]) -> str:
 @pytest.mark.parametrize(
     ("counts", "state"),
     [
-        ({"cache_read": None}, None), ({"cache_read": 0}, "cold"), ({"cache_read": 0, "cache_write_5m": 900}, "cold"),
-        ({"cache_read": 900, "uncached_input": 100}, "warm"), ({"cache_read": 900, "cache_write_5m": 100}, "warm"),
-        ({"cache_read": 3, "uncached_input": 997}, "cold"), ({"cache_read": 50, "uncached_input": 950}, "warm"),
+        ({"cache_read": None}, None),
+        ({"cache_read": 0}, "cold"),
+        ({"cache_read": 0, "cache_write_5m": 900}, "cold"),
+        ({"cache_read": 900, "uncached_input": 100}, "warm"),
+        ({"cache_read": 900, "cache_write_5m": 100}, "warm"),
+        ({"cache_read": 3, "uncached_input": 997}, "cold"),
+        ({"cache_read": 50, "uncached_input": 950}, "warm"),
     ],
-)  # fmt: skip
+)
 def test_a_call_is_warm_when_a_twentieth_was_read_cold_when_less_and_unknown_when_nothing_is_said(
     counts: dict[str, Any], state: str | None
 ) -> None:
@@ -232,14 +261,20 @@ def test_calls_with_caching_off_are_cold_calls_of_the_same_deployment() -> None:
 @pytest.mark.parametrize(
     ("kind", "model", "tokens"),
     [
-        ("anthropic", "claude-haiku-4-5", 4096), ("anthropic", "claude-haiku-4-5-20251001", 4096),
-        ("anthropic", "claude-sonnet-4-5", 1024), ("anthropic", "claude-opus-5", 512),
-        ("anthropic", "claude-opus-5-5", None), ("anthropic", "qwen3", None), ("openai", "gpt-6.2-sol", 1024),
-        ("openai", "gpt-4.1", 1024), ("bedrock", "us.anthropic.claude-haiku-4-5-20251001-v1:0", 4096),
-        ("bedrock", "us.amazon.nova-lite-v1:0", 1000), ("bedrock", "meta.llama3-8b-instruct-v1:0", None),
+        ("anthropic", "claude-haiku-4-5", 4096),
+        ("anthropic", "claude-haiku-4-5-20251001", 4096),
+        ("anthropic", "claude-sonnet-4-5", 1024),
+        ("anthropic", "claude-opus-5", 512),
+        ("anthropic", "claude-opus-5-5", None),
+        ("anthropic", "qwen3", None),
+        ("openai", "gpt-6.2-sol", 1024),
+        ("openai", "gpt-4.1", 1024),
+        ("bedrock", "us.anthropic.claude-haiku-4-5-20251001-v1:0", 4096),
+        ("bedrock", "us.amazon.nova-lite-v1:0", 1000),
+        ("bedrock", "meta.llama3-8b-instruct-v1:0", None),
         ("openai-compatible", "gpt-4.1", None),
     ],
-)  # fmt: skip
+)
 def test_the_minimum_is_the_one_of_exactly_that_model_or_unknown(kind: str, model: str, tokens: int | None) -> None:
     found = caching_module.minimum(replace(CLAUDE, kind=kind, model=model))
     assert (found.tokens if found else None) == tokens

@@ -191,11 +191,26 @@ def test_a_file_that_is_no_toml_is_told_with_its_line(tmp_path: Path) -> None:
 
 def test_control_c_ends_in_good_order_and_keeps_what_came(engine: EngineProcess) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "app.cli", "send", "Count", "-d", "slow", "--data", str(engine.data),
-         "--deployments", str(engine.file)],
-        cwd="/", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [
+            sys.executable,
+            "-P",
+            "-m",
+            "app.cli",
+            "send",
+            "Count",
+            "-d",
+            "slow",
+            "--data",
+            str(engine.data),
+            "--deployments",
+            str(engine.file),
+        ],
+        cwd="/",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT), "LAB_EMBEDDED": "0", "PYTHONUNBUFFERED": "1"},
-    )  # fmt: skip
+    )
     assert process.stdout is not None
     assert process.stdout.read(10)
     time.sleep(0.1)

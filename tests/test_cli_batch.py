@@ -206,9 +206,13 @@ def test_an_output_that_takes_nothing_is_named_and_not_the_data_directory(engine
     for command in (["results", row["id"]], ["show", row["id"]]):
         with Path("/dev/full").open("wb") as full:
             done = subprocess.run(
-                [sys.executable, "-P", "-m", "app.cli", "batch", *command, "--data", str(engine.data)], stdout=full,
-                stderr=subprocess.PIPE, text=True, timeout=180, env={**os.environ, "PYTHONPATH": str(ROOT)},
-            )  # fmt: skip
+                [sys.executable, "-P", "-m", "app.cli", "batch", *command, "--data", str(engine.data)],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=180,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+            )
         assert done.returncode == 2
         assert "(No space left on device)" in done.stderr
         assert "data directory" not in done.stderr
@@ -228,12 +232,16 @@ def test_what_was_spent_is_a_lower_bound_where_the_cost_of_a_try_is_not_known(
     row = submitted(engine, file)
     assert row["spent_is_lower_bound"] is False
     with create_engine(database_url(engine.data)).begin() as connection:
-        connection.execute(text("UPDATE call SET cost_nanousd = 2000, cost_state = 'exact' WHERE run_id = :run"),
-                           {"run": row["run_id"]})  # fmt: skip
+        connection.execute(
+            text("UPDATE call SET cost_nanousd = 2000, cost_state = 'exact' WHERE run_id = :run"),
+            {"run": row["run_id"]},
+        )
     assert "spent $0.000006" in lab(engine, "show", row["id"]).stdout
     with create_engine(database_url(engine.data)).begin() as connection:
-        connection.execute(text("UPDATE call SET cost_nanousd = NULL, cost_state = 'unknown' WHERE repetition = 1 AND "
-                                "run_id = :run"), {"run": row["run_id"]})  # fmt: skip
+        connection.execute(
+            text("UPDATE call SET cost_nanousd = NULL, cost_state = 'unknown' WHERE repetition = 1 AND run_id = :run"),
+            {"run": row["run_id"]},
+        )
     assert "spent ≥ $0.000004" in lab(engine, "show", row["id"]).stdout
     found = one(lab(engine, "show", row["id"], "--json"))
     assert (found["spent_usd"], found["spent_is_lower_bound"]) == ("0.000004", True)

@@ -44,13 +44,21 @@ def test_the_help_of_a_command_says_what_each_option_is(way: tuple[str, ...]) ->
 @pytest.mark.parametrize(
     "arguments",
     [
-        *((*SUBMIT, option, value) for option in ("--budget", "--objective")
-          for value in ("inf", "-inf", "nan", "-1", "0", "1e300", HUGE)),
+        *(
+            (*SUBMIT, option, value)
+            for option in ("--budget", "--objective")
+            for value in ("inf", "-inf", "nan", "-1", "0", "1e300", HUGE)
+        ),
         *((*SUBMIT, option, value) for option in ("--lanes", "--per-minute") for value in ("0", "-1", HUGE, "nan")),
-        ("batch", "list", "--limit", "0"), ("batch", "list", "--limit", HUGE), ("runs", "--limit", HUGE),
-        ("demo", "--seed", HUGE), ("demo", "--calls", HUGE), ("demo", "--days", "0"), ("run", "--port", HUGE),
+        ("batch", "list", "--limit", "0"),
+        ("batch", "list", "--limit", HUGE),
+        ("runs", "--limit", HUGE),
+        ("demo", "--seed", HUGE),
+        ("demo", "--calls", HUGE),
+        ("demo", "--days", "0"),
+        ("run", "--port", HUGE),
     ],
-)  # fmt: skip
+)
 def test_a_number_that_cannot_be_meant_is_refused_by_name(arguments: tuple[str, ...]) -> None:
     with pytest.raises(CycloptsError) as refused:
         lab.parse_args(arguments, exit_on_error=False, print_error=False)
@@ -74,9 +82,16 @@ def test_a_parameter_that_json_cannot_read_is_kept_as_it_was_written(given: str,
 
 @pytest.mark.parametrize(
     "given",
-    [{"param": ["max_tokens=" + "1" * 5000]}, {"param": ["temperature=nan"]}, {"param": ["max_tokens=" + HUGE]},
-     {"template": "a\udcff"}, {"system": "\udcff"}, {"param": ["stop=\udcff"]}, {"sheet": "\udcff"}],
-)  # fmt: skip
+    [
+        {"param": ["max_tokens=" + "1" * 5000]},
+        {"param": ["temperature=nan"]},
+        {"param": ["max_tokens=" + HUGE]},
+        {"template": "a\udcff"},
+        {"system": "\udcff"},
+        {"param": ["stop=\udcff"]},
+        {"sheet": "\udcff"},
+    ],
+)
 def test_options_that_cannot_be_sent_are_one_sentence(given: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"\.$") as refused:
         options_of(Reading(**given))  # type: ignore[arg-type]
@@ -101,9 +116,10 @@ def test_money_in_what_a_script_reads_is_named_in_dollars_and_exact() -> None:
 def test_what_the_page_has_a_button_for_the_command_line_has_an_option_for(tmp_path: Path) -> None:
     """The very sentences of a check, so that one that is written anew there is missed here."""
     for text, option in (
-        (b"id,prompt\na,caf\xe9\n", "--encoding cp1252"), (b"id,prompt\na,x\na,y\n", "--suffix-ids"),
+        (b"id,prompt\na,caf\xe9\n", "--encoding cp1252"),
+        (b"id,prompt\na,x\na,y\n", "--suffix-ids"),
         (b"id,question of mine\na,x\n", "--template"),
-    ):  # fmt: skip
+    ):
         path = tmp_path / "a.csv"
         path.write_bytes(text)
         found = check(path, Options())

@@ -82,10 +82,17 @@ def test_without_a_key_the_sdk_gets_a_placeholder(fake: FakeServerThread, tmp_pa
     assert fake.requests[-1].json == made.body
 
 
-@pytest.mark.parametrize(("wire", "model", "cache"), [
-    ("messages", "claude-haiku-4-5", "auto"), ("messages", "claude-haiku-4-5", "1h"), ("chat", "gpt-6-sol", "auto"),
-    ("chat", "gpt-6-sol", "off"), ("responses", "gpt-6-sol", "auto"), ("responses", "gpt-6-sol", "off"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("wire", "model", "cache"),
+    [
+        ("messages", "claude-haiku-4-5", "auto"),
+        ("messages", "claude-haiku-4-5", "1h"),
+        ("chat", "gpt-6-sol", "auto"),
+        ("chat", "gpt-6-sol", "off"),
+        ("responses", "gpt-6-sol", "auto"),
+        ("responses", "gpt-6-sol", "off"),
+    ],
+)
 def test_copied_sdk_code_asks_for_prompt_caching_as_the_product_does(
     fake: FakeServerThread, wire: Wire, model: str, cache: CacheMode, tmp_path: Path
 ) -> None:
@@ -95,8 +102,11 @@ def test_copied_sdk_code_asks_for_prompt_caching_as_the_product_does(
     made = kind_of(to).request(to, Ask((Message("user", "Hi"),), "Long.", {}, cache))
     assert "cache" in str(made.body)
     made = replace(made, body={**made.body, "model": "fake?tokens=3&itl=1&ttft=1"})
-    code = next(c for title, c in snippets(made, wire=wire, key_env=KEY_NAME).items() if "(anthropic)" in title or
-                "(openai)" in title)  # fmt: skip
+    code = next(
+        c
+        for title, c in snippets(made, wire=wire, key_env=KEY_NAME).items()
+        if "(anthropic)" in title or "(openai)" in title
+    )
     assert "extra_body" not in code, "the SDK has a name for it"
     run("Python", code, tmp_path)
     assert fake.requests[-1].json == made.body

@@ -42,9 +42,13 @@ async def ours(url: str, wire: Wire, model: str) -> Understood:
     assert progress.decoder is not None
     usage = progress.decoder.usage
     return Understood(
-        "".join(progress.answer), usage and usage.input_total, usage and usage.cache_read, usage and usage.output_total,
-        progress.decoder.finish_raw, ending.outcome not in ("ok", "max_tokens"),
-    )  # fmt: skip
+        "".join(progress.answer),
+        usage and usage.input_total,
+        usage and usage.cache_read,
+        usage and usage.output_total,
+        progress.decoder.finish_raw,
+        ending.outcome not in ("ok", "max_tokens"),
+    )
 
 
 async def messages_sdk(url: str, model: str) -> Understood:
@@ -71,9 +75,12 @@ async def chat_sdk(url: str, model: str) -> Understood:
     try:
         async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
             stream = await client.chat.completions.create(
-                model=model, messages=[{"role": "user", "content": "Hi"}], stream=True,
-                stream_options={"include_usage": True}, max_tokens=500,
-            )  # fmt: skip
+                model=model,
+                messages=[{"role": "user", "content": "Hi"}],
+                stream=True,
+                stream_options={"include_usage": True},
+                max_tokens=500,
+            )
             async for chunk in stream:
                 for choice in chunk.choices:
                     got.answer += choice.delta.content or ""
@@ -109,13 +116,18 @@ async def responses_sdk(url: str, model: str) -> Understood:
 
 
 SDKS: dict[str, Callable[[str, str], Any]] = {
-    "messages": messages_sdk, "responses": responses_sdk, "chat": chat_sdk,
-}  # fmt: skip
+    "messages": messages_sdk,
+    "responses": responses_sdk,
+    "chat": chat_sdk,
+}
 WHOLE = {
-    "plain": Script(tokens=12), "reasoning": Script(tokens=6, reasoning=5), "cached": Script(tokens=4, cached=7),
-    "any bytes": Script(tokens=10, text="utf8", chunk="3-1-7"), "long": Script(tokens=300, itl=0.1),
+    "plain": Script(tokens=12),
+    "reasoning": Script(tokens=6, reasoning=5),
+    "cached": Script(tokens=4, cached=7),
+    "any bytes": Script(tokens=10, text="utf8", chunk="3-1-7"),
+    "long": Script(tokens=300, itl=0.1),
     "at the limit": with_fault("max_tokens"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("wire", WIRES)
@@ -128,8 +140,10 @@ async def test_a_whole_stream_means_the_same_to_the_sdk_and_to_us(name: str, wir
     assert not theirs.failed
     assert mine.answer
     assert (mine.answer, mine.input_tokens, mine.output_tokens) == (
-        theirs.answer, theirs.input_tokens, theirs.output_tokens,
-    )  # fmt: skip
+        theirs.answer,
+        theirs.input_tokens,
+        theirs.output_tokens,
+    )
     assert (mine.cached or 0) == (theirs.cached or 0)
     if wire != "responses":
         assert mine.finish == theirs.finish

@@ -64,8 +64,10 @@ def test_the_last_minutes_hold_as_many_calls_as_those_before_them(tmp_path: Path
     demo.make(tmp_path / demo.FILE, 20_000, days=5, end=end)
     with reader(f"sqlite:///{tmp_path / demo.FILE}").connect() as connection:
         at = [row[0] for row in connection.execute(rollups.CALL.select().with_only_columns(rollups.CALL.c.created_at))]
-    last, before = (sum(a <= one < a + timedelta(minutes=5) for one in at)
-                    for a in (end - timedelta(minutes=5), end - timedelta(minutes=10)))  # fmt: skip
+    last, before = (
+        sum(a <= one < a + timedelta(minutes=5) for one in at)
+        for a in (end - timedelta(minutes=5), end - timedelta(minutes=10))
+    )
     assert 0 < last < before * 2
 
 
@@ -140,12 +142,16 @@ def test_hour_priced_deployments_were_on_whenever_they_were_called(made: Path, c
 
 def test_a_price_change_notes_and_an_alert_that_ended_are_part_of_it(made: Path, calls: list[dict[str, Any]]) -> None:
     engine = reader(f"sqlite:///{made}")
-    inputs = {row["price"]["rates"]["input"] for row in calls
-              if row["deployment_id"] == "demo-2" and not row["price"]["context"]}  # fmt: skip
+    inputs = {
+        row["price"]["rates"]["input"]
+        for row in calls
+        if row["deployment_id"] == "demo-2" and not row["price"]["context"]
+    }
     assert inputs == {"1", "0.8"}
     assert [one["note"] for one in small_tables_module.notes(engine)][::-1][:2] == [
-        "Support moved from Sonnet to Haiku", "Haiku became 20 % cheaper",
-    ]  # fmt: skip
+        "Support moved from Sonnet to Haiku",
+        "Haiku became 20 % cheaper",
+    ]
     assert [one["firing"] for one in small_tables_module.events(engine)] == [
         False,
         True,
@@ -220,6 +226,8 @@ def test_what_the_disk_said_is_the_reason(tmp_path: Path) -> None:
     migration.__cause__ = OperationalError("INSERT", None, full.value)
     said["migration"] = demo._why(migration)
     assert said == {
-        "sqlite": "the disk is full", "sqlalchemy": "the disk is full", "file": "No space left on device",
+        "sqlite": "the disk is full",
+        "sqlalchemy": "the disk is full",
+        "file": "No space left on device",
         "migration": "the disk is full",
-    }  # fmt: skip
+    }

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.deployments.config import (  # fmt: skip
+from services.deployments.config import (
     DEFAULT_PRIVATE_HOSTS,
     Access,
     Config,
@@ -36,10 +36,18 @@ from services.types import Aws, Deployment, Limits, PriceRef
 EXAMPLE = Path(__file__).parent.parent / "deployments.example.toml"
 # Lines of the example that are written as comments and can be switched on.
 SWITCHES = (
-    "# key_env", "# text_days", "# call_days", "# profile", "# latency", "# guardrail", "# endpoint_url",
-    "# batch_s3", "# batch_role",
-    "# [keys.AWS]", "# hosts",
-)  # fmt: skip
+    "# key_env",
+    "# text_days",
+    "# call_days",
+    "# profile",
+    "# latency",
+    "# guardrail",
+    "# endpoint_url",
+    "# batch_s3",
+    "# batch_role",
+    "# [keys.AWS]",
+    "# hosts",
+)
 PASTED = "sk-" + "ant-api03-canaryPASTED0123456789"
 ONE = '[[deployment]]\nname = "A"\nkind = "anthropic"\nmodel = "claude-haiku-5-5"\n'
 OWN = '[[deployment]]\nname = "A"\nkind = "openai-compatible"\nmodel = "m"\nbase_url = "http://10.0.0.5:8000/v1"\n'
@@ -61,9 +69,16 @@ def refused(text: str) -> str:
 def test_the_example_loads_and_shows_every_field() -> None:
     config = load(EXAMPLE)
     assert [one.id for one in config.deployments] == [
-        "haiku-for-the-team", "gpt-6-1-terra-flex", "llama-on-our-gpu", "hosted-qwen", "nova-pro-on-bedrock-flex",
-        "bedrock-model-units", "our-endpoint-on-sagemaker", "gpt-oss-on-bedrock", "vllm-on-ec2",
-    ]  # fmt: skip
+        "haiku-for-the-team",
+        "gpt-6-1-terra-flex",
+        "llama-on-our-gpu",
+        "hosted-qwen",
+        "nova-pro-on-bedrock-flex",
+        "bedrock-model-units",
+        "our-endpoint-on-sagemaker",
+        "gpt-oss-on-bedrock",
+        "vllm-on-ec2",
+    ]
     haiku, terra, llama, qwen = config.deployments[:4]
     assert (haiku.base_url, haiku.wire, haiku.key_env) == ("https://api.anthropic.com", "messages", "ANTHROPIC_API_KEY")
     assert haiku.price == PriceRef("anthropic", "claude-haiku-5-5")
@@ -93,8 +108,10 @@ def test_the_example_loads_and_shows_every_field() -> None:
 def test_the_example_shows_every_way_to_deploy_on_aws() -> None:
     nova, units, endpoint, mantle, vllm = load(EXAMPLE).deployments[4:]
     assert (nova.kind, nova.wire, nova.base_url) == (
-        "bedrock", "converse", "https://bedrock-runtime.us-east-1.amazonaws.com",
-    )  # fmt: skip
+        "bedrock",
+        "converse",
+        "https://bedrock-runtime.us-east-1.amazonaws.com",
+    )
     assert nova.aws == Aws(service_tier="flex") and nova.price == PriceRef("aws", "us.amazon.nova-pro-v1:0")
     assert units.kind == "bedrock-provisioned" and units.price == PriceRef(per_hour="39.60", count=2)
     assert units.aws is not None and units.aws.serves == "anthropic.claude-3-haiku-20240307-v1:0"
@@ -321,12 +338,25 @@ def test_a_deployment_added_on_the_page_does_not_send_its_key_unencrypted() -> N
 @pytest.mark.parametrize(
     "change",
     [
-        {"name": ""}, {"name": "x" * 81}, {"name": "a\nb"}, {"name": "a\u202eb"}, {"model": " "}, {"id": "../x"},
-        {"id": "a b"}, {"kind": "bedrok"}, {"wire": "messages"}, {"labels": ("",)}, {"context_tokens": 0},
-        {"base_url": "embedded://main"}, {"base_url": ""}, {"extra_body": {"a": object()}},
-        {"extra_body": {"a": float("nan")}}, {"limits": Limits(idle_s=float("nan"))}, {"price": PriceRef(per_hour="x")},
+        {"name": ""},
+        {"name": "x" * 81},
+        {"name": "a\nb"},
+        {"name": "a\u202eb"},
+        {"model": " "},
+        {"id": "../x"},
+        {"id": "a b"},
+        {"kind": "bedrok"},
+        {"wire": "messages"},
+        {"labels": ("",)},
+        {"context_tokens": 0},
+        {"base_url": "embedded://main"},
+        {"base_url": ""},
+        {"extra_body": {"a": object()}},
+        {"extra_body": {"a": float("nan")}},
+        {"limits": Limits(idle_s=float("nan"))},
+        {"price": PriceRef(per_hour="x")},
     ],
-)  # fmt: skip
+)
 def test_a_deployment_from_the_page_is_checked_like_one_in_the_file(change: dict[str, Any]) -> None:
     validate(PAGE, Config())
     with pytest.raises(ConfigError):
@@ -340,8 +370,14 @@ plain = st.one_of(st.booleans(), st.integers(-(2**53), 2**53), words, st.floats(
 rates = st.decimals("0", "1000", places=4).map(lambda value: format(value, "f"))
 deployments = st.builds(
     Deployment,
-    id=words, name=words, kind=st.just("openai-compatible"), model=words, base_url=st.just("http://10.0.0.5:8000/v1"),
-    wire=st.just("chat"), key_env=st.none() | st.just("MY_KEY"), region=st.none() | words,
+    id=words,
+    name=words,
+    kind=st.just("openai-compatible"),
+    model=words,
+    base_url=st.just("http://10.0.0.5:8000/v1"),
+    wire=st.just("chat"),
+    key_env=st.none() | st.just("MY_KEY"),
+    region=st.none() | words,
     params=st.none() | st.just(("temperature", "stop")),
     price=st.one_of(
         st.just(PriceRef()),
@@ -349,11 +385,15 @@ deployments = st.builds(
         st.builds(PriceRef, per_hour=rates),
         st.builds(PriceRef, override=st.fixed_dictionaries({"input": rates, "output": rates})),
     ),
-    color_slot=st.integers(0, 20), enabled=st.booleans(), headers=st.dictionaries(st.just("x-h"), words),
+    color_slot=st.integers(0, 20),
+    enabled=st.booleans(),
+    headers=st.dictionaries(st.just("x-h"), words),
     limits=st.builds(Limits, idle_s=st.integers(1, 100).map(float)),
-    context_tokens=st.none() | st.integers(1, 10**7), labels=st.lists(words, max_size=2).map(tuple),
-    extra_body=st.dictionaries(words, plain | st.lists(plain) | st.dictionaries(words, plain), max_size=3), note=words,
-)  # fmt: skip
+    context_tokens=st.none() | st.integers(1, 10**7),
+    labels=st.lists(words, max_size=2).map(tuple),
+    extra_body=st.dictionaries(words, plain | st.lists(plain) | st.dictionaries(words, plain), max_size=3),
+    note=words,
+)
 
 
 @settings(max_examples=40)

@@ -100,9 +100,12 @@ async def test_a_page_that_points_its_name_at_the_model_gets_nothing_from_it(poo
 async def test_the_openai_sdk_streams_chat_completions(pool: EmbeddedPool) -> None:
     async with openai.AsyncOpenAI(base_url=await pool.url("main") + "/v1", api_key=pool.key, max_retries=0) as client:
         stream = await client.chat.completions.create(
-            model=MODEL, messages=[{"role": "user", "content": ASK}], max_tokens=16, stream=True,
+            model=MODEL,
+            messages=[{"role": "user", "content": ASK}],
+            max_tokens=16,
+            stream=True,
             stream_options={"include_usage": True},
-        )  # fmt: skip
+        )
         chunks = [chunk async for chunk in stream]
     text = "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
     assert text.strip()

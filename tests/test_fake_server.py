@@ -193,8 +193,9 @@ async def test_a_followed_redirect_and_a_fetched_image_are_canary_hits(fake_serv
         await client.post(PATH["chat"], json=body_of(with_fault("redirect_307").model()), follow_redirects=True)
         await client.get("/steal.png?d=secret")
     assert [(h.method, h.path) for h in fake_server.canary_hits] == [
-        ("POST", "/canary/redirect"), ("GET", "/steal.png?d=secret")
-    ]  # fmt: skip
+        ("POST", "/canary/redirect"),
+        ("GET", "/steal.png?d=secret"),
+    ]
 
 
 async def test_connections_are_kept_and_chunked_request_bodies_are_read(fake_server: FakeServer) -> None:

@@ -18,10 +18,12 @@ moments = st.integers(-200_000, 100_000).map(lambda s: NOW + timedelta(seconds=s
 calls = st.lists(
     st.builds(
         lambda start, long, tokens: Held(start, start + timedelta(milliseconds=long), tokens),
-        moments, st.integers(0, 9_000_000), st.none() | st.integers(0, 5000),
+        moments,
+        st.integers(0, 9_000_000),
+        st.none() | st.integers(0, 5000),
     ),
     max_size=30,
-)  # fmt: skip
+)
 
 
 @given(calls, st.randoms(use_true_random=False))
@@ -82,7 +84,7 @@ def test_an_idle_machine_costs_all_of_its_hours() -> None:
     use = use_of([], window, Decimal("39.6"))
     assert words(use) == (
         "$39.60 an hour · no call from here in the 1.5 h since it was declared: $59.40 paid for idle time"
-    )  # fmt: skip
+    )
     assert (use.per_1000_calls, use.per_1m_output, use.concurrency) == (None, None, None)
 
 
@@ -94,8 +96,14 @@ def test_the_window_begins_no_sooner_than_the_deployment() -> None:
 
 
 def row(**values: object) -> dict[str, object]:
-    base = {"created_at": NOW - timedelta(seconds=9), "started_at": NOW - timedelta(seconds=8), "end_ms": 2000.0,
-            "state": "succeeded", "usage_source": "provider", "output": 50}  # fmt: skip
+    base = {
+        "created_at": NOW - timedelta(seconds=9),
+        "started_at": NOW - timedelta(seconds=8),
+        "end_ms": 2000.0,
+        "state": "succeeded",
+        "usage_source": "provider",
+        "output": 50,
+    }
     return base | values
 
 
@@ -123,8 +131,12 @@ def test_a_little_is_not_nothing() -> None:
 
 
 def paid(**values: object) -> dict[str, object]:
-    base = {"state": "succeeded", "cost_state": "by_the_hour", "end_ms": 1000.0,
-            "price": {"source": "deployment", "date": "2026-11-24", "per_hour": "36"}}  # fmt: skip
+    base = {
+        "state": "succeeded",
+        "cost_state": "by_the_hour",
+        "end_ms": 1000.0,
+        "price": {"source": "deployment", "date": "2026-11-24", "per_hour": "36"},
+    }
     return base | values
 
 

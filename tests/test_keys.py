@@ -271,9 +271,12 @@ def test_an_uncaught_error_in_a_process_or_a_thread_is_printed_without_its_key(t
         raise ValueError("process " + os.environ["LAB_CANARY_API_KEY"])
     """)
     done = subprocess.run(
-        [sys.executable, "-c", script], env={**os.environ, **LOADED, "PYTHONPATH": str(keys.PROJECT)},
-        capture_output=True, text=True, cwd=tmp_path,
-    )  # fmt: skip
+        [sys.executable, "-c", script],
+        env={**os.environ, **LOADED, "PYTHONPATH": str(keys.PROJECT)},
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
     assert done.returncode == 1
     assert clean(done.stdout + done.stderr)
     for words in ("ValueError: thread", "ValueError: process", "logged [hidden]"):

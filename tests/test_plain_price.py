@@ -67,9 +67,14 @@ def test_what_is_not_known_is_none_and_never_nought(call: Usage, price: Price | 
 
 def test_the_standard_row_of_a_flex_deployment_is_found_in_the_list() -> None:
     flex = Deployment(
-        id="d", name="D", kind="openai", model="gpt-5", base_url="https://h.example",
-        price=PriceRef(provider="openai", model="gpt-5"), extra_body={"service_tier": "flex"},
-    )  # fmt: skip
+        id="d",
+        name="D",
+        kind="openai",
+        model="gpt-5",
+        base_url="https://h.example",
+        price=PriceRef(provider="openai", model="gpt-5"),
+        extra_body={"service_tier": "flex"},
+    )
     charged, standard = price_of(flex, NOW), price_of(flex, NOW, tier="default")
     assert charged is not None and standard is not None
     call = usage(uncached_input=1_000_000, answer_output=1_000_000)

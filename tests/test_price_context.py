@@ -20,10 +20,26 @@ from services.providers import kind_of
 from services.types import Ask, Aws, Deployment, Message, PriceRef, Usage
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
-GPT = Deployment(id="d", name="D", kind="openai", model="gpt-6.1-sol", base_url="https://api.openai.com/v1",
-                 wire="chat", price=PriceRef(provider="openai"))  # fmt: skip
-OSS = Deployment(id="b", name="B", kind="bedrock", model="openai.gpt-oss-120b-1:0", base_url="https://h.example",
-                 wire="converse", region="us-east-1", aws=Aws(), price=PriceRef(provider="aws"))  # fmt: skip
+GPT = Deployment(
+    id="d",
+    name="D",
+    kind="openai",
+    model="gpt-6.1-sol",
+    base_url="https://api.openai.com/v1",
+    wire="chat",
+    price=PriceRef(provider="openai"),
+)
+OSS = Deployment(
+    id="b",
+    name="B",
+    kind="bedrock",
+    model="openai.gpt-oss-120b-1:0",
+    base_url="https://h.example",
+    wire="converse",
+    region="us-east-1",
+    aws=Aws(),
+    price=PriceRef(provider="aws"),
+)
 
 
 def rate(price: Price | None) -> str | None:
@@ -63,9 +79,9 @@ def test_a_call_that_asked_for_flex_and_was_served_by_the_standard_tier_has_the_
 
 
 @pytest.mark.parametrize(
-    ("tier", "wanted"), [(None, "0.15"), ("default", "0.15"), ("flex", "0.075"), ("priority", "0.2625"),
-                         ("reserved", None)],
-)  # fmt: skip
+    ("tier", "wanted"),
+    [(None, "0.15"), ("default", "0.15"), ("flex", "0.075"), ("priority", "0.2625"), ("reserved", None)],
+)
 def test_a_bedrock_tier_has_its_listed_price_and_the_reserved_one_none(tier: str | None, wanted: str | None) -> None:
     assert rate(price_of(replace(OSS, aws=Aws(service_tier=tier)), NOW)) == wanted
 
@@ -90,8 +106,15 @@ def test_a_batch_job_has_the_batch_price_and_forgets_the_tier() -> None:
 
 
 def test_golden_costs_are_exact_to_the_micro_dollar() -> None:
-    sonnet = Deployment(id="s", name="S", kind="bedrock", model="global.anthropic.claude-sonnet-4-5-20250929-v1:0",
-                        base_url="https://h.example", wire="converse", price=PriceRef(provider="aws"))  # fmt: skip
+    sonnet = Deployment(
+        id="s",
+        name="S",
+        kind="bedrock",
+        model="global.anthropic.claude-sonnet-4-5-20250929-v1:0",
+        base_url="https://h.example",
+        wire="converse",
+        price=PriceRef(provider="aws"),
+    )
     written = usage(uncached_input=3, cache_read=0, cache_write_5m=12_304, answer_output=550)
     assert cost(written, price_of(sonnet, NOW), complete=True).nanousd == 54_399_000
     plain = usage(uncached_input=12_307, answer_output=550)
@@ -162,8 +185,15 @@ def test_a_row_is_costed_and_stored_with_the_price_of_the_tier_that_served_it(as
 
 
 def hourly(region: str | None = None, **price: Any) -> Price | None:
-    d = Deployment(id="h", name="H", kind="sagemaker", model="e", base_url="https://h.example", region=region,
-                   price=PriceRef(**price))  # fmt: skip
+    d = Deployment(
+        id="h",
+        name="H",
+        kind="sagemaker",
+        model="e",
+        base_url="https://h.example",
+        region=region,
+        price=PriceRef(**price),
+    )
     return price_of(d, NOW)
 
 
@@ -176,9 +206,14 @@ def test_an_hourly_price_is_that_of_all_instances_together() -> None:
 
 @pytest.mark.parametrize(
     ("instance", "count", "per_hour"),
-    [("ml.g5.xlarge", 1, "1.408"), ("g5.xlarge", 1, "1.006"), ("ml.g5.12xlarge", 2, "14.18"),
-     ("ML.P5.48xlarge", 1, "63.296"), ("p5.48xlarge", 1, "55.04")],
-)  # fmt: skip
+    [
+        ("ml.g5.xlarge", 1, "1.408"),
+        ("g5.xlarge", 1, "1.006"),
+        ("ml.g5.12xlarge", 2, "14.18"),
+        ("ML.P5.48xlarge", 1, "63.296"),
+        ("p5.48xlarge", 1, "55.04"),
+    ],
+)
 def test_an_instance_type_is_looked_up_in_the_dated_file(instance: str, count: int, per_hour: str) -> None:
     price = hourly("us-east-1", instance=instance, count=count)
     assert price is not None and (price.per_hour, price.instance, price.count) == (per_hour, instance, count)
@@ -216,9 +251,13 @@ def test_provisioned_throughput_has_its_listed_price_per_unit(model, commitment,
 
 @pytest.mark.parametrize(
     ("model", "commitment", "region"),
-    [("anthropic.claude-sonnet-5-5", "OneMonth", "us-east-1"), ("anthropic.claude-v2:1", None, "us-east-1"),
-     ("anthropic.claude-v2:1", "OneMonth", "sa-east-1"), ("anthropic.claude-v2:1", "TwoYears", "us-east-1")],
-)  # fmt: skip
+    [
+        ("anthropic.claude-sonnet-5-5", "OneMonth", "us-east-1"),
+        ("anthropic.claude-v2:1", None, "us-east-1"),
+        ("anthropic.claude-v2:1", "OneMonth", "sa-east-1"),
+        ("anthropic.claude-v2:1", "TwoYears", "us-east-1"),
+    ],
+)
 def test_what_the_file_does_not_list_needs_a_quote(model, commitment, region) -> None:
     assert instances.unit_price(model, commitment, region) is None
 

@@ -135,15 +135,20 @@ def test_refreshing_takes_only_token_prices_of_chat_models(tmp_path: Path) -> No
     wheel = tmp_path / "litellm-9.8.7-py3-none-any.whl"
     chat = {"litellm_provider": "bedrock", "mode": "chat", "input_cost_per_token": 1.375e-07}
     listed = {
-        "us.one.model": chat | {"output_cost_per_token": 5e-07, "output_cost_per_token_flex": 2.5e-07,
-                                "input_cost_per_token_above_200k_tokens": 2e-07, "search_context_cost_per_query": {}},
+        "us.one.model": chat
+        | {
+            "output_cost_per_token": 5e-07,
+            "output_cost_per_token_flex": 2.5e-07,
+            "input_cost_per_token_above_200k_tokens": 2e-07,
+            "search_context_cost_per_query": {},
+        },
         "free.model": chat | {"input_cost_per_token": 0, "output_cost_per_token": 0},
         "bedrock/us-east-1/1-month-commitment/old.model": chat | {"output_cost_per_token": 1e-6},
         "reasons.apart": chat | {"output_cost_per_token": 1e-6, "output_cost_per_reasoning_token": 2e-6},
         "half.model": chat,
         "picture.model": chat | {"mode": "image_generation", "output_cost_per_token": 1e-6},
         "elsewhere": chat | {"litellm_provider": "nobody", "output_cost_per_token": 1e-6},
-    }  # fmt: skip
+    }
     with ZipFile(wheel, "w") as archive:
         archive.writestr(refresh_litellm.INSIDE, json.dumps(listed))
     made = refresh_litellm.snapshot(wheel, "2026-11-24")
@@ -179,15 +184,29 @@ def test_an_arn_gives_its_own_region_before_that_of_the_deployment() -> None:
 
 # LiteLLM's rows of Bedrock models without a geography are the prices of global inference, 10 % lower.
 GLOBAL_ROWS = {
-    "anthropic.claude-fable-5", "anthropic.claude-fable-5-1", "anthropic.claude-haiku-4-5-20251001-v1:0",
-    "anthropic.claude-haiku-5-5", "anthropic.claude-opus-4-5-20251101-v1:0", "anthropic.claude-opus-4-6-v1",
-    "anthropic.claude-opus-4-7", "anthropic.claude-opus-4-8", "anthropic.claude-opus-5", "anthropic.claude-opus-5-5",
-    "anthropic.claude-sonnet-4-5-20250929-v1:0", "anthropic.claude-sonnet-4-6", "anthropic.claude-sonnet-5",
-    "anthropic.claude-sonnet-5-5", "amazon.nova-2-lite-v1:0", "openai.gpt-6-luna", "openai.gpt-6-sol",
-    "bedrock_mantle/anthropic.claude-haiku-5-5", "bedrock_mantle/anthropic.claude-opus-5-5",
-    "bedrock_mantle/anthropic.claude-sonnet-5-5", "bedrock_mantle/openai.gpt-6-luna",
+    "anthropic.claude-fable-5",
+    "anthropic.claude-fable-5-1",
+    "anthropic.claude-haiku-4-5-20251001-v1:0",
+    "anthropic.claude-haiku-5-5",
+    "anthropic.claude-opus-4-5-20251101-v1:0",
+    "anthropic.claude-opus-4-6-v1",
+    "anthropic.claude-opus-4-7",
+    "anthropic.claude-opus-4-8",
+    "anthropic.claude-opus-5",
+    "anthropic.claude-opus-5-5",
+    "anthropic.claude-sonnet-4-5-20250929-v1:0",
+    "anthropic.claude-sonnet-4-6",
+    "anthropic.claude-sonnet-5",
+    "anthropic.claude-sonnet-5-5",
+    "amazon.nova-2-lite-v1:0",
+    "openai.gpt-6-luna",
+    "openai.gpt-6-sol",
+    "bedrock_mantle/anthropic.claude-haiku-5-5",
+    "bedrock_mantle/anthropic.claude-opus-5-5",
+    "bedrock_mantle/anthropic.claude-sonnet-5-5",
+    "bedrock_mantle/openai.gpt-6-luna",
     "bedrock_mantle/openai.gpt-6-sol",
-}  # fmt: skip
+}
 # genai-prices has one row for us., eu. and jp.; LiteLLM's own one for each goes first (`services.pricing.sources`).
 ONE_ROW_FOR_ALL = {"eu.amazon.nova-2-lite-v1:0", "jp.amazon.nova-2-lite-v1:0"}
 

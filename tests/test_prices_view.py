@@ -21,8 +21,14 @@ from services.types import Aws, Deployment, PriceRef
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 FIRST, LAST = datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC)
-OWN = Deployment(id="own", name="Own", kind="openai", model="m", base_url="https://h.example",
-                 price=PriceRef(override={"input": "2", "output": "10"}))  # fmt: skip
+OWN = Deployment(
+    id="own",
+    name="Own",
+    kind="openai",
+    model="m",
+    base_url="https://h.example",
+    price=PriceRef(override={"input": "2", "output": "10"}),
+)
 RATES = {"input": "3", "cache_read": "3", "cache_write_5m": "3", "cache_write_1h": "3", "output": "15"}
 
 
@@ -52,13 +58,25 @@ def test_the_same_price_from_another_source_or_day_is_no_change() -> None:
 
 
 DAMAGED = (
-    "{", '"text"', "[1]", "5", "{}", '{"source": "x"}', '{"source": "x", "date": "d", "rates": "abc"}',
-    '{"source": "x", "date": "d", "rates": {"input": "abc"}}', '{"source": "x", "date": "d", "rates": {"input": null}}',
-    '{"source": "x", "date": "d", "rates": {"input": "NaN"}}', '{"source": "x", "date": "d", "per_hour": []}',
-    '{"source": "x", "date": "d", "per_hour": "-1"}', '{"source": "x", "date": "d", "per_hour": "1e999"}',
-    '{"source": "x", "date": "d", "tiers": [5]}', '{"source": "x", "date": "d", "tiers": [{"above": 1e400}]}',
-    '{"source": "x", "date": "d", "context": [1]}', '{"source": "x", "date": "d", "count": "many"}', "[" * 100_000,
-)  # fmt: skip
+    "{",
+    '"text"',
+    "[1]",
+    "5",
+    "{}",
+    '{"source": "x"}',
+    '{"source": "x", "date": "d", "rates": "abc"}',
+    '{"source": "x", "date": "d", "rates": {"input": "abc"}}',
+    '{"source": "x", "date": "d", "rates": {"input": null}}',
+    '{"source": "x", "date": "d", "rates": {"input": "NaN"}}',
+    '{"source": "x", "date": "d", "per_hour": []}',
+    '{"source": "x", "date": "d", "per_hour": "-1"}',
+    '{"source": "x", "date": "d", "per_hour": "1e999"}',
+    '{"source": "x", "date": "d", "tiers": [5]}',
+    '{"source": "x", "date": "d", "tiers": [{"above": 1e400}]}',
+    '{"source": "x", "date": "d", "context": [1]}',
+    '{"source": "x", "date": "d", "count": "many"}',
+    "[" * 100_000,
+)
 
 
 @pytest.mark.parametrize("text", DAMAGED)
@@ -73,8 +91,15 @@ def test_a_damaged_price_row_is_told_as_not_readable_with_the_cost_as_recorded(t
 
 @pytest.mark.parametrize("stored", [json.loads(text) for text in DAMAGED if len(text) < 99 and text != "{"])
 def test_a_call_with_a_damaged_price_row_keeps_its_cost(stored: Any) -> None:
-    call = {"price": stored, "cost_state": "exact", "cost_nanousd": 10**9, "uncached_input": 5, "answer_output": 5,
-            "end_ms": 900.0, "state": "succeeded"}  # fmt: skip
+    call = {
+        "price": stored,
+        "cost_state": "exact",
+        "cost_nanousd": 10**9,
+        "uncached_input": 5,
+        "answer_output": 5,
+        "end_ms": 900.0,
+        "state": "succeeded",
+    }
     assert view.cost_words(call) == ("", "$1.00")
     assert view.cost_words(call | {"cost_state": "by_the_hour"}) == ("", "by the hour")
     assert view.full_use(call | {"cost_state": "by_the_hour"}) is None
@@ -97,8 +122,10 @@ def test_each_length_is_priced_anew_at_its_own_rates() -> None:
 
 def test_calls_of_a_tier_are_compared_with_todays_price_of_that_tier() -> None:
     gpt = replace(OWN, model="gpt-6.1-sol", price=PriceRef(provider="openai"))
-    flex = row({"input": "1", "cache_read": "0.05", "cache_write_5m": "1.25", "cache_write_1h": "1.25", "output": "5"},
-               context={"service_tier": "flex"})  # fmt: skip
+    flex = row(
+        {"input": "1", "cache_read": "0.05", "cache_write_5m": "1.25", "cache_write_1h": "1.25", "output": "5"},
+        context={"service_tier": "flex"},
+    )
     (one,) = changed(gpt, use(flex, uncached_input=1_000_000))
     assert one.now is not None and one.now.rates is not None and one.now.rates["output"] == "5"
     assert one.today_nanousd == 1_000_000_000
@@ -145,13 +172,19 @@ def test_bounds_hold_every_length_at_which_a_stored_or_a_present_price_changes()
         (replace(OWN, price=PriceRef()), "It names no price"),
         (replace(OWN, price=PriceRef(provider="openai", model="gpt-9")), "No list names gpt-9 exactly"),
         (replace(OWN, price=PriceRef(provider="aws"), model="x.y", region="eu-west-1"), "names x.y in eu-west-1"),
-        (replace(OWN, price=PriceRef(provider="aws"), model="amazon.nova-pro-v1:0", aws=Aws(service_tier="reserved")),
-         "for service tier reserved"),
-        (replace(OWN, price=PriceRef(provider="aws"), model="arn:aws:bedrock:us-east-1:1:provisioned-model/abc"),
-         "cannot tell which model this ARN stands for"),
+        (
+            replace(
+                OWN, price=PriceRef(provider="aws"), model="amazon.nova-pro-v1:0", aws=Aws(service_tier="reserved")
+            ),
+            "for service tier reserved",
+        ),
+        (
+            replace(OWN, price=PriceRef(provider="aws"), model="arn:aws:bedrock:us-east-1:1:provisioned-model/abc"),
+            "cannot tell which model this ARN stands for",
+        ),
         (replace(OWN, price=PriceRef(instance="ml.g5.xlarge"), region="eu-west-1"), "ml.g5.xlarge in eu-west-1"),
     ],
-)  # fmt: skip
+)
 def test_a_missing_price_says_why_and_what_to_do(d: Deployment, words: str) -> None:
     found = pricing_overview.line(d, NOW)
     assert found.price is None
@@ -165,23 +198,38 @@ def test_deployments_that_are_off_are_listed_only_when_they_were_called() -> Non
 
 def test_a_deployment_that_is_only_in_the_records_keeps_its_colour_and_is_off() -> None:
     spec = {"id": "gone", "name": "Gone", "kind": "openai", "model": "m", "base_url": "https://h.example"}
-    rows = [{"id": "gone", "spec": spec, "color_slot": 5, "enabled": True, "archived": True},
-            {"id": "odd", "spec": {"name": "?"}, "color_slot": 6, "enabled": True, "archived": True}]  # fmt: skip
+    rows = [
+        {"id": "gone", "spec": spec, "color_slot": 5, "enabled": True, "archived": True},
+        {"id": "odd", "spec": {"name": "?"}, "color_slot": 6, "enabled": True, "archived": True},
+    ]
     own, gone = pricing_overview.together([OWN], rows)
     assert (own.id, gone.id, gone.color_slot, gone.enabled) == ("own", "gone", 5, False)
 
 
 @pytest.mark.parametrize(
-    ("amount", "words"), [("3", "$3"), ("2.5", "$2.50"), ("0.0375", "$0.0375"), ("0.10", "$0.10"), ("1234", "$1,234"),
-                          ("0", "$0"), ("1E-2", "$0.01")],
-)  # fmt: skip
+    ("amount", "words"),
+    [
+        ("3", "$3"),
+        ("2.5", "$2.50"),
+        ("0.0375", "$0.0375"),
+        ("0.10", "$0.10"),
+        ("1234", "$1,234"),
+        ("0", "$0"),
+        ("1E-2", "$0.01"),
+    ],
+)
 def test_a_listed_price_is_shown_in_full_without_needless_zeros(amount: str, words: str) -> None:
     assert pricing_overview.dollars(amount) == words
 
 
 def test_the_export_has_every_amount_and_no_formula_in_a_name() -> None:
-    d = replace(OWN, name="=1+1", kind="bedrock", model="global.anthropic.claude-sonnet-4-5-20250929-v1:0",
-                price=PriceRef(provider="aws"))  # fmt: skip
+    d = replace(
+        OWN,
+        name="=1+1",
+        kind="bedrock",
+        model="global.anthropic.claude-sonnet-4-5-20250929-v1:0",
+        price=PriceRef(provider="aws"),
+    )
     lines = [pricing_overview.line(d, NOW, 3, 54_399_000), pricing_overview.line(replace(OWN, price=PriceRef()), NOW)]
     first, second = csv.DictReader(io.StringIO(to_csv(lines)))
     assert first["deployment"] == "'=1+1"

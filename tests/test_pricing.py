@@ -50,14 +50,22 @@ def test_the_golden_call_with_a_cache_write_costs_exactly_0_054399_dollars() -> 
 
 def test_the_five_drivers_are_charged_apart_and_reasoning_at_the_output_rate() -> None:
     usage = provider_usage(
-        uncached_input=1_000, cache_read=1_000, cache_write_5m=1_000, cache_write_1h=1_000, reasoning_output=1_000,
+        uncached_input=1_000,
+        cache_read=1_000,
+        cache_write_5m=1_000,
+        cache_write_1h=1_000,
+        reasoning_output=1_000,
         answer_output=1_000,
-    )  # fmt: skip
+    )
     found = cost(usage, Price("t", "2026-01-01", rates=SONNET), complete=True)
     assert found.drivers == {
-        "uncached_input": 3_000_000, "cache_read": 300_000, "cache_write_5m": 3_750_000, "cache_write_1h": 6_000_000,
-        "reasoning_output": 15_000_000, "answer_output": 15_000_000,
-    }  # fmt: skip
+        "uncached_input": 3_000_000,
+        "cache_read": 300_000,
+        "cache_write_5m": 3_750_000,
+        "cache_write_1h": 6_000_000,
+        "reasoning_output": 15_000_000,
+        "answer_output": 15_000_000,
+    }
     assert sum(found.drivers.values()) == found.nanousd
 
 
@@ -187,8 +195,12 @@ def test_a_region_surcharge_that_the_list_does_not_know_leaves_no_price() -> Non
 def test_an_override_is_used_before_the_list_and_cache_rates_default_to_the_input_rate() -> None:
     price = price_of(deployment(PriceRef("openai", "gpt-6-luna", {"input": "0.2", "output": "0.4"}, "3")), NOW)
     assert price is not None and price.rates == {
-        "input": "0.2", "cache_read": "0.2", "cache_write_5m": "0.2", "cache_write_1h": "0.2", "output": "0.4",
-    }  # fmt: skip
+        "input": "0.2",
+        "cache_read": "0.2",
+        "cache_write_5m": "0.2",
+        "cache_write_1h": "0.2",
+        "output": "0.4",
+    }
     assert (price.source, price.date) == ("deployment", "2026-11-20")
 
 

@@ -29,9 +29,11 @@ from services.types import Aws, Deployment
 
 HERE = Path(__file__).parent / "servers"
 RUNNING = {
-    "vLLM": b"vllm:num_requests_running", "SGLang": b"sglang:num_running_reqs", "TGI": b"tgi_batch_current_size",
+    "vLLM": b"vllm:num_requests_running",
+    "SGLang": b"sglang:num_running_reqs",
+    "TGI": b"tgi_batch_current_size",
     "llama.cpp": b"llamacpp:requests_processing",
-}  # fmt: skip
+}
 FIELDS = ("data", "id", "owned_by", "meta", "n_ctx", "max_model_len", "version", "model_id")
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=9),
@@ -75,8 +77,9 @@ def test_what_a_server_does_not_report_is_said_in_words() -> None:
     assert lacks(SAID["vllm"]) == ()
     assert lacks(SAID["llamacpp"]) == ("This server does not report its KV cache.",)
     assert lacks(SAID["tgi"]) == (
-        "This server does not report its KV cache.", "This server does not report its prefix cache.",
-    )  # fmt: skip
+        "This server does not report its KV cache.",
+        "This server does not report its prefix cache.",
+    )
 
 
 def test_older_names_of_the_prefix_cache_and_a_rate_without_counters_are_known() -> None:
@@ -97,9 +100,12 @@ def test_a_value_that_cannot_be_is_unknown(said: bytes) -> None:
 @pytest.mark.parametrize("said", [b"1e308", b"-1e308", b"NaN", b"+Inf"])
 def test_a_figure_that_cannot_be_is_said_to_be_not_readable(said: bytes) -> None:
     names = (
-        "num_requests_running", "num_requests_waiting", "kv_cache_usage_perc", "prefix_cache_queries_total",
+        "num_requests_running",
+        "num_requests_waiting",
+        "kv_cache_usage_perc",
+        "prefix_cache_queries_total",
         "prefix_cache_hits_total",
-    )  # fmt: skip
+    )
     # Two engines each: their sum overflows.
     lines = [b'vllm:%s{engine="%d"} %s\n' % (name.encode(), engine, said) for name in names for engine in (0, 1)]
     gauge = read_metrics(b"".join(lines))
@@ -173,12 +179,16 @@ def test_a_gauge_and_facts_come_back_from_json_as_they_were() -> None:
 
 FACTS = {
     "vllm": (("/version", "vllm_version"), ServerFacts("vLLM", "0.11.2", (LLAMA, "sql-lora"), 131072)),
-    "sglang": (("/get_server_info", "sglang_server_info"),
-               ServerFacts("SGLang", "0.5.4", (LLAMA,), 131072, kv_tokens=444500)),
+    "sglang": (
+        ("/get_server_info", "sglang_server_info"),
+        ServerFacts("SGLang", "0.5.4", (LLAMA,), 131072, kv_tokens=444500),
+    ),
     "tgi": (("/info", "tgi_info"), ServerFacts("TGI", "3.3.6", (LLAMA,), 8192)),
-    "llamacpp": (("/props", "llamacpp_props"),
-                 ServerFacts("llama.cpp", None, ("smollm2-135m-instruct",), 1024, slots=2)),
-}  # fmt: skip
+    "llamacpp": (
+        ("/props", "llamacpp_props"),
+        ServerFacts("llama.cpp", None, ("smollm2-135m-instruct",), 1024, slots=2),
+    ),
+}
 
 
 @pytest.mark.parametrize("name", FACTS)
@@ -221,11 +231,14 @@ def test_a_model_that_the_server_does_not_list_is_named() -> None:
 @pytest.mark.parametrize(
     ("base", "root"),
     [
-        ("http://gpu:8000/v1", "http://gpu:8000"), ("http://gpu:8000/v1/", "http://gpu:8000"),
-        ("http://gpu:8000", "http://gpu:8000"), ("https://gate/llm/v1/chat/completions", "https://gate/llm"),
-        ("https://gate/llm/", "https://gate/llm"), ("http://[::1]:80/v1", "http://[::1]:80"),
+        ("http://gpu:8000/v1", "http://gpu:8000"),
+        ("http://gpu:8000/v1/", "http://gpu:8000"),
+        ("http://gpu:8000", "http://gpu:8000"),
+        ("https://gate/llm/v1/chat/completions", "https://gate/llm"),
+        ("https://gate/llm/", "https://gate/llm"),
+        ("http://[::1]:80/v1", "http://[::1]:80"),
     ],
-)  # fmt: skip
+)
 def test_the_servers_own_addresses_hang_under_its_root(base: str, root: str) -> None:
     assert root_of(base) == root
 

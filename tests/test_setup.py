@@ -66,10 +66,11 @@ def test_the_packages_that_would_need_a_compiler_are_in_no_lock() -> None:
 def test_a_lock_holds_every_declared_dependency_at_a_version_it_allows(lock: str, declared: list[str]) -> None:
     pinned = pins(lock)
     wrong = [
-        text for text in declared
+        text
+        for text in declared
         if (needed := Requirement(text))
         and not all(map(needed.specifier.contains, pinned.get(canonicalize_name(needed.name), {"0.dev0"})))
-    ]  # fmt: skip
+    ]
     assert wrong == []
 
 

@@ -14,11 +14,23 @@ from services.runs.compare import compare, difference, median_interval, percenti
 
 def row(column: int, repetition: int = 1, **values: Any) -> dict[str, Any]:
     return {
-        "column_no": column, "repetition": repetition, "attempt_no": 1, "deployment_id": f"d{column}",
-        "deployment": {"name": f"D{column}"}, "state": "succeeded", "outcome": "ok", "ttft_ms": 200.0,
-        "ttlt_ms": 1000.0, "decode_tps": 50.0, "answer_output": 40, "reasoning_output": None, "cost_state": "exact",
-        "cost_nanousd": 1_000_000, "lag_marked": False, "decode_hidden": None,
-    } | values  # fmt: skip
+        "column_no": column,
+        "repetition": repetition,
+        "attempt_no": 1,
+        "deployment_id": f"d{column}",
+        "deployment": {"name": f"D{column}"},
+        "state": "succeeded",
+        "outcome": "ok",
+        "ttft_ms": 200.0,
+        "ttlt_ms": 1000.0,
+        "decode_tps": 50.0,
+        "answer_output": 40,
+        "reasoning_output": None,
+        "cost_state": "exact",
+        "cost_nanousd": 1_000_000,
+        "lag_marked": False,
+        "decode_hidden": None,
+    } | values
 
 
 def cells(calls: list[dict[str, Any]], key: str) -> list[tuple[str, str]]:
@@ -59,8 +71,10 @@ def test_a_difference_is_seen_only_where_it_cannot_be_chance() -> None:
     assert not difference([1.0], far).seen
 
 
-@pytest.mark.parametrize(("n", "q", "known"), [(19, 0.95, False), (20, 0.95, True), (99, 0.99, False),
-                                               (100, 0.99, True), (1, 0.5, True), (0, 0.5, False)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("n", "q", "known"),
+    [(19, 0.95, False), (20, 0.95, True), (99, 0.99, False), (100, 0.99, True), (1, 0.5, True), (0, 0.5, False)],
+)
 def test_a_percentile_needs_enough_values(n: int, q: float, known: bool) -> None:
     assert (percentile([1.0] * n, q) is not None) is known
 
@@ -77,9 +91,13 @@ def test_a_tie_has_no_best() -> None:
 
 def test_only_calls_that_succeeded_and_were_stamped_in_time_are_compared() -> None:
     calls = [
-        row(0, 1, state="cut_off", ttft_ms=1.0), row(0, 2), row(0, 3, lag_marked=True, ttft_ms=9999.0),
-        row(1, 1, state="failed"), row(1, 2, state="throttled"), row(1, 3, state="failed"),
-    ]  # fmt: skip
+        row(0, 1, state="cut_off", ttft_ms=1.0),
+        row(0, 2),
+        row(0, 3, lag_marked=True, ttft_ms=9999.0),
+        row(1, 1, state="failed"),
+        row(1, 2, state="throttled"),
+        row(1, 3, state="failed"),
+    ]
     first, second = compare(calls)
     assert first.cells["ttft"].text == "0.20 s"
     assert first.succeeded == "2 of 3, 1 cut off"

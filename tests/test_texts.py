@@ -82,9 +82,23 @@ def test_an_escaped_text_is_nothing_but_text_to_a_markdown_reader(text: str) -> 
     assert {token.type for token in tokens} <= {"paragraph_open", "inline", "paragraph_close"}
 
 
-@pytest.mark.parametrize("payload", ["![x](http://c/1)", "<img src=//c/2>", ":material/bolt:", "$\\\\url{x}$", "# a",
-                                     "1. a", "    code", ":red[x]", "http://c/3", "- a", "| a |\n|-|",
-                                     "a\n\nb"])  # fmt: skip
+@pytest.mark.parametrize(
+    "payload",
+    [
+        "![x](http://c/1)",
+        "<img src=//c/2>",
+        ":material/bolt:",
+        "$\\\\url{x}$",
+        "# a",
+        "1. a",
+        "    code",
+        ":red[x]",
+        "http://c/3",
+        "- a",
+        "| a |\n|-|",
+        "a\n\nb",
+    ],
+)
 def test_nothing_of_a_payload_is_left_to_interpret(payload: str) -> None:
     escaped = formatting.md_escape(payload)
     assert "\n" not in escaped
@@ -93,8 +107,14 @@ def test_nothing_of_a_payload_is_left_to_interpret(payload: str) -> None:
 
 def test_figures_are_written_with_their_units() -> None:
     assert [formatting.seconds(ms) for ms in (None, 3.21, 9.949, 12.4, 99.9, 412, 12_345)] == [
-        "–", "3.2 ms", "9.9 ms", "12 ms", "100 ms", "0.41 s", "12.35 s",
-    ]  # fmt: skip
+        "–",
+        "3.2 ms",
+        "9.9 ms",
+        "12 ms",
+        "100 ms",
+        "0.41 s",
+        "12.35 s",
+    ]
     assert [formatting.rate(v) for v in (None, 3.21, 93.4, 1234.5)] == ["–", "3.2 tok/s", "93 tok/s", "1,234 tok/s"]
     assert formatting.count(None) == "–"
     assert formatting.count(1234, "~") == "~1,234"
@@ -122,10 +142,17 @@ def test_numbers_of_an_export_stay_numbers() -> None:
 def test_an_export_agrees_with_the_rows_and_holds_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
     done: dict[str, Any] = {
-        "state": "succeeded", "ttft_ms": 412.25, "ttlt_ms": 1000.5, "uncached_input": 10, "cache_read": 5,
-        "answer_output": 7, "cost_nanousd": 123_456_789, "cost_state": "exact", "answer": f"grüße 🙂 {KEY}",
+        "state": "succeeded",
+        "ttft_ms": 412.25,
+        "ttlt_ms": 1000.5,
+        "uncached_input": 10,
+        "cache_read": 5,
+        "answer_output": 7,
+        "cost_nanousd": 123_456_789,
+        "cost_state": "exact",
+        "answer": f"grüße 🙂 {KEY}",
         "started_at": datetime(2026, 11, 24, tzinfo=UTC),
-    }  # fmt: skip
+    }
     calls = [call_row("c", "r", **done)]
     whole = record.run_json(run_row("r", prompt=f"say {KEY}"), calls, [])
     assert KEY not in whole
@@ -134,8 +161,11 @@ def test_an_export_agrees_with_the_rows_and_holds_no_key(monkeypatch: pytest.Mon
     assert said == json.loads(json.dumps(of_call(calls[0]) | {"text": None}, default=str)) | said
     line = next(csv.DictReader(io.StringIO(record.run_csv(calls))))
     assert (line["ttft_ms"], line["input_tokens"], line["output_tokens"], line["cost_usd"]) == (
-        "412.25", "15", "7", "0.123456789",
-    )  # fmt: skip
+        "412.25",
+        "15",
+        "7",
+        "0.123456789",
+    )
     assert "grüße 🙂" in line["answer"]
 
 

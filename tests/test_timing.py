@@ -26,9 +26,14 @@ def stamps(*arrivals_ms: float, kinds: str = "", end_ms: float | None = None, **
 def test_every_time_of_an_ordinary_call() -> None:
     # 21 tokens, one each 50 ms, the first after 200 ms: 200, 250, …, 1200.
     call = stamps(
-        *[200 + 50 * i for i in range(21)], end_ms=1210, connect_start=3 * MS, connect_end=9 * MS, headers=150 * MS,
-        self_lag_ns=300_000, server_ms=1100.0,
-    )  # fmt: skip
+        *[200 + 50 * i for i in range(21)],
+        end_ms=1210,
+        connect_start=3 * MS,
+        connect_end=9 * MS,
+        headers=150 * MS,
+        self_lag_ns=300_000,
+        server_ms=1100.0,
+    )
     got = figures(call, output_tokens=21)
     assert got.queued_ms == 2
     assert got.connect_ms == 6
@@ -58,8 +63,20 @@ def test_tool_arguments_stop_the_first_clock_too() -> None:
 
 def test_nothing_that_was_not_measured_is_a_number() -> None:
     got = figures(stamps(end_ms=500), output_tokens=None)
-    unknown = ("ttft_ms", "ttfat_ms", "ttlt_ms", "itl_p50_ms", "itl_max_ms", "tpot_ms", "decode_tps", "e2e_tps",
-               "ttfb_ms", "self_lag_ms", "server_ms", "connect_ms")  # fmt: skip
+    unknown = (
+        "ttft_ms",
+        "ttfat_ms",
+        "ttlt_ms",
+        "itl_p50_ms",
+        "itl_max_ms",
+        "tpot_ms",
+        "decode_tps",
+        "e2e_tps",
+        "ttfb_ms",
+        "self_lag_ms",
+        "server_ms",
+        "connect_ms",
+    )
     assert [getattr(got, name) for name in unknown] == [None] * len(unknown)
     assert got.end_ms == 500
     assert got.decode_hidden == "no token arrived"

@@ -50,9 +50,12 @@ OTHER, TABLE, PAGE, WHICH, PAGE_SIZE = "bt_other", "bt_pairs", "bt_pairs_page", 
 DIFFER, ALL = "differ", "all"
 
 KINDS: Mapping[str, tuple[Kind, ...]] = {
-    DIFFER: ("differ",), "same": ("same",), "unanswered": ("one", "neither"), "only_a": ("only_a",),
+    DIFFER: ("differ",),
+    "same": ("same",),
+    "unanswered": ("one", "neither"),
+    "only_a": ("only_a",),
     "only_b": ("only_b",),
-}  # fmt: skip
+}
 
 AT_ONCE = 20_000  # lines that are compared while somebody waits
 
@@ -64,8 +67,11 @@ NONE_YET = (
 def draw(row: Row, person: auth.Person) -> None:
     """What a second batch of the same file says to each line, checks of the answers, and a judge."""
     try:
-        others = [one for one in batches_module.same_file(auth.database(), row["file_sha256"])
-                  if one["id"] != row["id"] and one["run_id"]]  # fmt: skip
+        others = [
+            one
+            for one in batches_module.same_file(auth.database(), row["file_sha256"])
+            if one["id"] != row["id"] and one["run_id"]
+        ]
     except SQLAlchemyError:
         return
     if not others:
@@ -75,8 +81,13 @@ def draw(row: Row, person: auth.Person) -> None:
     by_id = {str(one["id"]): one for one in others}
     if st.session_state.get(OTHER) not in by_id:
         st.session_state[OTHER] = next(iter(by_id))
-    chosen = st.selectbox("Another batch of the same file", list(by_id), key=OTHER, on_change=forget,
-                          format_func=lambda one: label(by_id[one]))  # fmt: skip
+    chosen = st.selectbox(
+        "Another batch of the same file",
+        list(by_id),
+        key=OTHER,
+        on_change=forget,
+        format_func=lambda one: label(by_id[one]),
+    )
     other = by_id[chosen]
     if row["n_lines"] + other["n_lines"] > 2 * AT_ONCE and not st.checkbox(
         f"Compare all {row['n_lines']:,} lines (takes a while)", key="bt_compare_all"
@@ -120,14 +131,19 @@ def _figures(a: Row, b: Row, found: Comparison) -> None:
     )
     text = st.column_config.TextColumn
     st.dataframe(
-        frame, hide_index=True, height="content",
+        frame,
+        hide_index=True,
+        height="content",
         column_config={
-            "batch": text("Deployment", width=220), "answered": text("Answered", alignment="right"),
-            "ttft": text("First token, p50", alignment="right"), "ttlt": text("Last token, p50", alignment="right"),
-            "out": text("Output tokens", alignment="right"), "cost": text("Cost", alignment="right"),
+            "batch": text("Deployment", width=220),
+            "answered": text("Answered", alignment="right"),
+            "ttft": text("First token, p50", alignment="right"),
+            "ttlt": text("Last token, p50", alignment="right"),
+            "out": text("Output tokens", alignment="right"),
+            "cost": text("Cost", alignment="right"),
         },
         alt="Both batches with their figures",
-    )  # fmt: skip
+    )
 
 
 def _pairs(a: Row, b: Row, which: str) -> Iterator[Pair]:
@@ -143,24 +159,34 @@ def choices(found: Comparison) -> dict[str, str]:
     one batch alone has are told apart from them."""
     lines = found.n_pairs + found.only_a + found.only_b
     counted = {
-        DIFFER: (found.n_answered - found.n_same, "differs", "differ"), "same": (found.n_same, "is the same",
-        "are the same"), "unanswered": (found.n_pairs - found.n_answered, "lacks an answer", "lack an answer"),
+        DIFFER: (found.n_answered - found.n_same, "differs", "differ"),
+        "same": (found.n_same, "is the same", "are the same"),
+        "unanswered": (found.n_pairs - found.n_answered, "lacks an answer", "lack an answer"),
         "only_a": (found.only_a, "line is only in this batch", "lines are only in this batch"),
         "only_b": (found.only_b, "line is only in the other", "lines are only in the other"),
         ALL: (lines, "line in all", "lines in all"),
-    }  # fmt: skip
-    return {which: f"{n:,} {one if n == 1 else many}" for which, (n, one, many) in counted.items()
-            if n or which == DIFFER}  # fmt: skip
+    }
+    return {
+        which: f"{n:,} {one if n == 1 else many}" for which, (n, one, many) in counted.items() if n or which == DIFFER
+    }
 
 
 def _lines(a: Row, b: Row, found: Comparison, person: auth.Person) -> None:
     offered = choices(found)
     if st.session_state.get(WHICH) not in offered:
         st.session_state[WHICH] = DIFFER
-    which: str = st.segmented_control(
-        "Lines", list(offered), key=WHICH, format_func=offered.__getitem__, on_change=forget, required=True,
-        label_visibility="collapsed",
-    ) or DIFFER  # fmt: skip
+    which: str = (
+        st.segmented_control(
+            "Lines",
+            list(offered),
+            key=WHICH,
+            format_func=offered.__getitem__,
+            on_change=forget,
+            required=True,
+            label_visibility="collapsed",
+        )
+        or DIFFER
+    )
     page = max(int(st.session_state.get(PAGE) or 1), 1)
     shown = list(islice(_pairs(a, b, which), (page - 1) * PAGE_SIZE, page * PAGE_SIZE + 1))
     rows, more = shown[:PAGE_SIZE], len(shown) > PAGE_SIZE
@@ -171,10 +197,22 @@ def _lines(a: Row, b: Row, found: Comparison, person: auth.Person) -> None:
     if page == 1 and not more:
         return
     with st.container(horizontal=True):
-        st.button("Before", key="bt_pairs_before", icon=":material/chevron_left:", disabled=page == 1, on_click=_turn,
-                  args=(page - 1,))  # fmt: skip
-        st.button("Next", key="bt_pairs_next", icon=":material/chevron_right:", disabled=not more, on_click=_turn,
-                  args=(page + 1,))  # fmt: skip
+        st.button(
+            "Before",
+            key="bt_pairs_before",
+            icon=":material/chevron_left:",
+            disabled=page == 1,
+            on_click=_turn,
+            args=(page - 1,),
+        )
+        st.button(
+            "Next",
+            key="bt_pairs_next",
+            icon=":material/chevron_right:",
+            disabled=not more,
+            on_click=_turn,
+            args=(page + 1,),
+        )
 
 
 def _table(a: Row, b: Row, rows: Sequence[Pair], person: auth.Person) -> None:
@@ -188,13 +226,20 @@ def _table(a: Row, b: Row, rows: Sequence[Pair], person: auth.Person) -> None:
     )
     text, heads = st.column_config.TextColumn, sides(a, b)
     event = st.dataframe(
-        frame, key=TABLE, hide_index=True, height="content", on_select="rerun", selection_mode=batch_upload.ANY_CELL,
+        frame,
+        key=TABLE,
+        hide_index=True,
+        height="content",
+        on_select="rerun",
+        selection_mode=batch_upload.ANY_CELL,
         column_config={
-            "key": text("Id", width=70), "asked": text("Asked", width=150),
-            "a": text(heads[0], width=310), "b": text(heads[1], width=310),
+            "key": text("Id", width=70),
+            "asked": text("Asked", width=150),
+            "a": text(heads[0], width=310),
+            "b": text(heads[1], width=310),
         },
         alt="Lines of both batches, side by side",
-    )  # fmt: skip
+    )
     chosen = batch_upload.clicked(event.selection, len(rows))
     if chosen is None:
         st.caption("Click a line to see both answers and their difference.")
@@ -252,16 +297,23 @@ def draw_votes(a: Row, b: Row, pair: Pair, person: auth.Person) -> None:
     if not person.may("vote") or pair.a is None or pair.b is None or not pair.answered:
         return
     no = batch_queries.line_of(str(a["id"]), str(b["id"]), int(pair.a["no"]), int(pair.b["no"]))
-    mine = [vote for vote in batch_queries.votes(auth.database(), str(a["id"]), str(b["id"]), person.name)
-            if vote["no"] == no]  # fmt: skip
+    mine = [
+        vote
+        for vote in batch_queries.votes(auth.database(), str(a["id"]), str(b["id"]), person.name)
+        if vote["no"] == no
+    ]
     chosen = mine[0]["choice"] if mine else None
     names = f"{summary.name_of(a)} is the first, {summary.name_of(b)} the second."
     with st.container(horizontal=True, vertical_alignment="center"):
         for choice, title in CHOICES.items():
             st.button(
-                title, key=f"bt_vote_{choice}", type="primary" if choice == chosen else "secondary", on_click=_vote,
-                args=(a, b, no, None if choice == chosen else choice), help=plain(names),
-            )  # fmt: skip
+                title,
+                key=f"bt_vote_{choice}",
+                type="primary" if choice == chosen else "secondary",
+                on_click=_vote,
+                args=(a, b, no, None if choice == chosen else choice),
+                help=plain(names),
+            )
     draw_refusal(VOTE_REFUSAL)
 
 
@@ -281,8 +333,13 @@ def draw_judge(a: Row, b: Row, person: auth.Person) -> None:
             _verdict(row, first, second)
         if person.may("send"):
             st.text_area("What makes an answer better", key=CRITERIA, value=judge.CRITERIA, height=68)
-            st.button("Prepare the questions", key="bt_judge_prepare", icon=":material/gavel:", on_click=_prepare,
-                      args=(first, second))  # fmt: skip
+            st.button(
+                "Prepare the questions",
+                key="bt_judge_prepare",
+                icon=":material/gavel:",
+                on_click=_prepare,
+                args=(first, second),
+            )
             st.caption(
                 "One question for each line on which the two differ; which answer comes first is drawn by lot. You see "
                 "cost and time on the next page, and nothing is sent before you say so."
@@ -305,8 +362,14 @@ def _verdict(row: Row, first: Row, second: Row) -> None:
     st.markdown(f"**{plain(name)}** · {plain(found.sentence)}")
     which = f"First: {summary.name_of(first)}; second: {summary.name_of(second)}."
     st.caption(plain(f"{which} {found.bias_sentence}"))
-    st.button("Open its batch", key=f"bt_judge_open_{row['id']}", type="tertiary", icon=":material/open_in_new:",
-              on_click=batch_upload.open_batch, args=(row["id"],))  # fmt: skip
+    st.button(
+        "Open its batch",
+        key=f"bt_judge_open_{row['id']}",
+        type="tertiary",
+        icon=":material/open_in_new:",
+        on_click=batch_upload.open_batch,
+        args=(row["id"],),
+    )
 
 
 def _prepare(first: Row, second: Row) -> None:
@@ -315,8 +378,11 @@ def _prepare(first: Row, second: Row) -> None:
 
     def prepare() -> None:
         reader = auth.database()
-        both = pairs(batches_module.each_line(reader, first["id"]), batches_module.each_line(reader, second["id"]),
-                     same_file=same_sha(first, second))  # fmt: skip
+        both = pairs(
+            batches_module.each_line(reader, first["id"]),
+            batches_module.each_line(reader, second["id"]),
+            same_file=same_sha(first, second),
+        )
         with tempfile.TemporaryFile() as target:
             written = judge.write(both, target, seed=secrets.randbelow(2**31), criteria=criteria)
             if not written.n:
@@ -337,10 +403,13 @@ KIND, EXPECTED, EXACTLY, TOLERANCE, FOUND = "bt_ck_kind", "bt_ck_expected", "bt_
 CHECK_REFUSAL, FAILED_SHOWN, CHECKED_AT_ONCE = "bt_ck_refusal", 10, 50_000
 
 HELP: Mapping[CheckKind, str] = {
-    "exact": "A fixed text, or a column of the file like {{label}}", "contains": "A text, or a column like {{label}}",
-    "regex": r"For instance ^(positive|negative)$", "json": "", "schema": "A JSON schema",
+    "exact": "A fixed text, or a column of the file like {{label}}",
+    "contains": "A text, or a column like {{label}}",
+    "regex": r"For instance ^(positive|negative)$",
+    "json": "",
+    "schema": "A JSON schema",
     "number": "A number, or a column like {{total}}",
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,17 +452,22 @@ def _draw_results(batches: Sequence[Row]) -> None:
         st.markdown(f"{of}{plain(result.rate.sentence + cut)}")
         if result.failed:
             st.dataframe(
-                pd.DataFrame({
-                    "line": [line["line"] for line, _ in result.failed],
-                    "why": [verdict.why for _, verdict in result.failed],
-                    "answer": [clip(str(line.get("answer") or ""), 200) for line, _ in result.failed],
-                }),
-                hide_index=True, height="content",
+                pd.DataFrame(
+                    {
+                        "line": [line["line"] for line, _ in result.failed],
+                        "why": [verdict.why for _, verdict in result.failed],
+                        "answer": [clip(str(line.get("answer") or ""), 200) for line, _ in result.failed],
+                    }
+                ),
+                hide_index=True,
+                height="content",
                 column_config={
-                    "line": st.column_config.NumberColumn("Line", width=60), "why": "Why it failed", "answer": "Answer",
+                    "line": st.column_config.NumberColumn("Line", width=60),
+                    "why": "Why it failed",
+                    "answer": "Answer",
                 },
                 alt="The first lines that failed the check",
-            )  # fmt: skip
+            )
 
 
 def _run(batches: Sequence[Row]) -> None:

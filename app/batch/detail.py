@@ -43,8 +43,14 @@ DELETING, BUDGET, NANO, LIVE = "bt_deleting", "bt_new_budget", 1_000_000_000, "b
 
 def draw(batch_id: str, person: auth.Person) -> None:
     """The batch at an address."""
-    st.button("All batches", key="bt_back", type="tertiary", icon=":material/arrow_back:", on_click=upload.open_batch,
-              args=(None,))  # fmt: skip
+    st.button(
+        "All batches",
+        key="bt_back",
+        type="tertiary",
+        icon=":material/arrow_back:",
+        on_click=upload.open_batch,
+        args=(None,),
+    )
     row = load(batch_id)
     if row is None:
         return
@@ -88,9 +94,12 @@ def _head(row: Row) -> None:
     parts = [
         row["file_name"],
         f"{row['n_lines']:,} {'line' if row['n_lines'] == 1 else 'lines'}" if row["n_lines"] else "",
-        f"{row['n_left_out']:,} left out" if row.get("n_left_out") else "", str(name), words.route(row["route"]),
-        row["person"], words.ago(row["created_at"]),
-    ]  # fmt: skip
+        f"{row['n_left_out']:,} left out" if row.get("n_left_out") else "",
+        str(name),
+        words.route(row["route"]),
+        row["person"],
+        words.ago(row["created_at"]),
+    ]
     badge = " :gray-badge[simulated]" if words.simulated(row) else ""
     st.caption(plain(" · ".join(part for part in parts if part)) + badge)
     links.draw(row)
@@ -160,19 +169,35 @@ def _figures(row: Row, counts: Mapping[str, int], spent: int | None, pace: tuple
         if runner:
             left = row["n_lines"] - words.done(counts)
             found = words.eta_s(left, *pace) if pace and row["state"] == "running" else None
-            st.metric("Rate", words.rate(*pace) if pace else "–", width="content",
-                      help="Of the time in the last minute in which it worked; none while it is paused.")  # fmt: skip
             st.metric(
-                "Time left", f"~{words.spans(*found)}" if found else "–", width="content",
+                "Rate",
+                words.rate(*pace) if pace else "–",
+                width="content",
+                help="Of the time in the last minute in which it worked; none while it is paused.",
+            )
+            st.metric(
+                "Time left",
+                f"~{words.spans(*found)}" if found else "–",
+                width="content",
                 help="From the lines of the last minute; the range is what chance makes of such a count.",
-            )  # fmt: skip
+            )
         budget = row.get("budget_nanousd")
-        st.metric("Spent so far", spent_words(row, spent), width="content",
-                  delta=f"of {money(budget)}" if budget else None, delta_color="off", delta_arrow="off")  # fmt: skip
+        st.metric(
+            "Spent so far",
+            spent_words(row, spent),
+            width="content",
+            delta=f"of {money(budget)}" if budget else None,
+            delta_color="off",
+            delta_arrow="off",
+        )
         if runner:
-            st.metric("Lanes", f"{row['lanes']:,}" if row.get("lanes") else "–", width="content",
-                      help="Lines under way at once. Found by itself: one more while it goes well, half of them when "
-                      "the service throttles or answers too late.")  # fmt: skip
+            st.metric(
+                "Lanes",
+                f"{row['lanes']:,}" if row.get("lanes") else "–",
+                width="content",
+                help="Lines under way at once. Found by itself: one more while it goes well, half of them when "
+                "the service throttles or answers too late.",
+            )
 
 
 def spent_words(row: Row, spent: int | None) -> str:
@@ -188,8 +213,9 @@ def _controls(row: Row, person: auth.Person) -> None:
     state, wanted = row["state"], row.get("wanted")
     if words.over(row):
         if person.may("delete"):
-            st.button("Delete", key="bt_delete", type="tertiary", icon=":material/delete:", on_click=_ask,
-                      args=(row["id"],))  # fmt: skip
+            st.button(
+                "Delete", key="bt_delete", type="tertiary", icon=":material/delete:", on_click=_ask, args=(row["id"],)
+            )
             if st.session_state.get(DELETING) == row["id"]:
                 _confirm(row)
         return
@@ -197,13 +223,28 @@ def _controls(row: Row, person: auth.Person) -> None:
         st.button("Pause", key="bt_pause", icon=":material/pause:", on_click=_do, args=("pause", row["id"]))
     if state in ("paused", "pausing") or wanted == "pause":
         if row.get("budget_nanousd") and state == "paused":
-            st.number_input("Budget, $", key=BUDGET, min_value=0.0, value=row["budget_nanousd"] / NANO, step=1.0,
-                            format="%.2f", width=150, label_visibility="collapsed")  # fmt: skip
-        st.button("Resume", key="bt_resume", type="primary", icon=":material/play_arrow:", on_click=_resume,
-                  args=(row,))  # fmt: skip
+            st.number_input(
+                "Budget, $",
+                key=BUDGET,
+                min_value=0.0,
+                value=row["budget_nanousd"] / NANO,
+                step=1.0,
+                format="%.2f",
+                width=150,
+                label_visibility="collapsed",
+            )
+        st.button(
+            "Resume", key="bt_resume", type="primary", icon=":material/play_arrow:", on_click=_resume, args=(row,)
+        )
     if wanted != "cancel" and state != "cancelling":
-        st.button("Cancel", key="bt_cancel", icon=":material/stop:", on_click=_do, args=("cancel", row["id"]),
-                  help="Lines that are answered are kept; no other is sent.")  # fmt: skip
+        st.button(
+            "Cancel",
+            key="bt_cancel",
+            icon=":material/stop:",
+            on_click=_do,
+            args=("cancel", row["id"]),
+            help="Lines that are answered are kept; no other is sent.",
+        )
 
 
 def _do(action: str, batch_id: str) -> None:
@@ -262,16 +303,22 @@ def draw_jobs(row: Row, jobs: Sequence[Row], counts: Mapping[str, int]) -> None:
     )
     text, number = st.column_config.TextColumn, st.column_config.NumberColumn
     st.dataframe(
-        frame, hide_index=True, height="content",
+        frame,
+        hide_index=True,
+        height="content",
         column_config={
-            "no": number("Job", width=50), "lines": number("Lines", format="localized", width=70),
-            "state": text("State", width=190), "vendor_state": text("In its own words", width=130),
-            "counts": text("Counts", width=150), "vendor_id": text("Id at the service", width=210),
-            "submitted": text(f"Sent ({where})", width=100), "expires": text("Expires", width=100),
+            "no": number("Job", width=50),
+            "lines": number("Lines", format="localized", width=70),
+            "state": text("State", width=190),
+            "vendor_state": text("In its own words", width=130),
+            "counts": text("Counts", width=150),
+            "vendor_id": text("Id at the service", width=210),
+            "submitted": text(f"Sent ({where})", width=100),
+            "expires": text("Expires", width=100),
             "said": text("What the service said", width=300),
         },
         alt="Jobs of the batch service",
-    )  # fmt: skip
+    )
     if said := stands.differing(row, jobs, counts):
         st.caption(f":orange[:material/warning: {plain(said)}]")
     if row["route"] == "anthropic" and not words.over(row):

@@ -18,8 +18,15 @@ from services.runs import record
 Row = Mapping[str, Any]
 LONGEST = 200_000  # characters of a text on the page; files hold all of it
 NO_TEXT = "The text of this line was not stored."
-SHOWN = (("ttft", "First token"), ("ttlt", "Last token"), ("decode", "Decode speed"), ("in", "Input"),
-         ("cached", "Cached"), ("out", "Output"), ("cost", "Cost"))  # fmt: skip
+SHOWN = (
+    ("ttft", "First token"),
+    ("ttlt", "Last token"),
+    ("decode", "Decode speed"),
+    ("in", "Input"),
+    ("cached", "Cached"),
+    ("out", "Output"),
+    ("cost", "Cost"),
+)
 
 
 def asked(row: Row) -> str:
@@ -43,11 +50,18 @@ def draw(batch: Row, row: Row) -> None:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(
                 f"**Line {row['line']:,} · {plain(clip(str(row['record_id']), 80))}** · "
-                f"{plain(words.LINES.get(row['state'], row['state']))}", width="stretch",
-            )  # fmt: skip
+                f"{plain(words.LINES.get(row['state'], row['state']))}",
+                width="stretch",
+            )
             if asked(row):
-                st.button("Ask again in the playground", key="bt_ask_again", type="tertiary",
-                          icon=":material/compare_arrows:", on_click=_to_playground, args=(batch, row))  # fmt: skip
+                st.button(
+                    "Ask again in the playground",
+                    key="bt_ask_again",
+                    type="tertiary",
+                    icon=":material/compare_arrows:",
+                    on_click=_to_playground,
+                    args=(batch, row),
+                )
         if st.session_state.pop("bt_go", False):
             st.switch_page(navigation.page_file("playground"))
         left, right = st.columns(2, gap="medium")

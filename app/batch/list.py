@@ -73,19 +73,32 @@ def _table(rows: Sequence[Row], standing: Sequence[str], cost: Sequence[str]) ->
     )
     text, number = st.column_config.TextColumn, st.column_config.NumberColumn
     event = st.dataframe(
-        frame, key=TABLE, hide_index=True, height="content", on_select="rerun", selection_mode=upload.ANY_CELL,
+        frame,
+        key=TABLE,
+        hide_index=True,
+        height="content",
+        on_select="rerun",
+        selection_mode=upload.ANY_CELL,
         column_config={
             # First and narrow, so that a telephone shows which it is, how it stands and what it cost.
-            "name": text("Name", width=140), "state": text("State", width=190),
-            "cost": text("Cost", width=66, alignment="right", help="Of all its calls so far. ≥: the cost of some is "
-                         "not known; ~: some are reckoned from our own counts."),
+            "name": text("Name", width=140),
+            "state": text("State", width=190),
+            "cost": text(
+                "Cost",
+                width=66,
+                alignment="right",
+                help="Of all its calls so far. ≥: the cost of some is "
+                "not known; ~: some are reckoned from our own counts.",
+            ),
             "lines": number("Lines", format="localized", width=66),
             "when": st.column_config.DatetimeColumn(f"Submitted ({where})", format="YYYY-MM-DD HH:mm", timezone=where),
-            "deployment": text("Deployment", width=160), "route": text("By"), "file": text("File"),
+            "deployment": text("Deployment", width=160),
+            "route": text("By"),
+            "file": text("File"),
             "person": text("Person"),
         },
         alt="Batches, newest first; click one to open it",
-    )  # fmt: skip
+    )
     st.caption("Click a batch to open it.")
     chosen = upload.clicked(event.selection, len(rows))
     return None if chosen is None else rows[chosen]
@@ -106,8 +119,11 @@ def _counts(_database: Engine, batch_id: str, ended: str) -> dict[str, int]:
 def _cost(row: Row) -> str:
     """What it has cost, added up once of a batch that is over."""
     database = auth.database()
-    return cost_words(_costs(database, str(row["id"]), str(row["ended_at"])) if words.over(row)
-                      else batch_queries.costs(database, row["id"]))  # fmt: skip
+    return cost_words(
+        _costs(database, str(row["id"]), str(row["ended_at"]))
+        if words.over(row)
+        else batch_queries.costs(database, row["id"])
+    )
 
 
 def cost_words(found: Mapping[str, batch_queries.Costs]) -> str:

@@ -32,8 +32,13 @@ def draw(row: Row) -> None:
         return
     names = " and ".join(f"“{plain(clip(_called(one), 60))}”" for one in (first, second))
     with beside(f":material/gavel: It judges {names}."):
-        st.button("Open their comparison", key="bt_judged", type="tertiary", on_click=_compare,
-                  args=(first["id"], second["id"]))  # fmt: skip
+        st.button(
+            "Open their comparison",
+            key="bt_judged",
+            type="tertiary",
+            on_click=_compare,
+            args=(first["id"], second["id"]),
+        )
 
 
 def after(child: Row, n: int) -> None:

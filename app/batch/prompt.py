@@ -40,15 +40,25 @@ def _templates(checked: Checked) -> None:
         if not st.session_state.get(key) and found:
             st.session_state[key] = found
     st.text_area(
-        "Prompt of each line", key=upload.PROMPT, height=110, on_change=_write,
+        "Prompt of each line",
+        key=upload.PROMPT,
+        height=110,
+        on_change=_write,
         placeholder="Summarise in one sentence: {{text}}",
         help="A column's name in double braces stands for its value in each line.",
-    )  # fmt: skip
+    )
     if columns := list(checked.columns[:CHIPS]):
         st.pills("Insert a column", columns, key=INSERT, on_change=_insert, format_func=chip)
     with st.expander("System prompt", icon=":material/article:", expanded=bool(st.session_state.get(upload.SYSTEM))):
-        st.text_area("System prompt of each line", key=upload.SYSTEM, height=90, on_change=_write, args=(True,),
-                     placeholder="none", label_visibility="collapsed")  # fmt: skip
+        st.text_area(
+            "System prompt of each line",
+            key=upload.SYSTEM,
+            height=90,
+            on_change=_write,
+            args=(True,),
+            placeholder="none",
+            label_visibility="collapsed",
+        )
 
 
 def chip(column: str) -> str:
@@ -77,8 +87,11 @@ def preview(records: Sequence[Record]) -> None:
     if not records:
         return
     first = records[:PREVIEWED]
-    st.caption("The first request, as it will be sent" if len(first) == 1
-               else f"The first {len(first)} requests, as they will be sent")  # fmt: skip
+    st.caption(
+        "The first request, as it will be sent"
+        if len(first) == 1
+        else f"The first {len(first)} requests, as they will be sent"
+    )
     for slot, record in zip(st.columns(len(first), gap="small"), first, strict=True):
         with slot.container(border=True, height="stretch", gap="xsmall"):
             st.caption(f"line {record.line:,} · {plain(clip(record.id, 60))}")
@@ -117,16 +130,37 @@ def _input(spec: ParamSpec, *, width: int | str) -> None:
     key = upload.parameter(spec.name)
     common: Any = {"key": key, "help": spec.help, "on_change": _set, "width": width}
     if spec.kind == "list":
-        st.multiselect(spec.label, list(st.session_state.get(key) or []), accept_new_options=True,
-                       max_selections=int(spec.maximum or 4), placeholder="not sent", **common)  # fmt: skip
+        st.multiselect(
+            spec.label,
+            list(st.session_state.get(key) or []),
+            accept_new_options=True,
+            max_selections=int(spec.maximum or 4),
+            placeholder="not sent",
+            **common,
+        )
     elif spec.kind == "choice":
         st.selectbox(spec.label, spec.choices, index=None, placeholder="not sent", **common)
     elif spec.kind == "int":
-        st.number_input(spec.label, value=None, min_value=int(spec.minimum or 0), max_value=int(spec.maximum or 0),
-                        step=1, placeholder="not sent", **common)  # fmt: skip
+        st.number_input(
+            spec.label,
+            value=None,
+            min_value=int(spec.minimum or 0),
+            max_value=int(spec.maximum or 0),
+            step=1,
+            placeholder="not sent",
+            **common,
+        )
     else:
-        st.number_input(spec.label, value=None, min_value=spec.minimum, max_value=spec.maximum, step=0.1,
-                        format="%.2f", placeholder="not sent", **common)  # fmt: skip
+        st.number_input(
+            spec.label,
+            value=None,
+            min_value=spec.minimum,
+            max_value=spec.maximum,
+            step=0.1,
+            format="%.2f",
+            placeholder="not sent",
+            **common,
+        )
 
 
 def _set() -> None:

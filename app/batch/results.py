@@ -54,9 +54,13 @@ def draw(row: Row, account: Account, person: auth.Person) -> None:
         if child is None and account.to_resend and person.may_change("send", row):
             n = account.to_resend
             st.button(
-                f"Send the {n:,} {'line' if n == 1 else 'lines'} without an answer again", key="bt_resend",
-                icon=":material/replay:", type="primary" if worth else "secondary", on_click=_resend, args=(row["id"],),
-            )  # fmt: skip
+                f"Send the {n:,} {'line' if n == 1 else 'lines'} without an answer again",
+                key="bt_resend",
+                icon=":material/replay:",
+                type="primary" if worth else "secondary",
+                on_click=_resend,
+                args=(row["id"],),
+            )
         draw_downloads(row, first=not worth)
     results, figures, comparing = st.tabs(upload.TABS, key=upload.TAB, on_change="rerun")
     with results:
@@ -113,14 +117,26 @@ def so_far() -> str:
 def _filters(counts: Mapping[str, int]) -> Sequence[str]:
     known = [state for state in words.LINES if counts.get(state)]
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        st.text_input("Search in ids, prompts and answers", key=SEARCH, type="search", width=320, on_change=forget,
-                      placeholder="Search", label_visibility="collapsed")  # fmt: skip
+        st.text_input(
+            "Search in ids, prompts and answers",
+            key=SEARCH,
+            type="search",
+            width=320,
+            on_change=forget,
+            placeholder="Search",
+            label_visibility="collapsed",
+        )
         if len(known) > 1:
             st.session_state[ONLY] = [one for one in st.session_state.get(ONLY) or [] if one in known]
             picked: list[str] = st.pills(
-                "Only", known, key=ONLY, selection_mode="multi", on_change=forget, label_visibility="collapsed",
+                "Only",
+                known,
+                key=ONLY,
+                selection_mode="multi",
+                on_change=forget,
+                label_visibility="collapsed",
                 format_func=lambda state: f"{words.LINES[state]} {counts[state]:,}",
-            )  # fmt: skip
+            )
             return picked
     return ()
 
@@ -149,16 +165,25 @@ def _table(batch: Row, rows: Sequence[Row]) -> Row | None:
     )
     text, number = st.column_config.TextColumn, st.column_config.NumberColumn
     event = st.dataframe(
-        frame, key=TABLE, hide_index=True, height="content", on_select="rerun", selection_mode=upload.ANY_CELL,
+        frame,
+        key=TABLE,
+        hide_index=True,
+        height="content",
+        on_select="rerun",
+        selection_mode=upload.ANY_CELL,
         column_config={
-            "line": number("Line", width=56, format="localized", help=LINE), "input": text("Asked", width=210),
-            "answer": text("Answered", width=270), "state": text("State", width=86), "id": text("Id", width=70),
-            "tokens": text("In + out", width=84, alignment="right", help="Input and output tokens, as the service "
-                           "reports them."),
+            "line": number("Line", width=56, format="localized", help=LINE),
+            "input": text("Asked", width=210),
+            "answer": text("Answered", width=270),
+            "state": text("State", width=86),
+            "id": text("Id", width=70),
+            "tokens": text(
+                "In + out", width=84, alignment="right", help="Input and output tokens, as the service reports them."
+            ),
             "cost": text("Cost", width=70, alignment="right"),
         },
         alt="Lines of the batch: what was asked and what was answered",
-    )  # fmt: skip
+    )
     chosen = upload.clicked(event.selection, len(rows))
     return None if chosen is None else rows[chosen]
 
@@ -215,10 +240,16 @@ def draw_downloads(row: Row, *, first: bool) -> None:
     ):
         for kind, title in TITLES.items():
             st.download_button(
-                title, made(row, kind), file_name(row, kind), TYPES[kind], key=f"bt_file_{kind}", on_click="ignore",
-                width="stretch", disabled=kind == "excel" and row["n_lines"] > EXCEL_ROWS,
+                title,
+                made(row, kind),
+                file_name(row, kind),
+                TYPES[kind],
+                key=f"bt_file_{kind}",
+                on_click="ignore",
+                width="stretch",
+                disabled=kind == "excel" and row["n_lines"] > EXCEL_ROWS,
                 help=f"At most {EXCEL_ROWS:,} lines." if kind == "excel" else None,
-            )  # fmt: skip
+            )
         machine = st.toggle("For a program, without apostrophes", key=FOR_MACHINES)
         st.caption(AS_THEY_WERE if machine else ESCAPED)
         if row["n_lines"] > LARGE:

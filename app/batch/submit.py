@@ -44,17 +44,31 @@ def draw(checked: Checked, way: Way, file: upload.Picked, person: auth.Person) -
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.text_input("Name", key=upload.NAME, max_chars=120, width=320)
         st.number_input(
-            "Budget, $", key=BUDGET, min_value=0.0, value=None, step=1.0, format="%.2f", placeholder="none", width=160,
+            "Budget, $",
+            key=BUDGET,
+            min_value=0.0,
+            value=None,
+            step=1.0,
+            format="%.2f",
+            placeholder="none",
+            width=160,
             help="The estimate has to fit into it, and our own runner pauses before it is passed.",
-        )  # fmt: skip
+        )
         _notify()
     if way.estimate.route == "runner":
         _runner()
     missing = _warnings(checked, way)
     draw_trial(checked, way, person)
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.button(button(checked), key="bt_send", type="primary", icon=":material/send:", disabled=bool(missing),
-                  on_click=_submit, args=(checked, way, file))  # fmt: skip
+        st.button(
+            button(checked),
+            key="bt_send",
+            type="primary",
+            icon=":material/send:",
+            disabled=bool(missing),
+            on_click=_submit,
+            args=(checked, way, file),
+        )
         trial_button(checked, way)
         st.caption(plain(summary(way)), width="stretch")
     if missing:
@@ -79,8 +93,14 @@ def summary(way: Way) -> str:
 def _notify() -> None:
     targets = _targets()
     if targets:
-        st.multiselect("Tell at the end", targets, key=NOTIFY, placeholder="nobody", width=260,
-                       help="A notice by webhook or e-mail when every line is accounted for.")  # fmt: skip
+        st.multiselect(
+            "Tell at the end",
+            targets,
+            key=NOTIFY,
+            placeholder="nobody",
+            width=260,
+            help="A notice by webhook or e-mail when every line is accounted for.",
+        )
 
 
 def _targets() -> list[str]:
@@ -102,21 +122,45 @@ def _runner() -> None:
             "service throttles or answers too late. Empty fields leave it free."
         )
         with st.grid(3, gap="small"):
-            st.number_input("Most lines at once", key=LANES, min_value=1, max_value=MOST_LANES, value=None, step=1,
-                            placeholder="as many as go well")  # fmt: skip
-            st.number_input("Most lines a minute", key=PER_MINUTE, min_value=1, max_value=MOST_PER_MINUTE, value=None,
-                            step=1, placeholder="no limit")  # fmt: skip
-            st.number_input("Answered within, s (p95)", key=OBJECTIVE, min_value=0.1, max_value=3600.0, value=None,
-                            step=1.0, placeholder="no objective",
-                            help="It keeps 95 of 100 lines under this time to the last token.")  # fmt: skip
+            st.number_input(
+                "Most lines at once",
+                key=LANES,
+                min_value=1,
+                max_value=MOST_LANES,
+                value=None,
+                step=1,
+                placeholder="as many as go well",
+            )
+            st.number_input(
+                "Most lines a minute",
+                key=PER_MINUTE,
+                min_value=1,
+                max_value=MOST_PER_MINUTE,
+                value=None,
+                step=1,
+                placeholder="no limit",
+            )
+            st.number_input(
+                "Answered within, s (p95)",
+                key=OBJECTIVE,
+                min_value=0.1,
+                max_value=3600.0,
+                value=None,
+                step=1.0,
+                placeholder="no objective",
+                help="It keeps 95 of 100 lines under this time to the last token.",
+            )
 
 
 def _warnings(checked: Checked, way: Way) -> list[str]:
     """What has to be confirmed first; what of it is not yet, in words that name its switch."""
     bad, missing = checked.n_records - checked.n_valid, list[str]()
     if not checked.sendable:
-        missing.append(f"switch on “{leave_out_label(bad)}” above, or mend the file and choose it again" if bad > 0 else
-                       "mend what is said above")  # fmt: skip
+        missing.append(
+            f"switch on “{leave_out_label(bad)}” above, or mend the file and choose it again"
+            if bad > 0
+            else "mend what is said above"
+        )
     try:
         before = batches.same_file(auth.database(), checked.sha256)
     except SQLAlchemyError:
@@ -125,8 +169,9 @@ def _warnings(checked: Checked, way: Way) -> list[str]:
         said = f"This file was submitted {words.ago(before[0]['created_at'])} as “{clip(before[0]['name'], 60)}”."
         with st.container(horizontal=True, vertical_alignment="center"):
             st.caption(f":orange[:material/history: {plain(said)}]", width="content")
-            st.button("Open it", key="bt_open_before", type="tertiary", on_click=upload.open_batch,
-                      args=(before[0]["id"],))  # fmt: skip
+            st.button(
+                "Open it", key="bt_open_before", type="tertiary", on_click=upload.open_batch, args=(before[0]["id"],)
+            )
         if not st.checkbox("Send it again", key=AGAIN):
             missing.append("tick “Send it again”")
     if way.estimate.unpriced:
@@ -156,14 +201,21 @@ def _submit(checked: Checked, way: Way, file: upload.Picked) -> None:
     runner = way.estimate.route == "runner"
     objective = state.get(OBJECTIVE)
     spec = BatchSpec(
-        deployment_id=way.deployment.id, sha256=checked.sha256, file_name=file.name, route=way.estimate.route,
+        deployment_id=way.deployment.id,
+        sha256=checked.sha256,
+        file_name=file.name,
+        route=way.estimate.route,
         options=checked.options,
-        name=(state.get(upload.NAME) or "").strip() or PurePath(file.name).stem, budget_nanousd=_budget(),
+        name=(state.get(upload.NAME) or "").strip() or PurePath(file.name).stem,
+        budget_nanousd=_budget(),
         objective_ms=float(objective) * 1000 if runner and objective else None,
-        max_lanes=state.get(LANES) if runner else None, per_minute=state.get(PER_MINUTE) if runner else None,
-        notify=tuple(state.get(NOTIFY) or ()), estimate=way.estimate.to_json(), again=bool(state.get(AGAIN)),
+        max_lanes=state.get(LANES) if runner else None,
+        per_minute=state.get(PER_MINUTE) if runner else None,
+        notify=tuple(state.get(NOTIFY) or ()),
+        estimate=way.estimate.to_json(),
+        again=bool(state.get(AGAIN)),
         over_budget=bool(state.get(OVER_BUDGET)),
-    )  # fmt: skip
+    )
     state.pop(upload.SUBMIT_REFUSAL, None)
     try:
         batch_id = auth.engine().batches.submit(spec)
@@ -189,22 +241,28 @@ def trial_button(checked: Checked, way: Way) -> None:
     if lines := usable(checked):
         n = len(lines)
         st.button(
-            f"Try {n} {'line' if n == 1 else 'lines'} live", key="bt_try", icon=":material/play_arrow:",
-            on_click=_start, args=(lines, way),
+            f"Try {n} {'line' if n == 1 else 'lines'} live",
+            key="bt_try",
+            icon=":material/play_arrow:",
+            on_click=_start,
+            args=(lines, way),
             help=f"{n} real {'call' if n == 1 else 'calls'} to {plain(way.deployment.name)} at the interactive price; "
             "the batch itself is not sent.",
-        )  # fmt: skip
+        )
 
 
 def specs(lines: Sequence[Record], way: Way) -> list[RunSpec]:
     """A run for each line, as the playground would send it."""
     return [
         RunSpec(
-            prompt=record.ask.messages[-1].text, system=record.ask.system, params=dict(record.ask.params),
-            columns=(ColumnSpec(way.deployment.id, cache=record.ask.cache),), source=SOURCE,
+            prompt=record.ask.messages[-1].text,
+            system=record.ask.system,
+            params=dict(record.ask.params),
+            columns=(ColumnSpec(way.deployment.id, cache=record.ask.cache),),
+            source=SOURCE,
         )
         for record in lines
-    ]  # fmt: skip
+    ]
 
 
 def _start(lines: Sequence[Record], way: Way) -> None:
@@ -229,8 +287,13 @@ def draw_trial(checked: Checked, way: Way, person: auth.Person) -> None:
         with slot:
             with st.container(horizontal=True, vertical_alignment="center"):
                 st.caption(f"line {line:,}", width="stretch")
-                if st.button("Playground", key=f"bt_tried_{line}", type="tertiary", icon=":material/open_in_new:",
-                             help="Open this call in the playground, to change and compare it."):  # fmt: skip
+                if st.button(
+                    "Playground",
+                    key=f"bt_tried_{line}",
+                    type="tertiary",
+                    icon=":material/open_in_new:",
+                    help="Open this call in the playground, to change and compare it.",
+                ):
                     navigation.open_run(run_id)
             shown, trouble = runs.load(run_id)
             if shown is None:

@@ -61,8 +61,9 @@ class Sums:
                     sums.add(line)
                     yield line
 
-            account = reconcile.account(lines(), name=name_of(row), n_recorded=row["n_lines"],
-                                        n_left_out=row.get("n_left_out") or 0)  # fmt: skip
+            account = reconcile.account(
+                lines(), name=name_of(row), n_recorded=row["n_lines"], n_left_out=row.get("n_left_out") or 0
+            )
             took = worked(database, row)
             summary = sums.summary(took.working)
             # All or nothing: what is there without the rest would be kept so, and never be made again.
@@ -139,8 +140,9 @@ def draw(row: Row, account: Account) -> None:
     left, right = st.columns(2, gap="medium")
     with left:
         st.markdown("**Every line accounted for**")
-        rows = [{"": one["state"], "Lines": f"{one['lines']:,}", "What it means": one["meaning"]}
-                for one in account.table]  # fmt: skip
+        rows = [
+            {"": one["state"], "Lines": f"{one['lines']:,}", "What it means": one["meaning"]} for one in account.table
+        ]
         st.table(pd.DataFrame(rows), border="horizontal", hide_index=True, alt="How many lines ended in which state")
     with right:
         _against(found.against, found.summary.cost_states)
@@ -161,19 +163,46 @@ def figures(of: stats.Summary, took: Worked) -> None:
         for name, title in (("ttft_ms", "First token"), ("ttlt_ms", "Last token")):
             spread = of.times[name]
             told = f"p50 of {spread.n:,} · p95 {units.seconds(spread.p95)}" if spread.n else None
-            st.metric(title, units.seconds(spread.p50), delta=told, delta_color="off", delta_arrow="off",
-                      help=f"{FIGURES[name.removesuffix('_ms')]} {of.untimed or spread.why or ''}".strip())  # fmt: skip
-        st.metric("Input tokens", units.count(of.input_tokens), help=FIGURES["input"], delta=_share(of),
-                  delta_color="off", delta_arrow="off")  # fmt: skip
-        st.metric("Output tokens", units.count(of.output_tokens), help=FIGURES["output"],
-                  delta=_at_limit(of), delta_color="off", delta_arrow="off")  # fmt: skip
+            st.metric(
+                title,
+                units.seconds(spread.p50),
+                delta=told,
+                delta_color="off",
+                delta_arrow="off",
+                help=f"{FIGURES[name.removesuffix('_ms')]} {of.untimed or spread.why or ''}".strip(),
+            )
+        st.metric(
+            "Input tokens",
+            units.count(of.input_tokens),
+            help=FIGURES["input"],
+            delta=_share(of),
+            delta_color="off",
+            delta_arrow="off",
+        )
+        st.metric(
+            "Output tokens",
+            units.count(of.output_tokens),
+            help=FIGURES["output"],
+            delta=_at_limit(of),
+            delta_color="off",
+            delta_arrow="off",
+        )
         st.metric("Cost", cost(of), help=FIGURES["cost"], delta=_per_1000(of), delta_color="off", delta_arrow="off")
-        st.metric("Took", "–" if took.working is None else words.span(took.working), help=TOOK if took.still else None,
-                  delta=_pace(of), delta_color="off", delta_arrow="off")  # fmt: skip
+        st.metric(
+            "Took",
+            "–" if took.working is None else words.span(took.working),
+            help=TOOK if took.still else None,
+            delta=_pace(of),
+            delta_color="off",
+            delta_arrow="off",
+        )
         if took.still:
             st.metric("Paused or waiting", words.span(took.still), help=STILL)
-        st.metric("Output speed", units.rate(of.tokens_per_s), help="Output tokens per second of the whole batch, "
-                  "all lanes together.")  # fmt: skip
+        st.metric(
+            "Output speed",
+            units.rate(of.tokens_per_s),
+            help="Output tokens per second of the whole batch, all lanes together.",
+        )
     if of.untimed:
         st.caption(of.untimed)
 
@@ -218,8 +247,12 @@ def _against(found: Against | None, states: Mapping[str, int]) -> None:
         if found.saved_nanousd is not None and not is_free(states):
             with st.grid(2, gap="small"):
                 saved = -found.saved_share if found.saved_share else None
-                st.metric("This way", _money(found.cost_nanousd), delta=f"{saved:+.0%}" if saved else None,
-                          delta_color="inverse")  # fmt: skip
+                st.metric(
+                    "This way",
+                    _money(found.cost_nanousd),
+                    delta=f"{saved:+.0%}" if saved else None,
+                    delta_color="inverse",
+                )
                 st.metric("One by one", _money(found.plain_nanousd))
         st.caption(plain(_cost_sentence(found, states)))
         st.caption(plain(found.time_sentence))

@@ -43,16 +43,22 @@ def draw(checked: Checked, statuses: Sequence[DeploymentStatus]) -> Way | None:
         return None
     open_ways = {way.key: way for way in ways if way.estimate.why_not is None}
     if not open_ways:
-        st.caption("No deployment can take this file; the reasons are below." if ready else
-                   "No deployment is ready: make one ready on the Deployments page.")  # fmt: skip
+        st.caption(
+            "No deployment can take this file; the reasons are below."
+            if ready
+            else "No deployment is ready: make one ready on the Deployments page."
+        )
         _closed(ways, statuses)
         return None
     if st.session_state.get(upload.TARGET) not in open_ways:
         st.session_state[upload.TARGET] = cheapest(list(open_ways.values())).key
     chosen: Key = st.selectbox(
-        "Send to", list(open_ways), key=upload.TARGET, format_func=lambda key: label(open_ways[key]),
+        "Send to",
+        list(open_ways),
+        key=upload.TARGET,
+        format_func=lambda key: label(open_ways[key]),
         label_visibility="collapsed",
-    )  # fmt: skip
+    )
     way = open_ways[chosen]
     _table(list(open_ways.values()), chosen)
     if way.estimate.notes:
@@ -80,21 +86,31 @@ def _table(ways: Sequence[Way], chosen: Key) -> None:
     text = st.column_config.TextColumn
     split = any(way.estimate.n_jobs > 1 for way in ways)
     st.dataframe(
-        frame if split else frame.drop(columns="jobs"), hide_index=True,
+        frame if split else frame.drop(columns="jobs"),
+        hide_index=True,
         height="content" if len(ways) <= 10 else 380,
         column_config={
             # Without widths each is as wide as what is in it, so that no name and no figure is cut.
-            "chosen": text(" ", width=28), "deployment": text("Deployment"), "route": text("By"),
-            "cost": text("Cost this way", alignment="right", help="Estimated, at the batch price where it "
-                         "goes to a batch service. A dash: no price is known."),
+            "chosen": text(" ", width=28),
+            "deployment": text("Deployment"),
+            "route": text("By"),
+            "cost": text(
+                "Cost this way",
+                alignment="right",
+                help="Estimated, at the batch price where it goes to a batch service. A dash: no price is known.",
+            ),
             "plain": text("One by one", alignment="right", help="The same tokens at the interactive price."),
             "time": text("Takes", alignment="right"),
-            "jobs": text("Split", alignment="right", help="A service takes so much in one job; a larger file "
-                         "is split into several, which is invisible in the results."),
+            "jobs": text(
+                "Split",
+                alignment="right",
+                help="A service takes so much in one job; a larger file "
+                "is split into several, which is invisible in the results.",
+            ),
             "tokens": text("Tokens in + out", alignment="right"),
         },
         alt="Where the file can go, with cost and time",
-    )  # fmt: skip
+    )
 
 
 def _closed(ways: Sequence[Way], statuses: Sequence[DeploymentStatus]) -> None:

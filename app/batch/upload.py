@@ -54,18 +54,30 @@ def draw(person: auth.Person) -> Picked | None:
         return chosen
     with st.container(border=True):
         uploaded = st.file_uploader(
-            "A file with one prompt in each line", type=TYPES, key=f"bt_upload_{st.session_state.get(UPLOAD, 0)}",
+            "A file with one prompt in each line",
+            type=TYPES,
+            key=f"bt_upload_{st.session_state.get(UPLOAD, 0)}",
             max_upload_size=most_mb(),
             help="CSV, TSV, JSONL, Parquet or Excel; also OpenAI's, Anthropic's and Bedrock's own batch files. It is "
             "checked line by line first, and nothing is sent before you say so.",
-        )  # fmt: skip
+        )
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.button("Use the sample of 200 lines", key="bt_sample", icon=":material/science:", on_click=_sample,
-                      type="primary" if uploaded is None else "secondary")  # fmt: skip
+            st.button(
+                "Use the sample of 200 lines",
+                key="bt_sample",
+                icon=":material/science:",
+                on_click=_sample,
+                type="primary" if uploaded is None else "secondary",
+            )
             if person.may("deploy"):
                 with st.popover("From a path", icon=":material/folder_open:", key="bt_from_path"):
-                    st.text_input("A file on the server, or s3://…", key=PATH, placeholder="/data/prompts.parquet",
-                                  width=420, max_chars=LONGEST)  # fmt: skip
+                    st.text_input(
+                        "A file on the server, or s3://…",
+                        key=PATH,
+                        placeholder="/data/prompts.parquet",
+                        width=420,
+                        max_chars=LONGEST,
+                    )
                     st.button("Take it", key="bt_take_path", on_click=_path)
                     if folders := auth.sources.config().batch_folders:
                         st.caption(plain(f"Folders: {', '.join(folders)}"))

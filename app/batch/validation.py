@@ -76,8 +76,13 @@ def _ended(reading: Checking, file: upload.Picked) -> None:
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
         said = reading.trouble or "The check was stopped; nothing was sent."
         st.caption(f":red[:material/error: {plain(said)}]" if reading.trouble else plain(said), width="stretch")
-        st.button("Read it again", key="bt_check_again", icon=":material/refresh:", on_click=readings().forget,
-                  args=(file.key, upload.options()))  # fmt: skip
+        st.button(
+            "Read it again",
+            key="bt_check_again",
+            icon=":material/refresh:",
+            on_click=readings().forget,
+            args=(file.key, upload.options()),
+        )
 
 
 DELIMITERS = {",": "comma  ,", ";": "semicolon  ;", "\t": "tab", "|": "bar  |"}
@@ -142,8 +147,13 @@ def choices(checked: Checked) -> None:
     if checked.choices:
         with st.container(horizontal=True):
             for n, choice in enumerate(checked.choices):
-                st.button(plain(choice.label), key=f"bt_choice_{n}", icon=":material/auto_fix_high:",
-                          on_click=upload.set_options, args=(choice.options,))  # fmt: skip
+                st.button(
+                    plain(choice.label),
+                    key=f"bt_choice_{n}",
+                    icon=":material/auto_fix_high:",
+                    on_click=upload.set_options,
+                    args=(choice.options,),
+                )
 
 
 def _leave_out(checked: Checked) -> None:
@@ -151,10 +161,12 @@ def _leave_out(checked: Checked) -> None:
     if not checked.n_valid or bad <= 0:
         return
     st.toggle(
-        leave_out_label(bad), key=upload.widget("leave_out"), on_change=_set,
+        leave_out_label(bad),
+        key=upload.widget("leave_out"),
+        on_change=_set,
         args=("leave_out",),
         help="Or mend the file and choose it again: nothing has been sent.",
-    )  # fmt: skip
+    )
 
 
 def leave_out_label(bad: int) -> str:
@@ -171,29 +183,59 @@ def draw_reading_options(checked: Checked) -> None:
             _select("Format", "format", list(FORMATS), FORMATS.__getitem__, recognised)
             if kind in ("csv", "tsv", None):
                 mark = DELIMITERS.get(checked.options.delimiter or "")
-                _select("Delimiter", "delimiter", list(DELIMITERS), DELIMITERS.__getitem__,
-                        f"recognised: {mark}" if mark else "recognised")  # fmt: skip
+                _select(
+                    "Delimiter",
+                    "delimiter",
+                    list(DELIMITERS),
+                    DELIMITERS.__getitem__,
+                    f"recognised: {mark}" if mark else "recognised",
+                )
             if kind not in ("parquet", "excel"):
-                st.selectbox("Encoding", list(ENCODINGS), key=upload.widget("encoding"), on_change=_set,
-                             format_func=ENCODINGS.__getitem__, args=("encoding",))  # fmt: skip
-            _select("Column of ids", "id_column", list(checked.columns), str, "id, else the line's number",
-                    "What you know a line by. Results stay in the order of the file.")  # fmt: skip
+                st.selectbox(
+                    "Encoding",
+                    list(ENCODINGS),
+                    key=upload.widget("encoding"),
+                    on_change=_set,
+                    format_func=ENCODINGS.__getitem__,
+                    args=("encoding",),
+                )
+            _select(
+                "Column of ids",
+                "id_column",
+                list(checked.columns),
+                str,
+                "id, else the line's number",
+                "What you know a line by. Results stay in the order of the file.",
+            )
             if kind == "excel":
                 st.text_input(
                     "Sheet", key=upload.SHEET, placeholder="the first", on_change=_set, args=("sheet", upload.SHEET)
                 )
-        st.toggle("Number double ids instead of refusing them", key=upload.widget("suffix_ids"), on_change=_set,
-                  args=("suffix_ids",))  # fmt: skip
+        st.toggle(
+            "Number double ids instead of refusing them",
+            key=upload.widget("suffix_ids"),
+            on_change=_set,
+            args=("suffix_ids",),
+        )
 
 
 def _select(
     label: str, name: str, values: Sequence[Any], words: Callable[[Any], str], placeholder: str, help: str | None = None
-) -> None:  # fmt: skip
+) -> None:
     key = upload.widget(name)
     if st.session_state.get(key) not in (None, *values):  # a widget refuses what is not among its options any more
         st.session_state[key] = None
-    st.selectbox(label, values, index=None, key=key, format_func=words, placeholder=placeholder, on_change=_set,
-                 args=(name,), help=help)  # fmt: skip
+    st.selectbox(
+        label,
+        values,
+        index=None,
+        key=key,
+        format_func=words,
+        placeholder=placeholder,
+        on_change=_set,
+        args=(name,),
+        help=help,
+    )
 
 
 def _set(name: str, key: str | None = None) -> None:
@@ -220,7 +262,7 @@ class Checking:
 
     def __init__(
         self, file: Callable[[Checking], Path], options: Options, check: Check, turn: threading.Semaphore
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.found: Checked | None = None
         self.trouble: str | None = None
         self.progress: Progress | None = None

@@ -25,33 +25,53 @@ def draw(statuses: Sequence[DeploymentStatus], *, live: bool) -> None:
     known = {s.deployment.id: s.deployment for s in statuses if s.ready}
     st.session_state[CHOSEN] = [d for d in st.session_state[CHOSEN] if d in known]
     st.multiselect(
-        "Deployments", list(known), key=CHOSEN, format_func=lambda d: known[d].name if d in known else str(d),
-        max_selections=MAX_COLUMNS, placeholder="Choose a deployment", select_all=False, persist_state="session",
-    )  # fmt: skip
+        "Deployments",
+        list(known),
+        key=CHOSEN,
+        format_func=lambda d: known[d].name if d in known else str(d),
+        max_selections=MAX_COLUMNS,
+        placeholder="Choose a deployment",
+        select_all=False,
+        persist_state="session",
+    )
     chosen = [known[d] for d in st.session_state[CHOSEN]]
     _prompt()
     _how(chosen)
     for sentence in cautions(chosen):
         st.caption(f":material/info: {plain(sentence)}")
     st.button(
-        "Measure", key="cc_start", type="primary", icon=":material/play_arrow:", on_click=start, args=(chosen,),
+        "Measure",
+        key="cc_start",
+        type="primary",
+        icon=":material/play_arrow:",
+        on_click=start,
+        args=(chosen,),
         disabled=live or not chosen,
-    )  # fmt: skip
+    )
     if st.session_state[TROUBLE]:
         st.caption(f":red[:material/error: {plain(st.session_state[TROUBLE])}]")
 
 
 def _prompt() -> None:
-    with st.expander(f"Prompt · about {caching.about(st.session_state[SYSTEM] or ''):,} tokens",
-                     icon=":material/article:"):  # fmt: skip
+    with st.expander(
+        f"Prompt · about {caching.about(st.session_state[SYSTEM] or ''):,} tokens", icon=":material/article:"
+    ):
         st.selectbox(
-            "Sample", [book.title for book in caching.HANDBOOKS], index=None, key=SAMPLE, on_change=take_sample,
-            placeholder="own text", persist_state="session",
+            "Sample",
+            [book.title for book in caching.HANDBOOKS],
+            index=None,
+            key=SAMPLE,
+            on_change=take_sample,
+            placeholder="own text",
+            persist_state="session",
             help="The handbook of an invented bicycle shop, cut after 3, 8, 18 or all of its chapters.",
-        )  # fmt: skip
+        )
         st.text_area(
-            "System prompt, the same in every call", key=SYSTEM, height=180, persist_state="session",
-        )  # fmt: skip
+            "System prompt, the same in every call",
+            key=SYSTEM,
+            height=180,
+            persist_state="session",
+        )
         st.text_input("Question", key=QUESTION, persist_state="session")
 
 
@@ -70,9 +90,15 @@ def _how(chosen: Sequence[Deployment]) -> None:
             help="Sent one after the other. The first one is cold, the others find what it left in the cache.",
         )
         st.selectbox(
-            LABEL, modes, index=None, key=MODE, format_func=cache_words, placeholder=UNASKED,
-            persist_state="session", help="Nothing chosen: nothing is said about caching in the request.",
-        )  # fmt: skip
+            LABEL,
+            modes,
+            index=None,
+            key=MODE,
+            format_func=cache_words,
+            placeholder=UNASKED,
+            persist_state="session",
+            help="Nothing chosen: nothing is said about caching in the request.",
+        )
         st.number_input(
             "Pause between calls, s",
             min_value=0.0,
@@ -94,16 +120,20 @@ def _how(chosen: Sequence[Deployment]) -> None:
         )
     with st.container(horizontal=True):
         st.toggle(
-            "Start cold", key=COLD, persist_state="session",
+            "Start cold",
+            key=COLD,
+            persist_state="session",
             help="Puts one line with a new number before the system prompt. A cache only knows prompts by how they "
             "begin, so nothing that was sent earlier can have warmed it.",
-        )  # fmt: skip
+        )
         st.toggle(
-            "Also call with caching off", key=CONTROL, persist_state="session",
+            "Also call with caching off",
+            key=CONTROL,
+            persist_state="session",
             disabled=not any(can_be_off(d) for d in chosen),
             help="As many calls again whose prompt is not cached: enough cold ones for an interval of the difference. "
             "For deployments that can be told so.",
-        )  # fmt: skip
+        )
 
 
 def cautions(chosen: Sequence[Deployment]) -> list[str]:
@@ -166,9 +196,17 @@ def prepare(statuses: Sequence[DeploymentStatus]) -> None:
     local = [d for d in ready if "local" in d.labels]
     first = (local or ready)[:1]
     for key, value in (
-        (CHOSEN, [d.id for d in first]), (QUESTION, caching.QUESTION), (CALLS, 5), (MODE, None), (PAUSE, 0.0),
-        (TOKENS, 48), (COLD, True), (CONTROL, False), (RUN, None), (TROUBLE, None),
-    ):  # fmt: skip
+        (CHOSEN, [d.id for d in first]),
+        (QUESTION, caching.QUESTION),
+        (CALLS, 5),
+        (MODE, None),
+        (PAUSE, 0.0),
+        (TOKENS, 48),
+        (COLD, True),
+        (CONTROL, False),
+        (RUN, None),
+        (TROUBLE, None),
+    ):
         state.setdefault(key, value)
     fits = caching.fitting(first[0].context_tokens if first else None, 48)
     state.setdefault(SAMPLE, fits.title)
@@ -210,10 +248,15 @@ def spec(deployments: Sequence[Deployment]) -> RunSpec:
     if len(columns) > MAX_COLUMNS:
         raise ValueError(f"That makes {len(columns)} columns and {MAX_COLUMNS} is the most: choose fewer deployments.")
     return RunSpec(
-        prompt=state[QUESTION] or "", columns=tuple(columns), system=unique(system) if state[COLD] else system,
-        params={"max_tokens": int(state[TOKENS])}, repetitions=int(state[CALLS]), start="sequential",
-        pause_s=float(state[PAUSE] or 0.0), source=SOURCE,
-    ).checked()  # fmt: skip
+        prompt=state[QUESTION] or "",
+        columns=tuple(columns),
+        system=unique(system) if state[COLD] else system,
+        params={"max_tokens": int(state[TOKENS])},
+        repetitions=int(state[CALLS]),
+        start="sequential",
+        pause_s=float(state[PAUSE] or 0.0),
+        source=SOURCE,
+    ).checked()
 
 
 def unique(system: str) -> str:

@@ -109,33 +109,38 @@ def medians(found: Sequence[Measured], called: Sequence[str]) -> None:
     """Cold beside warm, their difference, and the money with and without the cache."""
     st.dataframe(
         pd.DataFrame([_line(m, name) for m, name in zip(found, called, strict=True)]),
-        hide_index=True, height="content",
+        hide_index=True,
+        height="content",
         column_config={
             "name": st.column_config.TextColumn("Deployment", pinned=True),
             "cold": st.column_config.TextColumn("First token, cold", help=f"{FIGURES['ttft']} {FIGURES['cache']}"),
             "warm": st.column_config.TextColumn("First token, warm", help=f"{FIGURES['ttft']} {FIGURES['cache']}"),
             "difference": st.column_config.TextColumn(
-                "Cold − warm (95 %)", help="Difference of the medians with its bootstrap interval; it needs two calls "
-                "of each kind. “Also call with caching off” makes more cold ones."
+                "Cold − warm (95 %)",
+                help="Difference of the medians with its bootstrap interval; it needs two calls "
+                "of each kind. “Also call with caching off” makes more cold ones.",
             ),
             "with": st.column_config.TextColumn("Cost with the cache", help="Sum over the calls whose cost is exact."),
             "without": st.column_config.TextColumn(
-                "Cost without it", help="The same token counts, all input at the plain input price of the price row "
-                "that is stored with each call."
+                "Cost without it",
+                help="The same token counts, all input at the plain input price of the price row "
+                "that is stored with each call.",
             ),
         },
         alt="Medians of cold and warm calls, their difference, and the cost with and without the cache",
-    )  # fmt: skip
+    )
 
 
 def _line(m: Measured, name: str) -> dict[str, Any]:
     said = m.cost_words if m.with_cache is None else money(m.with_cache)
     return {
         "name": name,
-        "cold": _median(m.cold), "warm": _median(m.warm), "difference": _difference(m),
+        "cold": _median(m.cold),
+        "warm": _median(m.warm),
+        "difference": _difference(m),
         "with": said if m.priced in (0, len(m.calls)) else f"{said} ({m.priced} of {len(m.calls)} calls)",
         "without": m.cost_words if m.without is None else money(m.without),
-    }  # fmt: skip
+    }
 
 
 def _median(values: Sequence[float]) -> str:
@@ -161,8 +166,14 @@ def _difference(m: Measured) -> str:
 
 def _after(shown: runs.Shown, person: auth.Person) -> None:
     with st.container(horizontal=True):
-        st.button("New measurement", key="cc_new", icon=":material/add:", on_click=form.show, args=(None,),
-                  help="Leaves this run, which stays under Runs; the inputs stay as they are.")  # fmt: skip
+        st.button(
+            "New measurement",
+            key="cc_new",
+            icon=":material/add:",
+            on_click=form.show,
+            args=(None,),
+            help="Leaves this run, which stays under Runs; the inputs stay as they are.",
+        )
         if st.button("Open in the playground", key="cc_open", icon=":material/open_in_new:"):
             navigation.open_run(shown.id)
         downloads(shown.run, shown.calls, shown.votes, prefix="cc")
@@ -223,8 +234,10 @@ def theme() -> charts_theme.Theme:
 def names(found: Sequence[Measured]) -> list[str]:
     """What to call each deployment in a legend: its name, with its id where two are called alike."""
     given = [m.deployment.name for m in found]
-    return [f"{m.deployment.name} ({m.deployment.id})" if given.count(m.deployment.name) > 1 else m.deployment.name
-            for m in found]  # fmt: skip
+    return [
+        f"{m.deployment.name} ({m.deployment.id})" if given.count(m.deployment.name) > 1 else m.deployment.name
+        for m in found
+    ]
 
 
 def first_tokens(found: Sequence[Measured]) -> None:
@@ -257,21 +270,29 @@ def first_tokens(found: Sequence[Measured]) -> None:
             domain=names(found), range=[charts_theme.color(m.deployment.color_slot, theme()) for m in found]
         ),
     )
-    chart = alt.Chart(pd.DataFrame(rows)).mark_point(size=80, strokeWidth=2, opacity=1).encode(
-        x=alt.X("call:O", title="Call", axis=alt.Axis(labelAngle=0)),
-        # Deployments stand beside each other: their times are often alike.
-        **({"xOffset": alt.XOffset("name:N", sort=names(found))} if len(found) > 1 else {}),
-        y=alt.Y("seconds:Q", title="First token, s", scale=alt.Scale(zero=True)),
-        stroke=color, fill=color,
-        fillOpacity=alt.FillOpacity(
-            "cache:N", legend=None, scale=alt.Scale(type="ordinal", domain=list(FILL), range=list(FILL.values()))
-        ),
-        tooltip=[
-            alt.Tooltip("name:N", title="Deployment"), alt.Tooltip("call:O", title="Call"),
-            alt.Tooltip("cache:N", title="Prompt cache"), alt.Tooltip("asked:N", title="Asked for"),
-            alt.Tooltip("seconds:Q", title="First token, s", format=".3f"),
-        ],
-    ).properties(height=HEIGHT if len(found) == 1 else HEIGHT + 80)  # fmt: skip
+    chart = (
+        alt.Chart(pd.DataFrame(rows))
+        .mark_point(size=80, strokeWidth=2, opacity=1)
+        .encode(
+            x=alt.X("call:O", title="Call", axis=alt.Axis(labelAngle=0)),
+            # Deployments stand beside each other: their times are often alike.
+            **({"xOffset": alt.XOffset("name:N", sort=names(found))} if len(found) > 1 else {}),
+            y=alt.Y("seconds:Q", title="First token, s", scale=alt.Scale(zero=True)),
+            stroke=color,
+            fill=color,
+            fillOpacity=alt.FillOpacity(
+                "cache:N", legend=None, scale=alt.Scale(type="ordinal", domain=list(FILL), range=list(FILL.values()))
+            ),
+            tooltip=[
+                alt.Tooltip("name:N", title="Deployment"),
+                alt.Tooltip("call:O", title="Call"),
+                alt.Tooltip("cache:N", title="Prompt cache"),
+                alt.Tooltip("asked:N", title="Asked for"),
+                alt.Tooltip("seconds:Q", title="First token, s", format=".3f"),
+            ],
+        )
+        .properties(height=HEIGHT if len(found) == 1 else HEIGHT + 80)
+    )
     st.altair_chart(chart, width="stretch", alt=_alt_times(rows))
 
 
@@ -293,17 +314,27 @@ def tokens(m: Measured, name: str) -> None:
     kinds = [kind for kind in KINDS.values() if any(row["kind"] == kind for row in rows)]
     shades = charts_theme.DRIVERS_DARK if theme() == "dark" else charts_theme.DRIVERS_LIGHT
     steps = dict(zip(KINDS.values(), (shades[0], shades[3], shades[1], shades[2]), strict=True))
-    chart = alt.Chart(pd.DataFrame(rows)).mark_bar().encode(
-        x=alt.X("call:O", title="Call", axis=alt.Axis(labelAngle=0)),
-        y=alt.Y("tokens:Q", title="Input tokens", stack="zero"),
-        color=alt.Color(
-            "kind:N", title=None, legend=alt.Legend(orient="bottom", columns=2),
-            scale=alt.Scale(domain=kinds, range=[steps[kind] for kind in kinds]),
-        ),
-        order=alt.Order("order:Q"),
-        tooltip=[alt.Tooltip("call:O", title="Call"), alt.Tooltip("kind:N", title="Tokens"),
-                 alt.Tooltip("tokens:Q", title="Count", format=",")],
-    ).properties(height=HEIGHT)  # fmt: skip
+    chart = (
+        alt.Chart(pd.DataFrame(rows))
+        .mark_bar()
+        .encode(
+            x=alt.X("call:O", title="Call", axis=alt.Axis(labelAngle=0)),
+            y=alt.Y("tokens:Q", title="Input tokens", stack="zero"),
+            color=alt.Color(
+                "kind:N",
+                title=None,
+                legend=alt.Legend(orient="bottom", columns=2),
+                scale=alt.Scale(domain=kinds, range=[steps[kind] for kind in kinds]),
+            ),
+            order=alt.Order("order:Q"),
+            tooltip=[
+                alt.Tooltip("call:O", title="Call"),
+                alt.Tooltip("kind:N", title="Tokens"),
+                alt.Tooltip("tokens:Q", title="Count", format=","),
+            ],
+        )
+        .properties(height=HEIGHT)
+    )
     st.altair_chart(chart, width="stretch", alt=f"Input tokens of each call to {name}, by what the cache did with them")
 
 

@@ -18,9 +18,13 @@ from services.calculator.breakeven import Curves
 from services.calculator.types import Answer, Crossing, Option, Swing
 
 DRIVERS = {
-    "input": "input", "cache_write": "cache write", "cache_read": "cache read", "output": "output", "batch": "batch",
+    "input": "input",
+    "cache_write": "cache write",
+    "cache_read": "cache read",
+    "output": "output",
+    "batch": "batch",
     "hours": "machine hours",
-}  # fmt: skip
+}
 
 FIRST, MOST = 4, 9
 
@@ -31,10 +35,15 @@ def draw_drivers(answer: Answer) -> None:
     if not options:
         return
     shown = theme.look()
-    rows = pd.DataFrame([
-        {"option": clip(one.title, 44), "driver": DRIVERS.get(name, name), "usd": usd, "no": place}
-        for place, one in enumerate(options) for name, usd in one.drivers.items() if usd
-    ], columns=["option", "driver", "usd", "no"])  # fmt: skip
+    rows = pd.DataFrame(
+        [
+            {"option": clip(one.title, 44), "driver": DRIVERS.get(name, name), "usd": usd, "no": place}
+            for place, one in enumerate(options)
+            for name, usd in one.drivers.items()
+            if usd
+        ],
+        columns=["option", "driver", "usd", "no"],
+    )
     with panels.panel("Cost by driver", "US dollars a month, the best of each way · estimated"):
         show(_stack(rows, shown), "ca_drivers", "Monthly cost by driver of each option", shown)
 
@@ -45,15 +54,21 @@ def _stack(rows: pd.DataFrame, shown: theme.Look) -> Spec:
     scale = {"domain": list(DRIVERS.values()), "range": list(tints)}
     names = list(dict.fromkeys(rows["option"]))
     return layers(
-        view("bar", rows, {
-            "x": q("usd", title="US dollars a month", stack="zero", axis={"tickCount": 5, "format": "$~s"}),
-            "y": word("option", sort=names, title=None, axis={"labelLimit": 230}),
-            "color": word("driver", scale=scale,
-                          legend={"title": None, "orient": "bottom", "values": used, "columns": 2}),
-            "tooltip": tips(("option", "Option"), ("driver", "Driver"), ("usd", "US dollars a month", ",.2f")),
-        }, height={"band": 0.7}),
+        view(
+            "bar",
+            rows,
+            {
+                "x": q("usd", title="US dollars a month", stack="zero", axis={"tickCount": 5, "format": "$~s"}),
+                "y": word("option", sort=names, title=None, axis={"labelLimit": 230}),
+                "color": word(
+                    "driver", scale=scale, legend={"title": None, "orient": "bottom", "values": used, "columns": 2}
+                ),
+                "tooltip": tips(("option", "Option"), ("driver", "Driver"), ("usd", "US dollars a month", ",.2f")),
+            },
+            height={"band": 0.7},
+        ),
         height={"step": 26},
-    )  # fmt: skip
+    )
 
 
 @st.fragment(key="ca_swings")
@@ -72,13 +87,25 @@ def draw_swings(found: Callable[[], Sequence[Swing]], chosen: Option | None) -> 
             st.caption("No single assumption moves its cost, or the choice, inside its bounds.")
             return
         shown = theme.look()
-        rows = pd.DataFrame([
-            {"assumption": one.assumption, "low": one.low_usd, "high": one.high_usd, "low_text": one.low_text,
-             "high_text": one.high_text, "changes": "another option wins" if one.changes_choice else "the choice stays"}
-            for one in swings
-        ])  # fmt: skip
-        show(_tornado(rows, calculator_options.mid(chosen.monthly_usd), shown), "ca_tornado",
-             "Monthly cost of the choice by assumption, from its lower to its upper bound", shown)  # fmt: skip
+        rows = pd.DataFrame(
+            [
+                {
+                    "assumption": one.assumption,
+                    "low": one.low_usd,
+                    "high": one.high_usd,
+                    "low_text": one.low_text,
+                    "high_text": one.high_text,
+                    "changes": "another option wins" if one.changes_choice else "the choice stays",
+                }
+                for one in swings
+            ]
+        )
+        show(
+            _tornado(rows, calculator_options.mid(chosen.monthly_usd), shown),
+            "ca_tornado",
+            "Monthly cost of the choice by assumption, from its lower to its upper bound",
+            shown,
+        )
         if any(one.changes_choice for one in swings):
             names = ", ".join(one.assumption for one in swings if one.changes_choice)
             st.caption(plain(f"Another option wins at a bound of: {names}."))
@@ -86,15 +113,31 @@ def draw_swings(found: Callable[[], Sequence[Swing]], chosen: Option | None) -> 
 
 def _tornado(rows: pd.DataFrame, middle: float | None, shown: theme.Look) -> Spec:
     names = rows["assumption"].tolist()
-    bars = view("bar", rows, {
-        "x": q("low", title="US dollars a month", axis={"tickCount": 5, "format": "$~s"}, scale={"zero": False}),
-        "x2": {"field": "high"}, "y": word("assumption", sort=names, title=None, axis={"labelLimit": 210}),
-        "color": word("changes", legend={"title": None, "orient": "bottom"}, scale={
-            "domain": ["the choice stays", "another option wins"], "range": [shown.bars, "#E37300"],
-        }),
-        "tooltip": tips(("assumption", "Assumption"), ("low_text", "One bound"), ("low", "US dollars", ",.2f"),
-                        ("high_text", "Other bound"), ("high", "US dollars ", ",.2f")),
-    }, height={"band": 0.6})  # fmt: skip
+    bars = view(
+        "bar",
+        rows,
+        {
+            "x": q("low", title="US dollars a month", axis={"tickCount": 5, "format": "$~s"}, scale={"zero": False}),
+            "x2": {"field": "high"},
+            "y": word("assumption", sort=names, title=None, axis={"labelLimit": 210}),
+            "color": word(
+                "changes",
+                legend={"title": None, "orient": "bottom"},
+                scale={
+                    "domain": ["the choice stays", "another option wins"],
+                    "range": [shown.bars, "#E37300"],
+                },
+            ),
+            "tooltip": tips(
+                ("assumption", "Assumption"),
+                ("low_text", "One bound"),
+                ("low", "US dollars", ",.2f"),
+                ("high_text", "Other bound"),
+                ("high", "US dollars ", ",.2f"),
+            ),
+        },
+        height={"band": 0.6},
+    )
     line = pd.DataFrame({"at": [middle or 0.0]})
     return layers(bars, view("rule", line, {"x": q("at")}, color=shown.ink, strokeDash=[3, 3]), height={"step": 26})
 
@@ -107,21 +150,31 @@ def draw_savings(answer: Answer) -> None:
         base = by_id.get(one.id.partition("+")[0]) if one.cached or one.batched else None
         if base is None or one is base or one.monthly_usd is None or base.monthly_usd is None or one.serving:
             continue
-        rows.append({
-            "option": one.title, "usd": one.monthly_usd.mid, "plain": base.monthly_usd.mid,
-            "saved": (1 - one.monthly_usd.mid / base.monthly_usd.mid) * 100 if base.monthly_usd.mid else None,
-        })  # fmt: skip
+        rows.append(
+            {
+                "option": one.title,
+                "usd": one.monthly_usd.mid,
+                "plain": base.monthly_usd.mid,
+                "saved": (1 - one.monthly_usd.mid / base.monthly_usd.mid) * 100 if base.monthly_usd.mid else None,
+            }
+        )
     if not rows:
         return
     with panels.panel(
         "What caching and batch save", "against the same model's plain price · batch may take up to 24 h"
     ):
-        st.dataframe(pd.DataFrame(rows), hide_index=True, height=260, column_config={
-            "option": st.column_config.TextColumn("Option", width=200),
-            "usd": st.column_config.NumberColumn("Per month", format="dollar"),
-            "plain": st.column_config.NumberColumn("Plain", format="dollar"),
-            "saved": st.column_config.NumberColumn("Saved", format="%.1f %%"),
-        }, alt="Options with caching or batch against the plain price")  # fmt: skip
+        st.dataframe(
+            pd.DataFrame(rows),
+            hide_index=True,
+            height=260,
+            column_config={
+                "option": st.column_config.TextColumn("Option", width=200),
+                "usd": st.column_config.NumberColumn("Per month", format="dollar"),
+                "plain": st.column_config.NumberColumn("Plain", format="dollar"),
+                "saved": st.column_config.NumberColumn("Saved", format="%.1f %%"),
+            },
+            alt="Options with caching or batch against the plain price",
+        )
 
 
 LINES = 5
@@ -133,16 +186,27 @@ def draw(answer: Answer, selected: Option | None) -> None:
     with panels.panel("Where the lines cross", plain(f"grey: {breakeven.rule_of_thumb().sentence}")) as right:
         with right:
             every = {one.id: one.title for one in answer.options if one.monthly_usd is not None and not one.infeasible}
-            picked = st.multiselect("Lines", list(every), format_func=lambda one: clip(every[one], 40),
-                                    key="ca_lines", placeholder="The best of each way", max_selections=8, width=300,
-                                    label_visibility="collapsed")  # fmt: skip
+            picked = st.multiselect(
+                "Lines",
+                list(every),
+                format_func=lambda one: clip(every[one], 40),
+                key="ca_lines",
+                placeholder="The best of each way",
+                max_selections=8,
+                width=300,
+                label_visibility="collapsed",
+            )
         ids = [one for one in picked if one in every] or ids
         if not ids:
             st.caption("No option has a known cost, so no line can be drawn.")
             return
         curves, shown = breakeven.curves(answer, ids), theme.look()
-        show(_chart(answer, curves, ids, shown), "ca_breakeven",
-             "Monthly cost against requests per minute, with crossings and capacity limits", shown)  # fmt: skip
+        show(
+            _chart(answer, curves, ids, shown),
+            "ca_breakeven",
+            "Monthly cost against requests per minute, with crossings and capacity limits",
+            shown,
+        )
         for sentence in crossings(answer, curves):
             st.caption(plain(sentence))
 
@@ -194,24 +258,47 @@ def _usd_at(curves: Curves, crossing: Crossing) -> float | None:
 
 def _chart(answer: Answer, curves: Curves, ids: list[str], shown: theme.Look) -> Spec:
     titles = {one.id: clip(one.title, 46) for one in answer.options}
-    rows = pd.DataFrame([
-        {"rpm": rpm, "usd": usd.mid, "low": usd.low, "high": usd.high, "option": titles[one]}
-        for one in ids for rpm, usd in zip(curves.rpm, curves.usd[one], strict=True) if usd is not None and usd.mid > 0
-    ], columns=["rpm", "usd", "low", "high", "option"])  # fmt: skip
+    rows = pd.DataFrame(
+        [
+            {"rpm": rpm, "usd": usd.mid, "low": usd.low, "high": usd.high, "option": titles[one]}
+            for one in ids
+            for rpm, usd in zip(curves.rpm, curves.usd[one], strict=True)
+            if usd is not None and usd.mid > 0
+        ],
+        columns=["rpm", "usd", "low", "high", "option"],
+    )
     names = [titles[one] for one in ids]
     x = q("rpm", title="requests per minute (log)", scale={"type": "log", "nice": False}, axis={"grid": False})
     y = q("usd", title="US dollars a month (log)", scale={"type": "log"}, axis={"format": "$~s", "tickCount": 6})
-    color = word("option", scale={"domain": names, "range": [theme.color(n, shown.theme) for n in range(len(names))]},
-                 legend={"title": None, "orient": "bottom", "columns": 1, "labelLimit": 400, "symbolOpacity": 1,
-                         "symbolType": "stroke", "symbolStrokeWidth": 2})  # fmt: skip
+    color = word(
+        "option",
+        scale={"domain": names, "range": [theme.color(n, shown.theme) for n in range(len(names))]},
+        legend={
+            "title": None,
+            "orient": "bottom",
+            "columns": 1,
+            "labelLimit": 400,
+            "symbolOpacity": 1,
+            "symbolType": "stroke",
+            "symbolStrokeWidth": 2,
+        },
+    )
     here = pd.DataFrame({"rpm": [answer.workload.rpm], "label": ["now"]})
     thumb = curves.rule_of_thumb
     rule = pd.DataFrame({"a": [thumb.low_rpm], "b": [thumb.high_rpm]})
-    full = pd.DataFrame([
-        {"rpm": end, "option": titles[one], "label": f"full with headroom: {calculator_options.rate(end)}",
-         "usd": _last(curves, one, end)}
-        for one in ids if (end := curves.full_at.get(one))
-    ], columns=["rpm", "option", "label", "usd"])  # fmt: skip
+    full = pd.DataFrame(
+        [
+            {
+                "rpm": end,
+                "option": titles[one],
+                "label": f"full with headroom: {calculator_options.rate(end)}",
+                "usd": _last(curves, one, end),
+            }
+            for one in ids
+            if (end := curves.full_at.get(one))
+        ],
+        columns=["rpm", "option", "label", "usd"],
+    )
     cross = pd.DataFrame(
         [
             {"rpm": one.rpm, "usd": _usd_at(curves, one), "label": calculator_options.rate(one.rpm)}
@@ -220,20 +307,51 @@ def _chart(answer: Answer, curves: Curves, ids: list[str], shown: theme.Look) ->
         ],
         columns=["rpm", "usd", "label"],
     )
-    tip = tips(("option", "Option"), ("rpm", "Requests/min", ",.3~g"), ("usd", "US dollars a month", ",.2f"),
-               ("low", "from", ",.2f"), ("high", "to", ",.2f"))  # fmt: skip
+    tip = tips(
+        ("option", "Option"),
+        ("rpm", "Requests/min", ",.3~g"),
+        ("usd", "US dollars a month", ",.2f"),
+        ("low", "from", ",.2f"),
+        ("high", "to", ",.2f"),
+    )
     parts = [
         view("rect", rule, {"x": {**q("a"), "scale": x["scale"]}, "x2": {"field": "b"}}, color=shown.grid),
         view("rule", here, {"x": x}, color=shown.muted, strokeDash=[2, 3]),
-        view("text", here, {"x": x, "y": {"value": 8}, "text": {"field": "label"}}, align="left", dx=4, fontSize=11,
-             color=shown.muted),
-        view("area", rows, {"x": x, "y": {**q("low"), "scale": y["scale"]}, "y2": {"field": "high"}, "color": color},
-             opacity=0.12),
+        view(
+            "text",
+            here,
+            {"x": x, "y": {"value": 8}, "text": {"field": "label"}},
+            align="left",
+            dx=4,
+            fontSize=11,
+            color=shown.muted,
+        ),
+        view(
+            "area",
+            rows,
+            {"x": x, "y": {**q("low"), "scale": y["scale"]}, "y2": {"field": "high"}, "color": color},
+            opacity=0.12,
+        ),
         view("line", rows, {"x": x, "y": y, "color": color, "tooltip": tip}, strokeWidth=2),
         view("tick", full, {"x": x, "y": y, "color": color}, orient="vertical", size=18, thickness=3),
-        view("text", full, {"x": x, "y": y, "text": {"field": "label"}}, align="left", dx=5, dy=10, fontSize=11,
-             color=theme.state_color("failed", shown)),
-        view("point", cross, {"x": x, "y": y, "tooltip": tips(("label", "Same cost at, requests/min"))}, size=90,
-             color=shown.ink, filled=False, strokeWidth=2),
-    ]  # fmt: skip
+        view(
+            "text",
+            full,
+            {"x": x, "y": y, "text": {"field": "label"}},
+            align="left",
+            dx=5,
+            dy=10,
+            fontSize=11,
+            color=theme.state_color("failed", shown),
+        ),
+        view(
+            "point",
+            cross,
+            {"x": x, "y": y, "tooltip": tips(("label", "Same cost at, requests/min"))},
+            size=90,
+            color=shown.ink,
+            filled=False,
+            strokeWidth=2,
+        ),
+    ]
     return layers(*parts, height=320)

@@ -28,8 +28,24 @@ MONTHS = {0: "None", 1: "1 month", 6: "6 months", 12: "1 year", 36: "3 years"}
 
 VOTED = "ca_voted"
 
-INSIDE = ("in_s", "out_s", "shape", "burst", "prefix", "reuse", "reuse_h", "session", "peak", "months", "replicas",
-          "isolated", "own", "models", "ttft", "ttlt")  # fmt: skip
+INSIDE = (
+    "in_s",
+    "out_s",
+    "shape",
+    "burst",
+    "prefix",
+    "reuse",
+    "reuse_h",
+    "session",
+    "peak",
+    "months",
+    "replicas",
+    "isolated",
+    "own",
+    "models",
+    "ttft",
+    "ttlt",
+)
 
 SPREAD_HELP = "σ of the logarithm: 0 all alike, 0.5 usual for prompts of one kind, 1 very mixed."
 
@@ -44,15 +60,23 @@ def draw(models: Sequence[str]) -> tuple[State, list[FieldError]]:
     starts = state.starts()
     slots: dict[str, Any] = {}
     with st.container(horizontal=True, gap="small", vertical_alignment="top"):
-        with _field("Requests per minute", "rpm", slots, ("workload.rpm", "workload.shape", "workload.burstiness",
-                                                           "workload.peak_concurrency")):  # fmt: skip
+        with _field(
+            "Requests per minute",
+            "rpm",
+            slots,
+            ("workload.rpm", "workload.shape", "workload.burstiness", "workload.peak_concurrency"),
+        ):
             st.number_input(
                 "Requests/min", key="ca_rpm", **starts["rpm"], step=10.0, format="%g", help="Mean over the day."
             )
             with st.popover(_shape_words(), key="ca_pop_rpm", type="tertiary"):
                 _rate()
-        with _field("Input", "in", slots, ("workload.input_tokens", "workload.prefix_share", "workload.reuse_per_hour",
-                                           "workload.calls_per_session")):  # fmt: skip
+        with _field(
+            "Input",
+            "in",
+            slots,
+            ("workload.input_tokens", "workload.prefix_share", "workload.reuse_per_hour", "workload.calls_per_session"),
+        ):
             st.number_input(
                 "Input tokens",
                 key="ca_in",
@@ -69,18 +93,38 @@ def draw(models: Sequence[str]) -> tuple[State, list[FieldError]]:
             with st.popover("Spread", key="ca_pop_out", type="tertiary"):
                 st.number_input("Spread of the answers", key="ca_out_s", step=0.1, format="%g", help=SPREAD_HELP)
         with _field("Batch", "batch", slots, ("workload.batch_share", "workload.months")):
-            st.number_input("May wait, %", key="ca_batch", **starts["batch"], step=10.0, format="%g",
-                            help="Share of the requests that may take up to 24 hours.")  # fmt: skip
+            st.number_input(
+                "May wait, %",
+                key="ca_batch",
+                **starts["batch"],
+                step=10.0,
+                format="%g",
+                help="Share of the requests that may take up to 24 hours.",
+            )
             with st.popover(f"Commit: {MONTHS[st.session_state.ca_months].lower()}", key="ca_pop_b", type="tertiary"):
                 st.selectbox(
                     "Commitment that may be signed", list(MONTHS), key="ca_months", format_func=MONTHS.__getitem__
                 )
         with _field("First", "ttft", slots, ("objectives.ttft_s",)):
-            st.number_input("First token, s", key="ca_ttft", value=None, step=0.5, format="%g", placeholder="No limit",
-                            help="Within so long at p95: 3 s is acceptable, 1 s is better.")  # fmt: skip
+            st.number_input(
+                "First token, s",
+                key="ca_ttft",
+                value=None,
+                step=0.5,
+                format="%g",
+                placeholder="No limit",
+                help="Within so long at p95: 3 s is acceptable, 1 s is better.",
+            )
         with _field("Last", "ttlt", slots, ("objectives.ttlt_s", "objectives.replicas", "objectives.models")):
-            st.number_input("Last token, s", key="ca_ttlt", value=None, step=0.5, format="%g", placeholder="No limit",
-                            help="Within so long at p95. How long an answer fits depends on it.")  # fmt: skip
+            st.number_input(
+                "Last token, s",
+                key="ca_ttlt",
+                value=None,
+                step=0.5,
+                format="%g",
+                placeholder="No limit",
+                help="Within so long at p95. How long an answer fits depends on it.",
+            )
             with st.popover("More needs", key="ca_pop_needs", type="tertiary"):
                 _needs(models)
     held = state.current()
@@ -119,8 +163,14 @@ def _presets() -> None:
     titles = {one.id: one.title for one in presets.PRESETS}
     if st.session_state.get("ca_preset_pick") != (st.session_state.get(state.PRESET) or None):
         st.session_state["ca_preset_pick"] = st.session_state.get(state.PRESET) or None
-    st.pills("Begin with", list(titles), key="ca_preset_pick", format_func=titles.__getitem__,
-             label_visibility="collapsed", on_change=_begin)  # fmt: skip
+    st.pills(
+        "Begin with",
+        list(titles),
+        key="ca_preset_pick",
+        format_func=titles.__getitem__,
+        label_visibility="collapsed",
+        on_change=_begin,
+    )
 
 
 def _begin() -> None:
@@ -143,22 +193,35 @@ def _rate() -> None:
     curve = st.session_state[state.OWN_SHAPE] if shape == "own" else presets.SHAPES[shape]
     if shape == "own":
         edited = st.data_editor(
-            pd.DataFrame({"hour": range(24), "weight": list(curve)[:24]}), hide_index=True, height=220,
-            disabled=["hour"], key="ca_curve_edit",
-        )  # fmt: skip
+            pd.DataFrame({"hour": range(24), "weight": list(curve)[:24]}),
+            hide_index=True,
+            height=220,
+            disabled=["hour"],
+            key="ca_curve_edit",
+        )
         st.session_state[state.OWN_SHAPE] = tuple(float(one or 0) for one in edited["weight"])
     else:
         st.bar_chart(pd.DataFrame({"weight": curve}), height=120, x_label="hour of the day", y_label="weight")
-    st.number_input("Burstiness", key="ca_burst", step=0.5, format="%g",
-                    help="Squared variation of the gaps: 1 is Poisson, 0 a clock, 4 bursts.")  # fmt: skip
+    st.number_input(
+        "Burstiness",
+        key="ca_burst",
+        step=0.5,
+        format="%g",
+        help="Squared variation of the gaps: 1 is Poisson, 0 a clock, 4 bursts.",
+    )
     st.number_input(
         "Concurrent requests at the peak", key="ca_peak", value=None, step=1, placeholder="From the rate", format="%d"
     )
 
 
 def _input() -> None:
-    st.number_input("Repeated prefix, % of the input", key="ca_prefix", step=10.0, format="%g",
-                    help="System prompt, documents, examples that come again word for word.")  # fmt: skip
+    st.number_input(
+        "Repeated prefix, % of the input",
+        key="ca_prefix",
+        step=10.0,
+        format="%g",
+        help="System prompt, documents, examples that come again word for word.",
+    )
     st.selectbox("It comes again", list(REUSE), key="ca_reuse", format_func=REUSE.__getitem__)
     if st.session_state.ca_reuse == Reuse.STEADY.value:
         st.number_input("Times an hour, each prefix", key="ca_reuse_h", step=10.0, format="%g")
@@ -172,8 +235,14 @@ def _needs(models: Sequence[str]) -> None:
     st.toggle("No machine shared with other customers", key="ca_isolated")
     st.toggle("Custom or fine-tuned model", key="ca_own")
     known = [*models, *(one for one in st.session_state.ca_models if one not in models)]
-    st.multiselect("Models judged good enough", known, key="ca_models", placeholder="All, unjudged", width=420,
-                   help="Only these are ranked. Compare and vote in the playground first.")  # fmt: skip
+    st.multiselect(
+        "Models judged good enough",
+        known,
+        key="ca_models",
+        placeholder="All, unjudged",
+        width=420,
+        help="Only these are ranked. Compare and vote in the playground first.",
+    )
     st.button("Those that won votes here", icon=":material/thumb_up:", type="tertiary", on_click=_voted)
     if said := st.session_state.pop(VOTED, None):
         st.caption(f":material/info: {plain(said)}")
@@ -212,10 +281,18 @@ def _speeds(_engine: Engine) -> dict[str, ApiSpeed]:
 def use() -> None:
     """The menu that fills the fields from what was recorded, or counts a file of prompts."""
     with st.popover("Fill in", icon=":material/input:", key="ca_fill"):
-        st.button("Use my history", icon=":material/monitoring:", on_click=_from_history,
-                  help="Rate, tokens, hours of the day and repeated prefix of the calls of the last days.")  # fmt: skip
-        file = st.file_uploader("Count a file of prompts", type=["txt", "csv", "jsonl"], key="ca_prompts",
-                                help="One prompt a line; 4 characters are taken as a token.")  # fmt: skip
+        st.button(
+            "Use my history",
+            icon=":material/monitoring:",
+            on_click=_from_history,
+            help="Rate, tokens, hours of the day and repeated prefix of the calls of the last days.",
+        )
+        file = st.file_uploader(
+            "Count a file of prompts",
+            type=["txt", "csv", "jsonl"],
+            key="ca_prompts",
+            help="One prompt a line; 4 characters are taken as a token.",
+        )
         if file is not None:
             st.button("Take its lengths", on_click=_from_file, args=(file.getvalue(),))
     for sentence in st.session_state.get(SAID, ()):
@@ -264,8 +341,9 @@ def points(option: Option) -> pd.DataFrame | None:
         return None
     rows = [
         {"tok_s": one.tok_s_p50, "e2e": one.ttlt_p50_s, "name": f"{one.name}, measured, n {one.n:,}"}
-        for one in found if one.tok_s_p50 and one.ttlt_p50_s and _is(one.model, option.serving.llm.name)
-    ]  # fmt: skip
+        for one in found
+        if one.tok_s_p50 and one.ttlt_p50_s and _is(one.model, option.serving.llm.name)
+    ]
     return pd.DataFrame(rows, columns=["tok_s", "e2e", "name"])
 
 

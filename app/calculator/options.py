@@ -42,8 +42,10 @@ COLUMNS = {
 def draw(answer: Answer) -> Option | None:
     """The table; returns the option whose line is selected, else the chosen one, else the first."""
     if not answer.options:
-        st.info("Nothing in the catalogue can be priced for this. Add a price or an instance of your own below.",
-                icon=":material/info:")  # fmt: skip
+        st.info(
+            "Nothing in the catalogue can be priced for this. Add a price or an instance of your own below.",
+            icon=":material/info:",
+        )
         return None
     given, made = queueing.mean(answer.workload.input_tokens), queueing.mean(answer.workload.output_tokens)
     subtitle = (
@@ -54,9 +56,16 @@ def draw(answer: Answer) -> Option | None:
         every = len(answer.options) > SHORT and st.toggle(f"All {len(answer.options)}", key="ca_all")
     shown = answer.options if every else short(answer)
     event = st.dataframe(
-        table(answer, shown), key=KEY, hide_index=True, placeholder=DASH, column_config=COLUMNS, height="content",
-        on_select="rerun", selection_mode="single-row", alt="Ways to run the workload with cost, times and limits",
-    )  # fmt: skip
+        table(answer, shown),
+        key=KEY,
+        hide_index=True,
+        placeholder=DASH,
+        column_config=COLUMNS,
+        height="content",
+        on_select="rerun",
+        selection_mode="single-row",
+        alt="Ways to run the workload with cost, times and limits",
+    )
     rows = [row for row in event.selection.rows if row < len(shown)]
     if rows:
         return shown[rows[0]]
@@ -75,19 +84,31 @@ def short(answer: Answer, most: int = SHORT) -> tuple[Option, ...]:
 def table(answer: Answer, options: tuple[Option, ...]) -> pd.DataFrame:
     """One line for each option, in their order."""
     first = next((mid(one.monthly_usd) for one in answer.options if one.id == answer.chosen), None)
-    return pd.DataFrame([
-        {
-            "option": one.title, "month": mid(one.monthly_usd), "range": span(one.monthly_usd, usd),
-            "times": _times(one, first), "meets": meets(one),
-            "per_1000": usd(mid(one.per_1000_usd), "~"),
-            "per_mtok": usd(mid(one.per_mtok_usd), "~"), "ttft": _time(one, one.ttft_p95_s),
-            "ttlt": _time(one, one.ttlt_p95_s), "ttft_range": span(one.ttft_p95_s),
-            "ttlt_range": span(one.ttlt_p95_s), "timed": one.timed, "used": _percent(one),
-            "p50": f"{_time(one, one.ttft_p50_s)} / {_time(one, one.ttlt_p50_s)}", "replicas": replicas(one),
-            "full": f"{rate(one.full_at_rpm)} rpm" if one.full_at_rpm else "", "longest": one.largest_output,
-        }
-        for one in options
-    ], columns=list(COLUMNS))  # fmt: skip
+    return pd.DataFrame(
+        [
+            {
+                "option": one.title,
+                "month": mid(one.monthly_usd),
+                "range": span(one.monthly_usd, usd),
+                "times": _times(one, first),
+                "meets": meets(one),
+                "per_1000": usd(mid(one.per_1000_usd), "~"),
+                "per_mtok": usd(mid(one.per_mtok_usd), "~"),
+                "ttft": _time(one, one.ttft_p95_s),
+                "ttlt": _time(one, one.ttlt_p95_s),
+                "ttft_range": span(one.ttft_p95_s),
+                "ttlt_range": span(one.ttlt_p95_s),
+                "timed": one.timed,
+                "used": _percent(one),
+                "p50": f"{_time(one, one.ttft_p50_s)} / {_time(one, one.ttlt_p50_s)}",
+                "replicas": replicas(one),
+                "full": f"{rate(one.full_at_rpm)} rpm" if one.full_at_rpm else "",
+                "longest": one.largest_output,
+            }
+            for one in options
+        ],
+        columns=list(COLUMNS),
+    )
 
 
 def _times(one: Option, first: float | None) -> str:
@@ -122,10 +143,16 @@ def draw_why(one: Option) -> None:
         st.caption(plain(one.would_win))
     if one.facts:
         st.dataframe(
-            pd.DataFrame([{"Assumption": f.name, "Value": f.value, "Is": f.kind, "Source": f.source, "Date": f.date}
-                          for f in one.facts]),
-            hide_index=True, height="content", alt="The assumptions behind the selected option",
-        )  # fmt: skip
+            pd.DataFrame(
+                [
+                    {"Assumption": f.name, "Value": f.value, "Is": f.kind, "Source": f.source, "Date": f.date}
+                    for f in one.facts
+                ]
+            ),
+            hide_index=True,
+            height="content",
+            alt="The assumptions behind the selected option",
+        )
 
 
 def usd(value: float | None, mark: str = "") -> str:

@@ -45,13 +45,17 @@ def draw(person: auth.Person, held: State, answer: Answer) -> None:
     with st.popover("Export", icon=":material/download:", key="ca_export"):
         for label, name, mime, made in (
             ("Options as CSV", "options.csv", "text/csv", lambda: report.as_csv(answer)),
-            ("All figures as JSON", "answer.json", "application/json",
-             lambda: orjson.dumps(report.as_json(answer, held.assumptions), option=orjson.OPT_INDENT_2)),
-            ("Report on one page", "report.md", "text/markdown",
-             lambda: report.as_markdown(answer, address=link)),
-        ):  # fmt: skip
-            st.download_button(label, made, f"inference-lab-{name}", mime, key=f"ca_get_{name}", on_click="ignore",
-                               width="stretch")  # fmt: skip
+            (
+                "All figures as JSON",
+                "answer.json",
+                "application/json",
+                lambda: orjson.dumps(report.as_json(answer, held.assumptions), option=orjson.OPT_INDENT_2),
+            ),
+            ("Report on one page", "report.md", "text/markdown", lambda: report.as_markdown(answer, address=link)),
+        ):
+            st.download_button(
+                label, made, f"inference-lab-{name}", mime, key=f"ca_get_{name}", on_click="ignore", width="stretch"
+            )
         st.caption("The page's address holds the whole state: send it to somebody.")
 
 
@@ -80,11 +84,24 @@ def _save(words: dict[str, str]) -> None:
 
 def _line(row: dict[str, Any], *, may: bool) -> None:
     with st.container(horizontal=True, vertical_alignment="center", wrap=False):
-        st.button(plain(clip(row["name"], 40)), key=f"ca_open_{row['id']}", type="tertiary", on_click=_open,
-                  args=(row,), help=plain(f"Kept by {row['person']}"), width="stretch")  # fmt: skip
+        st.button(
+            plain(clip(row["name"], 40)),
+            key=f"ca_open_{row['id']}",
+            type="tertiary",
+            on_click=_open,
+            args=(row,),
+            help=plain(f"Kept by {row['person']}"),
+            width="stretch",
+        )
         if may:
-            st.button("Delete", key=f"ca_drop_{row['id']}", icon=":material/delete:", type="tertiary", on_click=_drop,
-                      args=(row["id"],))  # fmt: skip
+            st.button(
+                "Delete",
+                key=f"ca_drop_{row['id']}",
+                icon=":material/delete:",
+                type="tertiary",
+                on_click=_drop,
+                args=(row["id"],),
+            )
 
 
 def _open(row: dict[str, Any]) -> None:
@@ -102,20 +119,33 @@ def compare(held: State, measured: Any) -> None:
     if not rows:
         return
     with st.container(border=True), panels.panel("Scenarios side by side", "the choice of each · estimated"):
-        picked = st.multiselect("Scenarios", list(rows), key=SHOWN, max_selections=MOST, placeholder="Choose scenarios",
-                                label_visibility="collapsed")  # fmt: skip
+        picked = st.multiselect(
+            "Scenarios",
+            list(rows),
+            key=SHOWN,
+            max_selections=MOST,
+            placeholder="Choose scenarios",
+            label_visibility="collapsed",
+        )
         picked = [name for name in picked if name in rows]
         if picked:
             states = [("This page", held), *((name, address.read(_words(rows[name]))[0]) for name in picked)]
-            st.dataframe(pd.DataFrame([_figures(name, one, measured) for name, one in states]), hide_index=True,
-                         placeholder=DASH, alt="The choice of each scenario")  # fmt: skip
+            st.dataframe(
+                pd.DataFrame([_figures(name, one, measured) for name, one in states]),
+                hide_index=True,
+                placeholder=DASH,
+                alt="The choice of each scenario",
+            )
 
 
 def _figures(name: str, one: State, measured: Any) -> dict[str, Any]:
     work = one.workload
     line: dict[str, Any] = {
-        "Scenario": name, "Requests/min": work.rpm, "In": work.input_tokens.median, "Out": work.output_tokens.median,
-    }  # fmt: skip
+        "Scenario": name,
+        "Requests/min": work.rpm,
+        "In": work.input_tokens.median,
+        "Out": work.output_tokens.median,
+    }
     if validation.check(work, one.objectives, one.assumptions):
         return line | {"Choice": "cannot be calculated: open it to see the field"}
     answer = calculator_state.calculate(one, measured)
@@ -123,8 +153,10 @@ def _figures(name: str, one: State, measured: Any) -> dict[str, Any]:
     if best is None:
         return line | {"Choice": "none meets the limits"}
     return line | {
-        "Choice": best.title, "Per month": options.usd(options.mid(best.monthly_usd), "~"),
+        "Choice": best.title,
+        "Per month": options.usd(options.mid(best.monthly_usd), "~"),
         "Per 1,000": options.usd(options.mid(best.per_1000_usd), "~"),
         "First token p95": options.seconds(options.mid(best.ttft_p95_s)),
-        "Last token p95": options.seconds(options.mid(best.ttlt_p95_s)), "Stable": "yes" if answer.stable else "no",
-    }  # fmt: skip
+        "Last token p95": options.seconds(options.mid(best.ttlt_p95_s)),
+        "Stable": "yes" if answer.stable else "no",
+    }

@@ -33,10 +33,16 @@ def draw_simulation(option: Option, held: State) -> None:
     peak = max(queueing.sized_rates(work))
     cached = options_hourly.cached_share(serving, work) if held.assumptions.self_host_cache else 0.0
     asked = (serving, peak, work.input_tokens, work.output_tokens, cached, work.burstiness, replicas)
-    with panels.panel("Waits at the busiest hour, simulated", plain(
-        f"{REQUESTS:,} requests at {options.rate(peak)} a minute on {replicas} replica{'s' if replicas > 1 else ''}, "
-        "continuous batching with chunked prefill, seed 1"
-    )) as right, right:  # fmt: skip
+    with (
+        panels.panel(
+            "Waits at the busiest hour, simulated",
+            plain(
+                f"{REQUESTS:,} requests at {options.rate(peak)} a minute on {replicas} "
+                f"replica{'s' if replicas > 1 else ''}, continuous batching with chunked prefill, seed 1"
+            ),
+        ) as right,
+        right,
+    ):
         start = st.button("Simulate", icon=":material/play_arrow:", key="ca_simulate")
     if start:
         place = st.container(horizontal=True, vertical_alignment="center")
@@ -62,9 +68,16 @@ def _run(asked: tuple[Serving, float, Spread, Spread, float, float, int], bar: D
         bar.progress(min(share, 1.0), "Simulating …")
 
     return simulation.run(
-        serving, peak, given, out, cached_share=cached, burstiness=burst, replicas=replicas, requests=REQUESTS,
+        serving,
+        peak,
+        given,
+        out,
+        cached_share=cached,
+        burstiness=burst,
+        replicas=replicas,
+        requests=REQUESTS,
         progress=tell,
-    )  # fmt: skip
+    )
 
 
 def _draw(waits: Waits) -> None:
@@ -72,15 +85,20 @@ def _draw(waits: Waits) -> None:
         st.warning("The queue grows without end at this rate: more replicas are needed.", icon=":material/trending_up:")
     with st.container(horizontal=True):
         for title, value in (
-            ("First token p50", waits.ttft_p50_s), ("First token p95", waits.ttft_p95_s),
-            ("First token p99", waits.ttft_p99_s), ("Last token p50", waits.ttlt_p50_s),
-            ("Last token p95", waits.ttlt_p95_s), ("Last token p99", waits.ttlt_p99_s),
-        ):  # fmt: skip
+            ("First token p50", waits.ttft_p50_s),
+            ("First token p95", waits.ttft_p95_s),
+            ("First token p99", waits.ttft_p99_s),
+            ("Last token p50", waits.ttlt_p50_s),
+            ("Last token p95", waits.ttlt_p95_s),
+            ("Last token p99", waits.ttlt_p99_s),
+        ):
             st.metric(title, f"~{options.seconds(value)}", width=150)
-    st.caption(plain(
-        f"Simulated: {waits.requests:,} requests, seed {waits.seed} · {waits.mean_running:.1f} running on average · "
-        f"{waits.utilisation * 100:.0f} % of the time computing · {waits.preempted:,} preempted."
-    ))  # fmt: skip
+    st.caption(
+        plain(
+            f"Simulated: {waits.requests:,} requests, seed {waits.seed} · {waits.mean_running:.1f} running on "
+            f"average · {waits.utilisation * 100:.0f} % of the time computing · {waits.preempted:,} preempted."
+        )
+    )
 
 
 GIB = 2**30
@@ -95,8 +113,10 @@ def draw(option: Option, workload: Workload) -> None:
     serving = option.serving
     if serving is None:
         with panels.panel("Why it fits", ""):
-            st.caption("The provider runs this model: memory and batch are its own affair. Select a self-hosted "
-                       "option above to see its memory, its batch and its limit.")  # fmt: skip
+            st.caption(
+                "The provider runs this model: memory and batch are its own affair. Select a self-hosted "
+                "option above to see its memory, its batch and its limit."
+            )
         return
     i, o = int(workload.input_tokens.median), int(workload.output_tokens.median)
     found, shown = memory.of(serving, i, o), theme.look()
@@ -106,10 +126,12 @@ def draw(option: Option, workload: Workload) -> None:
         if not found.fits or not found.sequences:
             return
         point = roofline.point(serving, min(found.sequences, serving.max_seqs), i, o)
-        st.caption(plain(
-            f"{found.sequences:,} sequences of {i + o:,} tokens at once ({found.slots:,} tokens of KV cache in blocks "
-            f"of {serving.block}). At the full batch the limit is {point.bound}."
-        ))  # fmt: skip
+        st.caption(
+            plain(
+                f"{found.sequences:,} sequences of {i + o:,} tokens at once ({found.slots:,} tokens of KV cache in "
+                f"blocks of {serving.block}). At the full batch the limit is {point.bound}."
+            )
+        )
 
 
 def name(serving: Serving) -> str:
@@ -130,14 +152,24 @@ def _bytes(found: Memory) -> tuple[float, float, float, float]:
 def _split(found: Memory, shown: theme.Look) -> Spec:
     rows = pd.DataFrame({"part": PARTS, "gib": [size / GIB for size in _bytes(found)], "no": range(4)})
     return layers(
-        view("bar", rows, {
-            "x": q("gib", title="GiB", axis={"grid": False, "tickCount": 6}, stack="zero"),
-            "color": word("part", sort=list(PARTS), legend={"title": None, "orient": "bottom"},
-                          scale={"domain": list(PARTS), "range": list(TINTS[shown.theme])}),
-            "order": q("no"), "tooltip": tips(("part", "Part"), ("gib", "GiB", ",.2f")),
-        }, height=30),
+        view(
+            "bar",
+            rows,
+            {
+                "x": q("gib", title="GiB", axis={"grid": False, "tickCount": 6}, stack="zero"),
+                "color": word(
+                    "part",
+                    sort=list(PARTS),
+                    legend={"title": None, "orient": "bottom"},
+                    scale={"domain": list(PARTS), "range": list(TINTS[shown.theme])},
+                ),
+                "order": q("no"),
+                "tooltip": tips(("part", "Part"), ("gib", "GiB", ",.2f")),
+            },
+            height=30,
+        ),
         height=40,
-    )  # fmt: skip
+    )
 
 
 def draw_curve(option: Option, workload: Workload, measured: pd.DataFrame | None = None) -> None:
@@ -149,17 +181,27 @@ def draw_curve(option: Option, workload: Workload, measured: pd.DataFrame | None
     shown, rows = theme.look(), []
     for words, one in (("continuous batching", serving), ("static batches", replace(serving, continuous=False))):
         rows += [
-            {"kind": words, "batch": p.batch, "tok_s": p.output_tok_s.mid, "low": p.output_tok_s.low,
-             "high": p.output_tok_s.high, "tpot": p.tpot_s.mid * 1000, "ttft": p.ttft_s.mid, "e2e": p.e2e_s.mid,
-             "rpm": p.rpm.mid, "bound": p.bound}
+            {
+                "kind": words,
+                "batch": p.batch,
+                "tok_s": p.output_tok_s.mid,
+                "low": p.output_tok_s.low,
+                "high": p.output_tok_s.high,
+                "tpot": p.tpot_s.mid * 1000,
+                "ttft": p.ttft_s.mid,
+                "e2e": p.e2e_s.mid,
+                "rpm": p.rpm.mid,
+                "bound": p.bound,
+            }
             for p in roofline.curve(one, i, o)
-        ]  # fmt: skip
+        ]
     frame = pd.DataFrame(rows)
     if frame.empty:
         return
-    with panels.panel("Latency against throughput", plain(
-        f"one replica, {i:,} in / {o:,} out · each point a batch size · ~ estimated, pale: its range"
-    )):  # fmt: skip
+    with panels.panel(
+        "Latency against throughput",
+        plain(f"one replica, {i:,} in / {o:,} out · each point a batch size · ~ estimated, pale: its range"),
+    ):
         show(
             _curve(frame, measured, shown),
             "ca_curve",
@@ -167,7 +209,8 @@ def draw_curve(option: Option, workload: Workload, measured: pd.DataFrame | None
             shown,
         )
         st.dataframe(
-            frame[frame["kind"] == "continuous batching"].drop(columns=["kind", "low", "high"]), hide_index=True,
+            frame[frame["kind"] == "continuous batching"].drop(columns=["kind", "low", "high"]),
+            hide_index=True,
             column_config={
                 "batch": st.column_config.NumberColumn("Batch", format="%d"),
                 "tok_s": st.column_config.NumberColumn("Output tok/s", format="~%.0f"),
@@ -176,27 +219,49 @@ def draw_curve(option: Option, workload: Workload, measured: pd.DataFrame | None
                 "e2e": st.column_config.NumberColumn("Last token s", format="~%.2f"),
                 "rpm": st.column_config.NumberColumn("Requests/min", format="~%.1f"),
                 "bound": st.column_config.TextColumn("Limit"),
-            }, alt="The same by batch size",
-        )  # fmt: skip
+            },
+            alt="The same by batch size",
+        )
 
 
 def _curve(frame: pd.DataFrame, measured: pd.DataFrame | None, shown: theme.Look) -> Spec:
     x = q("tok_s", title="output tokens per second (log)", scale={"type": "log"}, axis={"grid": False, "tickCount": 6})
     y = q("e2e", title="last token, s (log)", scale={"type": "log"}, axis={"tickCount": 5})
-    said_ = tips(("kind", "Batching"), ("batch", "Batch", ".0f"), ("tok_s", "Output tok/s", ",.0f"),
-                 ("e2e", "Last token s", ".2f"), ("bound", "Limit"))  # fmt: skip
-    dash = word("kind", scale={"domain": ["continuous batching", "static batches"], "range": [[1, 0], [4, 4]]},
-                legend={"title": None, "orient": "bottom"})  # fmt: skip
+    said_ = tips(
+        ("kind", "Batching"),
+        ("batch", "Batch", ".0f"),
+        ("tok_s", "Output tok/s", ",.0f"),
+        ("e2e", "Last token s", ".2f"),
+        ("bound", "Limit"),
+    )
+    dash = word(
+        "kind",
+        scale={"domain": ["continuous batching", "static batches"], "range": [[1, 0], [4, 4]]},
+        legend={"title": None, "orient": "bottom"},
+    )
     parts = [
-        view("rule", frame[frame["kind"] == "continuous batching"],
-             {"x": {**q("low"), "scale": x["scale"]}, "x2": {"field": "high"}, "y": y},
-             strokeWidth=7, opacity=0.18, color=shown.ink),
+        view(
+            "rule",
+            frame[frame["kind"] == "continuous batching"],
+            {"x": {**q("low"), "scale": x["scale"]}, "x2": {"field": "high"}, "y": y},
+            strokeWidth=7,
+            opacity=0.18,
+            color=shown.ink,
+        ),
         view("line", frame, {"x": x, "y": y, "strokeDash": dash}, color=shown.ink, strokeWidth=1.5),
         view("point", frame, {"x": x, "y": y, "tooltip": said_}, color=shown.ink, filled=False, size=40),
-    ]  # fmt: skip
+    ]
     if measured is not None and not measured.empty:
-        parts.append(view("point", measured, {"x": x, "y": y, "tooltip": tips(("name", "Measured"))},
-                          filled=True, size=90, color=shown.good))  # fmt: skip
+        parts.append(
+            view(
+                "point",
+                measured,
+                {"x": x, "y": y, "tooltip": tips(("name", "Measured"))},
+                filled=True,
+                size=90,
+                color=shown.good,
+            )
+        )
     return layers(*parts, height=260)
 
 
@@ -216,20 +281,33 @@ def draw_cuts(option: Option, workload: Workload) -> None:
             fits = found.fits and found.sequences > 0
             point = roofline.point(one, min(max(found.sequences, 1), one.max_seqs), i, o) if fits else None
             single = roofline.point(one, 1, i, o) if fits else None
-            rows.append({
-                "cut": f"TP {tp}, {precision.value}", "weights": found.weights / GIB,
-                "sequences": found.sequences if fits else None,
-                "ttft": single.ttft_s.mid if single else None, "tpot": single.tpot_s.mid * 1000 if single else None,
-                "tok_s": point.output_tok_s.mid if point else None, "bound": point.bound if point else "does not fit",
-            })  # fmt: skip
+            rows.append(
+                {
+                    "cut": f"TP {tp}, {precision.value}",
+                    "weights": found.weights / GIB,
+                    "sequences": found.sequences if fits else None,
+                    "ttft": single.ttft_s.mid if single else None,
+                    "tpot": single.tpot_s.mid * 1000 if single else None,
+                    "tok_s": point.output_tok_s.mid if point else None,
+                    "bound": point.bound if point else "does not fit",
+                }
+            )
     with panels.panel(
         "Tensor parallel and precision", plain(f"{serving.llm.name} on {serving.gpu.name} · ~ estimated")
     ):
-        st.dataframe(pd.DataFrame(rows), hide_index=True, placeholder="–", height=280, column_config={
-            "cut": "Cut", "weights": st.column_config.NumberColumn("Weights GiB", format="%.1f"),
-            "sequences": st.column_config.NumberColumn("Sequences at once", format="%d"),
-            "ttft": st.column_config.NumberColumn("First token alone s", format="~%.3f"),
-            "tpot": st.column_config.NumberColumn("TPOT alone ms", format="~%.1f"),
-            "tok_s": st.column_config.NumberColumn("Full batch tok/s", format="~%.0f"),
-            "bound": "Limit at the full batch",
-        }, alt="Tensor-parallel sizes and precisions side by side")  # fmt: skip
+        st.dataframe(
+            pd.DataFrame(rows),
+            hide_index=True,
+            placeholder="–",
+            height=280,
+            column_config={
+                "cut": "Cut",
+                "weights": st.column_config.NumberColumn("Weights GiB", format="%.1f"),
+                "sequences": st.column_config.NumberColumn("Sequences at once", format="%d"),
+                "ttft": st.column_config.NumberColumn("First token alone s", format="~%.3f"),
+                "tpot": st.column_config.NumberColumn("TPOT alone ms", format="~%.1f"),
+                "tok_s": st.column_config.NumberColumn("Full batch tok/s", format="~%.0f"),
+                "bound": "Limit at the full batch",
+            },
+            alt="Tensor-parallel sizes and precisions side by side",
+        )

@@ -20,9 +20,27 @@ HELD, ASSUMED, PRESET, OWN_SHAPE, PUT = "ca_held", "ca_assumed", "ca_from", "ca_
 OUTER = ("rpm", "in", "out", "batch")
 
 FIELDS = (
-    "rpm", "in", "in_s", "out", "out_s", "shape", "burst", "prefix", "reuse", "reuse_h", "session", "batch", "peak",
-    "months", "ttft", "ttlt", "replicas", "isolated", "own", "models",
-)  # fmt: skip
+    "rpm",
+    "in",
+    "in_s",
+    "out",
+    "out_s",
+    "shape",
+    "burst",
+    "prefix",
+    "reuse",
+    "reuse_h",
+    "session",
+    "batch",
+    "peak",
+    "months",
+    "ttft",
+    "ttlt",
+    "replicas",
+    "isolated",
+    "own",
+    "models",
+)
 
 
 def take() -> list[FieldError]:
@@ -42,14 +60,27 @@ def put(state: State) -> None:
     work, goal, keep = state.workload, state.objectives, st.session_state
     shape = presets.shape_name(work.shape)
     values: dict[str, Any] = {
-        "rpm": float(work.rpm), "in": int(work.input_tokens.median), "in_s": float(work.input_tokens.sigma),
-        "out": int(work.output_tokens.median), "out_s": float(work.output_tokens.sigma), "shape": shape,
-        "burst": float(work.burstiness), "prefix": work.prefix_share * 100, "reuse": work.reuse.value,
-        "reuse_h": float(work.reuse_per_hour), "session": float(work.calls_per_session),
-        "batch": work.batch_share * 100, "peak": work.peak_concurrency, "months": work.months, "ttft": goal.ttft_s,
-        "ttlt": goal.ttlt_s, "replicas": goal.replicas, "isolated": goal.isolated, "own": goal.own_weights,
+        "rpm": float(work.rpm),
+        "in": int(work.input_tokens.median),
+        "in_s": float(work.input_tokens.sigma),
+        "out": int(work.output_tokens.median),
+        "out_s": float(work.output_tokens.sigma),
+        "shape": shape,
+        "burst": float(work.burstiness),
+        "prefix": work.prefix_share * 100,
+        "reuse": work.reuse.value,
+        "reuse_h": float(work.reuse_per_hour),
+        "session": float(work.calls_per_session),
+        "batch": work.batch_share * 100,
+        "peak": work.peak_concurrency,
+        "months": work.months,
+        "ttft": goal.ttft_s,
+        "ttlt": goal.ttlt_s,
+        "replicas": goal.replicas,
+        "isolated": goal.isolated,
+        "own": goal.own_weights,
         "models": list(goal.models or ()),
-    }  # fmt: skip
+    }
     for name in FIELDS:
         keep[f"ca_{name}"] = values[name]
     keep[OWN_SHAPE] = tuple(work.shape) if shape == "own" else presets.SHAPES[shape]
@@ -61,17 +92,27 @@ def current() -> State:
     v = {name: st.session_state.get(f"ca_{name}") for name in FIELDS}
     shape = v["shape"] or "flat"
     work = Workload(
-        v["rpm"] or 0.0, Spread(float(v["in"] or 0), v["in_s"] or 0.0), Spread(float(v["out"] or 0), v["out_s"] or 0.0),
+        v["rpm"] or 0.0,
+        Spread(float(v["in"] or 0), v["in_s"] or 0.0),
+        Spread(float(v["out"] or 0), v["out_s"] or 0.0),
         shape=tuple(st.session_state[OWN_SHAPE]) if shape == "own" else presets.SHAPES[shape],
-        burstiness=v["burst"] or 0.0, prefix_share=(v["prefix"] or 0.0) / 100, reuse=Reuse(v["reuse"] or "steady"),
+        burstiness=v["burst"] or 0.0,
+        prefix_share=(v["prefix"] or 0.0) / 100,
+        reuse=Reuse(v["reuse"] or "steady"),
         reuse_per_hour=v["reuse_h"] or 0.0,
-        calls_per_session=v["session"] or 0.0, batch_share=(v["batch"] or 0.0) / 100,
-        peak_concurrency=v["peak"], months=int(v["months"] or 0),
-    )  # fmt: skip
+        calls_per_session=v["session"] or 0.0,
+        batch_share=(v["batch"] or 0.0) / 100,
+        peak_concurrency=v["peak"],
+        months=int(v["months"] or 0),
+    )
     goal = Objectives(
-        v["ttft"], v["ttlt"], replicas=int(v["replicas"] or 0), isolated=bool(v["isolated"]),
-        own_weights=bool(v["own"]), models=tuple(v["models"]) if v["models"] else None,
-    )  # fmt: skip
+        v["ttft"],
+        v["ttlt"],
+        replicas=int(v["replicas"] or 0),
+        isolated=bool(v["isolated"]),
+        own_weights=bool(v["own"]),
+        models=tuple(v["models"]) if v["models"] else None,
+    )
     begun = presets.BY_ID.get(st.session_state.get(PRESET) or "")
     # Once a field is changed it is no longer the preset's workload: its button can be pressed to begin again.
     same = begun is not None and (begun.workload, begun.objectives) == (work, goal)

@@ -100,18 +100,31 @@ def draw() -> Seen | None:
     regions = list(dict.fromkeys([*([places.region] if places.region else []), *places.regions]))
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = st.selectbox(
-            "AWS profile", names, key="profile", bind="query-params", width=260,
+            "AWS profile",
+            names,
+            key="profile",
+            bind="query-params",
+            width=260,
             help="The profiles of the AWS configuration where the engine runs. The default chain is what every AWS "
             "tool takes: environment, default profile, SSO, the role of the machine.",
-        )  # fmt: skip
+        )
         region = st.selectbox(
-            "Region", regions, index=0 if places.region else None, key="region", bind="query-params", width=220,
-            accept_new_options=True, placeholder="Choose a region",
-        )  # fmt: skip
+            "Region",
+            regions,
+            index=0 if places.region else None,
+            key="region",
+            bind="query-params",
+            width=220,
+            accept_new_options=True,
+            placeholder="Choose a region",
+        )
         st.button(
-            "Look again", key="cap_again", icon=":material/refresh:", on_click=_look_again,
+            "Look again",
+            key="cap_again",
+            icon=":material/refresh:",
+            on_click=_look_again,
             help="Asks AWS anew, and reads the credentials anew: after a sign-in, for instance.",
-        )  # fmt: skip
+        )
     if region is None:
         st.caption("Choose a region: no profile, variable or setting names one.")
         return None
@@ -161,9 +174,14 @@ OPEN, DIALOG_REFUSAL, SAID = "cap_open", "cap_dialog_refusal", "cap_said"
 def button(label: str, what: str, of: str, *, icon: str, primary: bool = False, disabled: bool = False) -> None:
     """A button that opens the dialog ``what`` of one thing."""
     st.button(
-        label, key=f"cap_{what}", icon=icon, type="primary" if primary else "secondary", disabled=disabled,
-        on_click=_open, args=(what, of),
-    )  # fmt: skip
+        label,
+        key=f"cap_{what}",
+        icon=icon,
+        type="primary" if primary else "secondary",
+        disabled=disabled,
+        on_click=_open,
+        args=(what, of),
+    )
 
 
 def _open(what: str, of: str) -> None:
@@ -225,8 +243,11 @@ def now(profile: str | None, region: str) -> Seen:
 def _ask(profile: str | None, region: str) -> Seen:
     aws = auth.engine().aws(profile, region)
     parts: dict[str, Callable[[], Any]] = {
-        "who": aws.who, "provisioned": aws.provisioned, "endpoints": aws.endpoints, "models": aws.models,
-    }  # fmt: skip
+        "who": aws.who,
+        "provisioned": aws.provisioned,
+        "endpoints": aws.endpoints,
+        "models": aws.models,
+    }
     found: dict[str, Any] = {}
     troubles: dict[str, str] = {}
     # Side by side: a region that does not answer costs the longest wait and not the sum of all.

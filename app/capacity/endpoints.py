@@ -101,12 +101,17 @@ def _panel(one: SageMakerEndpoint, person: auth.Person, seen: account.Seen) -> N
         for said in filter(None, (one.failure, one.trouble)):
             st.caption(f":red[:material/error: {plain(said)}]")
         rows = {
-            "ARN": one.arn, "Created": f"{one.created:%Y-%m-%d %H:%M} UTC" if one.created else "–",
+            "ARN": one.arn,
+            "Created": f"{one.created:%Y-%m-%d %H:%M} UTC" if one.created else "–",
             **{f"Variant {v.name}": _variant(v) for v in one.variants},
             **{f"Component {c.name}": f"{c.status}, on {c.variant or '–'}" for c in one.components or ()},
-        }  # fmt: skip
-        st.table({plain(k): plain(v) for k, v in rows.items()}, border="horizontal", width="stretch",
-                 alt=f"What {one.name} is")  # fmt: skip
+        }
+        st.table(
+            {plain(k): plain(v) for k, v in rows.items()},
+            border="horizontal",
+            width="stretch",
+            alt=f"What {one.name} is",
+        )
         if one.asynchronous:
             st.caption("It takes asynchronous calls only, which do not stream: it cannot be a column here.")
         elif person.may("deploy"):
@@ -133,10 +138,12 @@ def provisioned(one: ProvisionedThroughput, seen: account.Seen) -> None:
     """A deployment that sends its calls to these units."""
     st.text_input("Name", value=one.name, key="cap_add_name", max_chars=80)
     st.text_input(
-        "US dollars per unit and hour", value=one.rate.usd if one.rate else "", key="cap_add_price",
+        "US dollars per unit and hour",
+        value=one.rate.usd if one.rate else "",
+        key="cap_add_price",
         placeholder="as AWS quoted it; empty: no price",
         help=f"{one.units} units are paid for, whether they are used or not.",
-    )  # fmt: skip
+    )
     if st.button("Add", key="cap_add_now", type="primary", icon=":material/add:"):
         _save(provisioned_deployment(one, seen, _name(), _price()))
     draw_refusal(account.DIALOG_REFUSAL)
@@ -148,28 +155,46 @@ def endpoint(one: SageMakerEndpoint, seen: account.Seen) -> None:
     kind = KINDS["sagemaker"]
     st.text_input("Name", value=one.name, key="cap_add_name", max_chars=80)
     st.selectbox(
-        "Wire", kind.wires, key="cap_add_wire", format_func=lambda w: WIRE_WORDS.get(w, w),
+        "Wire",
+        kind.wires,
+        key="cap_add_wire",
+        format_func=lambda w: WIRE_WORDS.get(w, w),
         help="What the container behind the endpoint speaks: vLLM, SGLang and LMI speak chat completions.",
-    )  # fmt: skip
+    )
     if one.components:
         st.selectbox(
-            "Inference component", [c.name for c in one.components], key="cap_add_component",
+            "Inference component",
+            [c.name for c in one.components],
+            key="cap_add_component",
             help="This endpoint holds several models; a call has to name one.",
-        )  # fmt: skip
+        )
     elif one.components is None:
-        st.text_input("Inference component", key="cap_add_component", placeholder="only if it holds several models",
-                      help="The account may not list them.")  # fmt: skip
+        st.text_input(
+            "Inference component",
+            key="cap_add_component",
+            placeholder="only if it holds several models",
+            help="The account may not list them.",
+        )
     elif len(one.variants) > 1:
         st.selectbox("Variant", [ROUTED, *(v.name for v in one.variants)], key="cap_add_variant")
     st.text_input(
-        "Own price, US dollars per instance and hour", key="cap_add_price",
-        placeholder=_list_price(one), help="Empty: the dated file of instance prices, where it knows the type here.",
-    )  # fmt: skip
+        "Own price, US dollars per instance and hour",
+        key="cap_add_price",
+        placeholder=_list_price(one),
+        help="Empty: the dated file of instance prices, where it knows the type here.",
+    )
     if st.button("Add", key="cap_add_now", type="primary", icon=":material/add:"):
-        _save(endpoint_deployment(
-            one, seen, _name(), cast(Wire, st.session_state["cap_add_wire"]), _price(),
-            component=st.session_state.get("cap_add_component") or None, variant=_chosen_variant(),
-        ))  # fmt: skip
+        _save(
+            endpoint_deployment(
+                one,
+                seen,
+                _name(),
+                cast(Wire, st.session_state["cap_add_wire"]),
+                _price(),
+                component=st.session_state.get("cap_add_component") or None,
+                variant=_chosen_variant(),
+            )
+        )
     draw_refusal(account.DIALOG_REFUSAL)
 
 
@@ -195,23 +220,43 @@ def provisioned_deployment(one: ProvisionedThroughput, seen: account.Seen, name:
     """The deployment of bought units; ``price`` is US dollars per unit and hour, "" when it is not known."""
     kind = KINDS["bedrock-provisioned"]
     return Deployment(
-        id="", name=name, kind=kind.name, model=one.arn, base_url=_address(kind.default_base_url, seen.region),
-        wire=kind.wires[0], region=seen.region, aws=Aws(profile=seen.profile, serves=one.foundation),
-        price=PriceRef(per_hour=price, count=one.units) if price else PriceRef(), origin="page",
-    )  # fmt: skip
+        id="",
+        name=name,
+        kind=kind.name,
+        model=one.arn,
+        base_url=_address(kind.default_base_url, seen.region),
+        wire=kind.wires[0],
+        region=seen.region,
+        aws=Aws(profile=seen.profile, serves=one.foundation),
+        price=PriceRef(per_hour=price, count=one.units) if price else PriceRef(),
+        origin="page",
+    )
 
 
 def endpoint_deployment(
-    one: SageMakerEndpoint, seen: account.Seen, name: str, wire: Wire, price: str, *, component: str | None,
+    one: SageMakerEndpoint,
+    seen: account.Seen,
+    name: str,
+    wire: Wire,
+    price: str,
+    *,
+    component: str | None,
     variant: str | None,
-) -> Deployment:  # fmt: skip
+) -> Deployment:
     """The deployment of an endpoint; ``price`` is US dollars per instance and hour, "" for the dated file's."""
     kind = KINDS["sagemaker"]
     return Deployment(
-        id="", name=name, kind=kind.name, model=one.name, base_url=_address(kind.default_base_url, seen.region),
-        wire=wire, region=seen.region, aws=Aws(profile=seen.profile, component=component, variant=variant),
-        price=_endpoint_price(one, variant, price), origin="page",
-    )  # fmt: skip
+        id="",
+        name=name,
+        kind=kind.name,
+        model=one.name,
+        base_url=_address(kind.default_base_url, seen.region),
+        wire=wire,
+        region=seen.region,
+        aws=Aws(profile=seen.profile, component=component, variant=variant),
+        price=_endpoint_price(one, variant, price),
+        origin="page",
+    )
 
 
 def _endpoint_price(one: SageMakerEndpoint, variant: str | None, own: str) -> PriceRef:

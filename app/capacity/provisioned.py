@@ -124,9 +124,12 @@ def _panel(one: ProvisionedThroughput, seen: account.Seen, person: auth.Person, 
         if one.failure:
             st.caption(f":red[:material/error: {plain(one.failure)}]")
         rows = {
-            "ARN": one.arn, "Model": one.model, "Created": f"{one.created:%Y-%m-%d %H:%M} UTC" if one.created else "–",
-            "Commitment": commitment(one), "Price of a unit": _unit_price(one),
-        }  # fmt: skip
+            "ARN": one.arn,
+            "Model": one.model,
+            "Created": f"{one.created:%Y-%m-%d %H:%M} UTC" if one.created else "–",
+            "Commitment": commitment(one),
+            "Price of a unit": _unit_price(one),
+        }
         st.table(
             {k: plain(v) for k, v in rows.items()}, border="horizontal", width="stretch", alt=f"What {one.name} is"
         )
@@ -199,16 +202,20 @@ def dialog(seen: account.Seen) -> None:
         st.text_input("Name", key="cap_buy_name", placeholder="chat-units", max_chars=63)
         st.number_input("Model units", key="cap_buy_units", value=1, min_value=1, step=1)
         st.selectbox(
-            "Commitment", list(account.MONTHS), key="cap_buy_term", format_func=account.TERM_WORDS.__getitem__,
+            "Commitment",
+            list(account.MONTHS),
+            key="cap_buy_term",
+            format_func=account.TERM_WORDS.__getitem__,
             help="A longer term is cheaper an hour and cannot be ended early. Not every model is sold without one.",
-        )  # fmt: skip
+        )
     model, term = _model(), _term()
     rate = of_unit(model, term, seen.region) if model else None
     st.text_input(
-        "Your own price, $ per unit and hour", key="cap_buy_own",
+        "Your own price, $ per unit and hour",
+        key="cap_buy_own",
         placeholder=rate.usd if rate else "as AWS quoted it",
         help="Only for the sum below: AWS bills what it agreed with you.",
-    )  # fmt: skip
+    )
     if model:
         _draw_sum(rate, term)
     name = str(st.session_state.get("cap_buy_name") or "").strip()
@@ -226,11 +233,15 @@ def _draw_model(seen: account.Seen) -> None:
     titles = {m.id: m.title for m in sold}
     lacking = seen.troubles.get("models")
     st.selectbox(
-        "Model", list(titles), index=None, key="cap_buy_model", accept_new_options=True,
+        "Model",
+        list(titles),
+        index=None,
+        key="cap_buy_model",
+        accept_new_options=True,
         format_func=lambda m: f"{m} · {titles[m]}" if titles.get(m) else m,
         placeholder="a model id, or the ARN of a custom model",
         help=lacking or "Listed are the models that Bedrock sells provisioned in this region; an ARN can be typed.",
-    )  # fmt: skip
+    )
 
 
 def _model() -> str:

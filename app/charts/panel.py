@@ -51,13 +51,25 @@ def export(data: Data, what: Export, title: str, subtitle: str) -> None:
     shown, zone = theme.look(), data.window.zone
     stem = f"inference-lab-{what.name}-{data.window.end.astimezone(ZoneInfo(zone)):%Y%m%d-%H%M}"
     with st.popover("Export", icon=":material/download:", type="tertiary", key=f"hs_export_{what.name}"):
-        st.download_button("Data as CSV", lambda: to_csv(with_units(what.frame())), f"{stem}.csv", "text/csv",
-                           key=f"hs_csv_{what.name}", on_click="ignore", width="stretch")  # fmt: skip
+        st.download_button(
+            "Data as CSV",
+            lambda: to_csv(with_units(what.frame())),
+            f"{stem}.csv",
+            "text/csv",
+            key=f"hs_csv_{what.name}",
+            on_click="ignore",
+            width="stretch",
+        )
         for kind, mime in (("png", "image/png"), ("svg", "image/svg+xml")) if what.chart else ():
             st.download_button(
-                f"Picture as {kind.upper()}", _drawn(what, kind, shown, title, f"{subtitle} · {span(data)}"),  # type: ignore[arg-type]
-                f"{stem}.{kind}", mime, key=f"hs_{kind}_{what.name}", on_click="ignore", width="stretch",
-            )  # fmt: skip
+                f"Picture as {kind.upper()}",
+                _drawn(what, kind, shown, title, f"{subtitle} · {span(data)}"),  # type: ignore[arg-type]
+                f"{stem}.{kind}",
+                mime,
+                key=f"hs_{kind}_{what.name}",
+                on_click="ignore",
+                width="stretch",
+            )
         st.caption(f"Times in {plain(zone)}")
 
 
@@ -82,9 +94,14 @@ def span(data: Data) -> str:
 
 
 def draw_chart(
-    chart: Any, key: str, alt: str, mark_of: Callable[[dict[str, Any]], calls.Mark | None] | None = None, *,
-    shown: theme.Look, legend: Sequence[tuple[str, str, str]] = (),
-) -> None:  # fmt: skip
+    chart: Any,
+    key: str,
+    alt: str,
+    mark_of: Callable[[dict[str, Any]], calls.Mark | None] | None = None,
+    *,
+    shown: theme.Look,
+    legend: Sequence[tuple[str, str, str]] = (),
+) -> None:
     """A chart whose marks can be clicked; what was clicked last in a panel is kept for `draw_calls` by its key.
 
     ``mark_of`` makes a mark of the fields that were clicked, None where there is no such mark any more. ``legend``:
@@ -98,9 +115,13 @@ def draw_chart(
     slot = f"{place}_last"
     full = f"{key}__{st.session_state.get(f'{key}_turn', 0)}"
     event = st.vega_lite_chart(
-        spec=chart, width="stretch", key=full, alt=alt, selection_mode=["pick"],
+        spec=chart,
+        width="stretch",
+        key=full,
+        alt=alt,
+        selection_mode=["pick"],
         on_select=lambda: _clicked(slot, key, full),
-    )  # fmt: skip
+    )
     draw_legend(legend, shown)
     found = calls.clicked(event)
     if found and st.session_state.get(slot) == (key, full):

@@ -108,10 +108,11 @@ def deployment_colors(data: Data, ids: Sequence[str], shown: Look, *, legend: bo
     """The colour channel of a field ``deployment_id``, with names in its legend."""
     called = names_of(data)
     return {
-        "field": "deployment_id", "type": "nominal",
+        "field": "deployment_id",
+        "type": "nominal",
         "scale": {"domain": list(ids), "range": [color_of(data, one, shown) for one in ids]},
         "legend": legend_of([called.get(one, one) for one in ids], ids) if legend and len(ids) > 1 else None,
-    }  # fmt: skip
+    }
 
 
 def legend_entries(data: Data, ids: Sequence[str], shown: Look) -> list[tuple[str, str, str]]:
@@ -127,8 +128,16 @@ def slots(data: Data, ids: Sequence[str], of: Callable[[int], Any]) -> dict[str,
 
 def legend_of(words: Sequence[str], values: Sequence[str]) -> dict[str, Any]:
     """A legend below the chart whose entries are called ``words``."""
-    return {"title": None, "orient": "bottom", "columns": 4, "labelExpr": lookup(dict(zip(values, words, strict=True))),
-            "symbolType": "square", "labelLimit": 180, "offset": 4, "rowPadding": 2}  # fmt: skip
+    return {
+        "title": None,
+        "orient": "bottom",
+        "columns": 4,
+        "labelExpr": lookup(dict(zip(values, words, strict=True))),
+        "symbolType": "square",
+        "labelLimit": 180,
+        "offset": 4,
+        "rowPadding": 2,
+    }
 
 
 def lookup(words: Mapping[Any, str]) -> str:
@@ -197,9 +206,15 @@ def time_x(data: Data, most: int = 8, *, zone: str | None = None) -> dict[str, A
     lo, hi = (int(one) for one in millis([begin, end]))
     return {
         "scale": {"domain": [lo, hi], "nice": False, "zero": False},
-        "axis": {"values": list(marks), "labelExpr": lookup(marks), "grid": False, "title": None,
-                 "labelOverlap": "greedy", "labelFlush": True},
-    }  # fmt: skip
+        "axis": {
+            "values": list(marks),
+            "labelExpr": lookup(marks),
+            "grid": False,
+            "title": None,
+            "labelOverlap": "greedy",
+            "labelFlush": True,
+        },
+    }
 
 
 def log_ticks(lo: float, hi: float) -> list[float]:

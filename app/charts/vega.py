@@ -38,16 +38,22 @@ def to(field: str) -> Spec:
 def tips(*named: tuple[str, str] | tuple[str, str, str]) -> list[Spec]:
     """A tooltip: (field, title) for words, (field, title, format) for numbers."""
     return [
-        {"field": one[0], "title": one[1], "type": "nominal"} if len(one) == 2
+        {"field": one[0], "title": one[1], "type": "nominal"}
+        if len(one) == 2
         else {"field": one[0], "title": one[1], "type": "quantitative", "format": one[2]}
         for one in named
-    ]  # fmt: skip
+    ]
 
 
 def view(
-    mark: str, rows: pd.DataFrame, encoding: Mapping[str, Any], *, pick: Sequence[str] = (), only: str = "",
+    mark: str,
+    rows: pd.DataFrame,
+    encoding: Mapping[str, Any],
+    *,
+    pick: Sequence[str] = (),
+    only: str = "",
     **style: Any,
-) -> Spec:  # fmt: skip
+) -> Spec:
     """One layer. ``pick``: the fields that a click on a mark selects; ``only``: a condition on the rows, so that layers
     can share one table."""
     made: Spec = {"mark": {"type": mark, **style}, "data": rows, "encoding": dict(encoding)}
@@ -69,14 +75,17 @@ def picked(then: Any, otherwise: Any) -> Spec:
     return {"condition": {"param": "pick", "empty": False, "value": then}, "value": otherwise}
 
 
-def layers(
-    *views: Spec, height: int | Spec, title: str = "", subtitle: str | Sequence[str] = "", **more: Any
-) -> Spec:  # fmt: skip
+def layers(*views: Spec, height: int | Spec, title: str = "", subtitle: str | Sequence[str] = "", **more: Any) -> Spec:
     """Views on top of each other. ``subtitle``: one line or several."""
     made: Spec = {"layer": list(views), "height": height, **more}
     if title:
-        made["title"] = {"text": title, "fontSize": 12.5, "anchor": "start", "limit": 230,
-                         **({"subtitle": _lines(subtitle)} if subtitle else {})}  # fmt: skip
+        made["title"] = {
+            "text": title,
+            "fontSize": 12.5,
+            "anchor": "start",
+            "limit": 230,
+            **({"subtitle": _lines(subtitle)} if subtitle else {}),
+        }
     return made
 
 
@@ -120,16 +129,41 @@ def config(look: Look) -> Spec:
     return {
         "view": {"stroke": None},
         "axis": {
-            "labelColor": look.muted, "titleColor": look.muted, "gridColor": look.grid, "labelFontSize": 11,
-            "titleFontSize": 11, "titleFontWeight": "normal", "labelFont": FONT, "titleFont": FONT, "labelPadding": 5,
-            "domain": False, "ticks": False,
+            "labelColor": look.muted,
+            "titleColor": look.muted,
+            "gridColor": look.grid,
+            "labelFontSize": 11,
+            "titleFontSize": 11,
+            "titleFontWeight": "normal",
+            "labelFont": FONT,
+            "titleFont": FONT,
+            "labelPadding": 5,
+            "domain": False,
+            "ticks": False,
         },
-        "legend": {"labelColor": look.muted, "titleColor": look.muted, "labelFontSize": 12, "titleFontSize": 11,
-                   "titleFontWeight": "normal", "labelFont": FONT, "titleFont": FONT, "symbolSize": 90},
-        "title": {"color": look.ink, "subtitleColor": look.muted, "fontSize": 13, "subtitleFontSize": 11.5,
-                  "font": FONT, "subtitleFont": FONT, "anchor": "start", "fontWeight": 600, "offset": 6},
+        "legend": {
+            "labelColor": look.muted,
+            "titleColor": look.muted,
+            "labelFontSize": 12,
+            "titleFontSize": 11,
+            "titleFontWeight": "normal",
+            "labelFont": FONT,
+            "titleFont": FONT,
+            "symbolSize": 90,
+        },
+        "title": {
+            "color": look.ink,
+            "subtitleColor": look.muted,
+            "fontSize": 13,
+            "subtitleFontSize": 11.5,
+            "font": FONT,
+            "subtitleFont": FONT,
+            "anchor": "start",
+            "fontWeight": 600,
+            "offset": 6,
+        },
         "text": {"font": FONT},
-    }  # fmt: skip
+    }
 
 
 def standalone(spec: Spec, look: Look, title: str, subtitle: str) -> Spec:
@@ -137,8 +171,13 @@ def standalone(spec: Spec, look: Look, title: str, subtitle: str) -> Spec:
     named = {"text": title, "subtitle": subtitle, "fontSize": 15, "offset": 14}
     made = finished({**spec, "title": named, "autosize": "pad"}, look)
     plain = {name: [_plain(row) for row in table.to_dict("records")] for name, table in made["datasets"].items()}
-    return {"$schema": "https://vega.github.io/schema/vega-lite/v6.json", **made, "datasets": plain, "padding": 16,
-            "background": look.ground}  # fmt: skip
+    return {
+        "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
+        **made,
+        "datasets": plain,
+        "padding": 16,
+        "background": look.ground,
+    }
 
 
 def _plain(row: Mapping[Any, Any]) -> Spec:

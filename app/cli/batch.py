@@ -78,9 +78,14 @@ USUAL = Reading()
 
 @batch.command
 def check(
-    file: str, *, deployment: Annotated[str | None, Parameter(name=["--deployment", "-d"])] = None,
-    reading: Reading = USUAL, json: JsonOption = False, data: DataOption = None, deployments: FileOption = None,
-) -> int:  # fmt: skip
+    file: str,
+    *,
+    deployment: Annotated[str | None, Parameter(name=["--deployment", "-d"])] = None,
+    reading: Reading = USUAL,
+    json: JsonOption = False,
+    data: DataOption = None,
+    deployments: FileOption = None,
+) -> int:
     """Read every line of a file and say what cannot be sent. Exit code 0 when the whole file can be, else 1.
 
     Parameters
@@ -94,19 +99,36 @@ def check(
     from app.cli.batch_commands import check_file
 
     return check_file(
-        file, reading, deployment, as_json=json, data=paths.data_dir(data),
-        deployments=paths.deployments_file(deployments), person=me(),
-    )  # fmt: skip
+        file,
+        reading,
+        deployment,
+        as_json=json,
+        data=paths.data_dir(data),
+        deployments=paths.deployments_file(deployments),
+        person=me(),
+    )
 
 
 @batch.command
 def submit(
-    file: str, *, deployment: Annotated[str, Parameter(name=["--deployment", "-d"])], route: Routes | None = None,
-    name: str = "", reading: Reading = USUAL, budget: Dollars = None, lanes: Lanes = None, per_minute: PerMinute = None,
-    objective: Seconds = None, notify: Texts = None,
-    again: Flag = False, over_budget: Flag = False, wait: Flag = False, json: JsonOption = False,
-    data: DataOption = None, deployments: FileOption = None,
-) -> int:  # fmt: skip
+    file: str,
+    *,
+    deployment: Annotated[str, Parameter(name=["--deployment", "-d"])],
+    route: Routes | None = None,
+    name: str = "",
+    reading: Reading = USUAL,
+    budget: Dollars = None,
+    lanes: Lanes = None,
+    per_minute: PerMinute = None,
+    objective: Seconds = None,
+    notify: Texts = None,
+    again: Flag = False,
+    over_budget: Flag = False,
+    wait: Flag = False,
+    json: JsonOption = False,
+    data: DataOption = None,
+    deployments: FileOption = None,
+) -> int:
     """Check a file and submit it. Exit code 0 when it is on its way (with --wait: when every line is answered).
 
     Parameters
@@ -140,14 +162,24 @@ def submit(
 
     wanted = Wanted(deployment, route, name, budget, lanes, per_minute, objective, notify or [], again, over_budget)
     return submit_file(
-        file, reading, wanted, wait=wait, as_json=json, data=paths.data_dir(data),
-        deployments=paths.deployments_file(deployments), person=me(),
-    )  # fmt: skip
+        file,
+        reading,
+        wanted,
+        wait=wait,
+        as_json=json,
+        data=paths.data_dir(data),
+        deployments=paths.deployments_file(deployments),
+        person=me(),
+    )
 
 
 @batch.command(name="list")
-def list_(*, limit: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=1_000_000))] = 20,
-          json: JsonOption = False, data: DataOption = None) -> int:  # fmt: skip
+def list_(
+    *,
+    limit: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=1_000_000))] = 20,
+    json: JsonOption = False,
+    data: DataOption = None,
+) -> int:
     """List the batches, newest first.
 
     Parameters
@@ -170,9 +202,14 @@ def show(id: Id, *, json: JsonOption = False, data: DataOption = None) -> int:
 
 @batch.command
 def results(
-    id: Id, *, to: Annotated[Path | None, Parameter(name=["--to", "-o"])] = None, kind: Kinds | None = None,
-    escape: bool = True, json: JsonOption = False, data: DataOption = None,
-) -> int:  # fmt: skip
+    id: Id,
+    *,
+    to: Annotated[Path | None, Parameter(name=["--to", "-o"])] = None,
+    kind: Kinds | None = None,
+    escape: bool = True,
+    json: JsonOption = False,
+    data: DataOption = None,
+) -> int:
     """The results beside the file's own columns, in its order. Exit code 0 only if every line succeeded.
 
     Parameters
@@ -191,11 +228,18 @@ def results(
 
 def _act(
     action: str, id: str, json: bool, data: Path | None, deployments: Path | None, budget: float | None = None
-) -> int:  # fmt: skip
+) -> int:
     from app.cli.batch_commands import act
 
-    return act(action, id, as_json=json, data=paths.data_dir(data), file=paths.deployments_file(deployments),
-               person=me(), budget=budget)  # fmt: skip
+    return act(
+        action,
+        id,
+        as_json=json,
+        data=paths.data_dir(data),
+        file=paths.deployments_file(deployments),
+        person=me(),
+        budget=budget,
+    )
 
 
 @batch.command
@@ -213,7 +257,7 @@ def pause(id: Id, *, json: JsonOption = False, data: DataOption = None, deployme
 @batch.command
 def resume(
     id: Id, *, budget: Dollars = None, json: JsonOption = False, data: DataOption = None, deployments: FileOption = None
-) -> int:  # fmt: skip
+) -> int:
     """Go on with a paused batch.
 
     Parameters

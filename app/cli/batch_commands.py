@@ -83,7 +83,7 @@ class Wanted:
 
 def check_file(
     file: str, reading: Reading, deployment: str | None, *, as_json: bool, data: Path, deployments: Path, person: str
-) -> int:  # fmt: skip
+) -> int:
     """Print what was found, and with a deployment what it costs there. 0: all can be sent, 1: not all, 2: bad input."""
     try:
         found = checked_file(local(file, data), reading)
@@ -116,17 +116,31 @@ def named(engine: EngineClient, name: str) -> Deployment:
 
 def _as_json(found: Checked, ways: Sequence[Way]) -> dict[str, Any]:
     return {
-        **{name: getattr(found, name) for name in (
-            "sha256", "n_bytes", "format", "columns", "n_records", "n_valid", "n_blank", "n_faults", "chars_in",
-            "longest", "max_tokens", "models", "sendable",
-        )},
+        **{
+            name: getattr(found, name)
+            for name in (
+                "sha256",
+                "n_bytes",
+                "format",
+                "columns",
+                "n_records",
+                "n_valid",
+                "n_blank",
+                "n_faults",
+                "chars_in",
+                "longest",
+                "max_tokens",
+                "models",
+                "sendable",
+            )
+        },
         "options": options_to_json(found.options),
         "refused": as_command(found.refused) if found.refused else None,
         "notices": [as_command(one) for one in found.notices],
         "faults": [asdict(fault) | {"text": as_command(fault.text)} for fault in found.faults],
         "choices": [choice.label for choice in found.choices],
         "estimates": [in_dollars(way.estimate.to_json()) for way in ways],
-    }  # fmt: skip
+    }
 
 
 def _print(found: Checked, ways: Sequence[Way]) -> None:
@@ -150,9 +164,16 @@ def _print(found: Checked, ways: Sequence[Way]) -> None:
 
 
 def submit_file(
-    file: str, reading: Reading, wanted: Wanted, *, wait: bool, as_json: bool, data: Path, deployments: Path,
+    file: str,
+    reading: Reading,
+    wanted: Wanted,
+    *,
+    wait: bool,
+    as_json: bool,
+    data: Path,
+    deployments: Path,
     person: str,
-) -> int:  # fmt: skip
+) -> int:
     """Check, submit, and with ``wait`` stay. 0: sent (waited: all answered), 1: not all answered, 2: not sent."""
     try:
         path = local(file, data)
@@ -187,15 +208,21 @@ def _spec(file: Path, found: Checked, wanted: Wanted, engine: EngineClient, data
     runner = estimate.route == "runner"
     _confirmed(found, wanted, estimate, data)
     return BatchSpec(
-        deployment_id=deployment.id, sha256=found.sha256, file_name=utf8(file.name, "The name of the file"),
-        route=estimate.route, options=found.options,
+        deployment_id=deployment.id,
+        sha256=found.sha256,
+        file_name=utf8(file.name, "The name of the file"),
+        route=estimate.route,
+        options=found.options,
         name=utf8(wanted.name, "--name") or file.stem,
         budget_nanousd=round(wanted.budget * NANO) if wanted.budget else None,
         objective_ms=wanted.objective * 1000 if runner and wanted.objective else None,
-        max_lanes=wanted.lanes if runner else None, per_minute=wanted.per_minute if runner else None,
-        notify=tuple(utf8(one, "--notify") for one in wanted.notify), estimate=estimate.to_json(),
-        again=wanted.again, over_budget=wanted.over_budget,
-    )  # fmt: skip
+        max_lanes=wanted.lanes if runner else None,
+        per_minute=wanted.per_minute if runner else None,
+        notify=tuple(utf8(one, "--notify") for one in wanted.notify),
+        estimate=estimate.to_json(),
+        again=wanted.again,
+        over_budget=wanted.over_budget,
+    )
 
 
 def _confirmed(found: Checked, wanted: Wanted, estimate: Estimate, data: Path) -> None:
@@ -225,8 +252,11 @@ def _after(batch_id: str, data: Path, *, wait: bool, alone: bool, as_json: bool)
     if not as_json:
         print(f"Batch {batch_id} is on its way; `lab batch show {batch_id}` tells how it stands.", file=sys.stderr)
     if alone:
-        print("No lab runs on this data, so this stays until the batch is over; Ctrl-C leaves the rest to the next "
-              "start of it.", file=sys.stderr)  # fmt: skip
+        print(
+            "No lab runs on this data, so this stays until the batch is over; Ctrl-C leaves the rest to the next "
+            "start of it.",
+            file=sys.stderr,
+        )
     row = _watched(read, batch_id) if wait else _recorded(read, batch_id) if as_json else batches.batch(read, batch_id)
     if row is None:
         print(f"Batch {batch_id} was deleted, so how it stands is not known any more.", file=sys.stderr)
@@ -303,15 +333,21 @@ def of_batch(read: Engine, row: BatchRow, *, whole: bool = True) -> dict[str, An
     left_out, recording = ("deployment", "budget_nanousd"), status.recording(row)
     kept = {name: value for name, value in row.items() if name not in left_out}
     return kept | {
-        "name_of_deployment": (row.get("deployment") or {}).get("name"), "budget_usd": usd(row.get("budget_nanousd")),
-        "estimate": in_dollars(row.get("estimate")), "recording": recording,
-        "n_lines": None if recording else row["n_lines"], "counts": counts, "done": text.done(counts),
-        "spent_usd": usd(spent), "spent_is_lower_bound": spent is not None and batch_queries.bounded(read, row["id"]),
-        "over": text.over(row), "stands": status.stand(row, counts).words,
+        "name_of_deployment": (row.get("deployment") or {}).get("name"),
+        "budget_usd": usd(row.get("budget_nanousd")),
+        "estimate": in_dollars(row.get("estimate")),
+        "recording": recording,
+        "n_lines": None if recording else row["n_lines"],
+        "counts": counts,
+        "done": text.done(counts),
+        "spent_usd": usd(spent),
+        "spent_is_lower_bound": spent is not None and batch_queries.bounded(read, row["id"]),
+        "over": text.over(row),
+        "stands": status.stand(row, counts).words,
         "seconds": stats.duration(dict(row)),
         **({"paused_or_waiting_seconds": pauses.worked(read, row).still} if whole else {}),
         "jobs": batches.jobs(read, row["id"]),
-    }  # fmt: skip
+    }
 
 
 def in_dollars(estimate: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -337,12 +373,21 @@ def list_batches(data: Path, *, limit: int, as_json: bool) -> int:
         table.add_column(title, overflow="ellipsis", no_wrap=True)
     for row in rows:
         counts = batches.counts(read, row["id"]) if text.over(row) else {}
-        table.add_row(*map(formatting.printable, (
-            row["created_at"].strftime("%Y-%m-%d %H:%M"), row["id"], str(row["name"]),
-            str((row.get("deployment") or {}).get("name") or row["deployment_id"]), text.route(row["route"]),
-            "–" if status.recording(row) else f"{row['n_lines']:,}", status.stand(row, counts).words,
-            row["person"],
-        )))  # fmt: skip
+        table.add_row(
+            *map(
+                formatting.printable,
+                (
+                    row["created_at"].strftime("%Y-%m-%d %H:%M"),
+                    row["id"],
+                    str(row["name"]),
+                    str((row.get("deployment") or {}).get("name") or row["deployment_id"]),
+                    text.route(row["route"]),
+                    "–" if status.recording(row) else f"{row['n_lines']:,}",
+                    status.stand(row, counts).words,
+                    row["person"],
+                ),
+            )
+        )
     out = console()
     out.print(table)
     out.print(f"{len(rows)} {'batch' if len(rows) == 1 else 'batches'} in {data}")
@@ -397,16 +442,15 @@ def _at_the_end(read: Engine, row: BatchRow, name: str) -> Iterator[str]:
     if took.working is not None:
         still = f", and {text.span(took.still)} paused or waiting" if took.still else ""
         yield f"took {text.span(took.working)}{still}"
-    account = reconcile.account(batches.each_line(read, row["id"]), name=name, n_recorded=row["n_lines"],
-                                n_left_out=row.get("n_left_out") or 0)  # fmt: skip
+    account = reconcile.account(
+        batches.each_line(read, row["id"]), name=name, n_recorded=row["n_lines"], n_left_out=row.get("n_left_out") or 0
+    )
     yield account.sentence
     for group in status.together(account.groups):
         yield f"  {group.n:,} {group.state}: {group.text} ({reconcile.first_lines(group)})"
 
 
-def write_results(
-    data: Path, given: str, to: Path | None, kind: Kind | None, *, escape: bool, as_json: bool
-) -> int:  # fmt: skip
+def write_results(data: Path, given: str, to: Path | None, kind: Kind | None, *, escape: bool, as_json: bool) -> int:
     """Write or print the results; the exit code is 0 when every line succeeded, 1 when one did not, 2 for none."""
     read = database(data)
     kind = kind or by_ending(to) or ("jsonl" if as_json else "csv")
@@ -461,7 +505,7 @@ def by_ending(to: Path | None) -> Kind | None:
 
 def act(
     action: str, given: str, *, as_json: bool, data: Path, file: Path, person: str, budget: float | None = None
-) -> int:  # fmt: skip
+) -> int:
     """Pause, resume, cancel or send again what has no answer; 2 with the engine's sentence when it refuses."""
     read = database(data)
     try:

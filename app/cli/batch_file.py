@@ -69,10 +69,17 @@ def options_of(reading: Reading) -> Options:
         utf8(getattr(reading, name), f"--{name.replace('_', '-')}")
     given = [utf8(one, "--param") for one in reading.param or []]
     return Options(
-        format=reading.format, encoding=reading.encoding, delimiter=reading.delimiter, id_column=reading.id_column,
-        prompt=reading.template, system=reading.system, params=params.clean(pairs(given)),
-        suffix_ids=reading.suffix_ids, sheet=reading.sheet, leave_out=reading.leave_out,
-    )  # fmt: skip
+        format=reading.format,
+        encoding=reading.encoding,
+        delimiter=reading.delimiter,
+        id_column=reading.id_column,
+        prompt=reading.template,
+        system=reading.system,
+        params=params.clean(pairs(given)),
+        suffix_ids=reading.suffix_ids,
+        sheet=reading.sheet,
+        leave_out=reading.leave_out,
+    )
 
 
 def utf8(text: T, what: str) -> T:

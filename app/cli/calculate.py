@@ -132,10 +132,14 @@ def _print(answer: Answer) -> None:
     for no, one in enumerate(shown[:SHOWN], 1):
         mark = "" if one.timed.startswith("measured") else "~"
         table.add_row(
-            str(no), formatting.printable(one.title), report.money(one.monthly_usd), report.money(one.per_1000_usd),
-            report.seconds(one.ttft_p95_s, mark), report.seconds(one.ttlt_p95_s, mark),
+            str(no),
+            formatting.printable(one.title),
+            report.money(one.monthly_usd),
+            report.money(one.per_1000_usd),
+            report.seconds(one.ttft_p95_s, mark),
+            report.seconds(one.ttlt_p95_s, mark),
             formatting.printable(report.standing(one, answer.objectives)),
-        )  # fmt: skip
+        )
     out.print()
     out.print(table)
     if len(shown) > SHOWN:
@@ -151,8 +155,18 @@ def _print_points(figures: Sequence[dict[str, Any]]) -> None:
     if not figures:
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for title in ("point", "batch", "KV slots", "prefill", "decode step", "TTFT", "TPOT", "tokens/s", "requests/min",
-                  "bound"):  # fmt: skip
+    for title in (
+        "point",
+        "batch",
+        "KV slots",
+        "prefill",
+        "decode step",
+        "TTFT",
+        "TPOT",
+        "tokens/s",
+        "requests/min",
+        "bound",
+    ):
         table.add_column(title, overflow="fold")
     for one in figures:
         name = one["name"] or f"{one['model']} {one['precision']} on {one['tp']} × {one['gpu']}"

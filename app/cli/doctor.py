@@ -159,9 +159,10 @@ def _keys(_data: Path, file: Path) -> Iterator[Finding]:
     for name in sorted(names):
         found = keys.lookup(name) is not None
         yield _finding(
-            "ok" if found else "note", name,
+            "ok" if found else "note",
+            name,
             "set" if found else "not set; put it in the environment or in .streamlit/secrets.toml to use it",
-        )  # fmt: skip
+        )
 
 
 def _sign_in(_data: Path, _file: Path) -> Iterator[Finding]:

@@ -83,16 +83,20 @@ def every_figure(data: Data) -> dict[str, Any]:
     view, spent = data.window, figures.spend(data)
     monthly = overview.monthly(data.engine)
     chosen = data.filter.but(range="mtd", start=None, end=None)
-    month = data if data.filter.range == "mtd" else figures.load(
-        data.engine, chosen, data.now, teams=data.teams, lean=True
-    )  # fmt: skip
+    month = (
+        data if data.filter.range == "mtd" else figures.load(data.engine, chosen, data.now, teams=data.teams, lean=True)
+    )
     pace = figures.pace(month, None if monthly is None else int(monthly * NANO))
     today = figures.repriced(data)
     return {
         "filter": data.filter.to_params(),
         "window": {
-            "start": view.start, "end": view.end, "zone": view.zone, "bucket_s": view.step.total_seconds(),
-            "days_of": view.day_zone, "running": view.running,
+            "start": view.start,
+            "end": view.end,
+            "zone": view.zone,
+            "bucket_s": view.step.total_seconds(),
+            "days_of": view.day_zone,
+            "running": view.running,
         },
         "said": data.said,
         "notes": data.notes,
@@ -102,7 +106,9 @@ def every_figure(data: Data) -> dict[str, Any]:
         **{
             name: {metric: _lines(function(data, metric)) for metric in figures.METRICS}
             for name, function in (
-                ("latency", figures.latency), ("distribution", figures.distribution), ("medians", figures.medians),
+                ("latency", figures.latency),
+                ("distribution", figures.distribution),
+                ("medians", figures.medians),
                 ("heatmap", figures.heatmap),
             )
         },
@@ -110,12 +116,17 @@ def every_figure(data: Data) -> dict[str, Any]:
         "states": _lines(figures.states(data)),
         "cost": {by: _lines(figures.cost(data, by)) for by in figures.BYS},
         "savings": figures.savings(data),
-        "pace": {"text": pace.text, "spent": pace.spent, "expected": pace.expected, "budget": pace.budget,
-                 "days": _lines(pace.days)},
+        "pace": {
+            "text": pace.text,
+            "spent": pace.spent,
+            "expected": pace.expected,
+            "budget": pace.budget,
+            "days": _lines(pace.days),
+        },
         "scatter": _lines(figures.scatter(data)),
         "ranking": _lines(figures.ranking(data)),
         "repriced": {"was": today.was, "today": today.today, "words": today.words, "lines": _lines(today.table)},
-    }  # fmt: skip
+    }
 
 
 def _fields(value: Any) -> dict[str, Any]:
@@ -143,8 +154,17 @@ def _print(data: Data) -> None:
         rest = [line.change_text and f"{line.change_text} to the time before", line.detail, line.why_missing or ""]
         out.print(f"{line.title:<22} {line.text:>12}  {' · '.join(part for part in rest if part)}")
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for title in ("deployment", "calls", "succeeded", "first p50", "first p95", "last p50", "decode", "spend",
-                  "per 1,000 calls"):  # fmt: skip
+    for title in (
+        "deployment",
+        "calls",
+        "succeeded",
+        "first p50",
+        "first p95",
+        "last p50",
+        "decode",
+        "spend",
+        "per 1,000 calls",
+    ):
         table.add_column(title)
     for row in _lines(figures.ranking(data)):
         per_1000 = row["usd_per_1000"]
@@ -227,8 +247,14 @@ def make_demo(data: Path, *, calls: int, days: int, seed: int, as_json: bool) ->
         print(str(error), file=sys.stderr)
         return 1
     if as_json:
-        row = {"file": str(demo.file(data)), "calls": made.calls, "start": made.start.isoformat(),
-               "end": made.end.isoformat(), "seed": made.seed, "simulated": True}  # fmt: skip
+        row = {
+            "file": str(demo.file(data)),
+            "calls": made.calls,
+            "start": made.start.isoformat(),
+            "end": made.end.isoformat(),
+            "seed": made.seed,
+            "simulated": True,
+        }
         print(json.dumps(row))
     else:
         span = f"{made.start:%-d %b %Y} to {made.end:%-d %b %Y}"
@@ -247,4 +273,4 @@ def _made(target: Path, calls: int, days: int, seed: int, *, quiet: bool) -> dem
         task = shown.add_task("Simulating calls", total=calls)
         return demo.make(
             target, calls, days=days, seed=seed, progress=lambda done, _all: shown.update(task, completed=done)
-        )  # fmt: skip
+        )

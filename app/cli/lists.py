@@ -45,9 +45,14 @@ def list_runs(data: Path, *, limit: int, search: str | None, run_id: str | None,
         table.add_column(title, overflow="ellipsis", no_wrap=True)
     for row in page.rows:
         table.add_row(
-            row["created_at"].strftime("%Y-%m-%d %H:%M"), row["id"], row["person"], row["source"],
-            str(row["n_calls"]), _states(row), formatting.printable((row["prompt"] or "(text not kept)")[:80]),
-        )  # fmt: skip
+            row["created_at"].strftime("%Y-%m-%d %H:%M"),
+            row["id"],
+            row["person"],
+            row["source"],
+            str(row["n_calls"]),
+            _states(row),
+            formatting.printable((row["prompt"] or "(text not kept)")[:80]),
+        )
     out = console()
     out.print(table)
     out.print(f"{len(page.rows)} of {page.total} runs in {data}")
@@ -90,12 +95,16 @@ def list_deployments(data: Path, file: Path, *, test: bool, as_json: bool, perso
             if as_json:
                 print(
                     json.dumps(
-                        {"deployment": to_json(status.deployment), "ready": status.ready, "needs": status.needs,
-                         "test": result},
+                        {
+                            "deployment": to_json(status.deployment),
+                            "ready": status.ready,
+                            "needs": status.needs,
+                            "test": result,
+                        },
                         default=str,
                     ),
                     flush=True,
-                )  # fmt: skip
+                )
             else:
                 d = status.deployment
                 said = f"{state}; {result['sentence']}" if test and result and status.ready else state

@@ -66,9 +66,14 @@ def run(
         os.environ["LAB_EMBEDDED"] = "0"
 
     return launcher.run(
-        port=port, address=address, data=paths.data_dir(data), file=paths.deployments_file(deployments),
-        browser=browser, say=_say, everyone_is_admin=everyone_is_admin,
-    )  # fmt: skip
+        port=port,
+        address=address,
+        data=paths.data_dir(data),
+        file=paths.deployments_file(deployments),
+        browser=browser,
+        say=_say,
+        everyone_is_admin=everyone_is_admin,
+    )
 
 
 @app.command
@@ -108,9 +113,17 @@ def send(
     # Bytes that are no UTF-8 reach a program as lone surrogates, which no service can be sent.
     text = text.encode("utf-8", "replace").decode()
     return send_prompt(
-        text, deployment, system=system, given=param or [], repetitions=repetitions, cache=cache, as_json=json,
-        data=paths.data_dir(data), file=paths.deployments_file(deployments), person=me(),
-    )  # fmt: skip
+        text,
+        deployment,
+        system=system,
+        given=param or [],
+        repetitions=repetitions,
+        cache=cache,
+        as_json=json,
+        data=paths.data_dir(data),
+        file=paths.deployments_file(deployments),
+        person=me(),
+    )
 
 
 @app.command
@@ -217,9 +230,15 @@ def history(
 
     single = {"range": range, "from": from_, "to": to, "zone": zone}
     lists = {
-        "deployment": deployment, "kind": kind, "model": model, "person": person, "team": team, "tag": tag,
-        "source": source, "cache": cache,
-    }  # fmt: skip
+        "deployment": deployment,
+        "kind": kind,
+        "model": model,
+        "person": person,
+        "team": team,
+        "tag": tag,
+        "source": source,
+        "cache": cache,
+    }
     try:
         params, file = history_params(single, lists, page, deployments, url)
     except ValueError as error:

@@ -32,9 +32,12 @@ class PageWords:
 
 
 def history_params(
-    single: Mapping[str, str | None], lists: Mapping[str, Sequence[str] | None], page: PageWords | None,
-    file: Path | None, url: str | None,
-) -> tuple[dict[str, str], Path | None]:  # fmt: skip
+    single: Mapping[str, str | None],
+    lists: Mapping[str, Sequence[str] | None],
+    page: PageWords | None,
+    file: Path | None,
+    url: str | None,
+) -> tuple[dict[str, str], Path | None]:
     """The parameters of `Filter.from_params` and the deployments file. Raises ValueError in words for a wrong ``url``
     and for two ranges.
 

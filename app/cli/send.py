@@ -25,16 +25,29 @@ USUAL_TOKENS = SUGGESTED.max_tokens  # what the Playground begins with
 
 
 def send_prompt(
-    prompt: str, names: list[str], *, system: str | None, given: list[str], repetitions: int, as_json: bool,
-    data: Path, file: Path, person: str, cache: CacheMode | None = None,
-) -> int:  # fmt: skip
+    prompt: str,
+    names: list[str],
+    *,
+    system: str | None,
+    given: list[str],
+    repetitions: int,
+    as_json: bool,
+    data: Path,
+    file: Path,
+    person: str,
+    cache: CacheMode | None = None,
+) -> int:
     """Send, stream, and print the figures. Returns 0 when every call succeeded, 1 when one did not, 2 on bad input."""
     try:
         asked = pairs(given)
         spec = RunSpec(
-            prompt=prompt, columns=tuple(ColumnSpec(name, cache=cache) for name in names), system=system,
-            params=params.clean({"max_tokens": USUAL_TOKENS} | asked), repetitions=repetitions, source="cli",
-        ).checked()  # fmt: skip
+            prompt=prompt,
+            columns=tuple(ColumnSpec(name, cache=cache) for name in names),
+            system=system,
+            params=params.clean({"max_tokens": USUAL_TOKENS} | asked),
+            repetitions=repetitions,
+            source="cli",
+        ).checked()
     except ValueError as error:
         print(str(error), file=sys.stderr)
         return 2
@@ -113,9 +126,16 @@ def _print_figures(rows: list[dict[str, Any]], *, alone: bool, bounded: bool) ->
         shown = record.in_words(row)
         table.add_row(
             formatting.printable(row["deployment"]["name"]),
-            shown["state"], shown["ttft"], shown["ttlt"], shown["decode"], shown["in"],
-            shown["cached"], shown["cache"], shown["out"], shown["cost"],
-        )  # fmt: skip
+            shown["state"],
+            shown["ttft"],
+            shown["ttlt"],
+            shown["decode"],
+            shown["in"],
+            shown["cached"],
+            shown["cache"],
+            shown["out"],
+            shown["cost"],
+        )
     out.print(table)
     for row in rows:
         if why := (row.get("dropped_params") or {}).get(DROPPED):

@@ -90,9 +90,12 @@ def _buttons(status: DeploymentStatus, person: auth.Person) -> None:
     d = status.deployment
     with st.container(horizontal=True):
         st.button(
-            "Test", key=f"dp_test_{d.id}", type="primary", icon=":material/network_check:",
+            "Test",
+            key=f"dp_test_{d.id}",
+            type="primary",
+            icon=":material/network_check:",
             help="One short call: is it reachable, are we authorised, does the model exist, what can it do?",
-        )  # fmt: skip
+        )
         if not person.may("deploy"):
             return
         label, icon = ("Switch off", "toggle_off") if d.enabled else ("Switch on", "toggle_on")
@@ -307,9 +310,15 @@ def fact_rows(facts: ServerFacts) -> dict[str, str]:
 
 
 LABELS = {
-    "service_tier": "Service tier", "latency": "Latency", "guardrail": "Guardrail", "component": "Inference component",
-    "variant": "Variant", "serves": "Model behind it", "batch_s3": "S3 for batches", "batch_role": "Role for batches",
-}  # fmt: skip
+    "service_tier": "Service tier",
+    "latency": "Latency",
+    "guardrail": "Guardrail",
+    "component": "Inference component",
+    "variant": "Variant",
+    "serves": "Model behind it",
+    "batch_s3": "S3 for batches",
+    "batch_role": "Role for batches",
+}
 
 
 def place(d: Deployment) -> str:

@@ -20,9 +20,14 @@ from services.providers.base import Kind
 from services.types import Aws, Deployment, PriceRef, Wire
 
 WIRE_WORDS = {
-    "messages": "Messages", "responses": "Responses", "chat": "Chat completions", "converse": "Converse",
-    "invoke": "InvokeModel", "tgi": "TGI", "lines": "JSON lines",
-}  # fmt: skip
+    "messages": "Messages",
+    "responses": "Responses",
+    "chat": "Chat completions",
+    "converse": "Converse",
+    "invoke": "InvokeModel",
+    "tgi": "TGI",
+    "lines": "JSON lines",
+}
 
 
 # What the field of the model takes, where it is not simply the model's name.
@@ -45,9 +50,17 @@ def begin(prefix: str, deployment: Deployment | None) -> None:
     """Give the form's fields their first values: empty, or those of a deployment that is to be changed."""
     kind = KINDS[deployment.kind] if deployment else next(iter(KINDS.values()))
     first: dict[str, Any] = {
-        "kind": kind.name, "name": "", "model": "", "base_url": "", "wire": kind.wires[0],
-        "key_env": kind.default_key_env or "", "context": None, "params": [], **EMPTY_PRICE, **EMPTY_AWS,
-    }  # fmt: skip
+        "kind": kind.name,
+        "name": "",
+        "model": "",
+        "base_url": "",
+        "wire": kind.wires[0],
+        "key_env": kind.default_key_env or "",
+        "context": None,
+        "params": [],
+        **EMPTY_PRICE,
+        **EMPTY_AWS,
+    }
     if deployment is not None:
         first |= _fields_of(deployment)
     for name, value in first.items():
@@ -57,10 +70,16 @@ def begin(prefix: str, deployment: Deployment | None) -> None:
 def _fields_of(d: Deployment) -> dict[str, Any]:
     own = "" if d.base_url == _home(KINDS[d.kind], d.region) and d.aws is not None else d.base_url
     return {
-        "name": d.name, "model": d.model, "base_url": own, "wire": d.wire, "key_env": d.key_env or "",
-        "context": d.context_tokens, "params": list(d.params or ()), **price_fields(d.price),
+        "name": d.name,
+        "model": d.model,
+        "base_url": own,
+        "wire": d.wire,
+        "key_env": d.key_env or "",
+        "context": d.context_tokens,
+        "params": list(d.params or ()),
+        **price_fields(d.price),
         **aws_fields(d),
-    }  # fmt: skip
+    }
 
 
 def _home(kind: Kind, region: str | None) -> str:
@@ -75,27 +94,45 @@ def draw(prefix: str, deployment: Deployment | None = None) -> None:
     label, example = MODEL_WORDS.get(kind.name, ("Model", "the name the service knows it by"))
     with st.grid(2):
         st.selectbox(
-            "Kind", list(KINDS), key=prefix + "kind", format_func=lambda k: KINDS[k].title, on_change=_new_kind,
-            args=(prefix,), disabled=deployment is not None,
-        )  # fmt: skip
+            "Kind",
+            list(KINDS),
+            key=prefix + "kind",
+            format_func=lambda k: KINDS[k].title,
+            on_change=_new_kind,
+            args=(prefix,),
+            disabled=deployment is not None,
+        )
         st.selectbox("Wire", kind.wires, key=prefix + "wire", format_func=lambda w: WIRE_WORDS.get(w, w))
         st.text_input("Name", key=prefix + "name", placeholder="Llama 8B on our server", on_change="ignore")
         st.text_input(label, key=prefix + "model", placeholder=example, on_change="ignore")
         _draw_address(prefix, kind)
         st.number_input(
-            "Context tokens", key=prefix + "context", value=None, min_value=1, step=1024, placeholder="not known",
+            "Context tokens",
+            key=prefix + "context",
+            value=None,
+            min_value=1,
+            step=1024,
+            placeholder="not known",
             on_change="ignore",
-        )  # fmt: skip
+        )
         st.multiselect(
-            "Parameters it takes", list(PARAMS), key=prefix + "params", format_func=lambda p: PARAMS[p].label,
-            placeholder="whatever the kind takes", on_change="ignore",
-        )  # fmt: skip
+            "Parameters it takes",
+            list(PARAMS),
+            key=prefix + "params",
+            format_func=lambda p: PARAMS[p].label,
+            placeholder="whatever the kind takes",
+            on_change="ignore",
+        )
     draw_aws(prefix, kind)
     draw_price(prefix, kind.name)
     st.button(
-        "Save changes" if deployment else "Add deployment", key=prefix + "save", type="primary",
-        icon=":material/save:", on_click=_save, args=(prefix, deployment),
-    )  # fmt: skip
+        "Save changes" if deployment else "Add deployment",
+        key=prefix + "save",
+        type="primary",
+        icon=":material/save:",
+        on_click=_save,
+        args=(prefix, deployment),
+    )
     draw_refusal(prefix + "refusal")
 
 
@@ -116,10 +153,12 @@ def _draw_address(prefix: str, kind: Kind) -> None:
     if kind.name == "sagemaker":  # it takes signatures only
         return
     st.text_input(
-        "Name of the key's variable", key=prefix + "key_env", placeholder=key_example,
+        "Name of the key's variable",
+        key=prefix + "key_env",
+        placeholder=key_example,
         help="The key itself stays in the environment or in .streamlit/secrets.toml; this page never sees it.",
         on_change="ignore",
-    )  # fmt: skip
+    )
 
 
 def _new_kind(prefix: str) -> None:
@@ -167,24 +206,38 @@ def build(fields: Mapping[str, Any], before: Deployment | None) -> Deployment:
     )
     return replace(
         start,
-        name=name, model=model, base_url=base_url, wire=cast(Wire, fields["wire"]), region=region, aws=aws,
+        name=name,
+        model=model,
+        base_url=base_url,
+        wire=cast(Wire, fields["wire"]),
+        region=region,
+        aws=aws,
         key_env=str(fields.get("key_env") or "").strip() or None,
-        context_tokens=fields.get("context"), params=tuple(fields.get("params") or ()) or None,
+        context_tokens=fields.get("context"),
+        params=tuple(fields.get("params") or ()) or None,
         price=price_of(fields, kind_name=kind.name, model=model),
-    )  # fmt: skip
+    )
 
 
 PRICES = {"list": "Price list", "own": "Own price per 1M tokens", "hour": "Per hour", "none": "No price"}
 
 RATE_LABELS = {
-    "input": "Input", "cache_read": "Cache read", "cache_write_5m": "Cache write, 5 min",
-    "cache_write_1h": "Cache write, 1 h", "output": "Output",
-}  # fmt: skip
+    "input": "Input",
+    "cache_read": "Cache read",
+    "cache_write_5m": "Cache write, 5 min",
+    "cache_write_1h": "Cache write, 1 h",
+    "output": "Output",
+}
 
 EMPTY_PRICE: Mapping[str, Any] = {
-    "price": "list", "per_hour": "", "instance": "", "count": 1, "provider": "", "priced_as": "",
+    "price": "list",
+    "per_hour": "",
+    "instance": "",
+    "count": 1,
+    "provider": "",
+    "priced_as": "",
     **dict.fromkeys(cost.RATE_NAMES, ""),
-}  # fmt: skip
+}
 
 
 # The table of the price list that a kind's models stand in, when the form names none.
@@ -200,9 +253,13 @@ def price_fields(price: PriceRef) -> dict[str, Any]:
     listed = price.provider or price.model
     return {
         "price": "own" if price.override else "hour" if hourly else "list" if listed else "none",
-        "per_hour": price.per_hour or "", "instance": price.instance or "", "count": price.count,
-        "provider": price.provider or "", "priced_as": price.model or "", **dict(price.override or {}),
-    }  # fmt: skip
+        "per_hour": price.per_hour or "",
+        "instance": price.instance or "",
+        "count": price.count,
+        "provider": price.provider or "",
+        "priced_as": price.model or "",
+        **dict(price.override or {}),
+    }
 
 
 def first_form(kind_name: str) -> str:
@@ -213,10 +270,14 @@ def first_form(kind_name: str) -> str:
 def draw_price(prefix: str, kind_name: str) -> None:
     """The choice of form and its fields."""
     st.segmented_control(
-        "Price", list(PRICES), key=prefix + "price", format_func=PRICES.__getitem__, required=True,
+        "Price",
+        list(PRICES),
+        key=prefix + "price",
+        format_func=PRICES.__getitem__,
+        required=True,
         help="A price list entry follows the list's dated snapshots; your own price or an hourly one is used as given. "
         "Without any, costs say “no price”.",
-    )  # fmt: skip
+    )
     form = st.session_state[prefix + "price"]
     if form == "own":
         with st.grid(len(RATE_LABELS)):
@@ -237,15 +298,22 @@ def _draw_hour(prefix: str, kind_name: str) -> None:
     with st.grid(2 if kind_name == "bedrock-provisioned" else 3):
         if kind_name != "bedrock-provisioned":
             _text(
-                "Instance type", prefix + "instance", "ml.g5.xlarge" if kind_name == "sagemaker" else "g5.xlarge",
+                "Instance type",
+                prefix + "instance",
+                "ml.g5.xlarge" if kind_name == "sagemaker" else "g5.xlarge",
                 help="Its price is looked up in the dated file of instance prices; “ml.” types are SageMaker's. Leave "
                 "it empty to give a price of your own (spot, a contract, your own machine).",
-            )  # fmt: skip
+            )
         _text("US dollars per hour of one being on", prefix + "per_hour", "own price; 0 costs nothing")
         st.number_input(
-            units, key=prefix + "count", min_value=1, step=1, on_change="ignore", persist_state="page",
+            units,
+            key=prefix + "count",
+            min_value=1,
+            step=1,
+            on_change="ignore",
+            persist_state="page",
             help="All of them are paid for by the hour, whether they are used or not.",
-        )  # fmt: skip
+        )
 
 
 def _text(label: str, key: str, placeholder: str | None = None, help: str | None = None) -> None:
@@ -264,8 +332,11 @@ def price_of(fields: Mapping[str, Any], *, kind_name: str, model: str) -> PriceR
         return _by_the_hour(fields, kind_name)
     if form == "list":
         provider = str(fields.get("provider") or "").strip() or PROVIDERS.get(kind_name, "")
-        return PriceRef(provider=provider, model=str(fields.get("priced_as") or "").strip() or model) if provider \
-            else PriceRef()  # fmt: skip
+        return (
+            PriceRef(provider=provider, model=str(fields.get("priced_as") or "").strip() or model)
+            if provider
+            else PriceRef()
+        )
     return PriceRef()
 
 
@@ -284,14 +355,25 @@ def _by_the_hour(fields: Mapping[str, Any], kind_name: str) -> PriceRef:
 
 
 EMPTY_AWS: Mapping[str, Any] = {
-    "signed": False, "region": "", "profile": "", "service_tier": None, "latency": None, "guardrail": "",
-    "component": "", "variant": "", "serves": "", "batch_role": "", "batch_s3": "",
-}  # fmt: skip
+    "signed": False,
+    "region": "",
+    "profile": "",
+    "service_tier": None,
+    "latency": None,
+    "guardrail": "",
+    "component": "",
+    "variant": "",
+    "serves": "",
+    "batch_role": "",
+    "batch_s3": "",
+}
 
 TIERS = {
-    "priority": "Priority: before the others, at a higher price", "default": "Default",
-    "flex": "Flex: cheaper, may wait", "reserved": "Reserved: capacity agreed with AWS",
-}  # fmt: skip
+    "priority": "Priority: before the others, at a higher price",
+    "default": "Default",
+    "flex": "Flex: cheaper, may wait",
+    "reserved": "Reserved: capacity agreed with AWS",
+}
 
 LATENCIES = {"standard": "Standard", "optimized": "Latency-optimised, where the model offers it"}
 
@@ -312,11 +394,18 @@ def aws_fields(d: Deployment) -> dict[str, Any]:
     """The form's fields for a deployment; `aws_of` makes the same settings of them again."""
     aws = d.aws or Aws()
     return {
-        "signed": d.aws is not None, "region": d.region or "", "profile": aws.profile or "",
-        "service_tier": aws.service_tier, "latency": aws.latency, "guardrail": aws.guardrail or "",
-        "component": aws.component or "", "variant": aws.variant or "", "serves": aws.serves or "",
-        "batch_role": aws.batch_role or "", "batch_s3": aws.batch_s3 or "",
-    }  # fmt: skip
+        "signed": d.aws is not None,
+        "region": d.region or "",
+        "profile": aws.profile or "",
+        "service_tier": aws.service_tier,
+        "latency": aws.latency,
+        "guardrail": aws.guardrail or "",
+        "component": aws.component or "",
+        "variant": aws.variant or "",
+        "serves": aws.serves or "",
+        "batch_role": aws.batch_role or "",
+        "batch_s3": aws.batch_s3 or "",
+    }
 
 
 def on_aws(fields: Mapping[str, Any], kind: Kind) -> bool:
@@ -333,46 +422,60 @@ def draw_aws(prefix: str, kind: Kind) -> None:
     """The fields of one kind."""
     if not kind.on_aws:
         st.toggle(
-            "Sign the calls with AWS credentials", key=prefix + "signed", persist_state="page",
+            "Sign the calls with AWS credentials",
+            key=prefix + "signed",
+            persist_state="page",
             help="For Bedrock's endpoints that speak OpenAI's or Anthropic's wire. The credentials come from the "
             "ordinary AWS configuration of the machine that runs the engine.",
-        )  # fmt: skip
+        )
     if not on_aws({"signed": st.session_state.get(prefix + "signed")}, kind):
         return
     shown = names(kind)
     with st.grid(2):
         _aws_text("AWS region", prefix + "region", "us-east-1; empty: AWS_REGION, or the profile's")
         _aws_text(
-            "AWS profile", prefix + "profile", "empty: the ordinary chain",
+            "AWS profile",
+            prefix + "profile",
+            "empty: the ordinary chain",
             help="A profile of the AWS configuration where the engine runs. Empty: environment, role or SSO, as usual.",
-        )  # fmt: skip
+        )
         if "service_tier" in shown:
             _choice("Service tier", prefix, "service_tier", TIERS)
         if "latency" in shown:
             _choice("Latency", prefix, "latency", LATENCIES)
         if "guardrail" in shown:
-            _aws_text("Guardrail", prefix + "guardrail", "identifier:version, for example abc123:1",
-                  help="When it steps in, the call ends as “guardrail”, an outcome of its own.")  # fmt: skip
+            _aws_text(
+                "Guardrail",
+                prefix + "guardrail",
+                "identifier:version, for example abc123:1",
+                help="When it steps in, the call ends as “guardrail”, an outcome of its own.",
+            )
         if "serves" in shown:
             _aws_text(
-                "Model behind it", prefix + "serves", SERVES[kind.name],
+                "Model behind it",
+                prefix + "serves",
+                SERVES[kind.name],
                 help="An ARN or an endpoint does not say which model it serves; what can be sent depends on it.",
-            )  # fmt: skip
+            )
         if "component" in shown:
             _aws_text("Inference component", prefix + "component", "only for endpoints that hold several models")
             _aws_text("Variant", prefix + "variant", "empty: as the endpoint routes")
         if "batch_s3" in shown:
             _aws_text(
-                "S3 for batches", prefix + "batch_s3", "s3://bucket/prefix; empty: no batch jobs of AWS's",
+                "S3 for batches",
+                prefix + "batch_s3",
+                "s3://bucket/prefix; empty: no batch jobs of AWS's",
                 help="Where the files of batch jobs are put, in the region above. Without it batches are sent one by "
                 "one, at the full price.",
-            )  # fmt: skip
+            )
         if "batch_role" in shown:
             _aws_text(
-                "Role for batches", prefix + "batch_role", "arn:aws:iam::123456789012:role/batch",
+                "Role for batches",
+                prefix + "batch_role",
+                "arn:aws:iam::123456789012:role/batch",
                 help="The role that Bedrock reads and writes those files with: it trusts bedrock.amazonaws.com, and "
                 "the credentials above may pass it on (iam:PassRole).",
-            )  # fmt: skip
+            )
 
 
 def _aws_text(label: str, key: str, placeholder: str, help: str | None = None) -> None:
@@ -381,9 +484,15 @@ def _aws_text(label: str, key: str, placeholder: str, help: str | None = None) -
 
 def _choice(label: str, prefix: str, name: str, words: Mapping[str, str]) -> None:
     st.selectbox(
-        label, AWS_CHOICES[name], index=None, key=prefix + name, format_func=lambda one: words.get(one, one),
-        placeholder="not asked for", on_change="ignore", persist_state="page",
-    )  # fmt: skip
+        label,
+        AWS_CHOICES[name],
+        index=None,
+        key=prefix + name,
+        format_func=lambda one: words.get(one, one),
+        placeholder="not asked for",
+        on_change="ignore",
+        persist_state="page",
+    )
 
 
 def aws_of(fields: Mapping[str, Any], kind: Kind) -> tuple[Aws | None, str | None]:

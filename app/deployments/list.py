@@ -111,9 +111,13 @@ def draw_catalogue(statuses: Sequence[DeploymentStatus], person: auth.Person) ->
             st.session_state[key] = all(s.deployment.enabled for s in listed)
             needed = listed[0].deployment.key_env
             st.toggle(
-                label, key=key, on_change=_switch, args=(provider,), disabled=not person.may("deploy"),
+                label,
+                key=key,
+                on_change=_switch,
+                args=(provider,),
+                disabled=not person.may("deploy"),
                 help=f"Switches {len(listed)} current models on or off. They are called with the key in {needed}.",
-            )  # fmt: skip
+            )
     draw_refusal("dp_catalogue_refusal")
 
 

@@ -57,19 +57,45 @@ def rules(notes: Sequence[Mapping[str, Any]], shown: Look, x: Spec) -> tuple[lis
     low, high = x["scale"]["domain"]
     groups = _together(notes, [int(one) for one in theme.millis([one["at"] for one in notes])], high - low)
     moments = [one for one, _ in groups]
-    rows = pd.DataFrame({"moment": moments, "note": [_all_of(group) for _, group in groups],
-                         "who": [", ".join(dict.fromkeys(one["person"] for one in group)) for _, group in groups],
-                         "words": _first_words([(one - low) / max(high - low, 1) for one in moments],
-                                               [group for _, group in groups]),
-                         "side": ["right" if one - low > high - one else "left" for one in moments]})  # fmt: skip
+    rows = pd.DataFrame(
+        {
+            "moment": moments,
+            "note": [_all_of(group) for _, group in groups],
+            "who": [", ".join(dict.fromkeys(one["person"] for one in group)) for _, group in groups],
+            "words": _first_words(
+                [(one - low) / max(high - low, 1) for one in moments], [group for _, group in groups]
+            ),
+            "side": ["right" if one - low > high - one else "left" for one in moments],
+        }
+    )
     said = {"x": q("moment", **x), "tooltip": tips(("note", "Note"), ("who", "By"))}
-    front = [view("point", rows, {**said, "y": {"value": 4}}, shape="triangle-down", filled=True, color=shown.ink,
-                  size=45, opacity=0.9)]  # fmt: skip
+    front = [
+        view(
+            "point",
+            rows,
+            {**said, "y": {"value": 4}},
+            shape="triangle-down",
+            filled=True,
+            color=shown.ink,
+            size=45,
+            opacity=0.9,
+        )
+    ]
     front += [
-        view("text", rows, {**said, "y": {"value": 4}, "text": word("words")}, only=f"datum.side === '{side}'",
-             align=side, dx=dx, baseline="middle", color=shown.muted, fontSize=LETTERS)
-        for side, dx in (("left", 7), ("right", -7)) if side in set(rows["side"])
-    ]  # fmt: skip
+        view(
+            "text",
+            rows,
+            {**said, "y": {"value": 4}, "text": word("words")},
+            only=f"datum.side === '{side}'",
+            align=side,
+            dx=dx,
+            baseline="middle",
+            color=shown.muted,
+            fontSize=LETTERS,
+        )
+        for side, dx in (("left", 7), ("right", -7))
+        if side in set(rows["side"])
+    ]
     return [view("rule", rows, said, color=shown.ink, strokeDash=[3, 3], strokeWidth=1, opacity=0.5)], front
 
 
@@ -104,8 +130,9 @@ def _first_words(places: Sequence[float], groups: Sequence[Sequence[Mapping[str,
         # How many there are is worth more than a part of a word.
         short = f"{len(group)} notes" if more else ""
         fits = letters - len(more) >= FEWEST
-        found.append(clip(group[0]["note"] or "", letters - len(more)) + more if fits
-                     else short if len(short) <= letters else "")  # fmt: skip
+        found.append(
+            clip(group[0]["note"] or "", letters - len(more)) + more if fits else short if len(short) <= letters else ""
+        )
     return found
 
 
@@ -152,9 +179,14 @@ def _note_line(row: dict[str, object], zone: ZoneInfo, *, may: bool) -> None:
         st.markdown(f"**{at.astimezone(zone):%-d %b %Y %H:%M}** {plain(clip(str(row['note']), LINE))}", width="stretch")
         if may:
             st.button(
-                "Delete", key=f"hx_note_{row['id']}", icon=":material/delete:", type="tertiary", on_click=_delete_note,
-                args=(str(row["id"]),), help=f"Written by {plain(row['person'])}",
-            )  # fmt: skip
+                "Delete",
+                key=f"hx_note_{row['id']}",
+                icon=":material/delete:",
+                type="tertiary",
+                on_click=_delete_note,
+                args=(str(row["id"]),),
+                help=f"Written by {plain(row['person'])}",
+            )
 
 
 def _delete_note(note_id: str) -> None:
@@ -168,8 +200,10 @@ WINDOWS = {"5 min": 300, "15 min": 900, "1 hour": 3600, "6 hours": 21_600, "24 h
 
 # What is typed for each figure: its unit, how much of the stored unit one of it is, and a step of the field's buttons.
 UNITS: Mapping[Metric, tuple[str, float, float]] = {
-    "p95_ttft": ("seconds", 1000.0, 0.1), "error_rate": ("%", 0.01, 0.1), "spend_day": ("US dollars", 1.0, 1.0),
-}  # fmt: skip
+    "p95_ttft": ("seconds", 1000.0, 0.1),
+    "error_rate": ("%", 0.01, 0.1),
+    "spend_day": ("US dollars", 1.0, 1.0),
+}
 
 
 EVENTS = 8
@@ -218,7 +252,7 @@ def _title(row: Mapping[str, Any], names: Mapping[str, str]) -> str:
 
 def manage(
     database: Engine, names: Mapping[str, str], zone: ZoneInfo, person: auth.Person, *, demo: bool = False
-) -> None:  # fmt: skip
+) -> None:
     """The popover "Alerts": those there are with their switch, a form for another, and the last events. Demo data has
     an alert of its own, which stays as it is. ``names``: deployment ids to names that tell them apart."""
     rows = small_tables.alerts(database)
@@ -254,14 +288,21 @@ def _line(row: Mapping[str, Any], names: Mapping[str, str], *, may: bool) -> Non
         st.markdown(f"{named}{plain(_title(row, names) + to)} · {plain(state)}", width="stretch")
         if may:
             st.button(
-                "Switch off" if row["enabled"] else "Switch on", key=f"hx_alert_on_{row['id']}", type="tertiary",
+                "Switch off" if row["enabled"] else "Switch on",
+                key=f"hx_alert_on_{row['id']}",
+                type="tertiary",
                 icon=":material/notifications_off:" if row["enabled"] else ":material/notifications:",
-                on_click=_switch, args=(dict(row),),
-            )  # fmt: skip
+                on_click=_switch,
+                args=(dict(row),),
+            )
             st.button(
-                "Delete", key=f"hx_alert_del_{row['id']}", icon=":material/delete:", type="tertiary",
-                on_click=_delete, args=(str(row["id"]),),
-            )  # fmt: skip
+                "Delete",
+                key=f"hx_alert_del_{row['id']}",
+                icon=":material/delete:",
+                type="tertiary",
+                on_click=_delete,
+                args=(str(row["id"]),),
+            )
 
 
 def _form(names: Mapping[str, str]) -> None:
@@ -271,20 +312,25 @@ def _form(names: Mapping[str, str]) -> None:
     # digits that were typed.
     st.number_input(
         f"Fires above ({unit})", key=f"hx_alert_limit_{metric}", value=None, placeholder=unit, step=step, format="%.12g"
-    )  # fmt: skip
+    )
     if metric != "spend_day":
         st.selectbox("Over the last", list(WINDOWS), index=1, key="hx_alert_window")
     st.multiselect(
-        "Deployments", list(names), key="hx_alert_deployments", placeholder="All together",
+        "Deployments",
+        list(names),
+        key="hx_alert_deployments",
+        placeholder="All together",
         format_func=lambda one: names.get(one, one),
-    )  # fmt: skip
+    )
     targets = _targets()
     st.multiselect(
-        "Send to", targets, key="hx_alert_targets",
+        "Send to",
+        targets,
+        key="hx_alert_targets",
         placeholder="this page only" if targets else "no address is set on this server",
         help="Addresses are kept out of this page: they are variables of the server (environment or secrets.toml) "
         "whose names begin with ALERT_, like ALERT_WEBHOOK = json://host/path or ALERT_MAIL = mailto://….",
-    )  # fmt: skip
+    )
     st.text_input("Name (optional)", key="hx_alert_name", max_chars=alerts.LONGEST_NAME)
     st.button("Add alert", key="hx_alert_add", type="primary", icon=":material/add_alert:", on_click=_add)
     draw_refusal(REFUSED_NEW)
@@ -315,11 +361,13 @@ def _add() -> None:
         threshold = float(limit) * UNITS[metric][1]
         alerts.check_limit(metric, threshold)
         row = {
-            "metric": metric, "threshold": threshold,
-            "window_s": WINDOWS.get(str(held.get("hx_alert_window")), 900), "name": held.get("hx_alert_name") or "",
+            "metric": metric,
+            "threshold": threshold,
+            "window_s": WINDOWS.get(str(held.get("hx_alert_window")), 900),
+            "name": held.get("hx_alert_name") or "",
             "deployments": list(held.get("hx_alert_deployments") or ()),
             "targets": list(held.get("hx_alert_targets") or ()),
-        }  # fmt: skip
+        }
         auth.engine().history.save_alert(Alert.from_row(row))
 
     if attempt(REFUSED_NEW, save):

@@ -77,17 +77,29 @@ def draw(data: Data, mark: Mark, key: str, close: Callable[[], None] | None = No
 
 
 def _head(
-    said: str, mark: Mark, total: int, key: str, close: Callable[[], None] | None,
+    said: str,
+    mark: Mark,
+    total: int,
+    key: str,
+    close: Callable[[], None] | None,
     file: tuple[str, Callable[[], str]] | None = None,
-) -> None:  # fmt: skip
+) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(said, width="stretch")
         if file is not None:
             label = "CSV" if total <= IN_FILE else f"CSV of the newest {IN_FILE:,}"
             name, made = file
-            st.download_button(label, made, name, "text/csv", key=f"{key}_file", type="tertiary",
-                               icon=":material/download:", on_click="ignore",
-                               help=f"All calls behind the mark, at most {IN_FILE:,}.")  # fmt: skip
+            st.download_button(
+                label,
+                made,
+                name,
+                "text/csv",
+                key=f"{key}_file",
+                type="tertiary",
+                icon=":material/download:",
+                on_click="ignore",
+                help=f"All calls behind the mark, at most {IN_FILE:,}.",
+            )
         if close is not None:
             st.button("Close", key=f"{key}_close", type="tertiary", icon=":material/close:", on_click=close)
     if mark.paid is not None:
@@ -125,8 +137,11 @@ def _measured(data: Data, wanted: Wanted, only: Behind, total: int, many: str) -
     taken, late, batch = measured_behind(data.engine, wanted, only)
     if taken == total:
         return many, "newest first"
-    why = [(batch, "batch calls, which have no times of their own"), (late, "stamped late by our own fault"),
-           (total - taken - late - batch, "without this figure")]  # fmt: skip
+    why = [
+        (batch, "batch calls, which have no times of their own"),
+        (late, "stamped late by our own fault"),
+        (total - taken - late - batch, "without this figure"),
+    ]
     others = ", ".join(f"{n:,} {words}" for n, words in why if n)
     verb = "was" if total == 1 else "were"
     return f"{taken:,} of {many} {verb} measured; the others: {others}", "measured first, then newest first"
@@ -164,20 +179,28 @@ def _table(data: Data, rows: Sequence[Row], key: str) -> None:
     )
     text, number = st.column_config.TextColumn, st.column_config.NumberColumn
     event = st.dataframe(
-        frame, key=f"{key}_calls", hide_index=True, height="content", on_select="rerun", selection_mode="single-row",
+        frame,
+        key=f"{key}_calls",
+        hide_index=True,
+        height="content",
+        on_select="rerun",
+        selection_mode="single-row",
         column_config={
             "when": st.column_config.DatetimeColumn(f"Sent ({where})", format="YYYY-MM-DD HH:mm:ss", timezone=where),
-            "deployment": text("Deployment", width=170), "state": text("State", help=FIGURES["state"]),
+            "deployment": text("Deployment", width=170),
+            "state": text("State", help=FIGURES["state"]),
             "ttft": text("First token", help=FIGURES["ttft"], alignment="right"),
             "ttlt": text("Last token", help=FIGURES["ttlt"], alignment="right"),
             "decode": text("Decode speed", help=FIGURES["decode"], alignment="right"),
             "input": number("Input", help=FIGURES["input"], format="localized"),
             "output": number("Output", help=FIGURES["output"], format="localized"),
             "cost": text("Cost", help=FIGURES["cost"], alignment="right"),
-            "person": text("Person"), "source": text("Source"), "message": text("Message"),
+            "person": text("Person"),
+            "source": text("Source"),
+            "message": text("Message"),
         },
         alt="The calls behind the selected mark, newest first",
-    )  # fmt: skip
+    )
     chosen = [row for row in event.selection.rows if row < len(rows)]
     if data.engine is not auth.database():
         st.caption("Simulated calls: there is no run to open.")

@@ -29,15 +29,27 @@ from services.pricing import overview
 from services.pricing.cost import NANO as cost_NANO
 from services.pricing.cost import money
 
-BYS = {"deployment": "Deployment", "model": "Model", "kind": "Kind", "person": "Person", "team": "Team", "tag": "Tag",
-       "day": "Day"}  # fmt: skip
+BYS = {
+    "deployment": "Deployment",
+    "model": "Model",
+    "kind": "Kind",
+    "person": "Person",
+    "team": "Team",
+    "tag": "Tag",
+    "day": "Day",
+}
 
 PLACE = "hs_cost"
 
 
 # Short enough for a column beside the name.
-NOT_COMPARED = {"": "", NO_PRICE_THEN: "no price then", NO_PRICE_TODAY: "no price today",
-                NOT_READABLE: "price unreadable", NOT_COUNTED: "tokens unknown"}  # fmt: skip
+NOT_COMPARED = {
+    "": "",
+    NO_PRICE_THEN: "no price then",
+    NO_PRICE_TODAY: "no price today",
+    NOT_READABLE: "price unreadable",
+    NOT_COUNTED: "tokens unknown",
+}
 
 
 NARROW = {"deployment": "deployment_id", "model": "model", "kind": "kind", "person": "person", "team": "team"}
@@ -49,32 +61,53 @@ def draw(data: Data) -> None:
     title = "Cost by driver"
     with panels.panel(title, "") as menu:
         with menu:
-            by = st.selectbox("By", list(BYS), key="by", bind="query-params", width=150, format_func=BYS.__getitem__,
-                              label_visibility="collapsed")  # fmt: skip
+            by = st.selectbox(
+                "By",
+                list(BYS),
+                key="by",
+                bind="query-params",
+                width=150,
+                format_func=BYS.__getitem__,
+                label_visibility="collapsed",
+            )
         by = by if by in BYS else "deployment"
         frame, shown = figures.cost(data, by), theme.look()
         found, n = largest(frame, _names(data, by)) if by != "day" else (frame, 0)
-        subtitle = panels.hint((
-            "US dollars before tax and discounts", "hatched: hours paid for and unused",
-            f"the {MOST} largest of {n:,}" if n > MOST + 1 else "",
-            f"days of {plain(data.window.day_zone)}" if by == "day" else "",
-        ))  # fmt: skip
+        subtitle = panels.hint(
+            (
+                "US dollars before tax and discounts",
+                "hatched: hours paid for and unused",
+                f"the {MOST} largest of {n:,}" if n > MOST + 1 else "",
+                f"days of {plain(data.window.day_zone)}" if by == "day" else "",
+            )
+        )
 
         def picture() -> Any:
             return days(data, found, shown) if by == "day" else bars(found, shown)
 
         with menu:
-            panels.export(data, panels.Export(
-                f"cost-by-{by}", lambda: table_of(data, frame, by),
-                (lambda: {**picture(), "width": panels.WIDTH}) if len(frame) else None,
-            ), f"{title}, by {BYS[by].lower()}", subtitle)  # fmt: skip
+            panels.export(
+                data,
+                panels.Export(
+                    f"cost-by-{by}",
+                    lambda: table_of(data, frame, by),
+                    (lambda: {**picture(), "width": panels.WIDTH}) if len(frame) else None,
+                ),
+                f"{title}, by {BYS[by].lower()}",
+                subtitle,
+            )
         st.caption(subtitle)
         if frame.empty:
             st.caption(_nothing(data))
         else:
-            panels.draw_chart(picture(), f"{PLACE}__{by}", _alt(frame, by, _names(data, by)),
-                              lambda mark: mark_of(data, by, mark), shown=shown,
-                              legend=legend(frame, shown))  # fmt: skip
+            panels.draw_chart(
+                picture(),
+                f"{PLACE}__{by}",
+                _alt(frame, by, _names(data, by)),
+                lambda mark: mark_of(data, by, mark),
+                shown=shown,
+                legend=legend(frame, shown),
+            )
         _sentences(data)
         panels.draw_calls(data, PLACE)
 
@@ -95,10 +128,15 @@ def _nothing(data: Data) -> str:
 def table_of(data: Data, frame: pd.DataFrame, by: str) -> pd.DataFrame:
     """What is exported: a line for each key and driver, dollars to the last nano-dollar."""
     names = _names(data, by)
-    return pd.DataFrame({
-        by: [names.get(one, one) for one in frame["key"]], f"{by}_key": frame["key"], "driver": frame["driver"],
-        "cost_usd": [format(Decimal(int(one)) / 10**9, "f") for one in frame["nanousd"]], "idle": frame["hatched"],
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            by: [names.get(one, one) for one in frame["key"]],
+            f"{by}_key": frame["key"],
+            "driver": frame["driver"],
+            "cost_usd": [format(Decimal(int(one)) / 10**9, "f") for one in frame["nanousd"]],
+            "idle": frame["hatched"],
+        }
+    )
 
 
 def _alt(frame: pd.DataFrame, by: str, names: dict[str, str]) -> str:
@@ -130,19 +168,28 @@ def mark_of(data: Data, by: str, found: Mapping[str, Any]) -> Mark | None:
 def _sentences(data: Data) -> None:
     spent, saved = figures.spend(data), figures.savings(data)
     hours = spent.used + spent.idle
-    total = panels.hint((
-        f"**{plain(money(spent.total, spent.mark))} in all**",
-        f"{plain(money(spent.calls))} by calls" if hours else "",
-        f"{plain(money(hours))} by the hour, {plain(money(spent.idle))} of it idle" if hours else "",
-        f"{spent.n_unpriced:,} calls without a known cost are not in it" if spent.n_unpriced else "",
-    ))  # fmt: skip
+    total = panels.hint(
+        (
+            f"**{plain(money(spent.total, spent.mark))} in all**",
+            f"{plain(money(spent.calls))} by calls" if hours else "",
+            f"{plain(money(hours))} by the hour, {plain(money(spent.idle))} of it idle" if hours else "",
+            f"{spent.n_unpriced:,} calls without a known cost are not in it" if spent.n_unpriced else "",
+        )
+    )
     st.caption(total)
-    words = [f"{name} {'saved' if one > 0 else 'cost'} {plain(money(abs(one)))}{'' if one > 0 else ' more'}"
-             for name, one in (("prompt caching", saved.caching), ("batches", saved.batch)) if one]  # fmt: skip
+    words = [
+        f"{name} {'saved' if one > 0 else 'cost'} {plain(money(abs(one)))}{'' if one > 0 else ' more'}"
+        for name, one in (("prompt caching", saved.caching), ("batches", saved.batch))
+        if one
+    ]
     if words:
         st.caption(f"Against the plain price of {plain(money(saved.plain))}: {', '.join(words)}.")
-    if st.toggle("Re-price at today's prices", key="today", bind="query-params",
-                 help="A view: what the same calls would cost at the prices that are in use now."):  # fmt: skip
+    if st.toggle(
+        "Re-price at today's prices",
+        key="today",
+        bind="query-params",
+        help="A view: what the same calls would cost at the prices that are in use now.",
+    ):
         _repriced(data)
 
 
@@ -151,26 +198,35 @@ def _repriced(data: Data) -> None:
     st.caption(plain(found.words))
     if found.table.empty:
         return
-    frame = pd.DataFrame({
-        "name": [names.get(one, one) for one in found.table["deployment_id"]],
-        # Why a deployment has a second line, beside its name: further right it would be cut off. No column where none
-        # has.
-        **({"reason": found.table["reason"].map(NOT_COMPARED)} if found.table["reason"].any() else {}),
-        "n": found.table["n"],
-        **{column: [_amount(one) for one in found.table[column]]
-           for column in ("was_nanousd", "today_nanousd", "difference")},
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "name": [names.get(one, one) for one in found.table["deployment_id"]],
+            # Why a deployment has a second line, beside its name: further right it would be cut off. No column
+            # where none has.
+            **({"reason": found.table["reason"].map(NOT_COMPARED)} if found.table["reason"].any() else {}),
+            "n": found.table["n"],
+            **{
+                column: [_amount(one) for one in found.table[column]]
+                for column in ("was_nanousd", "today_nanousd", "difference")
+            },
+        }
+    )
     text = st.column_config.TextColumn
     st.dataframe(
-        frame, hide_index=True, height="content", key="hs_repriced", alt="The same calls at today's prices",
+        frame,
+        hide_index=True,
+        height="content",
+        key="hs_repriced",
+        alt="The same calls at today's prices",
         column_config={
-            "name": text("Deployment", pinned=True), "reason": text("Not compared", width=115),
+            "name": text("Deployment", pinned=True),
+            "reason": text("Not compared", width=115),
             "n": st.column_config.NumberColumn("Calls", format="localized", width=50),
             "was_nanousd": text("Cost", alignment="right", width=68),
             "today_nanousd": text("Today", alignment="right", width=68, help="At today's prices."),
             "difference": text("Difference", alignment="right", width=76),
         },
-    )  # fmt: skip
+    )
 
 
 def _amount(value: Any) -> str:
@@ -183,18 +239,28 @@ def draw_month(data: Data) -> None:
     """The month so far against the budget, whatever range the page shows."""
     found, shown = pace(data), theme.look()
     title = "This month"
-    subtitle = panels.hint(("spent up to each day", "dashed: at this pace",
-                            "the month so far, whatever the range above"))  # fmt: skip
+    subtitle = panels.hint(
+        ("spent up to each day", "dashed: at this pace", "the month so far, whatever the range above")
+    )
     with panels.panel(title, subtitle) as menu:
         with menu:
             # The subtitle of the picture says which time is drawn: the month's, not that of the filter.
-            panels.export(month_of(data), panels.Export(
-                "month", lambda: pd.DataFrame({
-                    "day": [one.date().isoformat() for one in found.days["day"]],
-                    "spent_usd": [format(Decimal(int(one)) / 10**9, "f") for one in found.days["spent"]],
-                    "budget_usd": found.days["budget"] / 1e9,
-                }), lambda: {**month(found, shown), "width": panels.WIDTH},
-            ), title, subtitle)  # fmt: skip
+            panels.export(
+                month_of(data),
+                panels.Export(
+                    "month",
+                    lambda: pd.DataFrame(
+                        {
+                            "day": [one.date().isoformat() for one in found.days["day"]],
+                            "spent_usd": [format(Decimal(int(one)) / 10**9, "f") for one in found.days["spent"]],
+                            "budget_usd": found.days["budget"] / 1e9,
+                        }
+                    ),
+                    lambda: {**month(found, shown), "width": panels.WIDTH},
+                ),
+                title,
+                subtitle,
+            )
         if found.spent or found.budget:
             panels.draw_chart(month(found, shown), "hs_month", found.text, shown=shown)
         st.caption(plain(found.text) + ("" if found.budget is not None else " · no budget is set"))
@@ -232,8 +298,10 @@ def largest(frame: pd.DataFrame, names: Mapping[str, str]) -> tuple[pd.DataFrame
     keys = list(dict.fromkeys(frame["key"]))
     kept = set(keys if len(keys) <= MOST + 1 else keys[:MOST])
     rest = f"{len(keys) - len(kept)} others"
-    found = frame.assign(name=[clip(names.get(one, one), 34) if one in kept else rest for one in frame["key"]],
-                         key=[one if one in kept else "" for one in frame["key"]])  # fmt: skip
+    found = frame.assign(
+        name=[clip(names.get(one, one), 34) if one in kept else rest for one in frame["key"]],
+        key=[one if one in kept else "" for one in frame["key"]],
+    )
     return found.groupby(["key", "name", "driver", "hatched"], as_index=False, sort=False)["nanousd"].sum(), len(keys)
 
 
@@ -248,19 +316,48 @@ def bars(found: pd.DataFrame, shown: Look) -> Spec:
     y = {"sort": list(sums["key"]), "title": None, "scale": {"paddingInner": 0.36, "paddingOuter": 0.1}}
     axis = {"labelExpr": called, "labelLimit": 165, "labelColor": shown.ink, "labelFontSize": 12}
     named = word("key", axis=axis, **y)
-    x = {"title": None, "axis": {"tickCount": 5, "format": "$,~r"},
-         "scale": {"domain": [min(0.0, float(found["from"].min())), longest * 1.3], "nice": False}}  # fmt: skip
-    fill = view("bar", found, {
-        "y": named, "x": q("from", **x), "x2": to("to"), **_painted(found, shown),
-        "tooltip": tips(("name", "Of"), ("driver", "For"), ("words", "Cost")),
-    }, pick=["key", "driver"], cursor="pointer", strokeWidth=1)  # fmt: skip
+    x = {
+        "title": None,
+        "axis": {"tickCount": 5, "format": "$,~r"},
+        "scale": {"domain": [min(0.0, float(found["from"].min())), longest * 1.3], "nice": False},
+    }
+    fill = view(
+        "bar",
+        found,
+        {
+            "y": named,
+            "x": q("from", **x),
+            "x2": to("to"),
+            **_painted(found, shown),
+            "tooltip": tips(("name", "Of"), ("driver", "For"), ("words", "Cost")),
+        },
+        pick=["key", "driver"],
+        cursor="pointer",
+        strokeWidth=1,
+    )
     stripes = _stripes(found[found["hatched"]], ["key"], longest / STRIPES)
-    hatch = view("rule", stripes, {
-        "x": q("low", **x), "x2": to("high"), "y": word("key", bandPosition=1, **y),
-        "y2": {"field": "key", "bandPosition": 0},
-    }, color=_HOURS[shown.theme], strokeWidth=1.3, tooltip=None)  # fmt: skip
-    amounts = view("text", sums, {"y": named, "x": q("to", **x), "text": word("words")}, align="left", dx=6,
-                   color=shown.ink, fontSize=12)  # fmt: skip
+    hatch = view(
+        "rule",
+        stripes,
+        {
+            "x": q("low", **x),
+            "x2": to("high"),
+            "y": word("key", bandPosition=1, **y),
+            "y2": {"field": "key", "bandPosition": 0},
+        },
+        color=_HOURS[shown.theme],
+        strokeWidth=1.3,
+        tooltip=None,
+    )
+    amounts = view(
+        "text",
+        sums,
+        {"y": named, "x": q("to", **x), "text": word("words")},
+        align="left",
+        dx=6,
+        color=shown.ink,
+        fontSize=12,
+    )
     return layers(fill, *([hatch] if len(stripes) else []), amounts, height=STEP * len(sums))
 
 
@@ -279,9 +376,11 @@ def _painted(found: pd.DataFrame, shown: Look) -> Spec:
     return {
         "color": word("driver", scale=scale, legend=theme.legend_of(words, there)),
         "fillOpacity": when("datum.hatched", 0.08, 1),
-        "stroke": {"condition": {"param": "pick", "empty": False, "value": shown.ink}, **word("driver", scale=scale,
-                   legend=None)},
-    }  # fmt: skip
+        "stroke": {
+            "condition": {"param": "pick", "empty": False, "value": shown.ink},
+            **word("driver", scale=scale, legend=None),
+        },
+    }
 
 
 def legend(found: pd.DataFrame, shown: Look) -> list[tuple[str, str, str]]:
@@ -295,8 +394,9 @@ def _stripes(rows: pd.DataFrame, kept: Sequence[str], step: float) -> pd.DataFra
     lines = [
         {**{name: row[name] for name in kept}, "low": float(a), "high": float(min(a + step, row["to"]))}
         for row in rows.to_dict("records")
-        for a in np.arange(row["from"], row["to"], step) if row["to"] - a > step * 0.5
-    ]  # fmt: skip
+        for a in np.arange(row["from"], row["to"], step)
+        if row["to"] - a > step * 0.5
+    ]
     return pd.DataFrame(lines, columns=[*kept, "low", "high"])
 
 
@@ -311,14 +411,31 @@ def days(data: Data, found: pd.DataFrame, shown: Look) -> Spec:
     x = theme.time_x(data, 8, zone=data.window.day_zone)
     top = max(float(found["to"].max()), 1e-9)
     y = {"title": None, "scale": {"domain": [0, top * 1.05], "nice": False}, "axis": {"tickCount": 4, "format": "$,~r"}}
-    fill = view("rect", found, {
-        "x": q("bar", **x), "x2": to("bar_end"), "y": q("from", **y), "y2": to("to"), **_painted(found, shown),
-        "opacity": when("datum.running", theme.PALE, 1),
-        "tooltip": tips(("key", f"Day ({data.window.day_zone})"), ("driver", "For"), ("words", "Cost")),
-    }, pick=["key", "driver"], cursor="pointer", strokeWidth=1)  # fmt: skip
+    fill = view(
+        "rect",
+        found,
+        {
+            "x": q("bar", **x),
+            "x2": to("bar_end"),
+            "y": q("from", **y),
+            "y2": to("to"),
+            **_painted(found, shown),
+            "opacity": when("datum.running", theme.PALE, 1),
+            "tooltip": tips(("key", f"Day ({data.window.day_zone})"), ("driver", "For"), ("words", "Cost")),
+        },
+        pick=["key", "driver"],
+        cursor="pointer",
+        strokeWidth=1,
+    )
     stripes = _stripes(found[found["hatched"]], ["bar", "bar_end"], top / 26)
-    hatch = view("rule", stripes, {"x": q("bar", **x), "x2": to("bar_end"), "y": q("low", **y), "y2": to("high")},
-                 color=_HOURS[shown.theme], strokeWidth=1.2, tooltip=None)  # fmt: skip
+    hatch = view(
+        "rule",
+        stripes,
+        {"x": q("bar", **x), "x2": to("bar_end"), "y": q("low", **y), "y2": to("high")},
+        color=_HOURS[shown.theme],
+        strokeWidth=1.2,
+        tooltip=None,
+    )
     return layers(fill, *([hatch] if len(stripes) else []), height=HEIGHT)
 
 
@@ -331,19 +448,33 @@ def day_spans(data: Data) -> dict[str, tuple[int, int]]:
 
 def month(found: Pace, shown: Look) -> Spec:
     """The month so far, day by day, against the line of the budget; where this pace leads is dashed."""
-    frame = pd.DataFrame({
-        "at": [f"{one:%Y-%m-%d}" for one in found.days["day"]], "day": [one.day for one in found.days["day"]],
-        "usd": found.days["spent"] / NANO,
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "at": [f"{one:%Y-%m-%d}" for one in found.days["day"]],
+            "day": [one.day for one in found.days["day"]],
+            "usd": found.days["spent"] / NANO,
+        }
+    )
     length = int(found.days["day"].iloc[0].days_in_month)
     top = max((found.expected or 0) / NANO, (found.budget or 0) / NANO, float(frame["usd"].max()), 1e-9)
-    x = q("day", title=None, scale={"domain": [0.5, length + 0.5], "nice": False},
-          axis={"values": [1, 8, 15, 22, length], "grid": False, "format": "d"})  # fmt: skip
-    y = q("usd", title=None, axis={"tickCount": 4, "format": "$,~r"},
-          scale={"domain": [0, top * 1.12], "nice": False})  # fmt: skip
+    x = q(
+        "day",
+        title=None,
+        scale={"domain": [0.5, length + 0.5], "nice": False},
+        axis={"values": [1, 8, 15, 22, length], "grid": False, "format": "d"},
+    )
+    y = q("usd", title=None, axis={"tickCount": 4, "format": "$,~r"}, scale={"domain": [0, top * 1.12], "nice": False})
     said = tips(("at", "Up to"), ("usd", "Spent, $", ",.2f"))
-    drawn = [view("line", frame, {"x": x, "y": y, "tooltip": said}, color=shown.ink, strokeWidth=2,
-                  point={"color": shown.ink, "size": 16})]  # fmt: skip
+    drawn = [
+        view(
+            "line",
+            frame,
+            {"x": x, "y": y, "tooltip": said},
+            color=shown.ink,
+            strokeWidth=2,
+            point={"color": shown.ink, "size": 16},
+        )
+    ]
     if found.expected is not None:
         last = frame.iloc[-1]
         ahead = pd.DataFrame({"day": [int(last["day"]), length], "usd": [float(last["usd"]), found.expected / NANO]})
@@ -352,9 +483,17 @@ def month(found: Pace, shown: Look) -> Spec:
         rule = pd.DataFrame({"usd": [found.budget / NANO], "words": [f"budget {money(found.budget)}"], "day": [0.5]})
         drawn += [
             view("rule", rule, {"y": y}, color=shown.good, strokeWidth=1.2),
-            view("text", rule, {"x": x, "y": y, "text": word("words")}, align="left", dy=-7, dx=4, color=shown.good,
-                 fontSize=11),
-        ]  # fmt: skip
+            view(
+                "text",
+                rule,
+                {"x": x, "y": y, "text": word("words")},
+                align="left",
+                dy=-7,
+                dx=4,
+                color=shown.good,
+                fontSize=11,
+            ),
+        ]
     return layers(*drawn, height=HEIGHT)
 
 
@@ -371,8 +510,14 @@ def manage(database: Engine, person: auth.Person, *, demo: bool = False) -> None
             return
         with st.form("hx_budget", border=False):
             shown = overview.written(amount) if amount is not None else ""
-            st.text_input("US dollars a month", key="hx_budget_usd", value=shown, placeholder="none", max_chars=16,
-                          help="Written like 1000, 1,000 or 1,000.50; empty for no budget.")  # fmt: skip
+            st.text_input(
+                "US dollars a month",
+                key="hx_budget_usd",
+                value=shown,
+                placeholder="none",
+                max_chars=16,
+                help="Written like 1000, 1,000 or 1,000.50; empty for no budget.",
+            )
             st.form_submit_button("Set budget", icon=":material/check:", on_click=_set)
         draw_refusal(REFUSED)
 

@@ -125,12 +125,21 @@ def _version(of: int, _engine: Engine) -> str:
 
 # What a figure is called in the services → in an export, where each unit is in the column's name.
 COLUMNS: Mapping[str, str] = {
-    "success": "success_share", "share": "share_of_calls", "decode_p50": "decode_p50_tokens_per_s",
-    "out_tokens": "output_tokens", "usd_per_1000": "spend_usd_per_1000_calls",
-    "usd_per_1m_output": "spend_usd_per_1m_output_tokens", "utilisation": "paid_hours_used_share",
-    "n": "calls", "n_unpriced": "calls_without_known_cost", "still_running": "bucket_is_partial",
-    "running": "bucket_is_partial", "weekday": "weekday_from_monday_0", "hour": "hour_of_day", "idle": "is_idle",
-}  # fmt: skip
+    "success": "success_share",
+    "share": "share_of_calls",
+    "decode_p50": "decode_p50_tokens_per_s",
+    "out_tokens": "output_tokens",
+    "usd_per_1000": "spend_usd_per_1000_calls",
+    "usd_per_1m_output": "spend_usd_per_1m_output_tokens",
+    "utilisation": "paid_hours_used_share",
+    "n": "calls",
+    "n_unpriced": "calls_without_known_cost",
+    "still_running": "bucket_is_partial",
+    "running": "bucket_is_partial",
+    "weekday": "weekday_from_monday_0",
+    "hour": "hour_of_day",
+    "idle": "is_idle",
+}
 
 
 def with_units(frame: pd.DataFrame) -> pd.DataFrame:

@@ -25,12 +25,15 @@ from services.dashboard.figures import RANGE_WORDS, RANGES, Filter
 from services.dashboard.filters import CACHES, DEFAULT_RANGE, LISTS, Range
 
 COMING = (
-    ("Latency", "First and last token over time for each deployment: median, p95 and p99, with gaps where nothing was "
-     "called; as a distribution; by weekday and hour."),
+    (
+        "Latency",
+        "First and last token over time for each deployment: median, p95 and p99, with gaps where nothing was "
+        "called; as a distribution; by weekday and hour.",
+    ),
     ("Throughput", "Calls a minute, output tokens a second, calls in flight; throttles, timeouts and errors apart."),
     ("Cost", "By driver and by deployment, model, person, team, tag or day; idle hours hatched; the month's pace."),
     ("Speed against price", "Which deployment is fast, which is cheap, and which is both."),
-)  # fmt: skip
+)
 
 
 def draw_empty(person: auth.Person) -> None:
@@ -60,8 +63,10 @@ def _demo() -> None:
 def draw_no_match(chosen: Filter) -> None:
     """No call of this selection, while there are others."""
     narrowed = "this selection in " if chosen.is_narrowed else ""
-    st.caption(f"No call of {narrowed}this stretch of time. {'Take a filter away or c' if narrowed else 'C'}hoose a "
-               "longer one.")  # fmt: skip
+    st.caption(
+        f"No call of {narrowed}this stretch of time. {'Take a filter away or c' if narrowed else 'C'}hoose a "
+        "longer one."
+    )
     st.button("Show everything", key="hs_all", icon=":material/all_inclusive:", on_click=clear, args=("all",))
 
 
@@ -84,11 +89,18 @@ class Choices:
         kinds = {kind: KIND_NAMES.get(kind, kind) for kind in values["kind"]}
         used = {one: names.get(one, one) for one in values["deployment_id"]}
         # Only those that were called or paid for can be chosen; a link may name any that was ever declared.
-        return cls({
-            "deployments": used, "kinds": kinds, "models": _same(values["model"]), "persons": _same(values["person"]),
-            "teams": _same(teams), "tags": _same(values["tag"]), "caches": CACHE_WORDS,
-            "sources": {one: SOURCE_WORDS.get(one, one) for one in values["source"]},
-        })  # fmt: skip
+        return cls(
+            {
+                "deployments": used,
+                "kinds": kinds,
+                "models": _same(values["model"]),
+                "persons": _same(values["person"]),
+                "teams": _same(teams),
+                "tags": _same(values["tag"]),
+                "caches": CACHE_WORDS,
+                "sources": {one: SOURCE_WORDS.get(one, one) for one in values["source"]},
+            }
+        )
 
 
 @cache
@@ -111,8 +123,12 @@ def draw(choices: Choices) -> Filter:
                 _list(name, label, choices)
         with _pill("sources", choices, "All sources", ":material/input:", "caches"):
             _list("sources", "Source", choices)
-            _list("caches", "Prompt cache", choices,
-                  help="Warm: at least a twentieth of the input was read from the service's prompt cache.")  # fmt: skip
+            _list(
+                "caches",
+                "Prompt cache",
+                choices,
+                help="Warm: at least a twentieth of the input was read from the service's prompt cache.",
+            )
         with _pill("persons", choices, "Everyone", ":material/group:", "teams", "tags"):
             for name, label in (("persons", "Person"), ("teams", "Team"), ("tags", "Tag")):
                 _list(name, label, choices)
@@ -158,9 +174,15 @@ def _pill(name: str, choices: Choices, nothing: str, icon: str, *more: str) -> A
 def _list(name: str, label: str, choices: Choices, help: str | None = None) -> None:
     options = choices.of[name]
     st.multiselect(
-        label, list(options), key=f"hs_{name}", format_func=lambda one: options.get(one, one), placeholder="All",
-        help=help, disabled=not options, width=380,
-    )  # fmt: skip
+        label,
+        list(options),
+        key=f"hs_{name}",
+        format_func=lambda one: options.get(one, one),
+        placeholder="All",
+        help=help,
+        disabled=not options,
+        width=380,
+    )
 
 
 # --- the address ---------------------------------------------------------------------------------------------------
@@ -186,8 +208,9 @@ def _take_address(choices: Choices) -> list[str]:
         ids = {} if name != "deployments" else {label: one for one, label in choices.of[name].items()}
         asked_for = [one if one in choices.of[name] else ids.get(one, one) for one in getattr(found, name)]
         known = [one for one in dict.fromkeys(asked_for) if one in choices.of[name]]
-        ignored += [f"There is no {word} “{clip(one, 40)}” in the history." for one in asked_for
-                    if one not in choices.of[name]]  # fmt: skip
+        ignored += [
+            f"There is no {word} “{clip(one, 40)}” in the history." for one in asked_for if one not in choices.of[name]
+        ]
         state[f"hs_{name}"] = known
     return ignored[:3] + ([f"{len(ignored) - 3} more were ignored."] if len(ignored) > 3 else [])
 

@@ -40,11 +40,25 @@ def draw(data: Data) -> None:
     with slot, st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         title = st.container(width="content")
         with st.container(horizontal=True, vertical_alignment="center", width="content"):
-            metric = st.selectbox("Figure", list(TITLES), key="metric", bind="query-params", width=190,
-                                  format_func=TITLES.__getitem__, label_visibility="collapsed")  # fmt: skip
-            view = st.segmented_control("View", list(VIEWS), key="spread", bind="query-params", default="time",
-                                        required=True, format_func=VIEWS.__getitem__,
-                                        label_visibility="collapsed")  # fmt: skip
+            metric = st.selectbox(
+                "Figure",
+                list(TITLES),
+                key="metric",
+                bind="query-params",
+                width=190,
+                format_func=TITLES.__getitem__,
+                label_visibility="collapsed",
+            )
+            view = st.segmented_control(
+                "View",
+                list(VIEWS),
+                key="spread",
+                bind="query-params",
+                default="time",
+                required=True,
+                format_func=VIEWS.__getitem__,
+                label_visibility="collapsed",
+            )
             menu = st.container(width="content")
     metric = metric if metric in TITLES else "ttft"
     title.markdown(f"**{TITLES[metric]}**", help=FIGURES[metric])
@@ -61,19 +75,30 @@ def _menu(data: Data, menu: Any, what: panels.Export, metric: str, subtitle: str
 # --- over time -----------------------------------------------------------------------------------------------------
 def _time(data: Data, metric: str, menu: Any) -> None:
     unit = "seconds" if UNIT[metric] == "s" else "milliseconds"
-    subtitle = panels.hint((
-        f"{unit}, log scale", "line p50, band p50–p95, thin p99",
-        f"calls per {theme.step_words(data.window.step)} below", "gaps: no calls",
-    ))  # fmt: skip
+    subtitle = panels.hint(
+        (
+            f"{unit}, log scale",
+            "line p50, band p50–p95, thin p99",
+            f"calls per {theme.step_words(data.window.step)} below",
+            "gaps: no calls",
+        )
+    )
     st.caption(subtitle)
     frame = figures.latency(data, metric)
     found = over_time(data, frame, metric)
     domain = theme.log_domain(pd.concat([found["p50"], found["p95"], found["p99"]]))
     shown_ids = [one for one in data.ids if found.loc[found["deployment_id"] == one, "n"].any()]
-    _menu(data, menu, panels.Export(
-        f"latency-{metric}", lambda: _table(data, frame, metric),
-        (lambda: _all(data, found, metric, shown_ids, domain, shown, notes)) if domain else None,
-    ), metric, subtitle)  # fmt: skip
+    _menu(
+        data,
+        menu,
+        panels.Export(
+            f"latency-{metric}",
+            lambda: _table(data, frame, metric),
+            (lambda: _all(data, found, metric, shown_ids, domain, shown, notes)) if domain else None,
+        ),
+        metric,
+        subtitle,
+    )
     shown, notes = theme.look(), theme.notes_of(data)
     if domain is None:
         st.caption("No call of this selection has this figure: it needs calls that succeeded.")
@@ -86,22 +111,40 @@ def _time(data: Data, metric: str, menu: Any) -> None:
         for one in shown_ids:
             chart = _facet(data, found, one, domain, shown, notes, below, alone=alone)
             panels.draw_chart(
-                chart, f"{PLACE}__{one}", _alt(data, one, metric, middles, found), opener(data, one, labels, metric),
+                chart,
+                f"{PLACE}__{one}",
+                _alt(data, one, metric, middles, found),
+                opener(data, one, labels, metric),
                 shown=shown,
-            )  # fmt: skip
+            )
     silent = [plain(theme.names_of(data)[one]) for one in data.ids if one not in shown_ids]
     if silent:
         st.caption(f"Without a measured call: {', '.join(silent)}")
 
 
 def _facet(
-    data: Data, found: pd.DataFrame, one: str, domain: Any, shown: theme.Look, notes: Any,
-    below: Mapping[str, Sequence[str]], *, alone: bool = False, width: int | None = None,
-) -> Any:  # fmt: skip
+    data: Data,
+    found: pd.DataFrame,
+    one: str,
+    domain: Any,
+    shown: theme.Look,
+    notes: Any,
+    below: Mapping[str, Sequence[str]],
+    *,
+    alone: bool = False,
+    width: int | None = None,
+) -> Any:
     chart = facet(
-        data, found, one, shown, domain=domain, notes=notes, alone=alone, title=clip(theme.names_of(data)[one], 36),
+        data,
+        found,
+        one,
+        shown,
+        domain=domain,
+        notes=notes,
+        alone=alone,
+        title=clip(theme.names_of(data)[one], 36),
         subtitle=below.get(one, ()),
-    )  # fmt: skip
+    )
     return {**chart, "width": width} if width else chart
 
 
@@ -110,20 +153,25 @@ def _middles(data: Data, found: pd.DataFrame, metric: str) -> dict[str, str]:
     is a rule for each bucket: all of them together may well be more."""
     some = found.groupby("deployment_id")[["p95", "p99"]].count()
     return {
-        row["deployment_id"]: panels.hint((
-            f"p50 {formatting.seconds(row['p50'])} · n {row['n']:,}",
-            "no p95 band: fewer than 20 calls in each bucket" if not some["p95"][row["deployment_id"]] else
-            "no p99 line: fewer than 100 calls in each bucket" if not some["p99"][row["deployment_id"]] else "",
-        ))
-        for row in figures.medians(data, metric).to_dict("records") if row["n"]
-    }  # fmt: skip
+        row["deployment_id"]: panels.hint(
+            (
+                f"p50 {formatting.seconds(row['p50'])} · n {row['n']:,}",
+                "no p95 band: fewer than 20 calls in each bucket"
+                if not some["p95"][row["deployment_id"]]
+                else "no p99 line: fewer than 100 calls in each bucket"
+                if not some["p99"][row["deployment_id"]]
+                else "",
+            )
+        )
+        for row in figures.medians(data, metric).to_dict("records")
+        if row["n"]
+    }
 
 
 def _all(data: Data, found: pd.DataFrame, metric: str, ids: list[str], domain: Any, shown: Any, notes: Any) -> Any:
     below = below_titles(_middles(data, found, metric), alone=len(ids) == 1)
     width = panels.WIDTH if len(ids) == 1 else 210
-    parts = [_facet(data, found, one, domain, shown, notes, below, alone=len(ids) == 1, width=width)
-             for one in ids]  # fmt: skip
+    parts = [_facet(data, found, one, domain, shown, notes, below, alone=len(ids) == 1, width=width) for one in ids]
     return {"concat": parts, "columns": PER_ROW, "spacing": 26}
 
 
@@ -152,11 +200,16 @@ def _alt(data: Data, one: str, metric: str, middles: dict[str, str], found: pd.D
 
 def _table(data: Data, frame: pd.DataFrame, metric: str) -> pd.DataFrame:
     names = theme.names_of(data)
-    return pd.DataFrame({
-        "bucket": frame["bucket"], "deployment": frame["deployment_id"].map(names),
-        "deployment_id": frame["deployment_id"], "measured_calls": frame["n"],
-        **{f"{metric}_{p}_ms": frame[p] for p in ("p50", "p95", "p99")}, "still_running": frame["running"],
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "bucket": frame["bucket"],
+            "deployment": frame["deployment_id"].map(names),
+            "deployment_id": frame["deployment_id"],
+            "measured_calls": frame["n"],
+            **{f"{metric}_{p}_ms": frame[p] for p in ("p50", "p95", "p99")},
+            "still_running": frame["running"],
+        }
+    )
 
 
 # --- distribution --------------------------------------------------------------------------------------------------
@@ -165,23 +218,36 @@ def _distribution(data: Data, metric: str, menu: Any) -> None:
     st.caption(subtitle)
     frame, shown = figures.distribution(data, metric), theme.look()
     names, middles = theme.names_of(data), figures.medians(data, metric)
-    _menu(data, menu, panels.Export(
-        f"distribution-{metric}",
-        lambda: frame.assign(deployment=frame["deployment_id"].map(names)).rename(columns={"value": f"{metric}_ms"}),
-        (lambda: {**ecdf(data, frame, metric, shown), "width": panels.WIDTH}) if len(frame) else None,
-    ), metric, subtitle)  # fmt: skip
+    _menu(
+        data,
+        menu,
+        panels.Export(
+            f"distribution-{metric}",
+            lambda: frame.assign(deployment=frame["deployment_id"].map(names)).rename(
+                columns={"value": f"{metric}_ms"}
+            ),
+            (lambda: {**ecdf(data, frame, metric, shown), "width": panels.WIDTH}) if len(frame) else None,
+        ),
+        metric,
+        subtitle,
+    )
     if frame.empty:
         st.caption("No call of this selection has this figure: it needs calls that succeeded.")
         return
     left, right = st.columns([3, 2], gap="medium")
     with left:
         panels.draw_chart(
-            ecdf(data, frame, metric, shown), f"{PLACE}__ecdf",
+            ecdf(data, frame, metric, shown),
+            f"{PLACE}__ecdf",
             f"Distribution of {TITLES[metric]} by deployment",
-            lambda found: Mark(names[found["deployment_id"]], {"deployment_id": found["deployment_id"]}, MEASURED,
-                               figure=metric) if found.get("deployment_id") in names else None, shown=shown,
+            lambda found: (
+                Mark(names[found["deployment_id"]], {"deployment_id": found["deployment_id"]}, MEASURED, figure=metric)
+                if found.get("deployment_id") in names
+                else None
+            ),
+            shown=shown,
             legend=theme.legend_entries(data, list(dict.fromkeys(frame["deployment_id"])), shown),
-        )  # fmt: skip
+        )
     with right:
         _medians(data, middles, metric, names, shown)
 
@@ -200,15 +266,19 @@ def _medians(data: Data, middles: pd.DataFrame, metric: str, names: dict[str, st
     )
     text = st.column_config.TextColumn
     st.dataframe(
-        frame.style.apply(lambda _: colors, subset=["color"], axis=0), hide_index=True, height="content",
-        key=f"{PLACE}_medians", alt=f"Median {TITLES[metric]} of each deployment with its 95 % interval",
+        frame.style.apply(lambda _: colors, subset=["color"], axis=0),
+        hide_index=True,
+        height="content",
+        key=f"{PLACE}_medians",
+        alt=f"Median {TITLES[metric]} of each deployment with its 95 % interval",
         column_config={
-            "color": text(" ", width=28), "name": text("Deployment", width=150),
+            "color": text(" ", width=28),
+            "name": text("Deployment", width=150),
             "p50": text("Median", alignment="right"),
             "interval": text("95 % interval", help="Where intervals overlap, no difference is shown.", width=130),
             "n": st.column_config.NumberColumn("n", format="localized"),
         },
-    )  # fmt: skip
+    )
 
 
 def _interval(low: float, high: float) -> str:
@@ -220,24 +290,37 @@ def _interval(low: float, high: float) -> str:
 # --- time of day ---------------------------------------------------------------------------------------------------
 def _hours(data: Data, metric: str, menu: Any) -> None:
     frame, shown = figures.heatmap(data, metric), theme.look()
-    subtitle = panels.hint((
-        "median by weekday and hour", f"hours of {plain(data.window.zone)}", "empty: no calls",
-        figures.heatmap_said(data),
-    ))  # fmt: skip
+    subtitle = panels.hint(
+        (
+            "median by weekday and hour",
+            f"hours of {plain(data.window.zone)}",
+            "empty: no calls",
+            figures.heatmap_said(data),
+        )
+    )
     st.caption(subtitle)
     filled = bool(frame["n"].any())
-    _menu(data, menu, panels.Export(
-        f"hours-{metric}", lambda: frame.rename(columns={"p50": f"{metric}_p50_ms", "n": "measured_calls"}),
-        (lambda: {**heat(frame, metric, shown), "width": panels.WIDTH}) if filled else None,
-    ), metric, subtitle)  # fmt: skip
+    _menu(
+        data,
+        menu,
+        panels.Export(
+            f"hours-{metric}",
+            lambda: frame.rename(columns={"p50": f"{metric}_p50_ms", "n": "measured_calls"}),
+            (lambda: {**heat(frame, metric, shown), "width": panels.WIDTH}) if filled else None,
+        ),
+        metric,
+        subtitle,
+    )
     if not filled:
         st.caption("No call of this selection has this figure: it needs calls that succeeded.")
         return
     panels.draw_chart(
-        heat(frame, metric, shown), f"{PLACE}__heat",
+        heat(frame, metric, shown),
+        f"{PLACE}__heat",
         f"Median {TITLES[metric]} by weekday and hour in {data.window.zone}",
-        lambda found: hour_mark(found, metric), shown=shown,
-    )  # fmt: skip
+        lambda found: hour_mark(found, metric),
+        shown=shown,
+    )
 
 
 def hour_mark(found: Mapping[str, Any], metric: str = "ttft") -> Mark | None:
@@ -314,9 +397,17 @@ def below_titles(middles: Mapping[str, str], *, alone: bool) -> dict[str, list[s
 
 
 def facet(
-    data: Data, found: pd.DataFrame, deployment_id: str, shown: Look, *, domain: tuple[float, float],
-    notes: Sequence[Mapping[str, Any]], title: str, subtitle: str | Sequence[str], alone: bool = False,
-) -> Spec:  # fmt: skip
+    data: Data,
+    found: pd.DataFrame,
+    deployment_id: str,
+    shown: Look,
+    *,
+    domain: tuple[float, float],
+    notes: Sequence[Mapping[str, Any]],
+    title: str,
+    subtitle: str | Sequence[str],
+    alone: bool = False,
+) -> Spec:
     """One deployment over time: p50 line, p50–p95 band, thin p99, calls below; what is missing stays a gap."""
     rows = found[found["deployment_id"] == deployment_id].drop(columns="deployment_id")
     height = ALONE if alone else FACET
@@ -331,38 +422,102 @@ def facet(
     pale = [f"datum.{one}" for one in ("pale_first", "pale_last") if rows[one].any()]
     parts = [("datum.whole", 1.0), *((one, theme.PALE) for one in pale)]
     for part, ink in parts:
-        drawn.append(view("area", rows, {"x": q("middle", **x), "y": q("band", **y), "y2": to("p95")}, only=part,
-                          color=color, opacity=0.2 * ink, **gaps))  # fmt: skip
+        drawn.append(
+            view(
+                "area",
+                rows,
+                {"x": q("middle", **x), "y": q("band", **y), "y2": to("p95")},
+                only=part,
+                color=color,
+                opacity=0.2 * ink,
+                **gaps,
+            )
+        )
         for name, width, opacity in (("p99", 0.9, 0.75), ("p50", 2, 1.0)):
-            drawn.append(view("line", rows, {"x": q("middle", **x), "y": q(name, **y)}, only=part, color=color,
-                              strokeWidth=width, opacity=opacity * ink, strokeDash=dash, strokeCap="round",
-                              **gaps))  # fmt: skip
+            drawn.append(
+                view(
+                    "line",
+                    rows,
+                    {"x": q("middle", **x), "y": q(name, **y)},
+                    only=part,
+                    color=color,
+                    strokeWidth=width,
+                    opacity=opacity * ink,
+                    strokeDash=dash,
+                    strokeCap="round",
+                    **gaps,
+                )
+            )
     for name, size in (("p99", 10), ("p95", 14), ("p50", 34)):
         if rows[f"{name}_lone"].any():
             opacity_ = when("datum.running", theme.PALE, 1 if name == "p50" else 0.7)
-            drawn.append(view("point", rows, {"x": q("middle", **x), "y": q(name, **y), "opacity": opacity_},
-                              only=f"datum.{name}_lone", filled=True, color=color, size=size))  # fmt: skip
+            drawn.append(
+                view(
+                    "point",
+                    rows,
+                    {"x": q("middle", **x), "y": q(name, **y), "opacity": opacity_},
+                    only=f"datum.{name}_lone",
+                    filled=True,
+                    color=color,
+                    size=size,
+                )
+            )
     count = {"scale": {"domain": [0, max(int(found["n"].max()), 1)], "range": [height, height - BARS], "nice": False}}
-    bars = view("rect", rows, {
-        "x": q("bar", **x), "x2": to("bar_end"), "y": q("n", axis=None, **count), "y2": {"datum": 0},
-        "opacity": when("datum.running", theme.PALE, 1),
-    }, only="datum.n > 0", color=shown.bars)  # fmt: skip
-    hit = bucket_hits(rows, x, height, shown, ("n", "Calls measured", ","), ("p50_words", "p50"), ("p95_words", "p95"),
-                      ("p99_words", "p99"))  # fmt: skip
+    bars = view(
+        "rect",
+        rows,
+        {
+            "x": q("bar", **x),
+            "x2": to("bar_end"),
+            "y": q("n", axis=None, **count),
+            "y2": {"datum": 0},
+            "opacity": when("datum.running", theme.PALE, 1),
+        },
+        only="datum.n > 0",
+        color=shown.bars,
+    )
+    hit = bucket_hits(
+        rows,
+        x,
+        height,
+        shown,
+        ("n", "Calls measured", ","),
+        ("p50_words", "p50"),
+        ("p95_words", "p95"),
+        ("p99_words", "p99"),
+    )
     behind, front = alerts.rules(notes, shown, x)
     return layers(
         # A facet has no room for a note's words: its sign says them on hovering.
-        *behind, {"layer": drawn}, bars, *front[:1], hit, height=height, title=title, subtitle=subtitle,
+        *behind,
+        {"layer": drawn},
+        bars,
+        *front[:1],
+        hit,
+        height=height,
+        title=title,
+        subtitle=subtitle,
         resolve={"scale": {"y": "independent"}},
-    )  # fmt: skip
+    )
 
 
 def bucket_hits(rows: pd.DataFrame, x: Spec, height: int, shown: Look, *said: Any) -> Spec:
     """An unseen column for each bucket, to point at and to click; the clicked one is tinted."""
-    return view("rect", rows, {
-        "x": q("at", **x), "x2": to("until"), "y": {"value": 0}, "y2": {"value": height},
-        "opacity": picked(0.12, 0), "tooltip": tips(("when", "Bucket"), *said),
-    }, pick=["at"], color=shown.ink, cursor="pointer")  # fmt: skip
+    return view(
+        "rect",
+        rows,
+        {
+            "x": q("at", **x),
+            "x2": to("until"),
+            "y": {"value": 0},
+            "y2": {"value": height},
+            "opacity": picked(0.12, 0),
+            "tooltip": tips(("when", "Bucket"), *said),
+        },
+        pick=["at"],
+        color=shown.ink,
+        cursor="pointer",
+    )
 
 
 # --- distribution --------------------------------------------------------------------------------------------------
@@ -377,23 +532,41 @@ def ecdf(data: Data, frame: pd.DataFrame, metric: str, shown: Look) -> Spec:
     found["name"] = found["deployment_id"].map(theme.names_of(data))
     domain = theme.log_domain(found["shown"], pad=1.05) or (0.1, 10)
     base = {
-        "x": q("shown", title=f"{TITLES[metric]}, {UNIT[metric]} (log)",
-               scale={"type": "log", "domain": list(domain), "nice": False},
-               axis={"values": theme.log_ticks(*domain), "format": "~r", "grid": False}),
-        "y": q("percent", title="calls that took at most so long, %", scale={"domain": [0, 100]},
-               axis={"values": [0, 25, 50, 75, 95]}),
+        "x": q(
+            "shown",
+            title=f"{TITLES[metric]}, {UNIT[metric]} (log)",
+            scale={"type": "log", "domain": list(domain), "nice": False},
+            axis={"values": theme.log_ticks(*domain), "format": "~r", "grid": False},
+        ),
+        "y": q(
+            "percent",
+            title="calls that took at most so long, %",
+            scale={"domain": [0, 100]},
+            axis={"values": [0, 25, 50, 75, 95]},
+        ),
         "color": theme.deployment_colors(data, ids, shown),
         "strokeDash": word("deployment_id", legend=None, scale=theme.slots(data, ids, theme.dash)),
-    }  # fmt: skip
-    said = tips(("name", "Deployment"), ("shown", f"{TITLES[metric]}, {UNIT[metric]}", ".3~g"),
-                ("percent", "of its calls, %", ".0f"))  # fmt: skip
+    }
+    said = tips(
+        ("name", "Deployment"),
+        ("shown", f"{TITLES[metric]}, {UNIT[metric]}", ".3~g"),
+        ("percent", "of its calls, %", ".0f"),
+    )
     return layers(
         view("line", found, base, interpolate="step-after", strokeWidth=2),
         # What is pointed at and clicked: the same line, wide and all but unseen.
-        view("line", found, {**base, "tooltip": said}, pick=["deployment_id"], interpolate="step-after",
-             strokeWidth=14, opacity=0.001, cursor="pointer"),
+        view(
+            "line",
+            found,
+            {**base, "tooltip": said},
+            pick=["deployment_id"],
+            interpolate="step-after",
+            strokeWidth=14,
+            opacity=0.001,
+            cursor="pointer",
+        ),
         height=300,
-    )  # fmt: skip
+    )
 
 
 # --- heat map ------------------------------------------------------------------------------------------------------
@@ -404,17 +577,50 @@ def heat(frame: pd.DataFrame, metric: str, shown: Look) -> Spec:
     found["day"] = [WEEKDAYS[one] for one in found["weekday"]]
     found["words"] = [formatting.seconds(value) for value in found["p50"]]
     domain = theme.log_domain(found["shown"], pad=1.0) or (0.1, 1)
-    legend = {"title": f"median, {UNIT[metric]} (log)", "orient": "bottom", "gradientLength": 180,
-              "gradientThickness": 8, "format": ".2~r",
-              "values": [domain[0], math.sqrt(domain[0] * domain[1]), domain[1]]}  # fmt: skip
-    return layers(view("rect", found, {
-        "x": {"field": "hour", "type": "ordinal", "title": None,
-              "scale": {"domain": list(range(24)), "paddingInner": 0.06},
-              "axis": {"values": [0, 3, 6, 9, 12, 15, 18, 21], "labelExpr": "datum.value + ':00'", "labelAngle": 0}},
-        "y": {"field": "day", "type": "ordinal", "title": None,
-              "scale": {"domain": list(WEEKDAYS), "paddingInner": 0.08}},
-        "color": q("shown", legend=legend,
-                   scale={"type": "log", "domain": list(domain), "range": RAMP[shown.theme], "interpolate": "rgb"}),
-        "stroke": picked(shown.ink, "transparent"),
-        "tooltip": tips(("day", "Weekday"), ("hour", "Hour"), ("n", "Calls measured", ","), ("words", "Median")),
-    }, pick=["weekday", "hour"], cursor="pointer", cornerRadius=2, strokeWidth=2), height=7 * 26)  # fmt: skip
+    legend = {
+        "title": f"median, {UNIT[metric]} (log)",
+        "orient": "bottom",
+        "gradientLength": 180,
+        "gradientThickness": 8,
+        "format": ".2~r",
+        "values": [domain[0], math.sqrt(domain[0] * domain[1]), domain[1]],
+    }
+    return layers(
+        view(
+            "rect",
+            found,
+            {
+                "x": {
+                    "field": "hour",
+                    "type": "ordinal",
+                    "title": None,
+                    "scale": {"domain": list(range(24)), "paddingInner": 0.06},
+                    "axis": {
+                        "values": [0, 3, 6, 9, 12, 15, 18, 21],
+                        "labelExpr": "datum.value + ':00'",
+                        "labelAngle": 0,
+                    },
+                },
+                "y": {
+                    "field": "day",
+                    "type": "ordinal",
+                    "title": None,
+                    "scale": {"domain": list(WEEKDAYS), "paddingInner": 0.08},
+                },
+                "color": q(
+                    "shown",
+                    legend=legend,
+                    scale={"type": "log", "domain": list(domain), "range": RAMP[shown.theme], "interpolate": "rgb"},
+                ),
+                "stroke": picked(shown.ink, "transparent"),
+                "tooltip": tips(
+                    ("day", "Weekday"), ("hour", "Hour"), ("n", "Calls measured", ","), ("words", "Median")
+                ),
+            },
+            pick=["weekday", "hour"],
+            cursor="pointer",
+            cornerRadius=2,
+            strokeWidth=2,
+        ),
+        height=7 * 26,
+    )

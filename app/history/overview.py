@@ -48,21 +48,34 @@ def draw_scatter(data: Data) -> None:
     fit = frame[frame["p95_ttft"].notna() & frame["usd_per_1000"].notna()]
     with panels.panel(title, subtitle) as menu:
         with menu:
-            panels.export(data, panels.Export(
-                "speed-and-price", lambda: frame.assign(deployment=frame["deployment_id"].map(names)).rename(
-                    columns={"p95_ttft": "ttft_p95_ms", "n": "calls"}),
-                (lambda: {**chart(data, fit, shown), "width": panels.WIDTH}) if len(fit) else None,
-            ), title, subtitle)  # fmt: skip
+            panels.export(
+                data,
+                panels.Export(
+                    "speed-and-price",
+                    lambda: frame.assign(deployment=frame["deployment_id"].map(names)).rename(
+                        columns={"p95_ttft": "ttft_p95_ms", "n": "calls"}
+                    ),
+                    (lambda: {**chart(data, fit, shown), "width": panels.WIDTH}) if len(fit) else None,
+                ),
+                title,
+                subtitle,
+            )
         if fit.empty:
             st.caption("A bubble needs 20 measured calls and a known cost.")
         else:
             unnamed = not placed(data, fit).found["named"].all()
             panels.draw_chart(
-                chart(data, fit, shown), f"{SCATTER}__all", _alt(fit, names),
-                lambda found: Mark(names[found["deployment_id"]], {"deployment_id": found["deployment_id"]})
-                if found.get("deployment_id") in names else None, shown=shown,
+                chart(data, fit, shown),
+                f"{SCATTER}__all",
+                _alt(fit, names),
+                lambda found: (
+                    Mark(names[found["deployment_id"]], {"deployment_id": found["deployment_id"]})
+                    if found.get("deployment_id") in names
+                    else None
+                ),
+                shown=shown,
                 legend=theme.legend_entries(data, list(fit["deployment_id"]), shown) if unnamed else (),
-            )  # fmt: skip
+            )
         _absent(frame, names)
         panels.draw_calls(data, SCATTER)
 
@@ -70,15 +83,19 @@ def draw_scatter(data: Data) -> None:
 def _absent(frame: pd.DataFrame, names: dict[str, str]) -> None:
     slow = [names[one] for one in frame.loc[frame["p95_ttft"].isna(), "deployment_id"]]
     free = [names[one] for one in frame.loc[frame["p95_ttft"].notna() & frame["usd_per_1000"].isna(), "deployment_id"]]
-    parts = [f"fewer than 20 measured calls: {', '.join(slow)}" if slow else "",
-             f"no known cost: {', '.join(free)}" if free else ""]  # fmt: skip
+    parts = [
+        f"fewer than 20 measured calls: {', '.join(slow)}" if slow else "",
+        f"no known cost: {', '.join(free)}" if free else "",
+    ]
     if any(parts) and len(frame):
         st.caption(plain(f"Not drawn: {'; '.join(one for one in parts if one)}."))
 
 
 def _alt(fit: pd.DataFrame, names: dict[str, str]) -> str:
-    parts = [f"{names[row.deployment_id]} {formatting.seconds(row.p95_ttft)} {money(round(row.usd_per_1000 * 1e9))}"
-             for row in fit.itertuples()]  # fmt: skip
+    parts = [
+        f"{names[row.deployment_id]} {formatting.seconds(row.p95_ttft)} {money(round(row.usd_per_1000 * 1e9))}"
+        for row in fit.itertuples()
+    ]
     return f"p95 first token and spend per 1,000 calls: {', '.join(parts[:12])}"
 
 
@@ -102,13 +119,17 @@ def placed(data: Data, fit: pd.DataFrame) -> Placed:
     first, last = xs or (1.0, 10.0)
     room = (last / first) ** 0.16
     lowest = first / room**1.5 if free.any() else first
-    found = pd.DataFrame({
-        "deployment_id": fit["deployment_id"].to_numpy(),
-        "name": [clip(names[one], 30) for one in fit["deployment_id"]], "s": fit["p95_ttft"].to_numpy() / 1000,
-        "usd": fit["usd_per_1000"].where(~free, first / room).to_numpy(), "n": fit["n"].to_numpy(),
-        "speed": [formatting.seconds(one) for one in fit["p95_ttft"]],
-        "cost": [money(round(one * 1e9)) if one > 0 else "free" for one in fit["usd_per_1000"]],
-    })  # fmt: skip
+    found = pd.DataFrame(
+        {
+            "deployment_id": fit["deployment_id"].to_numpy(),
+            "name": [clip(names[one], 30) for one in fit["deployment_id"]],
+            "s": fit["p95_ttft"].to_numpy() / 1000,
+            "usd": fit["usd_per_1000"].where(~free, first / room).to_numpy(),
+            "n": fit["n"].to_numpy(),
+            "speed": [formatting.seconds(one) for one in fit["p95_ttft"]],
+            "cost": [money(round(one * 1e9)) if one > 0 else "free" for one in fit["usd_per_1000"]],
+        }
+    )
     place_labels(found, (lowest, last), ys)
     ticks = [*([first / room] if free.any() else []), *(theme.log_ticks(first, last) if xs else [])]
     return Placed(found, (lowest, last), ys, first, ticks)
@@ -121,31 +142,67 @@ def chart(data: Data, fit: pd.DataFrame, shown: Look) -> Spec:
     found, (lowest, last), ys, first = at_all.found, at_all.xs, at_all.ys, at_all.first
     ids = list(found["deployment_id"])
     said = f"datum.value < {first * 0.999!r} ? 'free' : '$' + format(datum.value, '~r')"
-    x = {"title": "spend per 1,000 calls, $ (log)", "scale": {"type": "log", "domain": [lowest, last], "nice": False},
-         "axis": {"values": at_all.ticks, "labelExpr": said, "grid": False}}  # fmt: skip
-    y = {"title": "p95 first token, s (log)", "scale": {"type": "log", "domain": list(ys), "nice": False},
-         "axis": {"values": theme.log_ticks(*ys), "format": "~r"}}  # fmt: skip
-    corner = pd.DataFrame({"usd": [lowest], "to": [math.sqrt(lowest * last)], "s": [ys[0]],
-                           "up": [math.sqrt(ys[0] * ys[1])], "words": ["faster and cheaper"]})  # fmt: skip
+    x = {
+        "title": "spend per 1,000 calls, $ (log)",
+        "scale": {"type": "log", "domain": [lowest, last], "nice": False},
+        "axis": {"values": at_all.ticks, "labelExpr": said, "grid": False},
+    }
+    y = {
+        "title": "p95 first token, s (log)",
+        "scale": {"type": "log", "domain": list(ys), "nice": False},
+        "axis": {"values": theme.log_ticks(*ys), "format": "~r"},
+    }
+    corner = pd.DataFrame(
+        {
+            "usd": [lowest],
+            "to": [math.sqrt(lowest * last)],
+            "s": [ys[0]],
+            "up": [math.sqrt(ys[0] * ys[1])],
+            "words": ["faster and cheaper"],
+        }
+    )
     at = {"x": q("usd", **x), "y": q("s", **y)}
-    dots = view("point", found, {
-        **at, "color": theme.deployment_colors(data, ids, shown, legend=not found["named"].all()),
-        "shape": word("deployment_id", legend=None, scale=theme.slots(data, ids, theme.shape)),
-        "size": q("n", legend=None, scale={"type": "sqrt", "domain": [0, int(found["n"].max())], "range": list(AREA)}),
-        "stroke": picked(shown.ink, "transparent"),
-        "tooltip": tips(("name", "Deployment"), ("speed", "p95 first token"), ("cost", "per 1,000 calls"),
-                        ("n", "Calls", ",")),
-    }, pick=["deployment_id"], filled=True, cursor="pointer", strokeWidth=2, opacity=0.88)  # fmt: skip
+    dots = view(
+        "point",
+        found,
+        {
+            **at,
+            "color": theme.deployment_colors(data, ids, shown, legend=not found["named"].all()),
+            "shape": word("deployment_id", legend=None, scale=theme.slots(data, ids, theme.shape)),
+            "size": q(
+                "n", legend=None, scale={"type": "sqrt", "domain": [0, int(found["n"].max())], "range": list(AREA)}
+            ),
+            "stroke": picked(shown.ink, "transparent"),
+            "tooltip": tips(
+                ("name", "Deployment"), ("speed", "p95 first token"), ("cost", "per 1,000 calls"), ("n", "Calls", ",")
+            ),
+        },
+        pick=["deployment_id"],
+        filled=True,
+        cursor="pointer",
+        strokeWidth=2,
+        opacity=0.88,
+    )
     return layers(
         *_better(corner, at, shown, len(found)),
         dots,
         *(
-            view("text", rows, {**at, "text": word("name")}, align=str(align), dx=float(dx), dy=float(dy),
-                 baseline="middle", color=shown.ink, fontSize=12, limit={"expr": _room(str(align), float(dx))})
+            view(
+                "text",
+                rows,
+                {**at, "text": word("name")},
+                align=str(align),
+                dx=float(dx),
+                dy=float(dy),
+                baseline="middle",
+                color=shown.ink,
+                fontSize=12,
+                limit={"expr": _room(str(align), float(dx))},
+            )
             for (align, dx, dy), rows in found[found["named"]].groupby(["align", "dx", "dy"])
         ),
         height=HEIGHT,
-    )  # fmt: skip
+    )
 
 
 def _room(align: str, dx: float) -> str:
@@ -166,9 +223,18 @@ def _better(corner: pd.DataFrame, at: Spec, shown: Look, n: int) -> list[Spec]:
         return []
     return [
         view("rect", corner, {**at, "x2": to("to"), "y2": to("up")}, color=shown.good, opacity=0.1),
-        view("text", corner, {**at, "text": word("words")}, align="left", baseline="bottom", dx=6, dy=-5,
-             color=shown.good, fontSize=11.5),
-    ]  # fmt: skip
+        view(
+            "text",
+            corner,
+            {**at, "text": word("words")},
+            align="left",
+            baseline="bottom",
+            dx=6,
+            dy=-5,
+            color=shown.good,
+            fontSize=11.5,
+        ),
+    ]
 
 
 def place_labels(found: pd.DataFrame, xs: tuple[float, float], ys: tuple[float, float]) -> None:
@@ -200,11 +266,22 @@ def place_labels(found: pd.DataFrame, xs: tuple[float, float], ys: tuple[float, 
 def _sides(r: float, left: float, right: float) -> list[tuple[str, float, float]]:
     """Places of a label around a bubble, the best first: how it is aligned, and its distance from the middle, which is
     ``left`` and ``right`` pixels from the edges."""
-    along = [(align, sign * min(far * r, room)) for far in (1, 3)
-             for align, sign, room in (("left", -1, left), ("right", 1, right))]  # fmt: skip
-    return [("left", r, 0.0), ("right", -r, 0.0), ("center", 0.0, -r - 7), ("center", 0.0, r + 8),
-            ("left", r, -11.0), ("left", r, 12.0), ("right", -r, -11.0), ("right", -r, 12.0),
-            *((align, dx, dy) for dy in (-r - 7, r + 8) for align, dx in along)]  # fmt: skip
+    along = [
+        (align, sign * min(far * r, room))
+        for far in (1, 3)
+        for align, sign, room in (("left", -1, left), ("right", 1, right))
+    ]
+    return [
+        ("left", r, 0.0),
+        ("right", -r, 0.0),
+        ("center", 0.0, -r - 7),
+        ("center", 0.0, r + 8),
+        ("left", r, -11.0),
+        ("left", r, 12.0),
+        ("right", -r, -11.0),
+        ("right", -r, 12.0),
+        *((align, dx, dy) for dy in (-r - 7, r + 8) for align, dx in along),
+    ]
 
 
 def _box(x: float, y: float, length: float, align: str) -> tuple[float, float, float, float]:
@@ -214,7 +291,7 @@ def _box(x: float, y: float, length: float, align: str) -> tuple[float, float, f
 
 def _walls(
     found: pd.DataFrame, px: pd.Series, bubbles: Sequence[tuple[float, ...]], number: int, y: float
-) -> dict[str, float]:  # fmt: skip
+) -> dict[str, float]:
     """The nearest bubbles left and right at the height of a label, by their place on the axis; NaN for none."""
     said = {"before": math.nan, "before_r": 0.0, "after": math.nan, "after_r": 0.0}
     near = {"before": -math.inf, "after": math.inf}
@@ -252,15 +329,28 @@ def draw_ranking(data: Data) -> None:
     table, shown, names = figures.ranking(data), theme.look(), theme.names_of(data)
     with panels.panel(title, subtitle) as menu:
         with menu:
-            panels.export(data, panels.Export(
-                "deployments", lambda: table.assign(deployment=table["deployment_id"].map(names)).rename(
-                    columns={name: f"{name}_ms" for name in TIMES} | {"n": "calls"}),
-            ), title, subtitle)  # fmt: skip
+            panels.export(
+                data,
+                panels.Export(
+                    "deployments",
+                    lambda: table.assign(deployment=table["deployment_id"].map(names)).rename(
+                        columns={name: f"{name}_ms" for name in TIMES} | {"n": "calls"}
+                    ),
+                ),
+                title,
+                subtitle,
+            )
         event = st.dataframe(
-            styled(data, table, shown), key=f"{RANKING}_table", hide_index=True, placeholder=formatting.DASH,
-            height="content", on_select="rerun", selection_mode="single-row", column_config=_columns(),
+            styled(data, table, shown),
+            key=f"{RANKING}_table",
+            hide_index=True,
+            placeholder=formatting.DASH,
+            height="content",
+            on_select="rerun",
+            selection_mode="single-row",
+            column_config=_columns(),
             alt="Deployments with their calls, times and costs, to be ranked by any column",
-        )  # fmt: skip
+        )
         chosen = [row for row in event.selection.rows if row < len(table)]
         if chosen:
             one = str(table["deployment_id"].iloc[chosen[0]])
@@ -271,24 +361,35 @@ def styled(data: Data, table: pd.DataFrame, shown: theme.Look) -> Styler:
     """The table as numbers, to be ranked by, that are written as everywhere else on the page."""
     names = theme.names_of(data)
     colors = [f"color: {theme.color_of(data, one, shown)}" for one in table["deployment_id"]]
-    frame = pd.DataFrame({
-        "color": "●", "name": table["deployment_id"].map(names), "n": table["n"], "success": table["success"] * 100,
-        # Before the times: what is further right is cut off on a small screen.
-        "usd": table["nanousd"] / 1e9,
-        **{name: table[name] / 1000 for name in TIMES}, "decode": table["decode_p50"],
-        "usd_per_1000": table["usd_per_1000"],
-        "usd_per_1m": table["usd_per_1m_output"], "utilisation": table["utilisation"] * 100,
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "color": "●",
+            "name": table["deployment_id"].map(names),
+            "n": table["n"],
+            "success": table["success"] * 100,
+            # Before the times: what is further right is cut off on a small screen.
+            "usd": table["nanousd"] / 1e9,
+            **{name: table[name] / 1000 for name in TIMES},
+            "decode": table["decode_p50"],
+            "usd_per_1000": table["usd_per_1000"],
+            "usd_per_1m": table["usd_per_1m_output"],
+            "utilisation": table["utilisation"] * 100,
+        }
+    )
     frame["usd"] = frame["usd"].where((table["n_unpriced"] < table["n"]) | (table["nanousd"] > 0))
-    written = {**dict.fromkeys(TIMES, lambda s: formatting.seconds(s * 1000)), "decode": formatting.rate,
-               **dict.fromkeys(DOLLARS, lambda usd: money(round(usd * 1e9)))}  # fmt: skip
+    written = {
+        **dict.fromkeys(TIMES, lambda s: formatting.seconds(s * 1000)),
+        "decode": formatting.rate,
+        **dict.fromkeys(DOLLARS, lambda usd: money(round(usd * 1e9))),
+    }
     return frame.style.apply(lambda _: colors, subset=["color"], axis=0).format(written, na_rep=formatting.DASH)
 
 
 def _columns() -> dict[str, Any]:
     text, number = st.column_config.TextColumn, st.column_config.NumberColumn
     return {
-        "color": text(" ", width=28, pinned=True), "name": text("Deployment", pinned=True, width=180),
+        "color": text(" ", width=28, pinned=True),
+        "name": text("Deployment", pinned=True, width=180),
         "n": number("Calls", format="localized"),
         "success": number("Succeeded", format="%.1f %%", help=FIGURES["succeeded"]),
         "ttft_p50": number("First token p50", help=FIGURES["ttft"]),
@@ -300,15 +401,19 @@ def _columns() -> dict[str, Any]:
         "usd_per_1000": number("per 1,000 calls", help=EFFECTIVE),
         "usd_per_1m": number("per 1M output", help=EFFECTIVE),
         "utilisation": number("Use of paid hours", format="%.1f %%", help=USE),
-    }  # fmt: skip
+    }
 
 
 # Card → the figures that stand on it.
 CARDS = (
-    ("Calls", ("calls",)), ("Succeeded", ("success",)), ("First token p50 / p95", ("ttft_p50", "ttft_p95")),
-    ("Last token p50 / p95", ("ttlt_p50", "ttlt_p95")), ("Decode speed p50", ("decode_p50",)), ("Spend", ("spend",)),
+    ("Calls", ("calls",)),
+    ("Succeeded", ("success",)),
+    ("First token p50 / p95", ("ttft_p50", "ttft_p95")),
+    ("Last token p50 / p95", ("ttlt_p50", "ttlt_p95")),
+    ("Decode speed p50", ("decode_p50",)),
+    ("Spend", ("spend",)),
     ("Spend per 1,000 calls", ("spend_1000",)),
-)  # fmt: skip
+)
 
 
 # Smaller changes are told without a colour: they are what two alike weeks differ by.
@@ -337,9 +442,16 @@ def _card(title: str, parts: Sequence[Kpi]) -> None:
     clear = last.better is not None and abs(last.change or 0) >= (CLEAR_POINTS if last.key == "success" else CLEAR)
     tint: Literal["off", "green", "red"] = "off" if not clear or not change else "green" if last.better else "red"
     st.metric(
-        title, plain(_values(parts)), plain(change or detail) or None, tint, delta_arrow="off", border=True,
-        height="stretch", help=plain(parts[0].help) or None, delta_description=plain(detail) if change else None,
-    )  # fmt: skip
+        title,
+        plain(_values(parts)),
+        plain(change or detail) or None,
+        tint,
+        delta_arrow="off",
+        border=True,
+        height="stretch",
+        help=plain(parts[0].help) or None,
+        delta_description=plain(detail) if change else None,
+    )
 
 
 def _values(parts: Sequence[Kpi]) -> str:
@@ -360,10 +472,17 @@ def _short(detail: str) -> str:
 
 
 def _month(month: Pace) -> None:
-    parts = [f"pace {money(month.expected)}" if month.expected is not None else "",
-             f"of {money(month.budget)}" if month.budget is not None else "no budget"]  # fmt: skip
+    parts = [
+        f"pace {money(month.expected)}" if month.expected is not None else "",
+        f"of {money(month.budget)}" if month.budget is not None else "no budget",
+    ]
     st.metric(
-        "This month", plain(money(month.spent)), plain(" · ".join(one for one in parts if one)), "off",
-        delta_arrow="off", border=True, height="stretch",
+        "This month",
+        plain(money(month.spent)),
+        plain(" · ".join(one for one in parts if one)),
+        "off",
+        delta_arrow="off",
+        border=True,
+        height="stretch",
         help=figures.PACE_HELP,
-    )  # fmt: skip
+    )

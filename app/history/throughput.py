@@ -55,9 +55,12 @@ def draw(data: Data) -> None:
         with st.grid(3, min_column_width=260, gap="small"):
             for rate, words in RATES.items():
                 panels.draw_chart(
-                    chart(data, stacked[rate], rate, shown, notes), f"{PLACE}__{rate}",
-                    f"{words} over time, stacked by deployment", lambda found: _mark(data, found, labels), shown=shown,
-                )  # fmt: skip
+                    chart(data, stacked[rate], rate, shown, notes),
+                    f"{PLACE}__{rate}",
+                    f"{words} over time, stacked by deployment",
+                    lambda found: _mark(data, found, labels),
+                    shown=shown,
+                )
         panels.draw_legend(theme.legend_entries(data, data.ids, shown), shown)
         panels.draw_calls(data, PLACE)
 
@@ -94,9 +97,7 @@ def stack(data: Data, frame: pd.DataFrame, value: str, series: str, order: Seque
     return found.drop(columns="bucket")[found[value] > 0]
 
 
-def chart(
-    data: Data, found: pd.DataFrame, rate: str, shown: Look, notes: Any, *, legend: bool = False
-) -> Spec:  # fmt: skip
+def chart(data: Data, found: pd.DataFrame, rate: str, shown: Look, notes: Any, *, legend: bool = False) -> Spec:
     """One rate over time; ``legend``: with what its colours mean, even where there is one only."""
     found = found.assign(name=found["deployment_id"].map(theme.names_of(data)))
     color = theme.deployment_colors(data, data.ids, shown, legend=False)
@@ -104,37 +105,71 @@ def chart(
         names = [theme.names_of(data)[one] for one in data.ids]
         color = {**color, "legend": theme.legend_of(names, data.ids)}
     said = tips(("name", "Deployment"), ("when", "Bucket"), (rate, RATES[rate], ",.3~g"))
-    return bars(data, found, ["at", "deployment_id"], color, said, shown, notes, most=4, title=RATES[rate],
-                least=LEAST[rate])  # fmt: skip
+    return bars(
+        data, found, ["at", "deployment_id"], color, said, shown, notes, most=4, title=RATES[rate], least=LEAST[rate]
+    )
 
 
 def bars(
-    data: Data, found: pd.DataFrame, fields: list[str], color: Spec, said: Any, shown: Look, notes: Any, *, most: int,
-    title: str = "", height: int = HEIGHT, whole: float = 0.0, least: float = 0.0,
-) -> Spec:  # fmt: skip
+    data: Data,
+    found: pd.DataFrame,
+    fields: list[str],
+    color: Spec,
+    said: Any,
+    shown: Look,
+    notes: Any,
+    *,
+    most: int,
+    title: str = "",
+    height: int = HEIGHT,
+    whole: float = 0.0,
+    least: float = 0.0,
+) -> Spec:
     """Stacked bars over time that can be clicked; the running bucket is pale. ``whole``: the least step of a mark;
     ``least``: the least top of the axis."""
     x = theme.time_x(data, most)
     top = max(float(found["to"].max()) * (alerts.ROOM if notes else 1.06), least) if len(found) else 1.0
     found = found.assign(to=np.maximum(found["to"], found["from"] + top * SEEN / height))
     behind, front = alerts.rules(notes, shown, x)
-    drawn = view("rect", found, {
-        "x": q("bar", **x), "x2": to("bar_end"), "y2": to("to"), "color": color, "tooltip": said,
-        "y": q("from", title=None, scale={"domain": [0, top], "nice": False},
-               axis={"tickCount": 4, "tickMinStep": whole, "format": ",~r"}),
-        "opacity": when("datum.running", theme.PALE, 1), "stroke": picked(shown.ink, None),
-    }, pick=fields, cursor="pointer", strokeWidth=1.5)  # fmt: skip
+    drawn = view(
+        "rect",
+        found,
+        {
+            "x": q("bar", **x),
+            "x2": to("bar_end"),
+            "y2": to("to"),
+            "color": color,
+            "tooltip": said,
+            "y": q(
+                "from",
+                title=None,
+                scale={"domain": [0, top], "nice": False},
+                axis={"tickCount": 4, "tickMinStep": whole, "format": ",~r"},
+            ),
+            "opacity": when("datum.running", theme.PALE, 1),
+            "stroke": picked(shown.ink, None),
+        },
+        pick=fields,
+        cursor="pointer",
+        strokeWidth=1.5,
+    )
     return layers(*behind, drawn, *front, height=height, title=title)
 
 
 def _table(data: Data, frame: pd.DataFrame) -> pd.DataFrame:
     names = theme.names_of(data)
-    return pd.DataFrame({
-        "bucket": frame["bucket"], "deployment": frame["deployment_id"].map(names),
-        "deployment_id": frame["deployment_id"], "calls": frame["calls"],
-        "calls_per_minute": frame["calls_per_min"], "output_tokens_per_s": frame["out_tok_s"],
-        "calls_in_flight_mean": frame["in_flight"], "still_running": frame["running"],
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "bucket": frame["bucket"],
+            "deployment": frame["deployment_id"].map(names),
+            "deployment_id": frame["deployment_id"],
+            "calls": frame["calls"],
+            "calls_per_minute": frame["calls_per_min"],
+            "output_tokens_per_s": frame["out_tok_s"],
+            "calls_in_flight_mean": frame["in_flight"],
+            "still_running": frame["running"],
+        }
+    )
 
 
 # --- how they ended ------------------------------------------------------------------------------------------------
@@ -158,27 +193,37 @@ def draw_states(data: Data) -> None:
             )
             kept = [one for one in there if one != "succeeded"] if only else there
             found = stack(data, frame[frame["state"].isin(kept)], "n", "state", kept)
-            panels.export(data, panels.Export(
-                "states", lambda: frame.rename(columns={"n": "calls", "running": "still_running"}),
-                lambda: {**_states(data, found, kept, shown, notes), "width": panels.WIDTH},
-            ), title, subtitle)  # fmt: skip
+            panels.export(
+                data,
+                panels.Export(
+                    "states",
+                    lambda: frame.rename(columns={"n": "calls", "running": "still_running"}),
+                    lambda: {**_states(data, found, kept, shown, notes), "width": panels.WIDTH},
+                ),
+                title,
+                subtitle,
+            )
         if found.empty:
             st.caption("Every call succeeded." if only else "No call ended in this time.")
             return
         panels.draw_chart(
-            _states(data, found, kept, shown, notes), f"{ENDS}__all", _states_alt(frame),
-            lambda found: _state_mark(data, found, labels), shown=shown,
+            _states(data, found, kept, shown, notes),
+            f"{ENDS}__all",
+            _states_alt(frame),
+            lambda found: _state_mark(data, found, labels),
+            shown=shown,
             legend=[(theme.state_color(one, shown), theme.state_words(one), "■") for one in kept],
-        )  # fmt: skip
+        )
         panels.draw_calls(data, ENDS)
 
 
 def _states(data: Data, found: pd.DataFrame, kept: Sequence[str], shown: Look, notes: Any) -> Spec:
     found = found.assign(words=found["state"].map(theme.state_words))
     color = word(
-        "state", scale={"domain": list(kept), "range": [theme.state_color(one, shown) for one in kept]},
+        "state",
+        scale={"domain": list(kept), "range": [theme.state_color(one, shown) for one in kept]},
         legend=theme.legend_of([theme.state_words(one) for one in kept], kept),
-    )  # fmt: skip
+    )
     said = tips(("words", "Ended"), ("when", "Bucket"), ("n", "Calls", ","))
     return bars(data, found, ["at", "state"], color, said, shown, notes, most=6, height=TALL, whole=1.0)
 

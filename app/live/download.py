@@ -37,15 +37,25 @@ def draw(shown: runs.Shown) -> None:
 def downloads(run: Row, calls: Sequence[Row], votes: Sequence[Row], *, prefix: str) -> None:
     """Export of one run. The files are made when they are asked for."""
     st.download_button(
-        "Export JSON", partial(record.run_json, run, calls, votes), record.file_name(run, "json"), "application/json",
-        key=f"{prefix}_json", icon=":material/download:", on_click="ignore",
+        "Export JSON",
+        partial(record.run_json, run, calls, votes),
+        record.file_name(run, "json"),
+        "application/json",
+        key=f"{prefix}_json",
+        icon=":material/download:",
+        on_click="ignore",
         help="The prompt, every call with every figure of this page, and the votes.",
-    )  # fmt: skip
+    )
     st.download_button(
-        "Export CSV", partial(record.run_csv, calls), record.file_name(run, "csv"), "text/csv",
-        key=f"{prefix}_csv", icon=":material/download:", on_click="ignore",
+        "Export CSV",
+        partial(record.run_csv, calls),
+        record.file_name(run, "csv"),
+        "text/csv",
+        key=f"{prefix}_csv",
+        icon=":material/download:",
+        on_click="ignore",
         help="One line for each call, units in the column names; opens in a spreadsheet.",
-    )  # fmt: skip
+    )
 
 
 def _code(row: Row) -> None:

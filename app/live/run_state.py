@@ -20,8 +20,17 @@ Have = Mapping[int, Cursor]
 CURSOR_KEYS = ("i", "rep", "attempt", "answer", "reasoning")
 # What says who answers. In a blind run it stays here: the page, which knows who has voted, gives the names.
 # Notes too: they are sentences about a deployment by its name. And how its server is: an API has no such thing.
-_WHO = {"deployment": "", "name": "", "badge": "", "kind": "", "model": "", "labels": [], "color": 0, "note": None,
-        "gauge": None}  # fmt: skip
+_WHO = {
+    "deployment": "",
+    "name": "",
+    "badge": "",
+    "kind": "",
+    "model": "",
+    "labels": [],
+    "color": 0,
+    "note": None,
+    "gauge": None,
+}
 _HIDDEN = frozenset({"note", "gauge"})  # of these, what a delta can carry
 _TEXT_KEYS = frozenset({"a", "r", "reset", "i", "answer", "reasoning", "answer_from", "reasoning_from"})
 

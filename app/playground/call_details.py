@@ -101,8 +101,11 @@ def figures(row: Row) -> list[tuple[str, str, str]]:
         ("Connect", connect, FIGURES["connect"]),
         ("Queued by us", seconds(row.get("queued_ms")), FIGURES["queued"]),
         ("Waited for earlier attempts", seconds(row.get("waited_ms")), FIGURES["waited"]),
-        ("Decode speed", formatting.rate(row.get("decode_tps"), approx) + (f" ({hidden})" if hidden else ""),
-         FIGURES["decode"]),
+        (
+            "Decode speed",
+            formatting.rate(row.get("decode_tps"), approx) + (f" ({hidden})" if hidden else ""),
+            FIGURES["decode"],
+        ),
         ("End-to-end speed", formatting.rate(row.get("e2e_tps"), approx), FIGURES["e2e"]),
         ("Time per output token", formatting.seconds(row.get("tpot_ms")), FIGURES["tpot"]),
         ("Gap, median", formatting.seconds(row.get("itl_p50_ms")), FIGURES["itl"]),
@@ -119,7 +122,7 @@ def figures(row: Row) -> list[tuple[str, str, str]]:
         *([("Its share at full use", fig["cost_share"], FIGURES["full_use"])] if fig["cost_share"] else []),
         ("Own lag", lag, FIGURES["self_lag"]),
         ("Time the service reports", seconds(row.get("server_ms")), FIGURES["server"]),
-    ]  # fmt: skip
+    ]
 
 
 def _written(row: Row) -> str:
@@ -145,16 +148,24 @@ def _request(row: Row) -> None:
     if request.get("url"):
         st.text(f"{request.get('method')} {request['url']}")
     facts = {
-        "Region": row.get("region"), "Service tier asked for": row.get("tier_asked"),
+        "Region": row.get("region"),
+        "Service tier asked for": row.get("tier_asked"),
         "Service tier that served it": row.get("tier_served"),
-        "Wire": row.get("wire"), "HTTP status": row.get("http_status"), "Finish reason": row.get("finish_raw"),
-        "Model, as it calls itself": row.get("model_reported"), "Response id": row.get("response_id"),
-        "Error type": row.get("error_type"), "Error code": row.get("error_code"), "Recorded as": row.get("id"),
-    }  # fmt: skip
+        "Wire": row.get("wire"),
+        "HTTP status": row.get("http_status"),
+        "Finish reason": row.get("finish_raw"),
+        "Model, as it calls itself": row.get("model_reported"),
+        "Response id": row.get("response_id"),
+        "Error type": row.get("error_type"),
+        "Error code": row.get("error_code"),
+        "Recorded as": row.get("id"),
+    }
     st.table(
         {label: plain(value) for label, value in facts.items() if value not in (None, "")},
-        border="horizontal", width="content", alt="Facts of the request and its response",
-    )  # fmt: skip
+        border="horizontal",
+        width="content",
+        alt="Facts of the request and its response",
+    )
     made = conversation.request_of(row)
     _json(dict(made.body) if made else None, "The text of the request was not stored.")
 
@@ -177,13 +188,14 @@ def _attempts(tries: Sequence[Row]) -> None:
         ),
         hide_index=True,
         column_config={
-            "attempt": "Attempt", "state": "State",
+            "attempt": "Attempt",
+            "state": "State",
             "ttft": st.column_config.TextColumn("First token", help=FIGURES["ttft"]),
             "end": st.column_config.TextColumn("End", help=FIGURES["end"]),
             "message": st.column_config.TextColumn("What happened", width="large"),
         },
         alt="Attempts of this call",
-    )  # fmt: skip
+    )
 
 
 def _json(value: Any, otherwise: str) -> None:

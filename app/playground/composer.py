@@ -13,8 +13,33 @@ from services.deployments.registry import DeploymentStatus
 from services.runs import spec
 from services.runs.spec import MAX_COLUMNS, MAX_REPETITIONS, Attachment
 
-FILE_TYPES = ["txt", "md", "json", "jsonl", "csv", "tsv", "py", "js", "ts", "html", "xml", "yaml", "yml", "toml", "sql",
-              "sh", "log", "rst", "tex", "java", "go", "rs", "c", "h", "cpp"]  # fmt: skip
+FILE_TYPES = [
+    "txt",
+    "md",
+    "json",
+    "jsonl",
+    "csv",
+    "tsv",
+    "py",
+    "js",
+    "ts",
+    "html",
+    "xml",
+    "yaml",
+    "yml",
+    "toml",
+    "sql",
+    "sh",
+    "log",
+    "rst",
+    "tex",
+    "java",
+    "go",
+    "rs",
+    "c",
+    "h",
+    "cpp",
+]
 MAX_FILES = 10
 MAX_FILE_MB = 1
 START_WORDS = {"together": "All at once", "staggered": "One after a pause", "sequential": "One after the other"}
@@ -92,9 +117,7 @@ def _files() -> None:
             st.rerun()
 
 
-def read_files(
-    uploads: Sequence[tuple[str, bytes]], kept: Sequence[Attachment]
-) -> tuple[list[Attachment], list[str]]:  # fmt: skip
+def read_files(uploads: Sequence[tuple[str, bytes]], kept: Sequence[Attachment]) -> tuple[list[Attachment], list[str]]:
     """The attachments after an upload, and one sentence for each file that was left out."""
     taken, refused = {a.name: a for a in kept}, []
     for name, content in uploads:
@@ -172,9 +195,13 @@ def _bar(*, live: bool) -> None:
             "stream as they come.",
         )
         st.button(
-            "Stop all", key="pg_stop", icon=":material/stop:", on_click=playground_state.stop_all, disabled=not live,
+            "Stop all",
+            key="pg_stop",
+            icon=":material/stop:",
+            on_click=playground_state.stop_all,
+            disabled=not live,
             help="Stops everything that was sent in this visit and is still under way.",
-        )  # fmt: skip
+        )
         st.button(
             "Send",
             key="pg_send",

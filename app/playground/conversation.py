@@ -22,8 +22,9 @@ def draw(shown: runs.Shown, *, masked: bool) -> None:
 
 def _turn(turn: runs.Row, number: int, *, masked: bool) -> None:
     title = clip(str(turn.get("prompt") or "text not stored"), 90)
-    folded = st.expander(f"Turn {number}: {plain(title)}", icon=":material/forum:", key=f"pg_turn_{turn['id']}",
-                         on_change="rerun")  # fmt: skip
+    folded = st.expander(
+        f"Turn {number}: {plain(title)}", icon=":material/forum:", key=f"pg_turn_{turn['id']}", on_change="rerun"
+    )
     if not folded.open:
         return
     with folded:
@@ -56,10 +57,15 @@ def draw_mode(shown: runs.Shown) -> None:
         if going_on:
             st.caption(f":material/forum: {plain(continuing(shown))}", width="stretch")
         else:
-            st.button("Continue", key="pg_continue_button", icon=":material/reply:", on_click=state.continue_run,
-                      disabled=shown.live is not None or shown.found.batch is not None,
-                      help="The next prompt goes on from here; each deployment is sent its own answers, no other's "
-                      "and never an error text.")  # fmt: skip
+            st.button(
+                "Continue",
+                key="pg_continue_button",
+                icon=":material/reply:",
+                on_click=state.continue_run,
+                disabled=shown.live is not None or shown.found.batch is not None,
+                help="The next prompt goes on from here; each deployment is sent its own answers, no other's "
+                "and never an error text.",
+            )
         st.button("New conversation", key="pg_new", icon=":material/add_comment:", on_click=state.new_conversation)
 
 

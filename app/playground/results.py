@@ -40,14 +40,21 @@ def draw_votes(shown: runs.Shown, person: auth.Person, *, masked: bool) -> None:
             st.caption(f"{len(shown.votes)} {'vote' if len(shown.votes) == 1 else 'votes'} on this run.")
         return
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown("**Which answer is better?**" if len(answered) == 2 else "**Which answer is the best?**",
-                    width="content")  # fmt: skip
+        st.markdown(
+            "**Which answer is better?**" if len(answered) == 2 else "**Which answer is the best?**", width="content"
+        )
         for key, label, icon, ballot in ballots(answered, blind=masked):
-            st.button(plain(label), key=f"pg_vote_{key}", icon=f":material/{icon}:", on_click=state.vote,
-                      args=(shown.id, ballot))  # fmt: skip
+            st.button(
+                plain(label),
+                key=f"pg_vote_{key}",
+                icon=f":material/{icon}:",
+                on_click=state.vote,
+                args=(shown.id, ballot),
+            )
         if masked:
-            st.button("Show names without a vote", key="pg_reveal", type="tertiary", on_click=runs.reveal,
-                      args=(shown.id,))  # fmt: skip
+            st.button(
+                "Show names without a vote", key="pg_reveal", type="tertiary", on_click=runs.reveal, args=(shown.id,)
+            )
     if masked:
         st.caption("Names, speed and cost appear after your vote. The sides were shuffled when the run was sent.")
 
@@ -59,9 +66,13 @@ def ballots(answered: Sequence[runs.Row], *, blind: bool) -> list[tuple[str, str
         a, b = answered
         names = {"a": runs.name_of(a, masked=blind), "b": runs.name_of(b, masked=blind)}
         base = {
-            "blind": blind, "column_a": a["column_no"], "column_b": b["column_no"],
-            "deployment_a": a["deployment_id"], "deployment_b": b["deployment_id"], "repetition": repetition,
-        }  # fmt: skip
+            "blind": blind,
+            "column_a": a["column_no"],
+            "column_b": b["column_no"],
+            "deployment_a": a["deployment_id"],
+            "deployment_b": b["deployment_id"],
+            "repetition": repetition,
+        }
         winner = {"a": a["deployment_id"], "b": b["deployment_id"]}
         return [
             (choice, label.format(**names), ICONS[choice], base | {"choice": choice, "winner": winner.get(choice)})
@@ -69,13 +80,22 @@ def ballots(answered: Sequence[runs.Row], *, blind: bool) -> list[tuple[str, str
         ]
     made: list[tuple[str, str, str, dict[str, Any]]] = [
         (
-            f"best_{row['column_no']}", runs.name_of(row, masked=blind), "star",
-            {"choice": "best", "blind": blind, "column_a": row["column_no"], "column_b": None,
-             "deployment_a": row["deployment_id"], "deployment_b": None, "winner": row["deployment_id"],
-             "repetition": repetition},
+            f"best_{row['column_no']}",
+            runs.name_of(row, masked=blind),
+            "star",
+            {
+                "choice": "best",
+                "blind": blind,
+                "column_a": row["column_no"],
+                "column_b": None,
+                "deployment_a": row["deployment_id"],
+                "deployment_b": None,
+                "winner": row["deployment_id"],
+                "repetition": repetition,
+            },
         )
         for row in answered
-    ]  # fmt: skip
+    ]
     return made
 
 
@@ -99,8 +119,10 @@ def states(shown: runs.Shown) -> str:
     return ", ".join(f"{n} {words}" for words, n in counts.items())
 
 
-BEST = {"light": "background-color: #e6f3ee; color: #0f6b4f; font-weight: 600",
-        "dark": "background-color: #1d3129; color: #5fd3a8; font-weight: 600"}  # fmt: skip
+BEST = {
+    "light": "background-color: #e6f3ee; color: #0f6b4f; font-weight: 600",
+    "dark": "background-color: #1d3129; color: #5fd3a8; font-weight: 600",
+}
 
 HELP = {"ttft": "ttft", "ttlt": "ttlt", "decode": "decode", "out": "output", "cost": "cost"}
 

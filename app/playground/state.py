@@ -175,9 +175,19 @@ def prepare(suggested: Sample, statuses: Sequence[DeploymentStatus]) -> None:
     """Give every key its first value. Keys that are there already are left alone."""
     state = st.session_state
     for key, value in (
-        (PROMPT, suggested.prompt), (SYSTEM, ""), (REPETITIONS, 1), (START, "together"), (STAGGER, 0.5), (BLIND, False),
-        (RUN, None), (TROUBLE, None), (CONTINUE, False), (FILES, []), (UPLOADS, 0), (BASELINE, []),
-    ):  # fmt: skip
+        (PROMPT, suggested.prompt),
+        (SYSTEM, ""),
+        (REPETITIONS, 1),
+        (START, "together"),
+        (STAGGER, 0.5),
+        (BLIND, False),
+        (RUN, None),
+        (TROUBLE, None),
+        (CONTINUE, False),
+        (FILES, []),
+        (UPLOADS, 0),
+        (BASELINE, []),
+    ):
         state.setdefault(key, value)
     state.setdefault(shared_key("max_tokens"), suggested.max_tokens)
     for name, spec in PARAMS.items():

@@ -36,9 +36,13 @@ def draw(lines: Sequence[PriceLine]) -> None:
     colors = [f"color: {color(line.deployment.color_slot, theme)}" for line in lines]
     styled = frame.style.apply(lambda _: colors, subset=["color"], axis=0)
     st.dataframe(
-        styled, key="pr_table", hide_index=True, height="content", column_config=_columns(),
+        styled,
+        key="pr_table",
+        hide_index=True,
+        height="content",
+        column_config=_columns(),
         alt="Prices in use: one line for each deployment, with its rates, their source and their date",
-    )  # fmt: skip
+    )
 
 
 def _row(line: PriceLine) -> dict[str, object]:

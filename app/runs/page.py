@@ -92,8 +92,13 @@ def draw(
                 navigation.open_run(str(run["id"]))
             if person.may_change("annotate", run):
                 label = "Unstar" if run.get("starred") else "Star"
-                st.button(label, key="rn_star", icon=":material/star:", on_click=_star,
-                          args=(run["id"], not run.get("starred")))  # fmt: skip
+                st.button(
+                    label,
+                    key="rn_star",
+                    icon=":material/star:",
+                    on_click=_star,
+                    args=(run["id"], not run.get("starred")),
+                )
             if not masked and not found.cut:
                 downloads(run, found.calls, votes, prefix="rn")
             if person.may_change("delete", run):
@@ -112,8 +117,10 @@ def draw(
 
 def figures(calls: Sequence[Row]) -> None:
     """One line for each call of a run, with the figures that its columns showed."""
-    rows = [{"name": str(c["deployment"]["name"]), "repetition": c["repetition"], **record.in_words(c)}
-            for c in view.last_attempts(calls)]  # fmt: skip
+    rows = [
+        {"name": str(c["deployment"]["name"]), "repetition": c["repetition"], **record.in_words(c)}
+        for c in view.last_attempts(calls)
+    ]
     if not rows:
         return
     st.dataframe(
@@ -141,9 +148,14 @@ def _tags(run: Row, known: Sequence[str]) -> None:
     now = list(run.get("tags") or ())
     st.session_state.setdefault(key, now)
     st.multiselect(
-        "Tags", sorted({*known, *now}), key=key, accept_new_options=True, placeholder="Add a tag",
-        on_change=_tag, args=(run["id"], key),
-    )  # fmt: skip
+        "Tags",
+        sorted({*known, *now}),
+        key=key,
+        accept_new_options=True,
+        placeholder="Add a tag",
+        on_change=_tag,
+        args=(run["id"], key),
+    )
 
 
 def _tag(run_id: str, key: str) -> None:

@@ -37,14 +37,25 @@ def draw(names: dict[str, str], people: Sequence[str], tags: Sequence[str]) -> R
     sources = {words: source for source, words in SOURCES.items()}
     with st.container(horizontal=True, vertical_alignment="bottom"):
         text = st.text_input(
-            "Search in prompts and answers", key="q", type="search", bind="query-params", width=420,
-            icon=":material/search:", placeholder="Search in prompts and answers", label_visibility="collapsed",
-        )  # fmt: skip
+            "Search in prompts and answers",
+            key="q",
+            type="search",
+            bind="query-params",
+            width=420,
+            icon=":material/search:",
+            placeholder="Search in prompts and answers",
+            label_visibility="collapsed",
+        )
         starred = st.toggle("Starred", key="starred", bind="query-params")
         with st.popover("Filters", icon=":material/filter_list:"):
             chosen = st.multiselect("Deployment", list(ids), key="deployment", bind="query-params")
-            ended = st.multiselect("State", list(states), key="state", bind="query-params",
-                                   help="Runs with at least one call that ended like this.")  # fmt: skip
+            ended = st.multiselect(
+                "State",
+                list(states),
+                key="state",
+                bind="query-params",
+                help="Runs with at least one call that ended like this.",
+            )
             who = st.multiselect("Person", list(people), key="person", bind="query-params")
             tagged = st.selectbox("Tag", list(tags), index=None, key="tag", bind="query-params", placeholder="Any")
             origin = st.multiselect("Source", list(sources), key="source", bind="query-params")

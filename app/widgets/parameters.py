@@ -63,11 +63,17 @@ def _switch(deployment: Deployment) -> None:
     asked = st.session_state.get(key)
     options = [*modes, *([asked] if asked and asked not in modes else [])]
     st.selectbox(
-        plain(deployment.name), options, index=None, key=key, format_func=cache_words, disabled=not options,
-        placeholder=UNASKED if options else "has no say in it", persist_state="session",
+        plain(deployment.name),
+        options,
+        index=None,
+        key=key,
+        format_func=cache_words,
+        disabled=not options,
+        placeholder=UNASKED if options else "has no say in it",
+        persist_state="session",
         help="Whether the service may keep the beginning of the prompt for later calls. Nothing chosen: nothing is "
         "said about it, and the service does what it does by itself.",
-    )  # fmt: skip
+    )
 
 
 def cache_words(mode: CacheMode) -> str:
@@ -97,27 +103,52 @@ def _inputs(names: Sequence[str], key: Callable[[str], str]) -> None:
 def _input(spec: ParamSpec, key: str) -> None:
     if spec.kind == "list":
         st.multiselect(
-            spec.label, list(st.session_state.get(key) or []), key=key, accept_new_options=True, help=spec.help,
-            max_selections=int(spec.maximum or 4), placeholder="not sent", persist_state="session",
-        )  # fmt: skip
+            spec.label,
+            list(st.session_state.get(key) or []),
+            key=key,
+            accept_new_options=True,
+            help=spec.help,
+            max_selections=int(spec.maximum or 4),
+            placeholder="not sent",
+            persist_state="session",
+        )
     elif spec.kind == "choice":
         st.selectbox(
-            spec.label, spec.choices, index=None, key=key, help=spec.help, placeholder="not sent",
+            spec.label,
+            spec.choices,
+            index=None,
+            key=key,
+            help=spec.help,
+            placeholder="not sent",
             persist_state="session",
-        )  # fmt: skip
+        )
     elif spec.kind == "text":
         st.text_input(spec.label, key=key, help=spec.help, placeholder="not sent", persist_state="session")
     elif spec.kind == "int":
         st.number_input(
-            spec.label, value=None, key=key, help=spec.help, placeholder="not sent", step=1,
+            spec.label,
+            value=None,
+            key=key,
+            help=spec.help,
+            placeholder="not sent",
+            step=1,
             min_value=None if spec.minimum is None else int(spec.minimum),
-            max_value=None if spec.maximum is None else int(spec.maximum), persist_state="session",
-        )  # fmt: skip
+            max_value=None if spec.maximum is None else int(spec.maximum),
+            persist_state="session",
+        )
     else:
         st.number_input(
-            spec.label, value=None, key=key, help=spec.help, placeholder="not sent", step=0.1, format="%.2f",
-            min_value=spec.minimum, max_value=spec.maximum, persist_state="session",
-        )  # fmt: skip
+            spec.label,
+            value=None,
+            key=key,
+            help=spec.help,
+            placeholder="not sent",
+            step=0.1,
+            format="%.2f",
+            min_value=spec.minimum,
+            max_value=spec.maximum,
+            persist_state="session",
+        )
 
 
 def refusals(columns: Sequence[DeploymentStatus]) -> list[str]:

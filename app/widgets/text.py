@@ -36,6 +36,4 @@ def clip(text: str, limit: int) -> str:
 _OWN = {"bedrock": "Amazon Bedrock, on demand", "bedrock-provisioned": "Amazon Bedrock, provisioned"}
 
 
-KIND_NAMES: Mapping[str, str] = {
-    one: _OWN.get(one, kind.title.partition(" (")[0]) for one, kind in KINDS.items()
-}  # fmt: skip
+KIND_NAMES: Mapping[str, str] = {one: _OWN.get(one, kind.title.partition(" (")[0]) for one, kind in KINDS.items()}

@@ -108,9 +108,11 @@ def _client(service: str, where: Place, endpoint: str | None) -> Any:
     from botocore.config import Config
 
     config = Config(
-        region_name=where.region, connect_timeout=CONNECT_S, read_timeout=READ_S,
+        region_name=where.region,
+        connect_timeout=CONNECT_S,
+        read_timeout=READ_S,
         retries={"total_max_attempts": ATTEMPTS, "mode": "standard"},
-    )  # fmt: skip
+    )
     keys = _keys(service, where)
     own = where.deployment
     certificates = outbound.bundle(own.ca_file) if own is not None and own.ca_file and own.origin == "file" else None
@@ -132,9 +134,10 @@ def _keys(service: str, where: Place) -> dict[str, Any]:
         return {}
     found = aws_credentials.frozen(where.profile)
     return {
-        "aws_access_key_id": found.access_key, "aws_secret_access_key": found.secret_key,
+        "aws_access_key_id": found.access_key,
+        "aws_secret_access_key": found.secret_key,
         "aws_session_token": found.token,
-    }  # fmt: skip
+    }
 
 
 def _session(profile: str | None) -> Session:
@@ -187,16 +190,29 @@ def _model(row: dict[str, Any]) -> Model:
 
 
 Trouble = Literal[
-    "credentials", "expired", "denied", "throttled", "not_found", "conflict", "quota", "invalid", "unreachable",
-    "timeout", "failed",
-]  # fmt: skip
+    "credentials",
+    "expired",
+    "denied",
+    "throttled",
+    "not_found",
+    "conflict",
+    "quota",
+    "invalid",
+    "unreachable",
+    "timeout",
+    "failed",
+]
 
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"})
 
 _UNKNOWN = frozenset(
-    {"UnrecognizedClientException", "InvalidClientTokenId", "MissingAuthenticationToken",
-     "MissingAuthenticationTokenException"}
-)  # fmt: skip
+    {
+        "UnrecognizedClientException",
+        "InvalidClientTokenId",
+        "MissingAuthenticationToken",
+        "MissingAuthenticationTokenException",
+    }
+)
 
 _UNSIGNED = frozenset({"InvalidSignatureException", "SignatureDoesNotMatch", "IncompleteSignature"})
 
@@ -206,14 +222,28 @@ _DENIED = frozenset({"AccessDeniedException", "AccessDenied", "UnauthorizedOpera
 
 
 _THROTTLED = frozenset(
-    {"ThrottlingException", "Throttling", "ThrottledException", "TooManyRequestsException", "RequestLimitExceeded",
-     "SlowDown"}
-)  # fmt: skip
+    {
+        "ThrottlingException",
+        "Throttling",
+        "ThrottledException",
+        "TooManyRequestsException",
+        "RequestLimitExceeded",
+        "SlowDown",
+    }
+)
 
 _NOT_FOUND = frozenset(
-    {"ResourceNotFoundException", "ResourceNotFound", "ResourceNotFoundFault", "NoSuchBucket", "NoSuchKey",
-     "NoSuchEntity", "NoSuchEntityException", "404"}
-)  # fmt: skip
+    {
+        "ResourceNotFoundException",
+        "ResourceNotFound",
+        "ResourceNotFoundFault",
+        "NoSuchBucket",
+        "NoSuchKey",
+        "NoSuchEntity",
+        "NoSuchEntityException",
+        "404",
+    }
+)
 
 _QUOTA = frozenset({"ServiceQuotaExceededException", "LimitExceededException", "ResourceLimitExceeded"})
 
@@ -229,9 +259,17 @@ _TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})")
 _SLOW = frozenset({"ConnectTimeoutError", "ReadTimeoutError"})
 
 _CHAIN = frozenset(
-    {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "CredentialRetrievalError",
-     "UnauthorizedSSOTokenError", "SSOTokenLoadError", "TokenRetrievalError", "RefreshWithMFAUnsupportedError"}
-)  # fmt: skip
+    {
+        "NoCredentialsError",
+        "PartialCredentialsError",
+        "ProfileNotFound",
+        "CredentialRetrievalError",
+        "UnauthorizedSSOTokenError",
+        "SSOTokenLoadError",
+        "TokenRetrievalError",
+        "RefreshWithMFAUnsupportedError",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,8 +313,11 @@ def explained(error: Exception, service: str, place: Place) -> AwsTrouble:
         return AwsTrouble("credentials", f"AWS was not asked: {aws_credentials.explained(error, place.profile)}.")
     if isinstance(error, OSError) and (error.errno in _DISK or error.filename):
         at = f" {error.filename}" if error.filename else " of the data directory"
-        return AwsTrouble("failed", f"The file{at} could not be used ({error.strerror}): make room on this machine's "
-                          "disk, or give the rights to it.")  # fmt: skip
+        return AwsTrouble(
+            "failed",
+            f"The file{at} could not be used ({error.strerror}): make room on this machine's "
+            "disk, or give the rights to it.",
+        )
     where = _address(error) or f"{service} in {place.region}"
     if kind in _SLOW:
         return AwsTrouble("timeout", f"There was no answer in time from {where}: check the network, then try again.")

@@ -124,9 +124,10 @@ def _access(model: str, place: Place) -> Finding:
         return Finding("wrong", f"no model access: {place.words} may not use {model}; {needs}")
     if said.get("entitlementAvailability") == "NOT_AVAILABLE":
         return Finding(
-            "wrong", f"no model access: the account has not agreed to the terms of {model}; open it once in Bedrock's "
+            "wrong",
+            f"no model access: the account has not agreed to the terms of {model}; open it once in Bedrock's "
             f"model catalogue in {place.region}",
-        )  # fmt: skip
+        )
     return Finding("ok", f"{model} is offered in {place.region} and the account may use it")
 
 
@@ -175,5 +176,7 @@ def _component(endpoint: str, name: str, place: Place) -> Finding:
 
 
 _CHECKS: dict[str, Callable[[Deployment, Place], Finding]] = {
-    "bedrock": _bedrock, "bedrock-provisioned": _provisioned, "sagemaker": _sagemaker,
-}  # fmt: skip
+    "bedrock": _bedrock,
+    "bedrock-provisioned": _provisioned,
+    "sagemaker": _sagemaker,
+}

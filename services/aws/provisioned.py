@@ -21,8 +21,11 @@ Commitment = Literal["none", "1-month", "6-month"]
 COMMITMENTS: Mapping[Commitment, str | None] = {"none": None, "1-month": "OneMonth", "6-month": "SixMonths"}
 
 STATUS_WORDS = {
-    "Creating": "being created", "InService": "in service", "Updating": "being changed", "Failed": "failed",
-}  # fmt: skip
+    "Creating": "being created",
+    "InService": "in service",
+    "Updating": "being changed",
+    "Failed": "failed",
+}
 
 NAME = re.compile(r"(?:[0-9a-zA-Z][_-]?){1,63}\Z")
 
@@ -87,9 +90,10 @@ def listed(place: Place) -> tuple[list[ProvisionedThroughput], bool]:
 
     def read(bedrock: Any) -> tuple[list[ProvisionedThroughput], bool]:
         pages = bedrock.get_paginator("list_provisioned_model_throughputs").paginate(
-            sortBy="CreationTime", sortOrder="Descending",
+            sortBy="CreationTime",
+            sortOrder="Descending",
             PaginationConfig={"MaxItems": control.MOST, "PageSize": 100},
-        )  # fmt: skip
+        )
         rows = [row for page in pages for row in page.get("provisionedModelSummaries", [])]
         return [_read(row, place) for row in rows], bool(pages.resume_token)
 
@@ -117,12 +121,16 @@ def create(
         raise AwsTrouble("invalid", "At least 1 model unit is needed.")
     term = COMMITMENTS[commitment]
     arn = control.call(
-        "bedrock", place,
+        "bedrock",
+        place,
         lambda b: b.create_provisioned_model_throughput(
-            modelUnits=units, provisionedModelName=name, modelId=model, clientRequestToken=token,
+            modelUnits=units,
+            provisionedModelName=name,
+            modelId=model,
+            clientRequestToken=token,
             **({"commitmentDuration": term} if term else {}),
         )["provisionedModelArn"],
-    )  # fmt: skip
+    )
     return one(place, arn)
 
 
@@ -130,9 +138,10 @@ def rename(place: Place, arn: str, name: str) -> ProvisionedThroughput:
     """Give another name; the ARN and what it costs stay."""
     check_name(name)
     control.call(
-        "bedrock", place,
+        "bedrock",
+        place,
         lambda b: b.update_provisioned_model_throughput(provisionedModelId=arn, desiredProvisionedModelName=name),
-    )  # fmt: skip
+    )
     return one(place, arn)
 
 
@@ -170,11 +179,19 @@ def _read(row: Mapping[str, Any], place: Place) -> ProvisionedThroughput:
     commitment = terms.get(str(row.get("commitmentDuration")), "none")
     foundation = str(row.get("foundationModelArn") or row["modelArn"]).rpartition("/")[2]
     return ProvisionedThroughput(
-        name=str(row["provisionedModelName"]), arn=str(row["provisionedModelArn"]), model=str(row["modelArn"]),
-        units=int(row["modelUnits"]), desired_units=int(row["desiredModelUnits"]), status=str(row["status"]),
-        commitment=commitment, commitment_ends=row.get("commitmentExpirationTime"), created=row.get("creationTime"),
-        foundation=foundation, rate=of_unit(foundation, commitment, place.region), failure=row.get("failureMessage"),
-    )  # fmt: skip
+        name=str(row["provisionedModelName"]),
+        arn=str(row["provisionedModelArn"]),
+        model=str(row["modelArn"]),
+        units=int(row["modelUnits"]),
+        desired_units=int(row["desiredModelUnits"]),
+        status=str(row["status"]),
+        commitment=commitment,
+        commitment_ends=row.get("commitmentExpirationTime"),
+        created=row.get("creationTime"),
+        foundation=foundation,
+        rate=of_unit(foundation, commitment, place.region),
+        failure=row.get("failureMessage"),
+    )
 
 
 HOURS_A_MONTH = 730  # as AWS counts a month

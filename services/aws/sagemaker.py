@@ -20,11 +20,16 @@ from services.aws.provisioned import HourRate, of_instance, rate_from
 DESCRIBED = 100  # endpoints that are looked at closely, the newest ones; the others are only named
 AT_ONCE = 8
 STATUS_WORDS = {
-    "OutOfService": "out of service", "Creating": "being created", "Updating": "being changed",
-    "SystemUpdating": "under maintenance by AWS", "RollingBack": "going back to its last configuration",
-    "InService": "in service", "Deleting": "being deleted", "Failed": "failed",
+    "OutOfService": "out of service",
+    "Creating": "being created",
+    "Updating": "being changed",
+    "SystemUpdating": "under maintenance by AWS",
+    "RollingBack": "going back to its last configuration",
+    "InService": "in service",
+    "Deleting": "being deleted",
+    "Failed": "failed",
     "UpdateRollbackFailed": "stuck between two configurations",
-}  # fmt: skip
+}
 # In these states it answers calls.
 SERVING = frozenset({"InService", "Updating", "SystemUpdating", "RollingBack"})
 
@@ -107,16 +112,19 @@ def listed(place: Place) -> tuple[list[SageMakerEndpoint], bool]:
 
     def read(sagemaker: Any) -> tuple[list[SageMakerEndpoint], bool]:
         pages = sagemaker.get_paginator("list_endpoints").paginate(
-            SortBy="CreationTime", SortOrder="Descending",
+            SortBy="CreationTime",
+            SortOrder="Descending",
             PaginationConfig={"MaxItems": control.MOST, "PageSize": 100},
-        )  # fmt: skip
+        )
         rows = [row for page in pages for row in page.get("Endpoints", [])]
         components = _components(sagemaker) if rows else {}
         with ThreadPoolExecutor(AT_ONCE) as threads:
             close = list(threads.map(lambda row: _looked_at(sagemaker, row, place), rows[:DESCRIBED]))
         far = [_named(row, f"only the newest {DESCRIBED} are looked at closely") for row in rows[DESCRIBED:]]
-        known = [replace(e, components=None if components is None else tuple(components.get(e.name, ())))
-                 for e in (*close, *far)]  # fmt: skip
+        known = [
+            replace(e, components=None if components is None else tuple(components.get(e.name, ())))
+            for e in (*close, *far)
+        ]
         return known, bool(pages.resume_token)
 
     return control.call("sagemaker", place, read)
@@ -139,10 +147,11 @@ def _components(sagemaker: Any) -> dict[str, list[Component]] | None:
         for row in (row for page in pages for row in page.get("InferenceComponents", [])):
             found[str(row["EndpointName"])].append(
                 Component(
-                    str(row["InferenceComponentName"]), str(row.get("VariantName", "")),
+                    str(row["InferenceComponentName"]),
+                    str(row.get("VariantName", "")),
                     str(row.get("InferenceComponentStatus", "")),
                 )
-            )  # fmt: skip
+            )
     except (BotoCoreError, ClientError):
         return None
     return found
@@ -150,10 +159,14 @@ def _components(sagemaker: Any) -> dict[str, list[Component]] | None:
 
 def _named(row: Mapping[str, Any], trouble: str | None = None) -> SageMakerEndpoint:
     return SageMakerEndpoint(
-        name=str(row["EndpointName"]), arn=str(row["EndpointArn"]), status=str(row["EndpointStatus"]),
-        failure=row.get("FailureReason"), created=row.get("CreationTime"), trouble=trouble,
+        name=str(row["EndpointName"]),
+        arn=str(row["EndpointArn"]),
+        status=str(row["EndpointStatus"]),
+        failure=row.get("FailureReason"),
+        created=row.get("CreationTime"),
+        trouble=trouble,
         asynchronous=bool(row.get("AsyncInferenceConfig")),
-    )  # fmt: skip
+    )
 
 
 def _looked_at(sagemaker: Any, row: Mapping[str, Any], place: Place) -> SageMakerEndpoint:
@@ -185,8 +198,11 @@ def _variant(
     # One that is being created says no count yet: what it was declared with is what will be paid.
     current = live.get("CurrentInstanceCount", planned if status in SERVING else None)
     return Variant(
-        name=name, instance=instance, current=current, desired=live.get("DesiredInstanceCount", planned),
+        name=name,
+        instance=instance,
+        current=current,
+        desired=live.get("DesiredInstanceCount", planned),
         weight=live.get("CurrentWeight", declared.get("InitialVariantWeight")),
         serverless=bool(declared.get("ServerlessConfig") or live.get("CurrentServerlessConfig")),
         rate=of_instance(instance, place.region) if instance else None,
-    )  # fmt: skip
+    )

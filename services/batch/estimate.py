@@ -109,9 +109,15 @@ def estimates(
 
 
 def _of(
-    deployment: Deployment, checked: Checked, past: Sequence[Row], finished: Sequence[Row], now: datetime,
-    services: Sequence[Service], lanes: int | None, per_minute: int | None,
-) -> list[Estimate]:  # fmt: skip
+    deployment: Deployment,
+    checked: Checked,
+    past: Sequence[Row],
+    finished: Sequence[Row],
+    now: datetime,
+    services: Sequence[Service],
+    lanes: int | None,
+    per_minute: int | None,
+) -> list[Estimate]:
     n = checked.n_valid
     if not n:
         return [Estimate(deployment.id, "runner", why_not="The file has no valid line to send.")]
@@ -124,20 +130,39 @@ def _of(
     pace = by_runner(past, [row for row in here if row["route"] == "runner"], n, tokens_out, lanes, per_minute)
     standard = _price(deployment, now, batch=False)
     base = Estimate(
-        deployment.id, "runner", input_tokens=tokens_in.mid, input_low=tokens_in.low, input_high=tokens_in.high,
-        output_low=tokens_out.low, output_mid=tokens_out.mid, output_high=tokens_out.high,
-    )  # fmt: skip
+        deployment.id,
+        "runner",
+        input_tokens=tokens_in.mid,
+        input_low=tokens_in.low,
+        input_high=tokens_in.high,
+        output_low=tokens_out.low,
+        output_mid=tokens_out.mid,
+        output_high=tokens_out.high,
+    )
     notes = [*_longest(deployment, checked, tokens_in), *tokens_in.notes, *tokens_out.notes]
     plain, why = _cost(standard, tokens_in, tokens_out, pace, n)
     own = _with(base, plain, plain, pace, [*notes, *([why] if why else []), *pace.notes], why)
-    return [own, *(_by(one, deployment, checked, base, plain, notes, here, finished, now, (tokens_in, tokens_out))
-                   for one in services)]  # fmt: skip
+    return [
+        own,
+        *(
+            _by(one, deployment, checked, base, plain, notes, here, finished, now, (tokens_in, tokens_out))
+            for one in services
+        ),
+    ]
 
 
 def _by(
-    service: Service, deployment: Deployment, checked: Checked, base: Estimate, plain: Range, notes: Sequence[str],
-    here: Sequence[Row], finished: Sequence[Row], now: datetime, tokens: tuple[Tokens, Tokens],
-) -> Estimate:  # fmt: skip
+    service: Service,
+    deployment: Deployment,
+    checked: Checked,
+    base: Estimate,
+    plain: Range,
+    notes: Sequence[str],
+    here: Sequence[Row],
+    finished: Sequence[Row],
+    now: datetime,
+    tokens: tuple[Tokens, Tokens],
+) -> Estimate:
     n = checked.n_valid
     why_not = service.why_not(deployment)
     limits = service.limits(deployment) if why_not is None else RouteLimits()
@@ -159,14 +184,21 @@ def _by(
     return replace(found, route=service.name, n_jobs=jobs)
 
 
-def _with(
-    base: Estimate, cost: Range, plain: Range, pace: Pace, notes: Iterable[str], why: str | None
-) -> Estimate:  # fmt: skip
+def _with(base: Estimate, cost: Range, plain: Range, pace: Pace, notes: Iterable[str], why: str | None) -> Estimate:
     return replace(
-        base, cost_low=cost[0], cost_mid=cost[1], cost_high=cost[2], plain_low=plain[0], plain_mid=plain[1],
-        plain_high=plain[2], seconds_low=pace.low, seconds_mid=pace.mid, seconds_high=pace.high,
-        notes=tuple(dict.fromkeys(notes)), unpriced=why if cost == NOTHING else None,
-    )  # fmt: skip
+        base,
+        cost_low=cost[0],
+        cost_mid=cost[1],
+        cost_high=cost[2],
+        plain_low=plain[0],
+        plain_mid=plain[1],
+        plain_high=plain[2],
+        seconds_low=pace.low,
+        seconds_mid=pace.mid,
+        seconds_high=pace.high,
+        notes=tuple(dict.fromkeys(notes)),
+        unpriced=why if cost == NOTHING else None,
+    )
 
 
 def _price(deployment: Deployment, now: datetime, *, batch: bool) -> Price | None:
@@ -391,11 +423,18 @@ def of_history(
     each = None if middle is None else middle / 1000
     lanes = max(1, min(concurrency, summary.n or 1))
     return Against(
-        n=summary.n, cost_nanousd=summary.plained_nanousd, plain_nanousd=summary.plain_nanousd,
-        n_priced=summary.n_plain, seconds=seconds, one_by_one_s=None if each is None else each * summary.n,
-        at_once_s=None if each is None else each * summary.n / lanes, concurrency=lanes, median_ms=middle,
-        n_history=len(times), route=str(batch.get("route") or ""),
-    )  # fmt: skip
+        n=summary.n,
+        cost_nanousd=summary.plained_nanousd,
+        plain_nanousd=summary.plain_nanousd,
+        n_priced=summary.n_plain,
+        seconds=seconds,
+        one_by_one_s=None if each is None else each * summary.n,
+        at_once_s=None if each is None else each * summary.n / lanes,
+        concurrency=lanes,
+        median_ms=middle,
+        n_history=len(times),
+        route=str(batch.get("route") or ""),
+    )
 
 
 # How many lines our runner has under way: it finds the number that is best while it runs, so this is an assumption.

@@ -28,9 +28,13 @@ CheckKind = Literal["exact", "contains", "regex", "json", "schema", "number"]
 NORMALISED = "letters in either case, blanks and a full stop at the end do not count"
 
 TITLES: Mapping[CheckKind, str] = {
-    "exact": f"Exact match ({NORMALISED})", "contains": "Contains", "regex": "Regular expression", "json": "Is JSON",
-    "schema": "Fits a JSON schema", "number": "Number within a tolerance",
-}  # fmt: skip
+    "exact": f"Exact match ({NORMALISED})",
+    "contains": "Contains",
+    "regex": "Regular expression",
+    "json": "Is JSON",
+    "schema": "Fits a JSON schema",
+    "number": "Number within a tolerance",
+}
 
 LONGEST_PATTERN = 10_000
 
@@ -346,10 +350,16 @@ class Comparison:
         )
 
     def _not_compared(self, first: str, second: str) -> str:
-        left = [f"{n:,} {'line' if n == 1 else 'lines'} that only {who} answered"
-                for n, who in ((self.a_alone, first), (self.b_alone, second)) if n]  # fmt: skip
-        left += [f"{n:,} {'line' if n == 1 else 'lines'} that {'is' if n == 1 else 'are'} only in {who}"
-                 for n, who in ((self.only_a, first), (self.only_b, second)) if n]  # fmt: skip
+        left = [
+            f"{n:,} {'line' if n == 1 else 'lines'} that only {who} answered"
+            for n, who in ((self.a_alone, first), (self.b_alone, second))
+            if n
+        ]
+        left += [
+            f"{n:,} {'line' if n == 1 else 'lines'} that {'is' if n == 1 else 'are'} only in {who}"
+            for n, who in ((self.only_a, first), (self.only_b, second))
+            if n
+        ]
         return f" Not compared: {', '.join(left)}." if left else ""
 
 
@@ -395,9 +405,17 @@ def compare(a: Iterable[Row], b: Iterable[Row], *, same_file: bool) -> Compariso
         elif _answered(pair.b):
             n["b_alone"] += 1
     return Comparison(
-        SAME_FILE if same_file else BY_ID, n["pairs"], n["answered"], n["same"], n["only_a"], n["only_b"],
-        first.summary(), second.summary(), n["a_alone"], n["b_alone"],
-    )  # fmt: skip
+        SAME_FILE if same_file else BY_ID,
+        n["pairs"],
+        n["answered"],
+        n["same"],
+        n["only_a"],
+        n["only_b"],
+        first.summary(),
+        second.summary(),
+        n["a_alone"],
+        n["b_alone"],
+    )
 
 
 def _by_place(a: Iterable[Row], b: Iterable[Row]) -> Iterator[Pair]:

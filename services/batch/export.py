@@ -33,9 +33,11 @@ Kind = Literal["csv", "jsonl", "parquet", "excel"]
 ENDINGS: Mapping[Kind, str] = {"csv": "csv", "jsonl": "jsonl", "parquet": "parquet", "excel": "xlsx"}
 
 TYPES: Mapping[Kind, str] = {
-    "csv": "text/csv", "jsonl": "application/x-ndjson", "parquet": "application/vnd.apache.parquet",
+    "csv": "text/csv",
+    "jsonl": "application/x-ndjson",
+    "parquet": "application/vnd.apache.parquet",
     "excel": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-}  # fmt: skip
+}
 
 AT_ONCE = 500
 
@@ -118,9 +120,14 @@ def sheet(columns: Sequence[str]) -> Sheet:
 
 
 def write(
-    rows: Iterable[Row], columns: Sequence[str], kind: Kind, target: BinaryIO, *, escape: bool = True,
+    rows: Iterable[Row],
+    columns: Sequence[str],
+    kind: Kind,
+    target: BinaryIO,
+    *,
+    escape: bool = True,
     n: int | None = None,
-) -> Written:  # fmt: skip
+) -> Written:
     """Write lines (`db.batches.each_line`) with the file's ``columns`` in front of ours; ``target`` stays open.
 
     ``n``: how many there will be, where that is known, so that Excel can refuse before any is read. Raises ValueError
@@ -139,8 +146,9 @@ def write(
             done, notes = parquet(chunks(rows), head, target)
         else:
             done, notes = excel(chunks(rows), head, target, escape, n)
-    said = [f"“{usual}” is a column of the file already: ours is called “{name}”." for usual, name in
-            head.renamed.items()]  # fmt: skip
+    said = [
+        f"“{usual}” is a column of the file already: ours is called “{name}”." for usual, name in head.renamed.items()
+    ]
     return Written(done, head.names, (*said, *notes, *again.said(head)))
 
 

@@ -120,9 +120,12 @@ class Recording:
     file was checked only now."""
 
     def __init__(
-        self, writer: Writer, reader: Engine, stopped: Callable[[], bool],
+        self,
+        writer: Writer,
+        reader: Engine,
+        stopped: Callable[[], bool],
         estimate: Callable[[Row, Checked], Row | None],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._writer = writer
         self._reader = reader
         self._stopped = stopped
@@ -182,9 +185,15 @@ class Recording:
 
 def _line(batch_id: str, one: Record) -> Row:
     return {
-        "batch_id": batch_id, "no": one.no, "line": one.line, "record_id": one.id, "state": "waiting", "attempts": 0,
-        "request": ask_to_json(one.ask), "original": dict(one.original),
-    }  # fmt: skip
+        "batch_id": batch_id,
+        "no": one.no,
+        "line": one.line,
+        "record_id": one.id,
+        "state": "waiting",
+        "attempts": 0,
+        "request": ask_to_json(one.ask),
+        "original": dict(one.original),
+    }
 
 
 def _insert(rows: list[Row], session: Session) -> None:
@@ -200,9 +209,15 @@ def _complete(batch: Row, n: int, checked: Checked, estimate: Row | None, sessio
     asked now: the batch waits, and whoever resumes it has answered."""
     told: Row = {} if estimate is None else {"estimate": estimate}
     batches.set_batch(
-        session=session, batch_id=batch["id"], n_lines=n, n_left_out=max(0, checked.n_records - checked.n_valid),
-        columns=list(checked.columns), options=options_to_json(checked.options), said=None, **told,
-    )  # fmt: skip
+        session=session,
+        batch_id=batch["id"],
+        n_lines=n,
+        n_left_out=max(0, checked.n_records - checked.n_valid),
+        columns=list(checked.columns),
+        options=options_to_json(checked.options),
+        said=None,
+        **told,
+    )
     runs.set_run_calls(session=session, run_id=batch["run_id"], n_calls=n)
     dear = batch_estimate.above(estimate, batch["budget_nanousd"])
     if dear is None or batch_estimate.confirmed(estimate):
@@ -243,11 +258,16 @@ def cut(
     parts = split(len(sizes), sizes, limits)
     jobs = [
         {
-            "batch_id": batch_id, "no": no, "token": f"lab-{new_id()}", "first_no": numbers[part.first_no - 1],
-            "last_no": numbers[part.last_no - 1], "n_lines": part.n, "state": "waiting",
+            "batch_id": batch_id,
+            "no": no,
+            "token": f"lab-{new_id()}",
+            "first_no": numbers[part.first_no - 1],
+            "last_no": numbers[part.last_no - 1],
+            "n_lines": part.n,
+            "state": "waiting",
         }
         for no, part in enumerate(parts, 1)
-    ]  # fmt: skip
+    ]
     return jobs, refused
 
 
@@ -354,11 +374,13 @@ def why_split(parts: Sequence[Part], limits: RouteLimits, title: str) -> str | N
     if len(parts) < 2:
         return None
     most = [
-        words for words in (
+        words
+        for words in (
             None if limits.max_records is None else plural(limits.max_records, "record"),
             None if limits.max_bytes is None else megabytes(limits.max_bytes),
-        ) if words
-    ]  # fmt: skip
+        )
+        if words
+    ]
     sizes = ", ".join(f"{part.n:,}" for part in parts[:6]) + (" …" if len(parts) > 6 else "")
     total = sum(part.n for part in parts)
     return (
@@ -428,9 +450,14 @@ CHUNK_BYTES = 1 << 20
 
 
 def fetch(
-    uri: str, folder: Path, *, told: Callable[[Progress], None] | None = None,
-    stopped: Callable[[], bool] | None = None, profile: str | None = None, region: str | None = None,
-) -> Path:  # fmt: skip
+    uri: str,
+    folder: Path,
+    *,
+    told: Callable[[Progress], None] | None = None,
+    stopped: Callable[[], bool] | None = None,
+    profile: str | None = None,
+    region: str | None = None,
+) -> Path:
     """The copy of ``s3://bucket/key`` in ``folder``/<its SHA-256>/. The credentials are those of this machine.
 
     Raises ValueError in words for an address that is none or a disk that does not take it, `AwsTrouble` for what AWS

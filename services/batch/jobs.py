@@ -80,9 +80,15 @@ class Jobs:
     """What a worker does for batches that go to a service. ``wanted``: what is wanted of a batch now."""
 
     def __init__(
-        self, *, writer: Writer, reader: Engine, data: Path, get: Get, wanted: Callable[[str], str],
+        self,
+        *,
+        writer: Writer,
+        reader: Engine,
+        data: Path,
+        get: Get,
+        wanted: Callable[[str], str],
         deployment_of: Callable[[Row], Deployment],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._writer = writer
         self._reader = reader
         self._data = data
@@ -131,8 +137,10 @@ class Jobs:
         facts = {"tried_at": time.time(), **facts}
         await self._say_job(batch, no, state="sending", said=None, facts=facts)
         try:
-            lines = (Line(r["no"], ask_of_json(r["request"])) for r in self._rows(
-                batch["id"], row["first_no"], row["last_no"], no))  # fmt: skip
+            lines = (
+                Line(r["no"], ask_of_json(r["request"]))
+                for r in self._rows(batch["id"], row["first_no"], row["last_no"], no)
+            )
             made = await asyncio.to_thread(route.submit, deployment, job, lines, self._spot(batch["id"], no))
         except SubmitStopped as error:
             return await self._cancelled(batch, no, str(error))
@@ -252,8 +260,13 @@ class Jobs:
         jobs = await asyncio.to_thread(batches.jobs, self._reader, batch_id)
         states = {job["state"] for job in jobs}
         order: tuple[BatchState, ...] = (
-            "waiting_for_quota", "sending", "checking", "running", "cancelling", "collecting",
-        )  # fmt: skip
+            "waiting_for_quota",
+            "sending",
+            "checking",
+            "running",
+            "cancelling",
+            "collecting",
+        )
         state = next((one for one in order if one in states), None)
         if state is None:
             return
@@ -269,9 +282,7 @@ class Jobs:
     def _spot(self, batch_id: str, no: int) -> Spot:
         folder = self._data / "batches" / batch_id
         folder.mkdir(parents=True, exist_ok=True)
-        return Spot(
-            folder, lambda text: self._tell(batch_id, no, text), lambda: self._wanted(batch_id) == "cancel"
-        )  # fmt: skip
+        return Spot(folder, lambda text: self._tell(batch_id, no, text), lambda: self._wanted(batch_id) == "cancel")
 
     def _tell(self, batch_id: str, no: int, text: str) -> None:
         self._writer.submit(partial(tell, batch_id, no, text))
@@ -305,9 +316,15 @@ def keep_plan(batch_id: str, jobs: list[Row], refused: list[tuple[int, str]], se
 
 def submitted(batch_id: str, no: int, vendor_id: str | None, facts: Row, session: Session) -> None:
     batches.set_job(
-        session=session, batch_id=batch_id, no=no, vendor_id=vendor_id, facts=facts, state="checking", said=None,
+        session=session,
+        batch_id=batch_id,
+        no=no,
+        vendor_id=vendor_id,
+        facts=facts,
+        state="checking",
+        said=None,
         submitted_at=datetime.now(UTC),
-    )  # fmt: skip
+    )
     batches.sent(session=session, batch_id=batch_id, job_no=no)
 
 
@@ -316,22 +333,34 @@ def record_poll(batch_id: str, row: Row, told: Polled, again_at: float, session:
     facts = (row["facts"] or {}) | dict(told.facts)
     if given_back(told):
         batches.set_job(
-            session=session, batch_id=batch_id, no=row["no"], token=f"lab-{new_id()}", vendor_id=None,
+            session=session,
+            batch_id=batch_id,
+            no=row["no"],
+            token=f"lab-{new_id()}",
+            vendor_id=None,
             facts={"again_at": again_at},
-            state="waiting_for_quota", vendor_state=told.vendor_state, polled_at=datetime.now(UTC),
+            state="waiting_for_quota",
+            vendor_state=told.vendor_state,
+            polled_at=datetime.now(UTC),
             said=scrub(told.said),
-        )  # fmt: skip
+        )
         return
     if told.over:
         # Its last word is kept apart from what is said while the results are read.
         facts |= {"end": told.state, "collectable": told.collectable, "word": scrub(told.said) if told.said else None}
     expires = datetime.fromtimestamp(told.expires_at, UTC) if told.expires_at else row["expires_at"]
     batches.set_job(
-        session=session, batch_id=batch_id, no=row["no"], facts=facts, vendor_state=told.vendor_state,
-        state="collecting" if told.over else told.state, said=scrub(told.said) if told.said else None,
-        counts=dict(told.counts) if told.counts else row["counts"], polled_at=datetime.now(UTC),
+        session=session,
+        batch_id=batch_id,
+        no=row["no"],
+        facts=facts,
+        vendor_state=told.vendor_state,
+        state="collecting" if told.over else told.state,
+        said=scrub(told.said) if told.said else None,
+        counts=dict(told.counts) if told.counts else row["counts"],
+        polled_at=datetime.now(UTC),
         expires_at=expires,
-    )  # fmt: skip
+    )
 
 
 def tell(batch_id: str, no: int, text: str, session: Session) -> None:
@@ -394,7 +423,7 @@ _ONE = {
 
 def record(
     writer: Writer, batch: Row, job: Row, deployment: Deployment, results: Callable[[], Iterable[LineResult]]
-) -> Counter[str]:  # fmt: skip
+) -> Counter[str]:
     """Record every result; returns what belongs to no line (words → n). Blocks: call it in a thread.
 
     Results that come again because a reading before this one was broken off change nothing, and are not counted.
@@ -474,7 +503,7 @@ BILLED_STATES = frozenset({"succeeded"})
 
 def call_row(
     batch: Row, job: Row, deployment: Deployment, no: int, result: LineResult, among: Sequence[int] = ()
-) -> Row:  # fmt: skip
+) -> Row:
     """The whole row. Created when its job was submitted, ended when that ended; what is not told is None. ``among``:
     the numbers of the lines that share the cost of the job (`on_instances`), in order."""
     submitted = job["submitted_at"] or datetime.now(UTC)
@@ -482,25 +511,50 @@ def call_row(
     price = pricing_cost.price_of(priced, submitted, batch=True)
     usage = result.usage
     return {
-        "id": f"{batch['id']}-{no}", "run_id": batch["run_id"], "column_no": 0, "repetition": no, "attempt_no": 1,
-        "deployment_id": deployment.id, "deployment": config.to_json(deployment), "kind": deployment.kind,
-        "model": deployment.model, "wire": deployment.wire, "source": SOURCE, "person": batch["person"],
-        "state": _state(result), "outcome": result.outcome, "phase": None, "message": _clean(result.message, 1000),
-        "error_type": _clean(result.error_type), "error_code": _clean(result.error_code),
-        "http_status": result.http_status, "created_at": submitted, "ended_at": datetime.now(UTC),
-        "server_ms": result.server_ms, "uncached_input": usage.uncached_input, "cache_read": usage.cache_read,
-        "cache_write_5m": usage.cache_write_5m, "cache_write_1h": usage.cache_write_1h,
-        "reasoning_output": usage.reasoning_output, "answer_output": usage.answer_output,
-        "usage_source": usage.source, "usage_raw": dict(usage.raw) if usage.raw else None,
+        "id": f"{batch['id']}-{no}",
+        "run_id": batch["run_id"],
+        "column_no": 0,
+        "repetition": no,
+        "attempt_no": 1,
+        "deployment_id": deployment.id,
+        "deployment": config.to_json(deployment),
+        "kind": deployment.kind,
+        "model": deployment.model,
+        "wire": deployment.wire,
+        "source": SOURCE,
+        "person": batch["person"],
+        "state": _state(result),
+        "outcome": result.outcome,
+        "phase": None,
+        "message": _clean(result.message, 1000),
+        "error_type": _clean(result.error_type),
+        "error_code": _clean(result.error_code),
+        "http_status": result.http_status,
+        "created_at": submitted,
+        "ended_at": datetime.now(UTC),
+        "server_ms": result.server_ms,
+        "uncached_input": usage.uncached_input,
+        "cache_read": usage.cache_read,
+        "cache_write_5m": usage.cache_write_5m,
+        "cache_write_1h": usage.cache_write_1h,
+        "reasoning_output": usage.reasoning_output,
+        "answer_output": usage.answer_output,
+        "usage_source": usage.source,
+        "usage_raw": dict(usage.raw) if usage.raw else None,
         **(_share(job, no, among) or _cost(result, usage, price, priced, submitted)),
-        "price": price.to_json() if price else None, "region": deployment.region,
-        "tier_asked": pricing_cost.tier_asked(deployment), "tier_served": _clean(result.tier_served),
-        "finish_raw": _clean(result.finish_raw), "model_reported": _clean(result.model_reported),
-        "response_id": _clean(result.response_id), "answer": keys.scrub(result.answer) if result.answer else None,
+        "price": price.to_json() if price else None,
+        "region": deployment.region,
+        "tier_asked": pricing_cost.tier_asked(deployment),
+        "tier_served": _clean(result.tier_served),
+        "finish_raw": _clean(result.finish_raw),
+        "model_reported": _clean(result.model_reported),
+        "response_id": _clean(result.response_id),
+        "answer": keys.scrub(result.answer) if result.answer else None,
         "reasoning": keys.scrub(result.reasoning) if result.reasoning else None,
-        "answer_sha256": hashlib.sha256(result.answer.encode("utf-8", "replace")).hexdigest() if result.answer
+        "answer_sha256": hashlib.sha256(result.answer.encode("utf-8", "replace")).hexdigest()
+        if result.answer
         else None,
-    }  # fmt: skip
+    }
 
 
 def _priced(batch: Row, deployment: Deployment) -> Deployment:
@@ -513,9 +567,12 @@ def _priced(batch: Row, deployment: Deployment) -> Deployment:
 def line_row(result: LineResult) -> Row:
     """What becomes of the line."""
     return {
-        "state": result.state, "outcome": result.outcome, "message": _clean(result.message, 1000),
-        "answer": keys.scrub(result.answer) if result.answer else None, "ended_at": datetime.now(UTC),
-    }  # fmt: skip
+        "state": result.state,
+        "outcome": result.outcome,
+        "message": _clean(result.message, 1000),
+        "answer": keys.scrub(result.answer) if result.answer else None,
+        "ended_at": datetime.now(UTC),
+    }
 
 
 def _state(result: LineResult) -> str:
@@ -547,26 +604,35 @@ def _share(job: Row, no: int, among: Sequence[int]) -> Row | None:
         return None
     cost = share(whole, max(len(among), 1), bisect_left(among, no))
     return {
-        "cost_state": "estimated", "cost_nanousd": cost, "cost_high_nanousd": None, "cost_drivers": {},
+        "cost_state": "estimated",
+        "cost_nanousd": cost,
+        "cost_high_nanousd": None,
+        "cost_drivers": {},
         "plain_nanousd": cost,
-    }  # fmt: skip
+    }
 
 
 def _cost(
     result: LineResult, usage: Usage, price: pricing_cost.Price | None, deployment: Deployment, at: datetime
-) -> Row:  # fmt: skip
+) -> Row:
     """What it cost at the batch price. What was not answered is not billed by any of the services."""
     if result.state not in BILLED_STATES and usage.source == "none":
         return {
-            "cost_state": "not_billed", "cost_nanousd": 0, "cost_high_nanousd": 0, "cost_drivers": {},
+            "cost_state": "not_billed",
+            "cost_nanousd": 0,
+            "cost_high_nanousd": 0,
+            "cost_drivers": {},
             "plain_nanousd": 0,
-        }  # fmt: skip
+        }
     cost = pricing_cost.cost(usage, price, complete=True)
     standard = pricing_cost.price_of(deployment, at, tier="default") if pricing_cost.is_discounted(price) else None
     return {
-        "cost_state": cost.state, "cost_nanousd": cost.nanousd, "cost_high_nanousd": cost.high_nanousd,
-        "cost_drivers": dict(cost.drivers), "plain_nanousd": pricing_cost.plain_nanousd(usage, price, standard),
-    }  # fmt: skip
+        "cost_state": cost.state,
+        "cost_nanousd": cost.nanousd,
+        "cost_high_nanousd": cost.high_nanousd,
+        "cost_drivers": dict(cost.drivers),
+        "plain_nanousd": pricing_cost.plain_nanousd(usage, price, standard),
+    }
 
 
 def _clean(text: str | None, limit: int = 200) -> str | None:

@@ -37,11 +37,15 @@ _OBJECTS = 50
 _NAME = r"(?:answer|response|option|assistant)"
 _WORD = re.compile(rf"\A\W*(?:{_NAME}\s+)?\W*(a|b|tie)\W*\Z", re.IGNORECASE)
 _SAID = (
-    re.compile(rf"\b(?i:{_NAME})\s+[\"'*_“]*([AB])[\"'*_”]*\s+(?i:is\s+(?:clearly\s+|slightly\s+|much\s+)?better|wins)\b"),
-    re.compile(r"\b(?i:better|verdict|winner|choice)[\"'*_]*\s*(?::|=|\bis\b)\s*[\"'*_“]*"
-               rf"(?:(?i:{_NAME})\s+)?([AB]\b|(?i:tie)\b)"),
+    re.compile(
+        rf"\b(?i:{_NAME})\s+[\"'*_“]*([AB])[\"'*_”]*\s+(?i:is\s+(?:clearly\s+|slightly\s+|much\s+)?better|wins)\b"
+    ),
+    re.compile(
+        r"\b(?i:better|verdict|winner|choice)[\"'*_]*\s*(?::|=|\bis\b)\s*[\"'*_“]*"
+        rf"(?:(?i:{_NAME})\s+)?([AB]\b|(?i:tie)\b)"
+    ),
     re.compile(r"\b(?i:it\s+is\s+a|it's\s+a|call\s+it\s+a)\s+(?i:(tie))\b"),
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +112,14 @@ class Judged:
     @property
     def sentence(self) -> str:
         """Who is preferred, and what could not be read."""
-        left = [f"1 {one}" if n == 1 else f"{n:,} {many}" for n, one, many in (
-            (self.n_unreadable, "verdict could not be read", "verdicts could not be read"),
-            (self.n_unanswered, "question was not answered", "questions were not answered"),
-        ) if n]  # fmt: skip
+        left = [
+            f"1 {one}" if n == 1 else f"{n:,} {many}"
+            for n, one, many in (
+                (self.n_unreadable, "verdict could not be read", "verdicts could not be read"),
+                (self.n_unanswered, "question was not answered", "questions were not answered"),
+            )
+            if n
+        ]
         who = "it counts" if self.n_unreadable + self.n_unanswered == 1 else "they count"
         return self.tally.sentence + (f" {', '.join(left)}: {who} for nobody." if left else "")
 
@@ -138,14 +146,21 @@ def write(
         question, answer_a, answer_b = (one if len(one) <= LONGEST else one[:LONGEST] + CUT for one in texts)
         shown = (answer_a, answer_b) if first == "a" else (answer_b, answer_a)
         line = {
-            "id": f"pair-{pair.a['no']}", "prompt": _prompt(question, *shown, criteria), "first": first,
-            "no_a": int(pair.a["no"]), "no_b": int(pair.b["no"]), "drawn_with": seed,
-        }  # fmt: skip
+            "id": f"pair-{pair.a['no']}",
+            "prompt": _prompt(question, *shown, criteria),
+            "first": first,
+            "no_a": int(pair.a["no"]),
+            "no_b": int(pair.b["no"]),
+            "drawn_with": seed,
+        }
         target.write(json.dumps(line).encode() + b"\n")
     options = Options(
-        format="jsonl", id_column="id", prompt="{{prompt}}", system=_SYSTEM,
+        format="jsonl",
+        id_column="id",
+        prompt="{{prompt}}",
+        system=_SYSTEM,
         params={"temperature": 0.0, "max_tokens": max_tokens},
-    )  # fmt: skip
+    )
     return Written(n, left_out, same, cut, seed, options)
 
 

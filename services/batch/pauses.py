@@ -23,7 +23,7 @@ LEAST_S = 5.0  # shorter gaps are the way from one line to the next
 
 def still(
     calls: Iterable[tuple[datetime, datetime | None]], began: datetime, ended: datetime, least: float = LEAST_S
-) -> float:  # fmt: skip
+) -> float:
     """Seconds of the gaps of at least ``least`` seconds between ``began`` and ``ended`` in which no call was under way.
     ``calls``: (from, to) in the order in which they began."""
     at, found, any_call = began, 0.0, False
@@ -112,7 +112,7 @@ def working(database: Engine, finished: Sequence[Row]) -> list[dict[str, Any]]:
     return [
         dict(row) | {"seconds": max(row["seconds"] - _known.get((at, row["run_id"] or ""), 0.0), 1e-3)}
         for row in finished
-    ]  # fmt: skip
+    ]
 
 
 def _learn(database: Engine, at: str, rows: Sequence[Row]) -> None:

@@ -12,16 +12,25 @@ from services.batch.types import Checked, Options, Progress
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 FLAGS = {
-    "format": "--format", "encoding": "--encoding", "delimiter": "--delimiter", "id_column": "--id-column",
-    "prompt": "--template", "system": "--system", "sheet": "--sheet", "suffix_ids": "--suffix-ids",
+    "format": "--format",
+    "encoding": "--encoding",
+    "delimiter": "--delimiter",
+    "id_column": "--id-column",
+    "prompt": "--template",
+    "system": "--system",
+    "sheet": "--sheet",
+    "suffix_ids": "--suffix-ids",
     "leave_out": "--leave-out",
-}  # fmt: skip
+}
 
 
 def check(
-    path: Path, options: Options, *, told: Callable[[Progress], None] | None = None,
+    path: Path,
+    options: Options,
+    *,
+    told: Callable[[Progress], None] | None = None,
     stopped: Callable[[], bool] | None = None,
-) -> Checked:  # fmt: skip
+) -> Checked:
     """`services.batch.files.check`; and where the header shows another delimiter, and only one, and every record has as
     many fields with it as the header, the file is read with that."""
     found = check_file(path, options, told=told, stopped=stopped)

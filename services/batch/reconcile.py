@@ -32,9 +32,14 @@ OUTCOMES = frozenset(get_args(Outcome))
 ORDER: tuple[LineState, ...] = (*LINES_OVER, "running", "waiting")
 
 WORDS: Mapping[LineState, str] = {
-    "succeeded": "succeeded", "failed": "failed", "cancelled": "cancelled", "expired": "expired", "missing": "missing",
-    "running": "under way", "waiting": "waiting",
-}  # fmt: skip
+    "succeeded": "succeeded",
+    "failed": "failed",
+    "cancelled": "cancelled",
+    "expired": "expired",
+    "missing": "missing",
+    "running": "under way",
+    "waiting": "waiting",
+}
 
 MEANING: Mapping[LineState, str] = {
     "succeeded": "answered, also where the answer stopped at its token limit",
@@ -48,10 +53,19 @@ MEANING: Mapping[LineState, str] = {
 
 
 # Sent again without a change these will most likely end the same way.
-SAME_AGAIN: frozenset[str] = frozenset({
-    "refused", "filtered", "guardrail", "http_error", "unauthorised", "not_found", "config_error", "quota_exhausted",
-    "protocol_error",
-})  # fmt: skip
+SAME_AGAIN: frozenset[str] = frozenset(
+    {
+        "refused",
+        "filtered",
+        "guardrail",
+        "http_error",
+        "unauthorised",
+        "not_found",
+        "config_error",
+        "quota_exhausted",
+        "protocol_error",
+    }
+)
 
 
 RESENT: frozenset[str] = frozenset({"failed", "cancelled", "expired", "missing"})
@@ -171,9 +185,13 @@ class _Found:
 
 
 def account(
-    rows: Iterable[Row], *, name: str, n_recorded: int | None = None, n_left_out: int = 0,
+    rows: Iterable[Row],
+    *,
+    name: str,
+    n_recorded: int | None = None,
+    n_left_out: int = 0,
     strays: Mapping[str, int] | None = None,
-) -> Account:  # fmt: skip
+) -> Account:
     """The account from the lines themselves, with the reasons. ``name``: of the deployment, for the sentences."""
     counts: dict[LineState, int] = dict.fromkeys(ORDER, 0)
     found: dict[tuple[LineState, str | None], _Found] = {}
@@ -246,14 +264,22 @@ def first_lines(group: Group) -> str:
 
 
 NOTICE_WORDS: Mapping[BatchState, str] = {
-    "ended": "has ended", "cancelled": "was cancelled", "expired": "has expired", "failed": "failed",
+    "ended": "has ended",
+    "cancelled": "was cancelled",
+    "expired": "has expired",
+    "failed": "failed",
     "paused": "is paused",
-}  # fmt: skip
+}
 
 STATES = (
-    ("succeeded", "answered"), ("failed", "failed"), ("cancelled", "cancelled"), ("expired", "expired"),
-    ("missing", "missing"), ("waiting", "waiting"), ("running", "under way"),
-)  # fmt: skip
+    ("succeeded", "answered"),
+    ("failed", "failed"),
+    ("cancelled", "cancelled"),
+    ("expired", "expired"),
+    ("missing", "missing"),
+    ("waiting", "waiting"),
+    ("running", "under way"),
+)
 
 OPEN = ("waiting", "running")
 

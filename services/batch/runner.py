@@ -162,8 +162,11 @@ class LineCalls(Calls):
         if values.get("state") != "succeeded" and is_embedded(call.deployment):
             self._pool.doubt(call.deployment.base_url.removeprefix(EMBEDDED).strip("/"))
         call.final = values | {
-            "repetition": call.repetition, "attempt_no": call.attempt, "column_no": call.column, "id": call.id,
-        }  # fmt: skip
+            "repetition": call.repetition,
+            "attempt_no": call.attempt,
+            "column_no": call.column,
+            "id": call.id,
+        }
 
 
 def _end(ends: Ends, call_id: str, values: Row, line: Row, session: Session) -> bool:
@@ -311,17 +314,27 @@ class Sender:
             return Verdict(WAITS)
         around = self._around
         call, values = around.calls.prepare(
-            run_id=self.batch["run_id"], column=0, deployment=self.deployment, ask=ask, repetition=row["no"],
-            attempt_no=1, person=self.batch["person"], source=SOURCE, retry_of=row["call_id"],
-        )  # fmt: skip
+            run_id=self.batch["run_id"],
+            column=0,
+            deployment=self.deployment,
+            ask=ask,
+            repetition=row["no"],
+            attempt_no=1,
+            person=self.batch["person"],
+            source=SOURCE,
+            retry_of=row["call_id"],
+        )
         claimed = await written(around.writer, partial(_claim, self.id, row["no"], around.worker, values))
         if claimed is None:
             return None
         call.attempt = claimed["attempt_no"]
         row["call_id"] = call.id  # what the next attempt is a retry of
         refused = bool(values["request"]["refused"])
-        ends = Ends(self.id, row["no"], lambda final: self._patience.verdict(
-            final, tries, refused=refused, cancelled=self._cancelled))  # fmt: skip
+        ends = Ends(
+            self.id,
+            row["no"],
+            lambda final: self._patience.verdict(final, tries, refused=refused, cancelled=self._cancelled),
+        )
         began = time.monotonic()
         self._live.add(call)
         try:
@@ -335,9 +348,10 @@ class Sender:
         good = final.get("state") == "succeeded"
         self.purse.paid(final)
         self.turns.ended(
-            began=began, latency_ms=(final.get("ttlt_ms") or final.get("end_ms")) if good else None,
+            began=began,
+            latency_ms=(final.get("ttlt_ms") or final.get("end_ms")) if good else None,
             throttled=final.get("outcome") == "throttled",
-        )  # fmt: skip
+        )
         if ends.verdict is not None and ends.verdict.pause is not None:
             await self.stop(ends.verdict.pause)
         return ends.verdict
@@ -455,18 +469,28 @@ def worst(row: AnyRow, price: pricing_cost.Price) -> int:
     most = (request.get("params") or {}).get("max_tokens")
     usage = Usage(
         uncached_input=round(chars / CHARS_PER_TOKEN) + OVERHEAD_TOKENS + MARKS_TOKENS * max(len(turns) - 1, 0),
-        answer_output=most if isinstance(most, int) else OUTPUT_TOKENS, source="estimated",
-    )  # fmt: skip
+        answer_output=most if isinstance(most, int) else OUTPUT_TOKENS,
+        source="estimated",
+    )
     return pricing_cost.cost(usage, price, complete=True).nanousd or 0
 
 
 # How often a line is tried once more after each of these. What is not here ends the line at once.
 AGAIN: Mapping[str, int] = {
-    "throttled": 5, "overloaded": 5, "not_ready": 5, "unreachable": 5, "proxy_error": 5, "stream_error": 2,
+    "throttled": 5,
+    "overloaded": 5,
+    "not_ready": 5,
+    "unreachable": 5,
+    "proxy_error": 5,
+    "stream_error": 2,
     "truncated": 2,
-    "timeout_connect": 2, "timeout_headers": 2, "timeout_first_token": 2, "timeout_idle": 2, "timeout_total": 1,
+    "timeout_connect": 2,
+    "timeout_headers": 2,
+    "timeout_first_token": 2,
+    "timeout_idle": 2,
+    "timeout_total": 1,
     "http_error": 2,
-}  # fmt: skip
+}
 
 
 UNREACHED = frozenset({"unreachable", "proxy_error"})
@@ -591,6 +615,10 @@ class Patience:
 def over(final: Row, state: str) -> Row:
     """A line that is over after this call."""
     return {
-        "state": state, "outcome": final.get("outcome"), "message": final.get("message"),
-        "answer": final.get("answer") or None, "lease_until": None, "ended_at": datetime.now(UTC),
-    }  # fmt: skip
+        "state": state,
+        "outcome": final.get("outcome"),
+        "message": final.get("message"),
+        "answer": final.get("answer") or None,
+        "lease_until": None,
+        "ended_at": datetime.now(UTC),
+    }

@@ -72,9 +72,13 @@ class Watched:
     def _start(self) -> None:
         # Isolated (-I): neither the working directory nor variables of Python's decide what it imports.
         self._process = subprocess.Popen(  # noqa: S603  # our own program, the pattern goes through its input
-            [sys.executable, "-I", str(PROGRAM)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, text=True, encoding="utf-8",
-        )  # fmt: skip
+            [sys.executable, "-I", str(PROGRAM)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            encoding="utf-8",
+        )
         told = self._exchange(self._first, START_S)
         if told is None:
             raise ValueError(f"The {self._name} is too much to be looked at: make it simpler.")

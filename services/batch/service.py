@@ -61,9 +61,22 @@ NO_SUCH = "This batch is not in the records; it may have been deleted."
 NO_PARENT = "The batch that this one is to follow is not in the records; it may have been deleted."
 
 COPIED = (
-    "person", "deployment_id", "deployment", "route", "file_name", "file_sha256", "file_bytes", "options", "params",
-    "columns", "budget_nanousd", "objective_ms", "max_lanes", "per_minute", "notify",
-)  # fmt: skip
+    "person",
+    "deployment_id",
+    "deployment",
+    "route",
+    "file_name",
+    "file_sha256",
+    "file_bytes",
+    "options",
+    "params",
+    "columns",
+    "budget_nanousd",
+    "objective_ms",
+    "max_lanes",
+    "per_minute",
+    "notify",
+)
 
 
 class BatchDesk:
@@ -71,7 +84,7 @@ class BatchDesk:
 
     def __init__(
         self, writer: Writer, reader: Engine, registry: Registry, *, data: Path | None, wake: Callable[[], None]
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._writer = writer
         self._reader = reader
         self._registry = registry
@@ -147,7 +160,7 @@ class BatchDesk:
             checked = await asyncio.to_thread(self._checked, source, spec)
             estimate = await asyncio.to_thread(
                 estimate_of, self._reader, checked, deployment, spec.route, spec.max_lanes, spec.per_minute
-            )  # fmt: skip
+            )
         dear = batch_estimate.above(estimate, spec.budget_nanousd)
         if dear is not None and not spec.over_budget:
             raise ValueError(f"{dear}: raise the budget, send fewer lines, or confirm.")
@@ -163,9 +176,10 @@ class BatchDesk:
         needs = self._registry.status(deployment).needs
         if needs is not None:
             raise ValueError(
-                f"{deployment.name} is switched off on the Deployments page." if needs == "disabled"
+                f"{deployment.name} is switched off on the Deployments page."
+                if needs == "disabled"
                 else f"{deployment.name} {needs}."
-            )  # fmt: skip
+            )
         if spec.route != "runner":
             why = await asyncio.to_thread(lambda: providers.get(spec.route).why_not(deployment))
             if why is not None:
@@ -185,9 +199,7 @@ class BatchDesk:
             raise ValueError(why)
         return checked
 
-    async def _insert(
-        self, folder: Path, file: Path | None, unit: Callable[[Session], Row | None]
-    ) -> Row | None:  # fmt: skip
+    async def _insert(self, folder: Path, file: Path | None, unit: Callable[[Session], Row | None]) -> Row | None:
         """Keep the file of a new batch in its folder and record it. The batch that stands in its way, instead; then, as
         after any error, nothing is left in the folder."""
         made = False
@@ -239,9 +251,7 @@ class BatchDesk:
     def _late_estimate(self, row: Row, checked: Checked) -> Row | None:
         """The estimate of a batch whose file was checked after it was submitted."""
         deployment = config.from_json(row["deployment"])
-        found = estimate_of(
-            self._reader, checked, deployment, row["route"], row["max_lanes"], row["per_minute"]
-        )  # fmt: skip
+        found = estimate_of(self._reader, checked, deployment, row["route"], row["max_lanes"], row["per_minute"])
         return batch_estimate.kept(found, confirmed=batch_estimate.confirmed(row["estimate"]))
 
     # --- afterwards ------------------------------------------------------------------------------------------------
@@ -284,10 +294,18 @@ class BatchDesk:
         if first[0]["request"] is None:
             raise ValueError("The texts of this batch were forgotten in time, so nothing of it can be sent again.")
         new = {name: row[name] for name in COPIED} | {
-            "id": new_id(), "created_at": datetime.now(UTC), "person": person, "name": f"{row['name'][:180]} (again)",
-            "state": "queued", "said": None, "wanted": "run", "run_id": new_id(), "parent_id": batch_id, "n_lines": n,
+            "id": new_id(),
+            "created_at": datetime.now(UTC),
+            "person": person,
+            "name": f"{row['name'][:180]} (again)",
+            "state": "queued",
+            "said": None,
+            "wanted": "run",
+            "run_id": new_id(),
+            "parent_id": batch_id,
+            "n_lines": n,
             "n_left_out": 0,
-        }  # fmt: skip
+        }
         run = run_row(new, store=self._registry.config.store_text)
         unit = partial(insert_copy, run, new, batch_id)
         folder = data / "batches"
@@ -332,15 +350,32 @@ RESENT = ("failed", "cancelled", "expired", "missing")
 def batch_row(spec: BatchSpec, deployment: Deployment, person: str, size: int, estimate: Row | None) -> Row:
     """A batch as it is recorded before its lines are."""
     return {
-        "id": new_id(), "created_at": datetime.now(UTC), "person": person, "name": spec.name or spec.file_name,
-        "deployment_id": deployment.id, "deployment": config.to_json(deployment), "route": spec.route,
-        "state": "queued", "said": "The lines are being recorded.", "wanted": "run", "file_name": spec.file_name,
-        "file_sha256": spec.sha256, "file_bytes": size, "options": options_to_json(spec.options),
-        "params": dict(spec.options.params), "run_id": new_id(), "parent_id": spec.parent_id, "n_lines": 0,
-        "n_left_out": 0, "estimate": estimate, "budget_nanousd": spec.budget_nanousd,
-        "objective_ms": spec.objective_ms, "max_lanes": spec.max_lanes, "per_minute": spec.per_minute,
+        "id": new_id(),
+        "created_at": datetime.now(UTC),
+        "person": person,
+        "name": spec.name or spec.file_name,
+        "deployment_id": deployment.id,
+        "deployment": config.to_json(deployment),
+        "route": spec.route,
+        "state": "queued",
+        "said": "The lines are being recorded.",
+        "wanted": "run",
+        "file_name": spec.file_name,
+        "file_sha256": spec.sha256,
+        "file_bytes": size,
+        "options": options_to_json(spec.options),
+        "params": dict(spec.options.params),
+        "run_id": new_id(),
+        "parent_id": spec.parent_id,
+        "n_lines": 0,
+        "n_left_out": 0,
+        "estimate": estimate,
+        "budget_nanousd": spec.budget_nanousd,
+        "objective_ms": spec.objective_ms,
+        "max_lanes": spec.max_lanes,
+        "per_minute": spec.per_minute,
         "notify": list(spec.notify),
-    }  # fmt: skip
+    }
 
 
 def run_row(row: Row, *, store: bool) -> Row:
@@ -348,16 +383,25 @@ def run_row(row: Row, *, store: bool) -> Row:
     options = row["options"] or {}
     prompt, system = options.get("prompt") or "", options.get("system")
     return {
-        "id": row["run_id"], "created_at": row["created_at"], "person": row["person"], "source": SOURCE,
-        "prompt": prompt if store else None, "system": system if store else None,
+        "id": row["run_id"],
+        "created_at": row["created_at"],
+        "person": row["person"],
+        "source": SOURCE,
+        "prompt": prompt if store else None,
+        "system": system if store else None,
         "prompt_sha256": hashlib.sha256(prompt.encode("utf-8", "replace")).hexdigest(),
-        "template": prompt if store else None, "variables": {}, "params": row["params"] or {},
-        "columns": [
-            {"deployment_id": row["deployment_id"], "use_shared_params": True, "params": {}, "cache": None}
-        ],
-        "attachments": [], "repetitions": 1, "blind": False, "starred": False, "tags": [], "text_stored": store,
+        "template": prompt if store else None,
+        "variables": {},
+        "params": row["params"] or {},
+        "columns": [{"deployment_id": row["deployment_id"], "use_shared_params": True, "params": {}, "cache": None}],
+        "attachments": [],
+        "repetitions": 1,
+        "blind": False,
+        "starred": False,
+        "tags": [],
+        "text_stored": store,
         "n_calls": row["n_lines"],
-    }  # fmt: skip
+    }
 
 
 # --- units of the writer ---------------------------------------------------------------------------------------------
@@ -384,9 +428,14 @@ def cancel(batch_id: str, session: Session) -> None:
     """At once where no worker has begun; else the worker is told."""
     for wanted in ("run", "pause"):
         idle = batches.move(
-            session=session, batch_id=batch_id, states=["queued", "paused"], while_wanted=wanted, wanted="cancel",
-            state="cancelling", said=None,
-        )  # fmt: skip
+            session=session,
+            batch_id=batch_id,
+            states=["queued", "paused"],
+            while_wanted=wanted,
+            wanted="cancel",
+            state="cancelling",
+            said=None,
+        )
         if idle and not batches.has_jobs(session=session, batch_id=batch_id):
             said = "Cancelled by hand."
             batches.end_batch(session=session, batch_id=batch_id, state="cancelled", said=said, left="cancelled")
@@ -437,16 +486,18 @@ def size_of(source: Path, sha256: str) -> int:
 
 
 def estimate_of(
-    reader: Engine, checked: Checked, deployment: Deployment, route: RouteName, lanes: int | None,
+    reader: Engine,
+    checked: Checked,
+    deployment: Deployment,
+    route: RouteName,
+    lanes: int | None,
     per_minute: int | None,
-) -> Row | None:  # fmt: skip
+) -> Row | None:
     """What a checked file can cost and take this way, by our own reckoning; None where nothing is known of it."""
     from services.batch.estimate import estimates
 
     services = [] if route == "runner" else [providers.get(route)]
-    found = estimates(
-        reader, checked, [deployment], datetime.now(UTC), services, lanes=lanes, per_minute=per_minute
-    )  # fmt: skip
+    found = estimates(reader, checked, [deployment], datetime.now(UTC), services, lanes=lanes, per_minute=per_minute)
     chosen = next((one for one in found if one.route == route), None)
     return chosen.to_json() if chosen is not None else None
 
@@ -525,13 +576,23 @@ class BatchSpec:
     def to_json(self) -> dict[str, Any]:
         """A JSON object that `from_given` reads back to an equal spec."""
         return {
-            "deployment_id": self.deployment_id, "sha256": self.sha256, "file_name": self.file_name,
-            "route": self.route, "path": self.path, "options": options_to_json(self.options), "name": self.name,
-            "budget_nanousd": self.budget_nanousd, "objective_ms": self.objective_ms, "max_lanes": self.max_lanes,
-            "per_minute": self.per_minute, "notify": list(self.notify), "parent_id": self.parent_id,
-            "estimate": None if self.estimate is None else dict(self.estimate), "again": self.again,
+            "deployment_id": self.deployment_id,
+            "sha256": self.sha256,
+            "file_name": self.file_name,
+            "route": self.route,
+            "path": self.path,
+            "options": options_to_json(self.options),
+            "name": self.name,
+            "budget_nanousd": self.budget_nanousd,
+            "objective_ms": self.objective_ms,
+            "max_lanes": self.max_lanes,
+            "per_minute": self.per_minute,
+            "notify": list(self.notify),
+            "parent_id": self.parent_id,
+            "estimate": None if self.estimate is None else dict(self.estimate),
+            "again": self.again,
             "over_budget": self.over_budget,
-        }  # fmt: skip
+        }
 
 
 def spec_of(body: Given) -> BatchSpec:
@@ -547,15 +608,23 @@ def spec_of(body: Given) -> BatchSpec:
         raise Refused(f"“notify” has to hold names of variables that begin with {TARGET_PREFIX}.")
     estimate = body.table("estimate").values if body.has("estimate") else None
     return BatchSpec(
-        deployment_id=body.text("deployment_id"), sha256=sha256,
+        deployment_id=body.text("deployment_id"),
+        sha256=sha256,
         file_name=_file_name(body),
-        route=_one_of(body, "route", ROUTES, "runner"), path=body.words("path", longest=4096) or None,
-        options=options_of(body.table("options")), name=_name(body),
-        budget_nanousd=_whole(body, "budget_nanousd", MOST_NANOUSD), objective_ms=objective,
-        max_lanes=_whole(body, "max_lanes", MOST_LANES), per_minute=_whole(body, "per_minute", MOST_PER_MINUTE),
-        notify=tuple(dict.fromkeys(notify)), parent_id=body.words("parent_id"), estimate=estimate,
-        again=body.flag("again", False), over_budget=body.flag("over_budget", False),
-    )  # fmt: skip
+        route=_one_of(body, "route", ROUTES, "runner"),
+        path=body.words("path", longest=4096) or None,
+        options=options_of(body.table("options")),
+        name=_name(body),
+        budget_nanousd=_whole(body, "budget_nanousd", MOST_NANOUSD),
+        objective_ms=objective,
+        max_lanes=_whole(body, "max_lanes", MOST_LANES),
+        per_minute=_whole(body, "per_minute", MOST_PER_MINUTE),
+        notify=tuple(dict.fromkeys(notify)),
+        parent_id=body.words("parent_id"),
+        estimate=estimate,
+        again=body.flag("again", False),
+        over_budget=body.flag("over_budget", False),
+    )
 
 
 def _name(body: Given) -> str:
@@ -578,10 +647,14 @@ def options_of(given: Given) -> Options:
         encoding=_one_of(given, "encoding", ("utf-8", "cp1252"), "utf-8"),
         delimiter=given.words("delimiter", longest=1) or None,
         id_column=given.words("id_column"),
-        prompt=given.words("prompt", longest=MAX_TEMPLATE), system=given.words("system", longest=MAX_TEMPLATE),
-        params=parameters.clean(params), suffix_ids=given.flag("suffix_ids", False), sheet=given.words("sheet"),
-        leave_out=given.flag("leave_out", False), only_model=given.words("only_model"),
-    )  # fmt: skip
+        prompt=given.words("prompt", longest=MAX_TEMPLATE),
+        system=given.words("system", longest=MAX_TEMPLATE),
+        params=parameters.clean(params),
+        suffix_ids=given.flag("suffix_ids", False),
+        sheet=given.words("sheet"),
+        leave_out=given.flag("leave_out", False),
+        only_model=given.words("only_model"),
+    )
 
 
 def _one_of(given: Given, name: str, choices: tuple[Any, ...], default: Any) -> Any:

@@ -189,14 +189,26 @@ class Sums:
         bounded = self.cost_states.get("lower_bound", 0) or self.n_unpriced
         mark = "≥" if bounded else "~" if self.cost_states.get("estimated") else ""
         return Summary(
-            n=self.n, states=dict(self.states), times={name: spread(kept) for name, kept in self.times.items()},
-            counts={name: self.counts.get(name) for name in COUNTS}, n_counted=self.n_counted,
-            cost_nanousd=self.cost if self.n_priced else None, n_priced=self.n_priced, n_unpriced=self.n_unpriced,
-            mark=mark if self.n_priced else "", plain_nanousd=self.plain if self.n_plain else None,
-            plained_nanousd=self.plained if self.n_plain else None, n_plain=self.n_plain, at_limit=self.at_limit,
-            seconds=seconds, chars_out=self.chars_out, cost_states=dict(self.cost_states), n_again=self.n_again,
-            earlier_nanousd=self.earlier, n_late=self.n_late,
-        )  # fmt: skip
+            n=self.n,
+            states=dict(self.states),
+            times={name: spread(kept) for name, kept in self.times.items()},
+            counts={name: self.counts.get(name) for name in COUNTS},
+            n_counted=self.n_counted,
+            cost_nanousd=self.cost if self.n_priced else None,
+            n_priced=self.n_priced,
+            n_unpriced=self.n_unpriced,
+            mark=mark if self.n_priced else "",
+            plain_nanousd=self.plain if self.n_plain else None,
+            plained_nanousd=self.plained if self.n_plain else None,
+            n_plain=self.n_plain,
+            at_limit=self.at_limit,
+            seconds=seconds,
+            chars_out=self.chars_out,
+            cost_states=dict(self.cost_states),
+            n_again=self.n_again,
+            earlier_nanousd=self.earlier,
+            n_late=self.n_late,
+        )
 
 
 def summary(rows: Iterable[Row], *, seconds: float | None = None) -> Summary:

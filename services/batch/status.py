@@ -51,8 +51,11 @@ def stand(row: Row, counts: Mapping[str, int], *, short: bool = False) -> Stand:
     if not total:
         return Stand(f"{said}, no line was sent{why}", ENDINGS[name], "orange")
     if not answered:
-        return Stand(f"{said}, nothing answered{why}", "error" if name == "ended" else ENDINGS[name],
-                     "red" if name == "ended" else "orange")  # fmt: skip
+        return Stand(
+            f"{said}, nothing answered{why}",
+            "error" if name == "ended" else ENDINGS[name],
+            "red" if name == "ended" else "orange",
+        )
     if answered == total:
         return Stand(f"{said}, all answered{why}", ENDINGS[name], "green" if name == "ended" else "orange")
     if name != "ended":

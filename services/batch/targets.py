@@ -37,14 +37,16 @@ class Way:
 
 
 def found(
-    database: Engine, checked: Checked, deployments: Sequence[Deployment], *, lanes: int | None = None,
+    database: Engine,
+    checked: Checked,
+    deployments: Sequence[Deployment],
+    *,
+    lanes: int | None = None,
     per_minute: int | None = None,
-) -> list[Way]:  # fmt: skip
+) -> list[Way]:
     """Every way of a file to these deployments. ``lanes``, ``per_minute``: what our own runner is bound to."""
     by_id = {one.id: one for one in deployments}
-    made = estimates(
-        database, checked, deployments, datetime.now(UTC), services(), lanes=lanes, per_minute=per_minute
-    )  # fmt: skip
+    made = estimates(database, checked, deployments, datetime.now(UTC), services(), lanes=lanes, per_minute=per_minute)
     return [Way(by_id[one.deployment_id], one) for one in made]
 
 

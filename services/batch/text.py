@@ -11,31 +11,63 @@ from services.batch.types import OVER, Checked, Format
 
 Row = Mapping[str, Any]
 STATES: dict[str, str] = {
-    "queued": "waiting for a worker", "sending": "the file is on its way to the service",
-    "checking": "the service is checking the file", "waiting_for_quota": "waiting: the service takes it later",
-    "running": "running", "pausing": "pausing: lines under way are finished first", "paused": "paused",
-    "cancelling": "cancelling", "collecting": "the answers are being collected", "ended": "ended",
-    "cancelled": "cancelled", "expired": "expired: the service ran out of time", "failed": "refused by the service",
-}  # fmt: skip
+    "queued": "waiting for a worker",
+    "sending": "the file is on its way to the service",
+    "checking": "the service is checking the file",
+    "waiting_for_quota": "waiting: the service takes it later",
+    "running": "running",
+    "pausing": "pausing: lines under way are finished first",
+    "paused": "paused",
+    "cancelling": "cancelling",
+    "collecting": "the answers are being collected",
+    "ended": "ended",
+    "cancelled": "cancelled",
+    "expired": "expired: the service ran out of time",
+    "failed": "refused by the service",
+}
 ICONS: dict[str, str] = {
-    "queued": "hourglass_empty", "sending": "upload", "checking": "fact_check", "waiting_for_quota": "hourglass_top",
-    "running": "play_circle", "pausing": "pause_circle", "paused": "pause_circle", "cancelling": "cancel",
-    "collecting": "download", "ended": "check_circle", "cancelled": "cancel", "expired": "timer_off",
+    "queued": "hourglass_empty",
+    "sending": "upload",
+    "checking": "fact_check",
+    "waiting_for_quota": "hourglass_top",
+    "running": "play_circle",
+    "pausing": "pause_circle",
+    "paused": "pause_circle",
+    "cancelling": "cancel",
+    "collecting": "download",
+    "ended": "check_circle",
+    "cancelled": "cancel",
+    "expired": "timer_off",
     "failed": "error",
-}  # fmt: skip
+}
 LINES: dict[str, str] = {
-    "waiting": "waiting", "running": "under way", "succeeded": "answered", "failed": "failed",
-    "cancelled": "cancelled", "expired": "expired", "missing": "missing",
-}  # fmt: skip
+    "waiting": "waiting",
+    "running": "under way",
+    "succeeded": "answered",
+    "failed": "failed",
+    "cancelled": "cancelled",
+    "expired": "expired",
+    "missing": "missing",
+}
 ROUTES: dict[str, str] = {
-    "runner": "our own runner", "openai": "OpenAI Batch", "anthropic": "Anthropic Message Batches",
-    "bedrock": "Bedrock Batch Inference", "transform": "SageMaker Batch Transform", "async": "SageMaker Async",
-}  # fmt: skip
+    "runner": "our own runner",
+    "openai": "OpenAI Batch",
+    "anthropic": "Anthropic Message Batches",
+    "bedrock": "Bedrock Batch Inference",
+    "transform": "SageMaker Batch Transform",
+    "async": "SageMaker Async",
+}
 FORMATS: dict[Format, str] = {
-    "csv": "CSV", "tsv": "TSV", "jsonl": "JSONL", "json": "JSON array", "openai": "OpenAI's batch format",
-    "anthropic": "Anthropic's batch format", "bedrock": "Bedrock's batch format", "parquet": "Parquet",
+    "csv": "CSV",
+    "tsv": "TSV",
+    "jsonl": "JSONL",
+    "json": "JSON array",
+    "openai": "OpenAI's batch format",
+    "anthropic": "Anthropic's batch format",
+    "bedrock": "Bedrock's batch format",
+    "parquet": "Parquet",
     "excel": "Excel",
-}  # fmt: skip
+}
 NAMED = 8  # columns that are named in the line of a file
 ENDED: tuple[str, ...] = ("succeeded", "failed", "cancelled", "expired", "missing")
 SURE_BELOW = 3  # lines: fewer in a window tell no rate
@@ -49,9 +81,10 @@ def line(checked: Checked) -> str:
         FORMATS.get(checked.format, "") if checked.format else "",
         f"{checked.n_records:,} {'line' if checked.n_records == 1 else 'lines'}",
         f"{len(checked.columns)} {'column' if len(checked.columns) == 1 else 'columns'}: {', '.join(names)}"
-        if names else "",
+        if names
+        else "",
         size(checked.n_bytes),
-    ]  # fmt: skip
+    ]
     return " · ".join(part for part in parts if part)
 
 

@@ -18,9 +18,20 @@ from services.types import Ask, Message, Outcome, Usage
 # ended: every line is accounted for. cancelled, expired: the same, with lines that were not answered for that reason.
 # failed: the service refused the whole batch, nothing was answered.
 BatchState = Literal[
-    "queued", "sending", "checking", "waiting_for_quota", "running", "pausing", "paused", "cancelling", "collecting",
-    "ended", "cancelled", "expired", "failed",
-]  # fmt: skip
+    "queued",
+    "sending",
+    "checking",
+    "waiting_for_quota",
+    "running",
+    "pausing",
+    "paused",
+    "cancelling",
+    "collecting",
+    "ended",
+    "cancelled",
+    "expired",
+    "failed",
+]
 OVER: tuple[BatchState, ...] = ("ended", "cancelled", "expired", "failed")
 # missing: the service ended the job and said nothing of this line.
 LineState = Literal["waiting", "running", "succeeded", "failed", "cancelled", "expired", "missing"]
@@ -261,8 +272,11 @@ def ask_of_json(value: Mapping[str, Any]) -> Ask:
 
 def options_to_json(options: Options) -> dict[str, Any]:
     """Options as a batch keeps them."""
-    return {name: dict(value) if name == "params" else value
-            for name in Options.__slots__ if (value := getattr(options, name)) not in (None, {}, False)}  # fmt: skip
+    return {
+        name: dict(value) if name == "params" else value
+        for name in Options.__slots__
+        if (value := getattr(options, name)) not in (None, {}, False)
+    }
 
 
 def options_of_json(value: Mapping[str, Any]) -> Options:

@@ -89,9 +89,13 @@ class Worker:
         self._rows: dict[str, Row] = {}
         self.works = Works(self._around)
         self.works.jobs = Jobs(
-            writer=self.writer, reader=self.reader, data=data, get=get, wanted=self.wanted,
+            writer=self.writer,
+            reader=self.reader,
+            data=data,
+            get=get,
+            wanted=self.wanted,
             deployment_of=self.works.deployment_of,
-        )  # fmt: skip
+        )
         self.durable = Durable(self.works, data, url, self.me.place)
         providers.configure(lambda: self.registry.config)
 
@@ -448,10 +452,22 @@ def _notified(batch_id: str, told: str, session: Session) -> None:
 
 
 def _refused(batch: Row, said: str, session: Session) -> None:
-    batches_module.insert_jobs(session=session, rows=[{
-        "batch_id": batch["id"], "no": 1, "token": f"lab-{new_id()}", "first_no": 1, "last_no": batch["n_lines"],
-        "n_lines": batch["n_lines"], "state": "failed", "said": said, "ended_at": datetime.now(UTC),
-    }])  # fmt: skip
+    batches_module.insert_jobs(
+        session=session,
+        rows=[
+            {
+                "batch_id": batch["id"],
+                "no": 1,
+                "token": f"lab-{new_id()}",
+                "first_no": 1,
+                "last_no": batch["n_lines"],
+                "n_lines": batch["n_lines"],
+                "state": "failed",
+                "said": said,
+                "ended_at": datetime.now(UTC),
+            }
+        ],
+    )
     batches_module.close_lines(session=session, batch_id=batch["id"], state="failed", message=said)
 
 

@@ -54,10 +54,16 @@ class Durable:
         from dbos import DBOS, DBOSConfig
 
         config: DBOSConfig = {
-            "name": NAME, "system_database_url": self._url, "dbos_system_schema": SCHEMA,
-            "application_version": VERSION, "executor_id": self._place, "log_level": "WARNING",
-            "enable_otlp": False, "use_listen_notify": False, "sys_db_pool_size": 10,
-        }  # fmt: skip
+            "name": NAME,
+            "system_database_url": self._url,
+            "dbos_system_schema": SCHEMA,
+            "application_version": VERSION,
+            "executor_id": self._place,
+            "log_level": "WARNING",
+            "enable_otlp": False,
+            "use_listen_notify": False,
+            "sys_db_pool_size": 10,
+        }
         DBOS(config=config)
         quiet = logging.getLogger("dbos")
         quiet.handlers = []

@@ -21,9 +21,16 @@ from services.calculator.serialization import FieldError
 from services.calculator.types import Objectives, Spread, Workload
 
 WORKLOAD = {
-    "rpm": "rpm", "burst": "burstiness", "prefix": "prefix_share", "reuse": "reuse", "reuse_h": "reuse_per_hour",
-    "session": "calls_per_session", "batch": "batch_share", "peak": "peak_concurrency", "months": "months",
-}  # fmt: skip
+    "rpm": "rpm",
+    "burst": "burstiness",
+    "prefix": "prefix_share",
+    "reuse": "reuse",
+    "reuse_h": "reuse_per_hour",
+    "session": "calls_per_session",
+    "batch": "batch_share",
+    "peak": "peak_concurrency",
+    "months": "months",
+}
 SPREADS = {"in": "input_tokens", "out": "output_tokens"}
 OBJECTIVES = {"ttft": "ttft_s", "ttlt": "ttlt_s", "replicas": "replicas"}
 FLAGS = {"isolated": "isolated", "own": "own_weights"}

@@ -95,9 +95,13 @@ def _staircase(option: Option, rpm: float, workload: Workload, capacity: float) 
     autoscale = min(option.replicas) != max(option.replicas)
     rates = queueing.sized_rates(workload)
     counts = queueing.replicas(
-        [rate * scale for rate in (rates if autoscale else (max(rates),))], capacity,
-        headroom=option.headroom, least=max(1, option.least_replicas // step), step=step, autoscale=autoscale,
-    )  # fmt: skip
+        [rate * scale for rate in (rates if autoscale else (max(rates),))],
+        capacity,
+        headroom=option.headroom,
+        least=max(1, option.least_replicas // step),
+        step=step,
+        autoscale=autoscale,
+    )
     if counts is None:
         return math.inf
     return option.monthly_usd.mid * queueing.replica_hours(counts) / queueing.replica_hours(option.replicas)

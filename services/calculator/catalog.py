@@ -18,10 +18,27 @@ from services.calculator.hf_config import ConfigError
 from services.calculator.types import Gpu, Llm
 
 __all__ = [
-    "PRICE_CONTEXTS", "AccountQuota", "ApiModel", "Catalog", "ConfigError", "Instance", "Unit", "api_model",
-    "api_models", "base", "gpu", "gpus", "instances", "llm", "llm_from_config", "llms", "merged", "quotas", "speeds",
+    "PRICE_CONTEXTS",
+    "AccountQuota",
+    "ApiModel",
+    "Catalog",
+    "ConfigError",
+    "Instance",
+    "Unit",
+    "api_model",
+    "api_models",
+    "base",
+    "gpu",
+    "gpus",
+    "instances",
+    "llm",
+    "llm_from_config",
+    "llms",
+    "merged",
+    "quotas",
+    "speeds",
     "units",
-]  # fmt: skip
+]
 
 
 @dataclass(frozen=True)

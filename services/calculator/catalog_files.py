@@ -42,11 +42,18 @@ def gpu_rows() -> tuple[tuple[Gpu, tuple[str, ...]], ...]:
 
 def _gpu(row: Row) -> Gpu:
     return Gpu(
-        name=row["name"], memory_gib=float(row["memory_gib"]), bandwidth_gb_s=float(row["bandwidth_gb_s"]),
-        tflops_bf16=float(row["tflops_bf16"]), tflops_fp8=optional(row["tflops_fp8"]),
-        tflops_fp4=optional(row["tflops_fp4"]), link=row["link"], link_gb_s=float(row["link_gb_s"]),
-        source=row["source"], date=row["date"], note=row["note"],
-    )  # fmt: skip
+        name=row["name"],
+        memory_gib=float(row["memory_gib"]),
+        bandwidth_gb_s=float(row["bandwidth_gb_s"]),
+        tflops_bf16=float(row["tflops_bf16"]),
+        tflops_fp8=optional(row["tflops_fp8"]),
+        tflops_fp4=optional(row["tflops_fp4"]),
+        link=row["link"],
+        link_gb_s=float(row["link_gb_s"]),
+        source=row["source"],
+        date=row["date"],
+        note=row["note"],
+    )
 
 
 @cache
@@ -72,11 +79,19 @@ def instance_rows() -> tuple[Instance, ...]:
     memory = {gpu.name: gpu.memory_gib for gpu, _ in gpu_rows()}
     return tuple(
         Instance(
-            row.instance, Way.SAGEMAKER if row.instance.startswith("ml.") else Way.EC2, row.gpu, row.gpu_count,
-            float(row.usd_per_hour), row.source, row.date, row.region, memory.get(row.gpu), row.note,
+            row.instance,
+            Way.SAGEMAKER if row.instance.startswith("ml.") else Way.EC2,
+            row.gpu,
+            row.gpu_count,
+            float(row.usd_per_hour),
+            row.source,
+            row.date,
+            row.region,
+            memory.get(row.gpu),
+            row.note,
         )
         for row in instances.prices().values()
-    )  # fmt: skip
+    )
 
 
 @cache
@@ -86,24 +101,45 @@ def unit_rows(region: str = "us") -> Sequence[Unit]:
     wanted = US_REGIONS if region == "us" else {region}
     priced = [
         Unit(
-            row.provider, row.model, _unit_title(row.model), row.commitment,
-            None if row.usd_per_unit_hour is None else float(row.usd_per_unit_hour), row.input_tpm, row.output_tpm,
-            row.source, row.date, row.note, families().get(row.model, ""), region, row.unit,
+            row.provider,
+            row.model,
+            _unit_title(row.model),
+            row.commitment,
+            None if row.usd_per_unit_hour is None else float(row.usd_per_unit_hour),
+            row.input_tpm,
+            row.output_tpm,
+            row.source,
+            row.date,
+            row.note,
+            families().get(row.model, ""),
+            region,
+            row.unit,
         )
         for row in instances.unit_prices()
         if row.region in {"*", "global", *wanted, *(("us",) if region in ("us", *US_REGIONS) else ())}
-    ]  # fmt: skip
+    ]
     return tuple({(unit.provider, unit.model_id, unit.commitment): unit for unit in [*_quoted(), *priced]}.values())
 
 
 def _quoted() -> list[Unit]:
     return [
-        Unit("bedrock", row["model_id"], row["title"], commitment, None, None, None, row["source"], row["date"],
-             row["note"], row["family"])
+        Unit(
+            "bedrock",
+            row["model_id"],
+            row["title"],
+            commitment,
+            None,
+            None,
+            None,
+            row["source"],
+            row["date"],
+            row["note"],
+            row["family"],
+        )
         for row in rows("bedrock_units.csv")
         for commitment in row["commitments"].split(";")
         if commitment
-    ]  # fmt: skip
+    ]
 
 
 def _unit_title(model: str) -> str:
@@ -132,9 +168,18 @@ def _api_model(row: Row) -> ApiModel:
         if sources.listed(row["provider"], row["model_ref"], now, context) is not None
     ]
     return ApiModel(
-        Way(row["way"]), row["provider"], row["model_ref"], row["title"], row["family"], tuple(priced),
-        whole(row["max_context"]), whole(row["max_output"]), row["source"], row["date"], row["note"],
-    )  # fmt: skip
+        Way(row["way"]),
+        row["provider"],
+        row["model_ref"],
+        row["title"],
+        row["family"],
+        tuple(priced),
+        whole(row["max_context"]),
+        whole(row["max_output"]),
+        row["source"],
+        row["date"],
+        row["note"],
+    )
 
 
 @cache
@@ -142,11 +187,17 @@ def speed_rows() -> Mapping[str, ApiSpeed]:
     """Published speeds of services by "way/model_ref"; what is not here is not known."""
     return {
         f"{row['way']}/{row['model_ref']}": ApiSpeed(
-            optional(row["ttft_p50_s"]), optional(row["ttft_p95_s"]), optional(row["tok_s_p50"]),
-            optional(row["tok_s_p10"]), row["source"], row["date"], "list", whole(row["n"]),
+            optional(row["ttft_p50_s"]),
+            optional(row["ttft_p95_s"]),
+            optional(row["tok_s_p50"]),
+            optional(row["tok_s_p10"]),
+            row["source"],
+            row["date"],
+            "list",
+            whole(row["n"]),
         )
         for row in rows("api_speeds.csv")
-    }  # fmt: skip
+    }
 
 
 @cache
@@ -154,9 +205,16 @@ def quota_rows() -> tuple[AccountQuota, ...]:
     """Published default limits of accounts (``calculator_quotas.csv``)."""
     return tuple(
         AccountQuota(
-            Way(row["way"]), row["model_ref"], optional(row["rpm"]), optional(row["tpm"]),
-            float(row["output_weight"] or 1), optional(row["input_tpm"]), optional(row["output_tpm"]),
-            row["source"], row["date"], row["note"],
+            Way(row["way"]),
+            row["model_ref"],
+            optional(row["rpm"]),
+            optional(row["tpm"]),
+            float(row["output_weight"] or 1),
+            optional(row["input_tpm"]),
+            optional(row["output_tpm"]),
+            row["source"],
+            row["date"],
+            row["note"],
         )
         for row in rows("calculator_quotas.csv")
-    )  # fmt: skip
+    )

@@ -15,10 +15,29 @@ from services.calculator.types import Llm
 
 BILLION = 1e9
 
-GATED = frozenset({
-    "llama", "mistral", "ministral3", "mistral3", "mixtral", "qwen2", "qwen3", "qwen3_moe", "gpt_oss", "gemma",
-    "gemma2", "gemma3", "gemma3_text", "deepseek_v3", "phi3", "smollm3", "granite", "llama4", "llama4_text",
-})  # fmt: skip
+GATED = frozenset(
+    {
+        "llama",
+        "mistral",
+        "ministral3",
+        "mistral3",
+        "mixtral",
+        "qwen2",
+        "qwen3",
+        "qwen3_moe",
+        "gpt_oss",
+        "gemma",
+        "gemma2",
+        "gemma3",
+        "gemma3_text",
+        "deepseek_v3",
+        "phi3",
+        "smollm3",
+        "granite",
+        "llama4",
+        "llama4_text",
+    }
+)
 
 PLAIN = frozenset({"opt"})  # two matrices a layer instead of three, biases, learned positions
 
@@ -33,10 +52,15 @@ FOUR_NORMS = frozenset({"gemma2", "gemma3", "gemma3_text"})
 
 # transformers' Gemma3TextConfig: the files of the family leave out what is as here.
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    "gemma3": {"vocab_size": 262208, "num_attention_heads": 8, "num_key_value_heads": 4, "sliding_window": 4096,
-               "max_position_embeddings": 131072},
+    "gemma3": {
+        "vocab_size": 262208,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "sliding_window": 4096,
+        "max_position_embeddings": 131072,
+    },
     "gemma2": {"sliding_window": 4096, "max_position_embeddings": 8192, "vocab_size": 256000},
-}  # fmt: skip
+}
 
 
 QUANT_BITS: Mapping[str, float] = {"fp8": 8.0, "mxfp4": 4.25, "awq": 4.16, "gptq": 4.16}  # with their scales

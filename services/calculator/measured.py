@@ -65,8 +65,11 @@ NOT_ALONE = ("test", "batch", "load")  # sources whose times hold other things t
 FEWEST_GAPS = 30
 
 WAYS: Mapping[str, str] = {
-    "anthropic": "anthropic", "openai": "openai", "bedrock": "bedrock", "bedrock-provisioned": "bedrock_provisioned",
-}  # fmt: skip
+    "anthropic": "anthropic",
+    "openai": "openai",
+    "bedrock": "bedrock",
+    "bedrock-provisioned": "bedrock_provisioned",
+}
 
 AT = ("anthropic", "openai")  # kinds that are a way only at the service's own address: others speak the wire too
 
@@ -129,9 +132,15 @@ def history(engine: Engine, wanted: Wanted | None = None, *, zone: str = "UTC") 
     prefix = _prefix(rows)
     waiting = sum(row["source"] == "batch" for row in rows) / len(rows)
     work = Workload(
-        len(rows) / minutes, _spread(given), _spread(made), shape, burstiness=_burstiness(moments),
-        prefix_share=round(prefix or 0.0, 3), reuse=Reuse.STEADY, batch_share=round(waiting, 3),
-    )  # fmt: skip
+        len(rows) / minutes,
+        _spread(given),
+        _spread(made),
+        shape,
+        burstiness=_burstiness(moments),
+        prefix_share=round(prefix or 0.0, 3),
+        reuse=Reuse.STEADY,
+        batch_share=round(waiting, 3),
+    )
     total = call_stats.how_many(engine, asked)
     said = [f"From {len(rows):,} recorded calls since {start:%Y-%m-%d}: the rate is their mean over that time."]
     if total > NEWEST:
@@ -268,10 +277,9 @@ def _refs(called: Iterable[tuple[str, str]]) -> dict[tuple[str, str], tuple[str,
     """Under which names the catalogue knows what was called: Bedrock's models have one for each geography."""
     listed = [one.model_ref for one in catalog.api_models() if one.way == Way.BEDROCK]
     return {
-        (kind, model): tuple(ref for ref in listed if _same(ref, model)) or (model,)
-        if kind == "bedrock" else (model,)
+        (kind, model): tuple(ref for ref in listed if _same(ref, model)) or (model,) if kind == "bedrock" else (model,)
         for kind, model in called
-    }  # fmt: skip
+    }
 
 
 def _machine(spec: Mapping[str, object]) -> str | None:
@@ -298,10 +306,15 @@ def _speed(rows: Sequence[Row]) -> ApiSpeed | None:
     ttft, speed = _column(rows, _seconds("ttft_ms")), _column(rows, _number("decode_tps"))
     last = max(_moment(row) for row in rows)
     return ApiSpeed(
-        _quantile(ttft, 0.5, FEWEST), _quantile(ttft, 0.95, FEWEST_P95), _quantile(speed, 0.5, FEWEST),
-        _quantile(speed, 0.1, FEWEST_P95), source="our own recorded calls", date=f"{last:%Y-%m-%d}", kind="measured",
+        _quantile(ttft, 0.5, FEWEST),
+        _quantile(ttft, 0.95, FEWEST_P95),
+        _quantile(speed, 0.5, FEWEST),
+        _quantile(speed, 0.1, FEWEST_P95),
+        source="our own recorded calls",
+        date=f"{last:%Y-%m-%d}",
+        kind="measured",
         n=len(rows),
-    )  # fmt: skip
+    )
 
 
 def _deployed(key: str, name: str, rows: Sequence[Row]) -> Deployed:
@@ -309,12 +322,21 @@ def _deployed(key: str, name: str, rows: Sequence[Row]) -> Deployed:
     speed = _column(rows, _number("decode_tps"))
     newest = rows[-1]
     return Deployed(
-        key, name, str(newest["kind"]), str(newest["model"]), len(rows),
-        _quantile(ttft, 0.5, FEWEST), _quantile(ttft, 0.95, FEWEST_P95), _quantile(ttlt, 0.5, FEWEST),
-        _quantile(ttlt, 0.95, FEWEST_P95), _quantile(speed, 0.5, FEWEST), _quantile(speed, 0.1, FEWEST_P95),
-        _quantile(_column(rows, _input), 0.5, 1), _quantile(_column(rows, _output), 0.5, 1),
+        key,
+        name,
+        str(newest["kind"]),
+        str(newest["model"]),
+        len(rows),
+        _quantile(ttft, 0.5, FEWEST),
+        _quantile(ttft, 0.95, FEWEST_P95),
+        _quantile(ttlt, 0.5, FEWEST),
+        _quantile(ttlt, 0.95, FEWEST_P95),
+        _quantile(speed, 0.5, FEWEST),
+        _quantile(speed, 0.1, FEWEST_P95),
+        _quantile(_column(rows, _input), 0.5, 1),
+        _quantile(_column(rows, _output), 0.5, 1),
         max(_moment(row) for row in rows),
-    )  # fmt: skip
+    )
 
 
 def _number(name: str, factor: float = 1.0) -> Read:

@@ -11,10 +11,27 @@ import re
 from collections.abc import Iterable, Mapping
 
 WORD = re.compile(r"[a-z]+|\d+(?:\.\d+)*[a-z]*")
-IDLE = frozenset({
-    "instruct", "chat", "it", "hf", "meta", "base", "sft", "nvidia", "geforce", "tesla", "amd", "instinct", "gpu",
-    "gpus", "accelerator", "gb", "quantized",
-})  # fmt: skip
+IDLE = frozenset(
+    {
+        "instruct",
+        "chat",
+        "it",
+        "hf",
+        "meta",
+        "base",
+        "sft",
+        "nvidia",
+        "geforce",
+        "tesla",
+        "amd",
+        "instinct",
+        "gpu",
+        "gpus",
+        "accelerator",
+        "gb",
+        "quantized",
+    }
+)
 # How weights are stored, and the kind of memory, say nothing of which row is meant.
 STORED = re.compile(r"(?<![a-z0-9])(?:(?:nv|mx)?fp\d+|bf16|awq|gptq|int\d|w\da\d+|hbm\d\w?)(?![a-z0-9])")
 NEAREST = 3

@@ -72,8 +72,14 @@ def price(api: ApiModel, assumptions: Assumptions, day: date, context: str = "st
     if context == "batch":
         if own.batch_input is None or own.batch_output is None:
             return listed
-        return TokenPrice(Rates(own.batch_input, own.batch_output), "your own price", day.isoformat(),
-                          api.model_ref, context, kind="yours")  # fmt: skip
+        return TokenPrice(
+            Rates(own.batch_input, own.batch_output),
+            "your own price",
+            day.isoformat(),
+            api.model_ref,
+            context,
+            kind="yours",
+        )
     base = _over(own, None if listed is None else listed.base)
     tiers = () if listed is None else listed.tiers
     if own.above is not None and own.long_input is not None and own.long_output is not None:
@@ -84,11 +90,12 @@ def price(api: ApiModel, assumptions: Assumptions, day: date, context: str = "st
 def _over(own: given.TokenPrice, listed: Rates | None) -> Rates:
     known = listed or Rates(own.input, own.output)
     return Rates(
-        own.input, own.output,
+        own.input,
+        own.output,
         own.cache_read if own.cache_read is not None else known.cache_read,
         own.cache_write_5m if own.cache_write_5m is not None else known.cache_write_5m,
         own.cache_write_1h if own.cache_write_1h is not None else known.cache_write_1h,
-    )  # fmt: skip
+    )
 
 
 def _of_model(case: Case) -> Iterator[Option]:
@@ -134,16 +141,31 @@ def _option(case: Case, rates: TokenPrice, batch: TokenPrice | None, plan: Cache
     if money is None and infeasible is None:
         infeasible = "The price of requests of this length is not known."
     return Option(
-        id=identity, way=api.way, title=title, model=api.family, cached=cached, batched=batch is not None,
-        monthly_usd=monthly, per_1000_usd=_per(monthly, per_month / 1000), per_mtok_usd=_per(monthly, all_tokens),
-        ttft_p50_s=times.ttft_p50, ttft_p95_s=times.ttft_p95, ttlt_p50_s=times.ttlt_p50, ttlt_p95_s=times.ttlt_p95,
-        timed=times.timed, utilisation=quota.used, replicas=None, full_at_rpm=quota.full_at_rpm,
-        largest_output=times.largest, drivers={} if money is None else money.drivers,
+        id=identity,
+        way=api.way,
+        title=title,
+        model=api.family,
+        cached=cached,
+        batched=batch is not None,
+        monthly_usd=monthly,
+        per_1000_usd=_per(monthly, per_month / 1000),
+        per_mtok_usd=_per(monthly, all_tokens),
+        ttft_p50_s=times.ttft_p50,
+        ttft_p95_s=times.ttft_p95,
+        ttlt_p50_s=times.ttlt_p50,
+        ttlt_p95_s=times.ttlt_p95,
+        timed=times.timed,
+        utilisation=quota.used,
+        replicas=None,
+        full_at_rpm=quota.full_at_rpm,
+        largest_output=times.largest,
+        drivers={} if money is None else money.drivers,
         misses=(*(() if none_waits else misses(times, case.objectives)), *_shared(case.objectives)),
         infeasible=infeasible,
         missing=(*(() if none_waits else times.missing), *quota.missing, *_unknown(case, rates, batch, cached)),
-        would_win=None, facts=(*_facts(case, rates, batch, plan), *times.facts, *quota.facts),
-    )  # fmt: skip
+        would_win=None,
+        facts=(*_facts(case, rates, batch, plan), *times.facts, *quota.facts),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,12 +256,31 @@ def _unpriced(case: Case) -> Option:
     identity, title = _name(case.api, "standard", cached=False, batched=False)
     where = f" in {case.assumptions.region}" if case.assumptions.region else ""
     return Option(
-        id=identity, way=case.api.way, title=title, model=case.api.family, cached=False, batched=False,
-        monthly_usd=None, per_1000_usd=None, per_mtok_usd=None, ttft_p50_s=None, ttft_p95_s=None, ttlt_p50_s=None,
-        ttlt_p95_s=None, timed="not known", utilisation=None, replicas=None, full_at_rpm=None, largest_output=None,
-        drivers={}, misses=(), infeasible=f"No price list has this model{where}: enter its price to compare it.",
-        missing=(), would_win=None, facts=(),
-    )  # fmt: skip
+        id=identity,
+        way=case.api.way,
+        title=title,
+        model=case.api.family,
+        cached=False,
+        batched=False,
+        monthly_usd=None,
+        per_1000_usd=None,
+        per_mtok_usd=None,
+        ttft_p50_s=None,
+        ttft_p95_s=None,
+        ttlt_p50_s=None,
+        ttlt_p95_s=None,
+        timed="not known",
+        utilisation=None,
+        replicas=None,
+        full_at_rpm=None,
+        largest_output=None,
+        drivers={},
+        misses=(),
+        infeasible=f"No price list has this model{where}: enter its price to compare it.",
+        missing=(),
+        would_win=None,
+        facts=(),
+    )
 
 
 NOT_KNOWN = "Latency not known: measure it in the playground."
@@ -282,10 +323,15 @@ def times_of(speed: ApiSpeed | None, output: Spread, objectives: Objectives) -> 
     words = {"yours": "stated by you", "list": "published"}
     source = f"measured, n {speed.n}" if speed.kind == "measured" else words.get(speed.kind, "estimated")
     return Times(
-        _exactly(first), _exactly(first95), _exactly(last), last95, source,
-        _largest(speed, objectives.ttlt_s), tuple(gap for gap in gaps if gap),
+        _exactly(first),
+        _exactly(first95),
+        _exactly(last),
+        last95,
+        source,
+        _largest(speed, objectives.ttlt_s),
+        tuple(gap for gap in gaps if gap),
         (Fact("Speed", _words(speed), speed.source, speed.date, speed.kind),),
-    )  # fmt: skip
+    )
 
 
 def misses(times: Times, objectives: Objectives) -> tuple[str, ...]:

@@ -116,10 +116,17 @@ def _timed(option: Option, known: Measured, workload: Workload, objectives: Obje
         return option
     times = options_api.times_of(speed, workload.output_tokens, objectives)
     return replace(
-        option, ttft_p50_s=times.ttft_p50, ttft_p95_s=times.ttft_p95, ttlt_p50_s=times.ttlt_p50,
-        ttlt_p95_s=times.ttlt_p95, timed=times.timed, largest_output=times.largest,
-        misses=options_api.misses(times, objectives), missing=times.missing, facts=(*option.facts, *times.facts),
-    )  # fmt: skip
+        option,
+        ttft_p50_s=times.ttft_p50,
+        ttft_p95_s=times.ttft_p95,
+        ttlt_p50_s=times.ttlt_p50,
+        ttlt_p95_s=times.ttlt_p95,
+        timed=times.timed,
+        largest_output=times.largest,
+        misses=options_api.misses(times, objectives),
+        missing=times.missing,
+        facts=(*option.facts, *times.facts),
+    )
 
 
 def models(objectives: Objectives, given: Assumptions, catalog: Catalog) -> list[Llm]:
@@ -216,9 +223,15 @@ def _roomy(sized: Sized, workload: Workload) -> bool:
 def _servings(llm: Llm, gpu: Gpu, row: Instance, given: Assumptions) -> tuple[Serving, ...]:
     widest = min(row.count, given.max_tp)
     base = Serving(
-        llm=llm, gpu=gpu, kv_bytes=given.kv_bytes, memory_share=given.memory_share, max_seqs=given.max_seqs,
-        step_tokens=given.step_tokens, continuous=given.continuous, efficiency=efficiency_for(given, gpu.name),
-    )  # fmt: skip
+        llm=llm,
+        gpu=gpu,
+        kv_bytes=given.kv_bytes,
+        memory_share=given.memory_share,
+        max_seqs=given.max_seqs,
+        step_tokens=given.step_tokens,
+        continuous=given.continuous,
+        efficiency=efficiency_for(given, gpu.name),
+    )
     return _widths(base, widest, tuple(_precisions(llm, gpu, given)))
 
 
@@ -257,20 +270,40 @@ def _too_small(llm: Llm, row: Instance, serving: Serving, workload: Workload) ->
     needs, has = _needed_gib(serving, workload), serving.tp * serving.gpu.memory_gib
     what = f"{serving.tp} × {serving.gpu.name}" if serving.tp > 1 else serving.gpu.name
     return _refused(
-        llm, row, f"does not fit: {serving.precision} needs {needs:,.0f} GiB, {what} has {has:,.0f} GiB",
+        llm,
+        row,
+        f"does not fit: {serving.precision} needs {needs:,.0f} GiB, {what} has {has:,.0f} GiB",
         would_win="a smaller precision, a shorter context or a larger GPU",
-    )  # fmt: skip
+    )
 
 
 def _refused(llm: Llm, row: Instance, reason: str, would_win: str | None = None) -> Option:
     return Option(
-        id=f"{row.way}/{row.name}/{llm.name}", way=row.way, title=f"{llm.name}, {row.name}", model=llm.name,
-        cached=False, batched=False, monthly_usd=None, per_1000_usd=None, per_mtok_usd=None, ttft_p50_s=None,
-        ttft_p95_s=None, ttlt_p50_s=None, ttlt_p95_s=None, timed="not known", utilisation=None, replicas=None,
-        full_at_rpm=None, largest_output=None, drivers={}, misses=(), infeasible=reason, missing=(),
-        would_win=would_win, facts=(Fact(f"{row.name} price", f"${row.usd_per_hour:g} an hour", row.source, row.date,
-        "list"),),
-    )  # fmt: skip
+        id=f"{row.way}/{row.name}/{llm.name}",
+        way=row.way,
+        title=f"{llm.name}, {row.name}",
+        model=llm.name,
+        cached=False,
+        batched=False,
+        monthly_usd=None,
+        per_1000_usd=None,
+        per_mtok_usd=None,
+        ttft_p50_s=None,
+        ttft_p95_s=None,
+        ttlt_p50_s=None,
+        ttlt_p95_s=None,
+        timed="not known",
+        utilisation=None,
+        replicas=None,
+        full_at_rpm=None,
+        largest_output=None,
+        drivers={},
+        misses=(),
+        infeasible=reason,
+        missing=(),
+        would_win=would_win,
+        facts=(Fact(f"{row.name} price", f"${row.usd_per_hour:g} an hour", row.source, row.date, "list"),),
+    )
 
 
 FULLEST = 0.85  # of what a replica can carry at all: above it waits grow without measure
@@ -331,9 +364,13 @@ def counts_of(
     step = max(1, place.row.count // sized.serving.tp)
     least = least_machines(sized, place, workload, objectives)
     return calculator_queueing.replicas(
-        calculator_queueing.sized_rates(workload), capacity_rpm, headroom=given.headroom, least=least, step=step,
+        calculator_queueing.sized_rates(workload),
+        capacity_rpm,
+        headroom=given.headroom,
+        least=least,
+        step=step,
         autoscale=given.autoscale,
-    )  # fmt: skip
+    )
 
 
 def least_machines(sized: Sized, place: Machine, workload: Workload, objectives: Objectives) -> int:
@@ -371,12 +408,17 @@ def option(sized: Sized, place: Machine, workload: Workload, objectives: Objecti
     mean_rate = sum(rates) / sum(counts)
     largest = (
         queueing.largest_output(
-            sized.serving, busiest, workload.input_tokens, workload.output_tokens, objectives.ttlt_s,
-            sized.cached_share, workload.burstiness,
+            sized.serving,
+            busiest,
+            workload.input_tokens,
+            workload.output_tokens,
+            objectives.ttlt_s,
+            sized.cached_share,
+            workload.burstiness,
         )
         if objectives.ttlt_s is not None
         else None
-    )  # fmt: skip
+    )
     return Option(
         id=_id(place.row, sized.serving),
         way=place.row.way,

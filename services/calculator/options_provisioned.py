@@ -52,11 +52,15 @@ def options(
     day = today or datetime.now(UTC).date()
     models = looked_at(objectives, assumptions)
     return [
-        _option(_priced(unit, workload, assumptions, day), workload, objectives,
-                _times(unit, workload, objectives, assumptions, catalog, measured))
+        _option(
+            _priced(unit, workload, assumptions, day),
+            workload,
+            objectives,
+            _times(unit, workload, objectives, assumptions, catalog, measured),
+        )
         for unit in catalog.units
         if unit.provider == PROVIDER and (models is None or (unit.family or unit.model_id) in models)
-    ]  # fmt: skip
+    ]
 
 
 def break_even_rpm(usd_per_hour: float, usd_per_request: float) -> float:
@@ -79,8 +83,10 @@ def _priced(unit: Unit, workload: Workload, assumptions: Assumptions, day: date)
     own = assumptions.unit_prices
     mine = own.get(f"{unit.model_id}/{unit.commitment}", own.get(unit.model_id))
     usd = unit.usd_per_hour if mine is None else mine
-    stated = [table.get(unit.model_id) for table in
-              (assumptions.unit_input_tpm, assumptions.unit_output_tpm, assumptions.unit_rpm)]  # fmt: skip
+    stated = [
+        table.get(unit.model_id)
+        for table in (assumptions.unit_input_tpm, assumptions.unit_output_tpm, assumptions.unit_rpm)
+    ]
     carries = capacity_rpm(workload, stated[0] or unit.input_tpm, stated[1] or unit.output_tpm, stated[2])
     listed = _on_demand(unit, assumptions, day)
     cost = None if listed is None else request_cost(workload, listed)
@@ -104,9 +110,13 @@ def _on_demand(unit: Unit, assumptions: Assumptions, day: date) -> TokenPrice | 
 
 
 def _times(
-    unit: Unit, workload: Workload, objectives: Objectives, assumptions: Assumptions, catalog: Catalog,
+    unit: Unit,
+    workload: Workload,
+    objectives: Objectives,
+    assumptions: Assumptions,
+    catalog: Catalog,
     measured: Measured | None,
-) -> Times:  # fmt: skip
+) -> Times:
     speed = options_api.find(Way.PROVISIONED, unit.model_id, assumptions, catalog, measured)
     return options_api.times_of(speed, workload.output_tokens, objectives)
 

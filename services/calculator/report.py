@@ -19,9 +19,15 @@ SCHEMA = 1
 GIB = 2**30
 MOST_LINES = 12  # options in the report of one page
 SPANS = (
-    "monthly_usd", "per_1000_usd", "per_mtok_usd", "ttft_p50_s", "ttft_p95_s", "ttlt_p50_s", "ttlt_p95_s",
+    "monthly_usd",
+    "per_1000_usd",
+    "per_mtok_usd",
+    "ttft_p50_s",
+    "ttft_p95_s",
+    "ttlt_p50_s",
+    "ttlt_p95_s",
     "utilisation",
-)  # fmt: skip
+)
 
 
 def as_json(answer: Answer, assumptions: Assumptions | None = None) -> dict[str, Any]:
@@ -60,10 +66,16 @@ def _serving(one: Option) -> dict[str, Any] | None:
         return None
     held = one.serving
     return {
-        "model": held.llm.name, "gpu": held.gpu.name, "tp": held.tp, "precision": held.precision.value,
-        "kv_bytes": held.kv_bytes, "gpu_memory_utilization": held.memory_share, "max_num_seqs": held.max_seqs,
-        "max_num_batched_tokens": held.step_tokens, "static": not held.continuous,
-    }  # fmt: skip
+        "model": held.llm.name,
+        "gpu": held.gpu.name,
+        "tp": held.tp,
+        "precision": held.precision.value,
+        "kv_bytes": held.kv_bytes,
+        "gpu_memory_utilization": held.memory_share,
+        "max_num_seqs": held.max_seqs,
+        "max_num_batched_tokens": held.step_tokens,
+        "static": not held.continuous,
+    }
 
 
 def meets(one: Option, objectives: Objectives) -> bool | None:
@@ -88,8 +100,26 @@ def as_csv(answer: Answer) -> str:
     out = io.StringIO()
     table = csv.writer(out)
     ends = [f"{name}_{end}" for name in SPANS for end in ("low", "mid", "high")]
-    table.writerow(["rank", "id", "way", "title", "model", "cached", "batched", "objectives", "why", *ends, "timed",
-                    "full_at_rpm", "largest_output_tokens", "replicas_by_hour", "missing", "would_win"])  # fmt: skip
+    table.writerow(
+        [
+            "rank",
+            "id",
+            "way",
+            "title",
+            "model",
+            "cached",
+            "batched",
+            "objectives",
+            "why",
+            *ends,
+            "timed",
+            "full_at_rpm",
+            "largest_output_tokens",
+            "replicas_by_hour",
+            "missing",
+            "would_win",
+        ]
+    )
     for rank, one in enumerate(answer.options, 1):
         values: list[Any] = []
         for name in SPANS:
@@ -98,11 +128,23 @@ def as_csv(answer: Answer) -> str:
         why = one.infeasible or " ".join(one.misses)
         names = [safe(text) for text in (one.id, one.way.value, one.title, one.model)]
         stands = STANDINGS[ranks.standing(one, answer.objectives)]
-        table.writerow([
-            rank, *names, one.cached, one.batched, stands, safe(why), *values, one.timed, _blank(one.full_at_rpm),
-            _blank(one.largest_output), " ".join(str(count) for count in one.replicas or ()),
-            safe(" ".join(one.missing)), safe(one.would_win or ""),
-        ])  # fmt: skip
+        table.writerow(
+            [
+                rank,
+                *names,
+                one.cached,
+                one.batched,
+                stands,
+                safe(why),
+                *values,
+                one.timed,
+                _blank(one.full_at_rpm),
+                _blank(one.largest_output),
+                " ".join(str(count) for count in one.replicas or ()),
+                safe(" ".join(one.missing)),
+                safe(one.would_win or ""),
+            ]
+        )
     return out.getvalue()
 
 
@@ -121,11 +163,13 @@ def as_markdown(answer: Answer, *, address: str = "") -> str:
         f"Inference Lab, {answer.made_on.isoformat()}. Money in US dollars for a month of {HOURS_A_MONTH:.0f} hours, "
         "at list prices unless an assumption says otherwise; “~” is estimated, not measured.",
         " ".join(_plain(one) for one in answer.sentences),
-        "## Asked", "\n".join(f"- {_plain(line)}" for line in asked(answer.workload, answer.objectives)),
-        "## Options", _table(answer.options, answer.objectives),
+        "## Asked",
+        "\n".join(f"- {_plain(line)}" for line in asked(answer.workload, answer.objectives)),
+        "## Options",
+        _table(answer.options, answer.objectives),
         *(("## What the choice rests on", _facts(best), _memory(best, answer.workload)) if best is not None else ()),
         f"Open it again: <{address}>" if address else "",
-    ]  # fmt: skip
+    ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -152,14 +196,21 @@ def asked(workload: Workload, objectives: Objectives) -> list[str]:
 
 
 def _table(options: Sequence[Option], objectives: Objectives) -> str:
-    lines = ["| | Option | A month | Per 1,000 | First token p95 | Last token p95 | Objectives |",
-             "|--:|:--|--:|--:|--:|--:|:--|"]  # fmt: skip
+    lines = [
+        "| | Option | A month | Per 1,000 | First token p95 | Last token p95 | Objectives |",
+        "|--:|:--|--:|--:|--:|--:|:--|",
+    ]
     for rank, one in enumerate(options[:MOST_LINES], 1):
         mark = "" if one.timed.startswith("measured") else "~"
         cells = [
-            str(rank), _plain(one.title), money(one.monthly_usd), money(one.per_1000_usd),
-            seconds(one.ttft_p95_s, mark), seconds(one.ttlt_p95_s, mark), _plain(standing(one, objectives)),
-        ]  # fmt: skip
+            str(rank),
+            _plain(one.title),
+            money(one.monthly_usd),
+            money(one.per_1000_usd),
+            seconds(one.ttft_p95_s, mark),
+            seconds(one.ttlt_p95_s, mark),
+            _plain(standing(one, objectives)),
+        ]
         lines.append(f"| {' | '.join(cells)} |")
     rest = len(options) - MOST_LINES
     return "\n".join(lines) + (f"\n\n{rest:,} more are in the CSV and the JSON." if rest > 0 else "")
@@ -188,8 +239,10 @@ def seconds(value: Range | None, mark: str = "~") -> str:
 
 
 def _facts(one: Option) -> str:
-    lines = [f"| {_plain(each.name)} | {_plain(each.value)} | {_plain(each.source)} | {_plain(each.date)} |"
-             for each in one.facts]  # fmt: skip
+    lines = [
+        f"| {_plain(each.name)} | {_plain(each.value)} | {_plain(each.source)} | {_plain(each.date)} |"
+        for each in one.facts
+    ]
     return "\n".join(["| What | Value | From | Of |", "|:--|:--|:--|:--|", *lines]) if lines else ""
 
 
@@ -201,7 +254,7 @@ def _memory(one: Option, workload: Workload) -> str:
         f"Memory of a replica: ~{held.weights / GIB:.1f} GiB of weights, ~{held.kv / GIB:.1f} GiB of KV cache "
         f"({held.slots:,} tokens, {held.sequences:,} such requests at once), ~{held.activations / GIB:.1f} GiB "
         "of the rest."
-    )  # fmt: skip
+    )
 
 
 def _plain(text: str) -> str:
@@ -214,12 +267,18 @@ def comparison(named: Mapping[str, Answer]) -> list[dict[str, Any]]:
     lines: list[dict[str, Any]] = []
     for name, answer in named.items():
         best = next((one for one in answer.options if one.id == answer.chosen), None)
-        lines.append({
-            "scenario": name, "rpm": answer.workload.rpm, "input_tokens": answer.workload.input_tokens.median,
-            "output_tokens": answer.workload.output_tokens.median, "choice": None if best is None else best.title,
-            "monthly_usd": None if best is None else best.monthly_usd,
-            "per_1000_usd": None if best is None else best.per_1000_usd,
-            "ttft_p95_s": None if best is None else best.ttft_p95_s,
-            "ttlt_p95_s": None if best is None else best.ttlt_p95_s, "stable": answer.stable,
-        })  # fmt: skip
+        lines.append(
+            {
+                "scenario": name,
+                "rpm": answer.workload.rpm,
+                "input_tokens": answer.workload.input_tokens.median,
+                "output_tokens": answer.workload.output_tokens.median,
+                "choice": None if best is None else best.title,
+                "monthly_usd": None if best is None else best.monthly_usd,
+                "per_1000_usd": None if best is None else best.per_1000_usd,
+                "ttft_p95_s": None if best is None else best.ttft_p95_s,
+                "ttlt_p95_s": None if best is None else best.ttlt_p95_s,
+                "stable": answer.stable,
+            }
+        )
     return lines

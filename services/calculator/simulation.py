@@ -53,9 +53,16 @@ def tokens(count: int, spread: Spread, most: int, seed: np.random.SeedSequence) 
 
 
 def made(
-    count: int, rpm: float, input: Spread, output: Spread, *, cached_share: float, burstiness: float,
-    room: int, seed: int,
-) -> Callable[[int], Request]:  # fmt: skip
+    count: int,
+    rpm: float,
+    input: Spread,
+    output: Spread,
+    *,
+    cached_share: float,
+    burstiness: float,
+    room: int,
+    seed: int,
+) -> Callable[[int], Request]:
     """The requests by number. Moments, inputs and outputs have random streams of their own, so that a change of one
     leaves the others; a request longer than ``room`` (what the context and the cache hold) is cut to it."""
     streams = np.random.SeedSequence(seed).spawn(3)
@@ -104,10 +111,19 @@ class Run:
 
 
 def run(
-    serving: Serving, rpm: float, input: Spread, output: Spread, *, cached_share: float = 0.0, burstiness: float = 1.0,
-    replicas: int = 1, requests: int = 2000, seed: int = 1, progress: Callable[[float], None] | None = None,
+    serving: Serving,
+    rpm: float,
+    input: Spread,
+    output: Spread,
+    *,
+    cached_share: float = 0.0,
+    burstiness: float = 1.0,
+    replicas: int = 1,
+    requests: int = 2000,
+    seed: int = 1,
+    progress: Callable[[float], None] | None = None,
     stopped: Callable[[], bool] | None = None,
-) -> Waits:  # fmt: skip
+) -> Waits:
     """Simulate ``requests`` requests (after a start that is not counted) and tell how long they took.
 
     ``rpm``: over all ``replicas``; each request goes to the one with the fewest. ``burstiness``: squared coefficient of
@@ -116,9 +132,18 @@ def run(
     Raises ValueError with a sentence for what cannot be simulated, and `Stopped`.
     """
     done = trace(
-        serving, rpm, input, output, cached_share=cached_share, burstiness=burstiness, replicas=replicas,
-        requests=requests, seed=seed, progress=progress, stopped=stopped,
-    )  # fmt: skip
+        serving,
+        rpm,
+        input,
+        output,
+        cached_share=cached_share,
+        burstiness=burstiness,
+        replicas=replicas,
+        requests=requests,
+        seed=seed,
+        progress=progress,
+        stopped=stopped,
+    )
     ttft = np.array([one.first_s - one.arrival_s for one in done.measured])
     ttlt = np.array([one.end_s - one.arrival_s for one in done.measured])
     tpot = [(one.end_s - one.first_s) / (one.output - 1) for one in done.measured if one.output > 1]
@@ -141,10 +166,19 @@ def run(
 
 
 def trace(
-    serving: Serving, rpm: float, input: Spread, output: Spread, *, cached_share: float = 0.0, burstiness: float = 1.0,
-    replicas: int = 1, requests: int = 2000, seed: int = 1, progress: Callable[[float], None] | None = None,
+    serving: Serving,
+    rpm: float,
+    input: Spread,
+    output: Spread,
+    *,
+    cached_share: float = 0.0,
+    burstiness: float = 1.0,
+    replicas: int = 1,
+    requests: int = 2000,
+    seed: int = 1,
+    progress: Callable[[float], None] | None = None,
     stopped: Callable[[], bool] | None = None,
-) -> Run:  # fmt: skip
+) -> Run:
     """As ``run``, with every measured request."""
     _check(rpm, input, output, cached_share, burstiness, replicas, requests)
     if replicas > MOST_REPLICAS:
@@ -155,9 +189,7 @@ def trace(
     room = min(limits.blocks * limits.block, max(2, serving.llm.max_context))
     # Arrivals go on after the last measured one, so that it does not run in an emptying house.
     total = warm + 2 * requests
-    request = made(
-        total, rpm, input, output, cached_share=cached_share, burstiness=burstiness, room=room, seed=seed
-    )  # fmt: skip
+    request = made(total, rpm, input, output, cached_share=cached_share, burstiness=burstiness, room=room, seed=seed)
     kind = Replica if serving.continuous else StaticReplica
     house = _House([kind(limits, steps) for _ in range(replicas)], request, warm, requests, total)
     house.go(progress, stopped)
@@ -169,9 +201,13 @@ def trace(
     share = 1.0 / (span * replicas) if span > 0 else math.nan
     busy, running = sum(one.busy_s for one in house.replicas), sum(one.running_s for one in house.replicas)
     return Run(
-        tuple(house.measured), busy * share, running * share, sum(one.preempted for one in house.replicas),
-        (house.queued[0], house.queued[1], house.queued[2]), burstiness,
-    )  # fmt: skip
+        tuple(house.measured),
+        busy * share,
+        running * share,
+        sum(one.preempted for one in house.replicas),
+        (house.queued[0], house.queued[1], house.queued[2]),
+        burstiness,
+    )
 
 
 def md1_wait(rpm: float, service_s: float, *, burstiness: float = 1.0, quantile: float | None = None) -> float:

@@ -51,27 +51,53 @@ def check_workload(workload: Workload) -> list[FieldError]:
     """What is wrong with a workload by itself."""
     one = workload
     found = [
-        _between("workload.rpm", one.rpm, 0, MOST_RPM, "Requests per minute", above=True, more=(
-            f"more than {MOST_RPM:,} a minute is beyond what any service sells; split the workload."
-            if isinstance(one.rpm, int | float) and one.rpm > MOST_RPM else ""
-        )),
+        _between(
+            "workload.rpm",
+            one.rpm,
+            0,
+            MOST_RPM,
+            "Requests per minute",
+            above=True,
+            more=(
+                f"more than {MOST_RPM:,} a minute is beyond what any service sells; split the workload."
+                if isinstance(one.rpm, int | float) and one.rpm > MOST_RPM
+                else ""
+            ),
+        ),
         *_spread("workload.input_tokens", one.input_tokens, "The input"),
         *_spread("workload.output_tokens", one.output_tokens, "The output"),
         _shape(one.shape),
-        _between("workload.burstiness", one.burstiness, 0, 100, "Burstiness", above=True,
-                 more="1 is a stream of requests at random, 4 comes in bunches."),
-        _between("workload.prefix_share", one.prefix_share, 0, 1, "The repeated share of the input",
-                 more="0.8 is 80 %."),
-        _between("workload.batch_share", one.batch_share, 0, 1, "The share that may wait for batch",
-                 more="0.3 is 30 %."),
+        _between(
+            "workload.burstiness",
+            one.burstiness,
+            0,
+            100,
+            "Burstiness",
+            above=True,
+            more="1 is a stream of requests at random, 4 comes in bunches.",
+        ),
+        _between(
+            "workload.prefix_share", one.prefix_share, 0, 1, "The repeated share of the input", more="0.8 is 80 %."
+        ),
+        _between(
+            "workload.batch_share", one.batch_share, 0, 1, "The share that may wait for batch", more="0.3 is 30 %."
+        ),
         _between("workload.reuse_per_hour", one.reuse_per_hour, 0, 1e7, "Reuse per hour"),
         _between("workload.calls_per_session", one.calls_per_session, 1, 100_000, "Calls per session"),
-    ]  # fmt: skip
+    ]
     if one.reuse not in tuple(Reuse):
         found.append(FieldError("workload.reuse", "Reuse is “steady” or “burst”."))
     if one.peak_concurrency is not None:
-        found.append(_between("workload.peak_concurrency", one.peak_concurrency, 1, MOST_RPM, "Peak concurrency",
-                              more="leave it empty to have it follow from the rate."))  # fmt: skip
+        found.append(
+            _between(
+                "workload.peak_concurrency",
+                one.peak_concurrency,
+                1,
+                MOST_RPM,
+                "Peak concurrency",
+                more="leave it empty to have it follow from the rate.",
+            )
+        )
     if one.months not in MONTHS:
         found.append(FieldError("workload.months", f"Commitments are sold for {_listed(MONTHS)} months; choose one."))
     return [error for error in found if error is not None]
@@ -82,16 +108,19 @@ def check_objectives(objectives: Objectives) -> list[FieldError]:
     one, empty = objectives, "leave it empty for no limit."
     found: list[FieldError | None] = []
     for name, value, title in (
-        ("ttft_s", one.ttft_s, "The time to the first token"), ("ttlt_s", one.ttlt_s, "The time to the last token"),
-    ):  # fmt: skip
+        ("ttft_s", one.ttft_s, "The time to the first token"),
+        ("ttlt_s", one.ttlt_s, "The time to the last token"),
+    ):
         if value is not None:
             found.append(_between(f"objectives.{name}", value, 0, LONGEST_S, title, above=True, unit=" s", more=empty))
     if _finite(one.ttft_s) and _finite(one.ttlt_s) and 0 < one.ttlt_s < one.ttft_s:  # type: ignore[operator]  # finite: not None
-        found.append(FieldError(
-            "objectives.ttlt_s",
-            f"The last token cannot be due ({one.ttlt_s:g} s) before the first ({one.ttft_s:g} s); raise the one or "
-            "lower the other.",
-        ))  # fmt: skip
+        found.append(
+            FieldError(
+                "objectives.ttlt_s",
+                f"The last token cannot be due ({one.ttlt_s:g} s) before the first ({one.ttft_s:g} s); raise the one "
+                "or lower the other.",
+            )
+        )
     found.append(_between("objectives.replicas", one.replicas, 1, MOST_REPLICAS, "Replicas"))
     if one.models is not None and not one.models:
         found.append(FieldError("objectives.models", "No model is judged good enough: choose one, or judge none."))
@@ -138,10 +167,13 @@ def _against(
     if objectives.models:
         missing = [one for one in objectives.models if one not in contexts]
         if missing:
-            found.append(FieldError(
-                "objectives.models",
-                f"There is no model {shown(missing[0])} in the catalogue; choose one that is, or add it as your own.",
-            ))  # fmt: skip
+            found.append(
+                FieldError(
+                    "objectives.models",
+                    f"There is no model {shown(missing[0])} in the catalogue; choose one that is, "
+                    "or add it as your own.",
+                )
+            )
     allowed = [contexts[one] for one in objectives.models or contexts if one in contexts]
     if not allowed or wrong & {"workload.input_tokens", "workload.output_tokens"}:
         return found
@@ -151,11 +183,13 @@ def _against(
     if given + made > longest:
         field = "input" if given > longest else "output"
         whose = "the chosen models" if objectives.models else "any model here"
-        found.append(FieldError(
-            f"workload.{field}_tokens",
-            f"{given:,.0f} tokens in and {made:,.0f} out do not fit into the longest context of {whose} "
-            f"({longest:,}); shorten the {field}.",
-        ))  # fmt: skip
+        found.append(
+            FieldError(
+                f"workload.{field}_tokens",
+                f"{given:,.0f} tokens in and {made:,.0f} out do not fit into the longest context of {whose} "
+                f"({longest:,}); shorten the {field}.",
+            )
+        )
     return found
 
 
@@ -181,9 +215,15 @@ def _between(
 def _spread(field: str, value: Spread, title: str) -> list[FieldError]:
     found = [
         _between(field, value.median, 1, MOST_TOKENS, f"{title} in tokens"),
-        _between(field, value.sigma, 0, 3, f"{title}'s spread",
-                 more="0 is always the median, 0.7 a usual chat, 1 a wide mix."),
-    ]  # fmt: skip
+        _between(
+            field,
+            value.sigma,
+            0,
+            3,
+            f"{title}'s spread",
+            more="0 is always the median, 0.7 a usual chat, 1 a wide mix.",
+        ),
+    ]
     return [error for error in found if error is not None][:1]
 
 
@@ -213,11 +253,31 @@ workload = check_workload  # as the contract names them
 
 objectives = check_objectives
 
-POSITIVE = frozenset({
-    "kv_bytes", "memory_share", "max_seqs", "step_tokens", "memory_gib", "bandwidth_gb_s", "tflops_bf16", "tflops_fp8",
-    "tflops_fp4", "params_b", "active_b", "layers", "hidden", "heads", "kv_heads", "head_dim",
-    "max_context", "vocab", "native_bits", "count", "block",
-})  # fmt: skip
+POSITIVE = frozenset(
+    {
+        "kv_bytes",
+        "memory_share",
+        "max_seqs",
+        "step_tokens",
+        "memory_gib",
+        "bandwidth_gb_s",
+        "tflops_bf16",
+        "tflops_fp8",
+        "tflops_fp4",
+        "params_b",
+        "active_b",
+        "layers",
+        "hidden",
+        "heads",
+        "kv_heads",
+        "head_dim",
+        "max_context",
+        "vocab",
+        "native_bits",
+        "count",
+        "block",
+    }
+)
 
 SHARES_OF_PEAK = frozenset({"bandwidth", "prefill", "decode_compute", "link"})
 

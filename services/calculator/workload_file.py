@@ -218,16 +218,29 @@ LARGEST_CONFIG = 4_000_000  # bytes of a config.json
 
 # What vLLM calls it → what we do.
 ALIASES = {
-    "input_tokens": "input", "output_tokens": "output", "tensor_parallel_size": "tp", "concurrency": "batch",
-    "quantization": "precision", "prefix_cached": "cached", "kv_cache_bytes": "kv_bytes", "block_size": "block",
-}  # fmt: skip
+    "input_tokens": "input",
+    "output_tokens": "output",
+    "tensor_parallel_size": "tp",
+    "concurrency": "batch",
+    "quantization": "precision",
+    "prefix_cached": "cached",
+    "kv_cache_bytes": "kv_bytes",
+    "block_size": "block",
+}
 
 
 LIMITS: Mapping[str, tuple[float, float]] = {
-    "batch": (1, 100_000), "input": (1, 10_000_000), "output": (1, 10_000_000), "cached": (0, 10_000_000),
-    "tp": (1, 128), "kv_bytes": (0.25, 4), "gpu_memory_utilization": (0.05, 1), "max_num_seqs": (1, 100_000),
-    "max_num_batched_tokens": (16, 10_000_000), "block": (1, 1024),
-}  # fmt: skip
+    "batch": (1, 100_000),
+    "input": (1, 10_000_000),
+    "output": (1, 10_000_000),
+    "cached": (0, 10_000_000),
+    "tp": (1, 128),
+    "kv_bytes": (0.25, 4),
+    "gpu_memory_utilization": (0.05, 1),
+    "max_num_seqs": (1, 100_000),
+    "max_num_batched_tokens": (16, 10_000_000),
+    "block": (1, 1024),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,11 +295,19 @@ def read_point(
         return None
     usual = memory.server_defaults(gpu.name, gpu.memory_gib)
     serving = Serving(
-        llm, gpu, tp=asked.tp, precision=asked.precision, kv_bytes=asked.kv_bytes,
-        memory_share=asked.gpu_memory_utilization, activation_gib=asked.activation_gib, block=asked.block,
-        max_seqs=asked.max_num_seqs or usual[0], step_tokens=asked.max_num_batched_tokens or usual[1],
-        continuous=not asked.static, efficiency=asked.efficiency,
-    )  # fmt: skip
+        llm,
+        gpu,
+        tp=asked.tp,
+        precision=asked.precision,
+        kv_bytes=asked.kv_bytes,
+        memory_share=asked.gpu_memory_utilization,
+        activation_gib=asked.activation_gib,
+        block=asked.block,
+        max_seqs=asked.max_num_seqs or usual[0],
+        step_tokens=asked.max_num_batched_tokens or usual[1],
+        continuous=not asked.static,
+        efficiency=asked.efficiency,
+    )
     if not _sound(serving, at, errors):
         return None
     return PointSpec(serving, asked.batch, asked.input, asked.output, asked.cached, asked.name)
@@ -301,13 +322,25 @@ def work_out(spec: PointSpec) -> dict[str, Any]:
     one = spec.serving
     held = memory.of(one, spec.input, spec.output)
     figures: dict[str, Any] = {
-        "name": spec.name, "model": one.llm.name, "gpu": one.gpu.name, "tp": one.tp, "precision": one.precision.value,
-        "kv_bytes": one.kv_bytes, "batch": spec.batch, "input": spec.input, "output": spec.output,
-        "cached": spec.cached, "static": not one.continuous,
-        "kv_slots": held.slots, "kv_gib": held.kv / GIB, "weights_gib": held.weights / GIB,
-        "activations_gib": held.activations / GIB, "kv_bytes_per_token": held.kv_per_token,
-        "sequences": held.sequences, "fits": held.fits,
-    }  # fmt: skip
+        "name": spec.name,
+        "model": one.llm.name,
+        "gpu": one.gpu.name,
+        "tp": one.tp,
+        "precision": one.precision.value,
+        "kv_bytes": one.kv_bytes,
+        "batch": spec.batch,
+        "input": spec.input,
+        "output": spec.output,
+        "cached": spec.cached,
+        "static": not one.continuous,
+        "kv_slots": held.slots,
+        "kv_gib": held.kv / GIB,
+        "weights_gib": held.weights / GIB,
+        "activations_gib": held.activations / GIB,
+        "kv_bytes_per_token": held.kv_per_token,
+        "sequences": held.sequences,
+        "fits": held.fits,
+    }
     if not held.fits:
         return figures | dict.fromkeys(TIMES) | {"running": 0, "bound": "memory", "infeasible": _misfit(spec)}
     running = min(spec.batch, max(1, roofline.most(one, spec.input, spec.output)))
@@ -315,11 +348,17 @@ def work_out(spec: PointSpec) -> dict[str, Any]:
     rate = [one_rate / 60 for one_rate in (at.rpm.low, at.rpm.mid, at.rpm.high)]
     waits = [(spec.batch - running) / each for each in reversed(rate)]  # the fastest first
     return figures | {
-        "prefill_s": span(at.prefill_s), "decode_step_s": span(at.step_s), "ttft_s": span(_later(at.ttft_s, waits)),
-        "tpot_s": span(at.tpot_s), "e2e_s": span(_later(at.e2e_s, waits)),
-        "output_tokens_per_s": span(at.output_tok_s), "requests_per_min": span(at.rpm),
-        "running": running, "bound": at.bound, "infeasible": None,
-    }  # fmt: skip
+        "prefill_s": span(at.prefill_s),
+        "decode_step_s": span(at.step_s),
+        "ttft_s": span(_later(at.ttft_s, waits)),
+        "tpot_s": span(at.tpot_s),
+        "e2e_s": span(_later(at.e2e_s, waits)),
+        "output_tokens_per_s": span(at.output_tok_s),
+        "requests_per_min": span(at.rpm),
+        "running": running,
+        "bound": at.bound,
+        "infeasible": None,
+    }
 
 
 TIMES = ("prefill_s", "decode_step_s", "ttft_s", "tpot_s", "e2e_s", "output_tokens_per_s", "requests_per_min")
@@ -343,7 +382,7 @@ def _misfit(spec: PointSpec) -> str:
         f"{one.llm.name} in {one.precision.value} does not fit on {one.tp} × {one.gpu.name}: one request of "
         f"{spec.input + spec.output:,} tokens needs about {need:,.0f} GiB with the weights, and {have:,.0f} GiB may "
         "be used."
-    )  # fmt: skip
+    )
 
 
 def _llm(asked: Point, at: str, errors: list[FieldError], known: Catalog, folder: Path | None) -> Llm | None:
@@ -398,10 +437,15 @@ def _sound(row: Llm | Gpu | Serving, at: str, errors: list[FieldError]) -> bool:
 def _against(asked: Point, llm: Llm, at: str, errors: list[FieldError]) -> None:
     if asked.input + asked.output > llm.max_context:
         field = "input" if asked.input > llm.max_context else "output"
-        errors.append(FieldError(f"{at}.{field}", (
-            f"{asked.input:,} tokens in and {asked.output:,} out do not fit into the context of {llm.name} "
-            f"({llm.max_context:,}); shorten the {field}."
-        )))  # fmt: skip
+        errors.append(
+            FieldError(
+                f"{at}.{field}",
+                (
+                    f"{asked.input:,} tokens in and {asked.output:,} out do not fit into the context of {llm.name} "
+                    f"({llm.max_context:,}); shorten the {field}."
+                ),
+            )
+        )
     if asked.cached > asked.input:
         sentence = f"{asked.cached:,} tokens are cached, but the input has only {asked.input:,}."
         errors.append(FieldError(f"{at}.cached", sentence))

@@ -71,9 +71,19 @@ class Calls:
                 await session.close()
 
     def prepare(
-        self, *, run_id: str, column: int, deployment: Deployment, ask: Ask, repetition: int, attempt_no: int,
-        waited_ms: float = 0.0, person: str, source: str, retry_of: str | None = None,
-    ) -> tuple[LiveCall, dict[str, Any]]:  # fmt: skip
+        self,
+        *,
+        run_id: str,
+        column: int,
+        deployment: Deployment,
+        ask: Ask,
+        repetition: int,
+        attempt_no: int,
+        waited_ms: float = 0.0,
+        person: str,
+        source: str,
+        retry_of: str | None = None,
+    ) -> tuple[LiveCall, dict[str, Any]]:
         """A call ready to be sent, and the row that has to be committed before it is."""
         kind = kind_of(deployment)
         refused: str | None = None
@@ -85,21 +95,44 @@ class Calls:
         progress = Progress(kind.decoder(deployment), deployment.limits)
         price = cost.price_of(deployment, datetime.now(UTC))
         call = LiveCall(
-            id=new_id(), column=column, repetition=repetition, attempt=attempt_no, deployment=deployment, ask=ask,
-            progress=progress, price=price, waited_ms=waited_ms, note=_not_sent(request),
-        )  # fmt: skip
+            id=new_id(),
+            column=column,
+            repetition=repetition,
+            attempt=attempt_no,
+            deployment=deployment,
+            ask=ask,
+            progress=progress,
+            price=price,
+            waited_ms=waited_ms,
+            note=_not_sent(request),
+        )
         store = self._registry.config.store_text
         row = {
-            "id": call.id, "run_id": run_id, "column_no": column, "repetition": repetition, "attempt_no": attempt_no,
-            "retry_of": retry_of, "deployment_id": deployment.id, "deployment": config.to_json(deployment),
-            "kind": deployment.kind, "model": deployment.model, "wire": deployment.wire, "source": source,
-            "person": person, "owner": self.engine_id, "state": "running", "created_at": datetime.now(UTC),
-            "waited_ms": waited_ms, "price": price.to_json() if price else None,
+            "id": call.id,
+            "run_id": run_id,
+            "column_no": column,
+            "repetition": repetition,
+            "attempt_no": attempt_no,
+            "retry_of": retry_of,
+            "deployment_id": deployment.id,
+            "deployment": config.to_json(deployment),
+            "kind": deployment.kind,
+            "model": deployment.model,
+            "wire": deployment.wire,
+            "source": source,
+            "person": person,
+            "owner": self.engine_id,
+            "state": "running",
+            "created_at": datetime.now(UTC),
+            "waited_ms": waited_ms,
+            "price": price.to_json() if price else None,
             "sent_params": dict(request.sent_params) if request else {},
             "dropped_params": dict(request.dropped_params) if request else {},
-            "region": deployment.region, "cache_mode": ask.cache, "tier_asked": cost.tier_asked(deployment),
+            "region": deployment.region,
+            "cache_mode": ask.cache,
+            "tier_asked": cost.tier_asked(deployment),
             "request": _request_row(request, ask, deployment, store=store, refused=refused),
-        }  # fmt: skip
+        }
         return call, row
 
     async def live_through(self, call: LiveCall) -> None:
@@ -162,8 +195,11 @@ class Calls:
             self.kept_back()
             call.note = f"{error} The figures shown here are kept and written as soon as that is possible."
         call.final = values | {
-            "repetition": call.repetition, "attempt_no": call.attempt, "column_no": call.column, "id": call.id,
-        }  # fmt: skip
+            "repetition": call.repetition,
+            "attempt_no": call.attempt,
+            "column_no": call.column,
+            "id": call.id,
+        }
 
     def unwritten(self, calls: Collection[str]) -> bool:
         """Whether the end of one of these calls could not be written yet."""
@@ -245,7 +281,7 @@ class Calls:
             return Ending(
                 "config_error",
                 "AWS signatures may not be sent to this host; declare it in deployments.toml or list it in [keys.AWS]",
-            )  # fmt: skip
+            )
         try:
             frozen = await credentials.soon(signing.profile)
         except credentials.CredentialTrouble as error:

@@ -88,17 +88,24 @@ class LiveRun:
     def snapshot(self) -> dict[str, Any]:
         """Everything that a board needs to draw this run from nothing."""
         return {
-            "type": "snapshot", "run": self.id, "seq": self.seq, "live": self.live, "blind": self.spec.blind,
+            "type": "snapshot",
+            "run": self.id,
+            "seq": self.seq,
+            "live": self.live,
+            "blind": self.spec.blind,
             "columns": [self._column(column) for column in self.columns],
-        }  # fmt: skip
+        }
 
     def _column(self, column: LiveColumn) -> dict[str, Any]:
         call = column.call
         typical, n = column.typical
         drawn = view.identity(column.index, column.deployment, self.spec.repetitions) | {
-            "typical_ttft_ms": typical, "typical_n": n, "answer_from": 0, "reasoning_from": 0,
+            "typical_ttft_ms": typical,
+            "typical_n": n,
+            "answer_from": 0,
+            "reasoning_from": 0,
             "gauge": column.gauge_told,
-        }  # fmt: skip
+        }
         if call is None:
             return drawn | _QUEUED
         drawn |= _changing(call)
@@ -191,15 +198,42 @@ class LiveRun:
 
 
 _EMPTY_FIGURES: dict[str, Any] = {
-    "ttft_ms": None, "ttfat_ms": None, "ttlt_ms": None, "end_ms": None, "decode_tps": None, "decode_est": True,
-    "decode_hidden": None, "e2e_tps": None, "e2e_est": True, "in": None, "in_est": True, "cached": None, "out": None,
-    "out_est": True, "cost": "–", "cost_mark": "", "cost_share": None, "self_lag_ms": None, "lag_marked": False,
-}  # fmt: skip
+    "ttft_ms": None,
+    "ttfat_ms": None,
+    "ttlt_ms": None,
+    "end_ms": None,
+    "decode_tps": None,
+    "decode_est": True,
+    "decode_hidden": None,
+    "e2e_tps": None,
+    "e2e_est": True,
+    "in": None,
+    "in_est": True,
+    "cached": None,
+    "out": None,
+    "out_est": True,
+    "cost": "–",
+    "cost_mark": "",
+    "cost_share": None,
+    "self_lag_ms": None,
+    "lag_marked": False,
+}
 _NO_BAR = {"wait_end": None, "reason_end": None, "answer_end": None, "end": None}
 _QUEUED: dict[str, Any] = {
-    "rep": 1, "attempt": 1, "phase": "queued", "state": "running", "words": "queued", "note": None, "elapsed_ms": 0.0,
-    "idle_ms": 0.0, "fig": _EMPTY_FIGURES, "bar": _NO_BAR, "failed": False, "answer": "", "reasoning": "",
-}  # fmt: skip
+    "rep": 1,
+    "attempt": 1,
+    "phase": "queued",
+    "state": "running",
+    "words": "queued",
+    "note": None,
+    "elapsed_ms": 0.0,
+    "idle_ms": 0.0,
+    "fig": _EMPTY_FIGURES,
+    "bar": _NO_BAR,
+    "failed": False,
+    "answer": "",
+    "reasoning": "",
+}
 
 
 def _changing(call: LiveCall) -> dict[str, Any]:

@@ -18,10 +18,34 @@ class Progress:
     """Stamps (perf_counter_ns; 0 = not yet), content so far, and the reason if somebody ends it early."""
 
     __slots__ = (
-        "abort", "accepted", "answer", "answer_chars", "connect_end", "connect_start", "decoder", "delta_kinds",
-        "delta_ns", "end", "first", "first_answer", "handed", "headers", "keepalives", "last", "limits", "n_bytes",
-        "n_events", "phase", "reasoning", "reasoning_chars", "reused", "status", "t0", "t0_wall", "via",
-    )  # fmt: skip
+        "abort",
+        "accepted",
+        "answer",
+        "answer_chars",
+        "connect_end",
+        "connect_start",
+        "decoder",
+        "delta_kinds",
+        "delta_ns",
+        "end",
+        "first",
+        "first_answer",
+        "handed",
+        "headers",
+        "keepalives",
+        "last",
+        "limits",
+        "n_bytes",
+        "n_events",
+        "phase",
+        "reasoning",
+        "reasoning_chars",
+        "reused",
+        "status",
+        "t0",
+        "t0_wall",
+        "via",
+    )
 
     def __init__(self, decoder: Decoder | None, limits: Limits) -> None:
         self.decoder = decoder

@@ -91,9 +91,12 @@ def values(ended: Ended, *, store_text: bool) -> dict[str, Any]:
     delta_us, delta_kinds = timing.pack_deltas(stamps)
     answer, reasoning = "".join(progress.answer), "".join(progress.reasoning)
     error_type, error_code, finish_raw, model_reported, response_id = _clean(
-        ending.error_type, ending.error_code, decoder.finish_raw if decoder else None,
-        decoder.model_reported if decoder else None, decoder.response_id if decoder else None,
-    )  # fmt: skip
+        ending.error_type,
+        ending.error_code,
+        decoder.finish_raw if decoder else None,
+        decoder.model_reported if decoder else None,
+        decoder.response_id if decoder else None,
+    )
     facts = {name: keys.scrub(str(value)) for name, value in decoder.facts.items()} if decoder else {}
     if progress.via:
         facts["proxy"] = progress.via
@@ -199,8 +202,13 @@ def _scrubbed(raw: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _deadline(outcome: str, limits: Any) -> float | None:
-    name = {"timeout_idle": "idle_s", "timeout_total": "total_s", "timeout_connect": "connect_s",
-            "timeout_headers": "headers_s", "timeout_first_token": "first_token_s"}.get(outcome)  # fmt: skip
+    name = {
+        "timeout_idle": "idle_s",
+        "timeout_total": "total_s",
+        "timeout_connect": "connect_s",
+        "timeout_headers": "headers_s",
+        "timeout_first_token": "first_token_s",
+    }.get(outcome)
     return getattr(limits, name) if name else None
 
 
@@ -230,15 +238,20 @@ def _cost(ended: Ended, usage: Usage, price: pricing_cost.Price | None, *, bille
     """What the call cost. A request that was never sent, or was turned away before it streamed, is not billed."""
     if not billed:
         return {
-            "cost_state": "not_billed", "cost_nanousd": 0, "cost_high_nanousd": 0, "cost_drivers": {},
+            "cost_state": "not_billed",
+            "cost_nanousd": 0,
+            "cost_high_nanousd": 0,
+            "cost_drivers": {},
             "plain_nanousd": 0,
-        }  # fmt: skip
+        }
     decoder = ended.progress.decoder
     most = ended.ask.params.get("max_tokens")
     cost = pricing_cost.cost(
-        usage, price, complete=decoder is not None and decoder.terminal,
+        usage,
+        price,
+        complete=decoder is not None and decoder.terminal,
         max_output_tokens=most if isinstance(most, int) else None,
-    )  # fmt: skip
+    )
     return {
         "cost_state": cost.state,
         "cost_nanousd": cost.nanousd,

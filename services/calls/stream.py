@@ -93,9 +93,15 @@ def tracing() -> aiohttp.TraceConfig:
 
 
 async def attempt(
-    session: aiohttp.ClientSession, kind: Kind, request: WireRequest, key: str | None, progress: Progress,
-    sign: Sign | None = None, secret: str = "", way: Way = DIRECT,
-) -> Ending:  # fmt: skip
+    session: aiohttp.ClientSession,
+    kind: Kind,
+    request: WireRequest,
+    key: str | None,
+    progress: Progress,
+    sign: Sign | None = None,
+    secret: str = "",
+    way: Way = DIRECT,
+) -> Ending:
     """Send one request and read its stream to the end, writing into ``progress`` as bytes arrive.
 
     ``secret``: what must not come back as an answer beside ``key``, such as a session token that ``sign`` sends.
@@ -103,9 +109,11 @@ async def attempt(
     Always returns an `Ending`; the only exception that leaves is CancelledError without ``progress.abort`` set.
     """
     headers = {
-        **request.headers, "accept": CONTENT_TYPES[request.framing][0], "accept-encoding": "identity",
+        **request.headers,
+        "accept": CONTENT_TYPES[request.framing][0],
+        "accept-encoding": "identity",
         "content-type": "application/json",
-    }  # fmt: skip
+    }
     if request.auth and key:
         headers[request.auth[0]] = request.auth[1].format(key=key)
     body = orjson.dumps(request.body)
@@ -119,9 +127,15 @@ async def attempt(
     response: aiohttp.ClientResponse | None = None
     try:
         response = await session.request(
-            request.method, url, data=body, headers=headers, allow_redirects=False,
-            timeout=_NO_TIMEOUT, trace_request_ctx=progress, **leaving(way),
-        )  # fmt: skip
+            request.method,
+            url,
+            data=body,
+            headers=headers,
+            allow_redirects=False,
+            timeout=_NO_TIMEOUT,
+            trace_request_ctx=progress,
+            **leaving(way),
+        )
         if way.proxy is not None and response.status == 407:
             return Ending("proxy_error", _wants_login(way), "proxy_login")
         return await _read(response, kind, request.framing, key or secret, progress)
@@ -411,8 +425,9 @@ class Intake:
     def let_go(self) -> None:
         """Give back the texts' last characters, which could have been the beginning of the key."""
         for texts, unkeyed in (
-            (self.progress.answer, self.unkeyed_answer), (self.progress.reasoning, self.unkeyed_reasoning),
-        ):  # fmt: skip
+            (self.progress.answer, self.unkeyed_answer),
+            (self.progress.reasoning, self.unkeyed_reasoning),
+        ):
             if rest := unkeyed.rest():
                 texts.append(rest)
 

@@ -21,9 +21,25 @@ ALIASES = tuple(word for word, name in ADDRESS.items() if word != name)
 DEMO = "demo"
 # What other parts of the app keep in an address: panels of this page, and pages that somebody may come from.
 OTHERS = frozenset(
-    {DEMO, "batch", "run", "d", "by", "failures", "metric", "spread", "today", "page", "profile", "q", "region",
-     "signin", "starred", "state"}
-)  # fmt: skip
+    {
+        DEMO,
+        "batch",
+        "run",
+        "d",
+        "by",
+        "failures",
+        "metric",
+        "spread",
+        "today",
+        "page",
+        "profile",
+        "q",
+        "region",
+        "signin",
+        "starred",
+        "state",
+    }
+)
 NAMED = 3
 
 

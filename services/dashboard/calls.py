@@ -20,26 +20,50 @@ from services.dashboard.window import HOUR
 
 
 def behind(
-    data: Data, *, deployment_id: str | None = None, bucket: datetime | None = None, day: datetime | None = None,
-    model: str | None = None, kind: str | None = None, person: str | None = None, team: str | None = None,
-    tag: str | None = None, states: Sequence[str] = (), limit: int = 50, offset: int = 0,
-) -> tuple[list[dict[str, Any]], int]:  # fmt: skip
+    data: Data,
+    *,
+    deployment_id: str | None = None,
+    bucket: datetime | None = None,
+    day: datetime | None = None,
+    model: str | None = None,
+    kind: str | None = None,
+    person: str | None = None,
+    team: str | None = None,
+    tag: str | None = None,
+    states: Sequence[str] = (),
+    limit: int = 50,
+    offset: int = 0,
+) -> tuple[list[dict[str, Any]], int]:
     """The calls of a mark, newest first, and how many there are: those of the filter, narrowed by what the mark says.
 
     ``bucket`` and ``day`` are the labels that the panels give. Calls that were forgotten are only in the rollups.
     """
     wanted = wanted_behind(
-        data, deployment_id=deployment_id, bucket=bucket, day=day, model=model, kind=kind, person=person, team=team,
+        data,
+        deployment_id=deployment_id,
+        bucket=bucket,
+        day=day,
+        model=model,
+        kind=kind,
+        person=person,
+        team=team,
         tag=tag,
-    )  # fmt: skip
+    )
     return calls_behind(data.engine, wanted, Behind(states), limit=limit, offset=offset)
 
 
 def wanted_behind(
-    data: Data, *, deployment_id: str | None = None, bucket: datetime | None = None, day: datetime | None = None,
-    model: str | None = None, kind: str | None = None, person: str | None = None, team: str | None = None,
+    data: Data,
+    *,
+    deployment_id: str | None = None,
+    bucket: datetime | None = None,
+    day: datetime | None = None,
+    model: str | None = None,
+    kind: str | None = None,
+    person: str | None = None,
+    team: str | None = None,
     tag: str | None = None,
-) -> Wanted:  # fmt: skip
+) -> Wanted:
     """The filter of ``data``, narrowed by what a mark says (`behind`)."""
     wanted = data.wanted
     for moment, places in ((bucket, data.buckets), (day, data.days)):
@@ -50,8 +74,12 @@ def wanted_behind(
         start, end = (_aware(edge) for edge in places.edges[number : number + 2])
         wanted = replace(wanted, start=max(wanted.start, start), end=min(wanted.end, end))
     for name, value in (
-        ("deployments", deployment_id), ("models", model), ("kinds", kind), ("persons", person), ("tags", tag),
-    ):  # fmt: skip
+        ("deployments", deployment_id),
+        ("models", model),
+        ("kinds", kind),
+        ("persons", person),
+        ("tags", tag),
+    ):
         wanted = _narrowed(wanted, name, value)
     if team is not None:
         known = np.array(wanted.persons or history.values_of(data.engine, "person")["person"], dtype=object)

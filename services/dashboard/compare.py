@@ -30,9 +30,11 @@ def distribution(data: Data, metric: str) -> pd.DataFrame:
         curve = values[:, number]
         if k <= POINTS:
             single = by_group(
-                data.period.measured(metric), np.where(data.deployment_codes == number, 0, -1), 1,
+                data.period.measured(metric),
+                np.where(data.deployment_codes == number, 0, -1),
+                1,
                 np.linspace(0, 1, k) if k > 1 else [0.0],
-            )[1]  # fmt: skip
+            )[1]
             curve = single[:, 0]
         parts.append(pd.DataFrame({"deployment_id": deployment_id, "value": curve, "share": shares}))
     columns = ["deployment_id", "value", "share"]

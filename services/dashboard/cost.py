@@ -130,10 +130,16 @@ def _summed(lines: Sequence[Line]) -> list[Line]:
     for line in lines:
         groups.setdefault((line[0], line[5]), []).append(line)
     return [
-        (of, sum(one[1] for one in group), _sum(one[2] for one in group), _sum(one[3] for one in group),
-         _sum(one[4] for one in group), reason)
+        (
+            of,
+            sum(one[1] for one in group),
+            _sum(one[2] for one in group),
+            _sum(one[3] for one in group),
+            _sum(one[4] for one in group),
+            reason,
+        )
         for (of, reason), group in groups.items()
-    ]  # fmt: skip
+    ]
 
 
 def _sum(amounts: Iterable[int | None]) -> int | None:
@@ -398,9 +404,13 @@ def spend_of(period: Period) -> Spend:
     on_hours = int(period.rows.loc[hourly, "n"].sum() - period.rows.loc[hourly, "n_priced"].sum())
     costed = totals["n_priced"] + on_hours
     return Spend(
-        totals["cost_nanousd"], int(hours["used_nanousd"].sum()), int(hours["idle_nanousd"].sum()), costed,
-        totals["n"] - costed, totals["n_bounded"],
-    )  # fmt: skip
+        totals["cost_nanousd"],
+        int(hours["used_nanousd"].sum()),
+        int(hours["idle_nanousd"].sum()),
+        costed,
+        totals["n"] - costed,
+        totals["n_bounded"],
+    )
 
 
 def savings(data: Data) -> Savings:

@@ -207,10 +207,16 @@ def wanted_of(engine: Engine, chosen: Filter, view: Window, teams: Teams) -> Wan
         inside = sorted(one for one in names if one.casefold() in members and (not persons or one in persons))
         persons = tuple(inside) or (NOBODY,)
     return Wanted(
-        view.start, view.end, deployments=chosen.deployments, kinds=chosen.kinds, models=chosen.models,
-        persons=persons, sources=chosen.sources, tags=chosen.tags,
+        view.start,
+        view.end,
+        deployments=chosen.deployments,
+        kinds=chosen.kinds,
+        models=chosen.models,
+        persons=persons,
+        sources=chosen.sources,
+        tags=chosen.tags,
         caches=tuple("" if one == "unknown" else one for one in chosen.caches),
-    )  # fmt: skip
+    )
 
 
 def _period(

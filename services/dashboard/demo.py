@@ -89,9 +89,14 @@ def about(engine: Engine) -> About | None:
 
 
 def make(
-    target: Path, calls: int = DEFAULT_CALLS, *, days: int = DEFAULT_DAYS, seed: int = DEFAULT_SEED,
-    end: datetime | None = None, progress: Progress | None = None,
-) -> About:  # fmt: skip
+    target: Path,
+    calls: int = DEFAULT_CALLS,
+    *,
+    days: int = DEFAULT_DAYS,
+    seed: int = DEFAULT_SEED,
+    end: datetime | None = None,
+    progress: Progress | None = None,
+) -> About:
     """Simulate ``calls`` calls of the ``days`` before ``end`` (now) and put them in place of ``target``.
 
     The same arguments give the same calls. ``progress`` is told (calls written, calls in all). Raises ValueError in
@@ -186,9 +191,13 @@ def _driver(session: Session) -> sqlite3.Connection:
     session.rollback()
     # What is lost in a power cut is the unfinished copy, which is thrown away anyway. No journal stays beside it.
     for pragma in (
-        "journal_mode=DELETE", "journal_mode=OFF", "synchronous=OFF", "foreign_keys=OFF", "secure_delete=OFF",
+        "journal_mode=DELETE",
+        "journal_mode=OFF",
+        "synchronous=OFF",
+        "foreign_keys=OFF",
+        "secure_delete=OFF",
         f"cache_size=-{CACHE_KIB}",
-    ):  # fmt: skip
+    ):
         driver.execute(f"PRAGMA {pragma}")
     session.connection()
     return driver
@@ -233,10 +242,16 @@ def _declare(session: Session, story: Story) -> None:
         d = plan.deployment
         session.execute(
             insert(DeploymentRow).values(
-                id=d.id, spec=to_json(d), origin="page", enabled=True, color_slot=d.color_slot, archived=False,
-                created_at=story.start, updated_at=story.start,
+                id=d.id,
+                spec=to_json(d),
+                origin="page",
+                enabled=True,
+                color_slot=d.color_slot,
+                archived=False,
+                created_at=story.start,
+                updated_at=story.start,
             )
-        )  # fmt: skip
+        )
         per_hour = d.price.per_hour
         if per_hour is None or Decimal(per_hour) == 0:
             continue
@@ -258,41 +273,115 @@ def _watch(session: Session, story: Story) -> None:
         return
     session.execute(
         insert(Alert).values(
-            id="demo-alert", name="Slow first token", metric="p95_ttft", threshold=2000.0, window_s=900,
-            deployments=[broken.id], targets=[], enabled=True, person=SOURCE, created_at=story.start, firing=False,
-            checked_at=story.end, value=1180.0, n=41,
+            id="demo-alert",
+            name="Slow first token",
+            metric="p95_ttft",
+            threshold=2000.0,
+            window_s=900,
+            deployments=[broken.id],
+            targets=[],
+            enabled=True,
+            person=SOURCE,
+            created_at=story.start,
+            firing=False,
+            checked_at=story.end,
+            value=1180.0,
+            n=41,
         )
-    )  # fmt: skip
+    )
     of = f"p95 time to first token of {broken.name}"
     told = [
         ("demo-event-1", begun, True, 4310.0, 38, f"{of} was 4.31 s over the last 15 min (38 calls): above 2 s."),
-        ("demo-event-2", ended, False, 1620.0, 33,
-         f"{of} was 1.62 s over the last 15 min (33 calls): no longer above 2 s."),
-    ]  # fmt: skip
+        (
+            "demo-event-2",
+            ended,
+            False,
+            1620.0,
+            33,
+            f"{of} was 1.62 s over the last 15 min (33 calls): no longer above 2 s.",
+        ),
+    ]
     for number, at, firing, value, n, sentence in told:
         session.execute(
             insert(AlertEvent).values(
-                id=number, alert_id="demo-alert", at=at, firing=firing, value=value, n=n, sentence=sentence,
+                id=number,
+                alert_id="demo-alert",
+                at=at,
+                firing=firing,
+                value=value,
+                n=n,
+                sentence=sentence,
                 delivered="simulated: nobody was told",
             )
-        )  # fmt: skip
+        )
 
 
 CALL = (
-    "id", "run_id", "column_no", "repetition", "attempt_no", "deployment_id", "deployment", "kind", "model", "wire",
-    "source", "person", "state", "outcome", "phase", "message", "created_at", "started_at", "ended_at", "waited_ms",
-    "ttft_ms", "ttfat_ms", "ttlt_ms", "end_ms", "tpot_ms", "decode_tps", "e2e_tps", "lag_marked", *COUNTS,
-    "usage_source", "region", "tier_asked", "cost_state", "cost_nanousd", "cost_high_nanousd", "cost_drivers",
-    "plain_nanousd", "price", "rolled",
-)  # fmt: skip
+    "id",
+    "run_id",
+    "column_no",
+    "repetition",
+    "attempt_no",
+    "deployment_id",
+    "deployment",
+    "kind",
+    "model",
+    "wire",
+    "source",
+    "person",
+    "state",
+    "outcome",
+    "phase",
+    "message",
+    "created_at",
+    "started_at",
+    "ended_at",
+    "waited_ms",
+    "ttft_ms",
+    "ttfat_ms",
+    "ttlt_ms",
+    "end_ms",
+    "tpot_ms",
+    "decode_tps",
+    "e2e_tps",
+    "lag_marked",
+    *COUNTS,
+    "usage_source",
+    "region",
+    "tier_asked",
+    "cost_state",
+    "cost_nanousd",
+    "cost_high_nanousd",
+    "cost_drivers",
+    "plain_nanousd",
+    "price",
+    "rolled",
+)
 
 RUN = (
-    "id", "created_at", "person", "source", "start_mode", "stagger_s", "repetitions", "blind", "starred", "tags",
-    "text_stored", "n_calls",
-)  # fmt: skip
+    "id",
+    "created_at",
+    "person",
+    "source",
+    "start_mode",
+    "stagger_s",
+    "repetitions",
+    "blind",
+    "starred",
+    "tags",
+    "text_stored",
+    "n_calls",
+)
 
-FIGURES = {"ttft_ms": "ttft", "ttfat_ms": "ttfat", "ttlt_ms": "ttlt", "end_ms": "end", "tpot_ms": "tpot",
-           "decode_tps": "decode", "e2e_tps": "e2e"}  # fmt: skip
+FIGURES = {
+    "ttft_ms": "ttft",
+    "ttfat_ms": "ttfat",
+    "ttlt_ms": "ttlt",
+    "end_ms": "end",
+    "tpot_ms": "tpot",
+    "decode_tps": "decode",
+    "e2e_tps": "e2e",
+}
 
 HOUR_US = 3_600_000_000
 
@@ -308,14 +397,27 @@ def write(driver: sqlite3.Connection, calls: Calls, *, first: int) -> None:
     counts = _counts(frame, given)
     cost = _where(frame["cost_nanousd"], given["priced"])
     held = {
-        "id": [f"demo-{first + number:08d}" for number in range(n)], "run_id": run, "column_no": [0] * n,
-        "repetition": [1] * n, "attempt_no": [1] * n, "created_at": moments, "started_at": moments, "ended_at": until,
-        "waited_ms": [0.0] * n, "lag_marked": [0] * n, "rolled": [1] * n, "cost_nanousd": cost,
-        "cost_high_nanousd": cost, "plain_nanousd": _where(frame["plain_nanousd"], given["sold"] | ~given["billed"]),
-        **{name: _figures(given["times"][source]) for name, source in FIGURES.items()}, **counts,
-        **{name: frame[name].tolist() for name in
-           ("deployment_id", "kind", "model", "source", "person", "state", "outcome")},
-    }  # fmt: skip
+        "id": [f"demo-{first + number:08d}" for number in range(n)],
+        "run_id": run,
+        "column_no": [0] * n,
+        "repetition": [1] * n,
+        "attempt_no": [1] * n,
+        "created_at": moments,
+        "started_at": moments,
+        "ended_at": until,
+        "waited_ms": [0.0] * n,
+        "lag_marked": [0] * n,
+        "rolled": [1] * n,
+        "cost_nanousd": cost,
+        "cost_high_nanousd": cost,
+        "plain_nanousd": _where(frame["plain_nanousd"], given["sold"] | ~given["billed"]),
+        **{name: _figures(given["times"][source]) for name, source in FIGURES.items()},
+        **counts,
+        **{
+            name: frame[name].tolist()
+            for name in ("deployment_id", "kind", "model", "source", "person", "state", "outcome")
+        },
+    }
     columns = [held[name] if name in held else _list(given[name]) for name in CALL]
     _insert(driver, "run", RUN, runs)
     _insert(driver, "call", CALL, zip(*columns, strict=True))

@@ -149,16 +149,24 @@ def _tokens(dice: np.random.Generator, plan: Ints, ended: Ints) -> dict[str, Int
     wrote = np.where((lot >= warm) & (lot < warm * 1.12), part, 0)
     billed = STREAMED[ended].astype(np.int64)
     return {
-        "uncached_input": (given - read - wrote) * billed, "cache_read": read * billed,
-        "cache_write_5m": wrote * billed, "cache_write_1h": np.zeros(n, dtype=np.int64),
-        "reasoning_output": thought, "answer_output": out - thought,
-    }  # fmt: skip
+        "uncached_input": (given - read - wrote) * billed,
+        "cache_read": read * billed,
+        "cache_write_5m": wrote * billed,
+        "cache_write_1h": np.zeros(n, dtype=np.int64),
+        "reasoning_output": thought,
+        "answer_output": out - thought,
+    }
 
 
 def _times(
-    dice: np.random.Generator, plan: Ints, at_us: Ints, tokens: Mapping[str, Ints], ended: Ints,
-    batch: NDArray[np.bool_], hurt: NDArray[np.bool_],
-) -> dict[str, Floats]:  # fmt: skip
+    dice: np.random.Generator,
+    plan: Ints,
+    at_us: Ints,
+    tokens: Mapping[str, Ints],
+    ended: Ints,
+    batch: NDArray[np.bool_],
+    hurt: NDArray[np.bool_],
+) -> dict[str, Floats]:
     hour = at_us / US / 3600 % 24
     rush = 1 + 0.35 * np.exp(-(((hour - 9.5) / 2.5) ** 2)) + 0.3 * np.exp(-(((hour - 14.5) / 2.4) ** 2))
     slow = rush * np.where(hurt, 4.0, 1.0) * np.where(tokens["cache_read"] > 0, 0.62, 1.0)
@@ -171,10 +179,13 @@ def _times(
     quick = (out >= 10) & (window >= 500)
     with np.errstate(divide="ignore", invalid="ignore"):
         found = {
-            "ttft": first, "ttfat": first + each * tokens["reasoning_output"], "ttlt": last,
-            "tpot": np.where(out >= 2, each, np.nan), "decode": np.where(quick, (out - 1) / window * 1000, np.nan),
+            "ttft": first,
+            "ttfat": first + each * tokens["reasoning_output"],
+            "ttlt": last,
+            "tpot": np.where(out >= 2, each, np.nan),
+            "decode": np.where(quick, (out - 1) / window * 1000, np.nan),
             "e2e": out / last * 1000,
-        }  # fmt: skip
+        }
     found = {name: np.where(seen, np.round(values, 3), np.nan) for name, values in found.items()}
     failed_after = np.where(ended == 4, 120_000.0, first)
     found["end"] = np.where(batch, np.nan, np.round(np.where(STREAMED[ended], last + 6, failed_after), 3))
@@ -204,10 +215,13 @@ def _money(
     out = tokens["reasoning_output"] + tokens["answer_output"]
     sold = np.array([one.rates is not None for one in PLANS])[plan]
     return {
-        "drivers": drivers, "cost": sum(drivers.values()), "plain": given * standard[:, 0] + out * standard[:, 1],
-        "sold": sold, "free": np.array([one.deployment.price.per_hour == "0" for one in PLANS])[plan],
+        "drivers": drivers,
+        "cost": sum(drivers.values()),
+        "plain": given * standard[:, 0] + out * standard[:, 1],
+        "sold": sold,
+        "free": np.array([one.deployment.price.per_hour == "0" for one in PLANS])[plan],
         "billed": STREAMED[ended],
-    }  # fmt: skip
+    }
 
 
 def _nano(rate: str) -> int:
@@ -220,9 +234,15 @@ def _pick(values: Any, which: Ints) -> NDArray[Any]:
 
 
 def _frame(
-    plan: Ints, at_us: Ints, source: Ints, person: Ints, ended: Ints, tokens: Mapping[str, Ints],
-    times: Mapping[str, Floats], money: Mapping[str, Any],
-) -> pd.DataFrame:  # fmt: skip
+    plan: Ints,
+    at_us: Ints,
+    source: Ints,
+    person: Ints,
+    ended: Ints,
+    tokens: Mapping[str, Ints],
+    times: Mapping[str, Floats],
+    money: Mapping[str, Any],
+) -> pd.DataFrame:
     told = np.array([one.warm is not None for one in PLANS])[plan] & STREAMED[ended]
     given = sum(tokens[name] for name in COUNTS[:4])
     warm = (tokens["cache_read"] > 0) & (tokens["cache_read"] * WARM_SHARE >= given)
@@ -234,24 +254,34 @@ def _frame(
         "deployment_id": _pick([one.deployment.id for one in PLANS], plan),
         "model": _pick([one.deployment.model for one in PLANS], plan),
         "kind": _pick([one.deployment.kind for one in PLANS], plan),
-        "source": _pick(SOURCES, source), "person": _pick(PEOPLE, person), "outcome": _pick(OUTCOMES, ended),
+        "source": _pick(SOURCES, source),
+        "person": _pick(PEOPLE, person),
+        "outcome": _pick(OUTCOMES, ended),
         "state": _pick(STATES, ended),
         "cache": np.where(told, np.where(warm, "warm", "cold"), "").astype(object),
-        "n": ones, "n_late": ones * 0,
+        "n": ones,
+        "n_late": ones * 0,
         "n_priced": (money["sold"] | money["free"] | ~money["billed"]).astype(np.int64),
-        "n_bounded": bounded.astype(np.int64), "n_estimated": (~COMPLETE[ended]).astype(np.int64),
-        **tokens, "cost_nanousd": money["cost"], "plain_nanousd": money["plain"],
+        "n_bounded": bounded.astype(np.int64),
+        "n_estimated": (~COMPLETE[ended]).astype(np.int64),
+        **tokens,
+        "cost_nanousd": money["cost"],
+        "plain_nanousd": money["plain"],
         **{f"cost_{name}": values for name, values in money["drivers"].items()},
         "busy_ms": np.round(np.nan_to_num(times["end"])).astype(np.int64),
         **{name: np.where(usable, times[name], np.nan) for name in ("ttft", "ttfat", "ttlt", "tpot", "decode", "e2e")},
-    }  # fmt: skip
+    }
     return pd.DataFrame(made)
 
 
 def _columns(
-    plan: Ints, batch: NDArray[np.bool_], later: NDArray[np.bool_], ended: Ints, times: Mapping[str, Floats],
+    plan: Ints,
+    batch: NDArray[np.bool_],
+    later: NDArray[np.bool_],
+    ended: Ints,
+    times: Mapping[str, Floats],
     money: Mapping[str, Any],
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     prices = [
         [[_text(one.price(later=after, batch=waiting)) for waiting in (False, True)] for after in (False, True)]
         for one in PLANS
@@ -264,16 +294,21 @@ def _columns(
     drivers = list(zip(*(values.tolist() for values in money["drivers"].values()), strict=True))
     return {
         "deployment": _pick([_snapshot(one.deployment) for one in PLANS], plan),
-        "wire": _pick([one.deployment.wire for one in PLANS], plan), "price": exact,
+        "wire": _pick([one.deployment.wire for one in PLANS], plan),
+        "price": exact,
         "region": _pick([one.deployment.region for one in PLANS], plan),
         "tier_asked": _pick(["flex" if one.flex else None for one in PLANS], plan),
-        "cost_state": state, "told_cache": told, "billed": money["billed"],
-        "priced": (money["sold"] | money["free"] | ~money["billed"]), "sold": money["sold"],
+        "cost_state": state,
+        "told_cache": told,
+        "billed": money["billed"],
+        "priced": (money["sold"] | money["free"] | ~money["billed"]),
+        "sold": money["sold"],
         "cost_drivers": [_drivers(row) if any(row) else "{}" for row in drivers],
-        "phase": _pick(PHASES, ended), "message": _pick(MESSAGES, ended),
+        "phase": _pick(PHASES, ended),
+        "message": _pick(MESSAGES, ended),
         "usage_source": _pick(["provider" if done else "none" for done in COMPLETE], ended),
         "times": times,
-    }  # fmt: skip
+    }
 
 
 def _snapshot(deployment: Deployment) -> str:
@@ -299,9 +334,23 @@ SHIFT_AT, CHEAPER_AT, INCIDENT_AT = 0.4, 0.6, 0.85  # of the whole time
 
 INCIDENT = timedelta(hours=5)
 
-PEOPLE = tuple(f"{name}@example.org" for name in (
-    "ada", "ben", "chen", "dara", "emil", "femi", "gita", "hugo", "ines", "jona", "kira", "liam",
-))  # fmt: skip
+PEOPLE = tuple(
+    f"{name}@example.org"
+    for name in (
+        "ada",
+        "ben",
+        "chen",
+        "dara",
+        "emil",
+        "femi",
+        "gita",
+        "hugo",
+        "ines",
+        "jona",
+        "kira",
+        "liam",
+    )
+)
 
 TAGS = ("support", "search", "reports", "workshop")
 
@@ -343,9 +392,7 @@ class Plan:
         if batch:
             rates = halved(rates)
         context = {"processing": "batch"} if batch else {"service_tier": "flex"} if self.flex else {}
-        return Price(
-            SOURCE, "2026-01-01", self.deployment.model, dict(zip(FIVE, rates, strict=True)), context=context
-        )  # fmt: skip
+        return Price(SOURCE, "2026-01-01", self.deployment.model, dict(zip(FIVE, rates, strict=True)), context=context)
 
     def plain(self, *, later: bool) -> tuple[str, str] | None:
         """The standard rates of input and output."""
@@ -363,13 +410,31 @@ def halved(rates: tuple[str, str, str, str, str]) -> tuple[str, str, str, str, s
 
 
 def _one(
-    slot: int, name: str, kind: str, model: str, wire: Wire, *, url: str, price: PriceRef, region: str | None = None,
+    slot: int,
+    name: str,
+    kind: str,
+    model: str,
+    wire: Wire,
+    *,
+    url: str,
+    price: PriceRef,
+    region: str | None = None,
     aws: Aws | None = None,
-) -> Deployment:  # fmt: skip
+) -> Deployment:
     return Deployment(
-        id=f"demo-{slot + 1}", name=f"Demo {name}", kind=kind, model=model, base_url=url, wire=wire, price=price,
-        region=region, aws=aws, color_slot=slot, labels=(LABEL,), note="Simulated: nothing of it was measured.",
-    )  # fmt: skip
+        id=f"demo-{slot + 1}",
+        name=f"Demo {name}",
+        kind=kind,
+        model=model,
+        base_url=url,
+        wire=wire,
+        price=price,
+        region=region,
+        aws=aws,
+        color_slot=slot,
+        labels=(LABEL,),
+        note="Simulated: nothing of it was measured.",
+    )
 
 
 def _rates(*rates: str) -> PriceRef:
@@ -386,50 +451,164 @@ NOVA_FLEX = ("0.4", "0.1", "0.4", "0.4", "1.6")
 
 PLANS: tuple[Plan, ...] = (
     Plan(
-        _one(0, "SmolLM2, local", "openai-compatible", "smollm2-135m-instruct", "chat", url="embedded://demo",
-             price=PriceRef(per_hour="0")),
-        share=0.10, ttft_ms=90, tpot_ms=9, spread=0.25, tokens_in=300, tokens_out=140, wrong=0.003,
+        _one(
+            0,
+            "SmolLM2, local",
+            "openai-compatible",
+            "smollm2-135m-instruct",
+            "chat",
+            url="embedded://demo",
+            price=PriceRef(per_hour="0"),
+        ),
+        share=0.10,
+        ttft_ms=90,
+        tpot_ms=9,
+        spread=0.25,
+        tokens_in=300,
+        tokens_out=140,
+        wrong=0.003,
     ),
     Plan(
-        _one(1, "Haiku, Anthropic API", "anthropic", "claude-haiku", "messages", url="https://api.example.org",
-             price=_rates(*HAIKU_LATER)),
-        share=0.24, ttft_ms=390, tpot_ms=8, spread=0.38, tokens_in=2400, warm=0.55, batched=0.4, rates=HAIKU,
+        _one(
+            1,
+            "Haiku, Anthropic API",
+            "anthropic",
+            "claude-haiku",
+            "messages",
+            url="https://api.example.org",
+            price=_rates(*HAIKU_LATER),
+        ),
+        share=0.24,
+        ttft_ms=390,
+        tpot_ms=8,
+        spread=0.38,
+        tokens_in=2400,
+        warm=0.55,
+        batched=0.4,
+        rates=HAIKU,
         cheaper=HAIKU_LATER,
     ),
     Plan(
-        _one(2, "Sonnet, Anthropic API", "anthropic", "claude-sonnet", "messages", url="https://api.example.org",
-             price=_rates(*SONNET)),
-        share=0.18, ttft_ms=820, tpot_ms=13, spread=0.42, tokens_in=2600, tokens_out=420, thinks=0.35, warm=0.5,
-        batched=0.15, wrong=0.02, rates=SONNET,
+        _one(
+            2,
+            "Sonnet, Anthropic API",
+            "anthropic",
+            "claude-sonnet",
+            "messages",
+            url="https://api.example.org",
+            price=_rates(*SONNET),
+        ),
+        share=0.18,
+        ttft_ms=820,
+        tpot_ms=13,
+        spread=0.42,
+        tokens_in=2600,
+        tokens_out=420,
+        thinks=0.35,
+        warm=0.5,
+        batched=0.15,
+        wrong=0.02,
+        rates=SONNET,
     ),
     Plan(
-        _one(3, "GPT Terra, OpenAI API", "openai", "gpt-terra", "responses", url="https://api.example.net/v1",
-             price=_rates(*TERRA)),
-        share=0.16, ttft_ms=610, tpot_ms=11, spread=0.45, tokens_in=1500, tokens_out=380, thinks=0.5, warm=0.3,
-        wrong=0.015, rates=TERRA,
+        _one(
+            3,
+            "GPT Terra, OpenAI API",
+            "openai",
+            "gpt-terra",
+            "responses",
+            url="https://api.example.net/v1",
+            price=_rates(*TERRA),
+        ),
+        share=0.16,
+        ttft_ms=610,
+        tpot_ms=11,
+        spread=0.45,
+        tokens_in=1500,
+        tokens_out=380,
+        thinks=0.5,
+        warm=0.3,
+        wrong=0.015,
+        rates=TERRA,
     ),
     Plan(
-        _one(4, "Nova Pro, Bedrock flex", "bedrock", "amazon.nova-pro", "converse", url="https://bedrock.example.org",
-             price=_rates(*NOVA_FLEX), region="us-east-1", aws=Aws(service_tier="flex")),
-        share=0.09, ttft_ms=980, tpot_ms=10, spread=0.6, tokens_in=1300, warm=0.1, wrong=0.03, rates=NOVA_FLEX,
+        _one(
+            4,
+            "Nova Pro, Bedrock flex",
+            "bedrock",
+            "amazon.nova-pro",
+            "converse",
+            url="https://bedrock.example.org",
+            price=_rates(*NOVA_FLEX),
+            region="us-east-1",
+            aws=Aws(service_tier="flex"),
+        ),
+        share=0.09,
+        ttft_ms=980,
+        tpot_ms=10,
+        spread=0.6,
+        tokens_in=1300,
+        warm=0.1,
+        wrong=0.03,
+        rates=NOVA_FLEX,
         flex=True,
     ),
     Plan(
-        _one(5, "Haiku, provisioned", "bedrock-provisioned", "claude-haiku", "converse",
-             url="https://bedrock.example.org", price=PriceRef(per_hour="5.50"), region="us-east-1", aws=Aws()),
-        share=0.09, ttft_ms=430, tpot_ms=7, spread=0.18, tokens_in=2000, wrong=0.004,
+        _one(
+            5,
+            "Haiku, provisioned",
+            "bedrock-provisioned",
+            "claude-haiku",
+            "converse",
+            url="https://bedrock.example.org",
+            price=PriceRef(per_hour="5.50"),
+            region="us-east-1",
+            aws=Aws(),
+        ),
+        share=0.09,
+        ttft_ms=430,
+        tpot_ms=7,
+        spread=0.18,
+        tokens_in=2000,
+        wrong=0.004,
     ),
     Plan(
-        _one(6, "Llama 8B, SageMaker", "sagemaker", "llama-8b", "chat", url="https://sagemaker.example.org",
-             price=PriceRef(per_hour="1.408"), region="us-east-1", aws=Aws()),
-        share=0.08, ttft_ms=580, tpot_ms=15, spread=0.3, hours="workdays", breaks=True,
+        _one(
+            6,
+            "Llama 8B, SageMaker",
+            "sagemaker",
+            "llama-8b",
+            "chat",
+            url="https://sagemaker.example.org",
+            price=PriceRef(per_hour="1.408"),
+            region="us-east-1",
+            aws=Aws(),
+        ),
+        share=0.08,
+        ttft_ms=580,
+        tpot_ms=15,
+        spread=0.3,
+        hours="workdays",
+        breaks=True,
     ),
     Plan(
-        _one(7, "Qwen 8B, vLLM on EC2", "openai-compatible", "qwen-8b", "chat", url="http://vllm.example.org/v1",
-             price=PriceRef(per_hour="0.8048")),
-        share=0.06, ttft_ms=240, tpot_ms=12, spread=0.28, hours="office", wrong=0.008,
+        _one(
+            7,
+            "Qwen 8B, vLLM on EC2",
+            "openai-compatible",
+            "qwen-8b",
+            "chat",
+            url="http://vllm.example.org/v1",
+            price=PriceRef(per_hour="0.8048"),
+        ),
+        share=0.06,
+        ttft_ms=240,
+        tpot_ms=12,
+        spread=0.28,
+        hours="office",
+        wrong=0.008,
     ),
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,17 +12,30 @@ from zoneinfo import ZoneInfo
 Range = Literal["1h", "24h", "7d", "30d", "90d", "365d", "mtd", "all", "custom"]
 RANGES: tuple[Range, ...] = get_args(Range)
 RANGE_WORDS: Mapping[Range, str] = {
-    "1h": "Last hour", "24h": "Last 24 hours", "7d": "Last 7 days", "30d": "Last 30 days", "90d": "Last 90 days",
-    "365d": "Last 365 days", "mtd": "This month", "all": "All", "custom": "From … to …",
-}  # fmt: skip
+    "1h": "Last hour",
+    "24h": "Last 24 hours",
+    "7d": "Last 7 days",
+    "30d": "Last 30 days",
+    "90d": "Last 90 days",
+    "365d": "Last 365 days",
+    "mtd": "This month",
+    "all": "All",
+    "custom": "From … to …",
+}
 DEFAULT_RANGE: Range = "7d"
 # What the service said of its prompt cache; "unknown": it said nothing.
 CACHES = ("warm", "cold", "unknown")
 # Field → its word in the address and on the command line.
 LISTS: Mapping[str, str] = {
-    "deployments": "deployment", "kinds": "kind", "models": "model", "persons": "person", "teams": "team",
-    "tags": "tag", "sources": "source", "caches": "cache",
-}  # fmt: skip
+    "deployments": "deployment",
+    "kinds": "kind",
+    "models": "model",
+    "persons": "person",
+    "teams": "team",
+    "tags": "tag",
+    "sources": "source",
+    "caches": "cache",
+}
 SINGLE = ("range", "from", "to", "zone")
 # Nothing was measured before, nor will be after; a century is what any zone and any difference of two moments can hold.
 EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)

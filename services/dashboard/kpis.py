@@ -18,13 +18,18 @@ from services.runs.compare import NEEDED
 # it, or it was answered from a cache of ours.
 NOT_JUDGED = ("cancelled", "denied", "replayed")
 STATE_WORDS: Mapping[str, str] = {
-    "cancelled": "stopped", "timed_out": "timed out", "cut_off": "cut off", "denied": "denied by a budget",
-}  # fmt: skip
+    "cancelled": "stopped",
+    "timed_out": "timed out",
+    "cut_off": "cut off",
+    "denied": "denied by a budget",
+}
 TIMES = (
-    ("ttft_p50", "First token p50", "ttft", 0.50), ("ttft_p95", "First token p95", "ttft", 0.95),
-    ("ttlt_p50", "Last token p50", "ttlt", 0.50), ("ttlt_p95", "Last token p95", "ttlt", 0.95),
+    ("ttft_p50", "First token p50", "ttft", 0.50),
+    ("ttft_p95", "First token p95", "ttft", 0.95),
+    ("ttlt_p50", "Last token p50", "ttlt", 0.50),
+    ("ttlt_p95", "Last token p95", "ttlt", 0.95),
     ("decode_p50", "Decode speed p50", "decode", 0.50),
-)  # fmt: skip
+)
 _IN_TIMES = {(metric, q) for _, _, metric, q in TIMES}
 HELP: Mapping[str, str] = {
     "calls": "Every request that ended, however it ended; a retry is a call of its own.",
@@ -79,11 +84,18 @@ def _success(now: Period, before: Period | None) -> Kpi:
     was = success_of(states_of(before))[0] if before else None
     change = None if share is None or was is None else share - was
     return Kpi(
-        "success", "Succeeded", share, formatting.DASH if share is None else _share(share), n,
+        "success",
+        "Succeeded",
+        share,
+        formatting.DASH if share is None else _share(share),
+        n,
         "" if change is None else f"{_signed(change * 100, 1)} points",
         None if share is not None else "no call ended that could be judged",
-        change, _better(change, more_is_better=True), ", ".join(others), HELP["success"],
-    )  # fmt: skip
+        change,
+        _better(change, more_is_better=True),
+        ", ".join(others),
+        HELP["success"],
+    )
 
 
 def states_of(period: Period) -> dict[str, int]:
@@ -107,10 +119,19 @@ def _times(now: Period, before: Period | None) -> list[Kpi]:
         show = formatting.rate if metric == "decode" else formatting.seconds
         found.append(
             Kpi(
-                key, title, value, show(value), n, _percent(change), why_missing(q, n), change,
-                _better(change, more_is_better=metric == "decode"), f"n {n:,}", HELP["ttft"],
+                key,
+                title,
+                value,
+                show(value),
+                n,
+                _percent(change),
+                why_missing(q, n),
+                change,
+                _better(change, more_is_better=metric == "decode"),
+                f"n {n:,}",
+                HELP["ttft"],
             )
-        )  # fmt: skip
+        )
     return found
 
 
@@ -136,12 +157,33 @@ def _spends(now: Period, before: Period | None) -> list[Kpi]:
     per, per_was = spent.per_1000, was.per_1000 if was else None
     per_change = _ratio(per, per_was)
     return [
-        Kpi("spend", "Spend", total, _money(total, spent.mark), spent.n_costed, _percent(change), missing, change,
-            None, ", ".join(parts), HELP["spend"]),
-        Kpi("spend_1000", "Spend per 1,000 calls", per, _money(per, spent.mark), spent.n_costed, _percent(per_change),
-            missing, per_change, _better(per_change, more_is_better=False), f"n {spent.n_costed:,}",
-            HELP["spend_1000"]),
-    ]  # fmt: skip
+        Kpi(
+            "spend",
+            "Spend",
+            total,
+            _money(total, spent.mark),
+            spent.n_costed,
+            _percent(change),
+            missing,
+            change,
+            None,
+            ", ".join(parts),
+            HELP["spend"],
+        ),
+        Kpi(
+            "spend_1000",
+            "Spend per 1,000 calls",
+            per,
+            _money(per, spent.mark),
+            spent.n_costed,
+            _percent(per_change),
+            missing,
+            per_change,
+            _better(per_change, more_is_better=False),
+            f"n {spent.n_costed:,}",
+            HELP["spend_1000"],
+        ),
+    ]
 
 
 def _money(nanousd: int | None, mark: str) -> str:

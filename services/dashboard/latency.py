@@ -24,9 +24,13 @@ def throughput(data: Data) -> pd.DataFrame:
     wide, ids = len(data.buckets), data.ids
     codes = data.deployment_codes * wide + data.bucket_codes
     rows = data.period.rows
-    part = pd.DataFrame({
-        "calls": rows["n"], "tokens": rows["reasoning_output"] + rows["answer_output"], "busy_ms": rows["busy_ms"],
-    })  # fmt: skip
+    part = pd.DataFrame(
+        {
+            "calls": rows["n"],
+            "tokens": rows["reasoning_output"] + rows["answer_output"],
+            "busy_ms": rows["busy_ms"],
+        }
+    )
     sums = part.groupby(codes).sum().reindex(range(len(ids) * wide), fill_value=0)
     seconds = np.maximum(np.tile(data.buckets.seconds, len(ids)), 1e-6)
     return pd.DataFrame(

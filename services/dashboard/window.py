@@ -21,12 +21,22 @@ MOST_BUCKETS = 120
 MINUTE, HOUR, DAY, WEEK = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1), timedelta(weeks=1)
 # Up to such a length → such a step.
 STEPS = (
-    (2 * HOUR, MINUTE), (6 * HOUR, 5 * MINUTE), (30 * HOUR, 15 * MINUTE), (4 * DAY, HOUR), (10 * DAY, 6 * HOUR),
-    (100 * DAY, DAY), (800 * DAY, WEEK),
-)  # fmt: skip
+    (2 * HOUR, MINUTE),
+    (6 * HOUR, 5 * MINUTE),
+    (30 * HOUR, 15 * MINUTE),
+    (4 * DAY, HOUR),
+    (10 * DAY, 6 * HOUR),
+    (100 * DAY, DAY),
+    (800 * DAY, WEEK),
+)
 LENGTHS = {
-    "1h": HOUR, "24h": DAY, "7d": 7 * DAY, "30d": 30 * DAY, "90d": 90 * DAY, "365d": 365 * DAY,
-}  # fmt: skip
+    "1h": HOUR,
+    "24h": DAY,
+    "7d": 7 * DAY,
+    "30d": 30 * DAY,
+    "90d": 90 * DAY,
+    "365d": 365 * DAY,
+}
 # 31 days of the wall's clock can be an hour longer.
 HOURS_UP_TO = 31 * DAY + HOUR
 Instants = NDArray[np.datetime64]

@@ -33,16 +33,46 @@ from services.security.network import on_amazon
 from services.types import Aws, Deployment, Limits, PriceRef
 
 __all__ = [
-    "DEFAULT_PRIVATE_HOSTS", "Access", "Config", "ConfigError", "allowed_private", "aws_host_allowed", "from_json",
-    "load", "parse", "slug", "to_json", "to_toml", "validate",
-]  # fmt: skip
+    "DEFAULT_PRIVATE_HOSTS",
+    "Access",
+    "Config",
+    "ConfigError",
+    "allowed_private",
+    "aws_host_allowed",
+    "from_json",
+    "load",
+    "parse",
+    "slug",
+    "to_json",
+    "to_toml",
+    "validate",
+]
 
 DEFAULT_PRIVATE_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 FIELDS = (
-    "name", "kind", "model", "base_url", "wire", "key_env", "region", "params", "price", "labels", "limits",
-    "extra_body", "headers", "context_tokens", "enabled", "id", "note", "aws", "endpoint_url",
-    "proxy", "proxy_env", "ca_file",
-)  # fmt: skip
+    "name",
+    "kind",
+    "model",
+    "base_url",
+    "wire",
+    "key_env",
+    "region",
+    "params",
+    "price",
+    "labels",
+    "limits",
+    "extra_body",
+    "headers",
+    "context_tokens",
+    "enabled",
+    "id",
+    "note",
+    "aws",
+    "endpoint_url",
+    "proxy",
+    "proxy_env",
+    "ca_file",
+)
 PRICE_FIELDS = ("provider", "model", *cost.RATE_NAMES, "per_hour", "instance", "count")
 BUILT_IN_IDS = frozenset(one.id for one in (*embedded_deployments(), *CATALOGUE))
 SECTIONS = ("deployment", "network", "keys", "privacy", "access", "teams", "batch", "limits")

@@ -28,5 +28,5 @@ def privacy(table: Table) -> Privacy:
         raise table.error(
             f"has call_days = {calls}: calls go with their texts, so it has to be more than text_days = {texts}.",
             "call_days",
-        )  # fmt: skip
+        )
     return Privacy(table.flag("store_text", True), texts, calls)

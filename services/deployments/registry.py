@@ -82,9 +82,7 @@ class Registry:
         """
         deployment = self.find(name)
         if deployment is None:
-            raise ValueError(
-                f"There is no deployment called “{name}”; the Deployments page lists those there are."
-            )  # fmt: skip
+            raise ValueError(f"There is no deployment called “{name}”; the Deployments page lists those there are.")
         test = self._rows[deployment.id].get("test") or {}
         refused = (test.get("capabilities") or {}).get("refuses") or ()
         return without(deployment, refused) if test.get("base_url") == deployment.base_url else deployment
@@ -191,9 +189,12 @@ def _where(deployment: Deployment) -> str:
 
 def _put(session: Any, deployment: Deployment) -> None:
     runs.upsert_deployment(
-        session=session, deployment_id=deployment.id, spec=config.to_json(deployment), origin=deployment.origin,
+        session=session,
+        deployment_id=deployment.id,
+        spec=config.to_json(deployment),
+        origin=deployment.origin,
         enabled=deployment.enabled,
-    )  # fmt: skip
+    )
 
 
 def _sync(session: Any, declared: list[Deployment]) -> None:

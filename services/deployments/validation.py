@@ -38,13 +38,14 @@ def deployment_of(body: Given) -> Deployment:
         row["context_tokens"] = body.whole("context_tokens", 0, MOST_COUNT)
     headers, limits = body.table("headers"), body.table("limits")
     row |= {
-        "enabled": body.flag("enabled", True), "color_slot": body.whole("color_slot", 0, MOST_COUNT, default=0),
+        "enabled": body.flag("enabled", True),
+        "color_slot": body.whole("color_slot", 0, MOST_COUNT, default=0),
         "headers": {name: headers.text(name) for name in headers.values},
         "extra_body": body.table("extra_body").values,
         "limits": {one.name: limits.number(one.name) for one in fields(Limits) if limits.has(one.name)},
         "aws": _fields(body.table("aws"), Aws) if body.has("aws") else None,
         "price": _price(body.table("price")),
-    }  # fmt: skip
+    }
     return from_json(row)
 
 
@@ -86,8 +87,9 @@ BATCH_S3 = re.compile(r"s3://[a-z0-9][-.a-z0-9]{1,61}[a-z0-9](?:/[-!_*'().a-z0-9
 
 
 AWS_CHOICES: Mapping[str, tuple[str, ...]] = {
-    "service_tier": ("priority", "default", "flex", "reserved"), "latency": ("standard", "optimized"),
-}  # fmt: skip
+    "service_tier": ("priority", "default", "flex", "reserved"),
+    "latency": ("standard", "optimized"),
+}
 
 OWN_BODY = ("model", "messages", "input", "stream", "system", "instructions")
 

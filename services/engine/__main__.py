@@ -118,9 +118,13 @@ async def _serve(data: Path, url: str, file: Path, socket: Path, given: argparse
     pool = EmbeddedPool(() if given.no_embedded else DEFAULT_SPECS, log_dir=data / "logs")
     await pool.start()
     engine = Engine(
-        writer=writer, reader=read, registry=Registry(writer, read, file), pool=pool,
-        single_owner=url.startswith("sqlite"), data=data,
-    )  # fmt: skip
+        writer=writer,
+        reader=read,
+        registry=Registry(writer, read, file),
+        pool=pool,
+        single_owner=url.startswith("sqlite"),
+        data=data,
+    )
     await engine.start()
     runner = web.AppRunner(make_app(engine), access_log=None, shutdown_timeout=1)
     await runner.setup()

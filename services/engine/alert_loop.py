@@ -167,10 +167,12 @@ class Alerting:
         tried_out = timedelta(seconds=sum(BACKOFF_S) + 60 * (len(BACKOFF_S) + 1))
         recent = await asyncio.to_thread(small_tables.events, self._reader, None, 50)
         waiting = [
-            one for one in recent
-            if one["id"] not in self._sending and tried_out < now - one["at"] < RESENT_WITHIN
+            one
+            for one in recent
+            if one["id"] not in self._sending
+            and tried_out < now - one["at"] < RESENT_WITHIN
             and (one["delivered"] is None or AGAIN in one["delivered"])
-        ]  # fmt: skip
+        ]
         if not waiting:
             return
         known = {row["id"]: row for row in await asyncio.to_thread(small_tables.alerts, self._reader)}
@@ -178,9 +180,10 @@ class Alerting:
             told = one["delivered"] or ""
             done = [part for part in told.split("; ") if part and AGAIN not in part]
             left = tuple(
-                name for name in known.get(one["alert_id"], {}).get("targets") or ()
+                name
+                for name in known.get(one["alert_id"], {}).get("targets") or ()
                 if not any(name in part.split() for part in done)
-            )  # fmt: skip
+            )
             if left:
                 self._send(one["id"], one["sentence"] or "", left, "; ".join(done))
 
@@ -215,9 +218,14 @@ async def _pause(seconds: float) -> None:
 
 def _checked(one: Seen, now: datetime, event: Mapping[str, Any] | None, session: Any) -> bool:
     return small_tables.checked(
-        session=session, seen=one.row, at=now, value=one.measured.value, n=one.measured.n, firing=one.verdict.firing,
+        session=session,
+        seen=one.row,
+        at=now,
+        value=one.measured.value,
+        n=one.measured.n,
+        firing=one.verdict.firing,
         event=event,
-    )  # fmt: skip
+    )
 
 
 def _delivered(event_id: str, told: str, session: Any) -> None:

@@ -211,11 +211,15 @@ async def vote(request: web.Request) -> web.Response:
     person = _may(request, "vote")
     body = await _body(request)
     values = {
-        "id": new_id(), "run_id": request.match_info["id"], "person": person, "choice": body.text("choice"),
-        "blind": body.flag("blind", False), "repetition": body.whole("repetition", 1, MAX_REPETITIONS, default=1),
+        "id": new_id(),
+        "run_id": request.match_info["id"],
+        "person": person,
+        "choice": body.text("choice"),
+        "blind": body.flag("blind", False),
+        "repetition": body.whole("repetition", 1, MAX_REPETITIONS, default=1),
         **{name: body.words(name) for name in ("deployment_a", "deployment_b", "winner")},
         **{name: body.whole(name, *COLUMNS) if body.has(name) else None for name in ("column_a", "column_b")},
-    }  # fmt: skip
+    }
     try:
         await request.app[ENGINE].writer.write(lambda session: runs.insert_vote(session=session, values=values))
     except IntegrityError:
@@ -225,9 +229,12 @@ async def vote(request: web.Request) -> web.Response:
 
 def _status_json(status: DeploymentStatus) -> dict[str, Any]:
     return {
-        "deployment": config.to_json(status.deployment), "ready": status.ready, "needs": status.needs,
-        "test": status.test, "archived": status.archived,
-    }  # fmt: skip
+        "deployment": config.to_json(status.deployment),
+        "ready": status.ready,
+        "needs": status.needs,
+        "test": status.test,
+        "archived": status.archived,
+    }
 
 
 async def list_deployments(request: web.Request) -> web.Response:

@@ -200,12 +200,18 @@ class _History:
 def _alert(body: Given) -> alerts_module.Alert:
     """The alert of a request. Raises ValueError in words."""
     body.need("metric", "threshold")
-    return alerts_module.Alert.from_row({
-        "metric": body.text("metric"), "threshold": body.number("threshold"),
-        "window_s": body.whole("window_s", 0, alerts_module.LONGEST_S, default=0), "name": body.words("name"),
-        "deployments": body.texts("deployments"), "targets": body.texts("targets"),
-        "enabled": body.flag("enabled", True), "id": body.words("id"),
-    })  # fmt: skip
+    return alerts_module.Alert.from_row(
+        {
+            "metric": body.text("metric"),
+            "threshold": body.number("threshold"),
+            "window_s": body.whole("window_s", 0, alerts_module.LONGEST_S, default=0),
+            "name": body.words("name"),
+            "deployments": body.texts("deployments"),
+            "targets": body.texts("targets"),
+            "enabled": body.flag("enabled", True),
+            "id": body.words("id"),
+        }
+    )
 
 
 def routes(engine: Engine) -> list[web.RouteDef]:

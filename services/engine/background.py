@@ -139,9 +139,12 @@ class Rolling:
     """
 
     def __init__(
-        self, writer: Writer, busy: Callable[[], bool], elsewhere: Callable[[], bool] = lambda: True,
+        self,
+        writer: Writer,
+        busy: Callable[[], bool],
+        elsewhere: Callable[[], bool] = lambda: True,
         rolled: Callable[[], None] = lambda: None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._writer = writer
         self._busy = busy
         self._elsewhere = elsewhere

@@ -121,9 +121,14 @@ def _read(row: dict[str, Any], name: str, accepts: list[str]) -> dict[str, Any]:
     if thinking:
         sentence = f"{name} answers; it was still reasoning when the {PROBE_TOKENS} tokens of this test were used up."
     return _verdict(
-        ok=ok, reachable=True, authorised=True if began else None, model_exists=True if began else None,
-        capabilities=capabilities if ok else None, ttft_ms=row.get("ttft_ms"), sentence=sentence,
-    )  # fmt: skip
+        ok=ok,
+        reachable=True,
+        authorised=True if began else None,
+        model_exists=True if began else None,
+        capabilities=capabilities if ok else None,
+        ttft_ms=row.get("ttft_ms"),
+        sentence=sentence,
+    )
 
 
 def _ms(value: float | None) -> str:

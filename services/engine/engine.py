@@ -52,9 +52,15 @@ class Engine:
     """Everything that the engine process holds. Made and used on one event loop."""
 
     def __init__(
-        self, *, writer: Writer, reader: SqlEngine, registry: Registry, pool: EmbeddedPool, single_owner: bool,
+        self,
+        *,
+        writer: Writer,
+        reader: SqlEngine,
+        registry: Registry,
+        pool: EmbeddedPool,
+        single_owner: bool,
         data: Path | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.id = new_id()
         self.started = time.time()
         self.writer = writer
@@ -63,9 +69,7 @@ class Engine:
         self.pool = pool
         registry.local_lacks = pool.lacks
         self.heartbeat = Heartbeat(asyncio.get_running_loop())
-        self.calls = Calls(
-            engine_id=self.id, writer=writer, registry=registry, pool=pool, heartbeat=self.heartbeat
-        )  # fmt: skip
+        self.calls = Calls(engine_id=self.id, writer=writer, registry=registry, pool=pool, heartbeat=self.heartbeat)
         self.allowance = Allowance(lambda: registry.config.calls_per_person)
         self.gauges = Gauges(registry, pool)
         self.runs: dict[str, LiveRun] = {}
@@ -157,9 +161,11 @@ class Engine:
         rows = []
         for column, column_spec in zip(columns, spec.columns, strict=True):
             ask = Ask(
-                (*past[column.index], Message("user", text)), spec.system, spec.column_params(column_spec),
+                (*past[column.index], Message("user", text)),
+                spec.system,
+                spec.column_params(column_spec),
                 column_spec.cache,
-            )  # fmt: skip
+            )
             column.call, row = self._prepare(run, column, ask, repetition=1)
             rows.append(row)
         store = self.registry.config.store_text
@@ -238,9 +244,14 @@ class Engine:
         live.stopped = False
         waited = before.waited_ms + (time.perf_counter_ns() - before.progress.accepted) / 1e6
         call, row = self._prepare(
-            run, live, before.ask, repetition=before.repetition, attempt_no=before.attempt + 1, waited_ms=waited,
+            run,
+            live,
+            before.ask,
+            repetition=before.repetition,
+            attempt_no=before.attempt + 1,
+            waited_ms=waited,
             retry_of=before.id,
-        )  # fmt: skip
+        )
         await self.writer.write(lambda session: runs.insert_calls(session=session, rows=[row]))
         live.call = call
         run.ended.clear()
@@ -252,13 +263,28 @@ class Engine:
     # --- inside ----------------------------------------------------------------------------------------------------
 
     def _prepare(
-        self, run: LiveRun, column: LiveColumn, ask: Ask, *, repetition: int, attempt_no: int = 1,
-        waited_ms: float = 0.0, retry_of: str | None = None,
-    ) -> tuple[LiveCall, dict[str, Any]]:  # fmt: skip
+        self,
+        run: LiveRun,
+        column: LiveColumn,
+        ask: Ask,
+        *,
+        repetition: int,
+        attempt_no: int = 1,
+        waited_ms: float = 0.0,
+        retry_of: str | None = None,
+    ) -> tuple[LiveCall, dict[str, Any]]:
         return self.calls.prepare(
-            run_id=run.id, column=column.index, deployment=column.deployment, ask=ask, repetition=repetition,
-            attempt_no=attempt_no, waited_ms=waited_ms, person=run.person, source=run.spec.source, retry_of=retry_of,
-        )  # fmt: skip
+            run_id=run.id,
+            column=column.index,
+            deployment=column.deployment,
+            ask=ask,
+            repetition=repetition,
+            attempt_no=attempt_no,
+            waited_ms=waited_ms,
+            person=run.person,
+            source=run.spec.source,
+            retry_of=retry_of,
+        )
 
     def _launch(self, run: LiveRun, hold: Hold) -> None:
         if run.spec.start == "sequential":
@@ -373,23 +399,31 @@ def run_row(run: LiveRun, text: str, *, store: bool) -> dict[str, Any]:
     """Everything about a run but its calls; the texts only where they may be kept (``store``)."""
     spec = run.spec
     return {
-        "id": run.id, "created_at": datetime.now(UTC), "person": run.person, "source": spec.source,
+        "id": run.id,
+        "created_at": datetime.now(UTC),
+        "person": run.person,
+        "source": spec.source,
         "prompt": text if store else None,
         "prompt_sha256": hashlib.sha256(text.encode("utf-8", "replace")).hexdigest(),
         "system": spec.system if store else None,
         "template": spec.prompt if store else None,
         "variables": dict(spec.variables) if store else {},
-        "params": dict(spec.params), "columns": spec.to_json()["columns"],
+        "params": dict(spec.params),
+        "columns": spec.to_json()["columns"],
         "attachments": [
             {"name": a.name, "chars": len(a.text), **({"text": a.text} if store else {})} for a in spec.attachments
         ],
         # The pause of the run, whichever kind its start mode has: between columns, or between repetitions.
         "start_mode": spec.start,
         "stagger_s": spec.pause_s if spec.start == "sequential" else spec.stagger_s,
-        "repetitions": spec.repetitions, "blind": spec.blind,
-        "parent_run_id": spec.parent_run_id, "starred": False, "tags": list(spec.tags), "text_stored": store,
+        "repetitions": spec.repetitions,
+        "blind": spec.blind,
+        "parent_run_id": spec.parent_run_id,
+        "starred": False,
+        "tags": list(spec.tags),
+        "text_stored": store,
         "n_calls": len(spec.columns) * spec.repetitions,
-    }  # fmt: skip
+    }
 
 
 async def revived(reader: SqlEngine, run_id: str) -> LiveRun | None:
@@ -421,10 +455,19 @@ def _column(row: Mapping[str, Any]) -> LiveColumn:
     progress.reasoning = [row["reasoning"]] if row.get("reasoning") else []
     ask = conversation.ask_of(row) or Ask(())
     call = LiveCall(
-        id=row["id"], column=row["column_no"], repetition=row["repetition"], attempt=row["attempt_no"],
-        deployment=deployment, ask=ask, progress=progress, waited_ms=row.get("waited_ms") or 0.0, final=dict(row),
-        sent_answer=len(progress.answer), sent_reasoning=len(progress.reasoning), announced=True,
-    )  # fmt: skip
+        id=row["id"],
+        column=row["column_no"],
+        repetition=row["repetition"],
+        attempt=row["attempt_no"],
+        deployment=deployment,
+        ask=ask,
+        progress=progress,
+        waited_ms=row.get("waited_ms") or 0.0,
+        final=dict(row),
+        sent_answer=len(progress.answer),
+        sent_reasoning=len(progress.reasoning),
+        announced=True,
+    )
     return LiveColumn(row["column_no"], deployment, call)
 
 

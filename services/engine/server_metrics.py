@@ -160,9 +160,11 @@ class Gauges:
         if column.gauge_first is None:
             column.gauge_first = now
         column.gauge = {
-            "running": now.running, "waiting": now.waiting, "kv": now.kv_used,
+            "running": now.running,
+            "waiting": now.waiting,
+            "kv": now.kv_used,
             "hit": hits_since(column.gauge_first, now),
-        }  # fmt: skip
+        }
 
     async def _gauge(self, place: _Place) -> _Said[Gauge]:
         async def ask() -> Gauge:
@@ -271,8 +273,11 @@ def _session(resolver: GuardedResolver | None) -> aiohttp.ClientSession:
         limit=32, resolver=resolver, use_dns_cache=False, ssl=outbound.trust(), keepalive_timeout=KEEPALIVE_S
     )
     return aiohttp.ClientSession(
-        connector=connector, trust_env=False, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False,
-    )  # fmt: skip
+        connector=connector,
+        trust_env=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+    )
 
 
 def _plain(headers: Iterable[tuple[str, str]]) -> Mapping[str, str]:

@@ -54,9 +54,16 @@ def popen(data: Path, file: Path, *, embedded: bool = True) -> subprocess.Popen[
     With LAB_EMBEDDED=0 in the environment no local model is started, whatever ``embedded`` says.
     """
     command = [
-        sys.executable, "-m", "services.engine", "--data", str(data), "--deployments", str(file),
-        "--parent-pid", str(os.getpid()),
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "services.engine",
+        "--data",
+        str(data),
+        "--deployments",
+        str(file),
+        "--parent-pid",
+        str(os.getpid()),
+    ]
     if not embedded or os.environ.get("LAB_EMBEDDED") == "0":
         command.append("--no-embedded")
     with _log(data) as errors:
@@ -358,9 +365,16 @@ class BatchWorker:
 
 async def _begin(data: Path, file: Path) -> Process:
     command = [
-        sys.executable, "-m", "services.batch.worker", "--data", str(data), "--deployments", str(file),
-        "--parent-pid", str(os.getpid()),
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "services.batch.worker",
+        "--data",
+        str(data),
+        "--deployments",
+        str(file),
+        "--parent-pid",
+        str(os.getpid()),
+    ]
     log_file = data / "logs" / "worker.log"
     log_file.parent.mkdir(parents=True, exist_ok=True)
     with log_file.open("ab") as errors:

@@ -60,9 +60,18 @@ def unit_prices() -> Sequence[UnitPrice]:
 def _unit_price(row: Mapping[str, str]) -> UnitPrice:
     usd, tpm_in, tpm_out = row["usd_per_unit_hour"], row["input_tpm_per_unit"], row["output_tpm_per_unit"]
     return UnitPrice(
-        row["provider"], row["model"], row["commitment"], Decimal(usd) if usd else None, row["unit"], row["region"],
-        int(tpm_in) if tpm_in else None, int(tpm_out) if tpm_out else None, row["source"], row["date"], row["note"],
-    )  # fmt: skip
+        row["provider"],
+        row["model"],
+        row["commitment"],
+        Decimal(usd) if usd else None,
+        row["unit"],
+        row["region"],
+        int(tpm_in) if tpm_in else None,
+        int(tpm_out) if tpm_out else None,
+        row["source"],
+        row["date"],
+        row["note"],
+    )
 
 
 def unit_price(
@@ -123,9 +132,16 @@ def prices() -> Mapping[str, InstancePrice]:
 
 def _typed(row: Mapping[str, str]) -> InstancePrice:
     return InstancePrice(
-        row["instance"], Decimal(row["usd_per_hour"]), row["gpu"], int(row["gpu_count"]), row["region"], row["source"],
-        row["date"], row["evidence"], row["note"],
-    )  # fmt: skip
+        row["instance"],
+        Decimal(row["usd_per_hour"]),
+        row["gpu"],
+        int(row["gpu_count"]),
+        row["region"],
+        row["source"],
+        row["date"],
+        row["evidence"],
+        row["note"],
+    )
 
 
 def price(instance: str, region: str | None = None) -> InstancePrice | None:

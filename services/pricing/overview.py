@@ -157,17 +157,26 @@ def export_row(item: PriceLine) -> dict[str, Any]:
     rates = (price.rates if price else None) or {}
     kind = KINDS.get(d.kind)
     row = {
-        "deployment": d.name, "id": d.id, "kind": kind.title if kind else d.kind, "model": d.model,
-        "region": d.region or "", "service_tier": item.tier, "source": source_words(price) if price else "no price",
-        "source_date": price.date if price else "", "listed_as": (price.model or "") if price else "",
+        "deployment": d.name,
+        "id": d.id,
+        "kind": kind.title if kind else d.kind,
+        "model": d.model,
+        "region": d.region or "",
+        "service_tier": item.tier,
+        "source": source_words(price) if price else "no price",
+        "source_date": price.date if price else "",
+        "listed_as": (price.model or "") if price else "",
         **{f"{name}_usd_per_1m": rates.get(name, "") for name in RATE_NAMES},
         "usd_per_hour": (price.per_hour or "") if price else "",
         "instance": (price.instance or "") if price else "",
         "count": price.count if price and price.per_hour else "",
         "tiers": tier_words(price.tiers) if price else "",
-        "batch_input_usd_per_1m": _rate(item.batch, "input"), "batch_output_usd_per_1m": _rate(item.batch, "output"),
-        "calls": item.n, "spent_usd": format(item.nanousd / 10**9, ".9f"), "what_to_do": item.missing,
-    }  # fmt: skip
+        "batch_input_usd_per_1m": _rate(item.batch, "input"),
+        "batch_output_usd_per_1m": _rate(item.batch, "output"),
+        "calls": item.n,
+        "spent_usd": format(item.nanousd / 10**9, ".9f"),
+        "what_to_do": item.missing,
+    }
     return {name: safe_cell(value) for name, value in row.items()}
 
 
@@ -250,12 +259,17 @@ def _change(d: Deployment, uses: Sequence[PriceUse], at: Sequence[int], now: dat
     by_token = not damaged and (was is None or was.rates is not None) and today is not None and today.rates is not None
     paid = damaged or (was is not None and was.rates is not None)
     return Change(
-        deployment=d, was=was, now=today, n=n,
-        first=min(use.first for use in uses), last=max(use.last for use in uses),
+        deployment=d,
+        was=was,
+        now=today,
+        n=n,
+        first=min(use.first for use in uses),
+        last=max(use.last for use in uses),
         nanousd=sum(use.nanousd for use in uses) if paid else None,
         today_nanousd=_priced_anew(uses, today, at) if by_token and today is not None else None,
-        inexact=any(use.n_inexact for use in uses), damaged=damaged,
-    )  # fmt: skip
+        inexact=any(use.n_inexact for use in uses),
+        damaged=damaged,
+    )
 
 
 def _today(d: Deployment, was: Price | None, now: datetime) -> Price | None:

@@ -10,8 +10,13 @@ from services.providers.sagemaker import SageMakerKind
 from services.types import Deployment
 
 _ALL: tuple[Kind, ...] = (
-    AnthropicKind(), OpenAIKind(), OpenAICompatibleKind(), BedrockKind(), BedrockProvisionedKind(), SageMakerKind(),
-)  # fmt: skip
+    AnthropicKind(),
+    OpenAIKind(),
+    OpenAICompatibleKind(),
+    BedrockKind(),
+    BedrockProvisionedKind(),
+    SageMakerKind(),
+)
 KINDS: dict[str, Kind] = {kind.name: kind for kind in _ALL}
 
 

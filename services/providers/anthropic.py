@@ -69,9 +69,13 @@ class AnthropicKind:
             **reasoning,
         }
         return wire_request(
-            deployment, "/messages", body, choice,
-            auth=("x-api-key", "{key}"), headers={"anthropic-version": API_VERSION},
-        )  # fmt: skip
+            deployment,
+            "/messages",
+            body,
+            choice,
+            auth=("x-api-key", "{key}"),
+            headers={"anthropic-version": API_VERSION},
+        )
 
     def decoder(self, deployment: Deployment) -> MessagesDecoder:
         """A fresh decoder for one response."""
@@ -99,9 +103,17 @@ def _other(params: Mapping[str, Any]) -> dict[str, Any]:
     return {"thinking": {"type": "enabled", "budget_tokens": _BUDGETS[effort]}}
 
 
-STOPS = frozenset({
-    "end_turn", "max_tokens", "stop_sequence", "tool_use", "pause_turn", "refusal", "model_context_window_exceeded",
-})  # fmt: skip
+STOPS = frozenset(
+    {
+        "end_turn",
+        "max_tokens",
+        "stop_sequence",
+        "tool_use",
+        "pause_turn",
+        "refusal",
+        "model_context_window_exceeded",
+    }
+)
 
 
 class MessagesDecoder(WireDecoder):

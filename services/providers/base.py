@@ -21,9 +21,14 @@ _VERSION = re.compile(r"^v\d+[a-z0-9]*$")
 _WIRE_PATHS = ("/chat/completions", "/responses", "/messages", "/models")
 
 _WIRE_NAMES = {
-    "messages": "Messages", "responses": "Responses", "chat": "Chat Completions", "converse": "Converse",
-    "invoke": "InvokeModel", "tgi": "TGI", "lines": "JSON lines",
-}  # fmt: skip
+    "messages": "Messages",
+    "responses": "Responses",
+    "chat": "Chat Completions",
+    "converse": "Converse",
+    "invoke": "InvokeModel",
+    "tgi": "TGI",
+    "lines": "JSON lines",
+}
 
 
 def endpoint(base_url: str, path: str) -> str:

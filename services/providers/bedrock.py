@@ -101,9 +101,10 @@ def _invoke_headers(aws: Aws) -> dict[str, str]:
     if aws.guardrail:
         name, _, version = aws.guardrail.rpartition(":")
         headers |= {
-            "x-amzn-bedrock-guardrailidentifier": name, "x-amzn-bedrock-guardrailversion": version,
+            "x-amzn-bedrock-guardrailidentifier": name,
+            "x-amzn-bedrock-guardrailversion": version,
             "x-amzn-bedrock-trace": "ENABLED",
-        }  # fmt: skip
+        }
     if aws.latency:
         headers["x-amzn-bedrock-performanceconfig-latency"] = aws.latency
     if aws.service_tier:

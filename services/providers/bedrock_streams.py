@@ -246,15 +246,36 @@ def _cache_point(mode: CacheMode | None) -> dict[str, Any] | None:
 
 
 Family = Literal[
-    "claude", "nova", "titan", "llama", "mistral", "gpt-oss", "openai", "deepseek", "qwen", "cohere", "imported",
-]  # fmt: skip
+    "claude",
+    "nova",
+    "titan",
+    "llama",
+    "mistral",
+    "gpt-oss",
+    "openai",
+    "deepseek",
+    "qwen",
+    "cohere",
+    "imported",
+]
 
 _MARKS: tuple[tuple[str, Family], ...] = (
-    ("claude", "claude"), ("anthropic.", "claude"), ("amazon.nova", "nova"), ("titan", "titan"), ("gpt-oss", "gpt-oss"),
-    ("openai.", "openai"), ("deepseek", "deepseek"), ("qwen", "qwen"), ("cohere.", "cohere"), ("mistral", "mistral"),
-    ("mixtral", "mistral"), ("ministral", "mistral"), ("llama", "llama"), ("nova-", "nova"),
+    ("claude", "claude"),
+    ("anthropic.", "claude"),
+    ("amazon.nova", "nova"),
+    ("titan", "titan"),
+    ("gpt-oss", "gpt-oss"),
+    ("openai.", "openai"),
+    ("deepseek", "deepseek"),
+    ("qwen", "qwen"),
+    ("cohere.", "cohere"),
+    ("mistral", "mistral"),
+    ("mixtral", "mistral"),
+    ("ministral", "mistral"),
+    ("llama", "llama"),
+    ("nova-", "nova"),
     (":imported-model/", "imported"),
-)  # fmt: skip
+)
 
 BASE = frozenset({"temperature", "top_p", "max_tokens", "stop"})
 
@@ -291,10 +312,19 @@ class InvokeClaude(ChunkFrames, MessagesDecoder):
     """Claude: the Messages wire's events."""
 
 
-STOPS = frozenset({
-    "end_turn", "tool_use", "max_tokens", "stop_sequence", "guardrail_intervened", "content_filtered",
-    "malformed_model_output", "malformed_tool_use", "model_context_window_exceeded",
-})  # fmt: skip
+STOPS = frozenset(
+    {
+        "end_turn",
+        "tool_use",
+        "max_tokens",
+        "stop_sequence",
+        "guardrail_intervened",
+        "content_filtered",
+        "malformed_model_output",
+        "malformed_tool_use",
+        "model_context_window_exceeded",
+    }
+)
 
 
 class ConverseDecoder(WireDecoder):
@@ -483,9 +513,12 @@ def decoder_of(model: str) -> ChunkFrames:
     if kind == "mistral" and not prompted(model):
         return InvokeChat()
     known: dict[str, type[ChunkFrames]] = {
-        "claude": InvokeClaude, "llama": InvokeLlama, "mistral": InvokeMistral, "titan": InvokeTitan,
+        "claude": InvokeClaude,
+        "llama": InvokeLlama,
+        "mistral": InvokeMistral,
+        "titan": InvokeTitan,
         "nova": InvokeNova,
-    }  # fmt: skip
+    }
     return known.get(kind or "", InvokeChat)()
 
 

@@ -25,15 +25,28 @@ MAX_MESSAGE = 200
 
 # Words that mean "the money or the monthly limit ran out": waiting a minute does not help, unlike with a rate limit.
 _MONEY = (
-    "insufficient_quota", "credit_balance", "credit balance", "spend_limit_reached", "billing_hard_limit",
-    "billing_not_active", "billing_error", "exceeded your current quota", "insufficient_balance",
-    "insufficient balance", "payment_required",
-)  # fmt: skip
+    "insufficient_quota",
+    "credit_balance",
+    "credit balance",
+    "spend_limit_reached",
+    "billing_hard_limit",
+    "billing_not_active",
+    "billing_error",
+    "exceeded your current quota",
+    "insufficient_balance",
+    "insufficient balance",
+    "payment_required",
+)
 
 
 _FILTERED = (
-    "content_filter", "content_policy", "bio_policy", "misalignment_policy", "cyber_policy", "responsibleaipolicy",
-)  # fmt: skip
+    "content_filter",
+    "content_policy",
+    "bio_policy",
+    "misalignment_policy",
+    "cyber_policy",
+    "responsibleaipolicy",
+)
 
 _OVERLOADED = ("overloaded", "slow_down", "unavailable_error", "service_unavailable", "engine_overloaded")
 
@@ -44,9 +57,16 @@ _UNAUTHORISED = ("authentication_error", "permission_error", "invalid_api_key", 
 _NOT_FOUND = ("not_found", "notfound")
 
 _BY_STATUS: dict[int, Outcome] = {
-    401: "unauthorised", 402: "quota_exhausted", 403: "unauthorised", 404: "not_found", 408: "timeout_headers",
-    429: "throttled", 503: "overloaded", 504: "timeout_headers", 529: "overloaded",
-}  # fmt: skip
+    401: "unauthorised",
+    402: "quota_exhausted",
+    403: "unauthorised",
+    404: "not_found",
+    408: "timeout_headers",
+    429: "throttled",
+    503: "overloaded",
+    504: "timeout_headers",
+    529: "overloaded",
+}
 
 
 def plain(text: Any, limit: int = MAX_MESSAGE) -> str:
@@ -66,9 +86,12 @@ def classify(kind: str, code: str, message: str, status: int | None) -> Outcome:
     if any(word in everything for word in _MONEY):
         return "quota_exhausted"
     for outcome, marks in (
-        ("filtered", _FILTERED), ("overloaded", _OVERLOADED), ("throttled", _THROTTLED),
-        ("unauthorised", _UNAUTHORISED), ("not_found", _NOT_FOUND),
-    ):  # fmt: skip
+        ("filtered", _FILTERED),
+        ("overloaded", _OVERLOADED),
+        ("throttled", _THROTTLED),
+        ("unauthorised", _UNAUTHORISED),
+        ("not_found", _NOT_FOUND),
+    ):
         if any(mark in words for mark in marks):
             return outcome  # type: ignore[return-value]  # a tuple of literals loses its literal type in the loop
     number = status if status is not None and status >= 400 else int(code) if code.isdigit() else None
@@ -189,22 +212,43 @@ def _not_a_stream(content_type: str, body: bytes, is_json: bool) -> WireError:
 
 
 _OUTCOMES: dict[str, Outcome] = {
-    "throttlingexception": "throttled", "throttling": "throttled", "toomanyrequestsexception": "throttled",
-    "requestlimitexceeded": "throttled", "servicequotaexceededexception": "throttled",
-    "modelnotreadyexception": "not_ready", "modeltimeoutexception": "timeout_first_token",
-    "serviceunavailableexception": "overloaded", "serviceunavailable": "overloaded",
-    "internalserverexception": "stream_error", "internalfailure": "stream_error",
-    "internalstreamfailure": "stream_error", "modelstreamerrorexception": "stream_error",
-    "modelstreamerror": "stream_error", "modelerrorexception": "http_error", "modelerror": "http_error",
-    "validationexception": "http_error", "validationerror": "http_error", "serializationexception": "http_error",
-    "accessdeniedexception": "unauthorised", "accessdenied": "unauthorised", "notauthorized": "unauthorised",
-    "unrecognizedclientexception": "unauthorised", "invalidclienttokenid": "unauthorised",
-    "invalidsignatureexception": "unauthorised", "signaturedoesnotmatch": "unauthorised",
-    "incompletesignature": "unauthorised", "incompletesignatureexception": "unauthorised",
-    "expiredtoken": "unauthorised", "expiredtokenexception": "unauthorised", "requestexpired": "unauthorised",
-    "missingauthenticationtoken": "unauthorised", "missingauthenticationtokenexception": "unauthorised",
-    "optinrequired": "unauthorised", "resourcenotfoundexception": "not_found", "unknownoperationexception": "not_found",
-}  # fmt: skip
+    "throttlingexception": "throttled",
+    "throttling": "throttled",
+    "toomanyrequestsexception": "throttled",
+    "requestlimitexceeded": "throttled",
+    "servicequotaexceededexception": "throttled",
+    "modelnotreadyexception": "not_ready",
+    "modeltimeoutexception": "timeout_first_token",
+    "serviceunavailableexception": "overloaded",
+    "serviceunavailable": "overloaded",
+    "internalserverexception": "stream_error",
+    "internalfailure": "stream_error",
+    "internalstreamfailure": "stream_error",
+    "modelstreamerrorexception": "stream_error",
+    "modelstreamerror": "stream_error",
+    "modelerrorexception": "http_error",
+    "modelerror": "http_error",
+    "validationexception": "http_error",
+    "validationerror": "http_error",
+    "serializationexception": "http_error",
+    "accessdeniedexception": "unauthorised",
+    "accessdenied": "unauthorised",
+    "notauthorized": "unauthorised",
+    "unrecognizedclientexception": "unauthorised",
+    "invalidclienttokenid": "unauthorised",
+    "invalidsignatureexception": "unauthorised",
+    "signaturedoesnotmatch": "unauthorised",
+    "incompletesignature": "unauthorised",
+    "incompletesignatureexception": "unauthorised",
+    "expiredtoken": "unauthorised",
+    "expiredtokenexception": "unauthorised",
+    "requestexpired": "unauthorised",
+    "missingauthenticationtoken": "unauthorised",
+    "missingauthenticationtokenexception": "unauthorised",
+    "optinrequired": "unauthorised",
+    "resourcenotfoundexception": "not_found",
+    "unknownoperationexception": "not_found",
+}
 
 
 # SageMaker's ModelStreamError says in its ErrorCode what broke.

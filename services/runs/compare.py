@@ -205,12 +205,17 @@ def compare(calls: Sequence[Mapping[str, Any]]) -> list[CompareRow]:
             cells[metric.key] |= _cells(metric, alike, lines)
     return [
         CompareRow(
-            at[0], _name(at, rows), str(rows[0]["deployment_id"]),
-            {metric.key: cells[metric.key][at] for metric in METRICS}, _succeeded(columns[at[0]]),
-            "; ".join(filter(None, (_left_out(rows), runs_view.counted(filter(_counts, rows))))), at[1], _warm(rows),
+            at[0],
+            _name(at, rows),
+            str(rows[0]["deployment_id"]),
+            {metric.key: cells[metric.key][at] for metric in METRICS},
+            _succeeded(columns[at[0]]),
+            "; ".join(filter(None, (_left_out(rows), runs_view.counted(filter(_counts, rows))))),
+            at[1],
+            _warm(rows),
         )
         for at, rows in lines.items()
-    ]  # fmt: skip
+    ]
 
 
 def _counts(row: Row) -> bool:

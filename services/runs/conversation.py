@@ -39,9 +39,11 @@ def ask_of(call: Mapping[str, Any]) -> Ask | None:
     if not asked:
         return None
     return Ask(
-        tuple(Message(m["role"], m["text"]) for m in asked["messages"]), asked.get("system"), asked.get("params") or {},
+        tuple(Message(m["role"], m["text"]) for m in asked["messages"]),
+        asked.get("system"),
+        asked.get("params") or {},
         asked.get("cache"),
-    )  # fmt: skip
+    )
 
 
 def request_of(call: Mapping[str, Any]) -> WireRequest | None:

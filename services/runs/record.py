@@ -22,18 +22,53 @@ from services.wire import timing
 _RISKY = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 _RUN_FIELDS = (
-    "id", "created_at", "person", "source", "prompt", "system", "template", "variables", "params", "columns",
-    "start_mode", "stagger_s", "repetitions", "blind", "parent_run_id", "starred", "tags", "note", "text_stored",
-)  # fmt: skip
+    "id",
+    "created_at",
+    "person",
+    "source",
+    "prompt",
+    "system",
+    "template",
+    "variables",
+    "params",
+    "columns",
+    "start_mode",
+    "stagger_s",
+    "repetitions",
+    "blind",
+    "parent_run_id",
+    "starred",
+    "tags",
+    "note",
+    "text_stored",
+)
 
 _TIMES = (
-    "queued_ms", "connect_ms", "ttfb_ms", "ttft_ms", "ttfat_ms", "ttlt_ms", "end_ms", "itl_p50_ms", "itl_p95_ms",
-    "itl_p99_ms", "itl_max_ms", "tpot_ms", "self_lag_ms", "server_ms", "waited_ms",
-)  # fmt: skip
+    "queued_ms",
+    "connect_ms",
+    "ttfb_ms",
+    "ttft_ms",
+    "ttfat_ms",
+    "ttlt_ms",
+    "end_ms",
+    "itl_p50_ms",
+    "itl_p95_ms",
+    "itl_p99_ms",
+    "itl_max_ms",
+    "tpot_ms",
+    "self_lag_ms",
+    "server_ms",
+    "waited_ms",
+)
 
 _COUNTS = (
-    "uncached_input", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning_output", "answer_output",
-)  # fmt: skip
+    "uncached_input",
+    "cache_read",
+    "cache_write_5m",
+    "cache_write_1h",
+    "reasoning_output",
+    "answer_output",
+)
 
 
 def run_json(run: Mapping[str, Any], calls: Sequence[Mapping[str, Any]], votes: Sequence[Mapping[str, Any]]) -> str:
@@ -140,8 +175,13 @@ def _plain(value: Any) -> Any:
 SCHEMA = 1
 
 _USAGE = (
-    "uncached_input", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning_output", "answer_output",
-)  # fmt: skip
+    "uncached_input",
+    "cache_read",
+    "cache_write_5m",
+    "cache_write_1h",
+    "reasoning_output",
+    "answer_output",
+)
 
 
 def of_call(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -99,20 +99,56 @@ def _literal(value: Any) -> str:
 
 
 _ANTHROPIC_NAMED = frozenset(
-    {"model", "messages", "max_tokens", "system", "stop_sequences", "thinking", "output_config", "metadata", "tools",
-     "cache_control"}
-)  # fmt: skip
+    {
+        "model",
+        "messages",
+        "max_tokens",
+        "system",
+        "stop_sequences",
+        "thinking",
+        "output_config",
+        "metadata",
+        "tools",
+        "cache_control",
+    }
+)
 
 _OPENAI_CHAT_NAMED = frozenset(
-    {"model", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p", "stop", "seed",
-     "frequency_penalty", "presence_penalty", "reasoning_effort", "stream_options", "tools", "prompt_cache_key",
-     "prompt_cache_options"}
-)  # fmt: skip
+    {
+        "model",
+        "messages",
+        "max_tokens",
+        "max_completion_tokens",
+        "temperature",
+        "top_p",
+        "stop",
+        "seed",
+        "frequency_penalty",
+        "presence_penalty",
+        "reasoning_effort",
+        "stream_options",
+        "tools",
+        "prompt_cache_key",
+        "prompt_cache_options",
+    }
+)
 
 _OPENAI_RESPONSES_NAMED = frozenset(
-    {"model", "input", "instructions", "max_output_tokens", "temperature", "top_p", "reasoning", "store", "text",
-     "tools", "prompt_cache_key", "prompt_cache_options"}
-)  # fmt: skip
+    {
+        "model",
+        "input",
+        "instructions",
+        "max_output_tokens",
+        "temperature",
+        "top_p",
+        "reasoning",
+        "store",
+        "text",
+        "tools",
+        "prompt_cache_key",
+        "prompt_cache_options",
+    }
+)
 
 
 def _split(body: dict[str, Any], named: frozenset[str]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -245,7 +245,9 @@ class RunSpec:
             system=given.words("system", longest=MAX_TEXT) or None,
             columns=tuple(
                 ColumnSpec(
-                    one.text("deployment_id"), one.flag("use_shared_params", True), one.table("params").values,
+                    one.text("deployment_id"),
+                    one.flag("use_shared_params", True),
+                    one.table("params").values,
                     cast(CacheMode | None, one.words("cache")),
                 )
                 for one in given.tables("columns")
@@ -264,7 +266,7 @@ class RunSpec:
             tags=given.texts("tags"),
             source=given.words("source") or "playground",
             pause_s=given.number("pause_s", 0.0),
-        )  # fmt: skip
+        )
 
 
 def new_id() -> str:

@@ -112,7 +112,14 @@ def figures(row: Row) -> dict[str, Any]:
         **{
             name: row.get(name)
             for name in (
-                "ttft_ms", "ttfat_ms", "ttlt_ms", "end_ms", "decode_tps", "decode_hidden", "e2e_tps", "self_lag_ms",
+                "ttft_ms",
+                "ttfat_ms",
+                "ttlt_ms",
+                "end_ms",
+                "decode_tps",
+                "decode_hidden",
+                "e2e_tps",
+                "self_lag_ms",
                 "lag_marked",
             )
         },
@@ -126,7 +133,7 @@ def figures(row: Row) -> dict[str, Any]:
         "cost": cost,
         "cost_mark": mark,
         "cost_share": None if (share := full_use(row)) is None else f"~{pricing_cost.money(share)}",
-    }  # fmt: skip
+    }
 
 
 def bar(row: Row) -> dict[str, Any]:
@@ -224,8 +231,13 @@ def snapshot_from_rows(run: Row, calls: Sequence[Row]) -> dict[str, Any]:
             }
         )
     return {
-        "type": "snapshot", "run": run["id"], "seq": 0, "live": False, "blind": bool(run["blind"]), "columns": columns,
-    }  # fmt: skip
+        "type": "snapshot",
+        "run": run["id"],
+        "seq": 0,
+        "live": False,
+        "blind": bool(run["blind"]),
+        "columns": columns,
+    }
 
 
 CacheState = Literal["cold", "warm"]

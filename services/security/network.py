@@ -38,11 +38,20 @@ METADATA_HOSTS = frozenset(
 NEVER = tuple(
     ipaddress.ip_network(text)
     for text in (
-        "169.254.0.0/16", "fe80::/10", "fec0::/10", "fd00:ec2::/32", "fd20:ce::/32", "fd00:c1::/32",
-        "100.100.100.200/32", "168.63.129.16/32", "192.0.0.192/32",
-        "224.0.0.0/4", "240.0.0.0/4", "ff00::/8",
+        "169.254.0.0/16",
+        "fe80::/10",
+        "fec0::/10",
+        "fd00:ec2::/32",
+        "fd20:ce::/32",
+        "fd00:c1::/32",
+        "100.100.100.200/32",
+        "168.63.129.16/32",
+        "192.0.0.192/32",
+        "224.0.0.0/4",
+        "240.0.0.0/4",
+        "ff00::/8",
     )
-)  # fmt: skip
+)
 NAT64 = tuple(ipaddress.ip_network(text) for text in ("64:ff9b::/96", "64:ff9b:1::/48"))
 # The services' own hosts and their VPC endpoints, not everything below AWS's domains: an API gateway, a bucket or a
 # load balancer there belongs to whoever made it.

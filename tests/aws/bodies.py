@@ -22,9 +22,11 @@ def metrics(script: AwsScript) -> dict[str, Any]:
     """What Bedrock adds to the last chunk of every family. Latencies in ms."""
     zero = script.usage == "zero"
     said: dict[str, Any] = {
-        "inputTokenCount": 0 if zero else script.input, "outputTokenCount": 0 if zero else output_tokens(script),
-        "invocationLatency": latency(script), "firstByteLatency": round(script.ttft),
-    }  # fmt: skip
+        "inputTokenCount": 0 if zero else script.input,
+        "outputTokenCount": 0 if zero else output_tokens(script),
+        "invocationLatency": latency(script),
+        "firstByteLatency": round(script.ttft),
+    }
     if not zero and (script.cached or script.cache_write or script.cache_write_1h):
         said["cacheReadInputTokenCount"] = script.cached
         said["cacheWriteInputTokenCount"] = script.cache_write + script.cache_write_1h
@@ -119,9 +121,11 @@ def tgi(script: AwsScript) -> list[Frame]:
     if script.usage not in {"missing", "null"}:
         zero = script.usage == "zero"
         details = {
-            "finish_reason": script.finish or "eos_token", "generated_tokens": 0 if zero else output_tokens(script),
-            "seed": None, "input_length": 0 if zero else script.input,
-        }  # fmt: skip
+            "finish_reason": script.finish or "eos_token",
+            "generated_tokens": 0 if zero else output_tokens(script),
+            "seed": None,
+            "input_length": 0 if zero else script.input,
+        }
     frames = _tokens(script, token, {"generated_text": _answer(script), "details": details})
     return [Frame(f.mark, b"data:" + f.data + b"\n\n", f.text) for f in frames]
 
@@ -137,19 +141,28 @@ def lines(script: AwsScript) -> list[Frame]:
     if script.usage not in {"missing", "null"}:
         counted = 0 if script.usage == "zero" else output_tokens(script)
         end["details"] = {
-            "finish_reason": script.finish or "eos_token", "generated_tokens": counted, "inputs": "a prompt"
-        }  # fmt: skip
+            "finish_reason": script.finish or "eos_token",
+            "generated_tokens": counted,
+            "inputs": "a prompt",
+        }
     return [Frame(f.mark, f.data + b"\n", f.text) for f in _tokens(script, token, end)]
 
 
 BODIES: dict[str, Callable[[AwsScript], list[Frame]]] = {
-    "invoke:anthropic": anthropic, "invoke:chat": chat, "invoke:llama": llama, "invoke:mistral": mistral,
-    "invoke:titan": titan, "sagemaker:chat": wire_chat.frames, "sagemaker:tgi": tgi, "sagemaker:lines": lines,
-}  # fmt: skip
+    "invoke:anthropic": anthropic,
+    "invoke:chat": chat,
+    "invoke:llama": llama,
+    "invoke:mistral": mistral,
+    "invoke:titan": titan,
+    "sagemaker:chat": wire_chat.frames,
+    "sagemaker:tgi": tgi,
+    "sagemaker:lines": lines,
+}
 CONTENT_TYPES = {
-    "sagemaker:chat": "text/event-stream", "sagemaker:tgi": "text/event-stream",
+    "sagemaker:chat": "text/event-stream",
+    "sagemaker:tgi": "text/event-stream",
     "sagemaker:lines": "application/jsonlines",
-}  # fmt: skip
+}
 
 
 def whole(script: AwsScript, route: str) -> Any:
@@ -162,8 +175,11 @@ def whole(script: AwsScript, route: str) -> Any:
     if route == "invoke:llama":
         stop = script.finish or "stop"
         return {
-            "generation": text, "prompt_token_count": script.input, "generation_token_count": out, "stop_reason": stop
-        }  # fmt: skip
+            "generation": text,
+            "prompt_token_count": script.input,
+            "generation_token_count": out,
+            "stop_reason": stop,
+        }
     if route == "invoke:mistral":
         return {"outputs": [{"text": text, "stop_reason": script.finish or "stop"}]}
     if route == "invoke:titan":

@@ -27,8 +27,10 @@ def excepted(name: str, code: str = "StreamBroken") -> Change:
 
 unmodelled: Change = said(lambda _route, _n: frames.unmodelled("InternalError", "An internal server error occurred"))
 _DAMAGE: dict[str, Callable[[bytes], bytes]] = {
-    "crc": frames.with_bad_crc, "prelude": frames.with_bad_prelude, "body": frames.with_bad_body
-}  # fmt: skip
+    "crc": frames.with_bad_crc,
+    "prelude": frames.with_bad_prelude,
+    "body": frames.with_bad_body,
+}
 
 
 def damaged(how: Literal["crc", "prelude", "body"]) -> Change:
@@ -81,11 +83,13 @@ def container_error(plan: Plan, script: AwsScript, route: str) -> Plan:
         "sagemaker:tgi": b'data:{"error":"Request failed during generation: no memory","error_type":"generation"}\n\n',
         "sagemaker:lines": dumps(
             {
-                "token": {"id": -1, "text": "", "log_prob": -1, "special_token": True}, "generated_text": "",
+                "token": {"id": -1, "text": "", "log_prob": -1, "special_token": True},
+                "generated_text": "",
                 "details": {"finish_reason": "error", "generated_tokens": None, "inputs": None},
             }
-        ).encode() + b"\n",
-    }  # fmt: skip
+        ).encode()
+        + b"\n",
+    }
     return said(lambda _r, _n: data[route])(plan, script, route)  # type: ignore[arg-type]  # a route where the fake server has a wire
 
 

@@ -18,17 +18,27 @@ USER: list[dict[str, Any]] = [{"role": "user", "content": [{"text": "hi"}]}]
 def client(url: str, service: str, key: Key = VALID, *, region: str = "us-east-1") -> Any:
     """A client of that service (bedrock-runtime, bedrock, sagemaker-runtime, sts)."""
     return boto3.client(
-        service, endpoint_url=url, region_name=region, config=Config(retries={"total_max_attempts": 1}, read_timeout=3),
-        aws_access_key_id=key.access, aws_secret_access_key=key.secret, aws_session_token=key.token,
-    )  # fmt: skip
+        service,
+        endpoint_url=url,
+        region_name=region,
+        config=Config(retries={"total_max_attempts": 1}, read_timeout=3),
+        aws_access_key_id=key.access,
+        aws_secret_access_key=key.secret,
+        aws_session_token=key.token,
+    )
 
 
 NAMES = {
-    "converse": "anthropic.claude-fake-v1:0", "invoke:anthropic": "anthropic.claude-fake-v1:0",
-    "invoke:llama": "meta.llama-fake-v1:0", "invoke:mistral": "mistral.mistral-fake-v1:0",
-    "invoke:titan": "amazon.titan-text-fake-v1", "invoke:chat": "openai.gpt-oss-fake-v1:0",
-    "sagemaker:chat": "an-endpoint", "sagemaker:tgi": "an-endpoint", "sagemaker:lines": "an-endpoint",
-}  # fmt: skip
+    "converse": "anthropic.claude-fake-v1:0",
+    "invoke:anthropic": "anthropic.claude-fake-v1:0",
+    "invoke:llama": "meta.llama-fake-v1:0",
+    "invoke:mistral": "mistral.mistral-fake-v1:0",
+    "invoke:titan": "amazon.titan-text-fake-v1",
+    "invoke:chat": "openai.gpt-oss-fake-v1:0",
+    "sagemaker:chat": "an-endpoint",
+    "sagemaker:tgi": "an-endpoint",
+    "sagemaker:lines": "an-endpoint",
+}
 
 
 def body_of(route: str) -> bytes:

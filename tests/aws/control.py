@@ -23,9 +23,12 @@ def is_control(path: str) -> bool:
     """Paths of the control plane."""
     first = path.strip("/").partition("/")[0]
     return first in {
-        "provisioned-model-throughput", "provisioned-model-throughputs", "foundation-models", "inference-profiles",
+        "provisioned-model-throughput",
+        "provisioned-model-throughputs",
+        "foundation-models",
+        "inference-profiles",
         "foundation-model-availability",
-    }  # fmt: skip
+    }
 
 
 def answer(account: Account, request: Request) -> Plan:
@@ -51,10 +54,17 @@ def _time(at: datetime.datetime) -> str:
 def _provisioned(account: Account, one: Provisioned) -> dict[str, Any]:
     arn = account.model_arn(one.model_id)
     said: dict[str, Any] = {
-        "provisionedModelName": one.name, "provisionedModelArn": one.arn, "modelArn": arn, "desiredModelArn": arn,
-        "foundationModelArn": arn, "modelUnits": one.units, "desiredModelUnits": one.units,
-        "status": one.status(account.now()), "creationTime": _time(one.created), "lastModifiedTime": _time(one.changed),
-    }  # fmt: skip
+        "provisionedModelName": one.name,
+        "provisionedModelArn": one.arn,
+        "modelArn": arn,
+        "desiredModelArn": arn,
+        "foundationModelArn": arn,
+        "modelUnits": one.units,
+        "desiredModelUnits": one.units,
+        "status": one.status(account.now()),
+        "creationTime": _time(one.created),
+        "lastModifiedTime": _time(one.changed),
+    }
     if one.ends is not None:
         said |= {"commitmentDuration": one.commitment, "commitmentExpirationTime": _time(one.ends)}
     return said
@@ -99,10 +109,17 @@ def _delete(account: Account, rest: str, _body: dict[str, Any], _query: Query) -
 def _model(account: Account, one: Model) -> dict[str, Any]:
     supported = [i for i in one.inference if i != "INFERENCE_PROFILE"]
     return {
-        "modelArn": account.model_arn(one.id), "modelId": one.id, "modelName": one.name, "providerName": one.provider,
-        "inputModalities": ["TEXT"], "outputModalities": ["TEXT"], "responseStreamingSupported": one.streaming,
-        "customizationsSupported": [], "inferenceTypesSupported": supported, "modelLifecycle": {"status": "ACTIVE"},
-    }  # fmt: skip
+        "modelArn": account.model_arn(one.id),
+        "modelId": one.id,
+        "modelName": one.name,
+        "providerName": one.provider,
+        "inputModalities": ["TEXT"],
+        "outputModalities": ["TEXT"],
+        "responseStreamingSupported": one.streaming,
+        "customizationsSupported": [],
+        "inferenceTypesSupported": supported,
+        "modelLifecycle": {"status": "ACTIVE"},
+    }
 
 
 def _models(account: Account, _rest: str, _body: dict[str, Any], query: Query) -> tuple[int, Any]:
@@ -124,19 +141,26 @@ def _availability(account: Account, rest: str, _body: dict[str, Any], _query: Qu
         raise Refused("ResourceNotFoundException", "The provided model identifier was not found.")
     has = "NOT_AVAILABLE" if found.id in account.denied else "AVAILABLE"
     return 200, {
-        "modelId": found.id, "agreementAvailability": {"status": has}, "entitlementAvailability": has,
-        "authorizationStatus": "AUTHORIZED", "regionAvailability": "AVAILABLE",
-    }  # fmt: skip
+        "modelId": found.id,
+        "agreementAvailability": {"status": has},
+        "entitlementAvailability": has,
+        "authorizationStatus": "AUTHORIZED",
+        "regionAvailability": "AVAILABLE",
+    }
 
 
 def _profile(account: Account, geography: str, one: Model) -> dict[str, Any]:
     arn = f"arn:aws:bedrock:{account.region}:{ACCOUNT}:inference-profile/{geography}.{one.id}"
     return {
-        "inferenceProfileName": f"{geography.upper()} {one.name}", "inferenceProfileArn": arn,
-        "inferenceProfileId": f"{geography}.{one.id}", "status": "ACTIVE", "type": "SYSTEM_DEFINED",
-        "createdAt": "2026-01-01T00:00:00Z", "updatedAt": "2026-01-01T00:00:00Z",
+        "inferenceProfileName": f"{geography.upper()} {one.name}",
+        "inferenceProfileArn": arn,
+        "inferenceProfileId": f"{geography}.{one.id}",
+        "status": "ACTIVE",
+        "type": "SYSTEM_DEFINED",
+        "createdAt": "2026-01-01T00:00:00Z",
+        "updatedAt": "2026-01-01T00:00:00Z",
         "models": [{"modelArn": account.model_arn(one.id)}],
-    }  # fmt: skip
+    }
 
 
 def _profiles(account: Account, _rest: str, _body: dict[str, Any], query: Query) -> tuple[int, Any]:
@@ -156,21 +180,28 @@ def _one_profile(account: Account, rest: str, _body: dict[str, Any], query: Quer
 
 _THROUGHPUT = "provisioned-model-throughput"
 _HANDLERS: dict[tuple[str, str, bool], Callable[[Account, str, dict[str, Any], Query], tuple[int, Any]]] = {
-    ("POST", _THROUGHPUT, False): _create, ("GET", _THROUGHPUT, True): _get, ("GET", f"{_THROUGHPUT}s", False): _list,
-    ("PATCH", _THROUGHPUT, True): _update, ("DELETE", _THROUGHPUT, True): _delete,
-    ("GET", "foundation-models", False): _models, ("GET", "foundation-models", True): _one_model,
+    ("POST", _THROUGHPUT, False): _create,
+    ("GET", _THROUGHPUT, True): _get,
+    ("GET", f"{_THROUGHPUT}s", False): _list,
+    ("PATCH", _THROUGHPUT, True): _update,
+    ("DELETE", _THROUGHPUT, True): _delete,
+    ("GET", "foundation-models", False): _models,
+    ("GET", "foundation-models", True): _one_model,
     ("GET", "foundation-model-availability", True): _availability,
-    ("GET", "inference-profiles", False): _profiles, ("GET", "inference-profiles", True): _one_profile,
-}  # fmt: skip
+    ("GET", "inference-profiles", False): _profiles,
+    ("GET", "inference-profiles", True): _one_profile,
+}
 
 # --- STS -----------------------------------------------------------------------------------------------------------
 
 _STS_NAMES = {
-    "UnrecognizedClientException": "InvalidClientTokenId", "ExpiredTokenException": "ExpiredToken",
-    "InvalidSignatureException": "SignatureDoesNotMatch", "MissingAuthenticationTokenException":
-    "MissingAuthenticationToken", "IncompleteSignatureException": "IncompleteSignature",
+    "UnrecognizedClientException": "InvalidClientTokenId",
+    "ExpiredTokenException": "ExpiredToken",
+    "InvalidSignatureException": "SignatureDoesNotMatch",
+    "MissingAuthenticationTokenException": "MissingAuthenticationToken",
+    "IncompleteSignatureException": "IncompleteSignature",
     "AccessDeniedException": "AccessDenied",
-}  # fmt: skip
+}
 
 
 def sts(request: Request, verdict: Verdict) -> Plan:

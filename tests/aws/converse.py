@@ -21,9 +21,12 @@ def usage(script: AwsScript) -> dict[str, Any]:
     read, five, hour = (0, 0, 0) if zero else (script.cached, script.cache_write, script.cache_write_1h)
     given, out = (0, 0) if zero else (script.input, output_tokens(script))
     said: dict[str, Any] = {
-        "inputTokens": given, "outputTokens": out, "totalTokens": given + out + read + five + hour,
-        "cacheReadInputTokens": read, "cacheWriteInputTokens": five + hour,
-    }  # fmt: skip
+        "inputTokens": given,
+        "outputTokens": out,
+        "totalTokens": given + out + read + five + hour,
+        "cacheReadInputTokens": read,
+        "cacheWriteInputTokens": five + hour,
+    }
     details = [{"ttl": ttl, "inputTokens": n} for ttl, n in (("5m", five), ("1h", hour)) if n]
     return {**said, "cacheDetails": details} if details else said
 
@@ -43,11 +46,15 @@ def trace(script: AwsScript) -> dict[str, Any]:
     assessment["invocationMetrics"] = {
         "guardrailProcessingLatency": 211,
         "usage": {
-            "topicPolicyUnits": 1, "contentPolicyUnits": 1, "wordPolicyUnits": 0, "sensitiveInformationPolicyUnits": 0,
-            "sensitiveInformationPolicyFreeUnits": 0, "contextualGroundingPolicyUnits": 0,
+            "topicPolicyUnits": 1,
+            "contentPolicyUnits": 1,
+            "wordPolicyUnits": 0,
+            "sensitiveInformationPolicyUnits": 0,
+            "sensitiveInformationPolicyFreeUnits": 0,
+            "contextualGroundingPolicyUnits": 0,
         },
         "guardrailCoverage": {"textCharacters": {"guarded": 40, "total": 40}},
-    }  # fmt: skip
+    }
     reason = "Guardrail blocked." if found else "No action."
     return {"guardrail": {"inputAssessment": {"gr0fake00000": assessment}, "actionReason": reason}}
 
@@ -127,6 +134,9 @@ def whole(script: AwsScript) -> dict[str, Any]:
     if text["tool"]:
         content.append({"toolUse": {**TOOL, "input": json.loads(text["tool"])}})
     return {
-        "output": {"message": {"role": "assistant", "content": content}}, "stopReason": stop_reason(script),
-        "usage": usage(script), "metrics": {"latencyMs": latency(script)}, **extras(script),
-    }  # fmt: skip
+        "output": {"message": {"role": "assistant", "content": content}},
+        "stopReason": stop_reason(script),
+        "usage": usage(script),
+        "metrics": {"latencyMs": latency(script)},
+        **extras(script),
+    }

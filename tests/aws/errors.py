@@ -25,13 +25,15 @@ BEDROCK: dict[str, tuple[int, str]] = {
     "ExpiredTokenException": (403, "The security token included in the request is expired"),
     "UnrecognizedClientException": (403, "The security token included in the request is invalid."),
     "InvalidSignatureException": (
-        403, "The request signature we calculated does not match the signature you provided. "
-             "Check your AWS Secret Access Key and signing method. Consult the service documentation for details."),
+        403,
+        "The request signature we calculated does not match the signature you provided. "
+        "Check your AWS Secret Access Key and signing method. Consult the service documentation for details.",
+    ),
     "MissingAuthenticationTokenException": (403, "Missing Authentication Token"),
     "IncompleteSignatureException": (403, "Authorization header is not complete."),
     "ServiceQuotaExceededException": (400, "You have exceeded a service quota."),
     "ConflictException": (400, "The resource is in a state that does not allow this."),
-}  # fmt: skip
+}
 SAGEMAKER: dict[str, tuple[int, str]] = {
     "ValidationError": (400, "Endpoint fake of account 123456789012 not found."),
     "ModelError": (424, 'Received client error (400) from primary with message "the container refused".'),
@@ -43,9 +45,12 @@ SAGEMAKER: dict[str, tuple[int, str]] = {
 }
 # Members of ConverseStreamOutput and of ResponseStream that are exceptions.
 IN_CONVERSE = (
-    "internalServerException", "modelStreamErrorException", "validationException", "throttlingException",
+    "internalServerException",
+    "modelStreamErrorException",
+    "validationException",
+    "throttlingException",
     "serviceUnavailableException",
-)  # fmt: skip
+)
 IN_INVOKE = (*IN_CONVERSE, "modelTimeoutException")
 IN_SAGEMAKER = ("ModelStreamError", "InternalStreamFailure")
 _SAID = {
@@ -79,9 +84,12 @@ def reply(name: str, message: str = "", *, service: str = "bedrock", head_ms: fl
         body = {"Message": message or usual}
     if name == "ModelError":
         body = {
-            "ErrorCode": "CLIENT_ERROR_FROM_MODEL", "LogStreamArn": "arn:aws:logs:us-east-1:123456789012:log-group:x",
-            "Message": message or usual, "OriginalMessage": "the container refused", "OriginalStatusCode": 400,
-        }  # fmt: skip
+            "ErrorCode": "CLIENT_ERROR_FROM_MODEL",
+            "LogStreamArn": "arn:aws:logs:us-east-1:123456789012:log-group:x",
+            "Message": message or usual,
+            "OriginalMessage": "the container refused",
+            "OriginalStatusCode": 400,
+        }
     suffix = "" if service == "sagemaker" else f":http://internal.amazon.com/coral/com.amazon.{service}/"
     headers = (("content-type", "application/json"), ("x-amzn-ErrorType", f"{name}{suffix}"))
     return body_reply(status, dumps(body).encode(), *headers, head_ms=head_ms)

@@ -25,16 +25,28 @@ ready = choosing.ready
 _MODEL = re.compile(r"/model/([^/]+)/(converse-stream|converse|invoke-with-response-stream|invoke|count-tokens)")
 _ENDPOINT = re.compile(r"/endpoints/([^/]+)/(invocations-response-stream|invocations)")
 _MANTLE: dict[str, Wire] = {
-    "/openai/v1/responses": "responses", "/openai/v1/chat/completions": "chat", "/anthropic/v1/messages": "messages",
-    "/v1/responses": "responses", "/v1/chat/completions": "chat",
-}  # fmt: skip
+    "/openai/v1/responses": "responses",
+    "/openai/v1/chat/completions": "chat",
+    "/anthropic/v1/messages": "messages",
+    "/v1/responses": "responses",
+    "/v1/chat/completions": "chat",
+}
 Kind = Literal["converse", "invoke", "count-tokens", "sagemaker", "mantle"]
 # The vendor in a model id → the family of its InvokeModel body.
 _FAMILIES = {
-    "anthropic": "anthropic", "meta": "llama", "mistral": "mistral", "openai": "chat", "qwen": "chat",
-    "deepseek": "chat", "moonshot": "chat", "minimax": "chat", "zai": "chat", "google": "chat", "nvidia": "chat",
+    "anthropic": "anthropic",
+    "meta": "llama",
+    "mistral": "mistral",
+    "openai": "chat",
+    "qwen": "chat",
+    "deepseek": "chat",
+    "moonshot": "chat",
+    "minimax": "chat",
+    "zai": "chat",
+    "google": "chat",
+    "nvidia": "chat",
     "amazon.titan-text": "titan",
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,9 +85,12 @@ def plan_for(script: Script, route: str) -> Plan:
     if spec.reply:
         return _cut_and_ended(spec.reply(real, route), real)
     plan = Plan(
-        tuple(steps_for(real, route)), headers=headers(real, route), head_ms=real.headers, end=spec.end,
+        tuple(steps_for(real, route)),
+        headers=headers(real, route),
+        head_ms=real.headers,
+        end=spec.end,
         transfer=real.transfer,
-    )  # fmt: skip
+    )
     if spec.inner and route != "converse":
         plan = spec.inner(plan, real, route)
     plan = framed(plan, real, route)
@@ -100,9 +103,10 @@ def headers(script: AwsScript, route: str) -> tuple[tuple[str, str], ...]:
     """The head of a streamed reply."""
     if route.startswith("sagemaker"):
         return (
-            EVENT_STREAM, ("X-Amzn-SageMaker-Content-Type", bodies.CONTENT_TYPES[route]),
+            EVENT_STREAM,
+            ("X-Amzn-SageMaker-Content-Type", bodies.CONTENT_TYPES[route]),
             ("x-Amzn-Invoked-Production-Variant", script.variant),
-        )  # fmt: skip
+        )
     if route == "converse":
         return (EVENT_STREAM,)
     return (EVENT_STREAM, ("X-Amzn-Bedrock-Content-Type", "application/json"), *_served(script))

@@ -97,15 +97,19 @@ def truth(script: Script, route: str) -> Truth:
         outcomes = ("truncated", "empty")
     said = any(s.mark == "usage" for s in steps) or (bool(ends) and route != "converse")
     return Truth(
-        deltas, text["answer"], text["reasoning"], text["tool"],
+        deltas,
+        text["answer"],
+        text["reasoning"],
+        text["tool"],
         ttft_ms=deltas[0].at_ms if deltas else None,
         ttfat_ms=answers[0] if answers else None,
         ttlt_ms=deltas[-1].at_ms if deltas else None,
         terminal_ms=ends[-1] if ends else None,
         output_tokens=output_tokens(real),
         usage=usage(real, route) if said else None,
-        outcomes=outcomes, states=states_of(outcomes),
-    )  # fmt: skip
+        outcomes=outcomes,
+        states=states_of(outcomes),
+    )
 
 
 def usage(script: AwsScript, route: str) -> Usage | None:

@@ -84,9 +84,16 @@ class AwsCore(Core):
             self.canary_hits.append(CanaryHit(now, request.method, request.path, request.headers))
         operation = operations.of_request(request.method, path)
         record = Record(
-            len(self.requests), connection.number, request.method, request.path, request.headers, request.body,
-            request.parse(), first_byte_ns=first_ns, received_ns=now,
-        )  # fmt: skip
+            len(self.requests),
+            connection.number,
+            request.method,
+            request.path,
+            request.headers,
+            request.body,
+            request.parse(),
+            first_byte_ns=first_ns,
+            received_ns=now,
+        )
         self.request_ids.append(str(uuid.uuid5(uuid.NAMESPACE_OID, f"{self.port} {len(self.request_ids)}")))
         self.operations.append(operation)
         self.verdicts.append(self._verdict(request, operation, path))

@@ -21,14 +21,25 @@ PADDING = "p"
 UNMODELLED = frozenset({("ModelError", "ErrorCode")})
 # Errors that any service may answer and no operation lists.
 COMMON: Mapping[str, int] = {
-    "ExpiredTokenException": 403, "UnrecognizedClientException": 403, "InvalidSignatureException": 403,
-    "MissingAuthenticationTokenException": 403, "IncompleteSignatureException": 403, "AccessDeniedException": 403,
+    "ExpiredTokenException": 403,
+    "UnrecognizedClientException": 403,
+    "InvalidSignatureException": 403,
+    "MissingAuthenticationTokenException": 403,
+    "IncompleteSignatureException": 403,
+    "AccessDeniedException": 403,
     "ThrottlingException": 400,
-}  # fmt: skip
+}
 _TYPES: Mapping[str, tuple[type, ...]] = {
-    "string": (str,), "integer": (int,), "long": (int,), "float": (int, float), "double": (int, float),
-    "boolean": (bool,), "list": (list,), "map": (dict,), "structure": (dict,),
-}  # fmt: skip
+    "string": (str,),
+    "integer": (int,),
+    "long": (int,),
+    "float": (int, float),
+    "double": (int, float),
+    "boolean": (bool,),
+    "list": (list,),
+    "map": (dict,),
+    "structure": (dict,),
+}
 
 
 @lru_cache(maxsize=64)
@@ -119,9 +130,7 @@ def _timestamp(value: Any, path: str) -> Iterator[str]:
 # --- replies -------------------------------------------------------------------------------------------------------
 
 
-def reply_problems(
-    model: OperationModel, status: int, headers: Mapping[str, str], body: bytes
-) -> Iterator[str]:  # fmt: skip
+def reply_problems(model: OperationModel, status: int, headers: Mapping[str, str], body: bytes) -> Iterator[str]:
     """Everything in one whole HTTP reply (after its transfer coding) that the operation does not allow."""
     lowered = {name.lower(): value for name, value in headers.items()}
     if status >= 300:

@@ -59,9 +59,14 @@ class Verdict:
 
 
 def verify(
-    request: Request, keys: Collection[Key], *, regions: Collection[str], services: Collection[str],
-    bearer: str | None = None, now: datetime.datetime | None = None,
-) -> Verdict:  # fmt: skip
+    request: Request,
+    keys: Collection[Key],
+    *,
+    regions: Collection[str],
+    services: Collection[str],
+    bearer: str | None = None,
+    now: datetime.datetime | None = None,
+) -> Verdict:
     """The verdict on one request. ``bearer``: the token that is as good as a signature, where one is."""
     said = request.headers.get("authorization", "")
     if said.startswith("Bearer "):
@@ -93,9 +98,14 @@ def verify(
 
 
 def _scope(
-    request: Request, day: str, region: str, service: str, regions: Collection[str], services: Collection[str],
+    request: Request,
+    day: str,
+    region: str,
+    service: str,
+    regions: Collection[str],
+    services: Collection[str],
     now: datetime.datetime | None,
-) -> str | None:  # fmt: skip
+) -> str | None:
     if service not in services:
         return f"Credential should be scoped to correct service: '{sorted(services)[0]}'."
     if region not in regions:

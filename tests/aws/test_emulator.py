@@ -92,17 +92,23 @@ def test_usage_tier_latency_and_trace_come_in_the_metadata_of_converse(aws: AwsE
     reply = runtime.converse_stream(modelId="us.anthropic.claude-fake-v1:0", messages=USER, **asked)
     last = list(reply["stream"])[-1]["metadata"]
     assert last["usage"] == {
-        "inputTokens": 12, "outputTokens": 11, "totalTokens": 60, "cacheReadInputTokens": 30,
-        "cacheWriteInputTokens": 7, "cacheDetails": [{"ttl": "5m", "inputTokens": 5}, {"ttl": "1h", "inputTokens": 2}],
-    }  # fmt: skip
+        "inputTokens": 12,
+        "outputTokens": 11,
+        "totalTokens": 60,
+        "cacheReadInputTokens": 30,
+        "cacheWriteInputTokens": 7,
+        "cacheDetails": [{"ttl": "5m", "inputTokens": 5}, {"ttl": "1h", "inputTokens": 2}],
+    }
     assert last["metrics"] == {"latencyMs": 321} and last["serviceTier"] == {"type": "priority"}
     assert last["performanceConfig"] == {"latency": "optimized"} and last["trace"]["guardrail"]["inputAssessment"]
     other = runtime.converse_stream(modelId="fake?tier=default", messages=USER, **asked)
     assert list(other["stream"])[-1]["metadata"]["serviceTier"] == {"type": "default"}
     whole = runtime.converse(modelId="fake?reasoning=2&tool=3", messages=USER)
     assert [next(iter(block)) for block in whole["output"]["message"]["content"]] == [
-        "reasoningContent", "text", "toolUse"
-    ]  # fmt: skip
+        "reasoningContent",
+        "text",
+        "toolUse",
+    ]
 
 
 @pytest.mark.parametrize("route", [r for r in ROUTES if r.startswith("invoke")])
@@ -155,9 +161,11 @@ def test_models_without_access_and_unknown_names_are_refused(aws: AwsEmulator) -
     aws.account.known_only, aws.account.endpoints = True, {"here"}
     runtime, sagemaker = client(aws.url, "bedrock-runtime"), client(aws.url, "sagemaker-runtime")
     for name, code in (
-        ("us.meta.llama-fake-v1:0", "AccessDeniedException"), ("no.such-model", "ValidationException"),
-        ("anthropic.claude-profile-v1:0", "ValidationException"), ("fake?colour=red", "ValidationException"),
-    ):  # fmt: skip
+        ("us.meta.llama-fake-v1:0", "AccessDeniedException"),
+        ("no.such-model", "ValidationException"),
+        ("anthropic.claude-profile-v1:0", "ValidationException"),
+        ("fake?colour=red", "ValidationException"),
+    ):
         with pytest.raises(runtime.exceptions.ClientError) as caught:
             runtime.converse(modelId=name, messages=USER)
         assert caught.value.response["Error"]["Code"] == code
@@ -169,9 +177,12 @@ def test_models_without_access_and_unknown_names_are_refused(aws: AwsEmulator) -
 
 def test_the_vendor_sdks_sign_for_the_mantle_and_read_its_streams(aws: AwsEmulator) -> None:
     claude = anthropic.AnthropicBedrockMantle(
-        aws_access_key=VALID.access, aws_secret_key=VALID.secret, aws_region="us-east-1",
-        base_url=f"{aws.url}/anthropic", max_retries=0,
-    )  # fmt: skip
+        aws_access_key=VALID.access,
+        aws_secret_key=VALID.secret,
+        aws_region="us-east-1",
+        base_url=f"{aws.url}/anthropic",
+        max_retries=0,
+    )
     user: Any = [{"role": "user", "content": "hi"}]
     with claude.messages.stream(model="fake?tokens=3", max_tokens=9, messages=user) as stream:
         assert "".join(stream.text_stream) == "the quick model"
@@ -185,9 +196,12 @@ def test_the_vendor_sdks_sign_for_the_mantle_and_read_its_streams(aws: AwsEmulat
     assert gpt.responses.create(model="fake?tokens=1", input="hi").output_text == "the"
     assert [(v.error, v.service) for v in aws.verdicts] == [(None, "bedrock-mantle")] * 3
     wrong = anthropic.AnthropicBedrockMantle(
-        aws_access_key=VALID.access, aws_secret_key="another", aws_region="us-east-1",
-        base_url=f"{aws.url}/anthropic", max_retries=0,
-    )  # fmt: skip
+        aws_access_key=VALID.access,
+        aws_secret_key="another",
+        aws_region="us-east-1",
+        base_url=f"{aws.url}/anthropic",
+        max_retries=0,
+    )
     with pytest.raises(anthropic.APIStatusError):
         wrong.messages.create(model="fake", max_tokens=1, messages=user)
     assert aws.verdicts[-1].error == "InvalidSignatureException"

@@ -28,36 +28,62 @@ from tests.aws.scripts import ROUTES, AwsScript, model, truth, with_fault
 from tests.fake.scripts import CONTENT
 
 IN_STREAM = {
-    "stream_throttling": "throttlingException", "stream_throttling_first": "throttlingException",
-    "stream_internal": "internalServerException", "stream_model_error": "modelStreamErrorException",
-    "stream_validation": "validationException", "stream_unavailable": "serviceUnavailableException",
-    "stream_model_timeout": "modelTimeoutException", "model_stream_error": "ModelStreamError",
-    "model_stream_time": "ModelStreamError", "internal_stream_failure": "InternalStreamFailure",
+    "stream_throttling": "throttlingException",
+    "stream_throttling_first": "throttlingException",
+    "stream_internal": "internalServerException",
+    "stream_model_error": "modelStreamErrorException",
+    "stream_validation": "validationException",
+    "stream_unavailable": "serviceUnavailableException",
+    "stream_model_timeout": "modelTimeoutException",
+    "model_stream_error": "ModelStreamError",
+    "model_stream_time": "ModelStreamError",
+    "internal_stream_failure": "InternalStreamFailure",
     "stream_unmodelled": "InternalError",
-}  # fmt: skip
+}
 HTTP = {
-    "throttled": ("ThrottlingException", 429), "denied": ("AccessDeniedException", 403),
-    "missing_model": ("ResourceNotFoundException", 404), "invalid": ("ValidationException", 400),
-    "model_timeout": ("ModelTimeoutException", 408), "not_ready": ("ModelNotReadyException", 429),
-    "unavailable": ("ServiceUnavailableException", 503), "internal": ("InternalServerException", 500),
-    "model_failed": ("ModelErrorException", 424), "expired": ("ExpiredTokenException", 403),
-    "unrecognised": ("UnrecognizedClientException", 403), "bad_signature": ("InvalidSignatureException", 403),
-    "quota": ("ServiceQuotaExceededException", 400), "sm_not_found": ("ValidationError", 400),
-    "sm_model_error": ("ModelError", 424), "sm_unavailable": ("ServiceUnavailable", 503),
+    "throttled": ("ThrottlingException", 429),
+    "denied": ("AccessDeniedException", 403),
+    "missing_model": ("ResourceNotFoundException", 404),
+    "invalid": ("ValidationException", 400),
+    "model_timeout": ("ModelTimeoutException", 408),
+    "not_ready": ("ModelNotReadyException", 429),
+    "unavailable": ("ServiceUnavailableException", 503),
+    "internal": ("InternalServerException", 500),
+    "model_failed": ("ModelErrorException", 424),
+    "expired": ("ExpiredTokenException", 403),
+    "unrecognised": ("UnrecognizedClientException", 403),
+    "bad_signature": ("InvalidSignatureException", 403),
+    "quota": ("ServiceQuotaExceededException", 400),
+    "sm_not_found": ("ValidationError", 400),
+    "sm_model_error": ("ModelError", 424),
+    "sm_unavailable": ("ServiceUnavailable", 503),
     "sm_internal": ("InternalFailure", 500),
-}  # fmt: skip
+}
 # boto3 raises nothing for these, though the answer is not whole: why our own reader judges.
 SILENT = (
-    "clean_eof", "mid_frame_eof", "no_message_stop", "empty_200", "empty_200_length", "length_cut",
-)  # fmt: skip
+    "clean_eof",
+    "mid_frame_eof",
+    "no_message_stop",
+    "empty_200",
+    "empty_200_length",
+    "length_cut",
+)
 RAISED: dict[str, tuple[type[Exception], ...]] = {
-    "bad_crc": (ChecksumMismatch,), "bad_prelude": (ChecksumMismatch,), "bad_body": (ChecksumMismatch,),
-    "huge_frame": (InvalidPayloadLength,), "html_as_stream": (ChecksumMismatch,),
-    "html_200": (ChecksumMismatch,), "json_200": (ChecksumMismatch,), "json_200_other": (ChecksumMismatch,),
-    "mid_frame": (ProtocolError, ResponseStreamingError), "rst": (ProtocolError, ResponseStreamingError),
-    "fin": (ProtocolError, ResponseStreamingError), "close_before_head": (ConnectionClosedError,),
-    "rst_before_head": (ConnectionClosedError,), "header_stall": (ReadTimeoutError,),
-}  # fmt: skip
+    "bad_crc": (ChecksumMismatch,),
+    "bad_prelude": (ChecksumMismatch,),
+    "bad_body": (ChecksumMismatch,),
+    "huge_frame": (InvalidPayloadLength,),
+    "html_as_stream": (ChecksumMismatch,),
+    "html_200": (ChecksumMismatch,),
+    "json_200": (ChecksumMismatch,),
+    "json_200_other": (ChecksumMismatch,),
+    "mid_frame": (ProtocolError, ResponseStreamingError),
+    "rst": (ProtocolError, ResponseStreamingError),
+    "fin": (ProtocolError, ResponseStreamingError),
+    "close_before_head": (ConnectionClosedError,),
+    "rst_before_head": (ConnectionClosedError,),
+    "header_stall": (ReadTimeoutError,),
+}
 
 
 @pytest.fixture(scope="module")

@@ -49,11 +49,21 @@ BEYOND = {
     ("quota", "converse"): "ServiceQuotaExceededException with 400",
     ("not_ready", "sagemaker"): "ModelNotReadyException with 429",
     ("unknown_stop", "converse"): "'moon_phase' is none of",
-}  # fmt: skip
+}
 RICH = AwsScript(
-    tokens=6, reasoning=3, tool=4, cached=7, cache_write=5, cache_write_1h=3, text="utf8", tier="flex",
-    latency="optimized", guardrail="intervened", redacted=1, empties=2,
-)  # fmt: skip
+    tokens=6,
+    reasoning=3,
+    tool=4,
+    cached=7,
+    cache_write=5,
+    cache_write_1h=3,
+    text="utf8",
+    tier="flex",
+    latency="optimized",
+    guardrail="intervened",
+    redacted=1,
+    empties=2,
+)
 
 
 def model_of(route: str, table: dict[str, tuple[str, str]]) -> OperationModel:
@@ -110,8 +120,10 @@ def test_every_fault_is_allowed_by_the_service_model_or_is_deliberate() -> None:
 
 def test_every_exception_that_the_streams_can_hold_is_among_the_faults() -> None:
     for route, names in (
-        ("converse", errors.IN_CONVERSE), ("invoke", errors.IN_INVOKE), ("sagemaker", errors.IN_SAGEMAKER)
-    ):  # fmt: skip
+        ("converse", errors.IN_CONVERSE),
+        ("invoke", errors.IN_INVOKE),
+        ("sagemaker", errors.IN_SAGEMAKER),
+    ):
         stream = model_of(route, STREAMING).get_event_stream_output()
         assert set(names) == {n for n, m in stream.members.items() if m.metadata.get("exception")}
         assert all(list(shapes.stream_problems(stream, errors.in_stream(name))) == [] for name in names)
@@ -149,7 +161,7 @@ def test_the_check_itself_finds_what_is_wrong() -> None:
         ("metadata", {"usage": {"inputTokens": -1, "outputTokens": 1, "totalTokens": 1}}, "not within"),
         ("messageStart", {"role": "assistant", "mood": "good"}, "mood is not in MessageStartEvent"),
         ("throttlingException", {"message": "x"}, "sent as event"),
-    ):  # fmt: skip
+    ):
         assert any(wanted in p for p in shapes.stream_problems(stream, json_event(name, value))), wanted
 
 

@@ -53,11 +53,15 @@ def test_what_boto3_signs_is_accepted(aws: AwsEmulator, key: Key, route: str) ->
         (VALID, "eu-west-1", "InvalidSignatureException", "SignatureDoesNotMatch"),
         (EXPIRED, "us-east-1", "ExpiredTokenException", "ExpiredToken"),
         (Key("AKIANOBODY", "x"), "us-east-1", "UnrecognizedClientException", "InvalidClientTokenId"),
-        (Key(SESSION.access, SESSION.secret, "made up"), "us-east-1", "UnrecognizedClientException",
-         "InvalidClientTokenId"),
+        (
+            Key(SESSION.access, SESSION.secret, "made up"),
+            "us-east-1",
+            "UnrecognizedClientException",
+            "InvalidClientTokenId",
+        ),
         (Key(SESSION.access, SESSION.secret), "us-east-1", "UnrecognizedClientException", "InvalidClientTokenId"),
     ],
-)  # fmt: skip
+)
 def test_credentials_that_are_no_good_are_refused_by_name(
     aws: AwsEmulator, key: Key, region: str, code: str, of_sts: str
 ) -> None:
@@ -111,12 +115,13 @@ def test_a_signature_holds_for_five_minutes(aws: AwsEmulator) -> None:
 
 def test_the_check_agrees_with_the_example_in_the_documentation_of_aws() -> None:
     headers = {
-        "host": "iam.amazonaws.com", "content-type": "application/x-www-form-urlencoded; charset=utf-8",
+        "host": "iam.amazonaws.com",
+        "content-type": "application/x-www-form-urlencoded; charset=utf-8",
         "x-amz-date": "20150830T123600Z",
         "authorization": "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/iam/aws4_request, "
         "SignedHeaders=content-type;host;x-amz-date, "
         "Signature=5d672d79c15b13162d9279b0855cfba6789a8edb4c82c400e06b5924a6f2b5d7",
-    }  # fmt: skip
+    }
     request = Request("GET", "/?Action=ListUsers&Version=2010-05-08", headers)
     key = Key("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
     at = datetime.datetime(2015, 8, 30, 12, 36, tzinfo=datetime.UTC)

@@ -44,12 +44,14 @@ async def test_a_profile_that_hangs_holds_up_no_other_and_is_named(profiles: Non
 @pytest.mark.parametrize(
     "url",
     [
-        "https://bedrock-runtime.us-east-1.amazonaws.com", "https://bedrock-runtime-fips.us-gov-west-1.amazonaws.com",
-        "https://bedrock-mantle.eu-west-1.api.aws/openai/v1", "https://runtime.sagemaker.us-east-1.amazonaws.com",
+        "https://bedrock-runtime.us-east-1.amazonaws.com",
+        "https://bedrock-runtime-fips.us-gov-west-1.amazonaws.com",
+        "https://bedrock-mantle.eu-west-1.api.aws/openai/v1",
+        "https://runtime.sagemaker.us-east-1.amazonaws.com",
         "https://bedrock-runtime.cn-north-1.amazonaws.com.cn",
         "https://vpce-0ab12-3cd4.bedrock-runtime.us-east-1.vpce.amazonaws.com",
     ],
-)  # fmt: skip
+)
 def test_the_services_own_hosts_may_be_signed_for(url: str) -> None:
     assert on_amazon(url)
 
@@ -57,19 +59,29 @@ def test_the_services_own_hosts_may_be_signed_for(url: str) -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        "https://abc.execute-api.us-east-1.amazonaws.com", "https://ec2-1-2-3-4.compute-1.amazonaws.com",
-        "https://x.us-east-1.elb.amazonaws.com", "https://mybucket.s3.amazonaws.com", "https://x.amazonaws.com:8443",
-        "http://bedrock-runtime.us-east-1.amazonaws.com", "https://bedrock-runtime.us-east-1.amazonaws.com.evil.test",
-        "https://bedrock-runtime.us-east-1.amazonaws.com:8443", "https://evil.bedrock-runtime.us-east-1.amazonaws.com",
+        "https://abc.execute-api.us-east-1.amazonaws.com",
+        "https://ec2-1-2-3-4.compute-1.amazonaws.com",
+        "https://x.us-east-1.elb.amazonaws.com",
+        "https://mybucket.s3.amazonaws.com",
+        "https://x.amazonaws.com:8443",
+        "http://bedrock-runtime.us-east-1.amazonaws.com",
+        "https://bedrock-runtime.us-east-1.amazonaws.com.evil.test",
+        "https://bedrock-runtime.us-east-1.amazonaws.com:8443",
+        "https://evil.bedrock-runtime.us-east-1.amazonaws.com",
     ],
-)  # fmt: skip
+)
 def test_hosts_that_anybody_can_own_are_not_signed_for(url: str) -> None:
     assert not on_amazon(url)
 
 
-@pytest.mark.parametrize("price", [
-    PriceRef(per_hour="1", count=10**30), PriceRef(per_hour="600000", count=2), PriceRef(per_hour="1", count=0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "price",
+    [
+        PriceRef(per_hour="1", count=10**30),
+        PriceRef(per_hour="600000", count=2),
+        PriceRef(per_hour="1", count=0),
+    ],
+)
 def test_a_price_that_no_record_could_hold_is_refused(price: PriceRef) -> None:
     with pytest.raises(ValueError, match="the price"):
         check_price(price)

@@ -25,13 +25,27 @@ from tests.fake.scripts import Truth
 
 COLUMNS = 8
 VENDORS = {
-    "converse": "us.anthropic.claude-fake-v1:0", "invoke:anthropic": "anthropic.claude-fake-v1:0",
-    "invoke:llama": "meta.llama-fake-v1:0", "invoke:mistral": "mistral.mistral-7b-fake-v0:2",
-    "invoke:titan": "amazon.titan-text-fake-v1", "invoke:chat": "openai.gpt-oss-fake-1:0",
-    "sagemaker:chat": "my-endpoint", "sagemaker:tgi": "my-endpoint", "sagemaker:lines": "my-endpoint",
-}  # fmt: skip
-NOT_BILLED = {"unauthorised", "not_found", "http_error", "throttled", "overloaded", "quota_exhausted", "unreachable",
-              "timeout_connect", "not_ready"}  # fmt: skip
+    "converse": "us.anthropic.claude-fake-v1:0",
+    "invoke:anthropic": "anthropic.claude-fake-v1:0",
+    "invoke:llama": "meta.llama-fake-v1:0",
+    "invoke:mistral": "mistral.mistral-7b-fake-v0:2",
+    "invoke:titan": "amazon.titan-text-fake-v1",
+    "invoke:chat": "openai.gpt-oss-fake-1:0",
+    "sagemaker:chat": "my-endpoint",
+    "sagemaker:tgi": "my-endpoint",
+    "sagemaker:lines": "my-endpoint",
+}
+NOT_BILLED = {
+    "unauthorised",
+    "not_found",
+    "http_error",
+    "throttled",
+    "overloaded",
+    "quota_exhausted",
+    "unreachable",
+    "timeout_connect",
+    "not_ready",
+}
 CELLS = [(spec, route) for spec in FAULTS.values() for route in spec.routes]
 
 
@@ -58,10 +72,17 @@ def table(name: str, route: str, model: str, url: str, *, more: str = "", **limi
     elif route.startswith("sagemaker"):
         kind, wire = "sagemaker", route.partition(":")[2]
     lines = [
-        "[[deployment]]", f'name = "{name}"', f'id = "{name}"', f'kind = "{kind}"', f'wire = "{wire}"',
-        f"model = {json.dumps(model)}", f'endpoint_url = "{url}"', 'region = "us-east-1"',
-        "price = { input = 1.0, output = 2.0 }", *([more] if more else []),
-    ]  # fmt: skip
+        "[[deployment]]",
+        f'name = "{name}"',
+        f'id = "{name}"',
+        f'kind = "{kind}"',
+        f'wire = "{wire}"',
+        f"model = {json.dumps(model)}",
+        f'endpoint_url = "{url}"',
+        'region = "us-east-1"',
+        "price = { input = 1.0, output = 2.0 }",
+        *([more] if more else []),
+    ]
     if limits:
         lines.append("limits = { " + ", ".join(f"{name} = {value}" for name, value in limits.items()) + " }")
     return "\n".join(lines) + "\n\n"
@@ -88,11 +109,18 @@ async def test_every_fault_on_every_aws_wire_ends_as_it_has_to_with_its_row_and_
     house: House, aws: AwsEmulator, addresses: dict[str, str]
 ) -> None:
     where = {"server": aws.url, **addresses}
-    await house.declare(*(
-        table(_id(spec, route), route, named(route, spec), where[spec.address],
-              **({spec.deadline: shortened_s(spec.deadline)} if spec.deadline else {}))
-        for spec, route in CELLS
-    ))  # fmt: skip
+    await house.declare(
+        *(
+            table(
+                _id(spec, route),
+                route,
+                named(route, spec),
+                where[spec.address],
+                **({spec.deadline: shortened_s(spec.deadline)} if spec.deadline else {}),
+            )
+            for spec, route in CELLS
+        )
+    )
     assert len(CELLS) > 450
     runs: list[LiveRun] = []
     for start in range(0, len(CELLS), COLUMNS):
@@ -165,15 +193,31 @@ async def test_the_first_token_is_stamped_within_5_ms_of_its_write(house: House,
 async def test_what_a_request_says_of_itself_is_in_the_facts_and_the_tiers(house: House, aws: AwsEmulator) -> None:
     ok = FAULTS["ok"]
     await house.declare(
-        table("tier", "converse", named("converse", ok, tier="default"), aws.url,
-              more='aws = { service_tier = "flex", latency = "optimized" }'),
-        table("guarded", "converse", named("converse", FAULTS["guardrail"]), aws.url,
-              more='aws = { guardrail = "abc:1" }'),
-        table("invoke", "invoke:anthropic", named("invoke:anthropic", ok), aws.url,
-              more='aws = { service_tier = "priority" }'),
-        table("maker", "sagemaker:tgi", named("sagemaker:tgi", ok), aws.url,
-              more='aws = { variant = "blue", component = "part" }'),
-    )  # fmt: skip
+        table(
+            "tier",
+            "converse",
+            named("converse", ok, tier="default"),
+            aws.url,
+            more='aws = { service_tier = "flex", latency = "optimized" }',
+        ),
+        table(
+            "guarded", "converse", named("converse", FAULTS["guardrail"]), aws.url, more='aws = { guardrail = "abc:1" }'
+        ),
+        table(
+            "invoke",
+            "invoke:anthropic",
+            named("invoke:anthropic", ok),
+            aws.url,
+            more='aws = { service_tier = "priority" }',
+        ),
+        table(
+            "maker",
+            "sagemaker:tgi",
+            named("sagemaker:tgi", ok),
+            aws.url,
+            more='aws = { variant = "blue", component = "part" }',
+        ),
+    )
     tier, guarded, invoke, maker = await house.ask(["tier", "guarded", "invoke", "maker"])
     assert (tier["tier_asked"], tier["tier_served"]) == ("flex", "default")
     assert tier["facts"]["latency"] == "optimized"

@@ -11,9 +11,18 @@ from services.batch.types import Options, options_of_json, options_to_json
 from services.request_fields import Given, Refused
 
 EVERY = Options(
-    format="openai", encoding="cp1252", delimiter=";", id_column="key", prompt="{{a}}", system="{{b}}",
-    params={"max_tokens": 5}, suffix_ids=True, sheet="Two", leave_out=True, only_model="gpt-a",
-)  # fmt: skip
+    format="openai",
+    encoding="cp1252",
+    delimiter=";",
+    id_column="key",
+    prompt="{{a}}",
+    system="{{b}}",
+    params={"max_tokens": 5},
+    suffix_ids=True,
+    sheet="Two",
+    leave_out=True,
+    only_model="gpt-a",
+)
 
 
 def test_every_option_is_set_in_this_test() -> None:

@@ -33,8 +33,12 @@ def main(*, quick: bool = False) -> None:
     capacity = SLOTS / SERVICE_S
     rows = []
     with _truth(SLOTS, SERVICE_S) as url:
-        for name, lanes in (("openai SDK, 1 lane", 1), ("openai SDK, 8 lanes", 8), ("openai SDK, 64 lanes", 64),
-                            ("openai SDK, gather", 0)):  # fmt: skip
+        for name, lanes in (
+            ("openai SDK, 1 lane", 1),
+            ("openai SDK, 8 lanes", 8),
+            ("openai SDK, 64 lanes", 64),
+            ("openai SDK, gather", 0),
+        ):
             n = 40 if lanes == 1 else lines
             took, settled, latencies = asyncio.run(_sdk(url, n, lanes or n))
             rows.append(_row(name, n, took, settled, latencies, capacity))
@@ -115,9 +119,7 @@ def _seconds(moment: datetime) -> float:
 
 def _overhead(lines: int) -> None:
     """A server that answers at once: all that is left is ours."""
-    with (
-        _truth(64, 0.0) as url, tempfile.TemporaryDirectory(prefix="lab-bench-") as folder, Desk(Path(folder)) as desk
-    ):  # fmt: skip
+    with _truth(64, 0.0) as url, tempfile.TemporaryDirectory(prefix="lab-bench-") as folder, Desk(Path(folder)) as desk:
         desk.deploy("truth", url)
         batch = desk.batch(lines)
         worker = desk.worker()
@@ -126,9 +128,11 @@ def _overhead(lines: int) -> None:
         spent, took = cpu_s(worker.pid) - before, time.monotonic() - begin
         peak = _peak_mb(worker.pid)
     assert row["state"] == "ended", row
-    table("what a line costs us: a server that answers at once",
-          ("", "lines", "lines a second", "CPU ms a line", "worker's peak MB"),
-          [["our runner", f"{lines:,}", num(lines / took, 1), num(spent / lines * 1000), num(peak, 0)]])  # fmt: skip
+    table(
+        "what a line costs us: a server that answers at once",
+        ("", "lines", "lines a second", "CPU ms a line", "worker's peak MB"),
+        [["our runner", f"{lines:,}", num(lines / took, 1), num(spent / lines * 1000), num(peak, 0)]],
+    )
 
 
 def _long_queue(lines: int, watch_s: float = 20) -> None:
@@ -136,9 +140,10 @@ def _long_queue(lines: int, watch_s: float = 20) -> None:
     rows = []
     for n in (lines // 100, lines):
         with (
-            _truth(64, 0.0) as url, tempfile.TemporaryDirectory(prefix="lab-bench-") as folder,
+            _truth(64, 0.0) as url,
+            tempfile.TemporaryDirectory(prefix="lab-bench-") as folder,
             Desk(Path(folder)) as desk,
-        ):  # fmt: skip
+        ):
             desk.deploy("truth", url)
             batch = desk.batch(n)
             worker = desk.worker()
@@ -183,8 +188,11 @@ def _memory(lines: int) -> None:
                 out.writelines(b'{"id": "a%d", "prompt": "%d %s"}\n' % (no, no, filler) for no in range(n))
             said = subprocess.run(
                 [sys.executable, "-c", CHECK, str(n), str(file) if n else "0"],
-                cwd=ROOT, capture_output=True, text=True, check=True,
-            ).stdout.split()  # fmt: skip
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout.split()
             mb = file.stat().st_size / 1e6
             rows.append([f"{n:,} lines", num(mb, 0), num(float(said[0]), 1), num(float(said[1]), 0)])
     table("checking a file, line by line", ("", "file MB", "seconds", "peak MB of the process"), rows)

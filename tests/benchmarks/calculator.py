@@ -15,8 +15,14 @@ from tests.benchmarks.report import aim, num, pct, table
 LIMIT_MS = 150.0
 CHANGES = 30
 OFFICE = tuple(0.3 if hour < 7 or hour > 19 else 1.0 + 0.1 * (hour % 6) for hour in range(24))
-WORKLOAD = Workload(rpm=120, input_tokens=Spread(1000, 0.6), output_tokens=Spread(300, 0.6), shape=OFFICE,
-                    prefix_share=0.4, batch_share=0.2)  # fmt: skip
+WORKLOAD = Workload(
+    rpm=120,
+    input_tokens=Spread(1000, 0.6),
+    output_tokens=Spread(300, 0.6),
+    shape=OFFICE,
+    prefix_share=0.4,
+    batch_share=0.2,
+)
 Asked = tuple[str, Workload, Objectives, Assumptions]
 
 LLAMA = Llm("Llama-3.1-8B", 8.03, 8.03, 32, 4096, 32, 8, 128, 131072, 128256, ffn=14336)
@@ -74,12 +80,30 @@ def _simulating(requests: int) -> None:
         took = time.perf_counter() - begin
         closed = queueing.quantiles(SERVING, load * full, given, answer)
         assert closed is not None
-        rows.append([
-            f"{load:.0%} of {full:,.0f} rpm", num(took), num(requests / took, 0),
-            num(1000 * waits.ttft_p95_s, 0), num(1000 * closed.ttft_p95_s.mid, 0),
-            num(waits.ttlt_p50_s), num(closed.ttlt_p50_s.mid), num(waits.ttlt_p95_s), num(closed.ttlt_p95_s.mid),
-            "grows" if waits.overloaded else "holds",
-        ])  # fmt: skip
-    header = ("load", "simulated in s", "requests/s", "TTFT p95 ms", "closed", "TTLT p50 s", "closed", "TTLT p95 s",
-              "closed", "queue")  # fmt: skip
+        rows.append(
+            [
+                f"{load:.0%} of {full:,.0f} rpm",
+                num(took),
+                num(requests / took, 0),
+                num(1000 * waits.ttft_p95_s, 0),
+                num(1000 * closed.ttft_p95_s.mid, 0),
+                num(waits.ttlt_p50_s),
+                num(closed.ttlt_p50_s.mid),
+                num(waits.ttlt_p95_s),
+                num(closed.ttlt_p95_s.mid),
+                "grows" if waits.overloaded else "holds",
+            ]
+        )
+    header = (
+        "load",
+        "simulated in s",
+        "requests/s",
+        "TTFT p95 ms",
+        "closed",
+        "TTLT p50 s",
+        "closed",
+        "TTLT p95 s",
+        "closed",
+        "queue",
+    )
     table(f"{requests:,} requests of 1,000 + 300 tokens (spread 0.5) on Llama-3.1-8B, one H100, FP8", header, rows)

@@ -63,13 +63,25 @@ def main(*, quick: bool = False) -> None:
 def described(path: Path, bandwidth_gb_s: float, gflops: float) -> Serving:
     """The embedded server as the calculator describes deployments."""
     gpu = Gpu(
-        "this machine", psutil.virtual_memory().total / 2**30, bandwidth_gb_s, gflops / 1000, None, None, "none", 0.0,
-        "measured by this benchmark", date.today().isoformat(),
-    )  # fmt: skip
+        "this machine",
+        psutil.virtual_memory().total / 2**30,
+        bandwidth_gb_s,
+        gflops / 1000,
+        None,
+        None,
+        "none",
+        0.0,
+        "measured by this benchmark",
+        date.today().isoformat(),
+    )
     return Serving(
-        gguf.llm(path, MODEL), gpu, precision=Precision.W4, max_seqs=SPEC.slots, step_tokens=BATCH_TOKENS,
+        gguf.llm(path, MODEL),
+        gpu,
+        precision=Precision.W4,
+        max_seqs=SPEC.slots,
+        step_tokens=BATCH_TOKENS,
         activation_gib=0.0,
-    )  # fmt: skip
+    )
 
 
 def copy_gb_s(quick: bool) -> float:

@@ -14,8 +14,14 @@ from tests.benchmarks.report import aim, num, pct, table
 AIMS_MS = (20.0, 100.0)
 COLUMNS = 3
 HEADER = ("", "n", "p50 ms", "aim", "p99 ms", "aim", "worst")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-         "--disable-sync", "--no-first-run"]  # fmt: skip
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
 LISTEN = """() => {
   const now = () => performance.timeOrigin + performance.now(), send = WebSocket.prototype.send;
   document.addEventListener("click", () => { window.clicked = now(); window.sent = 0; }, true);
@@ -89,6 +95,11 @@ def _parts(at: House, clicks: list[tuple[float, float]]) -> list[list[str]]:
 def _row(name: str, values: list[float], aims: tuple[float, float] | None) -> list[str]:
     p50, p99 = pct(values, 0.5), pct(values, 0.99)
     return [
-        name, str(len(values)), num(p50, 1), aim(p50, aims[0]) if aims else "", num(p99, 1),
-        aim(p99, aims[1]) if aims else "", num(max(values), 1),
-    ]  # fmt: skip
+        name,
+        str(len(values)),
+        num(p50, 1),
+        aim(p50, aims[0]) if aims else "",
+        num(p99, 1),
+        aim(p99, aims[1]) if aims else "",
+        num(max(values), 1),
+    ]

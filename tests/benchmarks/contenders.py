@@ -29,9 +29,12 @@ One = Callable[[int, str], Awaitable[Sent]]
 def body(seed: int, model: str) -> dict[str, Any]:
     """The same request for every contender."""
     return {
-        "model": model, "messages": [{"role": "user", "content": "Count."}], "seed": seed, "stream": True,
+        "model": model,
+        "messages": [{"role": "user", "content": "Count."}],
+        "seed": seed,
+        "stream": True,
         "stream_options": {"include_usage": True},
-    }  # fmt: skip
+    }
 
 
 async def measured(one: One, streams: int, model: str, started: Callable[[], None] = lambda: None) -> dict[str, Any]:
@@ -48,9 +51,10 @@ async def measured(one: One, streams: int, model: str, started: Callable[[], Non
 
     done = await asyncio.gather(*(later(i) for i in range(streams)))
     return {
-        "cpu_ns": time.process_time_ns() - cpu, "wall_ns": perf_counter_ns() - wall,
+        "cpu_ns": time.process_time_ns() - cpu,
+        "wall_ns": perf_counter_ns() - wall,
         "streams": [{"seed": seed, "t0": t0, "deltas": deltas} for seed, t0, deltas in done],
-    }  # fmt: skip
+    }
 
 
 async def bare_aiohttp(url: str, streams: int, model: str) -> dict[str, Any]:
@@ -164,9 +168,12 @@ async def ours(url: str, streams: int, model: str) -> dict[str, Any]:
 
 
 CONTENDERS: dict[str, Callable[[str, int, str], Awaitable[dict[str, Any]]]] = {
-    "ours": ours, "our reader": reader, "bare aiohttp": bare_aiohttp, "bare httpx": bare_httpx,
+    "ours": ours,
+    "our reader": reader,
+    "bare aiohttp": bare_aiohttp,
+    "bare httpx": bare_httpx,
     "openai SDK": openai_sdk,
-}  # fmt: skip
+}
 
 
 def main() -> None:

@@ -29,8 +29,20 @@ from tests.fake.fixture import ROOT
 VIEWERS, RUNS, THINK_S = 40, 40, 30.0
 REDRAW_AIM_MS = 1000.0
 RANGES = ("7d", "30d", "24h", "90d", "mtd")
-HEADER = ("", "redraws", "p50", "p95 ms", "aim", "worst ms", "failed", "calls written", "lost or locked", "UI cores",
-          "engine cores", "machine cores")  # fmt: skip
+HEADER = (
+    "",
+    "redraws",
+    "p50",
+    "p95 ms",
+    "aim",
+    "worst ms",
+    "failed",
+    "calls written",
+    "lost or locked",
+    "UI cores",
+    "engine cores",
+    "machine cores",
+)
 
 
 def main(*, quick: bool = False) -> None:
@@ -65,10 +77,20 @@ def _row(name: str, at: House, seconds: float, *, runs: int) -> list[str]:
     found = [call for run_id in started for call in run_queries.calls_of_run(read, run_id)]
     wrong = len(started) - len(found) + sum(call["state"] != "succeeded" for call in found)
     p95 = pct(said["ms"], 0.95)
-    return [name, str(len(said["ms"])), num(pct(said["ms"], 0.5), 0), num(p95, 0), aim(p95, REDRAW_AIM_MS),
-            num(max(said["ms"], default=float("nan")), 0), str(said["failed"]), f"{len(found):,}", str(wrong),
-            num((cpu_s(at.ui_pid) - ui) / spent), num((cpu_s(at.engine_pid) - engine) / spent),
-            num((_machine_s() - machine) / spent)]  # fmt: skip
+    return [
+        name,
+        str(len(said["ms"])),
+        num(pct(said["ms"], 0.5), 0),
+        num(p95, 0),
+        aim(p95, REDRAW_AIM_MS),
+        num(max(said["ms"], default=float("nan")), 0),
+        str(said["failed"]),
+        f"{len(found):,}",
+        str(wrong),
+        num((cpu_s(at.ui_pid) - ui) / spent),
+        num((cpu_s(at.engine_pid) - engine) / spent),
+        num((_machine_s() - machine) / spent),
+    ]
 
 
 def _machine_s() -> float:

@@ -49,12 +49,21 @@ def llm(path: Path, name: str) -> Llm:
     total = sum(file.tensors.values())
     heads = of("attention.head_count")
     return Llm(
-        name=name, params_b=total / 1e9, active_b=total / 1e9, layers=of("block_count"), hidden=of("embedding_length"),
-        heads=heads, kv_heads=of("attention.head_count_kv"), head_dim=of("embedding_length") // heads,
-        max_context=of("context_length"), vocab=len(file.keys["tokenizer.ggml.tokens"]),
-        tied="output.weight" not in file.tensors, ffn=of("feed_forward_length"), native_bits=8 * file.bytes / total,
+        name=name,
+        params_b=total / 1e9,
+        active_b=total / 1e9,
+        layers=of("block_count"),
+        hidden=of("embedding_length"),
+        heads=heads,
+        kv_heads=of("attention.head_count_kv"),
+        head_dim=of("embedding_length") // heads,
+        max_context=of("context_length"),
+        vocab=len(file.keys["tokenizer.ggml.tokens"]),
+        tied="output.weight" not in file.tensors,
+        ffn=of("feed_forward_length"),
+        native_bits=8 * file.bytes / total,
         source=path.name,
-    )  # fmt: skip
+    )
 
 
 def _number(file: BinaryIO, code: str) -> Any:

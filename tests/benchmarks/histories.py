@@ -24,16 +24,55 @@ END = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 DAYS = 365
 PEOPLE = 12
 PRICE = {
-    "source": "genai-prices", "date": "2026-11-01", "model": "m", "context": {}, "tiers": [], "per_hour": None,
+    "source": "genai-prices",
+    "date": "2026-11-01",
+    "model": "m",
+    "context": {},
+    "tiers": [],
+    "per_hour": None,
     "rates": {"input": "3", "cache_read": "0.3", "cache_write_5m": "3.75", "cache_write_1h": "6", "output": "15"},
-}  # fmt: skip
+}
 COLUMNS = (
-    "id", "run_id", "column_no", "repetition", "attempt_no", "deployment_id", "deployment", "kind", "model", "wire",
-    "source", "person", "state", "outcome", "created_at", "started_at", "ended_at", "ttfb_ms", "ttft_ms", "ttfat_ms",
-    "ttlt_ms", "end_ms", "tpot_ms", "decode_tps", "e2e_tps", "n_deltas", "self_lag_ms", "lag_marked", "uncached_input",
-    "cache_read", "cache_write_5m", "answer_output", "usage_source", "cost_state", "cost_nanousd", "plain_nanousd",
-    "cost_drivers", "price", "rolled",
-)  # fmt: skip
+    "id",
+    "run_id",
+    "column_no",
+    "repetition",
+    "attempt_no",
+    "deployment_id",
+    "deployment",
+    "kind",
+    "model",
+    "wire",
+    "source",
+    "person",
+    "state",
+    "outcome",
+    "created_at",
+    "started_at",
+    "ended_at",
+    "ttfb_ms",
+    "ttft_ms",
+    "ttfat_ms",
+    "ttlt_ms",
+    "end_ms",
+    "tpot_ms",
+    "decode_tps",
+    "e2e_tps",
+    "n_deltas",
+    "self_lag_ms",
+    "lag_marked",
+    "uncached_input",
+    "cache_read",
+    "cache_write_5m",
+    "answer_output",
+    "usage_source",
+    "cost_state",
+    "cost_nanousd",
+    "plain_nanousd",
+    "cost_drivers",
+    "price",
+    "rolled",
+)
 DEPLOYMENT = json.dumps({"id": "d", "name": "D"})
 STATES = np.array(["succeeded", "throttled", "failed", "timed_out", "cut_off", "cancelled"])
 OUTCOMES = dict(zip(STATES, ("ok", "throttled", "stream_error", "timeout_idle", "truncated", "cancelled"), strict=True))
@@ -67,24 +106,54 @@ def _day(day: datetime, n: int, first: int, dice: np.random.Generator) -> pd.Dat
     text = created.strftime("%Y-%m-%d %H:%M:%S.%f")
     nothing = np.full(n, None, dtype=object)
     timed = {
-        "ttfb_ms": ttft * 0.9, "ttft_ms": ttft, "ttfat_ms": ttft, "ttlt_ms": ttlt, "tpot_ms": 1000 / decode,
-        "decode_tps": decode, "e2e_tps": out / ttlt * 1000,
-    }  # fmt: skip
-    return pd.DataFrame({
-        "id": [f"c{i}" for i in range(first, first + n)], "run_id": [f"r{i // 1000}" for i in range(first, first + n)],
-        "column_no": 0, "repetition": 1, "attempt_no": 1, "deployment_id": np.char.add("dep-", which.astype(str)),
-        "deployment": DEPLOYMENT, "kind": "openai", "model": np.char.add("model-", (which // 2).astype(str)),
-        "wire": "chat", "source": np.where(dice.random(n) < 0.2, "batch", "playground"),
-        "person": np.char.add("p", dice.integers(0, PEOPLE, n).astype(str)), "state": state,
-        "outcome": [OUTCOMES[one] for one in state], "created_at": text, "started_at": text, "ended_at": text,
-        **{name: np.where(fine, values, nothing) for name, values in timed.items()}, "end_ms": ttlt, "n_deltas": out,
-        "self_lag_ms": 0.6, "lag_marked": False, "uncached_input": fresh, "cache_read": read, "cache_write_5m": nothing,
-        "answer_output": out, "usage_source": "provider", "cost_state": "exact", "cost_nanousd": cost,
-        "plain_nanousd": cost + read * 2700,
-        "cost_drivers": [json.dumps(dict(zip(drivers, map(int, row), strict=True)))
-                         for row in zip(*drivers.values(), strict=True)],
-        "price": json.dumps(PRICE), "rolled": True,
-    })[list(COLUMNS)]  # fmt: skip
+        "ttfb_ms": ttft * 0.9,
+        "ttft_ms": ttft,
+        "ttfat_ms": ttft,
+        "ttlt_ms": ttlt,
+        "tpot_ms": 1000 / decode,
+        "decode_tps": decode,
+        "e2e_tps": out / ttlt * 1000,
+    }
+    return pd.DataFrame(
+        {
+            "id": [f"c{i}" for i in range(first, first + n)],
+            "run_id": [f"r{i // 1000}" for i in range(first, first + n)],
+            "column_no": 0,
+            "repetition": 1,
+            "attempt_no": 1,
+            "deployment_id": np.char.add("dep-", which.astype(str)),
+            "deployment": DEPLOYMENT,
+            "kind": "openai",
+            "model": np.char.add("model-", (which // 2).astype(str)),
+            "wire": "chat",
+            "source": np.where(dice.random(n) < 0.2, "batch", "playground"),
+            "person": np.char.add("p", dice.integers(0, PEOPLE, n).astype(str)),
+            "state": state,
+            "outcome": [OUTCOMES[one] for one in state],
+            "created_at": text,
+            "started_at": text,
+            "ended_at": text,
+            **{name: np.where(fine, values, nothing) for name, values in timed.items()},
+            "end_ms": ttlt,
+            "n_deltas": out,
+            "self_lag_ms": 0.6,
+            "lag_marked": False,
+            "uncached_input": fresh,
+            "cache_read": read,
+            "cache_write_5m": nothing,
+            "answer_output": out,
+            "usage_source": "provider",
+            "cost_state": "exact",
+            "cost_nanousd": cost,
+            "plain_nanousd": cost + read * 2700,
+            "cost_drivers": [
+                json.dumps(dict(zip(drivers, map(int, row), strict=True)))
+                for row in zip(*drivers.values(), strict=True)
+            ],
+            "price": json.dumps(PRICE),
+            "rolled": True,
+        }
+    )[list(COLUMNS)]
 
 
 def make(url: str, folder: Path, calls: int) -> dict[str, float]:
@@ -93,13 +162,34 @@ def make(url: str, folder: Path, calls: int) -> dict[str, float]:
     put = _sqlite(url) if url.startswith("sqlite") else _postgres(url)
     engine = make_engine(url)
     took = {"raw_s": 0.0, "rollup_s": 0.0}
-    put("run", ("id", "created_at", "person", "source", "start_mode", "stagger_s", "repetitions", "blind", "starred",
-                "text_stored", "n_calls"),
-        [(f"r{i}", "2026-01-01 00:00:00.000000", "p0", "playground", "together", 0.0, 1, False, False, False, 1)
-         for i in range(calls // 1000 + 1)])  # fmt: skip
-    put("deployment", ("id", "spec", "origin", "enabled", "color_slot", "archived", "created_at", "updated_at"),
-        [(f"dep-{i}", json.dumps(_spec(i)), "page", True, 100 + i, False, *["2025-11-01 00:00:00.000000"] * 2)
-         for i in range(8)])  # fmt: skip
+    put(
+        "run",
+        (
+            "id",
+            "created_at",
+            "person",
+            "source",
+            "start_mode",
+            "stagger_s",
+            "repetitions",
+            "blind",
+            "starred",
+            "text_stored",
+            "n_calls",
+        ),
+        [
+            (f"r{i}", "2026-01-01 00:00:00.000000", "p0", "playground", "together", 0.0, 1, False, False, False, 1)
+            for i in range(calls // 1000 + 1)
+        ],
+    )
+    put(
+        "deployment",
+        ("id", "spec", "origin", "enabled", "color_slot", "archived", "created_at", "updated_at"),
+        [
+            (f"dep-{i}", json.dumps(_spec(i)), "page", True, 100 + i, False, *["2025-11-01 00:00:00.000000"] * 2)
+            for i in range(8)
+        ],
+    )
     for frame in days(calls):
         begin = time.perf_counter()
         put("call", COLUMNS, list(zip(*(frame[name].tolist() for name in COLUMNS), strict=True)))
@@ -119,8 +209,15 @@ def make(url: str, folder: Path, calls: int) -> dict[str, float]:
 
 
 def _spec(i: int) -> dict[str, Any]:
-    return {"id": f"dep-{i}", "name": f"Deployment {i}", "kind": "openai-compatible", "model": f"model-{i // 2}",
-            "base_url": "http://127.0.0.1:1/v1", "wire": "chat", "labels": ["simulated"]}  # fmt: skip
+    return {
+        "id": f"dep-{i}",
+        "name": f"Deployment {i}",
+        "kind": "openai-compatible",
+        "model": f"model-{i // 2}",
+        "base_url": "http://127.0.0.1:1/v1",
+        "wire": "chat",
+        "labels": ["simulated"],
+    }
 
 
 def _sqlite(url: str) -> Any:

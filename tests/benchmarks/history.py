@@ -39,9 +39,17 @@ SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
 PLAIN_UP_TO = 1_000_000  # beyond, the plain way wants more memory than a small server has
 RANGES = ("30d", "30d", "90d", "7d", "365d", "365d")
 HEADER = (
-    "", "calls", "filter → page, median ms", "slowest ms", "aim (median)", "plain way, 365 days ms", "× plain",
-    "bytes a call", "rollups' share %", "fold µs a call",
-)  # fmt: skip
+    "",
+    "calls",
+    "filter → page, median ms",
+    "slowest ms",
+    "aim (median)",
+    "plain way, 365 days ms",
+    "× plain",
+    "bytes a call",
+    "rollups' share %",
+    "fold µs a call",
+)
 
 
 class _Sources:
@@ -78,8 +86,11 @@ def main(*, quick: bool = False) -> None:
     if len(sizes) > 1:
         growth = pages["SQLite", sizes[-1]] / pages["SQLite", sizes[0]]
         print(f"  growth from {sizes[0]:,} to {sizes[-1]:,} calls: {growth:.2f} ×, {aim(growth, 3)}")
-    table("relative error of the sketches against every call, worst of eight deployments, 365 days",
-          ("", "calls", "p50 %", "p95 %", "p99 %", "aim"), errors)  # fmt: skip
+    table(
+        "relative error of the sketches against every call, worst of eight deployments, 365 days",
+        ("", "calls", "p50 %", "p95 %", "p99 %", "aim"),
+        errors,
+    )
 
 
 def _on_postgres(file: Path, calls: int, pages: dict[Any, float]) -> list[str]:
@@ -109,8 +120,18 @@ def _measured(name: str, url: str, calls: int, pages: dict[Any, float], folder: 
         share = _share(folder / "lab.sqlite3")
     fold = _fold(url)
     limit = aim(median(took), 500) if calls == 1_000_000 else ""
-    return [name, f"{calls:,}", num(median(took), 0), num(max(took), 0), limit, num(plain, 0),
-            num(plain / took[4], 1), num(size, 0), num(share, 1), num(fold, 0)]  # fmt: skip
+    return [
+        name,
+        f"{calls:,}",
+        num(median(took), 0),
+        num(max(took), 0),
+        limit,
+        num(plain, 0),
+        num(plain / took[4], 1),
+        num(size, 0),
+        num(share, 1),
+        num(fold, 0),
+    ]
 
 
 def _filters(url: str) -> list[dict[str, str]]:
@@ -180,10 +201,13 @@ def _fold(url: str, calls: int = 2000) -> float:
     engine = make_engine(url)
     names = ", ".join(f'"{one.name}"' for one in rollups.CALL.columns if one.name not in ("id", "rolled"))
     with Session(engine) as session:
-        session.execute(text(
-            f"INSERT INTO call (id, rolled, {names}) SELECT :mark || id, :no, {names} FROM call "
-            f"ORDER BY created_at DESC LIMIT {calls}"
-        ), {"no": False, "mark": f"{engine.dialect.name}-"})  # fmt: skip
+        session.execute(
+            text(
+                f"INSERT INTO call (id, rolled, {names}) SELECT :mark || id, :no, {names} FROM call "
+                f"ORDER BY created_at DESC LIMIT {calls}"
+            ),
+            {"no": False, "mark": f"{engine.dialect.name}-"},
+        )
         session.commit()
     begin = time.perf_counter()
     added = 0

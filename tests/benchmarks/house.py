@@ -51,9 +51,11 @@ def house(models: dict[str, str], command: list[str] | None = None) -> Iterator[
         file = data / "deployments.toml"
         file.write_text("".join(deployment(name, model, fake.url) for name, model in models.items()))
         os.environ |= {
-            "LAB_DATA": str(data), "LAB_DEPLOYMENTS": str(file), "LAB_SOCKET": str(paths.socket_path(data)),
+            "LAB_DATA": str(data),
+            "LAB_DEPLOYMENTS": str(file),
+            "LAB_SOCKET": str(paths.socket_path(data)),
             "LAB_BOARD_SECRET": "of the benchmark",
-        }  # fmt: skip
+        }
         port = a_port()
         ours = [sys.executable, "-m", "app.server", "--port", str(port)]
         ui_command = [part.format(port=port) for part in command] if command else ours

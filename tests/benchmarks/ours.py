@@ -59,10 +59,15 @@ async def _runs(engine: Engine, streams: int) -> dict[str, Any]:
             call = column.call
             assert call is not None and call.final is not None
             assert call.final["state"] == "succeeded", call.final["message"]
-            found.append({
-                "seed": call.ask.params["seed"], "t0": call.progress.t0, "deltas": call.progress.delta_ns.tolist(),
-                "self_lag_ms": call.final["self_lag_ms"], "marked": call.final["lag_marked"],
-            })  # fmt: skip
+            found.append(
+                {
+                    "seed": call.ask.params["seed"],
+                    "t0": call.progress.t0,
+                    "deltas": call.progress.delta_ns.tolist(),
+                    "self_lag_ms": call.final["self_lag_ms"],
+                    "marked": call.final["lag_marked"],
+                }
+            )
     return {"cpu_ns": cpu, "wall_ns": wall, "streams": found}
 
 

@@ -42,8 +42,9 @@ def _start(data: Path) -> tuple[float, float]:
     begin = time.monotonic()
     process = subprocess.Popen(
         [sys.executable, "-m", "app.cli", "run", "--port", str(port), "--data", str(data), "--no-browser"],
-        cwd=ROOT, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+    )
     client = EngineClient(paths.socket_path(data), person="bench", role="admin")
     try:
         answers(f"http://127.0.0.1:{port}/", 60)

@@ -18,8 +18,20 @@ ORDER = ("ours", "our reader", "bare aiohttp", "bare httpx", "openai SDK")
 # streams: (lag p99 ms, TTFT error p99 ms); CPU as a multiple of the bare aiohttp loop's
 AIMS = {64: (1.0, 10.0), 160: (3.0, 30.0)}
 CPU_AIM = 1.3
-HEADER = ("", "lag p50", "p99 ms", "aim", "TTFT err p50", "p99 ms", "aim", "ITL err p50", "p99 ms", "µs/chunk",
-          "× aiohttp", "aim")  # fmt: skip
+HEADER = (
+    "",
+    "lag p50",
+    "p99 ms",
+    "aim",
+    "TTFT err p50",
+    "p99 ms",
+    "aim",
+    "ITL err p50",
+    "p99 ms",
+    "µs/chunk",
+    "× aiohttp",
+    "aim",
+)
 
 
 def main(*, quick: bool = False) -> None:
@@ -58,24 +70,33 @@ def contender(name: str, streams: int, model: str) -> dict[str, Any]:
             raise RuntimeError(f"{name} saw {len(mine)} of {len(writes)} deltas")
         lag += [(a - b) / 1e6 for a, b in zip(mine, writes, strict=True)]
         ttft.append(abs((mine[0] - stream["t0"]) - (writes[0] - record["first_byte_ns"])) / 1e6)
-        itl += [
-            abs((mine[i] - mine[i - 1]) - (writes[i] - writes[i - 1])) / 1e6 for i in range(1, len(mine))
-        ]  # fmt: skip
+        itl += [abs((mine[i] - mine[i - 1]) - (writes[i] - writes[i - 1])) / 1e6 for i in range(1, len(mine))]
     return {
-        "lag": lag, "ttft": ttft, "itl": itl, "us": said["cpu_ns"] / 1000 / len(lag),
+        "lag": lag,
+        "ttft": ttft,
+        "itl": itl,
+        "us": said["cpu_ns"] / 1000 / len(lag),
         "marked": sum(1 for s in said["streams"] if s.get("marked")),
-    }  # fmt: skip
+    }
 
 
 def _row(name: str, count: int, f: dict[str, Any], yardstick: float) -> list[str]:
     lag, ttft, ratio = pct(f["lag"], 0.99), pct(f["ttft"], 0.99), f["us"] / yardstick
     lag_aim, ttft_aim = AIMS.get(count, (None, None)) if name == "ours" else (None, None)
     return [
-        name, num(pct(f["lag"], 0.5)), num(lag), aim(lag, lag_aim) if lag_aim else "",
-        num(pct(f["ttft"], 0.5)), num(ttft), aim(ttft, ttft_aim) if ttft_aim else "",
-        num(pct(f["itl"], 0.5)), num(pct(f["itl"], 0.99)), num(f["us"], 1), num(ratio),
+        name,
+        num(pct(f["lag"], 0.5)),
+        num(lag),
+        aim(lag, lag_aim) if lag_aim else "",
+        num(pct(f["ttft"], 0.5)),
+        num(ttft),
+        aim(ttft, ttft_aim) if ttft_aim else "",
+        num(pct(f["itl"], 0.5)),
+        num(pct(f["itl"], 0.99)),
+        num(f["us"], 1),
+        num(ratio),
         aim(ratio, CPU_AIM) if name in ("ours", "our reader") and ratio == ratio else "",
-    ]  # fmt: skip
+    ]
 
 
 @contextlib.contextmanager

@@ -40,8 +40,14 @@ def made(slots: int, service_s: float) -> web.Application:
 
 def _whole() -> dict[str, Any]:
     message = {"role": "assistant", "content": "ok"}
-    return {"id": "x", "object": "chat.completion", "created": 1, "model": "truth", "usage": USAGE,
-            "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}  # fmt: skip
+    return {
+        "id": "x",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "truth",
+        "usage": USAGE,
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+    }
 
 
 def _chunks() -> list[dict[str, Any]]:

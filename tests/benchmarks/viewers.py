@@ -22,15 +22,35 @@ COLUMNS = 4
 DELAY_AIM_MS = 100.0
 CPU_AIM = 0.5
 FRAGMENT_APP = Path(__file__).with_name("fragment_app.py")
-HEADER = ("", "viewers", "updates/s each", "delay p50", "p95 ms", "aim", "p99 ms", "lost", "UI cores", "aim",
-          "engine cores")  # fmt: skip
+HEADER = (
+    "",
+    "viewers",
+    "updates/s each",
+    "delay p50",
+    "p95 ms",
+    "aim",
+    "p99 ms",
+    "lost",
+    "UI cores",
+    "aim",
+    "engine cores",
+)
 
 
 def main(*, quick: bool = False) -> None:
     """Print the two ways side by side."""
     tokens = 200 if quick else 600
-    fragment = [sys.executable, "-m", "streamlit", "run", str(FRAGMENT_APP), "--server.port", "{port}",
-                "--server.headless", "true"]  # fmt: skip
+    fragment = [
+        sys.executable,
+        "-m",
+        "streamlit",
+        "run",
+        str(FRAGMENT_APP),
+        "--server.port",
+        "{port}",
+        "--server.headless",
+        "true",
+    ]
     rows = [
         _row("ours: a board fed over its own WebSocket", *_measure("board", tokens, None), ours=True),
         _row("a fragment that ticks every 200 ms", *_measure("fragment", tokens, fragment), ours=False),
@@ -45,16 +65,19 @@ def _measure(way: str, tokens: int, command: list[str] | None) -> tuple[dict[str
         run_id = at.engine.start_run(RunSpec("Count.", columns))
         watchers = subprocess.Popen(
             [sys.executable, "-m", "tests.benchmarks.watchers", way, at.url, run_id, str(VIEWERS), str(COLUMNS)],
-            cwd=ROOT, stdout=subprocess.PIPE,
-        )  # fmt: skip
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+        )
         assert watchers.stdout is not None
         watchers.stdout.readline()  # all are there
         wall, ui, engine = time.monotonic(), cpu_s(at.ui_pid), cpu_s(at.engine_pid)
         while at.engine.live(run_id):
             time.sleep(0.2)
         spent = {
-            "wall": time.monotonic() - wall, "ui": cpu_s(at.ui_pid) - ui, "engine": cpu_s(at.engine_pid) - engine,
-        }  # fmt: skip
+            "wall": time.monotonic() - wall,
+            "ui": cpu_s(at.ui_pid) - ui,
+            "engine": cpu_s(at.engine_pid) - engine,
+        }
         said = json.loads(watchers.communicate(timeout=60)[0].splitlines()[-1])
         return _delays(at, said, model, tokens), spent
 
@@ -83,7 +106,15 @@ def _row(name: str, found: dict[str, Any], spent: dict[str, float], *, ours: boo
     streaming_s = found["tokens"] * 0.020
     p95, ui = pct(delays, 0.95), spent["ui"] / spent["wall"]
     return [
-        name, str(VIEWERS), num(len(delays) / VIEWERS / COLUMNS / streaming_s, 1), num(pct(delays, 0.5), 0),
-        num(p95, 0), aim(p95, DELAY_AIM_MS) if ours else "", num(pct(delays, 0.99), 0), str(found["lost"]),
-        num(ui), aim(ui, CPU_AIM) if ours else "", num(spent["engine"] / spent["wall"]),
-    ]  # fmt: skip
+        name,
+        str(VIEWERS),
+        num(len(delays) / VIEWERS / COLUMNS / streaming_s, 1),
+        num(pct(delays, 0.5), 0),
+        num(p95, 0),
+        aim(p95, DELAY_AIM_MS) if ours else "",
+        num(pct(delays, 0.99), 0),
+        str(found["lost"]),
+        num(ui),
+        aim(ui, CPU_AIM) if ours else "",
+        num(spent["engine"] / spent["wall"]),
+    ]

@@ -35,8 +35,9 @@ def main(*, quick: bool = False) -> None:
     table(f"{calls} calls on SQLite, WAL, synchronous=FULL", HEADER, rows)
 
 
-async def _measure(way: Callable[[Path, Callable[[One], Awaitable[None]]], Awaitable[None]], at_once: int,
-                   calls: int) -> tuple[float, float, float]:  # fmt: skip
+async def _measure(
+    way: Callable[[Path, Callable[[One], Awaitable[None]]], Awaitable[None]], at_once: int, calls: int
+) -> tuple[float, float, float]:
     took: list[float] = []
     wall = 0.0
 
@@ -97,6 +98,7 @@ def _begin(number: int, session: Session) -> None:
 
 def _end(number: int, session: Session) -> None:
     runs.finish_call(
-        session=session, call_id=f"call {number}",
+        session=session,
+        call_id=f"call {number}",
         values={"state": "succeeded", "outcome": "ok", "ttft_ms": 210.0, "answer": "word " * 300},
-    )  # fmt: skip
+    )

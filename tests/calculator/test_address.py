@@ -18,21 +18,35 @@ from services.calculator.types import Efficiency, Objectives, Precision, Range, 
 SHARE = st.floats(0, 1).map(lambda one: round(one, 4))
 SPREAD = st.builds(Spread, st.integers(1, 100_000).map(float), st.sampled_from([0.0, 0.5, 1.0]))
 WORKLOADS = st.builds(
-    Workload, st.integers(1, 100_000).map(float), SPREAD, SPREAD,
+    Workload,
+    st.integers(1, 100_000).map(float),
+    SPREAD,
+    SPREAD,
     shape=st.sampled_from([*presets.SHAPES.values(), tuple(float(no) for no in range(24))]),
-    burstiness=st.sampled_from([0.5, 1.0, 4.0]), prefix_share=SHARE, reuse=st.sampled_from(list(Reuse)),
-    batch_share=SHARE, peak_concurrency=st.none() | st.integers(1, 900), months=st.sampled_from([0, 1, 6, 12, 36]),
-)  # fmt: skip
+    burstiness=st.sampled_from([0.5, 1.0, 4.0]),
+    prefix_share=SHARE,
+    reuse=st.sampled_from(list(Reuse)),
+    batch_share=SHARE,
+    peak_concurrency=st.none() | st.integers(1, 900),
+    months=st.sampled_from([0, 1, 6, 12, 36]),
+)
 OBJECTIVES = st.builds(
-    Objectives, st.none() | st.floats(0.1, 3).map(lambda one: round(one, 3)), st.sampled_from([None, 3.0, 30.0]),
-    replicas=st.integers(1, 9), isolated=st.booleans(), own_weights=st.booleans(),
+    Objectives,
+    st.none() | st.floats(0.1, 3).map(lambda one: round(one, 3)),
+    st.sampled_from([None, 3.0, 30.0]),
+    replicas=st.integers(1, 9),
+    isolated=st.booleans(),
+    own_weights=st.booleans(),
     models=st.none() | st.just(("Llama-3.1-8B", "gpt-oss-20b")),
-)  # fmt: skip
+)
 FULL = Assumptions(
-    token_prices={"gpt-5": TokenPrice(1.0, 4.0)}, api_speeds={"x": ApiSpeed(0.5, 1.0, 80.0, None)},
-    savings_discount={"*": {12: 0.3, 36: 0.5}}, efficiency={"H100": Efficiency(bandwidth=Range(0.5, 0.6, 0.7))},
-    precisions=(Precision.FP8,), autoscale=True,
-)  # fmt: skip
+    token_prices={"gpt-5": TokenPrice(1.0, 4.0)},
+    api_speeds={"x": ApiSpeed(0.5, 1.0, 80.0, None)},
+    savings_discount={"*": {12: 0.3, 36: 0.5}},
+    efficiency={"H100": Efficiency(bandwidth=Range(0.5, 0.6, 0.7))},
+    precisions=(Precision.FP8,),
+    autoscale=True,
+)
 
 
 @settings(max_examples=60, deadline=None)

@@ -15,8 +15,16 @@ PRICE = TokenPrice(Rates(3, 15, 0.3, 3.75, 6), "test", "2026")
 
 
 def _workload(**changes):
-    return Workload(**{"rpm": 10, "input_tokens": Spread(4000), "output_tokens": Spread(300), "prefix_share": 0.5,
-                       "reuse_per_hour": 60} | changes)  # fmt: skip
+    return Workload(
+        **{
+            "rpm": 10,
+            "input_tokens": Spread(4000),
+            "output_tokens": Spread(300),
+            "prefix_share": 0.5,
+            "reuse_per_hour": 60,
+        }
+        | changes
+    )
 
 
 def test_five_minutes_need_hits_of_a_fifth_and_one_use_in_20_minutes():

@@ -69,8 +69,15 @@ def test_an_unknown_name_is_an_error_with_the_nearest_and_never_the_nearest_itse
 
 def test_every_row_has_a_source_and_a_date_that_has_been() -> None:
     base = catalog.base()
-    rows = [*base.gpus.values(), *base.llms.values(), *base.instances.values(), *base.units, *base.api_models,
-            *base.speeds.values(), *base.quotas]  # fmt: skip
+    rows = [
+        *base.gpus.values(),
+        *base.llms.values(),
+        *base.instances.values(),
+        *base.units,
+        *base.api_models,
+        *base.speeds.values(),
+        *base.quotas,
+    ]
     for row in rows:
         assert row.source, row
         assert date.fromisoformat((row.date + "-01-01")[:10] if len(row.date) == 4 else (row.date + "-01")[:10]), row
@@ -95,8 +102,14 @@ def test_gpu_figures_are_dense_and_memory_is_below_what_is_printed_on_the_box() 
 
 
 def test_a_difference_from_aiconfigurator_is_told_and_an_agreement_is_not() -> None:
-    row = {"name": "H100-SXM", "bandwidth_gb_s": "3350", "tflops_bf16": "1979", "tflops_fp8": "", "tflops_fp4": "",
-           "link_gb_s": "450"}  # fmt: skip
+    row = {
+        "name": "H100-SXM",
+        "bandwidth_gb_s": "3350",
+        "tflops_bf16": "1979",
+        "tflops_fp8": "",
+        "tflops_fp4": "",
+        "link_gb_s": "450",
+    }
     system = (
         "gpu:\n  mem_bw: 3350000000000 # B/s\n  bfloat16_tc_flops: 989000000000000\n  fp8_tc_flops: 1978000000000000\n"
     )

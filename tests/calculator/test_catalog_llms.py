@@ -12,18 +12,42 @@ from services.calculator.catalog import ConfigError
 
 # Published sizes in 10^9 (safetensors metadata and model cards): in all, and for one token where that is less.
 PUBLISHED = {
-    "Llama-3.2-1B": (1.236, None), "Llama-3.2-3B": (3.213, None), "Llama-3.1-8B": (8.030, None),
-    "Llama-3.1-70B": (70.55, None), "Llama-3.1-405B": (405.9, None), "Llama-2-7B": (6.738, None),
-    "Llama-2-13B": (13.02, None), "Llama-2-70B": (68.98, None), "Mistral-7B-v0.3": (7.248, None),
-    "Mistral-Nemo-12B": (12.25, None), "Mistral-Small-24B": (23.57, None), "Mixtral-8x7B": (46.7, 12.9),
-    "Mixtral-8x22B": (140.6, 39.2), "Qwen2.5-1.5B": (1.54, None), "Qwen2.5-7B": (7.62, None),
-    "Qwen2.5-72B": (72.7, None), "Qwen3-8B": (8.19, None), "Qwen3-32B": (32.76, None), "Qwen3-30B-A3B": (30.5, 3.35),
-    "Qwen3-235B-A22B": (235.1, 22.2), "gpt-oss-20b": (20.9, 3.6), "gpt-oss-120b": (116.8, 5.13),
-    "Gemma-2-2B": (2.614, None), "Gemma-2-9B": (9.242, None), "Gemma-2-27B": (27.23, None), "Phi-4": (14.66, None),
-    "Phi-3-mini": (3.821, None), "Yi-34B": (34.39, None), "TinyLlama-1.1B": (1.100, None),
-    "SmolLM2-135M": (0.1345, None), "DeepSeek-V3": (671.0, 37.5), "OPT-13B": (12.85, None), "OPT-66B": (65.7, None),
-    "OPT-175B": (174.6, None), "Llama-4-Scout-17B-16E": (107.8, 17.2),
-}  # fmt: skip
+    "Llama-3.2-1B": (1.236, None),
+    "Llama-3.2-3B": (3.213, None),
+    "Llama-3.1-8B": (8.030, None),
+    "Llama-3.1-70B": (70.55, None),
+    "Llama-3.1-405B": (405.9, None),
+    "Llama-2-7B": (6.738, None),
+    "Llama-2-13B": (13.02, None),
+    "Llama-2-70B": (68.98, None),
+    "Mistral-7B-v0.3": (7.248, None),
+    "Mistral-Nemo-12B": (12.25, None),
+    "Mistral-Small-24B": (23.57, None),
+    "Mixtral-8x7B": (46.7, 12.9),
+    "Mixtral-8x22B": (140.6, 39.2),
+    "Qwen2.5-1.5B": (1.54, None),
+    "Qwen2.5-7B": (7.62, None),
+    "Qwen2.5-72B": (72.7, None),
+    "Qwen3-8B": (8.19, None),
+    "Qwen3-32B": (32.76, None),
+    "Qwen3-30B-A3B": (30.5, 3.35),
+    "Qwen3-235B-A22B": (235.1, 22.2),
+    "gpt-oss-20b": (20.9, 3.6),
+    "gpt-oss-120b": (116.8, 5.13),
+    "Gemma-2-2B": (2.614, None),
+    "Gemma-2-9B": (9.242, None),
+    "Gemma-2-27B": (27.23, None),
+    "Phi-4": (14.66, None),
+    "Phi-3-mini": (3.821, None),
+    "Yi-34B": (34.39, None),
+    "TinyLlama-1.1B": (1.100, None),
+    "SmolLM2-135M": (0.1345, None),
+    "DeepSeek-V3": (671.0, 37.5),
+    "OPT-13B": (12.85, None),
+    "OPT-66B": (65.7, None),
+    "OPT-175B": (174.6, None),
+    "Llama-4-Scout-17B-16E": (107.8, 17.2),
+}
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -36,9 +60,15 @@ def test_the_counted_parameters_are_the_published_ones(name: str) -> None:
 
 def test_kv_bytes_a_token_are_those_of_the_literature() -> None:
     for name, expected in {
-        "Llama-3.1-8B": 131_072, "Llama-3.1-70B": 327_680, "OPT-13B": 819_200, "Qwen2.5-7B": 57_344,
-        "Qwen3-30B-A3B": 98_304, "gpt-oss-20b": 49_152, "Gemma-3-27B": 507_904, "PaLM-540B": 120_832,
-    }.items():  # fmt: skip
+        "Llama-3.1-8B": 131_072,
+        "Llama-3.1-70B": 327_680,
+        "OPT-13B": 819_200,
+        "Qwen2.5-7B": 57_344,
+        "Qwen3-30B-A3B": 98_304,
+        "gpt-oss-20b": 49_152,
+        "Gemma-3-27B": 507_904,
+        "PaLM-540B": 120_832,
+    }.items():
         one = catalog.llms()[name]
         assert 2 * one.layers * one.kv_heads * one.head_dim * 2 == expected, name
     deepseek = catalog.llms()["DeepSeek-V3"]
@@ -65,10 +95,16 @@ def test_every_shape_holds_together() -> None:
 
 
 LLAMA = {
-    "model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32,
-    "num_key_value_heads": 8, "intermediate_size": 14336, "vocab_size": 128256, "max_position_embeddings": 131072,
+    "model_type": "llama",
+    "hidden_size": 4096,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "intermediate_size": 14336,
+    "vocab_size": 128256,
+    "max_position_embeddings": 131072,
     "tie_word_embeddings": False,
-}  # fmt: skip
+}
 
 
 def test_a_config_json_becomes_a_model_of_ones_own() -> None:
@@ -79,8 +115,13 @@ def test_a_config_json_becomes_a_model_of_ones_own() -> None:
 
 
 def test_a_text_part_inside_a_multimodal_config_is_read_with_its_familys_defaults() -> None:
-    text = {"model_type": "gemma3_text", "hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 34,
-            "sliding_window": 1024}  # fmt: skip
+    text = {
+        "model_type": "gemma3_text",
+        "hidden_size": 2560,
+        "intermediate_size": 10240,
+        "num_hidden_layers": 34,
+        "sliding_window": 1024,
+    }
     found = catalog.llm_from_config({"model_type": "gemma3", "text_config": text, "tie_word_embeddings": True})
     assert found.params_b == pytest.approx(catalog.llms()["Gemma-3-4B"].params_b)
     assert (found.window, found.window_layers, found.head_dim) == (1024, 29, 256)

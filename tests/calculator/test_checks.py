@@ -83,9 +83,10 @@ def test_the_context_is_that_of_the_chosen_models() -> None:
 
 def test_a_model_without_a_known_context_refuses_nothing() -> None:
     found = validation.check(
-        replace(GOOD, input_tokens=Spread(9_000.0)), Objectives(models=("small", "dark")),
+        replace(GOOD, input_tokens=Spread(9_000.0)),
+        Objectives(models=("small", "dark")),
         contexts={"small": 8_192, "dark": 0},
-    )  # fmt: skip
+    )
     assert found == []
 
 
@@ -93,25 +94,32 @@ def test_a_range_out_of_order_and_a_negative_price_are_said() -> None:
     from services.calculator.types import Efficiency
 
     wrong = Assumptions(
-        instance_prices={"g5.xlarge": -1.0}, spot_discount={"*": 1.5},
+        instance_prices={"g5.xlarge": -1.0},
+        spot_discount={"*": 1.5},
         efficiency={"*": Efficiency(bandwidth=Range(0.9, 0.5, 0.1))},
-    )  # fmt: skip
+    )
     assert {one.field for one in validation.check_assumptions(wrong)} == {
-        "assumptions.instance_prices.g5.xlarge", "assumptions.spot_discount.*", "assumptions.efficiency.*.bandwidth",
-    }  # fmt: skip
+        "assumptions.instance_prices.g5.xlarge",
+        "assumptions.spot_discount.*",
+        "assumptions.efficiency.*.bandwidth",
+    }
 
 
 @pytest.mark.parametrize(
     "given",
     [
-        {"kv_bytes": 0.0}, {"memory_share": 0.0}, {"step_tokens": 0}, {"max_seqs": 0}, {"max_tp": 3},
+        {"kv_bytes": 0.0},
+        {"memory_share": 0.0},
+        {"step_tokens": 0},
+        {"max_seqs": 0},
+        {"max_tp": 3},
         {"efficiency": {"H100": Efficiency(bandwidth=Range(0.0, 0.0, 0.0))}},
         {"own": Own(llms=(replace(catalog.llm("Llama-3.1-8B"), layers=0),))},
         {"own": Own(llms=(replace(catalog.llm("Llama-3.1-8B"), window_layers=99),))},
         {"own": Own(gpus=(replace(catalog.gpu("L4"), link_gb_s=0.0),))},
     ],
     ids=lambda given: "-".join(given) if isinstance(given, dict) else None,
-)  # fmt: skip
+)
 def test_what_would_be_divided_by_is_refused_on_its_field(given):
     found = validation.check_assumptions(replace(Assumptions(), **given))
     assert found and all(one.field.startswith(f"assumptions.{next(iter(given))}") for one in found)

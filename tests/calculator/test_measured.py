@@ -34,16 +34,29 @@ def _filled(template: Path, folder: Path, calls: list[dict[str, Any]], base_url:
     shutil.copy(template, folder / "lab.sqlite3")
     url = f"sqlite:///{folder}/lab.sqlite3"
     usual = {
-        "deployment_id": "one", "kind": "openai", "model": "gpt-4.1", "state": "succeeded", "ttft_ms": 400.0,
-        "ttlt_ms": 2400.0, "decode_tps": 50.0, "uncached_input": 900, "cache_read": None, "answer_output": 100,
+        "deployment_id": "one",
+        "kind": "openai",
+        "model": "gpt-4.1",
+        "state": "succeeded",
+        "ttft_ms": 400.0,
+        "ttlt_ms": 2400.0,
+        "decode_tps": 50.0,
+        "uncached_input": 900,
+        "cache_read": None,
+        "answer_output": 100,
         "lag_marked": False,
-    }  # fmt: skip
+    }
     rows = [call_row(f"c{no}", "r", **(usual | call)) for no, call in enumerate(calls)]
     known = {
-        "id": "one", "spec": {"name": "Mine", "base_url": base_url} | spec, "color_slot": 0, "origin": "file",
+        "id": "one",
+        "spec": {"name": "Mine", "base_url": base_url} | spec,
+        "color_slot": 0,
+        "origin": "file",
         "enabled": True,
-        "archived": False, "created_at": START, "updated_at": START,
-    }  # fmt: skip
+        "archived": False,
+        "created_at": START,
+        "updated_at": START,
+    }
     columns = {one.name for one in DeploymentRow.__table__.columns}  # type: ignore[attr-defined]  # made at run time
 
     def fill(session: Any) -> None:
@@ -106,8 +119,9 @@ def test_the_history_is_a_workload(template: Path, tmp_path: Path) -> None:
     # Two days, a call every ten minutes from eight to twelve, a fifth of the input from the cache, one in four batch.
     calls = [
         _at(day * 1440 + 480 + no * 10, uncached_input=800, cache_read=200, source="batch" if no % 4 == 0 else "cli")
-        for day in range(2) for no in range(24)
-    ]  # fmt: skip
+        for day in range(2)
+        for no in range(24)
+    ]
     found = measured.history(_filled(template, tmp_path, calls, "x://y"), Wanted(START, START + timedelta(hours=56)))
     assert found is not None
     work = found.workload

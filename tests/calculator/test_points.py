@@ -13,10 +13,18 @@ from services.calculator.serialization import FieldError
 
 LLAMA = {"model": "Llama-3.1-8B", "gpu": "H100-80GB-SXM"}
 CONFIG = {
-    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336,
-    "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128256,
-    "max_position_embeddings": 131072, "tie_word_embeddings": False, "torch_dtype": "bfloat16",
-}  # fmt: skip
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 128256,
+    "max_position_embeddings": 131072,
+    "tie_word_embeddings": False,
+    "torch_dtype": "bfloat16",
+}
 
 
 def _read(given: dict[str, Any], folder: Path | None = None) -> tuple[workload_file.PointSpec | None, dict[str, str]]:
@@ -82,9 +90,17 @@ def test_a_gpu_and_a_model_in_line_are_taken() -> None:
     made, _ = _read(dict(LLAMA))
     assert made is not None
     gpu = {
-        "name": "Mine", "memory_gib": 80, "bandwidth_gb_s": 3350, "tflops_bf16": 989, "tflops_fp8": "none",
-        "tflops_fp4": "none", "link": "none", "link_gb_s": 0, "source": "yours", "date": "",
-    }  # fmt: skip
+        "name": "Mine",
+        "memory_gib": 80,
+        "bandwidth_gb_s": 3350,
+        "tflops_bf16": 989,
+        "tflops_fp8": "none",
+        "tflops_fp4": "none",
+        "link": "none",
+        "link_gb_s": 0,
+        "source": "yours",
+        "date": "",
+    }
     own, errors = _read({"model": "Llama-3.1-8B", "gpu": gpu})
     assert errors == {}
     assert own is not None and own.serving.gpu.name == "Mine"

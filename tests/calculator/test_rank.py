@@ -41,9 +41,12 @@ def test_an_option_of_unknown_latency_is_no_choice_while_a_limit_is_set():
 
 def test_the_order_is_meets_then_unknown_then_misses_then_no_price_then_infeasible():
     made = answer(
-        option("infeasible", 1.0, infeasible="no"), option("unpriced", None), option("misses", 2.0, misses=("m",)),
-        option("unknown", 3.0, ttft_p95_s=None), option("meets", 9.0),
-    )  # fmt: skip
+        option("infeasible", 1.0, infeasible="no"),
+        option("unpriced", None),
+        option("misses", 2.0, misses=("m",)),
+        option("unknown", 3.0, ttft_p95_s=None),
+        option("meets", 9.0),
+    )
     assert [one.id for one in made.options] == ["meets", "unknown", "misses", "unpriced", "infeasible"]
 
 
@@ -62,9 +65,12 @@ def test_a_choice_whose_slow_end_misses_the_limit_is_not_stable():
 
 def test_each_other_option_says_what_would_make_it_win():
     made = answer(
-        option("best", 100.0), option("tokens", 400.0), machine("box", 1.0, 300),
-        option("silent", 50.0, ttft_p95_s=None), option("slow", 50.0, misses=("s",), ttlt_p95_s=Range(8, 9, 10)),
-    )  # fmt: skip
+        option("best", 100.0),
+        option("tokens", 400.0),
+        machine("box", 1.0, 300),
+        option("silent", 50.0, ttft_p95_s=None),
+        option("slow", 50.0, misses=("s",), ttlt_p95_s=Range(8, 9, 10)),
+    )
     said = {one.id: one.would_win for one in made.options}
     assert said["best"] is None
     assert said["tokens"] == "token prices 75% lower"
@@ -106,9 +112,11 @@ def test_an_hour_priced_month_is_its_replicas_times_730_hours(eight):
 def test_a_model_that_fits_nowhere_stays_listed_with_what_it_needs_and_what_there_is():
     small = Own(instances=(Instance("toy", Way.CONTAINER, "T4", 1, 0.1, "yours", "2026-11-24"),))
     made = rank.calculate(
-        LOAD, replace(EIGHT, models=("Llama-3.1-70B",)), today=DAY,
+        LOAD,
+        replace(EIGHT, models=("Llama-3.1-70B",)),
+        today=DAY,
         assumptions=Assumptions(own=small, ways=("container",)),
-    )  # fmt: skip
+    )
     assert made.chosen is None
     assert made.options[0].infeasible is not None and "GiB" in made.options[0].infeasible
 

@@ -15,25 +15,49 @@ COSTS = Range(90.0, 100.0, 120.0)
 
 def _option(name: str, **changes: object) -> Option:
     values: dict[str, object] = {
-        "id": name, "way": Way.EC2, "title": name, "model": "m", "cached": False, "batched": False,
-        "monthly_usd": COSTS, "per_1000_usd": None, "per_mtok_usd": None, "ttft_p50_s": None,
-        "ttft_p95_s": Range(0.1, 0.2, 0.3), "ttlt_p50_s": None, "ttlt_p95_s": None, "timed": "estimated",
-        "utilisation": None, "replicas": (1,) * 24, "full_at_rpm": 50.0, "largest_output": None, "drivers": {},
-        "misses": (), "infeasible": None, "missing": (), "would_win": None,
+        "id": name,
+        "way": Way.EC2,
+        "title": name,
+        "model": "m",
+        "cached": False,
+        "batched": False,
+        "monthly_usd": COSTS,
+        "per_1000_usd": None,
+        "per_mtok_usd": None,
+        "ttft_p50_s": None,
+        "ttft_p95_s": Range(0.1, 0.2, 0.3),
+        "ttlt_p50_s": None,
+        "ttlt_p95_s": None,
+        "timed": "estimated",
+        "utilisation": None,
+        "replicas": (1,) * 24,
+        "full_at_rpm": 50.0,
+        "largest_output": None,
+        "drivers": {},
+        "misses": (),
+        "infeasible": None,
+        "missing": (),
+        "would_win": None,
         "facts": (Fact("Price", "$1.2", "a | list", "2026-11-01", "list"),),
-    }  # fmt: skip
+    }
     return Option(**(values | changes))  # type: ignore[arg-type]  # the fields of an option
 
 
 ANSWER = Answer(
-    Workload(60.0, Spread(1000.0), Spread(300.0)), Objectives(),
+    Workload(60.0, Spread(1000.0), Spread(300.0)),
+    Objectives(),
     (
-        _option("best"), _option("=cmd|'/c calc'!A0", misses=("First token too late.",)),
+        _option("best"),
+        _option("=cmd|'/c calc'!A0", misses=("First token too late.",)),
         _option("slow", timed="not known", ttft_p95_s=None, missing=("Latency not known.",)),
         _option("gone", infeasible="It does not fit.", monthly_usd=None),
     ),
-    "best", True, None, ("One.", "Two.", "Three."), date(2026, 11, 24),
-)  # fmt: skip
+    "best",
+    True,
+    None,
+    ("One.", "Two.", "Three."),
+    date(2026, 11, 24),
+)
 
 
 def test_json_has_every_option_with_its_ranges_and_unknown_is_null() -> None:

@@ -174,9 +174,18 @@ def test_the_curve_ends_at_the_most_sequences_and_says_that_memory_binds() -> No
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("A100-40GB-SXM", "ampere"), ("A10G", "a10g"), ("L40S", "ada"), ("L4", "ada"), ("H200-SXM", "hopper"),
-     ("B200-SXM", "blackwell"), ("GB200", "blackwell"), ("T4", "turing"), ("TPUv4", "other")],
-)  # fmt: skip
+    [
+        ("A100-40GB-SXM", "ampere"),
+        ("A10G", "a10g"),
+        ("L40S", "ada"),
+        ("L4", "ada"),
+        ("H200-SXM", "hopper"),
+        ("B200-SXM", "blackwell"),
+        ("GB200", "blackwell"),
+        ("T4", "turing"),
+        ("TPUv4", "other"),
+    ],
+)
 def test_a_gpu_gets_the_factors_of_its_generation(name: str, kind: str) -> None:
     assert calculator_roofline.generation(name) == kind
     found = calculator_roofline.of(name)

@@ -17,9 +17,13 @@ LLAMA = Llm("Llama-3.1-8B", 8.03, 8.03, 32, 4096, 32, 8, 128, 131072, 128256, ff
 H100 = Gpu("H100 SXM", 79.1, 3350, 989, 1979, None, "NVLink", 450, "a data sheet", "2026-01-01")
 # Given, so that better defaults for this GPU change no test of the scheduler.
 FACTORS = Efficiency(
-    bandwidth=Range(0.7, 0.7, 0.7), prefill=Range(0.47, 0.47, 0.47), decode_compute=Range(0.3, 0.3, 0.3),
-    layer_s=Range(5e-6, 5e-6, 5e-6), step_s=Range(1e-3, 1e-3, 1e-3), request_s=Range(15e-3, 15e-3, 15e-3),
-)  # fmt: skip
+    bandwidth=Range(0.7, 0.7, 0.7),
+    prefill=Range(0.47, 0.47, 0.47),
+    decode_compute=Range(0.3, 0.3, 0.3),
+    layer_s=Range(5e-6, 5e-6, 5e-6),
+    step_s=Range(1e-3, 1e-3, 1e-3),
+    request_s=Range(15e-3, 15e-3, 15e-3),
+)
 SERVING = Serving(LLAMA, H100, precision=Precision.FP8, efficiency=FACTORS)
 ALONE = replace(SERVING, max_seqs=1)
 IN, OUT = Spread(1000, 0.5), Spread(300, 0.5)
@@ -182,14 +186,21 @@ def test_lengths_and_gaps_have_the_moments_they_were_asked_for() -> None:
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"rpm": 0}, "rate"), ({"rpm": -1}, "rate"), ({"rpm": math.nan}, "rate"), ({"rpm": math.inf}, "rate"),
-        ({"input": Spread(0)}, "one token"), ({"output": Spread(math.nan)}, "one token"),
-        ({"input": Spread(10, -1)}, "spread"), ({"cached_share": 1.5}, "cached share"),
-        ({"burstiness": math.inf}, "burstiness"), ({"replicas": 0}, "replica"), ({"requests": 1}, "10 requests"),
+        ({"rpm": 0}, "rate"),
+        ({"rpm": -1}, "rate"),
+        ({"rpm": math.nan}, "rate"),
+        ({"rpm": math.inf}, "rate"),
+        ({"input": Spread(0)}, "one token"),
+        ({"output": Spread(math.nan)}, "one token"),
+        ({"input": Spread(10, -1)}, "spread"),
+        ({"cached_share": 1.5}, "cached share"),
+        ({"burstiness": math.inf}, "burstiness"),
+        ({"replicas": 0}, "replica"),
+        ({"requests": 1}, "10 requests"),
         ({"output": Spread(131_000)}, "longer than the context"),
         ({"serving": replace(SERVING, gpu=replace(H100, memory_gib=8))}, "no room"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_simulated_is_said_in_a_sentence(changed: dict[str, object], said: str) -> None:
     given = {"serving": SERVING, "rpm": 60, "input": IN, "output": OUT} | changed
     with pytest.raises(ValueError, match=said):

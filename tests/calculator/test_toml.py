@@ -31,9 +31,11 @@ def test_the_example_is_read_without_an_error() -> None:
 @pytest.mark.parametrize("preset", presets.PRESETS, ids=lambda one: one.id)
 def test_every_preset_is_written_and_read_back(preset: presets.Preset) -> None:
     assumed = Assumptions(
-        token_prices={'a "quoted" name': TokenPrice(1.0, 2.0)}, savings_discount={"*": {12: 0.25}},
-        efficiency={"*": Efficiency(bandwidth=Range(0.5, 0.6, 0.7))}, headroom=0.1,
-    )  # fmt: skip
+        token_prices={'a "quoted" name': TokenPrice(1.0, 2.0)},
+        savings_discount={"*": {12: 0.25}},
+        efficiency={"*": Efficiency(bandwidth=Range(0.5, 0.6, 0.7))},
+        headroom=0.1,
+    )
     asked, errors = workload_file.parse(workload_file.write(preset.workload, preset.objectives, assumed).encode())
     assert errors == []
     assert asked is not None

@@ -47,8 +47,13 @@ def endpoints(aws: AwsEmulator, moto: str, monkeypatch: pytest.MonkeyPatch) -> I
         ModelName="m", ExecutionRoleArn="arn:aws:iam::123456789012:role/x", PrimaryContainer={"Image": "i"}
     )
     for name, instance, count in (("chat", "ml.g4dn.xlarge", 2), ("odd", "ml.m4.xlarge", 1)):
-        variant = {"VariantName": "AllTraffic", "ModelName": "m", "InitialInstanceCount": count,
-                   "InstanceType": instance, "InitialVariantWeight": 1.0}  # fmt: skip
+        variant = {
+            "VariantName": "AllTraffic",
+            "ModelName": "m",
+            "InitialInstanceCount": count,
+            "InstanceType": instance,
+            "InitialVariantWeight": 1.0,
+        }
         boto.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
         boto.create_endpoint(EndpointName=name, EndpointConfigName=name)
     backend = sagemaker_backends["123456789012"]["us-east-1"]

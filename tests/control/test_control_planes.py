@@ -169,15 +169,18 @@ def test_a_profile_that_is_not_there_is_named(
 @pytest.mark.parametrize(
     ("answer", "what", "words"),
     [
-        (refused("AccessDeniedException", "User is not authorized", 403), "denied",
-         "its role needs bedrock:ListProvisionedModelThroughputs"),
+        (
+            refused("AccessDeniedException", "User is not authorized", 403),
+            "denied",
+            "its role needs bedrock:ListProvisionedModelThroughputs",
+        ),
         (refused("ThrottlingException", "Rate exceeded", 429), "throttled", "slow down"),
         (refused("ValidationException", "nextToken is bad"), "invalid", "nextToken is bad."),
         (refused("ResourceNotFoundException", "no such thing", 404), "not_found", "does not know it in us-east-1"),
         (refused("InternalServerException", "", 500), "failed", "InternalServerException"),
         ((502, {}), "failed", "502"),
     ],
-)  # fmt: skip
+)
 def test_every_refusal_is_one_sentence(stub: Stub, answer: Any, what: str, words: str) -> None:
     stub.refusal = answer
     with pytest.raises(AwsTrouble, match=words) as caught:

@@ -37,8 +37,9 @@ def look(folder: Path, *tables: str) -> dict[str, Finding]:
 
 
 def test_a_sound_deployment_is_ok_and_no_model_is_run(aws: AwsEmulator, tmp_path: Path) -> None:
-    found = look(tmp_path, table("Claude", "bedrock", CLAUDE, aws.url),
-                 table("By profile", "bedrock", f"us.{CLAUDE}", aws.url))  # fmt: skip
+    found = look(
+        tmp_path, table("Claude", "bedrock", CLAUDE, aws.url), table("By profile", "bedrock", f"us.{CLAUDE}", aws.url)
+    )
     assert found[ACCOUNT].grade == "ok" and "account 123456789012" in found[ACCOUNT].says
     assert found["Claude"] == Finding("ok", f"{CLAUDE} is offered in us-east-1 and the account may use it")
     assert found["By profile"].grade == "ok"
@@ -92,9 +93,12 @@ def test_an_endpoint_that_is_not_in_service_says_its_state_and_why(
     odd = next(one for one in endpoints.endpoints.values() if one.endpoint_name == "odd")
     odd.endpoint_status, odd.failure_reason = "Failed", "no capacity for the instance type"
     found = look(
-        tmp_path, table("Odd", "sagemaker", "odd", aws.url), table("Chat", "sagemaker", "chat", aws.url),
-        table("Gone", "sagemaker", "gone", aws.url), table("Part", "sagemaker", "chat", aws.url, variant="Blue"),
-    )  # fmt: skip
+        tmp_path,
+        table("Odd", "sagemaker", "odd", aws.url),
+        table("Chat", "sagemaker", "chat", aws.url),
+        table("Gone", "sagemaker", "gone", aws.url),
+        table("Part", "sagemaker", "chat", aws.url, variant="Blue"),
+    )
     assert found["Odd"] == Finding("wrong", "the endpoint odd is failed (Failed): no capacity for the instance type")
     assert found["Chat"] == Finding("ok", "the endpoint chat is in service")
     assert found["Gone"] == Finding(
@@ -109,8 +113,11 @@ def test_a_host_that_does_not_answer_is_named(aws: AwsEmulator, tmp_path: Path) 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    found = look(tmp_path, table("Down", "bedrock", CLAUDE, f"http://127.0.0.1:{port}"),
-                 table("Nowhere", "bedrock", CLAUDE, "http://no-such-host.invalid"))  # fmt: skip
+    found = look(
+        tmp_path,
+        table("Down", "bedrock", CLAUDE, f"http://127.0.0.1:{port}"),
+        table("Nowhere", "bedrock", CLAUDE, "http://no-such-host.invalid"),
+    )
     assert found["Down"].grade == "wrong" and f"nothing answers at 127.0.0.1:{port}" in found["Down"].says
     assert "the host no-such-host.invalid has no address" in found["Nowhere"].says
 
@@ -129,19 +136,31 @@ def test_a_component_elsewhere_and_a_failed_one_are_named(
     aws: AwsEmulator, endpoints: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     described = {
-        "EndpointName": "chat", "EndpointArn": "arn:x:endpoint/chat", "EndpointConfigName": "c",
-        "EndpointStatus": "InService", "CreationTime": 1.0, "LastModifiedTime": 1.0,
-    }  # fmt: skip
+        "EndpointName": "chat",
+        "EndpointArn": "arn:x:endpoint/chat",
+        "EndpointConfigName": "c",
+        "EndpointStatus": "InService",
+        "CreationTime": 1.0,
+        "LastModifiedTime": 1.0,
+    }
     component = {
-        "InferenceComponentName": "llama", "InferenceComponentArn": "arn:x", "EndpointArn": "arn:x",
-        "EndpointName": "chat", "InferenceComponentStatus": "Failed", "FailureReason": "out of memory",
-        "CreationTime": 1.0, "LastModifiedTime": 1.0,
-    }  # fmt: skip
+        "InferenceComponentName": "llama",
+        "InferenceComponentArn": "arn:x",
+        "EndpointArn": "arn:x",
+        "EndpointName": "chat",
+        "InferenceComponentStatus": "Failed",
+        "FailureReason": "out of memory",
+        "CreationTime": 1.0,
+        "LastModifiedTime": 1.0,
+    }
     with Stub(
-        DescribeEndpoint=(200, described), DescribeInferenceComponent=(200, component),
-        DescribeEndpointConfig=(200, {"EndpointConfigName": "c", "EndpointConfigArn": "a", "CreationTime": 1.0,
-                                      "ProductionVariants": []}),
-    ) as stub:  # fmt: skip
+        DescribeEndpoint=(200, described),
+        DescribeInferenceComponent=(200, component),
+        DescribeEndpointConfig=(
+            200,
+            {"EndpointConfigName": "c", "EndpointConfigArn": "a", "CreationTime": 1.0, "ProductionVariants": []},
+        ),
+    ) as stub:
         monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER", stub.url)
         here = table("A", "sagemaker", "chat", aws.url, component="llama")
         assert look(tmp_path, here)["A"] == Finding("wrong", "the component llama is Failed: out of memory")

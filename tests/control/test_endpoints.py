@@ -44,14 +44,21 @@ def _described(body: dict[str, Any]) -> Any:
     if body["EndpointName"] == "hidden":
         return refused("AccessDeniedException", "no", 403)
     return 200, {
-        "EndpointName": "many", "EndpointArn": "arn:aws:sagemaker:us-east-1:123456789012:endpoint/many",
-        "EndpointConfigName": "c", "EndpointStatus": "Updating", "CreationTime": 1.0, "LastModifiedTime": 1.0,
+        "EndpointName": "many",
+        "EndpointArn": "arn:aws:sagemaker:us-east-1:123456789012:endpoint/many",
+        "EndpointConfigName": "c",
+        "EndpointStatus": "Updating",
+        "CreationTime": 1.0,
+        "LastModifiedTime": 1.0,
         "ProductionVariants": [
             {"VariantName": "a", "CurrentInstanceCount": 1, "DesiredInstanceCount": 3, "CurrentWeight": 0.5},
-            {"VariantName": "b", "CurrentWeight": 0.5, "CurrentServerlessConfig": {"MemorySizeInMB": 1024,
-                                                                                  "MaxConcurrency": 1}},
+            {
+                "VariantName": "b",
+                "CurrentWeight": 0.5,
+                "CurrentServerlessConfig": {"MemorySizeInMB": 1024, "MaxConcurrency": 1},
+            },
         ],
-    }  # fmt: skip
+    }
 
 
 def test_components_variants_and_what_may_not_be_described(stub: Stub) -> None:
@@ -63,25 +70,47 @@ def test_components_variants_and_what_may_not_be_described(stub: Stub) -> None:
     }
     stub.answers |= {
         "ListEndpoints": lambda body: (
-            (200, {"Endpoints": [{"EndpointName": "hidden", **row}]}) if "NextToken" in body
+            (200, {"Endpoints": [{"EndpointName": "hidden", **row}]})
+            if "NextToken" in body
             else (200, {"Endpoints": [{"EndpointName": "many", **row}], "NextToken": "2"})
         ),
-        "ListInferenceComponents": (200, {"InferenceComponents": [
-            {"InferenceComponentName": "llama", "InferenceComponentArn": "arn:x", "EndpointName": "many",
-             "EndpointArn": "arn:x", "VariantName": "a", "InferenceComponentStatus": "InService",
-             "CreationTime": 1.0, "LastModifiedTime": 1.0}]}),
+        "ListInferenceComponents": (
+            200,
+            {
+                "InferenceComponents": [
+                    {
+                        "InferenceComponentName": "llama",
+                        "InferenceComponentArn": "arn:x",
+                        "EndpointName": "many",
+                        "EndpointArn": "arn:x",
+                        "VariantName": "a",
+                        "InferenceComponentStatus": "InService",
+                        "CreationTime": 1.0,
+                        "LastModifiedTime": 1.0,
+                    }
+                ]
+            },
+        ),
         "DescribeEndpoint": _described,
-        "DescribeEndpointConfig": (200, {
-            "EndpointConfigName": "c", "EndpointConfigArn": "arn:x", "CreationTime": 1.0,
-            "ProductionVariants": [{"VariantName": "a", "InstanceType": "ml.g5.xlarge", "InitialInstanceCount": 1},
-                                   {"VariantName": "b", "ServerlessConfig": {"MemorySizeInMB": 1024,
-                                                                             "MaxConcurrency": 1}}]}),
-    }  # fmt: skip
+        "DescribeEndpointConfig": (
+            200,
+            {
+                "EndpointConfigName": "c",
+                "EndpointConfigArn": "arn:x",
+                "CreationTime": 1.0,
+                "ProductionVariants": [
+                    {"VariantName": "a", "InstanceType": "ml.g5.xlarge", "InitialInstanceCount": 1},
+                    {"VariantName": "b", "ServerlessConfig": {"MemorySizeInMB": 1024, "MaxConcurrency": 1}},
+                ],
+            },
+        ),
+    }
     many, hidden = sagemaker.listed(HERE)[0]
     assert many.components == (Component("llama", "a", "InService"),)
     assert [(v.name, v.instance, v.current, v.desired, v.serverless) for v in many.variants] == [
-        ("a", "ml.g5.xlarge", 1, 3, False), ("b", None, None, None, True),
-    ]  # fmt: skip
+        ("a", "ml.g5.xlarge", 1, 3, False),
+        ("b", None, None, None, True),
+    ]
     assert many.per_hour is None  # serverless is not paid by the hour
     assert many.status_words == "being changed"
     assert hidden.variants == () and "sagemaker:DescribeEndpoint" in (hidden.trouble or "")

@@ -35,8 +35,12 @@ def engine(tmp_path_factory: pytest.TempPathFactory, emulator: AwsEmulator, moto
         'region = "us-east-1"\n[[deployment]]\nname = "Nobody"\nkind = "bedrock"\nmodel = "m"\nregion = "us-east-1"\n'
         f'endpoint_url = "{emulator.url}"\naws = {{ profile = "nobody" }}\n'
     )
-    extra = {**environ(), "AWS_ENDPOINT_URL_BEDROCK": emulator.url, "AWS_ENDPOINT_URL_STS": emulator.url,
-             "AWS_ENDPOINT_URL_SAGEMAKER": moto}  # fmt: skip
+    extra = {
+        **environ(),
+        "AWS_ENDPOINT_URL_BEDROCK": emulator.url,
+        "AWS_ENDPOINT_URL_STS": emulator.url,
+        "AWS_ENDPOINT_URL_SAGEMAKER": moto,
+    }
     with engine_process(data, file, extra) as made:
         made.start().close()
         yield made

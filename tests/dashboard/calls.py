@@ -35,17 +35,32 @@ def _call(dice: random.Random, number: int) -> dict[str, Any]:
     cost = None if dice.random() < 0.2 else sum(parts.values())
     deployment = dice.choice("abc")
     return call_row(
-        f"c{number}", f"r{number % 7}", state=state, outcome="ok" if state == "succeeded" else state,
-        created_at=START + SPAN * dice.random(), deployment_id=deployment, kind="openai", model=f"model {deployment}",
-        deployment={"id": deployment, "name": deployment.upper()}, person=dice.choice(["ada", "bob", "cyd", "dan"]),
-        source=dice.choice(["playground", "batch"]), ttft_ms=dice.lognormvariate(5, 1), tpot_ms=None,
-        ttlt_ms=dice.lognormvariate(8, 1), decode_tps=80.0, end_ms=dice.uniform(10, 9000),
-        uncached_input=dice.randrange(3000), answer_output=dice.randrange(900), cache_read=dice.choice([None, 0, 500]),
-        cost_state="no_price" if cost is None else dice.choice(["exact", "lower_bound"]), cost_nanousd=cost,
+        f"c{number}",
+        f"r{number % 7}",
+        state=state,
+        outcome="ok" if state == "succeeded" else state,
+        created_at=START + SPAN * dice.random(),
+        deployment_id=deployment,
+        kind="openai",
+        model=f"model {deployment}",
+        deployment={"id": deployment, "name": deployment.upper()},
+        person=dice.choice(["ada", "bob", "cyd", "dan"]),
+        source=dice.choice(["playground", "batch"]),
+        ttft_ms=dice.lognormvariate(5, 1),
+        tpot_ms=None,
+        ttlt_ms=dice.lognormvariate(8, 1),
+        decode_tps=80.0,
+        end_ms=dice.uniform(10, 9000),
+        uncached_input=dice.randrange(3000),
+        answer_output=dice.randrange(900),
+        cache_read=dice.choice([None, 0, 500]),
+        cost_state="no_price" if cost is None else dice.choice(["exact", "lower_bound"]),
+        cost_nanousd=cost,
         cost_drivers={} if cost is None else parts,
         plain_nanousd=None if cost is None else cost + dice.randrange(10**6),
-        usage_source="provider", lag_marked=dice.random() < 0.05,
-    )  # fmt: skip
+        usage_source="provider",
+        lag_marked=dice.random() < 0.05,
+    )
 
 
 def fill(writer: Writer, rows: list[dict[str, Any]] | None = None) -> None:
@@ -56,8 +71,19 @@ def fill(writer: Writer, rows: list[dict[str, Any]] | None = None) -> None:
     for start in range(0, len(made), 300):
         do(writer, runs.insert_calls, rows=made[start : start + 300])
     for slot, name in enumerate("abc"):
-        declare(writer, Deployment(id=name, name=name.upper(), kind="openai", model=f"model {name}",
-                                   base_url="http://localhost:1", wire="chat", key_env=None), slot)  # fmt: skip
+        declare(
+            writer,
+            Deployment(
+                id=name,
+                name=name.upper(),
+                kind="openai",
+                model=f"model {name}",
+                base_url="http://localhost:1",
+                wire="chat",
+                key_env=None,
+            ),
+            slot,
+        )
 
 
 def declare(writer: Writer, deployment: Deployment, slot: int, price: PriceRef | None = None) -> None:

@@ -29,11 +29,17 @@ def data(request: pytest.FixtureRequest, quick: tuple[Engine, Writer], monkeypat
 
 
 def usable(deployment: str | None = None, start: datetime | None = None, end: datetime | None = None) -> np.ndarray:
-    return np.array([
-        row["ttft_ms"] for row in make_calls()
-        if row["state"] == "succeeded" and not row["lag_marked"] and deployment in (None, row["deployment_id"])
-        and (start is None or start <= row["created_at"]) and (end is None or row["created_at"] < end)
-    ])  # fmt: skip
+    return np.array(
+        [
+            row["ttft_ms"]
+            for row in make_calls()
+            if row["state"] == "succeeded"
+            and not row["lag_marked"]
+            and deployment in (None, row["deployment_id"])
+            and (start is None or start <= row["created_at"])
+            and (end is None or row["created_at"] < end)
+        ]
+    )
 
 
 def close(data: Data) -> float:
@@ -60,8 +66,17 @@ def test_percentiles_over_time_are_those_of_the_calls_and_say_where_there_are_to
 def test_kpis_carry_their_n_and_leave_late_calls_out_of_the_times_only(data: Data) -> None:
     found = {one.key: one for one in figures.kpis(data)}
     rows = make_calls()
-    assert list(found) == ["calls", "success", "ttft_p50", "ttft_p95", "ttlt_p50", "ttlt_p95", "decode_p50", "spend",
-                           "spend_1000"]  # fmt: skip
+    assert list(found) == [
+        "calls",
+        "success",
+        "ttft_p50",
+        "ttft_p95",
+        "ttlt_p50",
+        "ttlt_p95",
+        "decode_p50",
+        "spend",
+        "spend_1000",
+    ]
     assert found["calls"].value == len(rows) == 900
     judged = [row for row in rows if row["state"] != "cancelled"]
     assert found["success"].value == sum(row["state"] == "succeeded" for row in judged) / len(judged)
@@ -175,15 +190,26 @@ def test_the_pace_takes_hours_that_are_left_of_what_is_on_and_the_last_week_of_t
     with 15 of 30 days left: 21 + 240 + 96 were spent, 15 × 24 × $2 are left, and 15 days of $14 a week."""
     writer = open_writer(sqlite_url)
     calls = [
-        make_calls(1)[0] | {"id": f"c{day}", "created_at": datetime(2026, 11, day, 12, tzinfo=UTC), "cost_drivers": {},
-                            "cost_nanousd": usd * 10**9, "plain_nanousd": None, "deployment_id": "b"}
+        make_calls(1)[0]
+        | {
+            "id": f"c{day}",
+            "created_at": datetime(2026, 11, day, 12, tzinfo=UTC),
+            "cost_drivers": {},
+            "cost_nanousd": usd * 10**9,
+            "plain_nanousd": None,
+            "deployment_id": "b",
+        }
         for day, usd in ((2, 7), (12, 14))
-    ]  # fmt: skip
+    ]
     fill(writer, calls)
     fold_all(writer)
     for name, on, off, usd in (("a", 14, None, "2"), ("c", 1, 3, "5")):
-        row = Powered(deployment_id=name, on_at=datetime(2026, 11, on, tzinfo=UTC), usd_per_hour=usd,
-                      off_at=off and datetime(2026, 11, off, tzinfo=UTC))  # fmt: skip
+        row = Powered(
+            deployment_id=name,
+            on_at=datetime(2026, 11, on, tzinfo=UTC),
+            usd_per_hour=usd,
+            off_at=off and datetime(2026, 11, off, tzinfo=UTC),
+        )
         do(writer, lambda *, session, row=row: session.add(row))
     engine, now = reader(sqlite_url), datetime(2026, 11, 16, tzinfo=UTC)
     found = figures.pace(figures.load(engine, Filter("mtd"), now, lean=lean))

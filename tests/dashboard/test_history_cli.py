@@ -69,8 +69,22 @@ def test_history_as_json_holds_every_figure_of_the_page_and_agrees_with_the_call
     assert found["spend"]["total"] == kpis["spend"]["value"] == sum(r["cost_nanousd"] or 0 for r in mine)
     assert sum(line["n"] for line in found["states"]) == len(mine)
     assert set(found["latency"]) == {"ttft", "ttfat", "ttlt", "tpot", "decode", "e2e"}
-    assert {"cost", "savings", "pace", "scatter", "ranking", "repriced", "heatmap", "distribution", "medians",
-            "throughput", "said", "notes", "window", "filter"} <= set(found)  # fmt: skip
+    assert {
+        "cost",
+        "savings",
+        "pace",
+        "scatter",
+        "ranking",
+        "repriced",
+        "heatmap",
+        "distribution",
+        "medians",
+        "throughput",
+        "said",
+        "notes",
+        "window",
+        "filter",
+    } <= set(found)
     assert all(sum(line["nanousd"] for line in found["cost"][by]) == found["spend"]["total"] for by in found["cost"])
     assert any(line["p95"] is None for line in found["latency"]["ttft"]), "a percentile that is not shown is null"
 
@@ -117,19 +131,40 @@ def test_paid_hours_without_a_call_are_an_amount_and_not_without_a_price(data: P
     assert "$5.00" in line and "no price" not in line
 
 
-PAGE = {"range": "custom", "since": START.isoformat(), "until": NOW.isoformat(), "zone": "Europe/Berlin",
-        "persons": "ada,bob", "deployments": "a", "metric": "ttft"}  # fmt: skip
+PAGE = {
+    "range": "custom",
+    "since": START.isoformat(),
+    "until": NOW.isoformat(),
+    "zone": "Europe/Berlin",
+    "persons": "ada,bob",
+    "deployments": "a",
+    "metric": "ttft",
+}
 
 
 def test_a_view_goes_from_the_browser_to_the_command_line_by_its_address(data: Path) -> None:
-    spelt = lab(data, "history", *SPAN, "--zone", "Europe/Berlin", "--person", "ada", "--person", "bob",
-                "--deployment", "a", "--json")  # fmt: skip
+    spelt = lab(
+        data,
+        "history",
+        *SPAN,
+        "--zone",
+        "Europe/Berlin",
+        "--person",
+        "ada",
+        "--person",
+        "bob",
+        "--deployment",
+        "a",
+        "--json",
+    )
     by_url = lab(data, "history", "--url", f"http://127.0.0.1:8501/history?{urlencode(PAGE)}", "--json")
     own = [part for name in ("since", "until", "zone", "persons") for part in (f"--{name}", PAGE[name])]
     by_words = lab(data, "history", *own, "--deployment", "a", "--json")
     assert spelt.returncode == by_url.returncode == by_words.returncode == 0, by_url.stderr + by_words.stderr
-    first, *others = ({name: json.loads(done.stdout)[name] for name in ("filter", "window", "kpis", "ranking")}
-                      for done in (spelt, by_url, by_words))  # fmt: skip
+    first, *others = (
+        {name: json.loads(done.stdout)[name] for name in ("filter", "window", "kpis", "ranking")}
+        for done in (spelt, by_url, by_words)
+    )
     assert first["filter"]["person"] == "ada,bob" and others == [first, first]
 
 
@@ -141,8 +176,10 @@ def test_every_word_of_the_page_is_understood_and_none_is_in_the_help() -> None:
     assert (found, file) == ({"from": "2026-01-01", "tag": "a,b,c", "deployment": "d1"}, None)
     assert history_params({}, lists, None, Path("x.toml"), None) == ({}, Path("x.toml"))
     url = "https://lab.example/history?range=30d&sources=batch&by=model&embed=true"
-    assert history_params({"from": "2026-01-01"}, lists, None, None, url)[0] == {"from": "2026-01-01",
-                                                                               "source": "batch"}  # fmt: skip
+    assert history_params({"from": "2026-01-01"}, lists, None, None, url)[0] == {
+        "from": "2026-01-01",
+        "source": "batch",
+    }
     shown = run_lab("history", "--help").stdout
     assert "--url" in shown and "--since" not in shown
 
@@ -182,10 +219,13 @@ def test_ctrl_c_at_the_start_is_one_sentence(tmp_path: Path, command: str, name:
         (tmp_path / "data").mkdir()
         (tmp_path / "data" / "lab.sqlite3").touch()
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "app.cli", command, "--data", str(tmp_path / "data")], cwd="/", text=True,
-        capture_output=True, timeout=120,
+        [sys.executable, "-P", "-m", "app.cli", command, "--data", str(tmp_path / "data")],
+        cwd="/",
+        text=True,
+        capture_output=True,
+        timeout=120,
         env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}", "LAB_EMBEDDED": "0"},
-    )  # fmt: skip
+    )
     assert (done.returncode, done.stderr.strip()) == (130, "Stopped before it was done; what was recorded is kept.")
 
 

@@ -22,14 +22,25 @@ def test_the_same_tokens_at_twice_the_price_cost_twice_as_much_and_no_call_chang
     usage, price = Usage(1000, 0, 0, 0, None, 500, source="provider"), Price("deployment", "2026-10-01", rates=RATES)
     made = cost(usage, price, complete=True)
     rows = [
-        make_calls(1)[0] | {
-            "id": f"p{number}", "deployment_id": "ab"[number % 2], "created_at": NOW - timedelta(hours=30 + number),
-            "state": "succeeded", "price": price.to_json(), "cost_state": made.state, "cost_nanousd": made.nanousd,
-            "cost_drivers": made.drivers, "uncached_input": 1000, "cache_read": 0, "cache_write_5m": 0,
-            "cache_write_1h": 0, "reasoning_output": None, "answer_output": 500,
+        make_calls(1)[0]
+        | {
+            "id": f"p{number}",
+            "deployment_id": "ab"[number % 2],
+            "created_at": NOW - timedelta(hours=30 + number),
+            "state": "succeeded",
+            "price": price.to_json(),
+            "cost_state": made.state,
+            "cost_nanousd": made.nanousd,
+            "cost_drivers": made.drivers,
+            "uncached_input": 1000,
+            "cache_read": 0,
+            "cache_write_5m": 0,
+            "cache_write_1h": 0,
+            "reasoning_output": None,
+            "answer_output": 500,
         }
         for number in range(6)
-    ]  # fmt: skip
+    ]
     writer = open_writer(url)
     fill(writer, rows)
     fold_all(writer)
@@ -60,17 +71,38 @@ def test_a_deployment_with_several_prices_is_one_line_and_a_second_only_with_its
     for number in range(8):
         price = prices[number % 4]
         made = cost(usage, price, complete=True)
-        rows.append(make_calls(1)[0] | {
-            "id": f"p{number}", "deployment_id": "a", "created_at": NOW - timedelta(hours=30 + number),
-            "state": "succeeded", "price": price.to_json() if price else None, "cost_state": made.state,
-            "cost_nanousd": made.nanousd, "cost_drivers": made.drivers, "uncached_input": 1000, "cache_read": 0,
-            "cache_write_5m": 0, "cache_write_1h": 0, "reasoning_output": None, "answer_output": 500,
-        })  # fmt: skip
+        rows.append(
+            make_calls(1)[0]
+            | {
+                "id": f"p{number}",
+                "deployment_id": "a",
+                "created_at": NOW - timedelta(hours=30 + number),
+                "state": "succeeded",
+                "price": price.to_json() if price else None,
+                "cost_state": made.state,
+                "cost_nanousd": made.nanousd,
+                "cost_drivers": made.drivers,
+                "uncached_input": 1000,
+                "cache_read": 0,
+                "cache_write_5m": 0,
+                "cache_write_1h": 0,
+                "reasoning_output": None,
+                "answer_output": 500,
+            }
+        )
     writer = open_writer(sqlite_url)
     fill(writer, rows)
     fold_all(writer)
-    known = Deployment(id="a", name="a", kind="openai", model="m", base_url="http://localhost:1", wire="chat",
-                       key_env=None, price=PriceRef(override=RATES | {"output": "20"}))  # fmt: skip
+    known = Deployment(
+        id="a",
+        name="a",
+        kind="openai",
+        model="m",
+        base_url="http://localhost:1",
+        wire="chat",
+        key_env=None,
+        price=PriceRef(override=RATES | {"output": "20"}),
+    )
     declare(writer, known, 0)
     found = figures.repriced(figures.load(reader(sqlite_url), Filter("7d"), NOW))
     lines = found.table.set_index("reason")

@@ -21,9 +21,15 @@ from tests.dashboard.calls import NOW, SPAN, START, TEAMS, ZONE, fill, fold_all,
 from tests.db.rows import do
 
 CHOICES: dict[str, Any] = {
-    "deployments": ("a", "c"), "sources": ("batch",), "models": ("model b", "model c"), "caches": ("warm", "unknown"),
-    "persons": ("ada", "cyd"), "tags": ("workshop",), "teams": ("search",), "kinds": ("openai",),
-}  # fmt: skip
+    "deployments": ("a", "c"),
+    "sources": ("batch",),
+    "models": ("model b", "model c"),
+    "caches": ("warm", "unknown"),
+    "persons": ("ada", "cyd"),
+    "tags": ("workshop",),
+    "teams": ("search",),
+    "kinds": ("openai",),
+}
 
 
 def any_filter(dice: random.Random) -> Filter:
@@ -91,19 +97,26 @@ def test_golden_costs_come_out_to_the_nano_dollar(
     rates = {"input": "3", "cache_write_5m": "3.75", "cache_read": "0.30", "output": "15"}
     half = {name: str(float(rate) / 2) for name, rate in rates.items()}
     calls = []
-    for number, (usage, price, source) in enumerate((
-        (Usage(3, 0, 12_304, 0, None, 550, source="provider"), rates, "playground"),
-        (Usage(3, 12_304, 0, 0, None, 550, source="provider"), rates, "playground"),
-        (Usage(3, 0, 12_304, 0, None, 550, source="provider"), half, "batch"),
-    )):  # fmt: skip
+    for number, (usage, price, source) in enumerate(
+        (
+            (Usage(3, 0, 12_304, 0, None, 550, source="provider"), rates, "playground"),
+            (Usage(3, 12_304, 0, 0, None, 550, source="provider"), rates, "playground"),
+            (Usage(3, 0, 12_304, 0, None, 550, source="provider"), half, "batch"),
+        )
+    ):
         made = cost(usage, Price("test", "2026-10-01", rates=price), complete=True)
         plain = cost(
             Usage(12_307, 0, 0, 0, None, 550, source="provider"), Price("test", "x", rates=rates), complete=True
         )
         row = make_calls(1)[0] | {
-            "id": f"golden{number}", "cost_state": made.state, "cost_nanousd": made.nanousd, "source": source,
-            "cost_drivers": made.drivers, "plain_nanousd": plain.nanousd, "created_at": NOW - timedelta(hours=30),
-        }  # fmt: skip
+            "id": f"golden{number}",
+            "cost_state": made.state,
+            "cost_nanousd": made.nanousd,
+            "source": source,
+            "cost_drivers": made.drivers,
+            "plain_nanousd": plain.nanousd,
+            "created_at": NOW - timedelta(hours=30),
+        }
         calls.append(row)
     writer = open_writer(url)
     fill(writer, calls)
@@ -112,8 +125,11 @@ def test_golden_costs_come_out_to_the_nano_dollar(
     table = figures.cost(data, "deployment").set_index("driver")["nanousd"]
     assert figures.spend(data).total == 54_399_000 + 11_950_200
     assert dict(table) == {
-        "uncached input": 18_000, "cache read": 3_691_200, "cache write": 46_140_000, "output": 16_500_000,
-    }  # fmt: skip
+        "uncached input": 18_000,
+        "cache read": 3_691_200,
+        "cache write": 46_140_000,
+        "output": 16_500_000,
+    }
     everything = figures.load(reader(url), Filter(range="7d"), NOW)
     saved = figures.savings(everything)
     assert figures.spend(everything).total == 54_399_000 + 11_950_200 + 27_199_500

@@ -19,9 +19,15 @@ moments = st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1), timezones=st.
 
 
 @given(
-    st.sampled_from(RANGES), st.sampled_from(["UTC", "Europe/Berlin", "Asia/Kolkata"]), texts, texts, texts,
-    st.lists(st.sampled_from(CACHES), unique=True).map(tuple), moments, st.timedeltas(timedelta(1), timedelta(99)),
-)  # fmt: skip
+    st.sampled_from(RANGES),
+    st.sampled_from(["UTC", "Europe/Berlin", "Asia/Kolkata"]),
+    texts,
+    texts,
+    texts,
+    st.lists(st.sampled_from(CACHES), unique=True).map(tuple),
+    moments,
+    st.timedeltas(timedelta(1), timedelta(99)),
+)
 def test_a_filter_comes_back_from_its_address(range_, zone, names, tags, teams, caches, start, length) -> None:
     chosen = Filter(range_, zone=zone, deployments=names, tags=tags, teams=teams, caches=caches)
     if range_ == "custom":
@@ -67,11 +73,13 @@ def test_buckets_cover_the_window_without_gaps_and_are_not_too_many(range_, zone
 @pytest.mark.parametrize(
     ("range_", "start"),
     [
-        ("1h", datetime(2026, 10, 27, 9, 20, tzinfo=UTC)), ("24h", datetime(2026, 10, 26, 10, tzinfo=UTC)),
-        ("7d", datetime(2026, 10, 20, 10, tzinfo=UTC)), ("30d", datetime(2026, 9, 27, 10, tzinfo=UTC)),
+        ("1h", datetime(2026, 10, 27, 9, 20, tzinfo=UTC)),
+        ("24h", datetime(2026, 10, 26, 10, tzinfo=UTC)),
+        ("7d", datetime(2026, 10, 20, 10, tzinfo=UTC)),
+        ("30d", datetime(2026, 9, 27, 10, tzinfo=UTC)),
         ("90d", datetime(2026, 7, 29, tzinfo=UTC)),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata", "America/New_York"])
 def test_a_preset_begins_at_a_whole_hour_and_at_the_same_moment_in_every_zone(range_, start, zone) -> None:
     assert resolve(Filter(range_, zone=zone), NOW).start == start
@@ -113,8 +121,12 @@ def test_a_day_has_25_hours_where_summer_time_ends_and_23_where_it_begins() -> N
     made = days(resolve(autumn, NOW))
     lengths = dict(zip(made.labels.strftime("%m-%d"), made.seconds / 3600, strict=True))
     assert (lengths["10-24"], lengths["10-25"], lengths["10-26"]) == (24, 25, 24)
-    spring = Filter(range="custom", start=datetime(2026, 3, 25, tzinfo=UTC), end=datetime(2026, 4, 2, tzinfo=UTC),
-                    zone="Europe/Berlin")  # fmt: skip
+    spring = Filter(
+        range="custom",
+        start=datetime(2026, 3, 25, tzinfo=UTC),
+        end=datetime(2026, 4, 2, tzinfo=UTC),
+        zone="Europe/Berlin",
+    )
     view = resolve(spring, NOW)
     assert sorted(set(days(view).seconds[1:-1] / 3600)) == [23, 24]
     assert set(buckets(view).seconds[1:-1] / 3600) == {5, 6}

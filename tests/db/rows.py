@@ -16,20 +16,49 @@ START = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
 def run_row(run_id: str, **values: Any) -> dict[str, Any]:
     return {
-        "id": run_id, "created_at": START, "person": "ada@example.org", "source": "playground", "prompt": "Hello",
-        "prompt_sha256": "0" * 64, "system": None, "template": None, "variables": {}, "params": {}, "columns": [],
-        "attachments": [], "start_mode": "together", "stagger_s": 0.0, "repetitions": 1, "blind": False,
-        "parent_run_id": None, "starred": False, "tags": [], "note": None, "text_stored": True, "n_calls": 1,
-    } | values  # fmt: skip
+        "id": run_id,
+        "created_at": START,
+        "person": "ada@example.org",
+        "source": "playground",
+        "prompt": "Hello",
+        "prompt_sha256": "0" * 64,
+        "system": None,
+        "template": None,
+        "variables": {},
+        "params": {},
+        "columns": [],
+        "attachments": [],
+        "start_mode": "together",
+        "stagger_s": 0.0,
+        "repetitions": 1,
+        "blind": False,
+        "parent_run_id": None,
+        "starred": False,
+        "tags": [],
+        "note": None,
+        "text_stored": True,
+        "n_calls": 1,
+    } | values
 
 
 def call_row(call_id: str, run_id: str, **values: Any) -> dict[str, Any]:
     return {
-        "id": call_id, "run_id": run_id, "column_no": 0, "repetition": 1, "attempt_no": 1, "deployment_id": "one",
-        "deployment": {"id": "one", "name": "One"}, "kind": "openai", "model": "m", "wire": "chat",
-        "source": "playground", "person": "ada@example.org", "owner": "engine", "state": "running",
+        "id": call_id,
+        "run_id": run_id,
+        "column_no": 0,
+        "repetition": 1,
+        "attempt_no": 1,
+        "deployment_id": "one",
+        "deployment": {"id": "one", "name": "One"},
+        "kind": "openai",
+        "model": "m",
+        "wire": "chat",
+        "source": "playground",
+        "person": "ada@example.org",
+        "owner": "engine",
+        "state": "running",
         "created_at": START,
-    } | values  # fmt: skip
+    } | values
 
 
 def put(writer: Writer, run_id: str, *calls: dict[str, Any], **values: Any) -> None:

@@ -49,8 +49,12 @@ def test_the_writer_opens_sqlite_durably(sqlite_url):
         }
     engine.dispose()
     assert pragmas == {
-        "journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 5000, "secure_delete": 1,
-    }  # fmt: skip
+        "journal_mode": "wal",
+        "synchronous": 2,
+        "foreign_keys": 1,
+        "busy_timeout": 5000,
+        "secure_delete": 1,
+    }
 
 
 def test_a_reader_cannot_write(url, writer):
@@ -98,10 +102,15 @@ def test_what_a_hostile_server_sends_is_recorded_and_costs_no_record(url, writer
     put(writer, "r", {})
     hostile = "a\0b\ud800c"
     values = {
-        "state": "succeeded", "answer": hostile, "model_reported": hostile, "error_code": "x" * 100_000,
-        "usage_raw": {"n": 2**70, hostile: [hostile, float("nan")], "fine": 1}, "uncached_input": 2**70,
-        "answer_output": 2**40, "delta_us": b"\0\1\2\3",
-    }  # fmt: skip
+        "state": "succeeded",
+        "answer": hostile,
+        "model_reported": hostile,
+        "error_code": "x" * 100_000,
+        "usage_raw": {"n": 2**70, hostile: [hostile, float("nan")], "fine": 1},
+        "uncached_input": 2**70,
+        "answer_output": 2**40,
+        "delta_us": b"\0\1\2\3",
+    }
     assert do(writer, runs.finish_call, call_id="r-0", values=values)
     (call,) = run_queries.calls_of_run(reader(url), "r")
     assert call["answer"] == call["model_reported"] == "a�b�c"
@@ -125,11 +134,18 @@ s3 /mnt/bucket fuse rw 0 0
 @pytest.mark.parametrize(
     ("path", "refused"),
     [
-        ("/data", False), ("/tmp/x", False), ("/home/me/data", True), ("/home/local/data", False),
-        ("/mnt/c/data", True), ("/mnt/my share/data", True), ("/mnt/far/data", True), ("/mnt/bucket/d", True),
-        ("/mnt/stick/data", False), ("/homeless", False),
+        ("/data", False),
+        ("/tmp/x", False),
+        ("/home/me/data", True),
+        ("/home/local/data", False),
+        ("/mnt/c/data", True),
+        ("/mnt/my share/data", True),
+        ("/mnt/far/data", True),
+        ("/mnt/bucket/d", True),
+        ("/mnt/stick/data", False),
+        ("/homeless", False),
     ],
-)  # fmt: skip
+)
 def test_a_network_disk_is_refused_and_a_local_one_is_not(path, refused, tmp_path):
     table = tmp_path / "mounts"
     table.write_text(MOUNTS)

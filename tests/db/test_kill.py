@@ -22,8 +22,9 @@ def kill_in_the_middle(url: str, acks: Path, owner: str, lines: int) -> None:
     wanted = lines + (acks.read_bytes().count(b"\n") if acks.exists() else 0)
     child = subprocess.Popen(
         [sys.executable, "-m", "tests.db.child", url, str(acks), owner],
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
     deadline = time.monotonic() + 60
     while child.poll() is None and not (acks.exists() and acks.read_bytes().count(b"\n") >= wanted):
         assert time.monotonic() < deadline, "the child wrote nothing for a minute"

@@ -21,14 +21,25 @@ from tests.db.rows import ask, do
 
 DAY = datetime(2026, 11, 2, tzinfo=UTC)
 GPU = Deployment(
-    id="gpu", name="GPU", kind="openai-compatible", model="m", base_url="http://127.0.0.1:8000/v1", origin="page",
+    id="gpu",
+    name="GPU",
+    kind="openai-compatible",
+    model="m",
+    base_url="http://127.0.0.1:8000/v1",
+    origin="page",
     price=PriceRef(per_hour="1.50", count=2),
-)  # fmt: skip
+)
 
 
 def declare(writer: Writer, deployment: Deployment, at: datetime) -> None:
-    do(writer, runs.upsert_deployment, deployment_id=deployment.id, spec=to_json(deployment), origin="page",
-       enabled=deployment.enabled)  # fmt: skip
+    do(
+        writer,
+        runs.upsert_deployment,
+        deployment_id=deployment.id,
+        spec=to_json(deployment),
+        origin="page",
+        enabled=deployment.enabled,
+    )
     do(writer, hourly.settle, at=at)
 
 

@@ -17,8 +17,15 @@ NEW = OLD | {"rates": {"input": "2", "output": "10"}}
 
 def call(price, known="exact", **values):
     cost = {"exact": 5_000, "lower_bound": 7_000, "not_billed": 0}.get(known)
-    return {"state": "succeeded", "price": price, "cost_state": known, "cost_nanousd": cost, "uncached_input": 100,
-            "cache_read": 0, "answer_output": 10} | values  # fmt: skip
+    return {
+        "state": "succeeded",
+        "price": price,
+        "cost_state": known,
+        "cost_nanousd": cost,
+        "uncached_input": 100,
+        "cache_read": 0,
+        "answer_output": 10,
+    } | values
 
 
 @pytest.fixture

@@ -20,13 +20,33 @@ def found(url, **wanted):
 @pytest.fixture
 def history(url, writer: Writer) -> str:
     """Four runs, oldest first: the address of a database that holds them."""
-    put(writer, "weather", {"deployment_id": "one", "state": "succeeded", "answer": "Un ÉTÉ chaud"},
+    put(
+        writer,
+        "weather",
+        {"deployment_id": "one", "state": "succeeded", "answer": "Un ÉTÉ chaud"},
         {"deployment_id": "two", "column_no": 1, "state": "failed"},
-        prompt="How is the Weather?", tags=["demo", "a,b"], n_calls=2)  # fmt: skip
-    put(writer, "percent", {"deployment_id": "two", "state": "succeeded", "answer": "50% off_all\\x"},
-        prompt="discount", created_at=later(hours=1), starred=True, person="bob@example.org")  # fmt: skip
-    put(writer, "plain", {"deployment_id": "one", "state": "cut_off", "answer": "50 offer"},
-        prompt="plain", created_at=later(hours=2), source="cli", tags=["Demo"])  # fmt: skip
+        prompt="How is the Weather?",
+        tags=["demo", "a,b"],
+        n_calls=2,
+    )
+    put(
+        writer,
+        "percent",
+        {"deployment_id": "two", "state": "succeeded", "answer": "50% off_all\\x"},
+        prompt="discount",
+        created_at=later(hours=1),
+        starred=True,
+        person="bob@example.org",
+    )
+    put(
+        writer,
+        "plain",
+        {"deployment_id": "one", "state": "cut_off", "answer": "50 offer"},
+        prompt="plain",
+        created_at=later(hours=2),
+        source="cli",
+        tags=["Demo"],
+    )
     put(writer, "empty", prompt=None, created_at=later(hours=3), tags=['say "demo"'], text_stored=False)
     return url
 
@@ -49,12 +69,21 @@ def test_pages_do_not_overlap_and_each_knows_the_total(history):
 @pytest.mark.parametrize(
     ("text", "runs"),
     [
-        ("weather", ["weather"]), ("WEATHER?", ["weather"]), ("été", ["weather"]), ("un Été CHAUD", ["weather"]),
-        ("50%", ["percent"]), ("off_", ["percent"]), ("all\\x", ["percent"]), ("%", ["percent"]), ("_", ["percent"]),
-        ("50", ["plain", "percent"]), ("' OR 1=1 --", []), ("  ", ["empty", "plain", "percent", "weather"]),
+        ("weather", ["weather"]),
+        ("WEATHER?", ["weather"]),
+        ("été", ["weather"]),
+        ("un Été CHAUD", ["weather"]),
+        ("50%", ["percent"]),
+        ("off_", ["percent"]),
+        ("all\\x", ["percent"]),
+        ("%", ["percent"]),
+        ("_", ["percent"]),
+        ("50", ["plain", "percent"]),
+        ("' OR 1=1 --", []),
+        ("  ", ["empty", "plain", "percent", "weather"]),
         ("x" * 100_000, []),
     ],
-)  # fmt: skip
+)
 def test_text_is_found_as_it_is_written_in_any_case(history, text, runs):
     assert found(history, text=text) == runs
 
@@ -116,8 +145,14 @@ def test_a_run_that_is_not_there_is_none(url, writer):
 def test_typical_ttft_is_the_median_of_the_last_succeeded_calls(url, writer, monkeypatch):
     assert run_queries.typical_ttft(reader(url), "one") == (None, 0)
     ended = [{"state": "succeeded", "ttft_ms": float(ms), "created_at": later(minutes=ms)} for ms in (10, 20, 30, 40)]
-    put(writer, "run", *ended, {"state": "failed", "ttft_ms": 1.0}, {"state": "succeeded", "ttft_ms": None},
-        {"state": "succeeded", "ttft_ms": 5.0, "deployment_id": "two"})  # fmt: skip
+    put(
+        writer,
+        "run",
+        *ended,
+        {"state": "failed", "ttft_ms": 1.0},
+        {"state": "succeeded", "ttft_ms": None},
+        {"state": "succeeded", "ttft_ms": 5.0, "deployment_id": "two"},
+    )
     assert run_queries.typical_ttft(reader(url), "one") == (25.0, 4)
     monkeypatch.setattr(run_queries, "TYPICAL_OVER", 3)
     assert run_queries.typical_ttft(reader(url), "one") == (30.0, 3)

@@ -67,13 +67,16 @@ def _rates(*rates, tiers=()):
         (_rates(("input", "0"), ("output", "0.0")), "free", 0),
         (_rates(("input", "0"), ("output", "2")), "unknown", None),
         (_rates(("input", "0")), "unknown", None),
-        (_rates(("input", "0"), ("output", "0"), tiers=[{"above": 9, "rates": {"input": "1", "output": "0"}}]),
-         "unknown", None),
+        (
+            _rates(("input", "0"), ("output", "0"), tiers=[{"above": 9, "rates": {"input": "1", "output": "0"}}]),
+            "unknown",
+            None,
+        ),
         (_rates(("input", "0"), ("output", "0"), tiers=[{"above": 9, "rates": None}]), "unknown", None),
         ({"per_hour": "damaged"}, "unknown", None),
         (None, "unknown", None),
     ],
-)  # fmt: skip
+)
 def test_a_lost_call_costs_what_its_price_says_whatever_it_counted_and_else_nobody_knows(
     url, writer, price, state, cost
 ):
@@ -152,8 +155,11 @@ def test_a_later_vote_replaces_the_same_persons_vote_on_the_same_pair(url, write
         do(writer, runs.insert_vote, values=values)
     votes = run_queries.votes_of_run(reader(url), "run")
     assert sorted((v["person"], v["choice"], v["repetition"]) for v in votes) == [
-        ("ada", "b", 1), ("ada", "b", 2), ("ada", "both_bad", 1), ("bob", "tie", 1),
-    ]  # fmt: skip
+        ("ada", "b", 1),
+        ("ada", "b", 2),
+        ("ada", "both_bad", 1),
+        ("bob", "tie", 1),
+    ]
 
 
 def test_a_later_best_replaces_the_former_best_whatever_column_it_names(url, writer):
@@ -174,9 +180,13 @@ def test_a_vote_that_is_none_is_refused(writer):
 
 def declare(writer, deployment_id, *, origin="file", enabled=True, **spec):
     return do(
-        writer, runs.upsert_deployment, deployment_id=deployment_id, origin=origin, enabled=enabled,
+        writer,
+        runs.upsert_deployment,
+        deployment_id=deployment_id,
+        origin=origin,
+        enabled=enabled,
         spec={"id": deployment_id, "enabled": enabled} | spec,
-    )  # fmt: skip
+    )
 
 
 def deployment(url, deployment_id):
@@ -239,8 +249,14 @@ def test_declaring_the_same_again_changes_nothing_and_a_test_is_kept(url, writer
 
 
 def test_forgetting_removes_texts_of_old_runs_and_keeps_their_figures(url, writer):
-    texts = {"prompt": "p", "system": "s", "template": "t", "variables": {"a": "b"}, "note": "n",
-             "attachments": [{"name": "f", "chars": 3}]}  # fmt: skip
+    texts = {
+        "prompt": "p",
+        "system": "s",
+        "template": "t",
+        "variables": {"a": "b"},
+        "note": "n",
+        "attachments": [{"name": "f", "chars": 3}],
+    }
     said = {"state": "succeeded", "answer": "yes", "reasoning": "hm", "request": {"body": 1}, "ttft_ms": 12.5}
     put(writer, "old", said, **texts)
     put(writer, "busy", said, {"state": "running"}, **texts)

@@ -32,16 +32,30 @@ def make_calls(n: int, seed: int = 1) -> list[dict[str, Any]]:
         cost = dice.randrange(10**7)
         rows.append(
             call_row(
-                f"c{number}", f"r{number % 7}", state=state, outcome="ok" if state == "succeeded" else state,
-                created_at=START + SPAN * dice.random(), deployment_id=dice.choice("abc"), model=dice.choice("mn"),
-                person=dice.choice(["ada", "bob", "cyd", "dan"]), source=dice.choice(["playground", "batch"]),
-                ttft_ms=dice.lognormvariate(5, 1), ttlt_ms=dice.lognormvariate(8, 1), tpot_ms=None, decode_tps=80.0,
-                end_ms=dice.uniform(10, 9000), uncached_input=dice.randrange(3000), answer_output=dice.randrange(900),
-                cache_read=dice.choice([None, 0, 500]), cost_state=dice.choice(["exact", "lower_bound", "no_price"]),
-                cost_nanousd=dice.choice([None, cost, cost]), cost_drivers={"uncached_input": cost},
-                usage_source="provider", lag_marked=dice.random() < 0.05,
+                f"c{number}",
+                f"r{number % 7}",
+                state=state,
+                outcome="ok" if state == "succeeded" else state,
+                created_at=START + SPAN * dice.random(),
+                deployment_id=dice.choice("abc"),
+                model=dice.choice("mn"),
+                person=dice.choice(["ada", "bob", "cyd", "dan"]),
+                source=dice.choice(["playground", "batch"]),
+                ttft_ms=dice.lognormvariate(5, 1),
+                ttlt_ms=dice.lognormvariate(8, 1),
+                tpot_ms=None,
+                decode_tps=80.0,
+                end_ms=dice.uniform(10, 9000),
+                uncached_input=dice.randrange(3000),
+                answer_output=dice.randrange(900),
+                cache_read=dice.choice([None, 0, 500]),
+                cost_state=dice.choice(["exact", "lower_bound", "no_price"]),
+                cost_nanousd=dice.choice([None, cost, cost]),
+                cost_drivers={"uncached_input": cost},
+                usage_source="provider",
+                lag_marked=dice.random() < 0.05,
             )
-        )  # fmt: skip
+        )
     return rows
 
 
@@ -83,11 +97,17 @@ def test_any_stretch_and_filter_read_from_rollups_equals_the_calls(
             fold_all(writer)
         a, b = sorted(START + SPAN * dice.random() for _ in range(2))
         chosen: dict[str, Any] = {
-            name: some for name, some in (
-                ("deployments", dice.sample("abc", 2)), ("sources", ["batch"]), ("models", ["m"]), ("caches", ["warm"]),
-                ("persons", ["ada", "cyd"]), ("tags", ["workshop"]),
-            ) if dice.random() < 0.3
-        }  # fmt: skip
+            name: some
+            for name, some in (
+                ("deployments", dice.sample("abc", 2)),
+                ("sources", ["batch"]),
+                ("models", ["m"]),
+                ("caches", ["warm"]),
+                ("persons", ["ada", "cyd"]),
+                ("tags", ["workshop"]),
+            )
+            if dice.random() < 0.3
+        }
         wanted = history_module.Wanted(a, b, **chosen)
         monkeypatch.setattr(history_module, "EXACT_UP_TO", 10**9)
         exact = history_module.pieces(reader(url), wanted, grain="h", sketches=["ttft"])

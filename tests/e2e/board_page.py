@@ -25,10 +25,12 @@ def elements() -> None:
     st.dataframe(frame)
     colors = alt.Scale(domain=list("abcd"), range=list(theme.LIGHT_COLOURS[:4]))
     st.altair_chart(
-        alt.Chart(frame).mark_bar().encode(x="ttft", y="deployment", color=alt.Color("deployment", scale=colors))
+        alt.Chart(frame)
+        .mark_bar()
+        .encode(x="ttft", y="deployment", color=alt.Color("deployment", scale=colors))
         .transform_calculate(twice="datum.ttft * 2"),
         alt="bars",
-    )  # fmt: skip
+    )
     st.line_chart(frame, x="deployment", y="ttft")
     st.code("curl https://example.org", language="bash")
     st.markdown("![pixel](http://198.51.100.7/markdown.png) :material/bolt: $x^2$")

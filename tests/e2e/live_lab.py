@@ -44,8 +44,10 @@ class LiveLab:
     def page(self, *, width: int = 1280, height: int = 1000, scheme: str = "light", query: str = "") -> Page:
         """A page in a context of its own, which notes every error and every request that leaves the lab."""
         context = self.browser.new_context(
-            viewport={"width": width, "height": height}, color_scheme=scheme, accept_downloads=True,  # type: ignore[arg-type]
-        )  # fmt: skip
+            viewport={"width": width, "height": height},
+            color_scheme=scheme,
+            accept_downloads=True,  # type: ignore[arg-type]
+        )
         page = context.new_page()
         page.set_default_timeout(WAIT_MS)
         page.on("pageerror", lambda error: self.flaws.append(f"page error: {error}"))
@@ -91,9 +93,15 @@ class LiveLab:
 def deployment(name: str, model: str, base_url: str, *, id_: str = "", more: str = "") -> str:
     """One [[deployment]] on the chat wire."""
     lines = [
-        "[[deployment]]", f"name = {json.dumps(name)}", f'id = "{id_ or name}"', 'kind = "openai-compatible"',
-        f"model = {json.dumps(model)}", f'base_url = "{base_url}"', "price = { input = 1.0, output = 2.0 }", more,
-    ]  # fmt: skip
+        "[[deployment]]",
+        f"name = {json.dumps(name)}",
+        f'id = "{id_ or name}"',
+        'kind = "openai-compatible"',
+        f"model = {json.dumps(model)}",
+        f'base_url = "{base_url}"',
+        "price = { input = 1.0, output = 2.0 }",
+        more,
+    ]
     return "\n".join(lines) + "\n\n"
 
 
@@ -108,9 +116,20 @@ def live_lab(folder: Path, declare: Callable[[str], str], *, embedded: bool = Fa
         worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
         port = free_port("127.0.0.1", 8700 + 100 * worker)
         command = [
-            sys.executable, "-P", "-m", "app.cli", "run", "--no-browser", "--port", str(port), "--data", str(data),
-            "--deployments", str(file), *([] if embedded else ["--no-embedded"]),
-        ]  # fmt: skip
+            sys.executable,
+            "-P",
+            "-m",
+            "app.cli",
+            "run",
+            "--no-browser",
+            "--port",
+            str(port),
+            "--data",
+            str(data),
+            "--deployments",
+            str(file),
+            *([] if embedded else ["--no-embedded"]),
+        ]
         log = stack.enter_context((folder / "lab.log").open("wb"))
         process = subprocess.Popen(
             command, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=log, stderr=log

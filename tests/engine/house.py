@@ -31,10 +31,16 @@ def table(name: str, model: str, url: str, wire: str = "chat", *, key_env: str |
     base = url if wire == "messages" else f"{url}/v1"
     key_env = key_env or (None if wire == "chat" else KEY_NAME)
     lines = [
-        "[[deployment]]", f'name = "{name}"', f'id = "{name}"', f'kind = "{KINDS[wire]}"', f'wire = "{wire}"',
-        f"model = {json.dumps(model)}", f'base_url = "{base}"', "price = { input = 1.0, output = 2.0 }",
+        "[[deployment]]",
+        f'name = "{name}"',
+        f'id = "{name}"',
+        f'kind = "{KINDS[wire]}"',
+        f'wire = "{wire}"',
+        f"model = {json.dumps(model)}",
+        f'base_url = "{base}"',
+        "price = { input = 1.0, output = 2.0 }",
         *([f'key_env = "{key_env}"'] if key_env else []),
-    ]  # fmt: skip
+    ]
     if limits:
         lines.append("limits = { " + ", ".join(f"{name} = {value}" for name, value in limits.items()) + " }")
     return "\n".join(lines) + "\n\n"
@@ -67,9 +73,12 @@ class House:
         self.writer.start()
         self.reader = reader(self.url)
         self.engine = Engine(
-            writer=self.writer, reader=self.reader, registry=Registry(self.writer, self.reader, self.file),
-            pool=EmbeddedPool((), log_dir=self.folder), single_owner=self.url.startswith("sqlite"),
-        )  # fmt: skip
+            writer=self.writer,
+            reader=self.reader,
+            registry=Registry(self.writer, self.reader, self.file),
+            pool=EmbeddedPool((), log_dir=self.folder),
+            single_owner=self.url.startswith("sqlite"),
+        )
         await self.engine.start()
 
     async def close(self) -> None:

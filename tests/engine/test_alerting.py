@@ -28,10 +28,18 @@ async def ended(house: House, n: int, *, at: datetime, **values: Any) -> None:
     """``n`` ended calls, made at ``at``."""
     run_id = f"r-{at.timestamp()}-{values}"
     calls = [
-        call_row(f"{run_id}-{one}", run_id, state="succeeded", created_at=at, end_ms=900.0, cost_nanousd=10**9,
-                 usage_source="provider") | values
+        call_row(
+            f"{run_id}-{one}",
+            run_id,
+            state="succeeded",
+            created_at=at,
+            end_ms=900.0,
+            cost_nanousd=10**9,
+            usage_source="provider",
+        )
+        | values
         for one in range(n)
-    ]  # fmt: skip
+    ]
 
     def write(session: Any) -> None:
         runs.insert_run(session=session, values=run_row(run_id))
@@ -41,8 +49,15 @@ async def ended(house: House, n: int, *, at: datetime, **values: Any) -> None:
 
 
 async def watch(house: House, **values: Any) -> str:
-    row = {"name": "", "metric": "p95_ttft", "threshold": 1000.0, "window_s": 900, "deployments": [], "targets": [],
-           "enabled": True} | values  # fmt: skip
+    row = {
+        "name": "",
+        "metric": "p95_ttft",
+        "threshold": 1000.0,
+        "window_s": 900,
+        "deployments": [],
+        "targets": [],
+        "enabled": True,
+    } | values
     await house.writer.write(lambda s: small_tables.save(session=s, alert_id="a1", values=row, person="ada", at=NOW))
     return "a1"
 
@@ -94,9 +109,9 @@ async def test_a_notice_that_is_not_taken_is_tried_again_and_the_event_says_so(
         await ended(house, 25, at=NOW, ttft_ms=1500.0)
         await house.engine.alerting.once(NOW + MINUTE)
         gone = "ALERT_GONE is not set any more, so nothing was sent to it"
-        await until(lambda: events(house) == [
-            (True, f"{gone}; ALERT_WEBHOOK did not accept it (500): will be tried again")
-        ])  # fmt: skip
+        await until(
+            lambda: events(house) == [(True, f"{gone}; ALERT_WEBHOOK did not accept it (500): will be tried again")]
+        )
         gate.set()
         await until(lambda: events(house) == [(True, f"{gone}; sent to ALERT_WEBHOOK")])
         assert len(hook.received) == 3 and pauses == list(alert_loop.BACKOFF_S[:2])
@@ -134,8 +149,9 @@ async def test_the_next_engine_sends_what_the_last_one_was_about_to(
 
 
 async def test_spend_counts_the_hours_of_being_on(house: House) -> None:
-    await house.declare(table("gpu", "m", "http://127.0.0.1:1").replace("{ input = 1.0, output = 2.0 }",
-                                                                       "{ per_hour = 48 }"))  # fmt: skip
+    await house.declare(
+        table("gpu", "m", "http://127.0.0.1:1").replace("{ input = 1.0, output = 2.0 }", "{ per_hour = 48 }")
+    )
     await watch(house, metric="spend_day", threshold=5.0, window_s=86_400)
     now = datetime.now(UTC) + timedelta(minutes=15)
     await ended(house, 2, at=now - timedelta(minutes=1))

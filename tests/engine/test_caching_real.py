@@ -38,9 +38,14 @@ async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House
 
 async def run(house: House, *columns: ColumnSpec, k: int) -> list[dict[str, object]]:
     spec = RunSpec(
-        caching.QUESTION, columns, system=unique(SHORT), params={"max_tokens": 4}, repetitions=k,
-        start="sequential", source="caching",
-    )  # fmt: skip
+        caching.QUESTION,
+        columns,
+        system=unique(SHORT),
+        params={"max_tokens": 4},
+        repetitions=k,
+        start="sequential",
+        source="caching",
+    )
     live = house.engine.runs[await house.engine.start_run(spec, "ada")]
     async with asyncio.timeout(240):
         await live.ended.wait()

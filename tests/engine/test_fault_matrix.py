@@ -15,8 +15,16 @@ from tests.fake.scripts import Truth, truth, with_fault
 
 COLUMNS = 8
 CELLS = [(spec, wire) for spec in FAULTS.values() for wire in spec.wires]
-NOT_BILLED = {"unauthorised", "not_found", "http_error", "throttled", "overloaded", "quota_exhausted", "unreachable",
-              "timeout_connect"}  # fmt: skip
+NOT_BILLED = {
+    "unauthorised",
+    "not_found",
+    "http_error",
+    "throttled",
+    "overloaded",
+    "quota_exhausted",
+    "unreachable",
+    "timeout_connect",
+}
 
 
 def _name(spec: FaultSpec, wire: str) -> str:
@@ -35,11 +43,15 @@ async def test_every_fault_on_every_wire_ends_as_it_has_to_with_its_row_and_text
     where = {"server": house.fake.url, **addresses}
     tables = [
         table(
-            _name(spec, wire), with_fault(spec.name).model(), where[spec.address], wire, key_env=KEY_NAME,
+            _name(spec, wire),
+            with_fault(spec.name).model(),
+            where[spec.address],
+            wire,
+            key_env=KEY_NAME,
             **({spec.deadline: shortened_s(spec.deadline)} if spec.deadline else {}),
         )
         for spec, wire in CELLS
-    ]  # fmt: skip
+    ]
     # A key goes only to hosts it is bound to, and the two dead addresses are hosts of their own.
     await house.declare(f'[keys.{KEY_NAME}]\nhosts = ["127.0.0.1"]\n\n', *tables)
     assert len(CELLS) > 200

@@ -165,7 +165,7 @@ def packed(_: web.Request) -> web.Response:
         (packed, "This server compresses its /metrics although it was asked not to, so it was not read."),
         (slowly, "This server did not answer /metrics within 2 s."),
     ],
-)  # fmt: skip
+)
 async def test_a_server_that_does_not_say_is_described_in_words(
     house: House, server: Inference, answer: Any, sentence: str
 ) -> None:
@@ -179,17 +179,23 @@ async def test_only_what_may_be_called_is_asked(
     house: House, server: Inference, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await house.declare(
-        table("gone", LLAMA, "http://127.0.0.1:1"), table("api", "gpt", server.url, "responses"),
-        table("off", LLAMA, server.url), table("keyless", LLAMA, server.url, key_env="NOT_SET_HERE"),
+        table("gone", LLAMA, "http://127.0.0.1:1"),
+        table("api", "gpt", server.url, "responses"),
+        table("off", LLAMA, server.url),
+        table("keyless", LLAMA, server.url, key_env="NOT_SET_HERE"),
         '[keys.BOUND]\nhosts = ["elsewhere.example"]\n',
         table("public", LLAMA, "http://gpu.example:8000").replace("gpu.example", "192.0.2.1"),
-    )  # fmt: skip
+    )
     await house.engine.registry.set_enabled("off", False)
     ask = house.engine.gauges.server
     assert (await ask("gone"))["trouble"] == "This server could not be reached at /metrics."
     assert await ask("api") == {
-        "supported": False, "facts": None, "facts_trouble": None, "gauge": None, "trouble": None,
-    }  # fmt: skip
+        "supported": False,
+        "facts": None,
+        "facts_trouble": None,
+        "gauge": None,
+        "trouble": None,
+    }
     assert "switched off" in (await ask("off"))["trouble"]
     assert "needs NOT_SET_HERE" in (await ask("keyless"))["trouble"]
     with pytest.raises(ValueError, match="is not known any more"):

@@ -25,9 +25,10 @@ async def answering(run: LiveRun, column: int, deltas: int = 5) -> None:
 
 async def test_one_column_is_stopped_and_the_others_go_on(house: House) -> None:
     await house.declare(
-        table("a", "fake?tokens=60&itl=5", house.fake.url), table("b", SLOW, house.fake.url),
+        table("a", "fake?tokens=60&itl=5", house.fake.url),
+        table("b", SLOW, house.fake.url),
         table("c", "fake?tokens=60&itl=5", house.fake.url, "messages"),
-    )  # fmt: skip
+    )
     run = await house.start("abc")
     await answering(run, 1)
     house.engine.stop_columns(run, 1)
@@ -93,8 +94,10 @@ async def test_a_retry_is_a_further_attempt_and_leaves_the_first_one_as_it_was(h
     await house.engine.retry(run.id, 0)
     rows = await house.over(house.engine.runs.get(run.id, run))
     assert [(row["column_no"], row["attempt_no"], row["state"]) for row in rows] == [
-        (0, 1, "failed"), (0, 2, "succeeded"), (1, 1, "succeeded"),
-    ]  # fmt: skip
+        (0, 1, "failed"),
+        (0, 2, "succeeded"),
+        (1, 1, "succeeded"),
+    ]
     assert rows[1]["retry_of"] == rows[0]["id"]
     assert rows[1]["waited_ms"] > 0
     assert rows[0] == before[0]
@@ -205,9 +208,10 @@ async def test_repetitions_are_calls_of_their_own(house: House) -> None:
 
 async def test_each_column_continues_its_own_conversation(house: House) -> None:
     await house.declare(
-        table("a", "fake?tokens=4&text=utf8", house.fake.url), table("b", "fake?tokens=7", house.fake.url, "messages"),
+        table("a", "fake?tokens=4&text=utf8", house.fake.url),
+        table("b", "fake?tokens=7", house.fake.url, "messages"),
         table("c", "fake?fault=http_500", house.fake.url),
-    )  # fmt: skip
+    )
     first = await house.start("abc", "One?", system="Be short.")
     rows = await house.over(first)
     await house.ask("abc", "Two?", system="Be short.", parent_run_id=first.id)

@@ -17,12 +17,25 @@ from tests.engine.house import House
 
 HEAD = {"x-lab-role": "admin", "host": "engine"}
 WRITING = ("POST", "PUT", "PATCH")
-SPEC = RunSpec("Hello", (ColumnSpec("nobody"),), system="s", template="t", parent_run_id="r", tags=("a",),
-               variables={"x": "1"}).to_json()  # fmt: skip
+SPEC = RunSpec(
+    "Hello", (ColumnSpec("nobody"),), system="s", template="t", parent_run_id="r", tags=("a",), variables={"x": "1"}
+).to_json()
 MADE = config.to_json(
-    Deployment(id="d", name="D", kind="openai-compatible", model="m", base_url="https://h.example/v1", region="r",
-               headers={"x-a": "1"}, labels=("a",), params=("seed",), context_tokens=5, key_env="A_KEY", note="n")
-)  # fmt: skip
+    Deployment(
+        id="d",
+        name="D",
+        kind="openai-compatible",
+        model="m",
+        base_url="https://h.example/v1",
+        region="r",
+        headers={"x-a": "1"},
+        labels=("a",),
+        params=("seed",),
+        context_tokens=5,
+        key_env="A_KEY",
+        note="n",
+    )
+)
 # "nowhere" is no region, so AWS is never asked.
 PLACE = {"profile": None, "region": "nowhere"}
 # What each route takes: every field here is given wrong values, one after the other.
@@ -32,26 +45,45 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/runs/{id}/retry"): {"column": 0},
     ("PATCH", "/runs/{id}"): {"starred": True, "tags": ["a"], "note": "n"},
     ("POST", "/runs/{id}/votes"): {
-        "choice": "a", "blind": True, "column_a": 0, "column_b": 1, "deployment_a": "a", "deployment_b": "b",
-        "winner": "a", "repetition": 1,
+        "choice": "a",
+        "blind": True,
+        "column_a": 0,
+        "column_b": 1,
+        "deployment_a": "a",
+        "deployment_b": "b",
+        "winner": "a",
+        "repetition": 1,
     },
     ("POST", "/runs/delete"): {"run_ids": ["r"]},
     ("POST", "/deployments"): {
         name: value for name, value in MADE.items() if name not in ("origin", "aws", "price", "limits")
-    } | {"aws": {"profile": "p"}, "limits": {"total_s": 5.0}, "price": {"per_hour": "1", "count": 2}},
+    }
+    | {"aws": {"profile": "p"}, "limits": {"total_s": 5.0}, "price": {"per_hour": "1", "count": 2}},
     ("PATCH", "/deployments/{id}"): {"enabled": True},
     ("POST", "/deployments/{id}/test"): {},
     ("POST", "/catalogue/{provider}"): {"on": True},
     ("POST", "/embedded/{name}/restart"): {},
-    ("POST", "/aws/provisioned"): PLACE | {
-        "name": "n", "model": "m", "units": 1, "commitment": "none", "token": "t", "confirm": "create n",
+    ("POST", "/aws/provisioned"): PLACE
+    | {
+        "name": "n",
+        "model": "m",
+        "units": 1,
+        "commitment": "none",
+        "token": "t",
+        "confirm": "create n",
     },
     ("POST", "/aws/provisioned/rename"): PLACE | {"arn": "a", "name": "n"},
     ("POST", "/aws/provisioned/delete"): PLACE | {"arn": "a", "confirm": "n"},
     ("POST", "/aws/refresh"): {},
     ("POST", "/history/alerts"): {
-        "metric": "error_rate", "threshold": 0.1, "window_s": 900, "name": "n", "deployments": ["a"], "targets": [],
-        "enabled": True, "id": "",
+        "metric": "error_rate",
+        "threshold": 0.1,
+        "window_s": 900,
+        "name": "n",
+        "deployments": ["a"],
+        "targets": [],
+        "enabled": True,
+        "id": "",
     },
     ("POST", "/scenarios"): {"name": "s", "state": {"rpm": "60"}},
     ("POST", "/history/notes"): {"at": "2026-11-24T12:00:00+00:00", "note": "n"},
@@ -59,19 +91,40 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/rollups/unroll"): {"day": "2026-11-24T00:00:00+00:00"},
     ("POST", "/rollups/fold"): {},
     ("POST", "/batches"): {
-        "deployment_id": "d", "sha256": "0" * 64, "file_name": "f.csv", "route": "runner", "path": "/nowhere",
+        "deployment_id": "d",
+        "sha256": "0" * 64,
+        "file_name": "f.csv",
+        "route": "runner",
+        "path": "/nowhere",
         "options": {
-            "format": "csv", "encoding": "utf-8", "delimiter": ";", "id_column": "id", "prompt": "{{x}}", "system": "s",
-            "params": {}, "suffix_ids": True, "sheet": "s", "leave_out": True,
-        }, "name": "n", "budget_nanousd": 5, "objective_ms": 500.0, "max_lanes": 3, "per_minute": 60,
-        "notify": ["ALERT_X"], "parent_id": "p", "estimate": {}, "again": True, "over_budget": True,
+            "format": "csv",
+            "encoding": "utf-8",
+            "delimiter": ";",
+            "id_column": "id",
+            "prompt": "{{x}}",
+            "system": "s",
+            "params": {},
+            "suffix_ids": True,
+            "sheet": "s",
+            "leave_out": True,
+        },
+        "name": "n",
+        "budget_nanousd": 5,
+        "objective_ms": 500.0,
+        "max_lanes": 3,
+        "per_minute": 60,
+        "notify": ["ALERT_X"],
+        "parent_id": "p",
+        "estimate": {},
+        "again": True,
+        "over_budget": True,
     },
     ("POST", "/batches/votes"): {"batch_a": "a", "batch_b": "b", "no": 1, "choice": "a"},
     ("POST", "/batches/{id}/pause"): {},
     ("POST", "/batches/{id}/resume"): {"budget_nanousd": 5},
     ("POST", "/batches/{id}/cancel"): {},
     ("POST", "/batches/{id}/resend"): {},
-}  # fmt: skip
+}
 # A field that may be a number or its text; what is set by the colours and kept as it comes.
 EITHER = {("/history/budget", "monthly_usd")}
 
@@ -85,9 +138,30 @@ ROUTES = _routes()
 EVERY_FIELD = sorted({name for body in BODIES.values() for name in body})
 DEEP: Any = json.loads("[" * 300 + "]" * 300)
 WRONG: tuple[Any, ...] = (
-    None, True, 5, -1, 10**30, 1e308, -1e308, 0.5, "odd", "", "x" * 200_000, "\x00", [], [None], ["a", 5], [[]],
-    {}, {"a": None}, {"a": [{"b": 1}]}, DEEP, {"a": DEEP}, "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59",
-)  # fmt: skip
+    None,
+    True,
+    5,
+    -1,
+    10**30,
+    1e308,
+    -1e308,
+    0.5,
+    "odd",
+    "",
+    "x" * 200_000,
+    "\x00",
+    [],
+    [None],
+    ["a", 5],
+    [[]],
+    {},
+    {"a": None},
+    {"a": [{"b": 1}]},
+    DEEP,
+    {"a": DEEP},
+    "0001-01-01T00:00:00+23:59",
+    "9999-12-31T23:59:59-23:59",
+)
 
 
 def odd(good: Any) -> Iterator[tuple[str, dict[str, Any], bool]]:

@@ -36,9 +36,10 @@ def fake() -> Iterator[FakeServerThread]:
 def declared(folder: Path, fake: FakeServerThread) -> Path:
     file = folder / "deployments.toml"
     file.write_text(
-        table("quick", "fake?tokens=5&itl=1&ttft=1", fake.url) + table("slow", "fake?tokens=400&itl=10", fake.url)
+        table("quick", "fake?tokens=5&itl=1&ttft=1", fake.url)
+        + table("slow", "fake?tokens=400&itl=10", fake.url)
         + table("keyed", "fake?fault=http_401", fake.url, "messages")
-    )  # fmt: skip
+    )
     return file
 
 
@@ -96,9 +97,16 @@ def test_the_door_is_for_this_user_only(engine: EngineProcess) -> None:
 
 @pytest.mark.parametrize(
     ("body", "status"),
-    [(b"{", 422), (b"[]", 422), (b"{}", 422), (b'{"prompt":1,"columns":[1]}', 422),
-     (b'{"prompt":"x","columns":[]}', 422), (b"\xff\xfe", 422), (b'{"prompt":"' + b"x" * 17_000_000 + b'"}', 413)],
-)  # fmt: skip
+    [
+        (b"{", 422),
+        (b"[]", 422),
+        (b"{}", 422),
+        (b'{"prompt":1,"columns":[1]}', 422),
+        (b'{"prompt":"x","columns":[]}', 422),
+        (b"\xff\xfe", 422),
+        (b'{"prompt":"' + b"x" * 17_000_000 + b'"}', 413),
+    ],
+)
 def test_nonsense_at_the_door_gets_a_sentence(engine: EngineProcess, body: bytes, status: int) -> None:
     transport = httpx.HTTPTransport(uds=str(paths.socket_path(engine.data)))
     with httpx.Client(transport=transport, base_url="http://engine") as client:

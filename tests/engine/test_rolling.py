@@ -38,9 +38,15 @@ async def test_an_engine_that_is_never_idle_works_its_backlog_off_in_crumbs(monk
 
 
 def test_it_rests_longest_where_calls_are_being_made_and_little_waits() -> None:
-    rests = [background.pause_s(*one[:1], busy=one[1]) for one in (
-        (background.BUSY_BATCH - 1, True), (0, False), (background.BUSY_BATCH, True), (background.IDLE_BATCH, False),
-    )]  # fmt: skip
+    rests = [
+        background.pause_s(*one[:1], busy=one[1])
+        for one in (
+            (background.BUSY_BATCH - 1, True),
+            (0, False),
+            (background.BUSY_BATCH, True),
+            (background.IDLE_BATCH, False),
+        )
+    ]
     assert rests == sorted(rests, reverse=True)
     assert len(set(rests)) == 4
 

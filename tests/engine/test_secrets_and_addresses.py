@@ -97,9 +97,15 @@ async def test_a_key_goes_to_no_host_that_it_is_not_bound_to(house: House, monke
 
 @pytest.mark.parametrize(
     "address",
-    ["http://169.254.169.254", "http://[fe80::1]", "http://[::ffff:169.254.169.254]", "http://2852039166",
-     "http://metadata.google.internal", "http://100.100.100.200"],
-)  # fmt: skip
+    [
+        "http://169.254.169.254",
+        "http://[fe80::1]",
+        "http://[::ffff:169.254.169.254]",
+        "http://2852039166",
+        "http://metadata.google.internal",
+        "http://100.100.100.200",
+    ],
+)
 async def test_metadata_addresses_are_refused_in_a_sentence(house: House, address: str) -> None:
     house.file.write_text(table("a", QUICK, address))
     house.engine.registry._stamp = -1.0

@@ -108,7 +108,7 @@ def drip(plan: Plan, script: Script, wire: Wire) -> Plan:
     every = script.ping or 10.0
     return replace(
         plan, steps=tuple(kept), repeat=(Step(0, "keepalive", keepalive(wire)),), repeat_ms=every, end="hang"
-    )  # fmt: skip
+    )
 
 
 def endless(plan: Plan, script: Script, wire: Wire) -> Plan:

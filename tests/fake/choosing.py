@@ -67,8 +67,11 @@ def models_reply(wire: Wire, wanted: str) -> Plan:
     name = wanted or "fake"
     if wire == "messages":
         one: dict[str, object] = {
-            "type": "model", "id": name, "display_name": "Fake", "created_at": "2026-01-01T00:00:00Z"
-        }  # fmt: skip
+            "type": "model",
+            "id": name,
+            "display_name": "Fake",
+            "created_at": "2026-01-01T00:00:00Z",
+        }
         listed: dict[str, object] = {"data": [one], "has_more": False, "first_id": name, "last_id": name}
     else:
         one = {"id": name, "object": "model", "created": 1_790_000_000, "owned_by": "tests"}

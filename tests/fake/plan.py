@@ -175,10 +175,14 @@ def compile_plan(plan: Plan, chunk: str, *, gzip: bool) -> Compiled:
         at = writes[-1][0] if writes else round((plan.head_ms or 0) * 1e6)
         writes.append((at, "close", b"0\r\n\r\n"))
     return Compiled(
-        head.encode(), None if plan.head_ms is None else round(plan.head_ms * 1e6), tuple(writes), plan.end,
-        tuple((s.mark, coded(s.data)) for s in plan.repeat), round(plan.repeat_ms * 1e6),
+        head.encode(),
+        None if plan.head_ms is None else round(plan.head_ms * 1e6),
+        tuple(writes),
+        plan.end,
+        tuple((s.mark, coded(s.data)) for s in plan.repeat),
+        round(plan.repeat_ms * 1e6),
         keep_alive=plan.end == "eof" and plan.transfer != "close",
-    )  # fmt: skip
+    )
 
 
 def _squeezed(steps: Sequence[Step]) -> list[Step]:
@@ -209,8 +213,19 @@ def chunk_coded(data: bytes) -> bytes:
 
 
 _REASONS = {
-    200: "OK", 302: "Found", 307: "Temporary Redirect", 400: "Bad Request", 401: "Unauthorized",
-    402: "Payment Required", 403: "Forbidden", 404: "Not Found", 413: "Content Too Large", 422: "Unprocessable Content",
-    429: "Too Many Requests", 500: "Internal Server Error", 502: "Bad Gateway", 503: "Service Unavailable",
+    200: "OK",
+    302: "Found",
+    307: "Temporary Redirect",
+    400: "Bad Request",
+    401: "Unauthorized",
+    402: "Payment Required",
+    403: "Forbidden",
+    404: "Not Found",
+    413: "Content Too Large",
+    422: "Unprocessable Content",
+    429: "Too Many Requests",
+    500: "Internal Server Error",
+    502: "Bad Gateway",
+    503: "Service Unavailable",
     529: "Overloaded",
-}  # fmt: skip
+}

@@ -52,14 +52,27 @@ class Record:
     def to_json(self) -> dict[str, Any]:
         """For the control endpoint: the same names, ``writes`` as [ns, mark, size]."""
         return {
-            "id": self.id, "connection": self.connection, "method": self.method, "path": self.path,
-            "headers": self.headers, "json": self.json, "body_bytes": len(self.body), "wire": self.wire,
-            "model": self.script.model() if self.script else None, "status": self.status,
-            "first_byte_ns": self.first_byte_ns, "received_ns": self.received_ns, "head_ns": self.head_ns,
+            "id": self.id,
+            "connection": self.connection,
+            "method": self.method,
+            "path": self.path,
+            "headers": self.headers,
+            "json": self.json,
+            "body_bytes": len(self.body),
+            "wire": self.wire,
+            "model": self.script.model() if self.script else None,
+            "status": self.status,
+            "first_byte_ns": self.first_byte_ns,
+            "received_ns": self.received_ns,
+            "head_ns": self.head_ns,
             "writes": list(zip(self.stamps, self.marks, self.sizes, strict=True)),
-            "terminal_ns": self.terminal_ns, "end_ns": self.end_ns, "disconnect_ns": self.disconnect_ns,
-            "aborted": self.aborted, "done": self.done, "concurrent": self.concurrent,
-        }  # fmt: skip
+            "terminal_ns": self.terminal_ns,
+            "end_ns": self.end_ns,
+            "disconnect_ns": self.disconnect_ns,
+            "aborted": self.aborted,
+            "done": self.done,
+            "concurrent": self.concurrent,
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,12 +21,34 @@ WIRES: tuple[Wire, ...] = ("messages", "responses", "chat")
 
 VOCABULARIES: dict[str, tuple[str, ...]] = {
     "words": (
-        "the", "quick", "model", "counts", "every", "byte", "it", "sends", "and", "says", "when", "each", "of",
-        "them", "left", "so", "that", "a", "clock", "which", "lies", "can", "be", "found.",
+        "the",
+        "quick",
+        "model",
+        "counts",
+        "every",
+        "byte",
+        "it",
+        "sends",
+        "and",
+        "says",
+        "when",
+        "each",
+        "of",
+        "them",
+        "left",
+        "so",
+        "that",
+        "a",
+        "clock",
+        "which",
+        "lies",
+        "can",
+        "be",
+        "found.",
     ),
     "utf8": ("naïve", "日本語", "👩‍👩‍👧‍👦", "é", "🇨🇭", "漢字", "ﷺ", "😀", "한국어", "𝄞", "“quoted”", "\n", "end"),
     "markdown": ("# head", "**bold**", "<b>x</b>", "`code`", "| a | b |", "\n", "- item", "$x$", ":red[x]"),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +99,11 @@ class Script:
     @property
     def answer_tokens(self) -> int:
         """Answer tokens that will be sent."""
-        return len(split_tokens(self.text)) if self.tokens is None and self.text not in VOCABULARIES else (
-            20 if self.tokens is None else self.tokens
-        )  # fmt: skip
+        return (
+            len(split_tokens(self.text))
+            if self.tokens is None and self.text not in VOCABULARIES
+            else (20 if self.tokens is None else self.tokens)
+        )
 
     @property
     def position(self) -> int:
@@ -185,16 +209,20 @@ def truth(script: Script | str, wire: Wire) -> Truth:
     if script_is_cut(real) and not ends:
         outcomes = ("truncated", "empty")
     return Truth(
-        deltas, text["answer"], text["reasoning"], text["tool"],
+        deltas,
+        text["answer"],
+        text["reasoning"],
+        text["tool"],
         ttft_ms=deltas[0].at_ms if deltas else None,
         ttfat_ms=answers[0] if answers else None,
         ttlt_ms=deltas[-1].at_ms if deltas else None,
         terminal_ms=ends[-1] if ends else None,
         output_tokens=output_tokens(real),
         usage=usage_of(real, wire) if said else None,
-        outcomes=outcomes, states=states_of(outcomes),
+        outcomes=outcomes,
+        states=states_of(outcomes),
         retry_after_s=given.retry_after if spec.retry_after else None,
-    )  # fmt: skip
+    )
 
 
 def script_is_cut(script: Script) -> bool:

@@ -19,8 +19,10 @@ from tests.fake.replies import error_reply
 from tests.fake.scripts import Script, parse
 
 PATHS: dict[str, Wire] = {
-    "/v1/messages": "messages", "/v1/responses": "responses", "/v1/chat/completions": "chat",
-}  # fmt: skip
+    "/v1/messages": "messages",
+    "/v1/responses": "responses",
+    "/v1/chat/completions": "chat",
+}
 PIXEL = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b")
 
 
@@ -95,17 +97,27 @@ class Core:
             return
         models = path == "/v1/models" or path.startswith("/v1/models/")
         wire = PATHS.get(path) if request.method == "POST" else None
-        if wire is None and not (models and request.method == "GET") and (
-            request.method in {"GET", "HEAD"} or path.startswith("/canary")
-        ):  # fmt: skip
+        if (
+            wire is None
+            and not (models and request.method == "GET")
+            and (request.method in {"GET", "HEAD"} or path.startswith("/canary"))
+        ):
             self.canary_hits.append(CanaryHit(now, request.method, request.path, request.headers))
             more = (("access-control-allow-origin", "*"),)
             connection.raw(plain_response(200, b"" if request.method == "HEAD" else PIXEL, "image/gif", *more))
             return
         record = Record(
-            len(self.requests), connection.number, request.method, request.path, request.headers, request.body,
-            request.parse(), wire, first_byte_ns=first_ns, received_ns=now,
-        )  # fmt: skip
+            len(self.requests),
+            connection.number,
+            request.method,
+            request.path,
+            request.headers,
+            request.body,
+            request.parse(),
+            wire,
+            first_byte_ns=first_ns,
+            received_ns=now,
+        )
         self.requests.append(record)
         self.live += 1
         self.most_live = max(self.most_live, self.live)
@@ -144,9 +156,12 @@ class Core:
         if name == "requests":
             since = int(parse_qs(urlsplit(request.path).query).get("since", ["0"])[0])
             value: object = {
-                "now_ns": perf_counter_ns(), "live": self.live, "most_live": self.most_live,
-                "accepted": self.accepted, "requests": [r.to_json() for r in self.requests[since:]],
-            }  # fmt: skip
+                "now_ns": perf_counter_ns(),
+                "live": self.live,
+                "most_live": self.most_live,
+                "accepted": self.accepted,
+                "requests": [r.to_json() for r in self.requests[since:]],
+            }
         elif name == "canary":
             value = [{"ns": h.ns, "method": h.method, "path": h.path, "headers": h.headers} for h in self.canary_hits]
         elif name == "stats":

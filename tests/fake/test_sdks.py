@@ -26,13 +26,16 @@ async def test_the_anthropic_sdk_reads_the_text_and_usage_that_the_truth_names(f
         final = await stream.get_final_message()
     assert pieces == [d.text for d in expected.deltas if d.kind == "answer"]
     assert [getattr(b, "thinking", getattr(b, "text", "")) for b in final.content] == [
-        expected.reasoning, expected.answer
-    ]  # fmt: skip
+        expected.reasoning,
+        expected.answer,
+    ]
     usage = final.usage
     assert expected.usage is not None
     assert (usage.input_tokens, usage.cache_read_input_tokens, usage.cache_creation_input_tokens) == (
-        expected.usage.uncached_input, expected.usage.cache_read, expected.usage.cache_write_5m
-    )  # fmt: skip
+        expected.usage.uncached_input,
+        expected.usage.cache_read,
+        expected.usage.cache_write_5m,
+    )
     assert usage.output_tokens == expected.usage.output_total == 13
     assert final.stop_reason == "end_turn"
     await client.close()
@@ -42,9 +45,11 @@ async def test_the_openai_sdk_reads_the_same_chat(fake_server: FakeServer) -> No
     expected = truth(RICH, "chat")
     client = openai.AsyncOpenAI(api_key="k", base_url=f"{fake_server.url}/v1", max_retries=0)
     stream = await client.chat.completions.create(
-        model=RICH.model(), messages=[{"role": "user", "content": "hi"}], stream=True,
+        model=RICH.model(),
+        messages=[{"role": "user", "content": "hi"}],
+        stream=True,
         stream_options={"include_usage": True},
-    )  # fmt: skip
+    )
     chunks = [chunk async for chunk in stream]
     deltas = [c.choices[0].delta for c in chunks if c.choices]
     assert "".join(d.content or "" for d in deltas) == expected.answer

@@ -16,17 +16,23 @@ def usage(script: Script, output: int) -> dict[str, Any]:
         cached, written = script.cached, script.cache_write + script.cache_write_1h
         prompt, reasoned = script.input + cached + written, script.reasoning + script.hidden_reasoning
     return {
-        "prompt_tokens": prompt, "completion_tokens": output, "total_tokens": prompt + output,
+        "prompt_tokens": prompt,
+        "completion_tokens": output,
+        "total_tokens": prompt + output,
         "prompt_tokens_details": {"cached_tokens": cached, "cache_write_tokens": written},
         "completion_tokens_details": {"reasoning_tokens": min(reasoned, output)},
-    }  # fmt: skip
+    }
 
 
 def _chunk(script: Script, choices: list[dict[str, Any]], said: dict[str, Any] | None = None) -> bytes:
     value: dict[str, Any] = {
-        "id": "chatcmpl-fake", "object": "chat.completion.chunk", "created": CREATED, "model": REPORTED,
-        "system_fingerprint": "fp_fake", "choices": choices,
-    }  # fmt: skip
+        "id": "chatcmpl-fake",
+        "object": "chat.completion.chunk",
+        "created": CREATED,
+        "model": REPORTED,
+        "system_fingerprint": "fp_fake",
+        "choices": choices,
+    }
     # OpenAI states `"usage":null` in every chunk but the last one when usage was asked for.
     return sse(value if script.usage == "missing" else value | {"usage": said})
 
@@ -83,7 +89,10 @@ def whole(script: Script) -> dict[str, Any]:
         call = {"id": "call_fake", "type": "function", "function": {"name": "weather", "arguments": text["tool"]}}
         message["tool_calls"] = [call]
     return {
-        "id": "chatcmpl-fake", "object": "chat.completion", "created": CREATED, "model": REPORTED,
+        "id": "chatcmpl-fake",
+        "object": "chat.completion",
+        "created": CREATED,
+        "model": REPORTED,
         "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": _finish(script)}],
         "usage": None if script.usage in {"missing", "null"} else usage(script, output_tokens(script)),
-    }  # fmt: skip
+    }

@@ -22,10 +22,13 @@ def usage(script: Script, output: int) -> dict[str, Any]:
     """The usage object of the Messages wire: input without cache reads and writes."""
     if script.usage == "zero":
         return {
-            "input_tokens": 0, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0, "output_tokens": 0,
+            "input_tokens": 0,
+            "cache_creation_input_tokens": 0,
+            "cache_read_input_tokens": 0,
+            "output_tokens": 0,
             "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
             "output_tokens_details": {"thinking_tokens": 0},
-        }  # fmt: skip
+        }
     return {
         "input_tokens": script.input,
         "cache_creation_input_tokens": script.cache_write + script.cache_write_1h,
@@ -70,9 +73,14 @@ def _block_delta(index: int, mark: Mark, text: str) -> Frame:
 def frames(script: Script) -> list[Frame]:
     """Every event of one answer, from message_start to message_stop."""
     start: dict[str, Any] = {
-        "id": "msg_fake", "type": "message", "role": "assistant", "model": REPORTED, "content": [],
-        "stop_reason": None, "stop_sequence": None,
-    }  # fmt: skip
+        "id": "msg_fake",
+        "type": "message",
+        "role": "assistant",
+        "model": REPORTED,
+        "content": [],
+        "stop_reason": None,
+        "stop_sequence": None,
+    }
     start = _with_usage(script, start, usage(script, 1))
     out = [_event("open", {"type": "message_start", "message": start})]
     index, block = -1, ""
@@ -118,7 +126,12 @@ def whole(script: Script) -> dict[str, Any]:
     if text["tool"]:
         content.append({"type": "tool_use", "id": "toolu_fake", "name": "weather", "input": {}})
     value = {
-        "id": "msg_fake", "type": "message", "role": "assistant", "model": REPORTED, "content": content,
-        "stop_reason": _stop_reason(script), "stop_sequence": None,
-    }  # fmt: skip
+        "id": "msg_fake",
+        "type": "message",
+        "role": "assistant",
+        "model": REPORTED,
+        "content": content,
+        "stop_reason": _stop_reason(script),
+        "stop_sequence": None,
+    }
     return _with_usage(script, value, _final_usage(script))

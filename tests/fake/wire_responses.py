@@ -29,13 +29,31 @@ def usage(script: Script) -> dict[str, Any]:
 
 def _response(script: Script, status: str, output: list[dict[str, Any]]) -> dict[str, Any]:
     value: dict[str, Any] = {
-        "id": "resp_fake", "object": "response", "created_at": CREATED, "status": status, "background": False,
-        "error": None, "incomplete_details": None, "instructions": None, "max_output_tokens": None,
-        "model": REPORTED, "output": output, "parallel_tool_calls": True, "previous_response_id": None,
-        "reasoning": {"effort": None, "summary": None}, "store": False, "temperature": 1.0,
-        "text": {"format": {"type": "text"}}, "tool_choice": "auto", "tools": [], "top_p": 1.0,
-        "truncation": "disabled", "usage": None, "user": None, "metadata": {},
-    }  # fmt: skip
+        "id": "resp_fake",
+        "object": "response",
+        "created_at": CREATED,
+        "status": status,
+        "background": False,
+        "error": None,
+        "incomplete_details": None,
+        "instructions": None,
+        "max_output_tokens": None,
+        "model": REPORTED,
+        "output": output,
+        "parallel_tool_calls": True,
+        "previous_response_id": None,
+        "reasoning": {"effort": None, "summary": None},
+        "store": False,
+        "temperature": 1.0,
+        "text": {"format": {"type": "text"}},
+        "tool_choice": "auto",
+        "tools": [],
+        "top_p": 1.0,
+        "truncation": "disabled",
+        "usage": None,
+        "user": None,
+        "metadata": {},
+    }
     if status == "in_progress":
         return value
     if script.usage == "missing":
@@ -108,9 +126,13 @@ def _item(mark: Mark, shape: tuple[str, str, str, str], item_id: str, text: str 
     status = "in_progress" if text is None else "completed"
     if mark == "tool":
         return {
-            "id": item_id, "type": "function_call", "status": status, "call_id": "call_fake", "name": "weather",
+            "id": item_id,
+            "type": "function_call",
+            "status": status,
+            "call_id": "call_fake",
+            "name": "weather",
             "arguments": text or "",
-        }  # fmt: skip
+        }
     if mark == "reasoning":
         summary = content if part == "summary_text" else []
         return {"id": item_id, "type": "reasoning", "summary": summary, "content": [] if summary else content}

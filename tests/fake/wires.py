@@ -45,9 +45,7 @@ def contents(script: Script) -> list[tuple[Mark, str]]:
         ("tool", tool_pieces(script.tool)),
     ]
     per = max(1, script.tokens_per_delta)
-    return [
-        (mark, "".join(words[i : i + per])) for mark, words in groups for i in range(0, len(words), per)
-    ]  # fmt: skip
+    return [(mark, "".join(words[i : i + per])) for mark, words in groups for i in range(0, len(words), per)]
 
 
 def tool_pieces(n: int) -> list[str]:

@@ -17,10 +17,27 @@ import yaml
 from services.paths import ROOT
 
 PASSED_ON = {
-    "ANTHROPIC_API_KEY", "OPENAI_API_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
-    "AWS_PROFILE", "AWS_REGION", "ALERT_WEBHOOK", "ALERT_MAIL", "LAB_HOSTS", "HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY",
-    "NO_PROXY", "https_proxy", "http_proxy", "all_proxy", "no_proxy", "SSL_CERT_FILE", "DATABASE_URL",
-}  # fmt: skip
+    "ANTHROPIC_API_KEY",
+    "OPENAI_API_KEY",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_PROFILE",
+    "AWS_REGION",
+    "ALERT_WEBHOOK",
+    "ALERT_MAIL",
+    "LAB_HOSTS",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "https_proxy",
+    "http_proxy",
+    "all_proxy",
+    "no_proxy",
+    "SSL_CERT_FILE",
+    "DATABASE_URL",
+}
 
 
 def app(**set_outside: str) -> dict[str, Any]:

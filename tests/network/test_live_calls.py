@@ -228,8 +228,9 @@ async def test_a_deployment_of_the_page_reaches_nothing_private_through_a_proxy(
     hosts = f"{literals} {names}".split()
     reached = []
     for host in hosts:
-        d = Deployment(id="x", name="x", kind="openai-compatible", model="m", base_url=f"https://{host}/v1",
-                       origin="page")  # fmt: skip
+        d = Deployment(
+            id="x", name="x", kind="openai-compatible", model="m", base_url=f"https://{host}/v1", origin="page"
+        )
         try:
             outbound.way_of(d, f"https://{host}/v1", house.engine.registry.allowed_private(d))
         except Forbidden:
@@ -247,17 +248,30 @@ async def test_a_deployment_of_the_page_reaches_nothing_private_through_a_proxy(
 
 def test_no_proxy_exempts_names_suffixes_ports_ranges_and_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     cases = [
-        ("example.com", "example.com", 443, True), ("example.com", "api.example.com", 443, True),
-        (".example.com", "api.example.com", 443, True), ("*.example.com", "api.example.com", 443, True),
-        ("example.com", "notexample.com", 443, False), ("example.com:443", "example.com", 443, True),
-        ("example.com:8443", "example.com", 443, False), ("Example.COM.", "example.com", 443, True),
-        ("8.8.0.0/16", "8.8.4.4", 443, True), ("8.8.0.0/16", "8.9.4.4", 443, False), ("8.8.8.8", "8.8.8.8", 1, True),
-        ("2001:db8::/32", "2001:db8::1", 443, True), ("[2001:db8::1]:443", "2001:db8::1", 443, True),
-        ("*", "anything.example", 443, True), ("*:80", "anything.example", 443, False), ("", "example.com", 443, False),
-        ("a b, example.com ,", "example.com", 443, True), ("", "127.0.0.1", 443, True), ("", "[::1]", 443, False),
-        ("", "::1", 443, True), ("", "localhost", 443, True), ("", "x.localhost", 443, True),
+        ("example.com", "example.com", 443, True),
+        ("example.com", "api.example.com", 443, True),
+        (".example.com", "api.example.com", 443, True),
+        ("*.example.com", "api.example.com", 443, True),
+        ("example.com", "notexample.com", 443, False),
+        ("example.com:443", "example.com", 443, True),
+        ("example.com:8443", "example.com", 443, False),
+        ("Example.COM.", "example.com", 443, True),
+        ("8.8.0.0/16", "8.8.4.4", 443, True),
+        ("8.8.0.0/16", "8.9.4.4", 443, False),
+        ("8.8.8.8", "8.8.8.8", 1, True),
+        ("2001:db8::/32", "2001:db8::1", 443, True),
+        ("[2001:db8::1]:443", "2001:db8::1", 443, True),
+        ("*", "anything.example", 443, True),
+        ("*:80", "anything.example", 443, False),
+        ("", "example.com", 443, False),
+        ("a b, example.com ,", "example.com", 443, True),
+        ("", "127.0.0.1", 443, True),
+        ("", "[::1]", 443, False),
+        ("", "::1", 443, True),
+        ("", "localhost", 443, True),
+        ("", "x.localhost", 443, True),
         ("", "localhost.example.com", 443, False),
-    ]  # fmt: skip
+    ]
     wrong = []
     for name in ("NO_PROXY", "no_proxy"):
         for text, host, port, expected in cases:
@@ -289,10 +303,12 @@ def test_a_password_in_deployments_toml_is_refused_and_the_settings_survive_the_
         return parse(Source("deployments.toml", text)).deployments[0]
 
     wrong = {
-        'proxy = "http://ada:sesame-4711@proxy:3128"': "proxy_env", 'proxy = "socks5://proxy:1080"': "SOCKS5",
-        'proxy = "http://"': "address of a proxy", 'proxy = "http://p:1"\nproxy_env = "P_X"': "give one",
+        'proxy = "http://ada:sesame-4711@proxy:3128"': "proxy_env",
+        'proxy = "socks5://proxy:1080"': "SOCKS5",
+        'proxy = "http://"': "address of a proxy",
+        'proxy = "http://p:1"\nproxy_env = "P_X"': "give one",
         'proxy_env = "http://ada:sesame-4711@proxy:3128"': "name",
-    }  # fmt: skip
+    }
     for extra, words in wrong.items():
         with pytest.raises(ConfigError, match=words) as refused:
             read(extra)

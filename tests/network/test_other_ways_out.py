@@ -60,10 +60,12 @@ def test_a_batch_goes_through_the_proxy_from_submit_to_results_and_a_proxy_that_
 
 def _fails(made: Vendor, company: Company, monkeypatch: pytest.MonkeyPatch) -> None:
     cases = {
-        "login": "wants a user name and a password (407)", "refused": "did not connect to the host (403)",
+        "login": "wants a user name and a password (407)",
+        "refused": "did not connect to the host (403)",
         "browser": "wants a sign-in page in a browser first (302)",
-        "certificate": "a certificate that is not trusted here", "gone": "does not answer",
-    }  # fmt: skip
+        "certificate": "a certificate that is not trusted here",
+        "gone": "does not answer",
+    }
     for number, (case, words) in enumerate(cases.items()):
         with monkeypatch.context() as patch:
             company.login = "ada:sesame-4711" if case == "login" else None
@@ -195,11 +197,13 @@ def test_doctor_names_proxy_exemptions_and_certificates_without_the_password(
     shown = "\n".join(" ".join(one) for one in found)
     expected = [
         "ok proxy HTTPS_PROXY: https:// addresses are called through http://proxy.company.test:3128, with a user name",
-        "wrong proxy HTTP_PROXY names a proxy of the kind SOCKS5", "ok NO_PROXY exempts internal.example, 10.0.0.0/8",
-        "ok proxy of own http://p.company.test:1, by its own settings", "ok proxy of bare none, by its own settings",
+        "wrong proxy HTTP_PROXY names a proxy of the kind SOCKS5",
+        "ok NO_PROXY exempts internal.example, 10.0.0.0/8",
+        "ok proxy of own http://p.company.test:1, by its own settings",
+        "ok proxy of bare none, by its own settings",
         f"ok certificates SSL_CERT_FILE adds those of {company.authority.file}",
         "wrong certificates REQUESTS_CA_BUNDLE names a file that is not there",
         "wrong certificates of own ca_file names a file without a certificate",
-    ]  # fmt: skip
+    ]
     assert [line for line in expected if line not in shown] == [], shown
     assert "sesame" not in shown

@@ -67,9 +67,14 @@ class BatchLab(Lab):
         return BatchEngine(self, person)
 
     def batch(
-        self, states: Sequence[LineState] = ("succeeded",) * 3, *, jobs: Sequence[Mapping[str, Any]] = (),
-        answers: Sequence[str] = (), d: str = "local-chat", **values: Any,
-    ) -> str:  # fmt: skip
+        self,
+        states: Sequence[LineState] = ("succeeded",) * 3,
+        *,
+        jobs: Sequence[Mapping[str, Any]] = (),
+        answers: Sequence[str] = (),
+        d: str = "local-chat",
+        **values: Any,
+    ) -> str:
         """A batch with one line for each of ``states``; those that are over have their call. Returns its id."""
         now = datetime.now(UTC)
         batch_id, deployment = new_id(), self.deployment(d)
@@ -77,12 +82,24 @@ class BatchLab(Lab):
         self.write(runs.insert_run, values=run)
         over = values.get("state", "ended") in ("ended", "cancelled", "expired", "failed")
         row = {
-            "id": batch_id, "created_at": now - timedelta(minutes=5), "person": "local", "name": "Reviews",
-            "deployment_id": d, "deployment": config.to_json(deployment), "route": "runner", "state": "ended",
-            "file_name": "reviews.csv", "file_sha256": "a" * 64, "columns": ["id", "text"], "run_id": run["id"],
-            "n_lines": len(states), "n_left_out": 0, "wanted": "run", "started_at": now - timedelta(minutes=4),
+            "id": batch_id,
+            "created_at": now - timedelta(minutes=5),
+            "person": "local",
+            "name": "Reviews",
+            "deployment_id": d,
+            "deployment": config.to_json(deployment),
+            "route": "runner",
+            "state": "ended",
+            "file_name": "reviews.csv",
+            "file_sha256": "a" * 64,
+            "columns": ["id", "text"],
+            "run_id": run["id"],
+            "n_lines": len(states),
+            "n_left_out": 0,
+            "wanted": "run",
+            "started_at": now - timedelta(minutes=4),
             "ended_at": now if over else None,
-        } | values  # fmt: skip
+        } | values
         calls, lines = [], []
         for no, state in enumerate(states, 1):
             call_id = None
@@ -93,15 +110,21 @@ class BatchLab(Lab):
                 call_id = call["id"]
             lines.append(
                 BatchLine(
-                    batch_id=batch_id, no=no, line=no + 1, record_id=f"a{no}", state=state, attempts=1,
-                    request=ask_to_json(Ask((Message("user", f"Question {no}"),))), call_id=call_id,
+                    batch_id=batch_id,
+                    no=no,
+                    line=no + 1,
+                    record_id=f"a{no}",
+                    state=state,
+                    attempts=1,
+                    request=ask_to_json(Ask((Message("user", f"Question {no}"),))),
+                    call_id=call_id,
                     original={"id": f"a{no}", "text": f"Question {no}"},
                     outcome={"succeeded": "ok", "failed": "http_error"}.get(state),
                     message="The service answered 500." if state == "failed" else None,
                     answer=answer if state == "succeeded" else None,
                     ended_at=now if state not in ("waiting", "running") else None,
                 )
-            )  # fmt: skip
+            )
         if calls:
             self.write(runs.insert_calls, rows=calls)
 
@@ -109,8 +132,20 @@ class BatchLab(Lab):
             session.add(Batch(**row))
             session.flush()
             session.add_all(lines)
-            session.add_all([BatchJob(batch_id=batch_id, no=no, token=f"t{no}", first_no=1, last_no=len(states),
-                                      n_lines=len(states), **job) for no, job in enumerate(jobs, 1)])  # fmt: skip
+            session.add_all(
+                [
+                    BatchJob(
+                        batch_id=batch_id,
+                        no=no,
+                        token=f"t{no}",
+                        first_no=1,
+                        last_no=len(states),
+                        n_lines=len(states),
+                        **job,
+                    )
+                    for no, job in enumerate(jobs, 1)
+                ]
+            )
 
         self.write(add)
         return batch_id
@@ -137,16 +172,23 @@ class Batches:
         if self.lab.refusal:
             raise EngineError(self.lab.refusal)
         self.lab.submitted.append(spec)
-        return self.lab.batch(("waiting",) * 2, state="queued", name=spec.name, file_sha256=spec.sha256,
-                              deployment_id=spec.deployment_id, ended_at=None)  # fmt: skip
+        return self.lab.batch(
+            ("waiting",) * 2,
+            state="queued",
+            name=spec.name,
+            file_sha256=spec.sha256,
+            deployment_id=spec.deployment_id,
+            ended_at=None,
+        )
 
     def workers(self) -> dict[str, Any]:
         return {"workers": [], "said": self.lab.no_worker}
 
     def vote(self, batch_a: str, batch_b: str, no: int, choice: str | None) -> None:
         self.engine._may("vote")
-        self.lab.write(batch_queries.vote, batch_a=batch_a, batch_b=batch_b, no=no, person=self.engine.person.name,
-                       choice=choice)  # fmt: skip
+        self.lab.write(
+            batch_queries.vote, batch_a=batch_a, batch_b=batch_b, no=no, person=self.engine.person.name, choice=choice
+        )
 
     def __getattr__(self, name: str) -> Any:
         if name not in ("pause", "resume", "cancel", "resend", "delete"):

@@ -21,11 +21,18 @@ def unit(name: str, *, months: int = 0, days_left: int = 20, **changes: Any) -> 
     term: Any = {0: "none", 1: "1-month", 6: "6-month"}[months]
     now = datetime.now(UTC)
     made = ProvisionedThroughput(
-        name=name, arn=ARN + name.ljust(12, "0"), model=f"arn:aws:bedrock:us-east-1::foundation-model/{CLAUDE}",
-        units=2, desired_units=2, status="InService", commitment=term,
-        commitment_ends=now + timedelta(days=days_left) if months else None, created=now, foundation=CLAUDE,
+        name=name,
+        arn=ARN + name.ljust(12, "0"),
+        model=f"arn:aws:bedrock:us-east-1::foundation-model/{CLAUDE}",
+        units=2,
+        desired_units=2,
+        status="InService",
+        commitment=term,
+        commitment_ends=now + timedelta(days=days_left) if months else None,
+        created=now,
+        foundation=CLAUDE,
         rate=of_unit(CLAUDE, term, "us-east-1"),
-    )  # fmt: skip
+    )
     return replace(made, **changes)
 
 
@@ -33,9 +40,12 @@ def endpoint(name: str, **changes: Any) -> SageMakerEndpoint:
     """An endpoint in service on two instances of a type that the file of prices knows."""
     variant = Variant("AllTraffic", "ml.g5.xlarge", 2, 2, 1.0, rate=of_instance("ml.g5.xlarge", "us-east-1"))
     made = SageMakerEndpoint(
-        name, f"arn:aws:sagemaker:us-east-1:123456789012:endpoint/{name}", "InService", variants=(variant,),
+        name,
+        f"arn:aws:sagemaker:us-east-1:123456789012:endpoint/{name}",
+        "InService",
+        variants=(variant,),
         created=datetime.now(UTC),
-    )  # fmt: skip
+    )
     return replace(made, **changes)
 
 

@@ -72,8 +72,13 @@ class Lab:
         self.account = Account()
         self.targets: list[str] = []
         for d in self.listed:
-            self.write(runs.upsert_deployment, deployment_id=d.id, spec=deployments_config.to_json(d), origin=d.origin,
-                       enabled=d.enabled)  # fmt: skip
+            self.write(
+                runs.upsert_deployment,
+                deployment_id=d.id,
+                spec=deployments_config.to_json(d),
+                origin=d.origin,
+                enabled=d.enabled,
+            )
 
     # --- what pages read from ---
 
@@ -106,9 +111,15 @@ class Lab:
         return next(d for d in self.listed if d.id == deployment_id)
 
     def record(
-        self, prompt: str = "Why is the sky blue?", ids: Sequence[str] = ("local-chat", "local-messages"),
-        *, answers: Sequence[str] = (), state: str = "succeeded", spec: RunSpec | None = None, **run: Any,
-    ) -> str:  # fmt: skip
+        self,
+        prompt: str = "Why is the sky blue?",
+        ids: Sequence[str] = ("local-chat", "local-messages"),
+        *,
+        answers: Sequence[str] = (),
+        state: str = "succeeded",
+        spec: RunSpec | None = None,
+        **run: Any,
+    ) -> str:
         """A finished run with one call for each deployment and repetition; returns its id."""
         spec = spec or RunSpec(prompt, tuple(ColumnSpec(i) for i in ids))
         row = run_row(spec) | run
@@ -199,9 +210,15 @@ class Engine:
     def __getattr__(self, name: str) -> Any:
         """stop, retry, annotate, delete_runs, vote, remove_deployment, test_deployment, restart_embedded."""
         actions = {
-            "stop": "send", "retry": "send", "annotate": "annotate", "delete_runs": "delete", "vote": "vote",
-            "remove_deployment": "deploy", "test_deployment": "send", "restart_embedded": "send",
-        }  # fmt: skip
+            "stop": "send",
+            "retry": "send",
+            "annotate": "annotate",
+            "delete_runs": "delete",
+            "vote": "vote",
+            "remove_deployment": "deploy",
+            "test_deployment": "send",
+            "restart_embedded": "send",
+        }
 
         def ask(*args: Any, **kwargs: Any) -> Any:
             self._may(actions[name])  # type: ignore[arg-type]
@@ -222,14 +239,27 @@ class Engine:
 def run_row(spec: RunSpec) -> dict[str, Any]:
     """A run's row as the engine writes it."""
     return {
-        "id": new_id(), "created_at": datetime.now(UTC), "person": "local", "source": spec.source,
-        "prompt": spec.render(), "system": spec.system, "template": spec.prompt, "variables": dict(spec.variables),
-        "params": dict(spec.params), "columns": spec.to_json()["columns"],
+        "id": new_id(),
+        "created_at": datetime.now(UTC),
+        "person": "local",
+        "source": spec.source,
+        "prompt": spec.render(),
+        "system": spec.system,
+        "template": spec.prompt,
+        "variables": dict(spec.variables),
+        "params": dict(spec.params),
+        "columns": spec.to_json()["columns"],
         "attachments": [{"name": a.name, "chars": len(a.text), "text": a.text} for a in spec.attachments],
-        "start_mode": spec.start, "stagger_s": spec.stagger_s, "repetitions": spec.repetitions, "blind": spec.blind,
-        "parent_run_id": spec.parent_run_id, "starred": False, "tags": [], "text_stored": True,
+        "start_mode": spec.start,
+        "stagger_s": spec.stagger_s,
+        "repetitions": spec.repetitions,
+        "blind": spec.blind,
+        "parent_run_id": spec.parent_run_id,
+        "starred": False,
+        "tags": [],
+        "text_stored": True,
         "n_calls": len(spec.columns) * spec.repetitions,
-    }  # fmt: skip
+    }
 
 
 def call_row(run: dict[str, Any], d: Deployment, column: int, repetition: int) -> dict[str, Any]:
@@ -268,10 +298,23 @@ def finished(answer: str, column: int, repetition: int, state: str) -> dict[str,
     """What the end of a call adds to its row: plausible figures that differ by column."""
     ok = state == "succeeded"
     return {
-        "state": state, "outcome": "ok" if ok else "http_error", "answer": answer if ok else None,
-        "message": None if ok else "The service answered 500.", "ended_at": datetime.now(UTC),
-        "ttft_ms": 100.0 + 50 * column + repetition, "ttfat_ms": 100.0 + 50 * column + repetition,
-        "ttlt_ms": 900.0 + 100 * column, "end_ms": 950.0 + 100 * column, "decode_tps": 90.0 - 10 * column,
-        "e2e_tps": 70.0 - 10 * column, "n_deltas": 60, "uncached_input": 20, "answer_output": 60,
-        "usage_source": "provider", "cost_state": "free", "cost_nanousd": 0, "waited_ms": 0.0, "self_lag_ms": 0.2,
-    }  # fmt: skip
+        "state": state,
+        "outcome": "ok" if ok else "http_error",
+        "answer": answer if ok else None,
+        "message": None if ok else "The service answered 500.",
+        "ended_at": datetime.now(UTC),
+        "ttft_ms": 100.0 + 50 * column + repetition,
+        "ttfat_ms": 100.0 + 50 * column + repetition,
+        "ttlt_ms": 900.0 + 100 * column,
+        "end_ms": 950.0 + 100 * column,
+        "decode_tps": 90.0 - 10 * column,
+        "e2e_tps": 70.0 - 10 * column,
+        "n_deltas": 60,
+        "uncached_input": 20,
+        "answer_output": 60,
+        "usage_source": "provider",
+        "cost_state": "free",
+        "cost_nanousd": 0,
+        "waited_ms": 0.0,
+        "self_lag_ms": 0.2,
+    }

@@ -39,8 +39,12 @@ def test_lines_that_one_batch_alone_has_are_counted_and_are_no_lines_that_differ
     assert "No line that both answered differs." in said(at)
     which = at.button_group(key="bt_which")
     assert which.options == [
-        "0 differ", "2 are the same", "1 lacks an answer", "2 lines are only in this batch", "5 lines in all",
-    ]  # fmt: skip
+        "0 differ",
+        "2 are the same",
+        "1 lacks an answer",
+        "2 lines are only in this batch",
+        "5 lines in all",
+    ]
     which.set_value("only_a").run()
     assert not at.exception
     pairs = at.dataframe[-1].value

@@ -296,7 +296,7 @@ def test_a_semicolon_is_recognised_and_named_where_it_can_be_changed(lab: BatchL
         (Fault(1200, "x", "Two lines are called a."), "**Line 1,200** · Two lines are called a\\."),
         (Fault(2, "x", "Row 2: the id is a1, twice.", found="a1"), "**Row 2** · The id is a1, twice\\."),
     ],
-)  # fmt: skip
+)
 def test_a_fault_names_its_line_once_and_what_was_found_once(fault: Fault, shown: str) -> None:
     said_so = validation.sentence(fault)
     assert said_so.replace("\\,", ",").replace("\\:", ":") == shown

@@ -36,20 +36,30 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchLab]:
     [
         ("ended", {"succeeded": 200}, "ended, all answered", "check_circle", "green"),
         ("ended", {"succeeded": 197, "failed": 3}, "ended, 3 of 200 failed", "warning", "orange"),
-        ("ended", {"succeeded": 6, "missing": 2, "failed": 1}, "ended, 1 failed and 2 missing of 9", "warning",
-         "orange"),
+        (
+            "ended",
+            {"succeeded": 6, "missing": 2, "failed": 1},
+            "ended, 1 failed and 2 missing of 9",
+            "warning",
+            "orange",
+        ),
         ("ended", {"missing": 200}, "ended, nothing answered", "error", "red"),
         ("ended", {"failed": 1}, "ended, nothing answered", "error", "red"),
         ("cancelled", {"succeeded": 3, "cancelled": 5}, "cancelled, 3 of 8 answered", "cancel", "orange"),
         ("cancelled", {"cancelled": 5}, "cancelled, nothing answered", "cancel", "orange"),
         ("cancelled", {}, "cancelled, no line was sent", "cancel", "orange"),
-        ("expired", {"succeeded": 1, "expired": 4},
-         "expired, 1 of 5 answered: the service ran out of time", "timer_off", "orange"),
+        (
+            "expired",
+            {"succeeded": 1, "expired": 4},
+            "expired, 1 of 5 answered: the service ran out of time",
+            "timer_off",
+            "orange",
+        ),
         ("failed", {"failed": 5}, "refused by the service", "error", "red"),
         ("failed", {}, "not sent", "error", "red"),
         ("running", {"succeeded": 5, "waiting": 5}, "running", "play_circle", None),
     ],
-)  # fmt: skip
+)
 def test_the_end_of_a_batch_is_told_by_its_lines_in_words_icon_and_colour(
     state: str, counts: Mapping[str, int], words: str, icon: str, colour: str | None
 ) -> None:
@@ -69,9 +79,12 @@ def test_a_batch_without_lines_is_being_recorded_until_it_is_over() -> None:
     ("state", "told", "words"),
     [
         ("ended", [8], "The service counts 8 answers, and 6 of the lines here have one"),
-        ("ended", [6], None), ("running", [8], None), ("ended", [8, None], None), ("ended", [], None),
+        ("ended", [6], None),
+        ("running", [8], None),
+        ("ended", [8, None], None),
+        ("ended", [], None),
     ],
-)  # fmt: skip
+)
 def test_a_service_that_counts_other_answers_is_contradicted_in_words(
     state: str, told: list[int | None], words: str | None
 ) -> None:
@@ -104,8 +117,16 @@ def test_a_paused_batch_took_the_time_that_its_calls_took_and_one_of_a_service_i
 
 def test_a_paused_batch_has_no_rate(lab: BatchLab) -> None:
     began = datetime.now(UTC) - timedelta(seconds=30)
-    at = opened(lab.batch(("succeeded",) * 15 + ("waiting",) * 15, state="paused", wanted="pause", ended_at=None,
-                          started_at=began, lanes=4))  # fmt: skip
+    at = opened(
+        lab.batch(
+            ("succeeded",) * 15 + ("waiting",) * 15,
+            state="paused",
+            wanted="pause",
+            ended_at=None,
+            started_at=began,
+            lanes=4,
+        )
+    )
     assert [m.value for m in at.metric if m.label in ("Rate", "Time left")] == ["–", "–"]
 
 
@@ -201,9 +222,10 @@ def test_all_calls_of_a_run_come_one_by_one_in_the_order_of_the_run(
         ("cancelled", "Nothing of 1 line. Cancelled before it was sent.", "Cancelled before it was sent."),
         ("cancelled", "Cancelled by hand.", "Cancelled by hand."),
         ("failed", "2 of 5 lines cannot be sent: mend them.", "2 of 5 lines cannot be sent: mend them."),
-        ("ended", "6 answered of 8 lines. Anthropic has ended it: 8 answered.", None), ("paused", None, None),
+        ("ended", "6 answered of 8 lines. Anthropic has ended it: 8 answered.", None),
+        ("paused", None, None),
     ],
-)  # fmt: skip
+)
 def test_a_tally_that_was_made_before_the_end_is_not_repeated_after_it(
     state: str, said_last: str | None, left: str | None
 ) -> None:
@@ -215,7 +237,7 @@ def test_reasons_that_read_alike_are_told_once_with_all_their_lines() -> None:
         Group("cancelled", None, 4, "Cancelled.", lines=(3, 9)),
         Group("failed", "filtered", 2, "Filtered.", lines=(1,)),
         Group("cancelled", "cancelled", 2, "Cancelled.", lines=(2, 5)),
-    ]  # fmt: skip
+    ]
     found = [(one.state, one.n, one.lines) for one in together(groups)]
     assert found == [("cancelled", 6, (2, 3)), ("failed", 2, (1,))]
 
@@ -223,10 +245,12 @@ def test_reasons_that_read_alike_are_told_once_with_all_their_lines() -> None:
 @pytest.mark.parametrize(
     ("row", "free"),
     [
-        ({"estimate": {"cost_high": 0}}, True), ({"deployment": {"price": {"per_hour": "0"}}}, True),
-        ({"estimate": {"cost_high": 5}, "deployment": {"price": {"per_hour": "3.5"}}}, False), ({}, False),
+        ({"estimate": {"cost_high": 0}}, True),
+        ({"deployment": {"price": {"per_hour": "0"}}}, True),
+        ({"estimate": {"cost_high": 5}, "deployment": {"price": {"per_hour": "3.5"}}}, False),
+        ({}, False),
     ],
-)  # fmt: skip
+)
 def test_only_what_can_cost_nothing_is_called_free(row: dict[str, Any], free: bool) -> None:
     assert costs_nothing(row) is free
 
@@ -234,12 +258,15 @@ def test_only_what_can_cost_nothing_is_called_free(row: dict[str, Any], free: bo
 @pytest.mark.parametrize(
     ("found", "words"),
     [
-        ({}, "–"), ({"not_billed": Costs(3, 0, 0)}, "–"), ({"free": Costs(3, 3, 0)}, "free"),
-        ({"no_price": Costs(2, 0, 0)}, "no price"), ({"by_the_hour": Costs(2, 0, 0)}, "by the hour"),
+        ({}, "–"),
+        ({"not_billed": Costs(3, 0, 0)}, "–"),
+        ({"free": Costs(3, 3, 0)}, "free"),
+        ({"no_price": Costs(2, 0, 0)}, "no price"),
+        ({"by_the_hour": Costs(2, 0, 0)}, "by the hour"),
         ({"exact": Costs(2, 2, 410_000_000), "not_billed": Costs(1, 0, 0)}, "$0.41"),
         ({"exact": Costs(2, 2, 410_000_000), "unknown": Costs(1, 0, 0)}, "≥ $0.41"),
         ({"exact": Costs(2, 2, 400_000_000), "estimated": Costs(1, 1, 10_000_000)}, "~ $0.41"),
     ],
-)  # fmt: skip
+)
 def test_the_cost_in_the_list_never_claims_more_than_is_known(found: dict[str, Costs], words: str) -> None:
     assert cost_words(found) == words

@@ -52,10 +52,13 @@ def test_every_state_of_a_living_batch_has_its_words_and_its_buttons(
 
 @pytest.mark.parametrize(
     ("state", "words"),
-    [("ended", "Ended, 1 failed, 1 missing, 1 expired and 1 cancelled of 5"),
-     ("cancelled", "Cancelled, 1 of 5 answered"),
-     ("expired", "Expired, 1 of 5 answered: the service ran out of time"), ("failed", "Refused by the service")],
-)  # fmt: skip
+    [
+        ("ended", "Ended, 1 failed, 1 missing, 1 expired and 1 cancelled of 5"),
+        ("cancelled", "Cancelled, 1 of 5 answered"),
+        ("expired", "Expired, 1 of 5 answered: the service ran out of time"),
+        ("failed", "Refused by the service"),
+    ],
+)
 def test_every_end_accounts_for_every_line(lab: BatchLab, state: BatchState, words: str) -> None:
     at = opened(lab.batch(("succeeded", "failed", "missing", "cancelled", "expired"), state=state, said="It said so."))
     assert words in said(at)
@@ -66,17 +69,33 @@ def test_every_end_accounts_for_every_line(lab: BatchLab, state: BatchState, wor
 
 
 def test_a_service_that_tells_no_counts_shows_none_and_says_so(lab: BatchLab) -> None:
-    at = opened(lab.batch(("running",) * 4, state="running", route="anthropic", ended_at=None, jobs=[
-        {"state": "running", "vendor_id": "msgbatch_1", "vendor_state": "in_progress"}]))  # fmt: skip
+    at = opened(
+        lab.batch(
+            ("running",) * 4,
+            state="running",
+            route="anthropic",
+            ended_at=None,
+            jobs=[{"state": "running", "vendor_id": "msgbatch_1", "vendor_state": "in_progress"}],
+        )
+    )
     assert "Anthropic tells no counts before the end" in said(at)
     assert not at.get("progress")
     assert list(at.dataframe[0].value["vendor_id"]) == ["msgbatch_1"]
 
 
 def test_the_counts_of_a_service_are_shown_as_its_own(lab: BatchLab) -> None:
-    at = opened(lab.batch(("running",) * 10, state="running", route="openai", ended_at=None, jobs=[
-        {"state": "running", "vendor_id": "b1", "counts": {"total": 6, "succeeded": 3, "failed": 1}},
-        {"state": "queued", "vendor_id": None}]))  # fmt: skip
+    at = opened(
+        lab.batch(
+            ("running",) * 10,
+            state="running",
+            route="openai",
+            ended_at=None,
+            jobs=[
+                {"state": "running", "vendor_id": "b1", "counts": {"total": 6, "succeeded": 3, "failed": 1}},
+                {"state": "queued", "vendor_id": None},
+            ],
+        )
+    )
     assert "3 answered · 1 failed · as the service counts" in said(at)
     frame = at.dataframe[0].value
     assert list(frame["counts"]) == ["4 of 6, 1 failed", "–"]
@@ -95,8 +114,14 @@ def test_pause_resume_and_cancel_are_asked_of_the_engine_and_a_refusal_is_said(l
 
 
 def test_a_batch_that_its_budget_paused_goes_on_with_a_larger_one(lab: BatchLab) -> None:
-    batch_id = lab.batch(("succeeded", "waiting"), state="paused", ended_at=None, budget_nanousd=2 * 10**9,
-                         wanted="pause", said="The budget is used up.")  # fmt: skip
+    batch_id = lab.batch(
+        ("succeeded", "waiting"),
+        state="paused",
+        ended_at=None,
+        budget_nanousd=2 * 10**9,
+        wanted="pause",
+        said="The budget is used up.",
+    )
     at = opened(batch_id)
     assert "The budget is used up." in said(at)
     assert at.number_input(key="bt_new_budget").value == 2.0
@@ -109,8 +134,9 @@ def test_the_rate_and_what_is_left_are_told_only_when_enough_lines_have_ended(la
     began = datetime.now(UTC) - timedelta(seconds=30)
     few = opened(lab.batch(("succeeded", "waiting"), state="running", ended_at=None, started_at=began, lanes=4))
     assert [(m.label, m.value) for m in few.metric if m.label == "Time left"] == [("Time left", "–")]
-    many = opened(lab.batch(("succeeded",) * 15 + ("waiting",) * 15, state="running", ended_at=None,
-                            started_at=began, lanes=4))  # fmt: skip
+    many = opened(
+        lab.batch(("succeeded",) * 15 + ("waiting",) * 15, state="running", ended_at=None, started_at=began, lanes=4)
+    )
     shown = {m.label: m.value for m in many.metric}
     assert shown["Rate"].endswith("lines/s"), "its calls are all of the last moment"
     assert shown["Time left"].startswith("~")
@@ -155,8 +181,14 @@ def test_a_batch_that_is_not_recorded_yet_tells_no_line_whatever_is_wanted_of_it
 
 
 def test_answers_that_a_service_counts_and_nobody_here_has_are_said(lab: BatchLab) -> None:
-    jobs = [{"state": "ended", "vendor_id": "m1", "counts": {"total": 3, "succeeded": 3, "failed": 0},
-             "said": "Anthropic has ended it: 3 answered."}]  # fmt: skip
+    jobs = [
+        {
+            "state": "ended",
+            "vendor_id": "m1",
+            "counts": {"total": 3, "succeeded": 3, "failed": 0},
+            "said": "Anthropic has ended it: 3 answered.",
+        }
+    ]
     at = opened(lab.batch(("succeeded", "missing", "missing"), route="anthropic", jobs=jobs))
     assert "Ended, 2 of 3 missing" in said(at)
     assert "The service counts 3 answers, and 1 of the lines here has one" in said(at)

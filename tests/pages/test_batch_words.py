@@ -22,9 +22,17 @@ def test_every_state_route_line_and_format_has_words() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "said"),
-    [(0.2, "1 s"), (40, "40 s"), (89, "89 s"), (90, "2 min"), (600, "10 min"), (7800, "2 h 10 min"), (86400, "24 h"),
-     (200_000, "2 d 7 h")],
-)  # fmt: skip
+    [
+        (0.2, "1 s"),
+        (40, "40 s"),
+        (89, "89 s"),
+        (90, "2 min"),
+        (600, "10 min"),
+        (7800, "2 h 10 min"),
+        (86400, "24 h"),
+        (200_000, "2 d 7 h"),
+    ],
+)
 def test_a_stretch_of_time_is_told_in_units_that_fit_it(seconds: float, said: str) -> None:
     assert words.span(seconds) == said
 
@@ -66,10 +74,16 @@ def test_ago_and_sizes_and_the_line_of_a_file() -> None:
 
 @pytest.mark.parametrize(
     ("low", "mid", "high", "said"),
-    [(0, 0, 0, "free"), (None, None, None, "–"), (10**9, None, 2 * 10**9, "$1.00–2.00"),
-     (10**9, 10**9, 10**9, "~$1.00"), (None, None, 10**9, "up to $1.00"),
-     (10**9, None, None, "≥ $1.00"), (None, 10**9, None, "~$1.00")],
-)  # fmt: skip
+    [
+        (0, 0, 0, "free"),
+        (None, None, None, "–"),
+        (10**9, None, 2 * 10**9, "$1.00–2.00"),
+        (10**9, 10**9, 10**9, "~$1.00"),
+        (None, None, 10**9, "up to $1.00"),
+        (10**9, None, None, "≥ $1.00"),
+        (None, 10**9, None, "~$1.00"),
+    ],
+)
 def test_a_cost_that_is_not_known_is_never_nothing(
     low: int | None, mid: int | None, high: int | None, said: str
 ) -> None:

@@ -25,8 +25,14 @@ def opened(run_id: str) -> AppTest:
 
 def measured(lab: Lab, *calls: dict[str, Any], d: str = "local-chat", repetitions: int | None = None) -> str:
     """A run of this page with these calls; a dict with ``state`` None is still running."""
-    spec = RunSpec("Why?", (ColumnSpec(d, cache="auto"),), system="Long.", repetitions=repetitions or len(calls) or 2,
-                   start="sequential", source="caching")  # fmt: skip
+    spec = RunSpec(
+        "Why?",
+        (ColumnSpec(d, cache="auto"),),
+        system="Long.",
+        repetitions=repetitions or len(calls) or 2,
+        start="sequential",
+        source="caching",
+    )
     run = run_row(spec)
     lab.write(runs.insert_run, values=run)
     for n, call in enumerate(calls, 1):

@@ -97,11 +97,23 @@ def test_models_that_won_votes_can_be_taken_as_good_enough(lab: Lab) -> None:
     only(lab, replace(FORM, id="d0", name="Mine", model="meta-llama/Llama-3.1-8B-Instruct"))
     lab.write(runs.insert_run, values=run_row("r0", prompt="Which?"))
     for number in range(2):
-        lab.write(runs.insert_vote, values={
-            "id": f"v{number}", "run_id": "r0", "person": f"p{number}", "created_at": datetime.now(UTC), "blind": False,
-            "choice": "a", "column_a": 0, "column_b": 1, "deployment_a": "d0", "deployment_b": "d1", "winner": "d0",
-            "repetition": 1,
-        })  # fmt: skip
+        lab.write(
+            runs.insert_vote,
+            values={
+                "id": f"v{number}",
+                "run_id": "r0",
+                "person": f"p{number}",
+                "created_at": datetime.now(UTC),
+                "blind": False,
+                "choice": "a",
+                "column_a": 0,
+                "column_b": 1,
+                "deployment_a": "d0",
+                "deployment_b": "d1",
+                "winner": "d0",
+                "repetition": 1,
+            },
+        )
     assert measured.wins(lab.database()) == {"Llama-3.1-8B": 2}
     at = opened()
     next(one for one in at.button if one.label == "Those that won votes here").click().run()

@@ -31,8 +31,15 @@ def _add(lab: Lab, kind: str, **fields: str) -> Any:
 
 
 def test_bedrock_is_added_with_region_tier_and_guardrail(lab: Lab) -> None:
-    at = _add(lab, "bedrock", name="Claude", model="anthropic.claude-x", region="eu-west-1", profile="team",
-              guardrail="abc123:1")  # fmt: skip
+    at = _add(
+        lab,
+        "bedrock",
+        name="Claude",
+        model="anthropic.claude-x",
+        region="eu-west-1",
+        profile="team",
+        guardrail="abc123:1",
+    )
     at.selectbox(key="dp_add_service_tier").set_value("flex")
     at.button(key="dp_add_save").click().run()
     assert not at.exception and "Claude is saved" in said(at)
@@ -43,16 +50,30 @@ def test_bedrock_is_added_with_region_tier_and_guardrail(lab: Lab) -> None:
 
 
 def test_the_place_and_the_role_for_batches_are_added(lab: Lab) -> None:
-    at = _add(lab, "bedrock", name="Claude", model="anthropic.claude-x", region="eu-west-1",
-              batch_s3="s3://bucket/lab", batch_role="arn:aws:iam::123456789012:role/batch")  # fmt: skip
+    at = _add(
+        lab,
+        "bedrock",
+        name="Claude",
+        model="anthropic.claude-x",
+        region="eu-west-1",
+        batch_s3="s3://bucket/lab",
+        batch_role="arn:aws:iam::123456789012:role/batch",
+    )
     at.button(key="dp_add_save").click().run()
     assert not at.exception and "Claude is saved" in said(at)
     assert lab.listed[-1].aws == Aws(batch_s3="s3://bucket/lab", batch_role="arn:aws:iam::123456789012:role/batch")
 
 
 def test_units_are_added_with_an_own_price_an_hour(lab: Lab) -> None:
-    at = _add(lab, "bedrock-provisioned", name="Units", model=ARN, region="us-east-1", per_hour="39.60",
-              serves="anthropic.claude-x")  # fmt: skip
+    at = _add(
+        lab,
+        "bedrock-provisioned",
+        name="Units",
+        model=ARN,
+        region="us-east-1",
+        per_hour="39.60",
+        serves="anthropic.claude-x",
+    )
     at.number_input(key="dp_add_count").set_value(3)
     at.button(key="dp_add_save").click().run()
     assert lab.listed[-1].price == PriceRef(per_hour="39.60", count=3)
@@ -60,8 +81,15 @@ def test_units_are_added_with_an_own_price_an_hour(lab: Lab) -> None:
 
 
 def test_an_endpoint_is_added_with_instance_and_component(lab: Lab) -> None:
-    at = _add(lab, "sagemaker", name="Own", model="my-endpoint", region="us-east-1", instance="ml.g5.xlarge",
-              component="llama")  # fmt: skip
+    at = _add(
+        lab,
+        "sagemaker",
+        name="Own",
+        model="my-endpoint",
+        region="us-east-1",
+        instance="ml.g5.xlarge",
+        component="llama",
+    )
     at.button(key="dp_add_save").click().run()
     made = lab.listed[-1]
     assert (made.price, made.wire) == (PriceRef(instance="ml.g5.xlarge"), "chat")
@@ -69,8 +97,14 @@ def test_an_endpoint_is_added_with_instance_and_component(lab: Lab) -> None:
 
 
 def test_a_general_kind_can_be_signed_for(lab: Lab) -> None:
-    at = _add(lab, "openai-compatible", name="Mantle", model="openai.gpt-oss",
-              base_url="https://bedrock-mantle.us-east-1.api.aws/v1", key_env="")  # fmt: skip
+    at = _add(
+        lab,
+        "openai-compatible",
+        name="Mantle",
+        model="openai.gpt-oss",
+        base_url="https://bedrock-mantle.us-east-1.api.aws/v1",
+        key_env="",
+    )
     at.toggle(key="dp_add_signed").set_value(True).run()
     at.text_input(key="dp_add_region").set_value("us-east-1")
     at.button(key="dp_add_save").click().run()
@@ -87,12 +121,18 @@ def test_a_general_kind_can_be_signed_for(lab: Lab) -> None:
         ("bedrock", {"name": "A", "model": "m", "region": "us-east-1", "batch_s3": "bucket/x"}, "s3://bucket/prefix"),
         ("bedrock", {"name": "A", "model": "m", "region": "us-east-1", "batch_role": "admin"}, "not a role's ARN"),
         ("sagemaker", {"name": "A", "region": "us-east-1"}, "The endpoint name is missing"),
-        ("sagemaker", {"name": "A", "model": "e", "region": "us-east-1", "instance": "ml.g5.xlarge", "per_hour": "1"},
-         "The price is given twice"),
-        ("bedrock", {"name": "A", "model": "m", "region": "us-east-1", "base_url": "https://proxy.example.com"},
-         "host that is not AWS's: an administrator can allow it"),
+        (
+            "sagemaker",
+            {"name": "A", "model": "e", "region": "us-east-1", "instance": "ml.g5.xlarge", "per_hour": "1"},
+            "The price is given twice",
+        ),
+        (
+            "bedrock",
+            {"name": "A", "model": "m", "region": "us-east-1", "base_url": "https://proxy.example.com"},
+            "host that is not AWS's: an administrator can allow it",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_missing_or_wrong_is_one_sentence(lab: Lab, kind: str, fields: dict[str, str], words: str) -> None:
     before = list(lab.listed)
     at = _add(lab, kind, **fields)
@@ -103,23 +143,83 @@ def test_what_is_missing_or_wrong_is_one_sentence(lab: Lab, kind: str, fields: d
 
 
 EDITED = [
-    Deployment("a", "A", "bedrock", "anthropic.claude-x", "https://bedrock-runtime.us-east-1.amazonaws.com", "converse",
-               region="us-east-1", aws=Aws("team", "priority", "optimized", "abc:DRAFT",
-                                           batch_role="arn:aws:iam::123456789012:role/batch", batch_s3="s3://bkt/lab"),
-               price=PriceRef("aws", "anthropic.claude-x"), origin="page"),
-    Deployment("b", "B", "bedrock", "anthropic.claude-x", "https://vpce-1.bedrock-runtime.us-east-1.vpce.amazonaws.com",
-               "invoke", region="us-east-1", aws=Aws(), key_env="AWS_BEARER_TOKEN_BEDROCK", origin="page"),
-    Deployment("c", "C", "bedrock-provisioned", ARN, "https://bedrock-runtime.us-east-1.amazonaws.com", "converse",
-               region="us-east-1", aws=Aws(serves="anthropic.claude-x"), price=PriceRef(per_hour="39.60", count=4),
-               origin="page"),
-    Deployment("d", "D", "sagemaker", "ep", "https://runtime.sagemaker.eu-west-1.amazonaws.com", "tgi",
-               region="eu-west-1", aws=Aws(component="x", variant="y", batch_s3="s3://bkt"),
-               price=PriceRef(instance="ml.g5.xlarge", count=2), origin="page"),
-    Deployment("e", "E", "openai-compatible", "m", "http://localhost:8000/v1", price=PriceRef(instance="g5.xlarge"),
-               origin="page"),
-    Deployment("f", "F", "openai-compatible", "m", "http://localhost:8000/v1", region="here",
-               price=PriceRef(provider="openai"), params=("temperature",), context_tokens=8, origin="page"),
-]  # fmt: skip
+    Deployment(
+        "a",
+        "A",
+        "bedrock",
+        "anthropic.claude-x",
+        "https://bedrock-runtime.us-east-1.amazonaws.com",
+        "converse",
+        region="us-east-1",
+        aws=Aws(
+            "team",
+            "priority",
+            "optimized",
+            "abc:DRAFT",
+            batch_role="arn:aws:iam::123456789012:role/batch",
+            batch_s3="s3://bkt/lab",
+        ),
+        price=PriceRef("aws", "anthropic.claude-x"),
+        origin="page",
+    ),
+    Deployment(
+        "b",
+        "B",
+        "bedrock",
+        "anthropic.claude-x",
+        "https://vpce-1.bedrock-runtime.us-east-1.vpce.amazonaws.com",
+        "invoke",
+        region="us-east-1",
+        aws=Aws(),
+        key_env="AWS_BEARER_TOKEN_BEDROCK",
+        origin="page",
+    ),
+    Deployment(
+        "c",
+        "C",
+        "bedrock-provisioned",
+        ARN,
+        "https://bedrock-runtime.us-east-1.amazonaws.com",
+        "converse",
+        region="us-east-1",
+        aws=Aws(serves="anthropic.claude-x"),
+        price=PriceRef(per_hour="39.60", count=4),
+        origin="page",
+    ),
+    Deployment(
+        "d",
+        "D",
+        "sagemaker",
+        "ep",
+        "https://runtime.sagemaker.eu-west-1.amazonaws.com",
+        "tgi",
+        region="eu-west-1",
+        aws=Aws(component="x", variant="y", batch_s3="s3://bkt"),
+        price=PriceRef(instance="ml.g5.xlarge", count=2),
+        origin="page",
+    ),
+    Deployment(
+        "e",
+        "E",
+        "openai-compatible",
+        "m",
+        "http://localhost:8000/v1",
+        price=PriceRef(instance="g5.xlarge"),
+        origin="page",
+    ),
+    Deployment(
+        "f",
+        "F",
+        "openai-compatible",
+        "m",
+        "http://localhost:8000/v1",
+        region="here",
+        price=PriceRef(provider="openai"),
+        params=("temperature",),
+        context_tokens=8,
+        origin="page",
+    ),
+]
 
 
 @pytest.mark.parametrize("one", EDITED, ids=lambda one: one.kind)

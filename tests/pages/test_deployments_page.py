@@ -65,8 +65,11 @@ def test_a_deployment_is_added_with_the_name_of_its_key(lab: Lab) -> None:
     assert not at.exception
     saved = lab.listed[-1]
     assert (saved.name, saved.model, saved.base_url, saved.key_env) == (
-        "Llama 8B", "llama-8b", "https://llm.example.com/v1", None,
-    )  # fmt: skip
+        "Llama 8B",
+        "llama-8b",
+        "https://llm.example.com/v1",
+        None,
+    )
     assert "Llama 8B is saved" in said(at)
     assert at.text_input(key="dp_add_name").value == ""
 

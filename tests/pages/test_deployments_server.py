@@ -23,17 +23,19 @@ def own(lab: Lab, **changes: object) -> Deployment:
     made = Deployment("mine", "Mine", "openai-compatible", "llama-8b", "https://llm.example.com/v1", origin="page")
     made = replace(made, **changes)  # type: ignore[arg-type]  # fields of a deployment
     lab.listed.insert(0, made)
-    lab.write(runs.upsert_deployment, deployment_id=made.id, spec=config.to_json(made), origin="page",
-              enabled=True)  # fmt: skip
+    lab.write(runs.upsert_deployment, deployment_id=made.id, spec=config.to_json(made), origin="page", enabled=True)
     return made
 
 
 def told(lab: Lab, gauge: Gauge | None, facts: ServerFacts | None = None, **said: str) -> None:
     """What the engine says of that server."""
     lab.servers["mine"] = {
-        "gauge": gauge.to_json() if gauge else None, "facts": facts.to_json() if facts else None, "trouble": None,
-        "facts_trouble": None, **said,
-    }  # fmt: skip
+        "gauge": gauge.to_json() if gauge else None,
+        "facts": facts.to_json() if facts else None,
+        "trouble": None,
+        "facts_trouble": None,
+        **said,
+    }
 
 
 def opened(row: int = 0) -> AppTest:
@@ -52,8 +54,12 @@ def test_the_gauge_shows_what_the_server_says_and_hits_since_it_was_looked_at(la
     at = opened()
     assert not at.exception
     assert metrics(at) == {
-        "Running": "3", "Waiting": "1", "KV cache": "42 %", "Prefix hits": "–", "Hits since its start": "50 %",
-    }  # fmt: skip
+        "Running": "3",
+        "Waiting": "1",
+        "KV cache": "42 %",
+        "Prefix hits": "–",
+        "Hits since its start": "50 %",
+    }
     told(lab, replace(GAUGE, running=0, prefix_queries=1100.0, prefix_hits=590.0))
     at.run()
     assert metrics(at)["Prefix hits"] == "90 %"
@@ -78,8 +84,12 @@ def test_what_is_not_reported_is_said_and_never_zero(lab: Lab) -> None:
     told(lab, Gauge("TGI", 4, 7))
     at = opened()
     assert metrics(at) == {
-        "Running": "4", "Waiting": "7", "KV cache": "–", "Prefix hits": "–", "Hits since its start": "–",
-    }  # fmt: skip
+        "Running": "4",
+        "Waiting": "7",
+        "KV cache": "–",
+        "Prefix hits": "–",
+        "Hits since its start": "–",
+    }
     assert "This server does not report its KV cache." in said(at)
     told(lab, None, trouble="There is no /metrics at this address (404).")
     at.run()

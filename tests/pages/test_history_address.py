@@ -19,8 +19,11 @@ def test_the_words_of_the_command_line_are_read_once_and_become_the_page_s_own(l
     assert {"from", "deployment", "source"}.isdisjoint(at.query_params)
     own = {name: _one(at.query_params[name]) for name in ("range", "since", "deployments", "sources")}
     assert own == {
-        "range": "custom", "since": "2020-01-01T00:00:00Z", "deployments": "d1", "sources": "batch,playground",
-    }  # fmt: skip
+        "range": "custom",
+        "since": "2020-01-01T00:00:00Z",
+        "deployments": "d1",
+        "sources": "batch,playground",
+    }
     at.multiselect(key="hs_deployments").set_value([]).run()
     assert metrics(at)["Calls"] == "60", "what is chosen goes before what the address said once"
     assert "does not know" not in said(at)

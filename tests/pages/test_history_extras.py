@@ -106,8 +106,14 @@ def test_a_name_among_the_choices_is_written_as_it_is(lab: Lab) -> None:
     assert opened().multiselect(key="hx_alert_deployments").options == ["SmolLM2 *chat*"]
 
 
-ADDRESSES = ["see https://evil.example/x?y=1", "HTTP://www.evil.example", "www.evil.example", "x@evil.example",
-             "(https://evil.example)", "wwww.evil.example"]  # fmt: skip
+ADDRESSES = [
+    "see https://evil.example/x?y=1",
+    "HTTP://www.evil.example",
+    "www.evil.example",
+    "x@evil.example",
+    "(https://evil.example)",
+    "wwww.evil.example",
+]
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
@@ -236,9 +242,23 @@ def test_the_budget_that_is_kept_stands_in_the_field(lab: Lab, typed: str, shown
 
 @pytest.mark.parametrize(
     "typed",
-    ["-1", "0", "many", "1e400", "9999999", "1.000,50", "1.000", "1,00", "1,0000", "0.00001", "1_000", "5 000", "١٠٠",
-     "1e3"],
-)  # fmt: skip
+    [
+        "-1",
+        "0",
+        "many",
+        "1e400",
+        "9999999",
+        "1.000,50",
+        "1.000",
+        "1,00",
+        "1,0000",
+        "0.00001",
+        "1_000",
+        "5 000",
+        "١٠٠",
+        "1e3",
+    ],
+)
 def test_a_refused_budget_is_told_in_words_about_budgets(lab: Lab, typed: str) -> None:
     at = opened()
     at.text_input(key="hx_budget_usd").input(typed)

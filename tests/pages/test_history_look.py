@@ -55,11 +55,14 @@ def test_two_bars_that_are_called_alike_are_two_rows() -> None:
 
 def spots(n: int, seed: int) -> pd.DataFrame:
     dice = random.Random(seed)
-    return pd.DataFrame({
-        "usd": [10 ** (4 * dice.uniform(0.1, 0.9)) for _ in range(n)],
-        "s": [10 ** (2 * dice.uniform(0.1, 0.9)) for _ in range(n)],
-        "n": [dice.choice([20, 120, 400]) for _ in range(n)], "name": ["M" * dice.randrange(8, 28) for _ in range(n)],
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "usd": [10 ** (4 * dice.uniform(0.1, 0.9)) for _ in range(n)],
+            "s": [10 ** (2 * dice.uniform(0.1, 0.9)) for _ in range(n)],
+            "n": [dice.choice([20, 120, 400]) for _ in range(n)],
+            "name": ["M" * dice.randrange(8, 28) for _ in range(n)],
+        }
+    )
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -106,10 +109,15 @@ def spoiled(lab: Lab) -> None:
 
     def unit(*, session: Any) -> None:
         session.execute(sql("UPDATE call SET state = 'succeeded', ttft_ms = 400, source = 'playground'"))
-        session.execute(sql("UPDATE call SET ttft_ms = NULL, source = 'batch' WHERE id IN "
-                            "(SELECT id FROM call ORDER BY created_at DESC LIMIT 10)"))  # fmt: skip
-        session.execute(sql("UPDATE call SET lag_marked = true WHERE id IN "
-                            "(SELECT id FROM call ORDER BY created_at LIMIT 3)"))  # fmt: skip
+        session.execute(
+            sql(
+                "UPDATE call SET ttft_ms = NULL, source = 'batch' WHERE id IN "
+                "(SELECT id FROM call ORDER BY created_at DESC LIMIT 10)"
+            )
+        )
+        session.execute(
+            sql("UPDATE call SET lag_marked = true WHERE id IN (SELECT id FROM call ORDER BY created_at LIMIT 3)")
+        )
 
     lab.write(unit)
 
@@ -180,8 +188,11 @@ def test_the_file_of_calls_says_to_which_time_the_history_was_read(lab: Lab) -> 
 def test_throughput_without_a_call_is_a_sentence_and_no_empty_chart(lab: Lab) -> None:
     fill(lab, 5, 1, days=1.0)
     rent(lab, "d0", 30)
-    a_while_ago = {"range": "custom", "since": f"{datetime.now(UTC) - timedelta(hours=27):%Y-%m-%dT%H:%M:%SZ}",
-                   "until": f"{datetime.now(UTC) - timedelta(hours=25):%Y-%m-%dT%H:%M:%SZ}"}  # fmt: skip
+    a_while_ago = {
+        "range": "custom",
+        "since": f"{datetime.now(UTC) - timedelta(hours=27):%Y-%m-%dT%H:%M:%SZ}",
+        "until": f"{datetime.now(UTC) - timedelta(hours=25):%Y-%m-%dT%H:%M:%SZ}",
+    }
     at = page("history", **a_while_ago).run()
     assert not at.exception
     assert "No call was made in this time." in text(at)

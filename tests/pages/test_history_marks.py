@@ -29,8 +29,9 @@ def rent(lab: Lab, deployment_id: str, hours: int, usd: str = "1.5") -> None:
     off = datetime.now(UTC) - HOUR
 
     def unit(*, session: Any) -> None:
-        session.add(Powered(deployment_id=deployment_id, on_at=off - hours * HOUR, off_at=off, usd_per_hour=usd,
-                            price={}))  # fmt: skip
+        session.add(
+            Powered(deployment_id=deployment_id, on_at=off - hours * HOUR, off_at=off, usd_per_hour=usd, price={})
+        )
 
     lab.write(unit)
 

@@ -32,8 +32,14 @@ from tests.pages.lab import ROOT, Lab, buttons, page, said
 from tests.pages.test_prices_page import only
 
 TEAM = {"blue": ("ada@example.org",)}
-FORM = Deployment(id="d0", name="Name 0", kind="openai-compatible", model="m0", base_url="https://h.example/v1",
-                  price=PriceRef(override={"input": "1", "output": "5"}))  # fmt: skip
+FORM = Deployment(
+    id="d0",
+    name="Name 0",
+    kind="openai-compatible",
+    model="m0",
+    base_url="https://h.example/v1",
+    price=PriceRef(override={"input": "1", "output": "5"}),
+)
 
 
 def fill(lab: Lab, n: int, deployments: int = 2, *, days: float = 6.0, seed: int = 4) -> None:
@@ -47,19 +53,38 @@ def fill(lab: Lab, n: int, deployments: int = 2, *, days: float = 6.0, seed: int
     for number in range(n):
         state = dice.choice(["succeeded"] * 9 + ["throttled", "failed"])
         ok, first, cost = state == "succeeded", dice.lognormvariate(6, 0.5), dice.randrange(1, 10**8)
-        rows.append(call_row(
-            f"c{number}", f"r{dice.randrange(4)}", state=state, outcome="ok" if ok else state, kind="openai-compatible",
-            deployment_id=f"d{number % deployments}", deployment=to_json(replace(FORM, id=f"d{number % deployments}")),
-            request={"ask": {"messages": [], "system": None, "params": {}}, "url": "http://h/v1", "body": {}},
-            model=f"m{number % deployments}",
-            created_at=now - timedelta(days=days) * dice.random(), source=dice.choice(["playground", "batch"]),
-            person=dice.choice(["ada@example.org", "bob@example.org"]), ttft_ms=first if ok else None,
-            ttfat_ms=first if ok else None, ttlt_ms=first * 4 if ok else None, tpot_ms=12.0 if ok else None,
-            decode_tps=80.0 if ok else None, e2e_tps=60.0 if ok else None, end_ms=first * 4, uncached_input=900,
-            answer_output=300 if ok else 0, cache_read=dice.choice([None, 0, 400]), cost_state="exact",
-            cost_nanousd=cost, plain_nanousd=cost, cost_drivers={"uncached_input": cost}, usage_source="provider",
-            lag_marked=False,
-        ))  # fmt: skip
+        rows.append(
+            call_row(
+                f"c{number}",
+                f"r{dice.randrange(4)}",
+                state=state,
+                outcome="ok" if ok else state,
+                kind="openai-compatible",
+                deployment_id=f"d{number % deployments}",
+                deployment=to_json(replace(FORM, id=f"d{number % deployments}")),
+                request={"ask": {"messages": [], "system": None, "params": {}}, "url": "http://h/v1", "body": {}},
+                model=f"m{number % deployments}",
+                created_at=now - timedelta(days=days) * dice.random(),
+                source=dice.choice(["playground", "batch"]),
+                person=dice.choice(["ada@example.org", "bob@example.org"]),
+                ttft_ms=first if ok else None,
+                ttfat_ms=first if ok else None,
+                ttlt_ms=first * 4 if ok else None,
+                tpot_ms=12.0 if ok else None,
+                decode_tps=80.0 if ok else None,
+                e2e_tps=60.0 if ok else None,
+                end_ms=first * 4,
+                uncached_input=900,
+                answer_output=300 if ok else 0,
+                cache_read=dice.choice([None, 0, 400]),
+                cost_state="exact",
+                cost_nanousd=cost,
+                plain_nanousd=cost,
+                cost_drivers={"uncached_input": cost},
+                usage_source="provider",
+                lag_marked=False,
+            )
+        )
     for start in range(0, n, 500):
         lab.write(runs.insert_calls, rows=rows[start : start + 500])
     while lab.write(rollups.fold, limit=2000):
@@ -131,9 +156,14 @@ def test_three_thousand_calls_of_eight_deployments_send_aggregates_only(lab: Lab
     found = latency.over_time(data, figures.latency(data, "ttft"), "ttft")
     for chart in (
         latency.facet(data, found, "d1", shown, domain=(0.01, 10), notes=[], title="a", subtitle="b"),
-        throughput.chart(data, throughput.stack(data, figures.throughput(data), "out_tok_s",
-                                                                "deployment_id", data.ids), "out_tok_s", shown, []),
-    ):  # fmt: skip
+        throughput.chart(
+            data,
+            throughput.stack(data, figures.throughput(data), "out_tok_s", "deployment_id", data.ids),
+            "out_tok_s",
+            shown,
+            [],
+        ),
+    ):
         tables = standalone(chart, shown, "", "")["datasets"]
         assert sum(len(rows) for rows in tables.values()) < 5000
 
@@ -150,8 +180,13 @@ def test_a_selection_without_a_call_says_so_and_leads_back_to_everything(lab: La
 
 # --- the address ---------------------------------------------------------------------------------------------------
 
-LINK = {"range": "30d", "zone": "America/New_York", "deployments": "d1", "persons": "ada@example.org",
-        "sources": "batch"}  # fmt: skip
+LINK = {
+    "range": "30d",
+    "zone": "America/New_York",
+    "deployments": "d1",
+    "persons": "ada@example.org",
+    "sources": "batch",
+}
 SAME = Filter(range="30d", deployments=("d1",), persons=("ada@example.org",), sources=("batch",))
 
 

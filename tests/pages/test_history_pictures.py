@@ -110,9 +110,14 @@ def test_a_label_of_a_bubble_stays_inside_the_plot(length: int, place: tuple[flo
     wide, _ = overview.PLOT
     others = [(0.9, 0.45), (0.8, 0.5), (0.3, 0.55)]
     at = [place, *others]
-    found = pd.DataFrame({
-        "usd": [10 ** (4 * x) for x, _ in at], "s": [10 ** (2 * y) for _, y in at], "n": 50, "name": "M" * length,
-    })  # fmt: skip
+    found = pd.DataFrame(
+        {
+            "usd": [10 ** (4 * x) for x, _ in at],
+            "s": [10 ** (2 * y) for _, y in at],
+            "n": 50,
+            "name": "M" * length,
+        }
+    )
     overview.place_labels(found, (1.0, 1e4), (1.0, 1e2))
     for (x, _), row in zip(at, found.itertuples(), strict=True):
         size = length * overview.LETTER

@@ -50,11 +50,21 @@ def test_a_range_whose_dates_are_not_chosen_yet_has_no_dots_in_the_bar(lab: Lab)
         (throughput.draw, {"calls_per_minute", "output_tokens_per_s", "bucket_is_partial"}),
         (throughput.draw_states, {"calls", "bucket_is_partial"}),
         (overview.draw_scatter, {"ttft_p95_ms", "spend_usd_per_1000_calls", "calls"}),
-        (overview.draw_ranking, {"success_share", "decode_p50_tokens_per_s", "output_tokens", "spend_usd",
-                                "spend_usd_per_1m_output_tokens", "paid_hours_used_share", "ttft_p50_ms"}),
+        (
+            overview.draw_ranking,
+            {
+                "success_share",
+                "decode_p50_tokens_per_s",
+                "output_tokens",
+                "spend_usd",
+                "spend_usd_per_1m_output_tokens",
+                "paid_hours_used_share",
+                "ttft_p50_ms",
+            },
+        ),
         (latency.draw, {"ttft_p50_ms", "ttft_p95_ms", "measured_calls", "bucket_is_partial"}),
     ],
-)  # fmt: skip
+)
 def test_the_columns_of_every_csv_say_their_units(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, draw: Any, wanted: set[str]
 ) -> None:

@@ -13,15 +13,23 @@ from services.deployments import config
 from services.types import Deployment, PriceRef
 from tests.pages.lab import Lab, page, said
 
-OWN = Deployment(id="own", name="*Own*", kind="openai-compatible", model="m", base_url="https://h.example/v1",
-                 color_slot=9, price=PriceRef(override={"input": "2", "output": "10"}))  # fmt: skip
+OWN = Deployment(
+    id="own",
+    name="*Own*",
+    kind="openai-compatible",
+    model="m",
+    base_url="https://h.example/v1",
+    color_slot=9,
+    price=PriceRef(override={"input": "2", "output": "10"}),
+)
 
 
 def only(lab: Lab, *listed: Deployment) -> None:
     lab.listed = list(listed)
     for d in listed:
-        lab.write(runs.upsert_deployment, deployment_id=d.id, spec=config.to_json(d), origin=d.origin,
-                  enabled=d.enabled)  # fmt: skip
+        lab.write(
+            runs.upsert_deployment, deployment_id=d.id, spec=config.to_json(d), origin=d.origin, enabled=d.enabled
+        )
 
 
 def record(lab: Lab, d: Deployment, **call: object) -> None:

@@ -138,8 +138,10 @@ def test_days_are_days_of_the_readers_time_zone() -> None:
 
 def test_two_deployments_of_one_name_are_told_apart_by_their_ids() -> None:
     assert tell_apart([("a", "Llama"), ("b", "Llama"), ("c", "Haiku")]) == {
-        "a": "Llama (a)", "b": "Llama (b)", "c": "Haiku",
-    }  # fmt: skip
+        "a": "Llama (a)",
+        "b": "Llama (b)",
+        "c": "Haiku",
+    }
 
 
 def test_tags_are_one_line_and_none_twice() -> None:

@@ -109,10 +109,19 @@ CASES = (
     Case("delete a scenario", _scenario, "DELETE", "/scenarios/{id}"),
 )
 PEOPLE = (
-    ("ada@example.com", "member"), ("ADA@example.com", "member"), ("ada@example.com", "viewer"),
-    ("ada@example.com", "root"), ("bob@example.com", "admin"), ("local", "admin"), ("local", "member"),
-    ("", "member"), ("ada", "member"), ("ada@example.com ", "member"), ("visitor", "member"), ("unknown", "member"),
-)  # fmt: skip
+    ("ada@example.com", "member"),
+    ("ADA@example.com", "member"),
+    ("ada@example.com", "viewer"),
+    ("ada@example.com", "root"),
+    ("bob@example.com", "admin"),
+    ("local", "admin"),
+    ("local", "member"),
+    ("", "member"),
+    ("ada", "member"),
+    ("ada@example.com ", "member"),
+    ("visitor", "member"),
+    ("unknown", "member"),
+)
 
 
 def as_it_is(house: House, ident: str) -> Any:

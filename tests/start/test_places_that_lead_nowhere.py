@@ -12,9 +12,21 @@ from services import paths
 from tests.lab_command import run_lab
 
 COMMANDS = (
-    "run --no-browser", "send Hi -d x", "runs", "deployments", "history", "rollup", "demo --calls 50", "worker",
-    "doctor", "batch list", "batch show x", "batch check FILE", "batch cancel x", "batch results x",
-)  # fmt: skip
+    "run --no-browser",
+    "send Hi -d x",
+    "runs",
+    "deployments",
+    "history",
+    "rollup",
+    "demo --calls 50",
+    "worker",
+    "doctor",
+    "batch list",
+    "batch show x",
+    "batch check FILE",
+    "batch cancel x",
+    "batch results x",
+)
 
 
 def test_every_command_says_in_words_that_a_place_leads_nowhere(tmp_path: Path) -> None:

@@ -69,18 +69,43 @@ def test_only_our_own_names_are_answered() -> None:
     answered = {
         text: rules.answers_to(host, "192.168.7.7")
         for text in (
-            "localhost:1", "127.0.0.1", "127.255.0.9", "[::1]", "[::ffff:127.0.0.1]", "LAB.example.com.:9", "10.1.2.3",
-            "pages.local:8501", "192.168.7.7:8501", "evil.example", "localhost.evil.example", "a.localhost",
-            "lab.example.com.evil.example", "x.lab.example.com", "192.168.7.8", "0.0.0.0", "[::]", "128.0.0.1",
-            "0x7f000001", "[::7f00:1]",
+            "localhost:1",
+            "127.0.0.1",
+            "127.255.0.9",
+            "[::1]",
+            "[::ffff:127.0.0.1]",
+            "LAB.example.com.:9",
+            "10.1.2.3",
+            "pages.local:8501",
+            "192.168.7.7:8501",
+            "evil.example",
+            "localhost.evil.example",
+            "a.localhost",
+            "lab.example.com.evil.example",
+            "x.lab.example.com",
+            "192.168.7.8",
+            "0.0.0.0",
+            "[::]",
+            "128.0.0.1",
+            "0x7f000001",
+            "[::7f00:1]",
         )
         if (host := parse_host(text))
-    }  # fmt: skip
+    }
     refused = [text for text, inside in answered.items() if not inside]
     assert refused == [
-        "evil.example", "localhost.evil.example", "a.localhost", "lab.example.com.evil.example", "x.lab.example.com",
-        "192.168.7.8", "0.0.0.0", "[::]", "128.0.0.1", "0x7f000001", "[::7f00:1]",
-    ]  # fmt: skip
+        "evil.example",
+        "localhost.evil.example",
+        "a.localhost",
+        "lab.example.com.evil.example",
+        "x.lab.example.com",
+        "192.168.7.8",
+        "0.0.0.0",
+        "[::]",
+        "128.0.0.1",
+        "0x7f000001",
+        "[::7f00:1]",
+    ]
     arrived = Host("192.168.7.7")
     assert Rules().answers_to(arrived, "::ffff:192.168.7.7") and not Rules().answers_to(arrived, None)
     assert Rules(started_at="0.0.0.0").answers_to(Host("0.0.0.0"), "127.0.0.1")
@@ -179,10 +204,23 @@ def test_the_file_names_hosts_and_a_broken_one_opens_nothing_and_closes_nothing(
 
 
 ROUTES = (
-    "/", "/_stcore/health", "/_stcore/host-config", "/_stcore/metrics", "/media/x.png", "/component/x/y.js",
-    "/_stcore/bidi-components/x/y.js", "/auth/login", "/auth/logout", "/oauth2callback", "/static/js/x.js",
-    "/_stcore/agent/openapi.json", "/api/board/x", "/playground", "/nothing", "/favicon.png",
-)  # fmt: skip
+    "/",
+    "/_stcore/health",
+    "/_stcore/host-config",
+    "/_stcore/metrics",
+    "/media/x.png",
+    "/component/x/y.js",
+    "/_stcore/bidi-components/x/y.js",
+    "/auth/login",
+    "/auth/logout",
+    "/oauth2callback",
+    "/static/js/x.js",
+    "/_stcore/agent/openapi.json",
+    "/api/board/x",
+    "/playground",
+    "/nothing",
+    "/favicon.png",
+)
 
 
 async def test_every_route_is_behind_the_door(pages: Pages) -> None:
@@ -216,8 +254,18 @@ async def test_every_route_is_behind_the_door(pages: Pages) -> None:
 
 
 async def test_our_own_names_are_answered_and_odd_requests_are_not(pages: Pages) -> None:
-    good = ("localhost", "LOCALHOST.:1", "127.0.0.1", "127.9.9.9:80", "[::1]:8501", "[::ffff:127.0.0.1]",
-            "lab.example.com", "LAB.example.com:443", "odd.example.com", "xn--bcher-kva.example")  # fmt: skip
+    good = (
+        "localhost",
+        "LOCALHOST.:1",
+        "127.0.0.1",
+        "127.9.9.9:80",
+        "[::1]:8501",
+        "[::ffff:127.0.0.1]",
+        "lab.example.com",
+        "LAB.example.com:443",
+        "odd.example.com",
+        "xn--bcher-kva.example",
+    )
     get = "GET /_stcore/health HTTP/1.1\r\nHost: {}\r\n\r\n"
     answered = {host: await first_line(pages, get.format(host).encode()) for host in good}
     assert set(answered.values()) == {b"HTTP/1.1 200 OK"}, answered
@@ -239,9 +287,19 @@ async def test_our_own_names_are_answered_and_odd_requests_are_not(pages: Pages)
 
 async def test_foreign_pages_are_refused_and_get_no_right_to_read(pages: Pages) -> None:
     own = pages.base
-    foreign = ("null", "http://localhost:3000", "http://127.0.0.1:3000", f"http://localhost:{pages.port}",
-               "http://evil.example", f"https://127.0.0.1:{pages.port}.evil.example", "https://lab.example.com:444",
-               f"{own}/", "file://", "", "chrome-extension://abcdef")  # fmt: skip
+    foreign = (
+        "null",
+        "http://localhost:3000",
+        "http://127.0.0.1:3000",
+        f"http://localhost:{pages.port}",
+        "http://evil.example",
+        f"https://127.0.0.1:{pages.port}.evil.example",
+        "https://lab.example.com:444",
+        f"{own}/",
+        "file://",
+        "",
+        "chrome-extension://abcdef",
+    )
     let_in, rights = [], []
     async with aiohttp.ClientSession() as client:
         for origin in foreign:
@@ -262,9 +320,13 @@ async def test_foreign_pages_are_refused_and_get_no_right_to_read(pages: Pages) 
                         ]
         # What a browser says of a script, an image or a fetch without CORS of another site, and of a person's click.
         for site, mode, status in (
-            ("cross-site", "no-cors", 403), ("same-site", "no-cors", 403), ("same-site", "cors", 403),
-            ("cross-site", "navigate", 200), ("same-origin", "cors", 200), ("none", "navigate", 200),
-        ):  # fmt: skip
+            ("cross-site", "no-cors", 403),
+            ("same-site", "no-cors", 403),
+            ("same-site", "cors", 403),
+            ("cross-site", "navigate", 200),
+            ("same-origin", "cors", 200),
+            ("none", "navigate", 200),
+        ):
             headers = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": mode}
             async with client.get(f"{own}/_stcore/host-config", headers=headers) as response:
                 assert response.status == status, (site, mode)

@@ -19,10 +19,13 @@ from tests.wires.helpers import FOLDER, Read
 
 N = None
 _INVOKE = {
-    "claude": "anthropic.claude-haiku-4-5", "llama": "meta.llama3-8b-instruct-v1:0",
-    "mistral": "mistral.mistral-7b-instruct-v0:2", "titan": "amazon.titan-text-express-v1",
-    "nova": "amazon.nova-lite-v1:0", "gpt_oss": "openai.gpt-oss-20b-1:0",
-}  # fmt: skip
+    "claude": "anthropic.claude-haiku-4-5",
+    "llama": "meta.llama3-8b-instruct-v1:0",
+    "mistral": "mistral.mistral-7b-instruct-v0:2",
+    "titan": "amazon.titan-text-express-v1",
+    "nova": "amazon.nova-lite-v1:0",
+    "gpt_oss": "openai.gpt-oss-20b-1:0",
+}
 
 
 @dataclass(frozen=True)
@@ -65,41 +68,99 @@ class AwsGolden:
 
 AWS_GOLDENS = [
     AwsGolden(
-        "converse_thinking", "Grüß Gott 🏔️!", "ok", "end_turn", (12, 1800, 250, 100, N, 61), 2223,
-        reasoning="They want a «greeting».", server_ms=812, facts=(("latency", "optimized"),), tier="flex",
+        "converse_thinking",
+        "Grüß Gott 🏔️!",
+        "ok",
+        "end_turn",
+        (12, 1800, 250, 100, N, 61),
+        2223,
+        reasoning="They want a «greeting».",
+        server_ms=812,
+        facts=(("latency", "optimized"),),
+        tier="flex",
     ),
     AwsGolden(
-        "converse_tool", "", "ok", "tool_use", (472, N, N, N, N, 89), 561, tool='{"city": "Oslo"}', server_ms=640,
+        "converse_tool",
+        "",
+        "ok",
+        "tool_use",
+        (472, N, N, N, N, 89),
+        561,
+        tool='{"city": "Oslo"}',
+        server_ms=640,
     ),
     AwsGolden("converse_max_tokens", "Once upon", "max_tokens", "max_tokens", (9, N, N, N, N, 2), 11, server_ms=812),
     AwsGolden(
-        "converse_guardrail", "Sorry, I cannot help.", "guardrail", "guardrail_intervened", (20, N, N, N, N, 0), 20,
-        server_ms=812, facts=(("guardrail", "input: topic Investment advice blocked"),),
+        "converse_guardrail",
+        "Sorry, I cannot help.",
+        "guardrail",
+        "guardrail_intervened",
+        (20, N, N, N, N, 0),
+        20,
+        server_ms=812,
+        facts=(("guardrail", "input: topic Investment advice blocked"),),
     ),
     AwsGolden("converse_throttled", "Half an", "throttled", N, N, N),
     AwsGolden("converse_model_error", "Half", "stream_error", N, N, N),
     AwsGolden(
-        "invoke_claude", "Héllo there", "ok", "end_turn", (31, 1024, 0, 0, N, 7), 1062, server_ms=455,
+        "invoke_claude",
+        "Héllo there",
+        "ok",
+        "end_turn",
+        (31, 1024, 0, 0, N, 7),
+        1062,
+        server_ms=455,
         facts=(("first_byte_ms", "120"),),
     ),
     AwsGolden(
-        "invoke_llama", "Guten Tag ☀️", "max_tokens", "length", (31, N, N, N, N, 7), 38, server_ms=455,
+        "invoke_llama",
+        "Guten Tag ☀️",
+        "max_tokens",
+        "length",
+        (31, N, N, N, N, 7),
+        38,
+        server_ms=455,
         facts=(("first_byte_ms", "120"),),
     ),
     AwsGolden(
-        "invoke_mistral", "Bonjour à tous", "ok", "stop", (31, N, N, N, N, 7), 38, server_ms=455,
+        "invoke_mistral",
+        "Bonjour à tous",
+        "ok",
+        "stop",
+        (31, N, N, N, N, 7),
+        38,
+        server_ms=455,
         facts=(("first_byte_ms", "120"),),
     ),
     AwsGolden(
-        "invoke_titan", "Buenos días", "ok", "FINISH", (31, N, N, N, N, 7), 38, server_ms=455,
+        "invoke_titan",
+        "Buenos días",
+        "ok",
+        "FINISH",
+        (31, N, N, N, N, 7),
+        38,
+        server_ms=455,
         facts=(("first_byte_ms", "120"),),
     ),
     AwsGolden(
-        "invoke_nova", "Ciao", "ok", "end_turn", (31, 0, 0, N, N, 7), 38, server_ms=455,
+        "invoke_nova",
+        "Ciao",
+        "ok",
+        "end_turn",
+        (31, 0, 0, N, N, 7),
+        38,
+        server_ms=455,
         facts=(("first_byte_ms", "120"),),
     ),
     AwsGolden(
-        "invoke_gpt_oss", "Olá", "ok", "stop", (31, N, N, N, N, 7), 38, reasoning="Let me see.", server_ms=455,
+        "invoke_gpt_oss",
+        "Olá",
+        "ok",
+        "stop",
+        (31, N, N, N, N, 7),
+        38,
+        reasoning="Let me see.",
+        server_ms=455,
         facts=(("first_byte_ms", "120"),),
     ),
     AwsGolden("sagemaker_chat", "日本語 ok", "ok", "stop", N, N),
@@ -107,7 +168,7 @@ AWS_GOLDENS = [
     AwsGolden("sagemaker_lines", "Deep Lernen ≥", "max_tokens", "length", (N, N, N, N, N, 3), 3),
     AwsGolden("sagemaker_outputs", "This is all", "truncated", N, N, N),
     AwsGolden("sagemaker_broken", "Half way", "timeout_total", N, N, N),
-]  # fmt: skip
+]
 
 
 def read_aws(golden: AwsGolden, chunks: Iterable[bytes]) -> Read:

@@ -38,24 +38,59 @@ HTTP: list[tuple[int, str, str, Outcome, str]] = [
     (400, "ValidationException", "The provided model identifier is invalid.", "not_found", "identifier is invalid"),
     (404, "ResourceNotFoundException", "Could not resolve the foundation model.", "not_found", "Could not resolve"),
     (400, "ValidationError", "Endpoint e of account 1 not found.", "not_found", "not InService"),
-    (403, "AccessDeniedException", DENIED, "unauthorised",
-     "may not perform bedrock:InvokeModelWithResponseStream: allow it in IAM"),
-    (403, "AccessDeniedException", DENIED + " with an explicit deny in a service control policy", "unauthorised",
-     "a policy denies it explicitly"),
-    (403, "AccessDeniedException", "You don't have access to the model with the specified model ID.", "unauthorised",
-     "ask for it in this region's Bedrock console"),
-    (404, "ResourceNotFoundException", "Model use case details have not been submitted for this account.",
-     "unauthorised", "use case form"),
-    (403, "AccessDeniedException", "Authentication failed: Please make sure your API Key is valid.", "unauthorised",
-     "AWS_BEARER_TOKEN_BEDROCK"),
-    (403, "ExpiredTokenException", "The security token included in the request is expired", "unauthorised",
-     "aws sso login"),
-    (403, "UnrecognizedClientException", "The security token included in the request is invalid.", "unauthorised",
-     "does not know this access key"),
+    (
+        403,
+        "AccessDeniedException",
+        DENIED,
+        "unauthorised",
+        "may not perform bedrock:InvokeModelWithResponseStream: allow it in IAM",
+    ),
+    (
+        403,
+        "AccessDeniedException",
+        DENIED + " with an explicit deny in a service control policy",
+        "unauthorised",
+        "a policy denies it explicitly",
+    ),
+    (
+        403,
+        "AccessDeniedException",
+        "You don't have access to the model with the specified model ID.",
+        "unauthorised",
+        "ask for it in this region's Bedrock console",
+    ),
+    (
+        404,
+        "ResourceNotFoundException",
+        "Model use case details have not been submitted for this account.",
+        "unauthorised",
+        "use case form",
+    ),
+    (
+        403,
+        "AccessDeniedException",
+        "Authentication failed: Please make sure your API Key is valid.",
+        "unauthorised",
+        "AWS_BEARER_TOKEN_BEDROCK",
+    ),
+    (
+        403,
+        "ExpiredTokenException",
+        "The security token included in the request is expired",
+        "unauthorised",
+        "aws sso login",
+    ),
+    (
+        403,
+        "UnrecognizedClientException",
+        "The security token included in the request is invalid.",
+        "unauthorised",
+        "does not know this access key",
+    ),
     (403, "InvalidSignatureException", "Signature expired: 20261103T000000Z is now earlier", "unauthorised", "clock"),
     (403, "MissingAuthenticationTokenException", "Missing Authentication Token", "unauthorised", "proxy"),
     (403, "IncompleteSignatureException", "…", "unauthorised", "without a whole signature"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("status", "kind", "said", "outcome", "words"), HTTP)
@@ -90,14 +125,22 @@ IN_STREAM: list[tuple[dict[str, Any], bool, Outcome, str | None]] = [
     ({"type": "validationException", "message": "x"}, True, "http_error", None),
     ({"type": "modelTimeoutException", "message": "x"}, False, "timeout_first_token", None),
     ({"type": "modelTimeoutException", "message": "x"}, True, "timeout_idle", None),
-    ({"type": "modelStreamErrorException", "message": "x", "originalStatusCode": 503, "originalMessage": "gone"},
-     True, "stream_error", "503"),
+    (
+        {"type": "modelStreamErrorException", "message": "x", "originalStatusCode": 503, "originalMessage": "gone"},
+        True,
+        "stream_error",
+        "503",
+    ),
     ({"type": "ModelStreamError", "Message": "x", "ErrorCode": "StreamBroken"}, True, "truncated", "StreamBroken"),
-    ({"type": "ModelStreamError", "Message": "x", "ErrorCode": "ModelInvocationTimeExceeded"}, True, "timeout_total",
-     "ModelInvocationTimeExceeded"),
+    (
+        {"type": "ModelStreamError", "Message": "x", "ErrorCode": "ModelInvocationTimeExceeded"},
+        True,
+        "timeout_total",
+        "ModelInvocationTimeExceeded",
+    ),
     ({"type": "InternalStreamFailure", "Message": "x"}, True, "stream_error", None),
     ({"type": "InternalError", "message": "x"}, True, "stream_error", None),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("said", "spoke", "outcome", "code"), IN_STREAM)
@@ -116,8 +159,11 @@ def test_an_exception_inside_the_stream_ends_in_its_outcome_with_its_code(
 
 def test_a_container_that_fails_while_it_writes_is_no_success() -> None:
     decoder = TokenDecoder()
-    last = {"token": {"id": -1, "text": "", "special_token": True}, "generated_text": "",
-            "details": {"finish_reason": "error", "generated_tokens": None}}  # fmt: skip
+    last = {
+        "token": {"id": -1, "text": "", "special_token": True},
+        "generated_text": "",
+        "details": {"finish_reason": "error", "generated_tokens": None},
+    }
     decoder.feed(ServerEvent("", json.dumps(last).encode()))
     assert decoder.error is not None
     assert decoder.error.outcome == "stream_error"
@@ -130,11 +176,23 @@ def test_a_container_that_fails_while_it_writes_is_no_success() -> None:
 def test_a_guardrails_trace_is_told_by_its_policies_and_never_by_what_they_matched() -> None:
     pii = {"piiEntities": [{"type": "EMAIL", "match": "ada@example.org", "action": "ANONYMIZED"}]}
     trace = {
-        "inputAssessment": {"g": {"contentPolicy": {"filters": [
-            {"type": "VIOLENCE", "confidence": "HIGH", "action": "BLOCKED"}, {"type": "HATE", "action": "NONE"}]}}},
-        "outputAssessments": {"g": [{"sensitiveInformationPolicy": pii},
-                                    {"wordPolicy": {"customWords": [{"match": "secret word", "action": "BLOCKED"}]}}]},
-    }  # fmt: skip
+        "inputAssessment": {
+            "g": {
+                "contentPolicy": {
+                    "filters": [
+                        {"type": "VIOLENCE", "confidence": "HIGH", "action": "BLOCKED"},
+                        {"type": "HATE", "action": "NONE"},
+                    ]
+                }
+            }
+        },
+        "outputAssessments": {
+            "g": [
+                {"sensitiveInformationPolicy": pii},
+                {"wordPolicy": {"customWords": [{"match": "secret word", "action": "BLOCKED"}]}},
+            ]
+        },
+    }
     words = guardrail_words(trace)
     assert words == (
         "input: content VIOLENCE blocked; output: sensitiveInformation EMAIL anonymized; output: word blocked"

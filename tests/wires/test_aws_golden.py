@@ -24,14 +24,20 @@ def test_a_stream_is_read_as_what_it_says(golden: AwsGolden) -> None:
     got = read_aws(golden, [golden.raw])
     decoder = got.decoder
     assert (got.text("answer"), got.text("reasoning"), got.text("tool")) == (
-        golden.answer, golden.reasoning, golden.tool,
-    )  # fmt: skip
+        golden.answer,
+        golden.reasoning,
+        golden.tool,
+    )
     assert (got.outcome, decoder.finish_raw) == (golden.outcome, golden.finish)
     usage = decoder.usage
     counts = usage and (
-        usage.uncached_input, usage.cache_read, usage.cache_write_5m, usage.cache_write_1h, usage.reasoning_output,
+        usage.uncached_input,
+        usage.cache_read,
+        usage.cache_write_5m,
+        usage.cache_write_1h,
+        usage.reasoning_output,
         usage.answer_output,
-    )  # fmt: skip
+    )
     assert counts == golden.counts
     assert usage is None or (usage.input_total or 0) + (usage.output_total or 0) == golden.total
     assert decoder.server_ms == golden.server_ms

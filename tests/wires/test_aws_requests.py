@@ -34,16 +34,16 @@ def built(kind: str, wire: Wire, model: str, ask: Ask | None = None, /, aws: Aws
 def test_a_converse_request_is_true_to_the_wire() -> None:
     aws = Aws("lab", "flex", "optimized", "abc123:DRAFT")
     request = built("bedrock", "converse", HAIKU, aws=aws, max_tokens=50, temperature=0.2, top_k=3, stop=["END"])
-    assert request.url == (
-        "https://host.example/model/us.anthropic.claude-haiku-4-5-20251001-v1%3A0/converse-stream"
-    )  # fmt: skip
+    assert request.url == ("https://host.example/model/us.anthropic.claude-haiku-4-5-20251001-v1%3A0/converse-stream")
     assert request.body == {
-        "messages": [{"role": "user", "content": [{"text": "Hello"}]}], "system": [{"text": "Be brief."}],
+        "messages": [{"role": "user", "content": [{"text": "Hello"}]}],
+        "system": [{"text": "Be brief."}],
         "inferenceConfig": {"maxTokens": 50, "temperature": 0.2, "stopSequences": ["END"]},
         "additionalModelRequestFields": {"top_k": 3},
         "guardrailConfig": {"guardrailIdentifier": "abc123", "guardrailVersion": "DRAFT", "trace": "enabled"},
-        "performanceConfig": {"latency": "optimized"}, "serviceTier": {"type": "flex"},
-    }  # fmt: skip
+        "performanceConfig": {"latency": "optimized"},
+        "serviceTier": {"type": "flex"},
+    }
     assert (request.framing, request.auth) == ("eventstream", None)
     assert (request.sign.service, request.sign.region, request.sign.profile) == ("bedrock", "us-east-1", "lab")
 
@@ -56,10 +56,12 @@ def test_a_token_limit_is_always_sent_and_larger_where_the_model_thinks() -> Non
 
 
 REASONING: list[tuple[str, str, dict[str, Any] | None]] = [
-    ("us.anthropic.claude-opus-5-5", "high",
-     {"thinking": {"type": "adaptive", "display": "summarized"}, "output_config": {"effort": "high"}}),
-    ("us.anthropic.claude-haiku-4-5-20251001-v1:0", "medium",
-     {"thinking": {"type": "enabled", "budget_tokens": 2000}}),
+    (
+        "us.anthropic.claude-opus-5-5",
+        "high",
+        {"thinking": {"type": "adaptive", "display": "summarized"}, "output_config": {"effort": "high"}},
+    ),
+    ("us.anthropic.claude-haiku-4-5-20251001-v1:0", "medium", {"thinking": {"type": "enabled", "budget_tokens": 2000}}),
     ("us.amazon.nova-2-lite-v1:0", "low", {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": "low"}}),
     ("us.amazon.nova-2-lite-v1:0", "none", {"reasoningConfig": {"type": "disabled"}}),
     ("us.amazon.nova-2-lite-v1:0", "high", None),
@@ -69,7 +71,7 @@ REASONING: list[tuple[str, str, dict[str, Any] | None]] = [
     ("us.openai.gpt-5.2", "medium", {"reasoning": {"effort": "medium"}}),
     ("meta.llama3-8b-instruct-v1:0", "low", None),
     (ARN, "low", None),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("model", "effort", "fields"), REASONING)
@@ -99,10 +101,14 @@ POINT, HOUR = {"cachePoint": {"type": "default"}}, {"cachePoint": {"type": "defa
 @pytest.mark.parametrize(
     ("mode", "system", "turns", "marks"),
     [
-        ("5m", "S", TURNS[:1], (POINT, None)), ("1h", "S", TURNS, (HOUR, HOUR)), ("5m", None, TURNS, (None, POINT)),
-        ("5m", None, TURNS[:1], (None, POINT)), ("off", "S", TURNS, (None, None)), (None, "S", TURNS, (None, None)),
+        ("5m", "S", TURNS[:1], (POINT, None)),
+        ("1h", "S", TURNS, (HOUR, HOUR)),
+        ("5m", None, TURNS, (None, POINT)),
+        ("5m", None, TURNS[:1], (None, POINT)),
+        ("off", "S", TURNS, (None, None)),
+        (None, "S", TURNS, (None, None)),
     ],
-)  # fmt: skip
+)
 def test_cache_points_stand_behind_the_system_prompt_and_the_last_turn(
     mode: CacheMode | None, system: str | None, turns: Any, marks: Any
 ) -> None:
@@ -129,10 +135,14 @@ def test_each_invoke_family_gets_its_own_body() -> None:
     ask = Ask(TURNS, "S", params)
     claude = built("bedrock", "invoke", "anthropic.claude-3-5-sonnet-20240620-v1:0", ask).body
     assert claude == {
-        "anthropic_version": "bedrock-2023-05-31", "system": "S", "max_tokens": 9, "temperature": 0.5, "top_p": 0.9,
+        "anthropic_version": "bedrock-2023-05-31",
+        "system": "S",
+        "max_tokens": 9,
+        "temperature": 0.5,
+        "top_p": 0.9,
         "stop_sequences": ["X"],
         "messages": [{"role": m.role, "content": m.text} for m in TURNS],
-    }  # fmt: skip
+    }
     llama = built("bedrock", "invoke", "us.meta.llama3-3-70b-instruct-v1:0", ask)
     assert llama.body["prompt"] == (
         "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nS<|eot_id|>"
@@ -145,8 +155,11 @@ def test_each_invoke_family_gets_its_own_body() -> None:
     assert mistral["prompt"] == "<s>[INST] S\n\nOne [/INST] Two</s>[INST] Three [/INST]"
     titan = built("bedrock", "invoke", "amazon.titan-text-express-v1", ask).body
     assert titan["textGenerationConfig"] == {
-        "maxTokenCount": 9, "temperature": 0.5, "topP": 0.9, "stopSequences": ["X"],
-    }  # fmt: skip
+        "maxTokenCount": 9,
+        "temperature": 0.5,
+        "topP": 0.9,
+        "stopSequences": ["X"],
+    }
     assert titan["inputText"] == "User: S\n\nOne\nBot: Two\nUser: Three\nBot:"
     nova = built("bedrock", "invoke", "amazon.nova-lite-v1:0", ask).body
     assert (nova["schemaVersion"], nova["inferenceConfig"]["maxTokens"]) == ("messages-v1", 9)
@@ -161,8 +174,9 @@ def test_a_sagemaker_container_is_told_a_model_only_when_one_is_named() -> None:
     assert "model" not in request.body
     assert request.url == "https://host.example/endpoints/my-endpoint/invocations-response-stream"
     assert request.headers == {
-        "x-amzn-sagemaker-inference-component": "part", "x-amzn-sagemaker-target-variant": "blue",
-    }  # fmt: skip
+        "x-amzn-sagemaker-inference-component": "part",
+        "x-amzn-sagemaker-target-variant": "blue",
+    }
     assert (request.framing, request.sign.service) == ("sagemaker", "sagemaker")
     assert built("sagemaker", "chat", "my-endpoint", aws=Aws(serves="adapter")).body["model"] == "adapter"
 
@@ -170,8 +184,12 @@ def test_a_sagemaker_container_is_told_a_model_only_when_one_is_named() -> None:
 def test_tgi_is_not_sent_what_it_refuses() -> None:
     request = built("sagemaker", "tgi", "e", temperature=0.0, top_k=5, top_p=1.0, max_tokens=7, stop=["X"])
     assert request.body["parameters"] == {
-        "max_new_tokens": 7, "stop": ["X"], "do_sample": False, "details": True, "return_full_text": False,
-    }  # fmt: skip
+        "max_new_tokens": 7,
+        "stop": ["X"],
+        "do_sample": False,
+        "details": True,
+        "return_full_text": False,
+    }
     assert set(request.dropped_params) == {"temperature", "top_k", "top_p"}
     lines = built("sagemaker", "lines", "e", temperature=0.7, stop=["X"]).body["parameters"]
     assert (lines["do_sample"], lines["stop_sequences"]) == (True, ["X"])
@@ -194,9 +212,11 @@ def test_a_deployment_without_a_region_is_refused_in_words(monkeypatch: pytest.M
 # --- against boto3 ---------------------------------------------------------------------------------------------------
 
 CALLS: list[tuple[str, Wire, str]] = [
-    ("bedrock", "converse", HAIKU), ("bedrock", "converse", ARN), ("bedrock", "converse", "us.amazon.nova-2-lite-v1:0"),
+    ("bedrock", "converse", HAIKU),
+    ("bedrock", "converse", ARN),
+    ("bedrock", "converse", "us.amazon.nova-2-lite-v1:0"),
     ("bedrock", "converse", "arn:aws:bedrock:us-east-1:123456789012:provisioned-model/abcdefghij12"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("kind", "wire", "model"), CALLS)
@@ -233,7 +253,7 @@ COPIES: list[tuple[str, Wire, str, Aws, str]] = [
     ("anthropic", "messages", "fake", Aws(), "/anthropic"),
     ("openai", "responses", "fake", Aws(), "/v1"),
     ("openai-compatible", "chat", "fake", Aws(), "/v1"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("kind", "wire", "model", "aws", "base"), COPIES, ids=[f"{c[0]}-{c[1]}" for c in COPIES])

@@ -59,8 +59,10 @@ def test_without_a_system_prompt_and_in_a_conversation_the_last_message_is_marke
     talk = body(CLAUDE, ttl, turns=3)
     assert talk["system"] == [{"type": "text", "text": "Long.", **mark(ttl)}]
     assert talk["messages"] == [
-        {"role": "user", "content": "One"}, {"role": "assistant", "content": "Two"}, marked,
-    ]  # fmt: skip
+        {"role": "user", "content": "One"},
+        {"role": "assistant", "content": "Two"},
+        marked,
+    ]
 
 
 @pytest.mark.parametrize("wire", ["chat", "responses"])
@@ -128,10 +130,16 @@ def test_the_server_of_ours_is_told_so_at_its_real_address_too() -> None:
 
 def test_a_recorded_call_is_built_again_with_its_caching() -> None:
     row = {
-        "deployment": {"id": "c", "name": "C", "kind": "anthropic", "model": "claude-haiku-4-5", "wire": "messages",
-                       "base_url": "https://api.anthropic.com"},
+        "deployment": {
+            "id": "c",
+            "name": "C",
+            "kind": "anthropic",
+            "model": "claude-haiku-4-5",
+            "wire": "messages",
+            "base_url": "https://api.anthropic.com",
+        },
         "request": {"ask": {"messages": [{"role": "user", "text": "Hi"}], "system": "S", "params": {}, "cache": "1h"}},
-    }  # fmt: skip
+    }
     made = conversation.request_of(row)
     assert made is not None
     assert made.body["system"][0]["cache_control"]["ttl"] == "1h"

@@ -46,8 +46,10 @@ ROWS: list[tuple[str, Wire, bytes, Outcome]] = [
     ("01 rate limit inside a 200 stream", "messages", _merror("rate_limit_error"), "throttled"),
     ("01 api_error inside a 200 stream", "messages", _merror("api_error"), "stream_error"),
     (
-        "12 spend limit inside a 200 stream", "messages",
-        _merror("rate_limit_error", details={"error_code": "enforced_spend_limit_reached"}), "quota_exhausted",
+        "12 spend limit inside a 200 stream",
+        "messages",
+        _merror("rate_limit_error", details={"error_code": "enforced_spend_limit_reached"}),
+        "quota_exhausted",
     ),
     ("02 an error event without data", "messages", _named(START, TEXT) + b"event: error\n\n", "stream_error"),
     ("02 an error event whose data is not JSON's", "messages", b"event: error\ndata: {}\n\n", "stream_error"),
@@ -59,32 +61,54 @@ ROWS: list[tuple[str, Wire, bytes, Outcome]] = [
     ("03 vLLM's older shape", "chat", _data(HI, {"object": "error", "message": "bad", "code": 400}), "stream_error"),
     ("03 error, then DONE as if nothing was", "chat", _data(HI, {"error": {"message": "x"}}, "[DONE]"), "stream_error"),
     (
-        "04 top-level error event", "responses",
-        _named(CREATED, OUT, {"type": "error", "code": "server_error", "message": "x", "param": None}), "stream_error",
+        "04 top-level error event",
+        "responses",
+        _named(CREATED, OUT, {"type": "error", "code": "server_error", "message": "x", "param": None}),
+        "stream_error",
     ),
     (
-        "04 error event with an error object", "responses",
-        _named(CREATED, {"type": "error", "error": {"type": "insufficient_quota", "message": "x"}}), "quota_exhausted",
+        "04 error event with an error object",
+        "responses",
+        _named(CREATED, {"type": "error", "error": {"type": "insufficient_quota", "message": "x"}}),
+        "quota_exhausted",
     ),
     (
-        "04 response.failed", "responses",
-        _named(CREATED, OUT, {"type": "response.failed", "response": {"status": "failed", "error": {
-            "code": "server_error", "message": "x"}}}), "stream_error",
+        "04 response.failed",
+        "responses",
+        _named(
+            CREATED,
+            OUT,
+            {
+                "type": "response.failed",
+                "response": {"status": "failed", "error": {"code": "server_error", "message": "x"}},
+            },
+        ),
+        "stream_error",
     ),
     ("04 response.failed saying nothing", "responses", _named({"type": "response.failed"}), "stream_error"),
     (
-        "04 incomplete by the filter", "responses",
-        _named(OUT, {"type": "response.incomplete", "response": {"status": "incomplete", "incomplete_details": {
-            "reason": "content_filter"}}}), "filtered",
+        "04 incomplete by the filter",
+        "responses",
+        _named(
+            OUT,
+            {
+                "type": "response.incomplete",
+                "response": {"status": "incomplete", "incomplete_details": {"reason": "content_filter"}},
+            },
+        ),
+        "filtered",
     ),
     (
-        "04 completed in name, failed in status", "responses",
+        "04 completed in name, failed in status",
+        "responses",
         _named(OUT, {"type": "response.completed", "response": {"status": "failed", "error": {"code": "x"}}}),
         "stream_error",
     ),
     (
-        "04 cancelled by the service", "responses",
-        _named(OUT, {"type": "response.cancelled", "response": {"status": "cancelled"}}), "truncated",
+        "04 cancelled by the service",
+        "responses",
+        _named(OUT, {"type": "response.cancelled", "response": {"status": "cancelled"}}),
+        "truncated",
     ),
     ("08 llama.cpp's error field", "chat", _data(HI) + b'error: {"code":500,"message":"x"}\n\n', "stream_error"),
     ("08 the same on the Messages wire", "messages", _named(START) + b'error: {"code":503}\n\n', "overloaded"),
@@ -110,18 +134,22 @@ ROWS: list[tuple[str, Wire, bytes, Outcome]] = [
     ("40 tool_calls but no call", "chat", _data(_delta(finish="tool_calls"), "[DONE]"), "empty"),
     ("44 zero tokens and end_turn", "messages", _named(START, _mdelta("end_turn", 0), MSTOP), "empty"),
     (
-        "44 the limit spent on reasoning", "chat",
-        _data({"choices": [{"delta": {"reasoning": "Hm"}}]}, _delta(finish="length"), "[DONE]"), "empty",
+        "44 the limit spent on reasoning",
+        "chat",
+        _data({"choices": [{"delta": {"reasoning": "Hm"}}]}, _delta(finish="length"), "[DONE]"),
+        "empty",
     ),
     ("45 a refusal", "messages", _named(START, _mdelta("refusal"), MSTOP), "refused"),
     ("45 a content filter", "chat", _data(_delta(finish="content_filter"), "[DONE]"), "filtered"),
     (
-        "45 context window", "messages", _named(START, TEXT, _mdelta("model_context_window_exceeded"), MSTOP),
+        "45 context window",
+        "messages",
+        _named(START, TEXT, _mdelta("model_context_window_exceeded"), MSTOP),
         "max_tokens",
     ),
     ("finish and usage, no DONE", "chat", _data(HI, STOP, USAGE), "ok"),
     ("finish, null usage, no DONE", "chat", _data(HI, {**STOP, "usage": None}), "truncated"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("wire", "raw", "outcome"), [r[1:] for r in ROWS], ids=[r[0] for r in ROWS])

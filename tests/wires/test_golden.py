@@ -28,13 +28,19 @@ def test_a_stream_is_read_as_what_it_says(golden: Golden) -> None:
     got = read(golden.wire, [golden.raw])
     usage = got.decoder.usage
     assert (got.text("answer"), got.text("reasoning"), got.text("tool")) == (
-        golden.answer, golden.reasoning, golden.tool,
-    )  # fmt: skip
+        golden.answer,
+        golden.reasoning,
+        golden.tool,
+    )
     assert (got.outcome, got.decoder.finish_raw) == (golden.outcome, golden.finish)
     counts = usage and (
-        usage.uncached_input, usage.cache_read, usage.cache_write_5m, usage.cache_write_1h, usage.reasoning_output,
+        usage.uncached_input,
+        usage.cache_read,
+        usage.cache_write_5m,
+        usage.cache_write_1h,
+        usage.reasoning_output,
         usage.answer_output,
-    )  # fmt: skip
+    )
     assert counts == golden.counts
     assert got.decoder.server_ms == pytest.approx(golden.server_ms)
     assert got.decoder.model_reported
@@ -135,15 +141,56 @@ def test_a_stream_with_bytes_damaged_never_raises(golden: Golden, at: float, jun
     assert all(delta.text for delta in got.deltas)
 
 
-_KEYS = st.sampled_from([
-    "type", "delta", "choices", "content", "text", "usage", "error", "finish_reason", "message", "response", "output",
-    "tool_calls", "function", "arguments", "timings", "prompt_ms", "stop_reason", "status", "id", "model", "thinking",
-    "cache_creation", "completion_tokens", "prompt_tokens", "prompt_tokens_details", "item", "code", "details",
-])  # fmt: skip
-_WORDS = st.sampled_from([
-    "message_start", "message_delta", "message_stop", "content_block_start", "content_block_delta", "error", "stop",
-    "response.completed", "response.failed", "response.output_item.added", "text_delta", "failed", "message", "",
-])  # fmt: skip
+_KEYS = st.sampled_from(
+    [
+        "type",
+        "delta",
+        "choices",
+        "content",
+        "text",
+        "usage",
+        "error",
+        "finish_reason",
+        "message",
+        "response",
+        "output",
+        "tool_calls",
+        "function",
+        "arguments",
+        "timings",
+        "prompt_ms",
+        "stop_reason",
+        "status",
+        "id",
+        "model",
+        "thinking",
+        "cache_creation",
+        "completion_tokens",
+        "prompt_tokens",
+        "prompt_tokens_details",
+        "item",
+        "code",
+        "details",
+    ]
+)
+_WORDS = st.sampled_from(
+    [
+        "message_start",
+        "message_delta",
+        "message_stop",
+        "content_block_start",
+        "content_block_delta",
+        "error",
+        "stop",
+        "response.completed",
+        "response.failed",
+        "response.output_item.added",
+        "text_delta",
+        "failed",
+        "message",
+        "",
+    ]
+)
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | _WORDS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_KEYS, inner, max_size=6),

@@ -30,10 +30,16 @@ NAMES = ("uncached_input", "cache_read", "cache_write_5m", "cache_write_1h", "re
 def _deployment(row: dict[str, Any]) -> Deployment:
     on_aws = KINDS[row["kind"]].on_aws or bool(row.get("aws"))
     return Deployment(
-        "d", "D", row["kind"], row["model"], "https://host.example", row["wire"],
+        "d",
+        "D",
+        row["kind"],
+        row["model"],
+        "https://host.example",
+        row["wire"],
         region="us-east-1" if on_aws else None,
-        aws=Aws(service_tier=row.get("tier")) if on_aws else None, price=PriceRef(override=row["price"]),
-    )  # fmt: skip
+        aws=Aws(service_tier=row.get("tier")) if on_aws else None,
+        price=PriceRef(override=row["price"]),
+    )
 
 
 def _events(row: dict[str, Any]) -> list[tuple[str, Any]]:

@@ -22,8 +22,11 @@ def _body(**error: object) -> bytes:
 HTML = b"<!DOCTYPE html><html><head><title>Sign in</title></head></html>"
 ROWS: list[tuple[int, bytes, Outcome]] = [
     (400, _body(type="invalid_request_error", message="temperature: unknown field"), "http_error"),
-    (400, _body(type="invalid_request_error", message="Your credit balance is too low to access the API"),
-     "quota_exhausted"),
+    (
+        400,
+        _body(type="invalid_request_error", message="Your credit balance is too low to access the API"),
+        "quota_exhausted",
+    ),
     (400, _body(code="content_policy_violation", message="x"), "filtered"),
     (401, _body(type="authentication_error", message="invalid x-api-key"), "unauthorised"),
     (401, b"", "unauthorised"),
@@ -39,8 +42,11 @@ ROWS: list[tuple[int, bytes, Outcome]] = [
     (429, b"slow down", "throttled"),
     (429, _body(type="insufficient_quota", code="insufficient_quota", message="x"), "quota_exhausted"),
     (429, _body(code="credit_balance_exhausted", message="x"), "quota_exhausted"),
-    (429, _body(type="rate_limit_error", message="x", details={"error_code": "enforced_spend_limit_reached"}),
-     "quota_exhausted"),
+    (
+        429,
+        _body(type="rate_limit_error", message="x", details={"error_code": "enforced_spend_limit_reached"}),
+        "quota_exhausted",
+    ),
     (500, _body(type="api_error", message="Internal server error"), "http_error"),
     (500, HTML, "http_error"),
     (502, HTML, "http_error"),
@@ -55,7 +61,7 @@ ROWS: list[tuple[int, bytes, Outcome]] = [
     (200, _body(type="overloaded_error", message="x"), "overloaded"),
     (200, b'{"object":"error","message":"boom","type":"internal_error","code":500}', "stream_error"),
     (200, b"  ", "empty"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("status", "body", "outcome"), ROWS)
@@ -91,11 +97,17 @@ def test_a_web_page_is_named_as_such_and_not_quoted_at_length() -> None:
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [
-        ({"Retry-After": "12"}, 12.0), ({"retry-after": "0.5"}, 0.5), ({"retry-after-ms": "1500"}, 1.5), ({}, None),
-        ({"retry-after": "soon"}, None), ({"retry-after": "-3"}, None), ({"retry-after": "inf"}, None),
-        ({"retry-after": "nan"}, None), ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
+        ({"Retry-After": "12"}, 12.0),
+        ({"retry-after": "0.5"}, 0.5),
+        ({"retry-after-ms": "1500"}, 1.5),
+        ({}, None),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "-3"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
     ],
-)  # fmt: skip
+)
 def test_the_wait_the_service_asks_for_is_read(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after(headers) == seconds
     assert http_error(429, headers, b"").retry_after_s == seconds
@@ -118,8 +130,13 @@ def test_hidden_and_direction_changing_characters_are_taken_out() -> None:
     assert plain("a\x1b[31m\u202eb\u200bc\r\nd\x00\ue000") == "a [31mbc d"
 
 
-@given(status=st.integers(200, 599), body=st.binary(max_size=200), headers=st.dictionaries(
-    st.sampled_from(["content-type", "retry-after", "location", "retry-after-ms"]), st.text(max_size=20)))  # fmt: skip
+@given(
+    status=st.integers(200, 599),
+    body=st.binary(max_size=200),
+    headers=st.dictionaries(
+        st.sampled_from(["content-type", "retry-after", "location", "retry-after-ms"]), st.text(max_size=20)
+    ),
+)
 @settings(max_examples=300)
 def test_no_answer_whatever_raises(status: int, body: bytes, headers: dict[str, str]) -> None:
     error = http_error(status, headers, body)
@@ -127,11 +144,21 @@ def test_no_answer_whatever_raises(status: int, body: bytes, headers: dict[str, 
     assert len(error.message) <= 200
 
 
-@given(status=st.integers(200, 599), body=st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(
-        ["error", "type", "code", "message", "detail", "details", "error_code", "object"]), inner, max_size=5),
-    max_leaves=12))  # fmt: skip
+@given(
+    status=st.integers(200, 599),
+    body=st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["error", "type", "code", "message", "detail", "details", "error_code", "object"]),
+                inner,
+                max_size=5,
+            )
+        ),
+        max_leaves=12,
+    ),
+)
 @settings(max_examples=300)
 def test_no_json_whatever_raises(status: int, body: object) -> None:
     assert http_error(status, {}, json.dumps(body).encode()).outcome not in ("ok", "max_tokens")

@@ -47,9 +47,18 @@ def test_a_sentence_names_what_the_reader_has_to_look_at() -> None:
 
 @pytest.mark.parametrize(
     ("raw", "outcome"),
-    [("stop", "ok"), ("end_turn", "ok"), ("length", "max_tokens"), ("abort", "truncated"), (None, "truncated"),
-     ("", "truncated"), ("refusal", "refused"), ("content_filter", "filtered"), ("STOP", "truncated")],
-)  # fmt: skip
+    [
+        ("stop", "ok"),
+        ("end_turn", "ok"),
+        ("length", "max_tokens"),
+        ("abort", "truncated"),
+        (None, "truncated"),
+        ("", "truncated"),
+        ("refusal", "refused"),
+        ("content_filter", "filtered"),
+        ("STOP", "truncated"),
+    ],
+)
 def test_only_known_finish_words_are_ends(raw: str | None, outcome: Outcome) -> None:
     assert finish_norm(raw) == outcome
 
@@ -68,15 +77,22 @@ def test_zero_is_a_value_and_not_nothing() -> None:
 @pytest.mark.parametrize(
     ("params", "words"),
     [
-        ({"temprature": 1}, "is not a parameter here"), ({"temperature": 2.1}, "goes from 0 to 2"),
-        ({"temperature": "hot"}, "is a number"), ({"temperature": float("nan")}, "is a number"),
-        ({"max_tokens": 0}, "goes from 1 to 200,000"), ({"max_tokens": 1.5}, "whole number"),
-        ({"max_tokens": True}, "whole number"), ({"top_k": [3]}, "whole number"),
-        ({"reasoning_effort": "huge"}, "is one of none, minimal"), ({"reasoning_effort": ["low"]}, "is one of"),
-        ({"stop": ["a", "b", "c", "d", "e"]}, "at most 4"), ({"stop": [1]}, "list of texts"), ({"stop": 5}, "list of"),
+        ({"temprature": 1}, "is not a parameter here"),
+        ({"temperature": 2.1}, "goes from 0 to 2"),
+        ({"temperature": "hot"}, "is a number"),
+        ({"temperature": float("nan")}, "is a number"),
+        ({"max_tokens": 0}, "goes from 1 to 200,000"),
+        ({"max_tokens": 1.5}, "whole number"),
+        ({"max_tokens": True}, "whole number"),
+        ({"top_k": [3]}, "whole number"),
+        ({"reasoning_effort": "huge"}, "is one of none, minimal"),
+        ({"reasoning_effort": ["low"]}, "is one of"),
+        ({"stop": ["a", "b", "c", "d", "e"]}, "at most 4"),
+        ({"stop": [1]}, "list of texts"),
+        ({"stop": 5}, "list of"),
         ({"seed": 10**400}, "whole number"),
     ],
-)  # fmt: skip
+)
 def test_a_parameter_that_cannot_be_sent_is_refused_in_words(params: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         clean(params)

@@ -14,26 +14,47 @@ from services.types import Ask, Message, Wire
 from tests.wires.helpers import deployment
 
 EVERYTHING: dict[str, Any] = {
-    "temperature": 0.2, "top_p": 0.5, "top_k": 3, "max_tokens": 4000, "stop": ["END"], "seed": 7,
-    "reasoning_effort": "low", "frequency_penalty": 0.1, "presence_penalty": 0.2,
-}  # fmt: skip
+    "temperature": 0.2,
+    "top_p": 0.5,
+    "top_k": 3,
+    "max_tokens": 4000,
+    "stop": ["END"],
+    "seed": 7,
+    "reasoning_effort": "low",
+    "frequency_penalty": 0.1,
+    "presence_penalty": 0.2,
+}
 PAIRS: list[tuple[str, Wire, str]] = [
-    ("anthropic", "messages", "claude-opus-5-5"), ("anthropic", "messages", "claude-haiku-4-5"),
-    ("anthropic", "messages", "claude-sonnet-4-6"), ("anthropic", "messages", "smollm2-135m-instruct"),
-    ("openai", "responses", "gpt-6.2-sol"), ("openai", "chat", "gpt-5.2"), ("openai", "chat", "gpt-4.1"),
-    ("openai", "responses", "o3"), ("openai", "responses", "smollm2-135m-instruct"),
-    ("openai-compatible", "chat", "qwen3"), ("openai-compatible", "responses", "qwen3"),
+    ("anthropic", "messages", "claude-opus-5-5"),
+    ("anthropic", "messages", "claude-haiku-4-5"),
+    ("anthropic", "messages", "claude-sonnet-4-6"),
+    ("anthropic", "messages", "smollm2-135m-instruct"),
+    ("openai", "responses", "gpt-6.2-sol"),
+    ("openai", "chat", "gpt-5.2"),
+    ("openai", "chat", "gpt-4.1"),
+    ("openai", "responses", "o3"),
+    ("openai", "responses", "smollm2-135m-instruct"),
+    ("openai-compatible", "chat", "qwen3"),
+    ("openai-compatible", "responses", "qwen3"),
     ("bedrock", "converse", "us.anthropic.claude-haiku-4-5-20251001-v1:0"),
-    ("bedrock", "converse", "us.anthropic.claude-opus-5-5"), ("bedrock", "converse", "us.amazon.nova-2-lite-v1:0"),
-    ("bedrock", "converse", "meta.llama3-8b-instruct-v1:0"), ("bedrock", "converse", "openai.gpt-oss-20b-1:0"),
+    ("bedrock", "converse", "us.anthropic.claude-opus-5-5"),
+    ("bedrock", "converse", "us.amazon.nova-2-lite-v1:0"),
+    ("bedrock", "converse", "meta.llama3-8b-instruct-v1:0"),
+    ("bedrock", "converse", "openai.gpt-oss-20b-1:0"),
     ("bedrock", "converse", "arn:aws:bedrock:us-east-1:123456789012:imported-model/abcdefghij12"),
     ("bedrock-provisioned", "converse", "arn:aws:bedrock:us-east-1:123456789012:provisioned-model/abcdefghij12"),
-    ("bedrock", "invoke", "us.anthropic.claude-sonnet-4-6"), ("bedrock", "invoke", "meta.llama3-8b-instruct-v1:0"),
-    ("bedrock", "invoke", "mistral.mistral-7b-instruct-v0:2"), ("bedrock", "invoke", "openai.gpt-oss-20b-1:0"),
-    ("bedrock", "invoke", "amazon.titan-text-express-v1"), ("bedrock", "invoke", "amazon.nova-lite-v1:0"),
-    ("bedrock", "invoke", "mistral.mistral-large-2407-v1:0"), ("bedrock", "invoke", "qwen.qwen3-32b-v1:0"),
-    ("sagemaker", "chat", "my-endpoint"), ("sagemaker", "tgi", "my-endpoint"), ("sagemaker", "lines", "my-endpoint"),
-]  # fmt: skip
+    ("bedrock", "invoke", "us.anthropic.claude-sonnet-4-6"),
+    ("bedrock", "invoke", "meta.llama3-8b-instruct-v1:0"),
+    ("bedrock", "invoke", "mistral.mistral-7b-instruct-v0:2"),
+    ("bedrock", "invoke", "openai.gpt-oss-20b-1:0"),
+    ("bedrock", "invoke", "amazon.titan-text-express-v1"),
+    ("bedrock", "invoke", "amazon.nova-lite-v1:0"),
+    ("bedrock", "invoke", "mistral.mistral-large-2407-v1:0"),
+    ("bedrock", "invoke", "qwen.qwen3-32b-v1:0"),
+    ("sagemaker", "chat", "my-endpoint"),
+    ("sagemaker", "tgi", "my-endpoint"),
+    ("sagemaker", "lines", "my-endpoint"),
+]
 
 
 def ask(**params: Any) -> Ask:
@@ -90,9 +111,15 @@ def test_the_messages_request_is_true_to_the_wire() -> None:
     assert request.headers["anthropic-version"] == "2023-06-01"
     assert request.auth == ("x-api-key", "{key}")
     assert request.body == {
-        "model": "claude-haiku-4-5", "messages": [{"role": "user", "content": "Hello"}], "system": "Be brief.",
-        "stream": True, "max_tokens": 50, "temperature": 0.2, "top_k": 3, "stop_sequences": ["END"],
-    }  # fmt: skip
+        "model": "claude-haiku-4-5",
+        "messages": [{"role": "user", "content": "Hello"}],
+        "system": "Be brief.",
+        "stream": True,
+        "max_tokens": 50,
+        "temperature": 0.2,
+        "top_k": 3,
+        "stop_sequences": ["END"],
+    }
 
 
 def test_the_messages_wire_always_gets_a_token_limit() -> None:
@@ -126,21 +153,33 @@ def test_reasoning_effort_is_sent_the_way_each_claude_takes_it(
     request = built("anthropic", "messages", model, reasoning_effort=effort, max_tokens=4000)
     assert request.body.get("thinking") == thinking
     assert request.body.get("output_config") == config
-    honoured = effort is None or thinking in ({"type": "disabled"}, {"type": "between_tools"}) or config or (
-        thinking and thinking["type"] == "enabled"
-    )  # fmt: skip
+    honoured = (
+        effort is None
+        or thinking in ({"type": "disabled"}, {"type": "between_tools"})
+        or config
+        or (thinking and thinking["type"] == "enabled")
+    )
     assert ("reasoning_effort" in request.dropped_params) == (not honoured)
 
 
 @pytest.mark.parametrize(
     ("model", "takes"),
     [
-        ("claude-opus-5-5", False), ("claude-sonnet-5", False), ("claude-opus-4-8", False), ("claude-opus-4-7", False),
-        ("claude-fable-5", False), ("claude-mythos-preview", False), ("claude-something-new", False),
-        ("claude-opus-4-6", True), ("claude-sonnet-4-6", True), ("claude-haiku-4-5", True),
-        ("claude-opus-4-20250514", True), ("claude-3-5-sonnet-20241022", True), ("qwen3", True),
+        ("claude-opus-5-5", False),
+        ("claude-sonnet-5", False),
+        ("claude-opus-4-8", False),
+        ("claude-opus-4-7", False),
+        ("claude-fable-5", False),
+        ("claude-mythos-preview", False),
+        ("claude-something-new", False),
+        ("claude-opus-4-6", True),
+        ("claude-sonnet-4-6", True),
+        ("claude-haiku-4-5", True),
+        ("claude-opus-4-20250514", True),
+        ("claude-3-5-sonnet-20241022", True),
+        ("qwen3", True),
     ],
-)  # fmt: skip
+)
 def test_sampling_parameters_go_only_to_the_models_that_still_take_them(model: str, takes: bool) -> None:
     request = built("anthropic", "messages", model, temperature=0.2, top_k=5)
     assert ("temperature" in request.body, "top_k" in request.body) == (takes, takes)
@@ -162,9 +201,14 @@ def test_the_responses_request_is_true_to_the_wire_and_stores_nothing() -> None:
     assert request.url.endswith("/v1/responses")
     assert request.auth == ("authorization", "Bearer {key}")
     assert request.body == {
-        "model": "gpt-6.2-sol", "input": [{"role": "user", "content": "Hello"}], "instructions": "Be brief.",
-        "stream": True, "store": False, "max_output_tokens": 50, "reasoning": {"effort": "high"},
-    }  # fmt: skip
+        "model": "gpt-6.2-sol",
+        "input": [{"role": "user", "content": "Hello"}],
+        "instructions": "Be brief.",
+        "stream": True,
+        "store": False,
+        "max_output_tokens": 50,
+        "reasoning": {"effort": "high"},
+    }
 
 
 def test_the_chat_request_asks_for_usage_and_names_its_limit_as_each_server_does() -> None:
@@ -179,11 +223,19 @@ def test_the_chat_request_asks_for_usage_and_names_its_limit_as_each_server_does
 @pytest.mark.parametrize(
     ("model", "effort", "sent"),
     [
-        ("gpt-5.2", "none", True), ("gpt-5.2", "low", False), ("gpt-5.2", None, False), ("gpt-5", None, False),
-        ("gpt-6.2-sol", "none", False), ("gpt-5.6-luna", None, False), ("o3", "low", False), ("gpt-4.1", None, True),
-        ("gpt-5-chat-latest", None, True), ("gpt-5.4-pro", "high", False), ("qwen3", None, True),
+        ("gpt-5.2", "none", True),
+        ("gpt-5.2", "low", False),
+        ("gpt-5.2", None, False),
+        ("gpt-5", None, False),
+        ("gpt-6.2-sol", "none", False),
+        ("gpt-5.6-luna", None, False),
+        ("o3", "low", False),
+        ("gpt-4.1", None, True),
+        ("gpt-5-chat-latest", None, True),
+        ("gpt-5.4-pro", "high", False),
+        ("qwen3", None, True),
     ],
-)  # fmt: skip
+)
 def test_openai_reasoning_models_get_a_temperature_only_where_they_take_one(
     model: str, effort: str | None, sent: bool
 ) -> None:
@@ -194,12 +246,21 @@ def test_openai_reasoning_models_get_a_temperature_only_where_they_take_one(
 @pytest.mark.parametrize(
     ("model", "effort", "sent"),
     [
-        ("o3", "minimal", False), ("o3", "high", True), ("gpt-5", "minimal", True), ("gpt-5", "none", False),
-        ("gpt-5.1", "none", True), ("gpt-5.1", "minimal", False), ("gpt-5.1", "xhigh", False),
-        ("gpt-5.5", "xhigh", True), ("gpt-5.5", "max", False), ("gpt-6-sol", "max", True), ("gpt-5-pro", "low", False),
-        ("gpt-4.1", "low", False), ("gpt-daybreak-blue-latest", "low", True),
+        ("o3", "minimal", False),
+        ("o3", "high", True),
+        ("gpt-5", "minimal", True),
+        ("gpt-5", "none", False),
+        ("gpt-5.1", "none", True),
+        ("gpt-5.1", "minimal", False),
+        ("gpt-5.1", "xhigh", False),
+        ("gpt-5.5", "xhigh", True),
+        ("gpt-5.5", "max", False),
+        ("gpt-6-sol", "max", True),
+        ("gpt-5-pro", "low", False),
+        ("gpt-4.1", "low", False),
+        ("gpt-daybreak-blue-latest", "low", True),
     ],
-)  # fmt: skip
+)
 def test_openai_models_get_only_the_effort_levels_they_know(model: str, effort: str, sent: bool) -> None:
     request = built("openai", "responses", model, reasoning_effort=effort)
     assert (request.body.get("reasoning") == {"effort": effort}) == sent
@@ -215,8 +276,10 @@ def test_extra_body_is_laid_over_last_and_null_takes_a_key_out() -> None:
     extra = {"stream_options": None, "chat_template_kwargs": {"enable_thinking": False}, "temperature": 1}
     body = built("openai-compatible", "chat", "qwen3", extra, temperature=0.2).body
     assert ("stream_options" in body, body["chat_template_kwargs"], body["temperature"]) == (
-        False, {"enable_thinking": False}, 1,
-    )  # fmt: skip
+        False,
+        {"enable_thinking": False},
+        1,
+    )
     merged = built("openai", "responses", "gpt-5.2", {"reasoning": {"summary": "auto"}}, reasoning_effort="low").body
     assert merged["reasoning"] == {"effort": "low", "summary": "auto"}
 

@@ -14,9 +14,13 @@ from tests.wires.helpers import read
 
 def _parts(usage: Any) -> tuple[int | None, ...]:
     return (
-        usage.uncached_input, usage.cache_read, usage.cache_write_5m, usage.cache_write_1h, usage.reasoning_output,
+        usage.uncached_input,
+        usage.cache_read,
+        usage.cache_write_5m,
+        usage.cache_write_1h,
+        usage.reasoning_output,
         usage.answer_output,
-    )  # fmt: skip
+    )
 
 
 N = None
@@ -24,42 +28,80 @@ OPENAI: list[tuple[str, dict[str, Any], tuple[int | None, ...]]] = [
     ("plain", {"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13}, (9, N, N, N, N, 4)),
     (
         "null details",
-        {"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13, "prompt_tokens_details": None,
-         "completion_tokens_details": {"reasoning_tokens": None}}, (9, N, N, N, N, 4),
+        {
+            "prompt_tokens": 9,
+            "completion_tokens": 4,
+            "total_tokens": 13,
+            "prompt_tokens_details": None,
+            "completion_tokens_details": {"reasoning_tokens": None},
+        },
+        (9, N, N, N, N, 4),
     ),
     (
         "cached inside the prompt, reasoning inside the completion",
-        {"prompt_tokens": 2006, "completion_tokens": 300, "total_tokens": 2306,
-         "prompt_tokens_details": {"cached_tokens": 1920}, "completion_tokens_details": {"reasoning_tokens": 256}},
+        {
+            "prompt_tokens": 2006,
+            "completion_tokens": 300,
+            "total_tokens": 2306,
+            "prompt_tokens_details": {"cached_tokens": 1920},
+            "completion_tokens_details": {"reasoning_tokens": 256},
+        },
         (86, 1920, N, N, 256, 44),
     ),
     (
         "explicit zeros stay zeros",
-        {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0, "prompt_tokens_details": {"cached_tokens": 0},
-         "completion_tokens_details": {"reasoning_tokens": 0}}, (0, 0, N, N, 0, 0),
+        {
+            "prompt_tokens": 0,
+            "completion_tokens": 0,
+            "total_tokens": 0,
+            "prompt_tokens_details": {"cached_tokens": 0},
+            "completion_tokens_details": {"reasoning_tokens": 0},
+        },
+        (0, 0, N, N, 0, 0),
     ),
     (
         "Responses with cache writes",
-        {"input_tokens": 100, "output_tokens": 10, "total_tokens": 110,
-         "input_tokens_details": {"cached_tokens": 20, "cache_write_tokens": 50},
-         "output_tokens_details": {"reasoning_tokens": 0}}, (30, 20, 50, N, 0, 10),
+        {
+            "input_tokens": 100,
+            "output_tokens": 10,
+            "total_tokens": 110,
+            "input_tokens_details": {"cached_tokens": 20, "cache_write_tokens": 50},
+            "output_tokens_details": {"reasoning_tokens": 0},
+        },
+        (30, 20, 50, N, 0, 10),
     ),
     (
         "DeepSeek's own cache names",
-        {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110, "prompt_cache_hit_tokens": 64,
-         "prompt_cache_miss_tokens": 36}, (36, 64, N, N, N, 10),
+        {
+            "prompt_tokens": 100,
+            "completion_tokens": 10,
+            "total_tokens": 110,
+            "prompt_cache_hit_tokens": 64,
+            "prompt_cache_miss_tokens": 36,
+        },
+        (36, 64, N, N, N, 10),
     ),
     (
         "reasoning counted beside the completion",
-        {"prompt_tokens": 20, "completion_tokens": 9, "total_tokens": 129,
-         "completion_tokens_details": {"reasoning_tokens": 100}}, (20, N, N, N, 100, 9),
+        {
+            "prompt_tokens": 20,
+            "completion_tokens": 9,
+            "total_tokens": 129,
+            "completion_tokens_details": {"reasoning_tokens": 100},
+        },
+        (20, N, N, N, 100, 9),
     ),
     (
         "reasoning counted beside a larger completion",
-        {"prompt_tokens": 20, "completion_tokens": 500, "total_tokens": 620,
-         "completion_tokens_details": {"reasoning_tokens": 100}}, (20, N, N, N, 100, 500),
+        {
+            "prompt_tokens": 20,
+            "completion_tokens": 500,
+            "total_tokens": 620,
+            "completion_tokens_details": {"reasoning_tokens": 100},
+        },
+        (20, N, N, N, 100, 500),
     ),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("raw", "parts"), [r[1:] for r in OPENAI], ids=[r[0] for r in OPENAI])
@@ -84,14 +126,21 @@ def test_a_count_that_is_none_is_unknown_and_not_zero(bad: object) -> None:
 
 
 @given(
-    prompt=st.integers(0, 10**6), completion=st.integers(0, 10**6), cached=st.floats(0, 1), thought=st.floats(0, 1),
-)  # fmt: skip
+    prompt=st.integers(0, 10**6),
+    completion=st.integers(0, 10**6),
+    cached=st.floats(0, 1),
+    thought=st.floats(0, 1),
+)
 def test_openai_parts_always_sum_to_the_total(prompt: int, completion: int, cached: float, thought: float) -> None:
-    usage = from_openai({
-        "prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion,
-        "prompt_tokens_details": {"cached_tokens": int(prompt * cached)},
-        "completion_tokens_details": {"reasoning_tokens": int(completion * thought)},
-    })  # fmt: skip
+    usage = from_openai(
+        {
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "total_tokens": prompt + completion,
+            "prompt_tokens_details": {"cached_tokens": int(prompt * cached)},
+            "completion_tokens_details": {"reasoning_tokens": int(completion * thought)},
+        }
+    )
     assert usage is not None
     assert usage.input_total == prompt
     assert usage.output_total == completion
@@ -106,20 +155,26 @@ MESSAGES: list[tuple[str, dict[str, Any], tuple[int | None, ...]]] = [
     ),
     (
         "writes split by their time to live",
-        {"input_tokens": 3, "cache_read_input_tokens": 0, "cache_creation_input_tokens": 350, "output_tokens": 4,
-         "cache_creation": {"ephemeral_5m_input_tokens": 250, "ephemeral_1h_input_tokens": 100}},
+        {
+            "input_tokens": 3,
+            "cache_read_input_tokens": 0,
+            "cache_creation_input_tokens": 350,
+            "output_tokens": 4,
+            "cache_creation": {"ephemeral_5m_input_tokens": 250, "ephemeral_1h_input_tokens": 100},
+        },
         (3, 0, 250, 100, N, 4),
     ),
     (
         "writes without a split are five-minute ones",
-        {"input_tokens": 3, "cache_creation_input_tokens": 350, "output_tokens": 4}, (3, N, 350, N, N, 4),
+        {"input_tokens": 3, "cache_creation_input_tokens": 350, "output_tokens": 4},
+        (3, N, 350, N, N, 4),
     ),
     (
         "thinking is part of the output",
         {"input_tokens": 3, "output_tokens": 61, "output_tokens_details": {"thinking_tokens": 40}},
         (3, N, N, N, 40, 21),
     ),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("raw", "parts"), [r[1:] for r in MESSAGES], ids=[r[0] for r in MESSAGES])
@@ -150,8 +205,9 @@ def test_message_delta_corrects_the_input_of_message_start_and_keeps_what_it_lea
 
 def _chunk(usage: str, finish: str = "null") -> bytes:
     return b'data: {"choices":[{"delta":{"content":"x"},"finish_reason":%s}],"usage":%s}\n\n' % (
-        finish.encode(), usage.encode(),
-    )  # fmt: skip
+        finish.encode(),
+        usage.encode(),
+    )
 
 
 def test_usage_in_every_chunk_is_a_running_count_until_the_end_and_the_last_wins() -> None:

@@ -25,15 +25,20 @@ BASE = {
 
 def usage(completion: int) -> dict[str, Any]:
     return {
-        "prompt_tokens": 21, "total_tokens": 21 + completion, "completion_tokens": completion,
+        "prompt_tokens": 21,
+        "total_tokens": 21 + completion,
+        "completion_tokens": completion,
         "prompt_tokens_details": None,
-    }  # fmt: skip
+    }
 
 
 def chunk(delta: dict[str, Any] | None = None, finish: str | None = None, **more: Any) -> dict[str, Any]:
     choice = {"index": 0, "delta": delta or {}, "logprobs": None, "finish_reason": finish, "stop_reason": None}
-    return {**BASE, "choices": [choice | {k: v for k, v in more.items() if k == "stop_reason"}],
-            **{k: v for k, v in more.items() if k != "stop_reason"}}  # fmt: skip
+    return {
+        **BASE,
+        "choices": [choice | {k: v for k, v in more.items() if k == "stop_reason"}],
+        **{k: v for k, v in more.items() if k != "stop_reason"},
+    }
 
 
 def stream(*chunks: dict[str, Any] | str) -> list[bytes]:
@@ -99,9 +104,10 @@ def test_an_error_object_inside_the_stream_ends_it(said: dict[str, Any]) -> None
 @pytest.mark.parametrize(
     ("status", "body", "outcome"),
     [
-        (404, UNKNOWN, "not_found"), (401, {"error": "Unauthorized"}, "unauthorised"),
+        (404, UNKNOWN, "not_found"),
+        (401, {"error": "Unauthorized"}, "unauthorised"),
         (400, {"error": LONG}, "http_error"),
     ],
-)  # fmt: skip
+)
 def test_its_http_errors_are_told_apart(status: int, body: dict[str, Any], outcome: str) -> None:
     assert KINDS["openai-compatible"].http_error(status, {}, orjson.dumps(body)).outcome == outcome

@@ -14,11 +14,27 @@ depends_on = None
 MOMENT = sa.DateTime(timezone=True)
 JSON = sa.JSON(none_as_null=True)
 SUMS = (
-    "n", "n_late", "n_priced", "n_bounded", "n_estimated", "uncached_input", "cache_read", "cache_write_5m",
-    "cache_write_1h", "reasoning_output", "answer_output", "cost_nanousd", "plain_nanousd", "cost_uncached_input",
-    "cost_cache_read", "cost_cache_write_5m", "cost_cache_write_1h", "cost_reasoning_output", "cost_answer_output",
+    "n",
+    "n_late",
+    "n_priced",
+    "n_bounded",
+    "n_estimated",
+    "uncached_input",
+    "cache_read",
+    "cache_write_5m",
+    "cache_write_1h",
+    "reasoning_output",
+    "answer_output",
+    "cost_nanousd",
+    "plain_nanousd",
+    "cost_uncached_input",
+    "cost_cache_read",
+    "cost_cache_write_5m",
+    "cost_cache_write_1h",
+    "cost_reasoning_output",
+    "cost_answer_output",
     "busy_ms",
-)  # fmt: skip
+)
 SKETCHES = ("ttft", "ttfat", "ttlt", "tpot", "decode", "e2e")
 CELL = ("grain", "bucket", "deployment_id", "model", "kind", "source", "person", "outcome", "state", "cache")
 
@@ -29,9 +45,12 @@ def upgrade() -> None:
         batch.add_column(sa.Column("plain_nanousd", sa.BigInteger()))
         batch.add_column(sa.Column("rolled", sa.Boolean(), nullable=False, server_default=sa.text("false")))
     op.create_index(
-        "ix_call_unrolled", "call", ["created_at"], sqlite_where=sa.text("rolled = 0 AND state != 'running'"),
+        "ix_call_unrolled",
+        "call",
+        ["created_at"],
+        sqlite_where=sa.text("rolled = 0 AND state != 'running'"),
         postgresql_where=sa.text("NOT rolled AND state != 'running'"),
-    )  # fmt: skip
+    )
     op.create_table(
         "rollup",
         sa.Column("id", sa.Integer(), nullable=False),

@@ -14,12 +14,24 @@ from services.batch.files.messages import Taken, conversation, system_text
 from services.types import Ask, Message
 
 _NAMES = {
-    "maxTokens": "max_tokens", "max_new_tokens": "max_tokens", "max_gen_len": "max_tokens", "max_tokens": "max_tokens",
-    "max_completion_tokens": "max_tokens", "maxTokenCount": "max_tokens", "temperature": "temperature",
-    "topP": "top_p", "top_p": "top_p", "topK": "top_k", "top_k": "top_k", "stopSequences": "stop", "stop": "stop",
-    "seed": "seed", "reasoning_effort": "reasoning_effort", "presence_penalty": "presence_penalty",
+    "maxTokens": "max_tokens",
+    "max_new_tokens": "max_tokens",
+    "max_gen_len": "max_tokens",
+    "max_tokens": "max_tokens",
+    "max_completion_tokens": "max_tokens",
+    "maxTokenCount": "max_tokens",
+    "temperature": "temperature",
+    "topP": "top_p",
+    "top_p": "top_p",
+    "topK": "top_k",
+    "top_k": "top_k",
+    "stopSequences": "stop",
+    "stop": "stop",
+    "seed": "seed",
+    "reasoning_effort": "reasoning_effort",
+    "presence_penalty": "presence_penalty",
     "frequency_penalty": "frequency_penalty",
-}  # fmt: skip
+}
 _HEADER, _HEADER_END, _EOT = "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"
 _SYS = re.compile(r"\A\s*<<SYS>>\n?(.*?)\n?<</SYS>>\s*", re.S)
 
@@ -37,8 +49,9 @@ def bedrock(body: Mapping[str, Any], taken: Taken) -> tuple[Ask, dict[str, Any]]
             "model_input",
             "modelInput is of no kind that can be converted: neither 'messages' (Converse, Claude, Nova, Mistral) nor "
             "'prompt' (Llama, Mistral) nor 'inputText' (Titan).",
-            field="modelInput", found=shown(dict(body)),
-        )  # fmt: skip
+            field="modelInput",
+            found=shown(dict(body)),
+        )
     system = system_text(body.get("system"), taken, "modelInput.system")
     turns, system = conversation(body["messages"], taken, system=system, where="modelInput.messages")
     config = {**_inside(body, "inferenceConfig"), **_inside(body, "additionalModelRequestFields")}
@@ -58,9 +71,10 @@ def _inside(body: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def _rest(body: Mapping[str, Any], known: set[str], taken: Taken) -> None:
     taken.dropped += [
-        name for name, value in body.items()
+        name
+        for name, value in body.items()
         if name not in known and value not in (None, False, "", [], {}) and name not in ("model", "modelId")
-    ]  # fmt: skip
+    ]
 
 
 def _params(config: Mapping[str, Any], known: set[str], taken: Taken) -> dict[str, Any]:
@@ -111,6 +125,7 @@ def _mistral(text: str) -> list[tuple[str, str]]:
 
 
 def _turns(turns: Sequence[tuple[str, str]]) -> Ask:
-    messages, system = conversation([{"role": role, "content": said} for role, said in turns], Taken(),
-                                    where="modelInput.prompt")  # fmt: skip
+    messages, system = conversation(
+        [{"role": role, "content": said} for role, said in turns], Taken(), where="modelInput.prompt"
+    )
     return Ask(messages, system)

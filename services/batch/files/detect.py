@@ -39,17 +39,34 @@ _ZIPS = {
     "broken": "a damaged zip or Excel file. Upload it again, or save the table as CSV UTF-8.",
 }
 _WIDE = (
-    (b"\xff\xfe\x00\x00", "UTF-32"), (b"\x00\x00\xfe\xff", "UTF-32"), (b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"),
-)  # fmt: skip
+    (b"\xff\xfe\x00\x00", "UTF-32"),
+    (b"\x00\x00\xfe\xff", "UTF-32"),
+    (b"\xff\xfe", "UTF-16"),
+    (b"\xfe\xff", "UTF-16"),
+)
 _SUFFIXES: Mapping[str, Format] = {
-    ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json",
-    ".parquet": "parquet", ".pq": "parquet", ".xlsx": "excel", ".xlsm": "excel",
-}  # fmt: skip
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".xlsx": "excel",
+    ".xlsm": "excel",
+}
 WORDS: Mapping[Format, str] = {
-    "csv": "a CSV file", "tsv": "a tab-separated file", "jsonl": "JSON Lines", "json": "a JSON array",
-    "openai": "an OpenAI batch file", "anthropic": "an Anthropic batch file", "bedrock": "a Bedrock batch file",
-    "parquet": "a Parquet file", "excel": "an Excel workbook",
-}  # fmt: skip
+    "csv": "a CSV file",
+    "tsv": "a tab-separated file",
+    "jsonl": "JSON Lines",
+    "json": "a JSON array",
+    "openai": "an OpenAI batch file",
+    "anthropic": "an Anthropic batch file",
+    "bedrock": "a Bedrock batch file",
+    "parquet": "a Parquet file",
+    "excel": "an Excel workbook",
+}
 _JSONS = ("jsonl", "json", "openai", "anthropic", "bedrock")
 _SAMPLE = 20
 _ARRAY = re.compile(rb"\s*\[\s*(?:\{|\Z)")
@@ -172,8 +189,9 @@ def _spread(lines: list[bytes]) -> bool:
 
 def _tabular(head: bytes) -> bool:
     lines = [line for line in head.splitlines()[:_SAMPLE] if line.strip()]
-    return len(lines) > 1 and any(lines[0].count(mark) and lines[0].count(mark) == lines[1].count(mark)
-                                  for mark in (b",", b"\t", b";"))  # fmt: skip
+    return len(lines) > 1 and any(
+        lines[0].count(mark) and lines[0].count(mark) == lines[1].count(mark) for mark in (b",", b"\t", b";")
+    )
 
 
 def shape(values: list[Any]) -> Shape:
@@ -195,7 +213,7 @@ def vendor(options: Options, values: list[Any]) -> Shape:
             f"This is {what}, not {WORDS[options.format]}; convert? Its lines become requests to any deployment; what "
             "does not carry over is listed.",
             choices=(Choice(f"Convert it from {what}", replace(options, format=seen)),),
-        )  # fmt: skip
+        )
     return options.format
 
 

@@ -31,9 +31,11 @@ def conversation(
     """The turns and the system prompt in a list of messages. Raises LineFault that names the place."""
     if not isinstance(given, Sequence) or isinstance(given, str) or not given:
         raise LineFault(
-            "messages", f"{where} is {shown(given, 40)}, not a list of messages with a role and a text.",
-            field=where, found=shown(given),
-        )  # fmt: skip
+            "messages",
+            f"{where} is {shown(given, 40)}, not a list of messages with a role and a text.",
+            field=where,
+            found=shown(given),
+        )
     turns: list[Message] = []
     systems = [system] if system else []
     for place, one in enumerate(given, 1):
@@ -45,15 +47,20 @@ def conversation(
         role = one.get("role")
         if one.get("type") not in (None, "message"):
             raise LineFault(
-                "not_convertible", f"message {place} is of the type '{shown(one['type'], 30)}', which cannot be "
-                "converted: only messages of text can. Take it out.", field=spot, found=shown(one),
-            )  # fmt: skip
+                "not_convertible",
+                f"message {place} is of the type '{shown(one['type'], 30)}', which cannot be "
+                "converted: only messages of text can. Take it out.",
+                field=spot,
+                found=shown(one),
+            )
         for name in ("tool_calls", "function_call"):
             if one.get(name):
                 raise LineFault(
-                    "not_convertible", f"message {place} holds tool calls, which cannot be converted. Take them out.",
-                    field=spot, found=shown(one[name]),
-                )  # fmt: skip
+                    "not_convertible",
+                    f"message {place} holds tool calls, which cannot be converted. Take them out.",
+                    field=spot,
+                    found=shown(one[name]),
+                )
         taken.dropped += [f"messages.{name}" for name in one if name not in _QUIET and one[name]]
         text = content(one.get("content", one.get("text")), taken, spot, place)
         if role in _SYSTEM and not turns:
@@ -83,8 +90,9 @@ def _check_ends(turns: Sequence[Message], where: str) -> None:
             raise LineFault(
                 "first_role" if place == "first" else "last_role",
                 f"the {place} message is of the role 'assistant'; it has to be 'user'. Take it out, or add one.",
-                field=where, found=shown(turn.text),
-            )  # fmt: skip
+                field=where,
+                found=shown(turn.text),
+            )
     if not turns:
         raise LineFault("empty_prompt", "there is no message of the user. Add one.", field=where)
 
@@ -95,9 +103,11 @@ def content(given: Any, taken: Taken, spot: str, place: int) -> str:
         return given
     if not isinstance(given, Sequence):
         raise LineFault(
-            "content_not_text", f"the content of message {place} is {shown(given, 40)}, not text.",
-            field=f"{spot}.content", found=shown(given),
-        )  # fmt: skip
+            "content_not_text",
+            f"the content of message {place} is {shown(given, 40)}, not text.",
+            field=f"{spot}.content",
+            found=shown(given),
+        )
     texts: list[str] = []
     for one in given:
         if isinstance(one, str):
@@ -116,8 +126,9 @@ def content(given: Any, taken: Taken, spot: str, place: int) -> str:
                 "not_convertible",
                 f"message {place} holds a part of the kind '{shown(name, 30)}', which cannot be converted: only text "
                 "can. Take the part or the record out.",
-                field=f"{spot}.content", found=shown(one),
-            )  # fmt: skip
+                field=f"{spot}.content",
+                found=shown(one),
+            )
     taken.joined |= len(texts) > 1
     return "\n\n".join(texts)
 

@@ -18,9 +18,15 @@ class Own:
     the first ones had not is asked with it; False where the person wants none."""
 
     def __init__(
-        self, prompt: Template | None, system: Template | None, base: Mapping[str, Any], log: Log, *, loose: bool,
+        self,
+        prompt: Template | None,
+        system: Template | None,
+        base: Mapping[str, Any],
+        log: Log,
+        *,
+        loose: bool,
         own_system: bool = True,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.prompt, self.system, self.base, self.log, self.loose = prompt, system, base, log, loose
         self.columns = frozenset({*(prompt.columns if prompt else ()), *(system.columns if system else ())})
         # A column that a template uses is data, whatever its name.
@@ -33,8 +39,9 @@ class Own:
         """The ask. Raises LineFault in words."""
         params = self.base
         if self.loose and not self.param_names.isdisjoint(values):
-            params = params_of({name: values[name] for name in PARAMS if name in values and name in self.param_names},
-                               self.base)  # fmt: skip
+            params = params_of(
+                {name: values[name] for name in PARAMS if name in values and name in self.param_names}, self.base
+            )
         if self.takes_params and (given := values.get("params")) is not None:
             params = params_of(_object(given), params)
         if values.get("messages") is not None and not isinstance(values["messages"], str):

@@ -138,9 +138,11 @@ class Reading:
             return str(value)
         elif value is not None:
             raise LineFault(
-                "id", f"the id is {shown(value, 40)}; it has to be a text or a number.",
-                field=column, found=shown(value),
-            )  # fmt: skip
+                "id",
+                f"the id is {shown(value, 40)}; it has to be a text or a number.",
+                field=column,
+                found=shown(value),
+            )
         self.log.no_id += 1
         return f"line-{line}"
 
@@ -179,8 +181,9 @@ def _double(record_id: str, first: int, line: int, word: str, column: str) -> Li
         "duplicate_id",
         f"id '{said}' on {word.lower()}s {first} and {line} (capitals and spaces do not make ids different). Change "
         "one, or press “Make double ids different”.",
-        field=column, found=shown(record_id),
-    )  # fmt: skip
+        field=column,
+        found=shown(record_id),
+    )
 
 
 def _sendable(values: Mapping[str, Any]) -> None:

@@ -94,8 +94,12 @@ def _whole(
             for near in nearest(wanted, columns):
                 other = text.replace(braced(wanted), braced(near))
                 if other != text:
-                    log.offer(Choice(f"Use “{shown(near, 40)}” for {braced(shown(wanted, 40))}",
-                                     replace(options, **{name: other})))  # fmt: skip
+                    log.offer(
+                        Choice(
+                            f"Use “{shown(near, 40)}” for {braced(shown(wanted, 40))}",
+                            replace(options, **{name: other}),
+                        )
+                    )
             said = f"{no_column(wanted, columns)} The {name} template uses it; correct the template or the file."
             log.add(None, LineFault("unknown_column", said, field=name, found=braced(shown(wanted, 40))))
     return good

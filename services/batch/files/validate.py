@@ -174,9 +174,16 @@ def _refused(refused: Refused, sha256: str, n_bytes: int, options: Options, n_re
     if refused.code == "not_utf8":
         choices.append(_as_cp1252(options))
     return Checked(
-        sha256=sha256, n_bytes=n_bytes, format=options.format, options=options, faults=(refused.fault(),), n_faults=1,
-        choices=tuple(choices), refused=refused.text, n_records=n_records if refused.code == "json_array" else 0,
-    )  # fmt: skip
+        sha256=sha256,
+        n_bytes=n_bytes,
+        format=options.format,
+        options=options,
+        faults=(refused.fault(),),
+        n_faults=1,
+        choices=tuple(choices),
+        refused=refused.text,
+        n_records=n_records if refused.code == "json_array" else 0,
+    )
 
 
 def _as_cp1252(options: Options) -> Choice:

@@ -39,20 +39,26 @@ class Vendor:
     def __init__(self, shape: Shape, base: Mapping[str, Any], log: Log, only_model: str | None) -> None:
         self.shape, self.base, self.log, self.only_model = shape, base, log, only_model
         self.convert: Callable[[Mapping[str, Any], Taken], tuple[Ask, dict[str, Any]]] = {
-            "openai": _openai, "anthropic": _anthropic, "bedrock": _bedrock,
-        }[shape]  # fmt: skip
+            "openai": _openai,
+            "anthropic": _anthropic,
+            "bedrock": _bedrock,
+        }[shape]
 
     def __call__(self, values: Mapping[str, Any]) -> Ask | None:
         """The ask. Raises LineFault in words."""
         found = shape_of(values)
         if found != self.shape:
-            wanted = {"openai": "'body' and 'url' are", "anthropic": "'params' with 'messages' is",
-                      "bedrock": "'modelInput' is"}  # fmt: skip
+            wanted = {
+                "openai": "'body' and 'url' are",
+                "anthropic": "'params' with 'messages' is",
+                "bedrock": "'modelInput' is",
+            }
             other = f" It looks like {TITLES[found]} line." if found != "own" else ""
             raise LineFault(
-                "format", f"not {TITLES[self.shape]} batch line: {wanted[self.shape]} missing.{other}",
+                "format",
+                f"not {TITLES[self.shape]} batch line: {wanted[self.shape]} missing.{other}",
                 found=shown(dict(values)),
-            )  # fmt: skip
+            )
         taken = Taken()
         ask, given = self.convert(values, taken)
         params = params_of(given, self.base)
@@ -74,9 +80,11 @@ def _openai(values: Mapping[str, Any], taken: Taken) -> tuple[Ask, dict[str, Any
     url, body = values.get("url"), values["body"]
     if url not in (None, *_URLS):
         raise LineFault(
-            "url", f"the url is {shown(url, 40)}; only {' and '.join(_URLS)} can be converted.",
-            field="url", found=shown(url),
-        )  # fmt: skip
+            "url",
+            f"the url is {shown(url, 40)}; only {' and '.join(_URLS)} can be converted.",
+            field="url",
+            found=shown(url),
+        )
     method = values.get("method", "POST")
     if method != "POST":
         raise LineFault("method", f"the method is {shown(method, 20)}; it has to be POST.", field="method")
@@ -158,9 +166,10 @@ def not_carried(body: Mapping[str, Any], known: set[str], quiet: Mapping[str, An
     """The names in a body that have no place in an ask; those that say nothing (null, false, empty, the default) are
     passed over."""
     return [
-        name for name, value in body.items()
+        name
+        for name, value in body.items()
         if name not in known and value not in (None, False, "", [], {}) and quiet.get(name, _NEVER) != value
-    ]  # fmt: skip
+    ]
 
 
 _NEVER = object()

@@ -322,9 +322,12 @@ class AnthropicRoute:
         from anthropic import Anthropic
 
         return Anthropic(
-            api_key=key, base_url=base, max_retries=0, default_headers=dict(deployment.headers),
+            api_key=key,
+            base_url=base,
+            max_retries=0,
+            default_headers=dict(deployment.headers),
             http_client=providers_http.http_client(deployment, "x-api-key", key),
-        )  # fmt: skip
+        )
 
 
 def _unproven(job: Job) -> bool:
@@ -347,10 +350,17 @@ TAKEN = (
 
 # The HTTP status that a live call would have had with an error of this type.
 _STATUS = {
-    "invalid_request_error": 400, "authentication_error": 401, "billing_error": 402, "permission_error": 403,
-    "not_found_error": 404, "request_too_large": 413, "rate_limit_error": 429, "api_error": 500, "timeout_error": 504,
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "api_error": 500,
+    "timeout_error": 504,
     "overloaded_error": 529,
-}  # fmt: skip
+}
 
 
 def total(batch: MessageBatch) -> int:
@@ -374,8 +384,13 @@ def polled(batch: MessageBatch, now: datetime) -> Polled:
         said = f"Anthropic calls its state “{clean(word, 40)}”, which is not known here; it is watched on."
         return Polled("running", word, said, False, False, None, expires, facts)
     counts = batch.request_counts
-    tally = {"total": total(batch), "succeeded": counts.succeeded, "failed": counts.errored,
-             "cancelled": counts.canceled, "expired": counts.expired}  # fmt: skip
+    tally = {
+        "total": total(batch),
+        "succeeded": counts.succeeded,
+        "failed": counts.errored,
+        "cancelled": counts.canceled,
+        "expired": counts.expired,
+    }
     collectable = batch.archived_at is None and bool(batch.results_url) and now.timestamp() < created + KEPT_S
     state, said = _end(batch)
     if not collectable:
@@ -385,10 +400,16 @@ def polled(batch: MessageBatch, now: datetime) -> Polled:
 
 def _end(batch: MessageBatch) -> tuple[BatchState, str]:
     counts = batch.request_counts
-    parts = [f"{number:,} {word}" for number, word in (
-        (counts.succeeded, "answered"), (counts.errored, "not answered for an error"),
-        (counts.canceled, "not begun because it was stopped"), (counts.expired, "not reached within 24 hours"),
-    ) if number]  # fmt: skip
+    parts = [
+        f"{number:,} {word}"
+        for number, word in (
+            (counts.succeeded, "answered"),
+            (counts.errored, "not answered for an error"),
+            (counts.canceled, "not begun because it was stopped"),
+            (counts.expired, "not reached within 24 hours"),
+        )
+        if number
+    ]
     said = f"Anthropic has ended it: {', '.join(parts) or 'no lines'}."
     if counts.canceled:
         return "cancelled", said

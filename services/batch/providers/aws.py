@@ -81,9 +81,15 @@ def described(deployment: Deployment) -> Endpoint:
             model = (part.get("Specification") or {}).get("ModelName")
         places = _places(row) or _places(config)
         return Endpoint(
-            name, str(row.get("EndpointStatus", "")), str(one.get("VariantName", "")), model, one.get("InstanceType"),
-            one.get("InitialInstanceCount"), places.get("S3OutputPath"), places.get("S3FailurePath"),
-        )  # fmt: skip
+            name,
+            str(row.get("EndpointStatus", "")),
+            str(one.get("VariantName", "")),
+            model,
+            one.get("InstanceType"),
+            one.get("InitialInstanceCount"),
+            places.get("S3OutputPath"),
+            places.get("S3FailurePath"),
+        )
 
     return control.call("sagemaker", where, read)
 
@@ -333,8 +339,9 @@ def listed(where: Place, below: Uri) -> list[Found]:
 
     def read(s3: Any) -> list[Found]:
         pages = s3.get_paginator("list_objects_v2").paginate(Bucket=below.bucket, Prefix=f"{below.key}/")
-        return [Found(Uri(below.bucket, row["Key"]), int(row["Size"])) for page in pages
-                for row in page.get("Contents", [])]  # fmt: skip
+        return [
+            Found(Uri(below.bucket, row["Key"]), int(row["Size"])) for page in pages for row in page.get("Contents", [])
+        ]
 
     return control.call("s3", where, read)
 
@@ -376,9 +383,15 @@ def named(found: Iterable[Found], ending: str) -> Iterator[Found]:
 
 # These mend themselves, or a person mends them without touching the batch: the job waits and is tried again.
 _PASSES: Mapping[Trouble, float | None] = {
-    "throttled": 60.0, "quota": 900.0, "conflict": 60.0, "unreachable": 60.0, "timeout": 60.0, "failed": 60.0,
-    "credentials": None, "expired": None,
-}  # fmt: skip
+    "throttled": 60.0,
+    "quota": 900.0,
+    "conflict": 60.0,
+    "unreachable": 60.0,
+    "timeout": 60.0,
+    "failed": 60.0,
+    "credentials": None,
+    "expired": None,
+}
 
 
 # The answer did not come, so the job may have been made.
@@ -513,9 +526,14 @@ def failed(wire_id: str, said: Any, status: int | None) -> LineResult:
     """The line that the service answered with an error: what it said, and the HTTP status it would have had."""
     error = stated_error(said, status=status)
     return LineResult(
-        wire_id, "failed", error.outcome, message=clean(error.message) or None, http_status=status,
-        error_type=error.type, error_code=error.code,
-    )  # fmt: skip
+        wire_id,
+        "failed",
+        error.outcome,
+        message=clean(error.message) or None,
+        http_status=status,
+        error_type=error.type,
+        error_code=error.code,
+    )
 
 
 def unreadable(why: str, wire_id: str = "") -> LineResult:
@@ -531,11 +549,22 @@ def _line_result(wire_id: str, reader: WireDecoder, events: Iterable[Event]) -> 
     outcome, detail = judge(reader, saw_content=reader.spoke, eof=True)
     error = reader.error or WireError(outcome)
     return LineResult(
-        wire_id, "succeeded" if STATE_OF[outcome] == "succeeded" else "failed", outcome,
-        "".join(texts["answer"] or texts["tool"]), "".join(texts["reasoning"]),
-        keys.scrub(detail) if detail else None, reader.usage or Usage(), reader.finish_raw, reader.model_reported,
-        reader.response_id, None, error.type, error.code, reader.server_ms, reader.served_tier,
-    )  # fmt: skip
+        wire_id,
+        "succeeded" if STATE_OF[outcome] == "succeeded" else "failed",
+        outcome,
+        "".join(texts["answer"] or texts["tool"]),
+        "".join(texts["reasoning"]),
+        keys.scrub(detail) if detail else None,
+        reader.usage or Usage(),
+        reader.finish_raw,
+        reader.model_reported,
+        reader.response_id,
+        None,
+        error.type,
+        error.code,
+        reader.server_ms,
+        reader.served_tier,
+    )
 
 
 def _converse(body: Mapping[str, Any]) -> Iterator[Event]:
@@ -568,9 +597,11 @@ def _titan(body: Mapping[str, Any]) -> Mapping[str, Any]:
     results = body.get("results")
     first = obj(results[0]) if isinstance(results, list) and results else {}
     return {
-        "outputText": first.get("outputText"), "completionReason": first.get("completionReason"),
-        "inputTextTokenCount": body.get("inputTextTokenCount"), "totalOutputTextTokenCount": first.get("tokenCount"),
-    }  # fmt: skip
+        "outputText": first.get("outputText"),
+        "completionReason": first.get("completionReason"),
+        "inputTextTokenCount": body.get("inputTextTokenCount"),
+        "totalOutputTextTokenCount": first.get("tokenCount"),
+    }
 
 
 def _chat(body: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -586,7 +617,11 @@ def _tokens(body: Mapping[str, Any]) -> Iterator[Event]:
     details = obj(body.get("details"))
     if body.get("error"):
         yield "", body
-    yield "", {
-        "token": {"text": text(body.get("generated_text"))}, "generated_text": body.get("generated_text"),
-        **({"details": details} if details else {}),
-    }  # fmt: skip
+    yield (
+        "",
+        {
+            "token": {"text": text(body.get("generated_text"))},
+            "generated_text": body.get("generated_text"),
+            **({"details": details} if details else {}),
+        },
+    )

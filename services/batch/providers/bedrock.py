@@ -136,9 +136,13 @@ class BedrockRoute:
                 with providers_aws.creating(place, job):
                     made = self._create(deployment, where, base, job)
         facts = {
-            **job.facts, "name": providers_aws.job_name(job), "input": str(base.under("input", "lines.jsonl")),
-            "output": str(base.under("output")), "type": asked(deployment), "model": underlying(deployment),
-        }  # fmt: skip
+            **job.facts,
+            "name": providers_aws.job_name(job),
+            "input": str(base.under("input", "lines.jsonl")),
+            "output": str(base.under("output")),
+            "type": asked(deployment),
+            "model": underlying(deployment),
+        }
         return replace(job, vendor_id=made, facts=facts)
 
     def poll(self, deployment: Deployment, job: Job) -> Polled:
@@ -183,9 +187,15 @@ class BedrockRoute:
         return found[0] if found else None
 
     def _upload(
-        self, deployment: Deployment, where: Account, base: Uri, job: Job, lines: Iterable[Line], place: Place,
+        self,
+        deployment: Deployment,
+        where: Account,
+        base: Uri,
+        job: Job,
+        lines: Iterable[Line],
+        place: Place,
         limits: RouteLimits,
-    ) -> None:  # fmt: skip
+    ) -> None:
         to = base.under("input", "lines.jsonl")
         marks = {"lab-lines": str(job.n_lines), "lab-asked": hashlib.sha256(repr(deployment).encode()).hexdigest()[:16]}
         if providers_aws.marks_of(where, to) == marks:
@@ -222,13 +232,17 @@ class BedrockRoute:
 
     def _create(self, deployment: Deployment, where: Account, base: Uri, job: Job) -> str:
         asks = {
-            "jobName": providers_aws.job_name(job), "clientRequestToken": providers_aws.request_token(job),
-            "roleArn": providers_aws.settings(deployment).batch_role, "modelId": deployment.model.strip(),
-            "modelInvocationType": asked(deployment), "timeoutDurationInHours": TIMEOUT_H,
-            "inputDataConfig": {"s3InputDataConfig": {
-                "s3InputFormat": "JSONL", "s3Uri": str(base.under("input", "lines.jsonl"))}},
+            "jobName": providers_aws.job_name(job),
+            "clientRequestToken": providers_aws.request_token(job),
+            "roleArn": providers_aws.settings(deployment).batch_role,
+            "modelId": deployment.model.strip(),
+            "modelInvocationType": asked(deployment),
+            "timeoutDurationInHours": TIMEOUT_H,
+            "inputDataConfig": {
+                "s3InputDataConfig": {"s3InputFormat": "JSONL", "s3Uri": str(base.under("input", "lines.jsonl"))}
+            },
             "outputDataConfig": {"s3OutputDataConfig": {"s3Uri": f"{base.under('output')}/"}},
-        }  # fmt: skip
+        }
         try:
             return str(control.call("bedrock", where, lambda b: b.create_model_invocation_job(**asks))["jobArn"])
         except AwsTrouble as error:
@@ -333,8 +347,11 @@ def _quotas(where: Account) -> list[tuple[str, float]]:
         return [row for page in pages for row in page.get("Quotas", [])]
 
     rows = control.call("service-quotas", where, read)
-    found = [(str(row["QuotaName"]), float(row["Value"])) for row in rows
-             if "Value" in row and "batch inference" in str(row.get("QuotaName", "")).lower()]  # fmt: skip
+    found = [
+        (str(row["QuotaName"]), float(row["Value"]))
+        for row in rows
+        if "Value" in row and "batch inference" in str(row.get("QuotaName", "")).lower()
+    ]
     with _lock:
         _quotas_read[key] = time.monotonic(), found
     return found
@@ -378,9 +395,11 @@ STATES: Mapping[str, tuple[BatchState, bool, bool, str]] = {
 
 
 _COUNTS = {
-    "totalRecordCount": "total", "processedRecordCount": "processed", "successRecordCount": "succeeded",
+    "totalRecordCount": "total",
+    "processedRecordCount": "processed",
+    "successRecordCount": "succeeded",
     "errorRecordCount": "failed",
-}  # fmt: skip
+}
 
 MANIFEST = "manifest.json.out"
 
@@ -403,15 +422,22 @@ def polled(row: Mapping[str, Any]) -> Polled:
     message = clean(row.get("message"), 400)
     counts = {ours: row[theirs] for theirs, ours in _COUNTS.items() if count(row.get(theirs)) is not None}
     facts = {
-        "message": message or None, "submitted_at": seconds(row.get("submitTime")),
+        "message": message or None,
+        "submitted_at": seconds(row.get("submitTime")),
         "ended_at": seconds(row.get("endTime")),
-    }  # fmt: skip
+    }
     if message:
         said = f"{said} It says: {message}"
     return Polled(
-        state, word, said, over, collectable, counts or None, seconds(row.get("jobExpirationTime")),
+        state,
+        word,
+        said,
+        over,
+        collectable,
+        counts or None,
+        seconds(row.get("jobExpirationTime")),
         {name: value for name, value in facts.items() if value is not None},
-    )  # fmt: skip
+    )
 
 
 def results_of(where: Account, deployment: Deployment, job: Job, place: Place) -> Iterator[LineResult]:

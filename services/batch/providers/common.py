@@ -49,10 +49,22 @@ def answered(wire_id: str, wire: Wire, body: Mapping[str, Any], http_status: int
     outcome, detail = judge(reader, saw_content=reader.spoke, eof=True)
     error = reader.error or WireError(outcome)
     return LineResult(
-        wire_id, _state(outcome), outcome, "".join(texts["answer"] or texts["tool"]), "".join(texts["reasoning"]),
-        keys.scrub(detail) if detail else None, reader.usage or Usage(), reader.finish_raw, reader.model_reported,
-        reader.response_id, http_status, error.type, error.code, reader.server_ms, reader.served_tier,
-    )  # fmt: skip
+        wire_id,
+        _state(outcome),
+        outcome,
+        "".join(texts["answer"] or texts["tool"]),
+        "".join(texts["reasoning"]),
+        keys.scrub(detail) if detail else None,
+        reader.usage or Usage(),
+        reader.finish_raw,
+        reader.model_reported,
+        reader.response_id,
+        http_status,
+        error.type,
+        error.code,
+        reader.server_ms,
+        reader.served_tier,
+    )
 
 
 def refused(
@@ -65,9 +77,15 @@ def refused(
     judged = status or means
     said = http_error(judged, {}, _dumps(body)) if judged and judged >= 400 else stated_error(body)
     return LineResult(
-        wire_id, "failed", said.outcome, message=clean(said.message) or None, response_id=request_id,
-        http_status=status, error_type=said.type, error_code=said.code,
-    )  # fmt: skip
+        wire_id,
+        "failed",
+        said.outcome,
+        message=clean(said.message) or None,
+        response_id=request_id,
+        http_status=status,
+        error_type=said.type,
+        error_code=said.code,
+    )
 
 
 def not_run(wire_id: str, state: LineState, message: str) -> LineResult:
@@ -123,9 +141,11 @@ def _responses(body: Mapping[str, Any]) -> Iterator[_Event]:
 
 
 _PARTS = {
-    "output_text": "response.output_text.delta", "refusal": "response.refusal.delta",
-    "summary_text": "response.reasoning_summary_text.delta", "reasoning_text": "response.reasoning_text.delta",
-}  # fmt: skip
+    "output_text": "response.output_text.delta",
+    "refusal": "response.refusal.delta",
+    "summary_text": "response.reasoning_summary_text.delta",
+    "reasoning_text": "response.reasoning_text.delta",
+}
 
 
 def _items(value: Any) -> list[Mapping[str, Any]]:
@@ -133,8 +153,10 @@ def _items(value: Any) -> list[Mapping[str, Any]]:
 
 
 _WIRES: Mapping[str, tuple[Any, Any]] = {
-    "chat": (ChatDecoder, _chat), "messages": (MessagesDecoder, _messages), "responses": (ResponsesDecoder, _responses),
-}  # fmt: skip
+    "chat": (ChatDecoder, _chat),
+    "messages": (MessagesDecoder, _messages),
+    "responses": (ResponsesDecoder, _responses),
+}
 
 SETTLE_S = 60.0
 
@@ -242,8 +264,19 @@ STEP = 1 << 20  # bytes between two words on how far a transfer has come
 
 
 # What passes by itself, or once somebody has paid: the job is submitted again, it is not refused.
-PASSES: frozenset[Outcome] = frozenset({"throttled", "overloaded", "not_ready", "quota_exhausted", "unreachable",
-                                        "proxy_error", "timeout_connect", "timeout_headers", "lost"})  # fmt: skip
+PASSES: frozenset[Outcome] = frozenset(
+    {
+        "throttled",
+        "overloaded",
+        "not_ready",
+        "quota_exhausted",
+        "unreachable",
+        "proxy_error",
+        "timeout_connect",
+        "timeout_headers",
+        "lost",
+    }
+)
 
 
 MONEY_WAIT_S = 900.0
@@ -253,9 +286,14 @@ def limits_of(service: str) -> RouteLimits:
     """The dated limits of one service (a key of batch_limits.json). Raises KeyError for one that is not there."""
     row = _limits()[service]
     return RouteLimits(
-        row.get("min_records") or 1, row.get("max_records"), row.get("max_bytes"), row.get("max_record_bytes"),
-        row.get("window_h"), row.get("results_days"), f"{row['source']} (looked up {row['date']})",
-    )  # fmt: skip
+        row.get("min_records") or 1,
+        row.get("max_records"),
+        row.get("max_bytes"),
+        row.get("max_record_bytes"),
+        row.get("window_h"),
+        row.get("results_days"),
+        f"{row['source']} (looked up {row['date']})",
+    )
 
 
 @functools.cache

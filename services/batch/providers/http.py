@@ -87,8 +87,11 @@ def access(deployment: Deployment, url: str) -> Access:
     name = deployment.key_env
     if not name:
         lacks = "needs the name of a key variable: add key_env to its settings"
-        raise Forbidden(f"{deployment.name} {lacks}." if kind_of(deployment).key_required else f"{deployment.name} has "
-                        "no key, which the batch service wants: add key_env to its settings.")  # fmt: skip
+        raise Forbidden(
+            f"{deployment.name} {lacks}."
+            if kind_of(deployment).key_required
+            else f"{deployment.name} has no key, which the batch service wants: add key_env to its settings."
+        )
     key = keys.lookup(name)
     if key is None:
         raise Forbidden(f"{deployment.name} needs {name}: put the key into the environment or .streamlit/secrets.toml.")
@@ -138,9 +141,12 @@ def http_client(deployment: Deployment, name: str, value: str) -> httpx2.Client:
         request.headers[name] = value
 
     return httpx2.Client(
-        timeout=httpx2.Timeout(ANSWER_S, connect=CONNECT_S), follow_redirects=False, trust_env=False,
-        event_hooks={"request": [before]}, transport=_routed(deployment),
-    )  # fmt: skip
+        timeout=httpx2.Timeout(ANSWER_S, connect=CONNECT_S),
+        follow_redirects=False,
+        trust_env=False,
+        event_hooks={"request": [before]},
+        transport=_routed(deployment),
+    )
 
 
 def _routed(deployment: Deployment) -> httpx2.BaseTransport:

@@ -95,10 +95,12 @@ class OpenAIRoute:
         try:
             with self._client(deployment) as client:
                 looks: list[tuple[str, Callable[[], Any]]] = [
-                    (f"{NAME} has no model “{clean(deployment.model, 80)}” for this key: check its name.",
-                     lambda: client.models.retrieve(deployment.model)),
+                    (
+                        f"{NAME} has no model “{clean(deployment.model, 80)}” for this key: check its name.",
+                        lambda: client.models.retrieve(deployment.model),
+                    ),
                     (f"{NAME} lets this key use no batches.", lambda: client.batches.list(limit=1)),
-                ]  # fmt: skip
+                ]
                 for missing, look in looks:
                     try:
                         look()
@@ -180,9 +182,11 @@ class OpenAIRoute:
         mark.trying()
         try:
             made = client.batches.create(
-                completion_window="24h", endpoint=url, input_file_id=file_id,  # type: ignore[arg-type]  # one of URLS
+                completion_window="24h",
+                endpoint=url,
+                input_file_id=file_id,  # type: ignore[arg-type]  # one of URLS
                 metadata={"lab_token": job.token[:512], "lab_job": str(job.no)},
-            )  # fmt: skip
+            )
         except Exception as error:
             said = explain(error, NAME)
             if not said.maybe:
@@ -264,9 +268,12 @@ class OpenAIRoute:
         from openai import OpenAI
 
         client = OpenAI(
-            api_key=key, base_url=base, max_retries=0, default_headers=dict(deployment.headers),
+            api_key=key,
+            base_url=base,
+            max_retries=0,
+            default_headers=dict(deployment.headers),
             http_client=providers_http.http_client(deployment, "authorization", f"Bearer {key}"),
-        )  # fmt: skip
+        )
         # Read from the environment by the SDK, but never sent with a live call: a batch goes to the same place.
         client.organization = client.project = None
         return client

@@ -35,7 +35,7 @@ from services.batch.providers import aws
 from services.batch.providers import http as providers_http
 from services.batch.providers.base import Place, RouteTrouble
 from services.batch.providers.common import clean, json_line, limits_of, not_run, tag_of
-from services.batch.types import (  # fmt: skip
+from services.batch.types import (
     BatchState,
     Job,
     Line,
@@ -131,11 +131,17 @@ class AsyncRoute:
                 sender = _Sender(deployment, where, endpoint.answers, tag, job, ledger, place)
                 control.call("sagemaker-runtime", where, lambda client: sender.all(client, lines), endpoint=url)
         facts = {
-            **job.facts, "ledger": str(ledger.path), "tag": tag, "wire": deployment.wire, "last_sent_at": time.time(),
+            **job.facts,
+            "ledger": str(ledger.path),
+            "tag": tag,
+            "wire": deployment.wire,
+            "last_sent_at": time.time(),
             "answers": str(aws.parsed(endpoint.answers).under(tag)),
-            "queue_s": QUEUE_S, "work_s": WORK_S, "instance_type": endpoint.instance,
+            "queue_s": QUEUE_S,
+            "work_s": WORK_S,
+            "instance_type": endpoint.instance,
             "instance_count": endpoint.instances,
-        }  # fmt: skip
+        }
         facts.setdefault("submitted_at", facts["last_sent_at"])
         return replace(job, vendor_id=f"{endpoint.name}/{tag}", facts=facts)
 
@@ -218,10 +224,15 @@ class _Sender:
     def _one(self, client: Any, line: Line, body: bytes) -> None:
         ident = wire_id(line.no)
         asks: dict[str, Any] = {
-            "EndpointName": self._deployment.model.strip(), "ContentType": "application/json", "InferenceId": ident,
-            "Accept": "application/json", "S3OutputPathExtension": self._tag, "Filename": name_of(line.no),
-            "RequestTTLSeconds": QUEUE_S, "InvocationTimeoutSeconds": WORK_S,
-        }  # fmt: skip
+            "EndpointName": self._deployment.model.strip(),
+            "ContentType": "application/json",
+            "InferenceId": ident,
+            "Accept": "application/json",
+            "S3OutputPathExtension": self._tag,
+            "Filename": name_of(line.no),
+            "RequestTTLSeconds": QUEUE_S,
+            "InvocationTimeoutSeconds": WORK_S,
+        }
         if len(body) > INLINE_BYTES:
             base = aws.parsed(aws.settings(self._deployment).batch_s3 or "")
             at = base.under(aws.job_name(self._job), "input", f"{ident}.json")

@@ -20,7 +20,7 @@ from services.batch.providers import aws
 from services.batch.providers.aws import Endpoint, Found, Uri
 from services.batch.providers.base import Place
 from services.batch.providers.common import broken_line, clean, halt, json_line, limits_of, read_lines
-from services.batch.types import (  # fmt: skip
+from services.batch.types import (
     BatchState,
     Job,
     Line,
@@ -105,9 +105,13 @@ class TransformRoute:
             else:
                 files = files_of(job, aws.listed(where, base.under("input")))
         facts = {
-            **job.facts, "name": name, "output": str(base.under("output")), "files": files, "wire": deployment.wire,
+            **job.facts,
+            "name": name,
+            "output": str(base.under("output")),
+            "files": files,
+            "wire": deployment.wire,
             **instances(made, where),
-        }  # fmt: skip
+        }
         return replace(job, vendor_id=str(made["TransformJobArn"]), facts=facts)
 
     def poll(self, deployment: Deployment, job: Job) -> Polled:
@@ -118,8 +122,11 @@ class TransformRoute:
             if row is None:
                 if job.facts.get("cancel_asked"):
                     return aws.unknown("SageMaker", _name(job), where)
-                raise AwsTrouble("not_found", f"SageMaker in {where.region} does not know the job {_name(job)}: check "
-                                 "the credentials and the region.")  # fmt: skip
+                raise AwsTrouble(
+                    "not_found",
+                    f"SageMaker in {where.region} does not know the job {_name(job)}: check "
+                    "the credentials and the region.",
+                )
             done = aws.listed(where, aws.parsed(str(job.facts.get("output", ""))))
             return polled(row, job, done, where)
 
@@ -197,11 +204,15 @@ def _name(job: Job) -> str:
 
 def _unfit(endpoint: Endpoint) -> list[str]:
     if endpoint.model is None:
-        return [f"The endpoint {endpoint.name} names no model that a transform job could run: it holds several models; "
-                "name one of its components in the AWS settings."]  # fmt: skip
+        return [
+            f"The endpoint {endpoint.name} names no model that a transform job could run: it holds several models; "
+            "name one of its components in the AWS settings."
+        ]
     if endpoint.instance is None:
-        return [f"The endpoint {endpoint.name} has no one type of instance (it is serverless, or mixes types), so that "
-                "none can be asked for."]  # fmt: skip
+        return [
+            f"The endpoint {endpoint.name} has no one type of instance (it is serverless, or mixes types), so that "
+            "none can be asked for."
+        ]
     return []
 
 
@@ -210,8 +221,9 @@ def _unknown_instance(where: Account, endpoint: Endpoint) -> list[str]:
     types = control.call("sagemaker", where, lambda s: s.meta.service_model.shape_for("TransformInstanceType").enum)
     if endpoint.instance is None or endpoint.instance in types:
         return []
-    return [f"{aws.UNSURE}whether transform jobs run on {endpoint.instance}: it is not among the types that are "
-            "known to."]  # fmt: skip
+    return [
+        f"{aws.UNSURE}whether transform jobs run on {endpoint.instance}: it is not among the types that are known to."
+    ]
 
 
 FILE_LINES = 200
@@ -247,18 +259,30 @@ def described(where: Account, name: str) -> Mapping[str, Any] | None:
 def create(where: Account, name: str, base: Uri, endpoint: Endpoint) -> Mapping[str, Any]:
     """Make the job; returns its description. A second one of its name cannot be made."""
     asks = {
-        "TransformJobName": name, "ModelName": endpoint.model, "BatchStrategy": "SingleRecord",
-        "MaxConcurrentTransforms": AT_ONCE, "MaxPayloadInMB": PAYLOAD_MB,
+        "TransformJobName": name,
+        "ModelName": endpoint.model,
+        "BatchStrategy": "SingleRecord",
+        "MaxConcurrentTransforms": AT_ONCE,
+        "MaxPayloadInMB": PAYLOAD_MB,
         "ModelClientConfig": {"InvocationsTimeoutInSeconds": RECORD_TIMEOUT_S, "InvocationsMaxRetries": 3},
         "TransformInput": {
             "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"{base.under('input')}/"}},
-            "ContentType": "application/json", "SplitType": "Line", "CompressionType": "None"},
-        "TransformOutput": {"S3OutputPath": f"{base.under('output')}/", "Accept": "application/json",
-                            "AssembleWith": "Line"},
-        "DataProcessing": {"InputFilter": "$.request", "JoinSource": "Input",
-                           "OutputFilter": "$['id','SageMakerOutput']"},
+            "ContentType": "application/json",
+            "SplitType": "Line",
+            "CompressionType": "None",
+        },
+        "TransformOutput": {
+            "S3OutputPath": f"{base.under('output')}/",
+            "Accept": "application/json",
+            "AssembleWith": "Line",
+        },
+        "DataProcessing": {
+            "InputFilter": "$.request",
+            "JoinSource": "Input",
+            "OutputFilter": "$['id','SageMakerOutput']",
+        },
         "TransformResources": {"InstanceType": endpoint.instance, "InstanceCount": endpoint.instances or 1},
-    }  # fmt: skip
+    }
     trouble: AwsTrouble | None = None
     try:
         control.call("sagemaker", where, lambda s: s.create_transform_job(**asks))
@@ -279,12 +303,15 @@ def instances(row: Mapping[str, Any], where: Account) -> dict[str, Any]:
     asked = row.get("TransformResources") or {}
     rate = of_instance(str(asked.get("InstanceType", "")), where.region)
     facts = {
-        "instance_type": asked.get("InstanceType"), "instance_count": asked.get("InstanceCount"),
-        "usd_per_hour": rate.usd if rate else None, "price_source": rate.source if rate else None,
-        "price_date": rate.date if rate else None, "submitted_at": aws.seconds(row.get("CreationTime")),
+        "instance_type": asked.get("InstanceType"),
+        "instance_count": asked.get("InstanceCount"),
+        "usd_per_hour": rate.usd if rate else None,
+        "price_source": rate.source if rate else None,
+        "price_date": rate.date if rate else None,
+        "submitted_at": aws.seconds(row.get("CreationTime")),
         "started_at": aws.seconds(row.get("TransformStartTime")),
         "ended_at": aws.seconds(row.get("TransformEndTime")),
-    }  # fmt: skip
+    }
     return {name: value for name, value in facts.items() if value is not None}
 
 
@@ -300,9 +327,15 @@ def polled(row: Mapping[str, Any], job: Job, done: list[Found], where: Account) 
         said = f"The transform job failed for a part of the lines; {n_done:,} of {job.n_lines:,} have answers."
     facts = {**instances(row, where), **({"message": reason} if reason else {})}
     return Polled(
-        state, word, f"{said} It says: {reason}" if reason else said, over, over and bool(finished),
-        {"total": job.n_lines, "processed": n_done} if files else None, None, facts,
-    )  # fmt: skip
+        state,
+        word,
+        f"{said} It says: {reason}" if reason else said,
+        over,
+        over and bool(finished),
+        {"total": job.n_lines, "processed": n_done} if files else None,
+        None,
+        facts,
+    )
 
 
 def sent_of(one: Found, files: list[int]) -> int | None:

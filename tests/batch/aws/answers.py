@@ -33,11 +33,15 @@ def converse(body: JSON) -> JSON:
     prompt = prompt_of(body)
     answer = f"echo {prompt}"
     return {
-        "output": {"message": {"role": "assistant", "content": [{"text": answer}]}}, "stopReason": "end_turn",
-        "usage": {"inputTokens": words(prompt), "outputTokens": words(answer),
-                  "totalTokens": words(prompt) + words(answer)},
+        "output": {"message": {"role": "assistant", "content": [{"text": answer}]}},
+        "stopReason": "end_turn",
+        "usage": {
+            "inputTokens": words(prompt),
+            "outputTokens": words(answer),
+            "totalTokens": words(prompt) + words(answer),
+        },
         "metrics": {"latencyMs": 41},
-    }  # fmt: skip
+    }
 
 
 def invoked(model: str, body: JSON) -> JSON:
@@ -49,11 +53,20 @@ def invoked(model: str, body: JSON) -> JSON:
         return converse(body)
     if "claude" in model:
         return {
-            "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-fake",
-            "content": [{"type": "text", "text": answer}], "stop_reason": "end_turn", "stop_sequence": None,
-            "usage": {"input_tokens": given, "output_tokens": made, "cache_read_input_tokens": 3,
-                      "cache_creation_input_tokens": 2},
-        }  # fmt: skip
+            "id": "msg_1",
+            "type": "message",
+            "role": "assistant",
+            "model": "claude-fake",
+            "content": [{"type": "text", "text": answer}],
+            "stop_reason": "end_turn",
+            "stop_sequence": None,
+            "usage": {
+                "input_tokens": given,
+                "output_tokens": made,
+                "cache_read_input_tokens": 3,
+                "cache_creation_input_tokens": 2,
+            },
+        }
     if "llama" in model:
         return {
             "generation": answer,
@@ -74,11 +87,16 @@ def chat(body: JSON) -> JSON:
     prompt = prompt_of(body)
     answer = f"echo {prompt}"
     return {
-        "id": "chatcmpl-1", "object": "chat.completion", "model": "fake",
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "model": "fake",
         "choices": [{"index": 0, "message": {"role": "assistant", "content": answer}, "finish_reason": "stop"}],
-        "usage": {"prompt_tokens": words(prompt), "completion_tokens": words(answer),
-                  "total_tokens": words(prompt) + words(answer)},
-    }  # fmt: skip
+        "usage": {
+            "prompt_tokens": words(prompt),
+            "completion_tokens": words(answer),
+            "total_tokens": words(prompt) + words(answer),
+        },
+    }
 
 
 def contained(body: JSON) -> Any:

@@ -31,7 +31,7 @@ _FAULTS = {
     "validation": (400, "ValidationException", "The provided model does not support batch, key AKIAIOSFODNN7EXAMPLE."),
     "denied": (403, "AccessDeniedException", "User is not authorized to perform: iam:PassRole."),
     "broken": (500, "InternalServerException", "An internal error occurred."),
-}  # fmt: skip
+}
 _STATUS = {"ResourceNotFoundException": 404, "AccessDeniedException": 403}
 _SUBMITS = re.compile(
     r"POST (?:/model-invocation-job|/endpoints/[^/]+/async-invocations|SageMaker\.CreateTransformJob)\Z"
@@ -64,8 +64,10 @@ class Cloud:
     @property
     def environ(self) -> dict[str, str]:
         """The variables that lead every AWS SDK here and to moto."""
-        ours = {f"AWS_ENDPOINT_URL_{name}": self.url
-                for name in ("BEDROCK", "SAGEMAKER", "SAGEMAKER_RUNTIME", "SERVICE_QUOTAS")}  # fmt: skip
+        ours = {
+            f"AWS_ENDPOINT_URL_{name}": self.url
+            for name in ("BEDROCK", "SAGEMAKER", "SAGEMAKER_RUNTIME", "SERVICE_QUOTAS")
+        }
         return ours | {f"AWS_ENDPOINT_URL_{name}": self.moto for name in ("S3", "STS", "IAM")}
 
     def furnish(self) -> None:
@@ -75,8 +77,10 @@ class Cloud:
 
     def role(self, name: str, service: str) -> None:
         """A role that ``service`` may take."""
-        trust = {"Version": "2012-10-17", "Statement": [
-            {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}]}  # fmt: skip
+        trust = {
+            "Version": "2012-10-17",
+            "Statement": [{"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}],
+        }
         self.iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))
 
     def __enter__(self) -> Self:

@@ -39,8 +39,16 @@ class Desk:
 
 def bedrock(model: str = HAIKU, wire: Any = "converse", **more: Any) -> Deployment:
     """A deployment on Bedrock."""
-    made = Deployment("b", "On Bedrock", "bedrock", model, "https://bedrock-runtime.us-east-1.amazonaws.com", wire,
-                      region="us-east-1", aws=AWS)  # fmt: skip
+    made = Deployment(
+        "b",
+        "On Bedrock",
+        "bedrock",
+        model,
+        "https://bedrock-runtime.us-east-1.amazonaws.com",
+        wire,
+        region="us-east-1",
+        aws=AWS,
+    )
     return replace(made, **more)
 
 

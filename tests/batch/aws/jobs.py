@@ -84,8 +84,9 @@ class Jobs:
         digest = hashlib.sha256(f"{body['jobName']}{token}".encode()).hexdigest()[:12]
         script = self.scripts.pop(0) if self.scripts else Script()
         now = datetime.datetime.now(datetime.UTC)
-        job = Job(f"arn:aws:bedrock:{REGION}:{ACCOUNT}:model-invocation-job/{digest}", body, script, now,
-                  list(script.states))  # fmt: skip
+        job = Job(
+            f"arn:aws:bedrock:{REGION}:{ACCOUNT}:model-invocation-job/{digest}", body, script, now, list(script.states)
+        )
         self.made.append(job)
         return {"jobArn": job.arn}
 
@@ -173,10 +174,13 @@ class Jobs:
             made += usage.get("outputTokens", 0)
         job.done = len(worked)
         counts = {
-            "totalRecordCount": len(job.records), "processedRecordCount": job.done,
-            "successRecordCount": job.done - job.failed, "errorRecordCount": job.failed,
-            "inputTokenCount": given, "outputTokenCount": made,
-        }  # fmt: skip
+            "totalRecordCount": len(job.records),
+            "processedRecordCount": job.done,
+            "successRecordCount": job.done - job.failed,
+            "errorRecordCount": job.failed,
+            "inputTokenCount": given,
+            "outputTokenCount": made,
+        }
         out = out[script.missing :] + out[len(out) - script.double :][: script.double]
         out += [{**out[0], "recordId": f"STRANGER{number:03d}"} for number in range(script.unknown)]
         if script.shuffled:
@@ -205,22 +209,35 @@ class Jobs:
         self.s3.put_object(Bucket=bucket, Key=key, Body=data)
 
     def _told(self, job: Job) -> dict[str, Any]:
-        names = ("jobName", "modelId", "roleArn", "inputDataConfig", "outputDataConfig", "clientRequestToken",
-                 "modelInvocationType", "timeoutDurationInHours")  # fmt: skip
+        names = (
+            "jobName",
+            "modelId",
+            "roleArn",
+            "inputDataConfig",
+            "outputDataConfig",
+            "clientRequestToken",
+            "modelInvocationType",
+            "timeoutDurationInHours",
+        )
         said = {name: job.request[name] for name in names if name in job.request}
         message = job.message or (job.script.message if job.status in OVER else "")
         begun = job.status not in ("Submitted", "Validating", "Scheduled", "Failed", "Expired")
         hours = datetime.timedelta(hours=job.request.get("timeoutDurationInHours", 24))
         said |= {
-            "jobArn": job.arn, "status": job.status, "submitTime": _time(job.submitted),
-            "lastModifiedTime": _time(job.submitted), "jobExpirationTime": _time(job.submitted + hours),
-        }  # fmt: skip
+            "jobArn": job.arn,
+            "status": job.status,
+            "submitTime": _time(job.submitted),
+            "lastModifiedTime": _time(job.submitted),
+            "jobExpirationTime": _time(job.submitted + hours),
+        }
         if begun:
             half = job.done if job.written else len(job.records) // 2
             said |= {
-                "totalRecordCount": len(job.records), "processedRecordCount": half,
-                "successRecordCount": half - job.failed, "errorRecordCount": job.failed,
-            }  # fmt: skip
+                "totalRecordCount": len(job.records),
+                "processedRecordCount": half,
+                "successRecordCount": half - job.failed,
+                "errorRecordCount": job.failed,
+            }
         if job.ended is not None:
             said["endTime"] = _time(job.ended)
         return said | ({"message": message} if message else {})

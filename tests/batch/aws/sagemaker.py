@@ -50,11 +50,24 @@ class SageMaker:
     failing: frozenset[str] = frozenset()  # inference ids whose invocation fails
     _kept: list[tuple[str, bytes]] = field(default_factory=list)
 
-    def endpoint(self, name: str, *, instance: str | None = "ml.g5.xlarge", count: int = 2, answers: str | None = None,
-                 failures: str | None = None, model: str | None = "the-model") -> None:  # fmt: skip
+    def endpoint(
+        self,
+        name: str,
+        *,
+        instance: str | None = "ml.g5.xlarge",
+        count: int = 2,
+        answers: str | None = None,
+        failures: str | None = None,
+        model: str | None = "the-model",
+    ) -> None:
         """Put an endpoint there; ``answers``: it is asynchronous and writes to that place in S3."""
-        variant = {"VariantName": "AllTraffic", "InitialInstanceCount": count, "InitialVariantWeight": 1.0,
-                   "ModelName": model, "InstanceType": instance}  # fmt: skip
+        variant = {
+            "VariantName": "AllTraffic",
+            "InitialInstanceCount": count,
+            "InitialVariantWeight": 1.0,
+            "ModelName": model,
+            "InstanceType": instance,
+        }
         variant = {key: value for key, value in variant.items() if value is not None}
         if instance is None:
             variant["ServerlessConfig"] = {"MemorySizeInMB": 2048, "MaxConcurrency": 2}
@@ -83,15 +96,25 @@ class SageMaker:
     def _DescribeEndpoint(self, body: dict[str, Any]) -> dict[str, Any]:
         name = body["EndpointName"]
         one = self._find(name)
-        said = {"EndpointName": name, "EndpointArn": _arn("endpoint", name), "EndpointConfigName": f"{name}-config",
-                "EndpointStatus": "InService", "CreationTime": 1.7e9, "LastModifiedTime": 1.7e9}  # fmt: skip
+        said = {
+            "EndpointName": name,
+            "EndpointArn": _arn("endpoint", name),
+            "EndpointConfigName": f"{name}-config",
+            "EndpointStatus": "InService",
+            "CreationTime": 1.7e9,
+            "LastModifiedTime": 1.7e9,
+        }
         return said | ({"AsyncInferenceConfig": one["async"]} if one["async"] else {})
 
     def _DescribeEndpointConfig(self, body: dict[str, Any]) -> dict[str, Any]:
         name = body["EndpointConfigName"]
         one = self._find(name.removesuffix("-config"))
-        said = {"EndpointConfigName": name, "EndpointConfigArn": _arn("endpoint-config", name),
-                "ProductionVariants": [one["variant"]], "CreationTime": 1.7e9}  # fmt: skip
+        said = {
+            "EndpointConfigName": name,
+            "EndpointConfigArn": _arn("endpoint-config", name),
+            "ProductionVariants": [one["variant"]],
+            "CreationTime": 1.7e9,
+        }
         return said | ({"AsyncInferenceConfig": one["async"]} if one["async"] else {})
 
     def _CreateTransformJob(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -113,11 +136,24 @@ class SageMaker:
         job = self._job(body["TransformJobName"])
         if job.status in ("Completed", "Failed", "Stopped") and not job.worked:
             self._work(job)
-        names = ("TransformJobName", "ModelName", "TransformInput", "TransformOutput", "TransformResources",
-                 "BatchStrategy", "DataProcessing", "MaxPayloadInMB", "MaxConcurrentTransforms")  # fmt: skip
+        names = (
+            "TransformJobName",
+            "ModelName",
+            "TransformInput",
+            "TransformOutput",
+            "TransformResources",
+            "BatchStrategy",
+            "DataProcessing",
+            "MaxPayloadInMB",
+            "MaxConcurrentTransforms",
+        )
         said = {name: job.request[name] for name in names if name in job.request}
-        said |= {"TransformJobArn": _arn("transform-job", body["TransformJobName"]), "TransformJobStatus": job.status,
-                 "CreationTime": job.created, "TransformStartTime": job.created + 60}  # fmt: skip
+        said |= {
+            "TransformJobArn": _arn("transform-job", body["TransformJobName"]),
+            "TransformJobStatus": job.status,
+            "CreationTime": job.created,
+            "TransformStartTime": job.created + 60,
+        }
         if job.ended is not None:
             said["TransformEndTime"] = job.ended
         if job.reason:
@@ -174,8 +210,11 @@ class SageMaker:
         one = self.endpoints.get(name)
         if one is None or not one["async"]:
             raise Refused("ValidationError", f"Endpoint {name} of account {ACCOUNT} not found.")
-        asked = {key.removeprefix("x-amzn-sagemaker-"): value for key, value in headers.items()
-                 if key.startswith("x-amzn-sagemaker-")}  # fmt: skip
+        asked = {
+            key.removeprefix("x-amzn-sagemaker-"): value
+            for key, value in headers.items()
+            if key.startswith("x-amzn-sagemaker-")
+        }
         given = asked.get("inputlocation")
         if bool(given) == bool(body):
             raise Refused("ValidationError", "Provide exactly one of Body and InputLocation.")

@@ -71,8 +71,10 @@ def test_answers_are_counted_while_they_come(cloud: Cloud, desk: Desk, own: Depl
     made = submit(desk, own)
     first = ROUTE.poll(own, made)
     assert (first.state, first.over, first.counts) == (
-        "running", False, {"total": 60, "processed": 0, "succeeded": 0, "failed": 0},
-    )  # fmt: skip
+        "running",
+        False,
+        {"total": 60, "processed": 0, "succeeded": 0, "failed": 0},
+    )
     cloud.sagemaker.deliver(25)
     assert (ROUTE.poll(own, made).counts or {})["succeeded"] == 25
     assert len(by_no(ROUTE.results(own, made, desk))) == 25

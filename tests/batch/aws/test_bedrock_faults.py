@@ -72,9 +72,12 @@ def test_a_worker_that_died_before_the_answer_finds_its_job(cloud: Cloud, desk: 
 
 @pytest.mark.parametrize(
     ("fault", "words"),
-    [("throttling", "asks to slow down"), ("quota", "sum of in-progress and submitted jobs"),
-     ("conflict", "in use or committed")],
-)  # fmt: skip
+    [
+        ("throttling", "asks to slow down"),
+        ("quota", "sum of in-progress and submitted jobs"),
+        ("conflict", "in use or committed"),
+    ],
+)
 def test_what_passes_by_itself_is_submitted_later_without_a_second_upload(
     cloud: Cloud, desk: Desk, fault: Any, words: str
 ) -> None:
@@ -135,8 +138,11 @@ def test_the_errors_of_single_records_are_theirs_alone(cloud: Cloud, desk: Desk)
     one = by_no(found)
     assert len(one) == 120
     assert (one[4].state, one[4].outcome, one[4].message, one[4].http_status) == (
-        "failed", "http_error", "bad request", 400,
-    )  # fmt: skip
+        "failed",
+        "http_error",
+        "bad request",
+        400,
+    )
     assert Counter(result.state for result in found) == {"succeeded": 118, "failed": 2}
     assert ROUTE.poll(bedrock(), made).counts == {"total": 120, "processed": 120, "succeeded": 118, "failed": 2}
     assert not any("manifest" in said for said in desk.said)

@@ -81,10 +81,13 @@ def test_a_job_is_polled_through_its_states_with_counts_from_the_middle_on(cloud
 @pytest.mark.parametrize(
     ("last", "state", "collectable"),
     [
-        ("Completed", "ended", True), ("PartiallyCompleted", "expired", True), ("Stopped", "cancelled", True),
-        ("Failed", "failed", False), ("Expired", "expired", False),
+        ("Completed", "ended", True),
+        ("PartiallyCompleted", "expired", True),
+        ("Stopped", "cancelled", True),
+        ("Failed", "failed", False),
+        ("Expired", "expired", False),
     ],
-)  # fmt: skip
+)
 def test_every_end_is_known_and_said(cloud: Cloud, desk: Desk, last: str, state: str, collectable: bool) -> None:
     assert last in OVER
     cloud.jobs.scripts.append(Script(states=("Submitted", last), message="the words of AWS", finished=0.5))
@@ -169,10 +172,14 @@ def test_lines_that_are_fewer_than_the_job_says_are_not_sent(cloud: Cloud, desk:
 @pytest.mark.parametrize(
     "model",
     [
-        "us.anthropic.claude-haiku-4-5-20251001-v1:0", "us.amazon.nova-pro-v1:0", "us.meta.llama3-3-70b-instruct-v1:0",
-        "mistral.mixtral-8x7b-instruct-v0:1", "amazon.titan-text-express-v1", "openai.gpt-oss-20b-1:0",
+        "us.anthropic.claude-haiku-4-5-20251001-v1:0",
+        "us.amazon.nova-pro-v1:0",
+        "us.meta.llama3-3-70b-instruct-v1:0",
+        "mistral.mixtral-8x7b-instruct-v0:1",
+        "amazon.titan-text-express-v1",
+        "openai.gpt-oss-20b-1:0",
     ],
-)  # fmt: skip
+)
 def test_every_family_of_invoke_model_is_asked_and_read(cloud: Cloud, desk: Desk, model: str) -> None:
     one = bedrock(model, "invoke")
     made = finish(ROUTE, one, submit(desk, 100, one))
@@ -191,8 +198,14 @@ def test_every_family_of_invoke_model_is_asked_and_read(cloud: Cloud, desk: Desk
 
 def test_reasoning_tools_guardrails_and_limits_of_a_converse_answer_are_told_apart() -> None:
     def said(stop: str, *blocks: dict[str, object], **more: object) -> dict[str, object]:
-        usage = {"inputTokens": 10, "outputTokens": 4, "totalTokens": 34, "cacheReadInputTokens": 20,
-                 "cacheDetails": [{"ttl": "1h", "inputTokens": 5}], "cacheWriteInputTokens": 5}  # fmt: skip
+        usage = {
+            "inputTokens": 10,
+            "outputTokens": 4,
+            "totalTokens": 34,
+            "cacheReadInputTokens": 20,
+            "cacheDetails": [{"ttl": "1h", "inputTokens": 5}],
+            "cacheWriteInputTokens": 5,
+        }
         message = {"role": "assistant", "content": list(blocks)}
         return {"output": {"message": message}, "stopReason": stop, "usage": usage, **more}
 

@@ -21,11 +21,14 @@ from tests.batch.aws.cloud import BUCKET, ROLE, Cloud
 from tests.fake.fixture import ROOT
 
 ASKS: dict[str, Any] = {
-    "jobName": "a-job", "clientRequestToken": "t1", "roleArn": f"arn:aws:iam::123456789012:role/{ROLE}",
-    "modelId": "us.amazon.nova-pro-v1:0", "modelInvocationType": "Converse",
+    "jobName": "a-job",
+    "clientRequestToken": "t1",
+    "roleArn": f"arn:aws:iam::123456789012:role/{ROLE}",
+    "modelId": "us.amazon.nova-pro-v1:0",
+    "modelInvocationType": "Converse",
     "inputDataConfig": {"s3InputDataConfig": {"s3InputFormat": "JSONL", "s3Uri": f"s3://{BUCKET}/in.jsonl"}},
     "outputDataConfig": {"s3OutputDataConfig": {"s3Uri": f"s3://{BUCKET}/out/"}},
-}  # fmt: skip
+}
 # Timestamps of the JSON protocol are numbers, which `shapes` does not know; boto3 reads them.
 _NUMBERS = ("is no ISO 8601 time",)
 
@@ -33,9 +36,13 @@ _NUMBERS = ("is no ISO 8601 time",)
 def client(cloud: Cloud, service: str) -> Any:
     """A client that holds every reply against botocore's shapes."""
     made = boto3.client(
-        service, endpoint_url=cloud.url, region_name="us-east-1", aws_access_key_id=VALID.access,
-        aws_secret_access_key=VALID.secret, config=Config(retries={"total_max_attempts": 1}),
-    )  # fmt: skip
+        service,
+        endpoint_url=cloud.url,
+        region_name="us-east-1",
+        aws_access_key_id=VALID.access,
+        aws_secret_access_key=VALID.secret,
+        config=Config(retries={"total_max_attempts": 1}),
+    )
 
     def check(operation_model: Any, response_dict: dict[str, Any], **_: Any) -> None:
         headers = dict(response_dict["headers"].items())
@@ -71,12 +78,14 @@ def test_a_job_of_bedrocks_is_what_botocore_expects_in_every_state(cloud: Cloud)
 @pytest.mark.parametrize(
     ("change", "code"),
     [
-        ({"jobName": "not legal!"}, "ValidationException"), ({"jobName": "x" * 64}, "ValidationException"),
-        ({"timeoutDurationInHours": 24}, "ConflictException"), ({"clientRequestToken": "t2"}, "ConflictException"),
+        ({"jobName": "not legal!"}, "ValidationException"),
+        ({"jobName": "x" * 64}, "ValidationException"),
+        ({"timeoutDurationInHours": 24}, "ConflictException"),
+        ({"clientRequestToken": "t2"}, "ConflictException"),
         ({"modelId": "arn:aws:bedrock:us-east-1:123456789012:provisioned-model/abcdefabcdef"}, "ValidationException"),
         ({"roleArn": "arn:aws:iam::123:role/x"}, "ValidationException"),
     ],
-)  # fmt: skip
+)
 def test_what_bedrock_refuses_is_refused(cloud: Cloud, change: dict[str, Any], code: str) -> None:
     bedrock = client(cloud, "bedrock")
     bedrock.create_model_invocation_job(**ASKS)
@@ -95,8 +104,9 @@ def test_the_same_token_with_the_same_wish_is_the_same_job(cloud: Cloud) -> None
 
 @pytest.mark.parametrize("key", ["AKIAEMULATEDSTRANGER", VALID.access])
 def test_a_wrong_signature_is_refused(cloud: Cloud, key: str) -> None:
-    made = boto3.client("bedrock", endpoint_url=cloud.url, region_name="us-east-1", aws_access_key_id=key,
-                        aws_secret_access_key="wrong")  # fmt: skip
+    made = boto3.client(
+        "bedrock", endpoint_url=cloud.url, region_name="us-east-1", aws_access_key_id=key, aws_secret_access_key="wrong"
+    )
     with pytest.raises(ClientError, match=r"token included|signature"):
         made.list_model_invocation_jobs()
 
@@ -110,12 +120,15 @@ def test_sagemaker_and_quotas_answer_as_botocore_expects(cloud: Cloud) -> None:
     request = json.dumps({"messages": [{"role": "user", "content": "hi"}]}).encode()
     cloud.s3.put_object(Bucket=BUCKET, Key="in/a.jsonl", Body=b'{"id":"A","request":%s}\n' % request)
     sagemaker.create_transform_job(
-        TransformJobName="t", ModelName="m", MaxConcurrentTransforms=1, MaxPayloadInMB=6,
+        TransformJobName="t",
+        ModelName="m",
+        MaxConcurrentTransforms=1,
+        MaxPayloadInMB=6,
         TransformInput={"DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"s3://{BUCKET}/in/"}}},
         TransformOutput={"S3OutputPath": f"s3://{BUCKET}/out/"},
         TransformResources={"InstanceType": "ml.g5.xlarge", "InstanceCount": 1},
         DataProcessing={"InputFilter": "$.request", "JoinSource": "Input", "OutputFilter": "$['id','SageMakerOutput']"},
-    )  # fmt: skip
+    )
     seen = [sagemaker.describe_transform_job(TransformJobName="t")["TransformJobStatus"] for _ in range(3)]
     assert seen == ["InProgress", "InProgress", "Completed"]
     out = cloud.s3.get_object(Bucket=BUCKET, Key="out/in/a.jsonl.out")["Body"].read()

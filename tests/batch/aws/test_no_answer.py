@@ -128,9 +128,12 @@ def test_a_job_that_aws_does_not_know_is_asked_for_until_the_person_cancels(
 
 @pytest.mark.parametrize(
     ("state", "advice"),
-    [("Failed", "send the lines again"), ("Expired", "send the lines again"),
-     ("PartiallyCompleted", "send the others again")],
-)  # fmt: skip
+    [
+        ("Failed", "send the lines again"),
+        ("Expired", "send the lines again"),
+        ("PartiallyCompleted", "send the others again"),
+    ],
+)
 def test_an_end_without_all_answers_says_what_to_do(cloud: Cloud, desk: Desk, state: str, advice: str) -> None:
     script = Script(states=("InProgress", state), message="the model was withdrawn", finished=0.5)
     cloud.jobs.scripts.append(script)

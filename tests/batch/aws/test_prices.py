@@ -20,12 +20,13 @@ USAGE = Usage(uncached_input=100_000, answer_output=1_000_000, source="provider"
 @pytest.mark.parametrize(
     ("model", "live", "batch"),
     [  # US dollars for 100,000 tokens in and a million out, from the dated list
-        ("amazon.nova-pro-v1:0", "3.28", "1.64"), ("us.amazon.nova-lite-v1:0", "0.246", "0.123"),
+        ("amazon.nova-pro-v1:0", "3.28", "1.64"),
+        ("us.amazon.nova-lite-v1:0", "0.246", "0.123"),
         ("us.anthropic.claude-haiku-4-5-20251001-v1:0", "5.61", "2.805"),
         ("global.anthropic.claude-sonnet-4-5-20250929-v1:0", "15.3", "7.65"),
         ("zai.glm-4.7-flash", "0.407", "0.2035"),
     ],
-)  # fmt: skip
+)
 def test_a_batch_costs_what_the_list_says(model: str, live: str, batch: str) -> None:
     one = bedrock(model, price=PriceRef("aws", model))
     for wanted, is_batch in ((live, False), (batch, True)):
@@ -48,9 +49,11 @@ def test_a_model_without_a_batch_row_has_no_batch_price_and_not_half_of_another(
 def test_one_line_costs_to_the_nano_dollar() -> None:
     one = bedrock("us.amazon.nova-pro-v1:0", price=PriceRef("aws", "us.amazon.nova-pro-v1:0"))
     body = {
-        "output": {"message": {"role": "assistant", "content": [{"text": "yes"}]}}, "stopReason": "end_turn",
-        "usage": {"inputTokens": 137, "outputTokens": 11, "totalTokens": 148}, "metrics": {"latencyMs": 5},
-    }  # fmt: skip
+        "output": {"message": {"role": "assistant", "content": [{"text": "yes"}]}},
+        "stopReason": "end_turn",
+        "usage": {"inputTokens": 137, "outputTokens": 11, "totalTokens": 148},
+        "metrics": {"latencyMs": 5},
+    }
     found = cost(converse("r0000000001", body).usage, price_of(one, AT, batch=True), complete=True)
     assert (found.state, found.nanousd) == ("exact", 137 * 400 + 11 * 1600)
 
@@ -59,9 +62,12 @@ def test_cached_tokens_without_a_batch_rate_make_it_a_lower_bound() -> None:
     model = "global.anthropic.claude-haiku-4-5-20251001-v1:0"
     one = bedrock(model, "invoke", price=PriceRef("aws", model))
     body = {
-        "type": "message", "role": "assistant", "content": [{"type": "text", "text": "yes"}], "stop_reason": "end_turn",
+        "type": "message",
+        "role": "assistant",
+        "content": [{"type": "text", "text": "yes"}],
+        "stop_reason": "end_turn",
         "usage": {"input_tokens": 100, "output_tokens": 10, "cache_read_input_tokens": 50},
-    }  # fmt: skip
+    }
     found = cost(invoked("r0000000001", model, body).usage, price_of(one, AT, batch=True), complete=True)
     assert (found.state, found.nanousd) == ("lower_bound", 100 * 500 + 10 * 2500)
 

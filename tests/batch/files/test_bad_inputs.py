@@ -199,8 +199,9 @@ def test_a_wrong_delimiter_is_a_question_with_a_choice(tmp_path, mark, said, lab
     found = checked(tmp_path, f"id{mark}prompt\n1{mark}a, b\n", "a.csv")
     assert found.refused == said
     assert [choice.label for choice in found.choices] == [label]
-    assert prompts(read(tmp_path, f"id{mark}prompt\n1{mark}a, b\n", "a.csv",
-                        delimiter=found.choices[0].options.delimiter)) == ["a, b"]  # fmt: skip
+    assert prompts(
+        read(tmp_path, f"id{mark}prompt\n1{mark}a, b\n", "a.csv", delimiter=found.choices[0].options.delimiter)
+    ) == ["a, b"]
 
 
 def test_one_column_without_another_delimiter_is_no_question(tmp_path):

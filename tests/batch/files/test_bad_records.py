@@ -71,8 +71,9 @@ def test_an_item_of_an_array_is_faulted_like_a_line(tmp_path):
     data = b'[{"prompt": "a"},\n{"prompt": NaN},\n7,\n{"prompt": "b"}]'
     found = checked(tmp_path, data, "a.json", format="json")
     assert [(fault.line, fault.record, fault.code) for fault in found.faults] == [
-        (2, 2, "not_a_number"), (3, 3, "not_object"),
-    ]  # fmt: skip
+        (2, 2, "not_a_number"),
+        (3, 3, "not_object"),
+    ]
     assert found.n_valid == 2
 
 
@@ -163,15 +164,27 @@ def test_an_id_that_is_no_name_is_a_fault_and_without_a_column_the_line_counts(t
         ({"prompt": 5}, "prompt_not_text", "prompt is 5, not text"),
         ({"prompt": ["a"]}, "prompt_not_text", 'prompt is ["a"], not text'),
         ({"question": "a"}, "unknown_column", "No column 'prompt'. Found: question."),
-        ({"messages": [{"role": "bot", "content": "x"}]}, "role",
-         "message 1 has the role 'bot'; allowed are user, assistant, or system at the beginning"),
+        (
+            {"messages": [{"role": "bot", "content": "x"}]},
+            "role",
+            "message 1 has the role 'bot'; allowed are user, assistant, or system at the beginning",
+        ),
         ({"messages": [{"content": "x"}]}, "role", "message 1 has no role; allowed are user, assistant"),
-        ({"messages": [{"role": "user", "content": "x"}, {"role": "system", "content": "y"}]}, "role",
-         "message 2 is of the role 'system', which can only stand at the beginning"),
-        ({"messages": [{"role": "assistant", "content": "x"}, {"role": "user", "content": "y"}]}, "first_role",
-         "the first message is of the role 'assistant'; it has to be 'user'"),
-        ({"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}, "last_role",
-         "the last message is of the role 'assistant'; it has to be 'user'"),
+        (
+            {"messages": [{"role": "user", "content": "x"}, {"role": "system", "content": "y"}]},
+            "role",
+            "message 2 is of the role 'system', which can only stand at the beginning",
+        ),
+        (
+            {"messages": [{"role": "assistant", "content": "x"}, {"role": "user", "content": "y"}]},
+            "first_role",
+            "the first message is of the role 'assistant'; it has to be 'user'",
+        ),
+        (
+            {"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]},
+            "last_role",
+            "the last message is of the role 'assistant'; it has to be 'user'",
+        ),
         ({"messages": [{"role": "user", "content": " "}]}, "empty_prompt", "message 1 (user) is empty"),
         ({"messages": [{"role": "user", "content": 3}]}, "content_not_text", "the content of message 1 is 3, not text"),
         ({"messages": [{"role": "system", "content": "x"}]}, "empty_prompt", "there is no message of the user"),
@@ -180,20 +193,30 @@ def test_an_id_that_is_no_name_is_a_fault_and_without_a_column_the_line_counts(t
         ({"prompt": "a", "temperature": 3}, "param", "Temperature goes from 0 to 2; 3 is outside"),
         ({"prompt": "a", "max_tokens": 0}, "param", "Max output tokens goes from 1 to 200,000; 0 is outside"),
         ({"prompt": "a", "params": {"depth": 1}}, "param", "“depth” is not a parameter here"),
-        ({"prompt": "a", "params": 5}, "param",
-         'params is 5, not an object. Write it like {"max_tokens": 100}, or take it out'),
+        (
+            {"prompt": "a", "params": 5},
+            "param",
+            'params is 5, not an object. Write it like {"max_tokens": 100}, or take it out',
+        ),
         ({"prompt": "a", "params": "x"}, "param", "params is x, not an object"),
         ({"prompt": "a", "params": []}, "param", "params is [], not an object"),
         ({"prompt": "a", "params": False}, "param", "params is false, not an object"),
         ({"messages": [{"role": "user", "content": "x"}], "params": 5}, "param", "params is 5, not an object"),
-        ({"messages": [{"role": "user", "content": "x"}], "system": 5}, "content_not_text",
-         "the system prompt is not text. Write it as one text."),
-        ({"messages": None}, "messages", "messages is null, not a list of messages with a role and a text, and there "
-         "is no prompt either. Fill one of them in."),
+        (
+            {"messages": [{"role": "user", "content": "x"}], "system": 5},
+            "content_not_text",
+            "the system prompt is not text. Write it as one text.",
+        ),
+        (
+            {"messages": None},
+            "messages",
+            "messages is null, not a list of messages with a role and a text, and there "
+            "is no prompt either. Fill one of them in.",
+        ),
         ({"messages": "hello"}, "messages", "messages is hello, not a list of messages"),
         ({"messages": None, "prompt": None}, "messages", "messages is null, not a list of messages"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_asked_is_a_fault_of_its_line(tmp_path, record, code, said):
     found = checked(tmp_path, FINE + jsonl(record) + FINE)
     assert [(fault.line, fault.code) for fault in found.faults] == [(2, code)]

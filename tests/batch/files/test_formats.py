@@ -47,8 +47,14 @@ def zipped(**files: str) -> bytes:
 
 
 def test_a_workbook_is_read_by_its_rows(tmp_path):
-    rows = [[], ["id", "prompt", "n", "day"], [1, "hi\n\"there\"", 1.5, date(2026, 1, 2)], [], [2, "", 7, None],
-            [3.0, 2026, None, None]]  # fmt: skip
+    rows = [
+        [],
+        ["id", "prompt", "n", "day"],
+        [1, 'hi\n"there"', 1.5, date(2026, 1, 2)],
+        [],
+        [2, "", 7, None],
+        [3.0, 2026, None, None],
+    ]
     found = checked(tmp_path, workbook(("A", rows)), "a.xlsx")
     assert (found.format, found.n_records, found.n_blank) == ("excel", 3, 1)
     assert found.columns == ("id", "prompt", "n", "day")
@@ -195,9 +201,14 @@ def test_parquet_is_read_with_types_as_json_knows_them(tmp_path):
     assert (found.format, found.n_records, found.n_valid) == ("parquet", 3, 2)
     assert found.faults[0].text.startswith("Row 2: the prompt is empty")
     assert found.preview[0].original == {
-        "id": "a", "prompt": 'x\n"q"', "share": 1.5, "when": "2026-01-01 03:04:00", "price": "1.10", "raw": "text",
+        "id": "a",
+        "prompt": 'x\n"q"',
+        "share": 1.5,
+        "when": "2026-01-01 03:04:00",
+        "price": "1.10",
+        "raw": "text",
         "tags": ["x"],
-    }  # fmt: skip
+    }
     assert found.preview[1].line == 3
 
 

@@ -30,8 +30,11 @@ def saved(data: bytes, results: dict[str, str]) -> bytes:
             part = old.read(name).decode() if name.endswith(".xml") else ""
             if name.startswith("xl/worksheets/"):
                 for cell, text in results.items():
-                    part, n = re.subn(rf'<c r="{cell}"([^>]*)>(<f>.*?</f>)<v ?/?>(</v>)?</c>',
-                                      rf'<c r="{cell}"\1 t="str">\2<v>{text}</v></c>', part)  # fmt: skip
+                    part, n = re.subn(
+                        rf'<c r="{cell}"([^>]*)>(<f>.*?</f>)<v ?/?>(</v>)?</c>',
+                        rf'<c r="{cell}"\1 t="str">\2<v>{text}</v></c>',
+                        part,
+                    )
                     assert n == 1, part
                 new.writestr(name, part)
             else:
@@ -43,8 +46,9 @@ def test_a_prompt_that_nobody_computed_is_a_fault_of_its_row_that_says_what_to_d
     data = workbook(["id", "prompt"], ["a", "fine"], ["b", '="Say "&A3'], ["c", '="Say "&A4'])
     found = checked(tmp_path, data, "a.xlsx")
     assert [(fault.line, fault.code, fault.field) for fault in found.faults] == [
-        (3, "formula", "prompt"), (4, "formula", "prompt")
-    ]  # fmt: skip
+        (3, "formula", "prompt"),
+        (4, "formula", "prompt"),
+    ]
     assert found.faults[0].text == (
         "Row 3: 'prompt' holds a formula whose result is not in the file. Open the workbook in Excel, save it, and "
         "upload it again."

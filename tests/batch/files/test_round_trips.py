@@ -109,9 +109,15 @@ def test_parquet(folder, rows):
 
 # What a cell of Excel can hold: no other control characters; XML makes one kind of line end of three; an escape of its
 # own for the others; and a text that begins with “=” would be a formula.
-EXCEL = st.tuples(TEXT, ANY).map(lambda row: tuple(
-    ILLEGAL_CHARACTERS_RE.sub("", text).replace("\r", "").replace("_x", "x").lstrip("=") for text in row
-)).filter(lambda row: row[0].strip() and not any(letter in "\ufffe\uffff" for letter in row[0] + row[1]))  # fmt: skip
+EXCEL = (
+    st.tuples(TEXT, ANY)
+    .map(
+        lambda row: tuple(
+            ILLEGAL_CHARACTERS_RE.sub("", text).replace("\r", "").replace("_x", "x").lstrip("=") for text in row
+        )
+    )
+    .filter(lambda row: row[0].strip() and not any(letter in "\ufffe\uffff" for letter in row[0] + row[1]))
+)
 
 
 @settings(SETTINGS, max_examples=40)

@@ -23,8 +23,10 @@ def test_a_file_within_the_limits_is_one_job():
 def test_too_many_records_become_several_jobs():
     parts = split(120_000, [100] * 120_000, OPENAI)
     assert [(part.first_no, part.last_no, part.n) for part in parts] == [
-        (1, 50_000, 50_000), (50_001, 100_000, 50_000), (100_001, 120_000, 20_000),
-    ]  # fmt: skip
+        (1, 50_000, 50_000),
+        (50_001, 100_000, 50_000),
+        (100_001, 120_000, 20_000),
+    ]
     assert why_split(parts, OPENAI, "OpenAI") == (
         "120,000 records in 12 MB are more than one OpenAI job takes (50,000 records or 200 MB): they are sent as 3 "
         "jobs, of 50,000, 50,000, 20,000 records."
@@ -56,8 +58,10 @@ def test_where_no_division_keeps_to_the_limits_it_is_said():
 
 LIMITS = st.builds(
     RouteLimits,
-    min_records=st.integers(1, 4), max_records=st.none() | st.integers(1, 8), max_bytes=st.none() | st.integers(5, 60),
-)  # fmt: skip
+    min_records=st.integers(1, 4),
+    max_records=st.none() | st.integers(1, 8),
+    max_bytes=st.none() | st.integers(5, 60),
+)
 
 
 @settings(max_examples=400, deadline=None)

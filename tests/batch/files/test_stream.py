@@ -119,9 +119,12 @@ def test_a_check_can_be_stopped(tmp_path, name):
 
 def test_the_hash_is_that_of_the_file_whatever_was_read_of_it(tmp_path):
     for data, name in (
-        (lines_of(500), "a.jsonl"), (b"id;prompt\n" + b"1;a\n" * 50_000, "a.csv"), (b"%PDF" + b"x" * 300_000, "a"),
-        (gzip.compress(b"prompt\na\n"), "a.csv.gz"), (b'prompt\n"open\n' + b"x\n" * 200_000, "a.csv"),
-    ):  # fmt: skip
+        (lines_of(500), "a.jsonl"),
+        (b"id;prompt\n" + b"1;a\n" * 50_000, "a.csv"),
+        (b"%PDF" + b"x" * 300_000, "a"),
+        (gzip.compress(b"prompt\na\n"), "a.csv.gz"),
+        (b'prompt\n"open\n' + b"x\n" * 200_000, "a.csv"),
+    ):
         found = checked(tmp_path, data, name)
         assert found.sha256 == hashlib.sha256(data).hexdigest() == sha256_of(tmp_path / name)
         assert found.n_bytes == len(data)
@@ -223,9 +226,16 @@ def test_a_place_that_takes_no_file_is_told_in_words(tmp_path):
 
 @pytest.mark.parametrize(
     ("given", "kept"),
-    [("a.csv", "a.csv"), ("C:\\x\\ü b.jsonl", "ü b.jsonl"), ("..", "upload"), ("", "upload"), ("/", "upload"),
-     ("a\0\n.csv", "a_.csv"), ("x" * 300 + ".parquet", "x" * 80 + ".parquet")],
-)  # fmt: skip
+    [
+        ("a.csv", "a.csv"),
+        ("C:\\x\\ü b.jsonl", "ü b.jsonl"),
+        ("..", "upload"),
+        ("", "upload"),
+        ("/", "upload"),
+        ("a\0\n.csv", "a_.csv"),
+        ("x" * 300 + ".parquet", "x" * 80 + ".parquet"),
+    ],
+)
 def test_names_are_made_safe_and_keep_their_end(given, kept):
     assert safe_name(given) == kept
 

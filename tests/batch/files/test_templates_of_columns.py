@@ -22,9 +22,18 @@ def test_a_column_of_any_name_can_be_used_and_other_braces_are_text(tmp_path):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [("a", "a"), (5, "5"), (1.5, "1.5"), (2.0, "2"), (True, "true"), (None, ""), (["é", 1], '["é",1]'),
-     ({"a": {"b": 2}}, '{"a":{"b":2}}'), (2**70, str(2**70))],
-)  # fmt: skip
+    [
+        ("a", "a"),
+        (5, "5"),
+        (1.5, "1.5"),
+        (2.0, "2"),
+        (True, "true"),
+        (None, ""),
+        (["é", 1], '["é",1]'),
+        ({"a": {"b": 2}}, '{"a":{"b":2}}'),
+        (2**70, str(2**70)),
+    ],
+)
 def test_values_that_are_no_text_are_written_as_json(tmp_path, value, text):
     import json
 

@@ -41,33 +41,98 @@ def converse(record_id="c1", **body):
 @pytest.mark.parametrize(
     ("line", "form", "params"),
     [
-        (chat(temperature=0.5, top_p=0.9, max_tokens=9, stop=["x"], seed=3, reasoning_effort="low",
-              frequency_penalty=0.1, presence_penalty=-0.1), "openai",
-         {"temperature": 0.5, "top_p": 0.9, "max_tokens": 9, "stop": ["x"], "seed": 3, "reasoning_effort": "low",
-          "frequency_penalty": 0.1, "presence_penalty": -0.1}),
-        (chat(max_completion_tokens=9, stop="x", n=1, stream=False, response_format={"type": "text"}), "openai",
-         {"max_tokens": 9, "stop": ["x"]}),
-        (responses(max_output_tokens=9, reasoning={"effort": "high"}, temperature=1), "openai",
-         {"temperature": 1, "max_tokens": 9, "reasoning_effort": "high"}),
-        (claude(temperature=0.5, top_p=0.9, top_k=5, stop_sequences=["x"], output_config={"effort": "low"}),
-         "anthropic",
-         {"temperature": 0.5, "top_p": 0.9, "top_k": 5, "max_tokens": 64, "stop": ["x"], "reasoning_effort": "low"}),
-        (converse(inferenceConfig={"maxTokens": 9, "temperature": 0.5, "topP": 0.9, "stopSequences": ["x"]},
-                  additionalModelRequestFields={"top_k": 7}), "bedrock",
-         {"temperature": 0.5, "top_p": 0.9, "top_k": 7, "max_tokens": 9, "stop": ["x"]}),
-        (converse(schemaVersion="messages-v1", inferenceConfig={"max_new_tokens": 9, "topK": 7}), "bedrock",
-         {"top_k": 7, "max_tokens": 9}),
-        ({"recordId": "c1", "modelInput": {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 9,
-                                           "system": "Be kind.", "messages": PLAIN, "top_k": 2}}, "bedrock",
-         {"top_k": 2, "max_tokens": 9}),
-        ({"recordId": "c1", "modelInput": {"prompt": llama_prompt(Ask(TALK, "Be kind.")), "max_gen_len": 9,
-                                           "temperature": 0.5, "top_p": 0.9}}, "bedrock",
-         {"temperature": 0.5, "top_p": 0.9, "max_tokens": 9}),
-        ({"recordId": "c1", "modelInput": {"messages": [{"role": "system", "content": "Be kind."}, *PLAIN],
-                                           "max_tokens": 9, "temperature": 0.5}}, "bedrock",
-         {"temperature": 0.5, "max_tokens": 9}),
+        (
+            chat(
+                temperature=0.5,
+                top_p=0.9,
+                max_tokens=9,
+                stop=["x"],
+                seed=3,
+                reasoning_effort="low",
+                frequency_penalty=0.1,
+                presence_penalty=-0.1,
+            ),
+            "openai",
+            {
+                "temperature": 0.5,
+                "top_p": 0.9,
+                "max_tokens": 9,
+                "stop": ["x"],
+                "seed": 3,
+                "reasoning_effort": "low",
+                "frequency_penalty": 0.1,
+                "presence_penalty": -0.1,
+            },
+        ),
+        (
+            chat(max_completion_tokens=9, stop="x", n=1, stream=False, response_format={"type": "text"}),
+            "openai",
+            {"max_tokens": 9, "stop": ["x"]},
+        ),
+        (
+            responses(max_output_tokens=9, reasoning={"effort": "high"}, temperature=1),
+            "openai",
+            {"temperature": 1, "max_tokens": 9, "reasoning_effort": "high"},
+        ),
+        (
+            claude(temperature=0.5, top_p=0.9, top_k=5, stop_sequences=["x"], output_config={"effort": "low"}),
+            "anthropic",
+            {"temperature": 0.5, "top_p": 0.9, "top_k": 5, "max_tokens": 64, "stop": ["x"], "reasoning_effort": "low"},
+        ),
+        (
+            converse(
+                inferenceConfig={"maxTokens": 9, "temperature": 0.5, "topP": 0.9, "stopSequences": ["x"]},
+                additionalModelRequestFields={"top_k": 7},
+            ),
+            "bedrock",
+            {"temperature": 0.5, "top_p": 0.9, "top_k": 7, "max_tokens": 9, "stop": ["x"]},
+        ),
+        (
+            converse(schemaVersion="messages-v1", inferenceConfig={"max_new_tokens": 9, "topK": 7}),
+            "bedrock",
+            {"top_k": 7, "max_tokens": 9},
+        ),
+        (
+            {
+                "recordId": "c1",
+                "modelInput": {
+                    "anthropic_version": "bedrock-2023-05-31",
+                    "max_tokens": 9,
+                    "system": "Be kind.",
+                    "messages": PLAIN,
+                    "top_k": 2,
+                },
+            },
+            "bedrock",
+            {"top_k": 2, "max_tokens": 9},
+        ),
+        (
+            {
+                "recordId": "c1",
+                "modelInput": {
+                    "prompt": llama_prompt(Ask(TALK, "Be kind.")),
+                    "max_gen_len": 9,
+                    "temperature": 0.5,
+                    "top_p": 0.9,
+                },
+            },
+            "bedrock",
+            {"temperature": 0.5, "top_p": 0.9, "max_tokens": 9},
+        ),
+        (
+            {
+                "recordId": "c1",
+                "modelInput": {
+                    "messages": [{"role": "system", "content": "Be kind."}, *PLAIN],
+                    "max_tokens": 9,
+                    "temperature": 0.5,
+                },
+            },
+            "bedrock",
+            {"temperature": 0.5, "max_tokens": 9},
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_line_becomes_the_same_question(tmp_path, line, form, params):
     found = checked(tmp_path, jsonl(line))
     assert (found.format, found.faults) == (form, ())
@@ -77,8 +142,10 @@ def test_a_line_becomes_the_same_question(tmp_path, line, form, params):
     assert record.id == "c1"
     assert record.original == line
     assert found.max_tokens == params["max_tokens"]
-    assert any(text.endswith("its lines were converted to requests to the deployment that you choose.")
-               for text in found.notices)  # fmt: skip
+    assert any(
+        text.endswith("its lines were converted to requests to the deployment that you choose.")
+        for text in found.notices
+    )
 
 
 def test_mistral_and_llama_2_and_bare_prompts_are_taken_apart(tmp_path):
@@ -113,20 +180,47 @@ def test_what_our_own_wires_write_is_read_back(turns, system):
 @pytest.mark.parametrize(
     ("line", "names"),
     [
-        (chat(stream=True, n=2, tools=[{"type": "function"}], response_format={"type": "json_object"}, logprobs=True,
-              user=None, logit_bias={}), {"stream", "n", "tools", "response_format", "logprobs"}),
-        (responses(tools=[{"type": "web_search"}], stream=True, text={"format": {"type": "json_schema"}},
-                   previous_response_id="r", reasoning={"effort": "low", "summary": "auto"}),
-         {"tools", "stream", "text", "previous_response_id", "reasoning.summary"}),
-        (claude(stream=True, tools=[{"name": "x"}], thinking={"type": "enabled"}, metadata={"a": 1}),
-         {"stream", "tools", "thinking", "metadata"}),
-        (claude(system=[{"type": "text", "text": "Be kind.", "cache_control": {"type": "ephemeral"}}]),
-         {"content.cache_control"}),
-        (converse(toolConfig={"tools": []}, guardrailConfig={"guardrailIdentifier": "g"},
-                  inferenceConfig={"maxTokens": 5, "speed": 1}), {"toolConfig", "guardrailConfig", "speed"}),
+        (
+            chat(
+                stream=True,
+                n=2,
+                tools=[{"type": "function"}],
+                response_format={"type": "json_object"},
+                logprobs=True,
+                user=None,
+                logit_bias={},
+            ),
+            {"stream", "n", "tools", "response_format", "logprobs"},
+        ),
+        (
+            responses(
+                tools=[{"type": "web_search"}],
+                stream=True,
+                text={"format": {"type": "json_schema"}},
+                previous_response_id="r",
+                reasoning={"effort": "low", "summary": "auto"},
+            ),
+            {"tools", "stream", "text", "previous_response_id", "reasoning.summary"},
+        ),
+        (
+            claude(stream=True, tools=[{"name": "x"}], thinking={"type": "enabled"}, metadata={"a": 1}),
+            {"stream", "tools", "thinking", "metadata"},
+        ),
+        (
+            claude(system=[{"type": "text", "text": "Be kind.", "cache_control": {"type": "ephemeral"}}]),
+            {"content.cache_control"},
+        ),
+        (
+            converse(
+                toolConfig={"tools": []},
+                guardrailConfig={"guardrailIdentifier": "g"},
+                inferenceConfig={"maxTokens": 5, "speed": 1},
+            ),
+            {"toolConfig", "guardrailConfig", "speed"},
+        ),
         (converse(system=[{"text": "Be kind."}, {"cachePoint": {"type": "default"}}]), {"cachePoint"}),
     ],
-)  # fmt: skip
+)
 def test_what_does_not_carry_over_is_listed_with_its_count(tmp_path, line, names):
     found = checked(tmp_path, jsonl(line, line), suffix_ids=True)
     assert found.n_valid == 2
@@ -143,16 +237,31 @@ IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}
 @pytest.mark.parametrize(
     ("line", "code", "said"),
     [
-        (chat(messages=[{"role": "user", "content": [{"type": "text", "text": "a"}, IMAGE]}]), "not_convertible",
-         "message 1 holds a part of the kind 'image_url', which cannot be converted: only text can"),
-        (chat(messages=[PLAIN[0], {"role": "assistant", "content": "b", "tool_calls": [{"id": 1}]}, PLAIN[2]]),
-         "not_convertible", "message 2 holds tool calls"),
-        (chat(messages=[{"role": "user", "content": "a"}, {"role": "tool", "content": "b"}]), "role",
-         "message 2 has the role 'tool'; allowed are user, assistant, or system at the beginning"),
-        (responses(input=[{"type": "function_call_output", "output": "x"}]), "not_convertible",
-         "message 1 is of the type 'function_call_output'"),
-        (responses(input=[{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]), "not_convertible",
-         "'input_image'"),
+        (
+            chat(messages=[{"role": "user", "content": [{"type": "text", "text": "a"}, IMAGE]}]),
+            "not_convertible",
+            "message 1 holds a part of the kind 'image_url', which cannot be converted: only text can",
+        ),
+        (
+            chat(messages=[PLAIN[0], {"role": "assistant", "content": "b", "tool_calls": [{"id": 1}]}, PLAIN[2]]),
+            "not_convertible",
+            "message 2 holds tool calls",
+        ),
+        (
+            chat(messages=[{"role": "user", "content": "a"}, {"role": "tool", "content": "b"}]),
+            "role",
+            "message 2 has the role 'tool'; allowed are user, assistant, or system at the beginning",
+        ),
+        (
+            responses(input=[{"type": "function_call_output", "output": "x"}]),
+            "not_convertible",
+            "message 1 is of the type 'function_call_output'",
+        ),
+        (
+            responses(input=[{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]),
+            "not_convertible",
+            "'input_image'",
+        ),
         (claude(messages=[{"role": "user", "content": [{"type": "tool_result"}]}]), "not_convertible", "'tool_result'"),
         (converse(messages=[{"role": "user", "content": [{"image": {"x": 1}}]}]), "not_convertible", "'image'"),
         (converse(messages=[{"role": "user", "content": [{"toolUse": {"x": 1}}]}]), "not_convertible", "'toolUse'"),
@@ -164,10 +273,11 @@ IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}
         (claude(system=7), "content_not_text", "the system prompt is not text"),
         (chat(stop=["a", "b", "c", "d", "e"]), "param", "at most 4 are taken, 5 were given"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_converted_is_a_fault_of_its_line(tmp_path, line, code, said):
-    good = {"body": chat, "params": claude, "modelInput": converse}[next(k for k in line if k in
-            ("body", "params", "modelInput"))]  # fmt: skip
+    good = {"body": chat, "params": claude, "modelInput": converse}[
+        next(k for k in line if k in ("body", "params", "modelInput"))
+    ]
     found = checked(tmp_path, jsonl(good("a"), line, good("b")))
     assert [(fault.line, fault.code) for fault in found.faults] == [(2, code)]
     assert said in found.faults[0].text

@@ -45,13 +45,31 @@ def put_calls(engine: Engine, *calls: Mapping[str, Any], deployment_id: str = "o
         for number, call in enumerate(calls):
             values = dict(call)
             text = "x" * values.pop("chars", 400)
-            session.add(Call(**({
-                "id": f"{deployment_id}-{number}", "run_id": run.id, "column_no": 0, "deployment_id": deployment_id,
-                "kind": "openai-compatible", "model": "m", "wire": "chat", "source": "playground", "person": "ada",
-                "state": "succeeded", "outcome": "ok", "created_at": NOW - timedelta(seconds=number),
-                "usage_source": "provider", "uncached_input": 100, "answer_output": 50,
-                "request": {"ask": {"messages": [{"role": "user", "text": text}]}},
-            } | values)))  # fmt: skip
+            session.add(
+                Call(
+                    **(
+                        {
+                            "id": f"{deployment_id}-{number}",
+                            "run_id": run.id,
+                            "column_no": 0,
+                            "deployment_id": deployment_id,
+                            "kind": "openai-compatible",
+                            "model": "m",
+                            "wire": "chat",
+                            "source": "playground",
+                            "person": "ada",
+                            "state": "succeeded",
+                            "outcome": "ok",
+                            "created_at": NOW - timedelta(seconds=number),
+                            "usage_source": "provider",
+                            "uncached_input": 100,
+                            "answer_output": 50,
+                            "request": {"ask": {"messages": [{"role": "user", "text": text}]}},
+                        }
+                        | values
+                    )
+                )
+            )
         session.commit()
 
 
@@ -61,6 +79,17 @@ def put_batches(engine: Engine, *batches: Mapping[str, Any]) -> None:
             begun = NOW - timedelta(days=1)
             values = {"deployment_id": "one", "route": "runner", "n_lines": 100, "state": "ended"} | dict(batch)
             ended = begun + timedelta(seconds=values.pop("seconds"))
-            session.add(Batch(id=f"b{number}", created_at=begun, person="ada", name="n", file_name="f", file_sha256="s",
-                              started_at=begun, ended_at=ended, **values))  # fmt: skip
+            session.add(
+                Batch(
+                    id=f"b{number}",
+                    created_at=begun,
+                    person="ada",
+                    name="n",
+                    file_name="f",
+                    file_sha256="s",
+                    started_at=begun,
+                    ended_at=ended,
+                    **values,
+                )
+            )
         session.commit()

@@ -11,12 +11,22 @@ from services.types import Ask, Deployment, Message, PriceRef
 def line(no: int, state: str = "succeeded", answer: str | None = "yes", **more: Any) -> dict[str, Any]:
     """One line with its call's figures."""
     found = {
-        "batch_id": "b", "no": no, "line": no + 1, "record_id": f"id{no}", "state": state, "attempts": 1,
-        "job_no": None, "call_id": f"c{no}", "outcome": "ok" if state == "succeeded" else None, "message": None,
+        "batch_id": "b",
+        "no": no,
+        "line": no + 1,
+        "record_id": f"id{no}",
+        "state": state,
+        "attempts": 1,
+        "job_no": None,
+        "call_id": f"c{no}",
+        "outcome": "ok" if state == "succeeded" else None,
+        "message": None,
         "answer": answer if state == "succeeded" else None,
         "request": {"messages": [{"role": "user", "text": f"question {no}"}]},
-        "original": {"id": f"id{no}", "prompt": f"question {no}"}, "lag_marked": False, "usage_source": "provider",
-    }  # fmt: skip
+        "original": {"id": f"id{no}", "prompt": f"question {no}"},
+        "lag_marked": False,
+        "usage_source": "provider",
+    }
     return found | more
 
 
@@ -41,6 +51,16 @@ def checked(n: int, chars: int, *, max_tokens: int | None = None, **more: Any) -
         for no in range(1, min(n, 3) + 1)
     )
     return Checked(
-        "f" * 64, chars * 2, "csv", Options(prompt="{{prompt}}"), ("prompt",), n, n, preview=records, chars_in=chars,
-        longest=len(text), max_tokens=None if max_tokens is None else max_tokens * n, **more,
-    )  # fmt: skip
+        "f" * 64,
+        chars * 2,
+        "csv",
+        Options(prompt="{{prompt}}"),
+        ("prompt",),
+        n,
+        n,
+        preview=records,
+        chars_in=chars,
+        longest=len(text),
+        max_tokens=None if max_tokens is None else max_tokens * n,
+        **more,
+    )

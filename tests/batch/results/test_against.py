@@ -19,8 +19,10 @@ def test_the_saving_is_the_plain_price_of_the_same_counts_less_what_was_paid() -
     lines = summary(priced(n, 54_399_000, 108_798_000) for n in range(1000))
     found = of_history(TIMED, BATCH, lines, seconds=600, concurrency=8)
     assert (found.cost_nanousd, found.plain_nanousd, found.saved_nanousd) == (
-        54_399_000_000, 108_798_000_000, 54_399_000_000,
-    )  # fmt: skip
+        54_399_000_000,
+        108_798_000_000,
+        54_399_000_000,
+    )
     assert found.saved_share == pytest.approx(0.5)
     assert found.cost_sentence == "$54.40 instead of $108.80: $54.40 (50%) saved."
     assert (found.one_by_one_s, found.at_once_s, found.median_ms) == (2000, 250, 2000)

@@ -115,12 +115,18 @@ def test_a_pattern_inside_a_schema_is_stopped_too() -> None:
 @pytest.mark.parametrize(
     "check",
     [
-        Check("regex", "("), Check("regex", "a{99999999999999}"), Check("schema", "{"),
-        Check("schema", '{"type": "no"}'), Check("exact", " "), Check("contains", ""),
-        Check("number", "many"), Check("number", "1", tolerance=-1),
-        Check("number", "1", tolerance=float("nan")), Check("regex", "x" * 20_000),
+        Check("regex", "("),
+        Check("regex", "a{99999999999999}"),
+        Check("schema", "{"),
+        Check("schema", '{"type": "no"}'),
+        Check("exact", " "),
+        Check("contains", ""),
+        Check("number", "many"),
+        Check("number", "1", tolerance=-1),
+        Check("number", "1", tolerance=float("nan")),
+        Check("regex", "x" * 20_000),
     ],
-)  # fmt: skip
+)
 def test_a_check_that_cannot_be_used_is_refused_in_words_before_the_first_line(check: Check) -> None:
     with pytest.raises(ValueError, match=r"^[A-Z“].*\.$"):
         next(iter(run(check, [line(1)])))

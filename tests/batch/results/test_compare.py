@@ -22,10 +22,16 @@ from tests.batch.results.rows import line, priced
 @pytest.mark.parametrize(
     ("a", "b", "same"),
     [
-        ("Yes.", " yes", True), ("a  b\nc", "A b c", True), ("ﬁne", "fine", True), ("", " ", True),
-        ("yes", "no", False), ("3.5", "35", False), ("a b", "ab", False), ("STRASSE", "straße", True),
+        ("Yes.", " yes", True),
+        ("a  b\nc", "A b c", True),
+        ("ﬁne", "fine", True),
+        ("", " ", True),
+        ("yes", "no", False),
+        ("3.5", "35", False),
+        ("a b", "ab", False),
+        ("STRASSE", "straße", True),
     ],
-)  # fmt: skip
+)
 def test_answers_agree_whatever_their_case_blanks_and_full_stop(a: str, b: str, same: bool) -> None:
     assert evaluate.Pair("x", line(1, answer=a), line(1, answer=b)).agrees is same
 
@@ -77,8 +83,9 @@ places = st.lists(st.tuples(st.integers(1, 12), st.sampled_from("abc")), max_siz
 
 @given(places, places, st.booleans())
 def test_every_line_is_in_exactly_one_pair(a: list[Any], b: list[Any], same_file: bool) -> None:
-    left, right = ([line(no, line=at[0], record_id=f"{at[0]}{at[1]}") for no, at in enumerate(found, 1)]
-                   for found in (a, b))  # fmt: skip
+    left, right = (
+        [line(no, line=at[0], record_id=f"{at[0]}{at[1]}") for no, at in enumerate(found, 1)] for found in (a, b)
+    )
     pairs = list(evaluate.pairs(left, right, same_file=same_file))
     assert sorted(p.a["no"] for p in pairs if p.a) == [row["no"] for row in left]
     assert sorted(p.b["no"] for p in pairs if p.b) == [row["no"] for row in right]
@@ -104,8 +111,19 @@ def test_the_difference_is_told_word_by_word() -> None:
 def put(engine: Engine, *ids: str) -> None:
     with Session(engine) as session:
         for one in ids:
-            session.add(Batch(id=one, created_at=datetime.now(UTC), person="ada", name=one, deployment_id="d",
-                              route="runner", state="ended", file_name="f", file_sha256="s"))  # fmt: skip
+            session.add(
+                Batch(
+                    id=one,
+                    created_at=datetime.now(UTC),
+                    person="ada",
+                    name=one,
+                    deployment_id="d",
+                    route="runner",
+                    state="ended",
+                    file_name="f",
+                    file_sha256="s",
+                )
+            )
         session.commit()
 
 
@@ -143,8 +161,12 @@ def test_what_is_no_vote_is_refused_in_words(engine: Engine, b: str, choice: str
 
 def lines(engine: Engine, batch_id: str, *places: tuple[int, str]) -> None:
     with Session(engine) as session:
-        session.add_all([BatchLine(batch_id=batch_id, no=no, line=at, record_id=name, state="succeeded", attempts=1)
-                         for no, (at, name) in enumerate(places, 1)])  # fmt: skip
+        session.add_all(
+            [
+                BatchLine(batch_id=batch_id, no=no, line=at, record_id=name, state="succeeded", attempts=1)
+                for no, (at, name) in enumerate(places, 1)
+            ]
+        )
         session.commit()
 
 

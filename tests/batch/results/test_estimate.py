@@ -128,8 +128,9 @@ def test_every_message_adds_its_marks_and_a_system_prompt_keeps_the_templates_ow
 ) -> None:
     past = [{"chars": 400, "uncached_input": 130, "usage_source": "provider"}] * 10 if known else []
     one, more = (estimate.inputs(past, 4000, 10, estimate.Talk(n, float(with_system))) for n in (turns, turns + 1))
-    for less, plus, marks in zip((one.low, one.mid, one.high), (more.low, more.mid, more.high), estimate.MARKS,
-                                 strict=True):  # fmt: skip
+    for less, plus, marks in zip(
+        (one.low, one.mid, one.high), (more.low, more.mid, more.high), estimate.MARKS, strict=True
+    ):
         assert less is not None
         assert plus is not None
         assert abs(plus - less - 10 * marks) <= 1
@@ -180,9 +181,12 @@ def test_no_price_is_not_known_and_never_nothing(engine: Engine) -> None:
 
 def test_a_batch_costs_the_batch_price_and_says_what_it_costs_interactively(engine: Engine) -> None:
     listed = deployment(
-        price=PriceRef(provider="anthropic", model="claude-haiku-4-5"), kind="anthropic", model="claude-haiku-4-5",
-        base_url="https://api.anthropic.com", wire="messages",
-    )  # fmt: skip
+        price=PriceRef(provider="anthropic", model="claude-haiku-4-5"),
+        kind="anthropic",
+        model="claude-haiku-4-5",
+        base_url="https://api.anthropic.com",
+        wire="messages",
+    )
     own, batch = estimates(engine, checked(1000, 400_000, max_tokens=200), [listed], NOW, [Vendor()])
     assert own.route == "runner"
     assert own.cost_mid == 117_000_000 + 500_000_000  # $1 and $5 per million
@@ -199,8 +203,9 @@ def test_a_missing_batch_price_is_missing_and_not_the_standard_one(engine: Engin
 
 
 def test_long_lines_cost_the_tier_of_their_own_length_and_not_that_of_the_file() -> None:
-    price = Price("t", "2026", rates={"input": "1", "output": "2"}, tiers=(
-        PriceTier(200_000, {"input": "10", "output": "20"}),))  # fmt: skip
+    price = Price(
+        "t", "2026", rates={"input": "1", "output": "2"}, tiers=(PriceTier(200_000, {"input": "10", "output": "20"}),)
+    )
     assert tokens_nanousd(price, 1_000_000, 0, 1000) == 1_000_000_000
     assert tokens_nanousd(price, 1_000_000, 0, 2) == 10_000_000_000
 
@@ -291,12 +296,21 @@ def test_an_empty_file_and_a_damaged_price_are_told_and_break_nothing(engine: En
 
 
 @given(
-    n=st.integers(1, 10**6), chars=st.integers(0, 10**9), limit=st.none() | st.integers(1, 10**5),
-    past=st.lists(st.fixed_dictionaries({
-        "chars": st.none() | st.integers(0, 10**5), "uncached_input": st.none() | st.integers(0, 10**5),
-        "answer_output": st.none() | st.integers(0, 10**5), "usage_source": st.sampled_from(["provider", "estimated"]),
-    }), max_size=30),
-)  # fmt: skip
+    n=st.integers(1, 10**6),
+    chars=st.integers(0, 10**9),
+    limit=st.none() | st.integers(1, 10**5),
+    past=st.lists(
+        st.fixed_dictionaries(
+            {
+                "chars": st.none() | st.integers(0, 10**5),
+                "uncached_input": st.none() | st.integers(0, 10**5),
+                "answer_output": st.none() | st.integers(0, 10**5),
+                "usage_source": st.sampled_from(["provider", "estimated"]),
+            }
+        ),
+        max_size=30,
+    ),
+)
 def test_low_is_never_above_the_middle_nor_the_middle_above_high(
     n: int, chars: int, limit: int | None, past: list[dict[str, Any]]
 ) -> None:

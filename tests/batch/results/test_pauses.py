@@ -23,10 +23,19 @@ Span = tuple[float, float | None]  # seconds before NOW from when to when a call
 def put(engine: Engine, spans: Sequence[Span], name: str = "b", **more: Any) -> dict[str, Any]:
     """A batch of our own runner whose lines were under way then."""
     values = {
-        "id": name, "created_at": NOW - timedelta(seconds=900), "started_at": NOW - timedelta(seconds=600),
-        "person": "ada", "name": "n", "deployment_id": "one", "route": "runner", "state": "running", "file_name": "f",
-        "file_sha256": "s", "run_id": f"run-{name}", "n_lines": len(spans),
-    } | more  # fmt: skip
+        "id": name,
+        "created_at": NOW - timedelta(seconds=900),
+        "started_at": NOW - timedelta(seconds=600),
+        "person": "ada",
+        "name": "n",
+        "deployment_id": "one",
+        "route": "runner",
+        "state": "running",
+        "file_name": "f",
+        "file_sha256": "s",
+        "run_id": f"run-{name}",
+        "n_lines": len(spans),
+    } | more
     with Session(engine) as session:
         session.add(Run(id=f"run-{name}", created_at=NOW, person="ada", source="batch"))
         session.commit()
@@ -35,13 +44,27 @@ def put(engine: Engine, spans: Sequence[Span], name: str = "b", **more: Any) -> 
         for no, (began, ended) in enumerate(spans, 1):
             over = None if ended is None else NOW - timedelta(seconds=ended)
             state = "running" if ended is None else "succeeded"
-            session.add(Call(
-                id=f"{name}-{no}", run_id=f"run-{name}", column_no=0, deployment_id="one", kind="k", model="m",
-                wire="chat", source="load", person="ada", state=state, created_at=NOW - timedelta(seconds=began),
-                ended_at=over,
-            ))  # fmt: skip
-            session.add(BatchLine(batch_id=name, no=no, line=no, record_id=str(no), state=state, call_id=f"{name}-{no}",
-                                  ended_at=over))  # fmt: skip
+            session.add(
+                Call(
+                    id=f"{name}-{no}",
+                    run_id=f"run-{name}",
+                    column_no=0,
+                    deployment_id="one",
+                    kind="k",
+                    model="m",
+                    wire="chat",
+                    source="load",
+                    person="ada",
+                    state=state,
+                    created_at=NOW - timedelta(seconds=began),
+                    ended_at=over,
+                )
+            )
+            session.add(
+                BatchLine(
+                    batch_id=name, no=no, line=no, record_id=str(no), state=state, call_id=f"{name}-{no}", ended_at=over
+                )
+            )
         session.commit()
     return values
 

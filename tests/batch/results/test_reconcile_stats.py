@@ -21,8 +21,11 @@ from tests.batch.results.rows import line, priced
 STATES = get_args(LineState)
 some_lines = st.lists(
     st.tuples(st.sampled_from(STATES), st.sampled_from([None, *get_args(Outcome), "odd"]), st.none() | st.text())
-).map(lambda found: [line(no, state, outcome=outcome, message=message)
-                     for no, (state, outcome, message) in enumerate(found, 1)])  # fmt: skip
+).map(
+    lambda found: [
+        line(no, state, outcome=outcome, message=message) for no, (state, outcome, message) in enumerate(found, 1)
+    ]
+)
 
 
 @given(some_lines)
@@ -115,12 +118,16 @@ def test_only_succeeded_lines_of_a_good_clock_enter_latency_and_each_percentile_
         (0, 0, None),
         (65, 0, "Times are of 135 of 200 answers: for 65 our own machine was too busy to time them exactly."),
         (0, 2, "Times are of 198 of 200 answers: 2 came without a time."),
-        (3, 2, "Times are of 195 of 200 answers: for 3 our own machine was too busy to time them exactly and 2 came "
-         "without a time."),
+        (
+            3,
+            2,
+            "Times are of 195 of 200 answers: for 3 our own machine was too busy to time them exactly and 2 came "
+            "without a time.",
+        ),
         (200, 0, "Times are of 0 of 200 answers: for 200 our own machine was too busy to time them exactly."),
         (0, 200, None),
     ],
-)  # fmt: skip
+)
 def test_times_that_are_not_of_all_answers_say_why(late: int, untold: int, said: str | None) -> None:
     rows = [line(n, ttlt_ms=9.0, lag_marked=n < late) for n in range(200 - untold)]
     rows += [line(300 + n, lag_marked=False) for n in range(untold)] + [line(900, "failed", lag_marked=True)]

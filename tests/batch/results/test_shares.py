@@ -36,8 +36,14 @@ class Kept:
 
 def job(first: int, last: int, seconds: float = 77.7) -> dict[str, Any]:
     facts = {"instance_count": 3, "usd_per_hour": "1.4084", "started_at": 0.0, "ended_at": seconds}
-    return {"no": 1, "first_no": first, "last_no": last, "n_lines": last - first + 1, "submitted_at": None,
-            "facts": facts}  # fmt: skip
+    return {
+        "no": 1,
+        "first_no": first,
+        "last_no": last,
+        "n_lines": last - first + 1,
+        "submitted_at": None,
+        "facts": facts,
+    }
 
 
 def result(no: int) -> LineResult:

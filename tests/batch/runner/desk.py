@@ -81,24 +81,46 @@ class Desk:
         batch_id, now = new_id(), datetime.now(UTC)
         spec = asyncio.run(self._spec())
         run = {
-            "id": f"run-{batch_id}", "created_at": now, "person": "ada", "source": "batch", "prompt": "{{x}}",
-            "columns": [{"deployment_id": "fake"}], "n_calls": n, "text_stored": True,
-        }  # fmt: skip
+            "id": f"run-{batch_id}",
+            "created_at": now,
+            "person": "ada",
+            "source": "batch",
+            "prompt": "{{x}}",
+            "columns": [{"deployment_id": "fake"}],
+            "n_calls": n,
+            "text_stored": True,
+        }
         row = {
-            "id": batch_id, "created_at": now, "person": "ada", "name": "test", "deployment_id": "fake",
-            "deployment": spec, "route": "runner", "state": "queued", "file_name": "test.csv", "wanted": "run",
-            "file_sha256": "0" * 64, "run_id": run["id"], "n_lines": n, "n_left_out": 0,
-        } | values  # fmt: skip
+            "id": batch_id,
+            "created_at": now,
+            "person": "ada",
+            "name": "test",
+            "deployment_id": "fake",
+            "deployment": spec,
+            "route": "runner",
+            "state": "queued",
+            "file_name": "test.csv",
+            "wanted": "run",
+            "file_sha256": "0" * 64,
+            "run_id": run["id"],
+            "n_lines": n,
+            "n_left_out": 0,
+        } | values
         self.do(batches.insert_batch, run=run, values=row)
         for start in range(1, n + 1, 1000):
             rows = [
                 {
-                    "batch_id": batch_id, "no": no, "line": no + 1, "record_id": str(no), "state": "waiting",
-                    "attempts": 0, "original": {"x": no},
+                    "batch_id": batch_id,
+                    "no": no,
+                    "line": no + 1,
+                    "record_id": str(no),
+                    "state": "waiting",
+                    "attempts": 0,
+                    "original": {"x": no},
                     "request": ask_to_json(Ask((Message("user", f"line {no} of {batch_id}"),), None, params or {})),
                 }
                 for no in range(start, min(n, start + 999) + 1)
-            ]  # fmt: skip
+            ]
             self.do(batches.insert_lines, rows=rows)
         return batch_id
 
@@ -124,8 +146,10 @@ class Desk:
             environment["DATABASE_URL"] = self.url
         process = subprocess.Popen(
             [sys.executable, "-m", "services.batch.worker", "--data", str(data), "--deployments", str(self.file)],
-            cwd=paths.ROOT, stdout=subprocess.PIPE, env=environment,
-        )  # fmt: skip
+            cwd=paths.ROOT,
+            stdout=subprocess.PIPE,
+            env=environment,
+        )
         self.processes.append(process)
         return process
 

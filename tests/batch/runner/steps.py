@@ -35,9 +35,13 @@ class Steps:
         self.works = Works(Around("worker-t", desk.writer, desk.reader, registry, calls, Counter(alive=1)))
         self._deployment = deployment
         self.works.jobs = Jobs(
-            writer=desk.writer, reader=desk.reader, data=desk.folder, get=lambda _name: cast(Route, route),
-            wanted=lambda batch_id: str(desk.row(batch_id)["wanted"]), deployment_of=self._deployment_of,
-        )  # fmt: skip
+            writer=desk.writer,
+            reader=desk.reader,
+            data=desk.folder,
+            get=lambda _name: cast(Route, route),
+            wanted=lambda batch_id: str(desk.row(batch_id)["wanted"]),
+            deployment_of=self._deployment_of,
+        )
 
     def _deployment_of(self, row: dict[str, Any]) -> Deployment:
         return self._deployment or self.works.deployment_of(row)

@@ -25,10 +25,15 @@ def attempt(desk: Desk, batch_id: str, no: int, cost: int | None, *, last: bool,
     call = claim(desk, batch_id, no, "worker-a")
     assert call is not None
     ended: dict[str, Any] = {
-        "state": "succeeded" if last else "cut_off", "outcome": "ok" if last else "truncated",
-        "cost_state": how if cost is not None else "unknown", "cost_nanousd": cost, "cost_high_nanousd": cost,
-        "plain_nanousd": None if cost is None else 2 * cost, "ended_at": datetime.now(UTC), "answer_output": 5,
-    }  # fmt: skip
+        "state": "succeeded" if last else "cut_off",
+        "outcome": "ok" if last else "truncated",
+        "cost_state": how if cost is not None else "unknown",
+        "cost_nanousd": cost,
+        "cost_high_nanousd": cost,
+        "plain_nanousd": None if cost is None else 2 * cost,
+        "ended_at": datetime.now(UTC),
+        "answer_output": 5,
+    }
     line = {"state": "succeeded", "outcome": "ok", "answer": "yes"} if last else AGAIN
     assert desk.do(batches.end_call, batch_id=batch_id, no=no, call_id=call["id"], call=ended, line=line)
     return str(call["id"])
@@ -36,9 +41,7 @@ def attempt(desk: Desk, batch_id: str, no: int, cost: int | None, *, last: bool,
 
 def chain(desk: Desk, before: str, after: str) -> None:
     """The second is a retry of the first, as the runner records it."""
-    desk.do(
-        lambda *, session: session.execute(update(CALL).where(CALL.c.id == after).values(retry_of=before)) and None
-    )  # fmt: skip
+    desk.do(lambda *, session: session.execute(update(CALL).where(CALL.c.id == after).values(retry_of=before)) and None)
 
 
 def line(desk: Desk, batch_id: str, no: int) -> dict[str, Any]:
@@ -104,8 +107,9 @@ def test_an_attempt_that_a_kill_lost_costs_nothing_where_the_deployment_is_free(
     attempt(either, batch_id, 2, None, last=True)
     rows = list(batches.each_line(either.reader, batch_id))
     assert [(row["attempts"], row["cost_nanousd"], row["cost_state"]) for row in rows] == [
-        (2, 0, "free"), (2, None, "unknown"),
-    ]  # fmt: skip
+        (2, 0, "free"),
+        (2, None, "unknown"),
+    ]
     found = stats.summary(rows[:1])
     assert (found.cost_nanousd, found.mark, dict(found.cost_states)) == (0, "", {"free": 1})
 

@@ -24,10 +24,22 @@ GOOD = {"state": "succeeded", "outcome": "ok", "cost_nanousd": 7, "cost_state": 
 
 def call_for(batch_id: str, no: int, owner: str) -> dict[str, Any]:
     return {
-        "id": new_id(), "run_id": f"run-{batch_id}", "column_no": 0, "repetition": no, "attempt_no": 1,
-        "deployment_id": "fake", "kind": "openai-compatible", "model": "fake", "wire": "chat", "source": "batch",
-        "person": "ada", "owner": owner, "state": "running", "created_at": datetime.now(UTC), "retry_of": None,
-    }  # fmt: skip
+        "id": new_id(),
+        "run_id": f"run-{batch_id}",
+        "column_no": 0,
+        "repetition": no,
+        "attempt_no": 1,
+        "deployment_id": "fake",
+        "kind": "openai-compatible",
+        "model": "fake",
+        "wire": "chat",
+        "source": "batch",
+        "person": "ada",
+        "owner": owner,
+        "state": "running",
+        "created_at": datetime.now(UTC),
+        "retry_of": None,
+    }
 
 
 def claim(desk: Desk, batch_id: str, no: int, worker: str, lease_s: float = 60.0) -> dict[str, Any] | None:
@@ -116,15 +128,19 @@ def test_lines_sent_again_keep_their_place_in_the_file_and_get_numbers_of_their_
     old, new = either.batch(5), either.batch(0)
     for no, state in ((2, "failed"), (4, "missing"), (5, "succeeded")):
         either.do(
-            lambda *, session, no, state: session.execute(
-                LINE.update().where(LINE.c.batch_id == old, LINE.c.no == no).values(state=state)
-            ) and None, no=no, state=state,
-        )  # fmt: skip
+            lambda *, session, no, state: (
+                session.execute(LINE.update().where(LINE.c.batch_id == old, LINE.c.no == no).values(state=state))
+                and None
+            ),
+            no=no,
+            state=state,
+        )
     assert either.do(batches_module.copy_lines, source=old, target=new, states=("failed", "missing")) == 2
     rows, total = batches_module.lines(either.reader, new)
     assert [(row["no"], row["line"], row["record_id"], row["state"]) for row in rows] == [
-        (1, 3, "2", "waiting"), (2, 5, "4", "waiting"),
-    ]  # fmt: skip
+        (1, 3, "2", "waiting"),
+        (2, 5, "4", "waiting"),
+    ]
     assert total == 2
 
 

@@ -38,8 +38,10 @@ class Service:
         environment = {**os.environ, "LAB_BATCH_POLL": "0.005", "LAB_WORKER_POLL": "0.05"}
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.batch.runner.fake_service", str(self.desk.folder), str(self.desk.file)],
-            cwd=paths.ROOT, stdout=subprocess.PIPE, env=environment,
-        )  # fmt: skip
+            cwd=paths.ROOT,
+            stdout=subprocess.PIPE,
+            env=environment,
+        )
         self.desk.processes.append(process)
         assert process.stdout is not None
         assert b"worker" in process.stdout.readline()
@@ -60,8 +62,18 @@ def service(desk: Desk) -> Service:
 
 
 def test_every_line_of_a_service_is_accounted_for_and_what_is_strange_is_said(service: Service, desk: Desk) -> None:
-    service.plan(per_job=30, polls=2, leave_out=[7], double=[9, 70], strange=True, failed=[11], untakeable=[3], later=2,
-                 trouble=True, **{"break": True})  # fmt: skip
+    service.plan(
+        per_job=30,
+        polls=2,
+        leave_out=[7],
+        double=[9, 70],
+        strange=True,
+        failed=[11],
+        untakeable=[3],
+        later=2,
+        trouble=True,
+        **{"break": True},
+    )
     batch_id = service.batch(80)
     service.worker()
     row = desk.until_over(batch_id)

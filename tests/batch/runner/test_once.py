@@ -105,8 +105,11 @@ def test_a_batch_that_could_not_be_recorded_leaves_no_file(desk: Desk) -> None:
     async def with_a_closed_writer() -> None:
         registry = Registry(desk.writer, desk.reader, desk.file)
         one = BatchDesk(desk.writer, desk.reader, registry, data=desk.folder, wake=lambda: None)
-        await one._insert(desk.folder / "batches" / "b", Path(desk.folder / "uploads" / spec.sha256 / "words.csv"),
-                          lambda _session: None)  # fmt: skip
+        await one._insert(
+            desk.folder / "batches" / "b",
+            Path(desk.folder / "uploads" / spec.sha256 / "words.csv"),
+            lambda _session: None,
+        )
 
     with pytest.raises(Exception, match="closed already"):
         asyncio.run(with_a_closed_writer())
@@ -154,10 +157,11 @@ def test_what_failed_again_is_sent_from_the_batch_in_which_it_failed(desk: Desk)
     over(desk, old, "failed")
     child = resend(desk, old)
     desk.do(
-        lambda *, session: session.execute(
-            LINE.update().where(LINE.c.batch_id == child, LINE.c.no == 1).values(state="succeeded")
-        ) and None
-    )  # fmt: skip
+        lambda *, session: (
+            session.execute(LINE.update().where(LINE.c.batch_id == child, LINE.c.no == 1).values(state="succeeded"))
+            and None
+        )
+    )
     over(desk, child, "failed")
     assert refusal(desk, old) == (
         "The lines without an answer were sent again just now as “test (again)”, where 2 lines have no answer yet: "
@@ -244,8 +248,14 @@ def test_a_word_on_the_budget_outlives_an_engine_that_is_killed_while_it_checks(
     named = desk.folder / "words.csv"
     named.write_text("word\none\n")
     options = {"prompt": "Say {{word}}", "params": {"max_tokens": 50}}
-    batch_id = desk.batch(0, file_sha256=sha256_of(named), options=options, budget_nanousd=1000, file_name="words.csv",
-                          estimate={"over_budget": True})  # fmt: skip
+    batch_id = desk.batch(
+        0,
+        file_sha256=sha256_of(named),
+        options=options,
+        budget_nanousd=1000,
+        file_name="words.csv",
+        estimate={"over_budget": True},
+    )
     keep_file(named, desk.folder / "batches" / batch_id, linked=False)
     act(desk, lambda found: found[0].start())
     row = desk.row(batch_id)

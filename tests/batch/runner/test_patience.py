@@ -36,9 +36,12 @@ def judge(patient_s: float = 300.0, lanes: int = 4) -> Patience:
 def end(outcome: str, asked: float | None = None, **more: Any) -> dict[str, Any]:
     good = outcome == "ok"
     return {
-        "state": "succeeded" if good else "failed", "outcome": outcome, "retry_after_s": asked,
-        "message": f"fake: {outcome}.", "answer": "yes" if good else None,
-    } | more  # fmt: skip
+        "state": "succeeded" if good else "failed",
+        "outcome": outcome,
+        "retry_after_s": asked,
+        "message": f"fake: {outcome}.",
+        "answer": "yes" if good else None,
+    } | more
 
 
 def told(one: Patience, final: dict[str, Any], tries: Tries | None = None) -> Any:

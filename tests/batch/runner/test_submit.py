@@ -61,8 +61,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     folder, prompts = tmp_path_factory.mktemp("submit"), tmp_path_factory.mktemp("prompts")
     file = folder / "deployments.toml"
     with (
-        pytest.MonkeyPatch.context() as patch, FakeServerThread() as fake, engine_process(folder, file) as engine,
-    ):  # fmt: skip
+        pytest.MonkeyPatch.context() as patch,
+        FakeServerThread() as fake,
+        engine_process(folder, file) as engine,
+    ):
         patch.delenv("DATABASE_URL", raising=False)
         file.write_text(table("fake", QUICK, fake.url) + f'[batch]\nfolders = ["{prompts}"]\n')
         lab = Lab(folder, prompts, fake, engine)

@@ -45,13 +45,16 @@ class Switches:
         if request.method == "POST":
             try:
                 given = json.loads(request.body or b"{}")
-                sets = {name: set(value) if name in ("errors", "missing", "double") else value
-                        for name, value in given.items()}  # fmt: skip
+                sets = {
+                    name: set(value) if name in ("errors", "missing", "double") else value
+                    for name, value in given.items()
+                }
                 service.faults = Faults(**sets)
             except (TypeError, ValueError) as error:
                 return Reply({"error": str(error)}, 400)
-        return Reply({name: sorted(value) if isinstance(value, set) else value
-                      for name, value in vars(service.faults).items()})  # fmt: skip
+        return Reply(
+            {name: sorted(value) if isinstance(value, set) else value for name, value in vars(service.faults).items()}
+        )
 
 
 def main() -> None:
@@ -66,8 +69,10 @@ def main() -> None:
         signal.signal(number, lambda *_: stop.set())
     with Server(Switches({"openai": openai, "anthropic": anthropic}), anthropic, openai, port=given.port) as server:
         print(f"# The emulators answer at {server.url}; for deployments.toml:")
-        for kind, wire, model, path in (("openai", "responses", "gpt-6-luna", "/v1"),
-                                        ("anthropic", "messages", "claude-haiku-5-5", "")):  # fmt: skip
+        for kind, wire, model, path in (
+            ("openai", "responses", "gpt-6-luna", "/v1"),
+            ("anthropic", "messages", "claude-haiku-5-5", ""),
+        ):
             print(ENTRY.format(title=kind, kind=kind, wire=wire, model=model, url=server.url, path=path), flush=True)
         stop.wait()
 

@@ -40,8 +40,13 @@ class AnthropicApi:
 
     def somebody_elses(self, requests: int) -> Job:
         """A batch of the same workspace that another program made."""
-        made = [{"custom_id": f"other-{n}", "params": {"model": "m", "max_tokens": 1, "messages": [
-            {"role": "user", "content": "x"}]}} for n in range(requests)]  # fmt: skip
+        made = [
+            {
+                "custom_id": f"other-{n}",
+                "params": {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "x"}]},
+            }
+            for n in range(requests)
+        ]
         return self._made(made)
 
     def answer(self, request: Request) -> Reply | None:
@@ -56,11 +61,13 @@ class AnthropicApi:
             return _error(400, "invalid_request_error", "anthropic-version: header is required")
         path = request.path.removeprefix("/v1")
         for method, pattern, serve in (
-            ("GET", r"/models/(.+)", self._model), ("POST", r"/messages/batches", self._create),
-            ("GET", r"/messages/batches", self._list), ("GET", r"/messages/batches/([^/]+)", self._retrieve),
+            ("GET", r"/models/(.+)", self._model),
+            ("POST", r"/messages/batches", self._create),
+            ("GET", r"/messages/batches", self._list),
+            ("GET", r"/messages/batches/([^/]+)", self._retrieve),
             ("POST", r"/messages/batches/([^/]+)/cancel", self._cancel),
             ("GET", r"/messages/batches/([^/]+)/results", self._results),
-        ):  # fmt: skip
+        ):
             found = re.fullmatch(pattern, path)
             if request.method == method and found:
                 return serve(request, *found.groups())
@@ -160,7 +167,9 @@ class AnthropicApi:
         counts = {word: job.fates.count(fate) if ended else 0 for fate, word in names.items()}
         status = "ended" if ended else "canceling" if job.cancelled else "in_progress"
         return {
-            "id": job.id, "type": "message_batch", "processing_status": status,
+            "id": job.id,
+            "type": "message_batch",
+            "processing_status": status,
             "created_at": job.created_at.isoformat(),
             "expires_at": (job.created_at + timedelta(hours=24)).isoformat(),
             "ended_at": datetime.now(UTC).isoformat() if ended else None,
@@ -168,7 +177,7 @@ class AnthropicApi:
             "archived_at": datetime.now(UTC).isoformat() if job.archived else None,
             "request_counts": {"processing": 0 if ended else len(job.requests), **counts},
             "results_url": where if ended and not job.archived else None,
-        }  # fmt: skip
+        }
 
     def _finish(self, job: Job) -> None:
         if job.results is not None:
@@ -179,8 +188,10 @@ class AnthropicApi:
             fate = self.faults.fate(index, stopped=job.cancelled is not None, expired=expired)
             job.fates.append(fate)
             rows.append((index, {"custom_id": one["custom_id"], "result": self._result(fate, one["params"], index)}))
-        strange = [{"custom_id": f"nobody-{n}", "result": self._result("ok", job.requests[0]["params"], n)}
-                   for n in range(self.faults.unknown)]  # fmt: skip
+        strange = [
+            {"custom_id": f"nobody-{n}", "result": self._result("ok", job.requests[0]["params"], n)}
+            for n in range(self.faults.unknown)
+        ]
         job.results = jsonl(spread(rows, self.faults) + strange, self.faults)
 
     def _result(self, fate: str, params: dict[str, Any], index: int) -> dict[str, Any]:
@@ -191,17 +202,27 @@ class AnthropicApi:
             return {"type": {"cancelled": "canceled"}.get(fate, fate)}
         content = params["messages"][-1]["content"]
         words = content if isinstance(content, str) else content[-1]["text"]
-        usage = self.faults.usage or {"input_tokens": len(words.split()), "output_tokens": 4,
-                                      "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0,
-                                      "service_tier": "batch"}  # fmt: skip
+        usage = self.faults.usage or {
+            "input_tokens": len(words.split()),
+            "output_tokens": 4,
+            "cache_creation_input_tokens": 0,
+            "cache_read_input_tokens": 0,
+            "service_tier": "batch",
+        }
         message = {
-            "id": f"msg_{index}", "type": "message", "role": "assistant", "model": params["model"], "usage": usage,
-            "content": [{"type": "text", "text": f"Answer to: {words}"}], "stop_reason": "end_turn",
+            "id": f"msg_{index}",
+            "type": "message",
+            "role": "assistant",
+            "model": params["model"],
+            "usage": usage,
+            "content": [{"type": "text", "text": f"Answer to: {words}"}],
+            "stop_reason": "end_turn",
             "stop_sequence": None,
-        }  # fmt: skip
+        }
         return {"type": "succeeded", "message": message}
 
 
 def _error(status: int, kind: str, message: str, headers: dict[str, str] | None = None) -> Reply:
-    return Reply({"type": "error", "error": {"type": kind, "message": message}, "request_id": "req_1"}, status,
-                 headers or {})  # fmt: skip
+    return Reply(
+        {"type": "error", "error": {"type": kind, "message": message}, "request_id": "req_1"}, status, headers or {}
+    )

@@ -61,10 +61,16 @@ class Vendor:
     def deployment(self) -> Deployment:
         path = "/v1" if self.name == "openai" else ""
         return Deployment(
-            id=f"{self.name}-test", name="The tested one", kind=self.name, model=MODELS[self.name],
-            base_url=self.url + path, wire=self.wire, key_env=KEY_NAME, labels=("simulated",),
+            id=f"{self.name}-test",
+            name="The tested one",
+            kind=self.name,
+            model=MODELS[self.name],
+            base_url=self.url + path,
+            wire=self.wire,
+            key_env=KEY_NAME,
+            labels=("simulated",),
             price=PriceRef(provider=self.name, model=MODELS[self.name]),
-        )  # fmt: skip
+        )
 
     @property
     def faults(self) -> Any:

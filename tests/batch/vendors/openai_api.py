@@ -24,8 +24,15 @@ class File:
     created_at: int = field(default_factory=lambda: int(time.time()))
 
     def told(self) -> dict[str, Any]:
-        return {"id": self.id, "object": "file", "bytes": len(self.data), "created_at": self.created_at,
-                "filename": self.name, "purpose": self.purpose, "status": "processed"}  # fmt: skip
+        return {
+            "id": self.id,
+            "object": "file",
+            "bytes": len(self.data),
+            "created_at": self.created_at,
+            "filename": self.name,
+            "purpose": self.purpose,
+            "status": "processed",
+        }
 
 
 @dataclass
@@ -64,11 +71,15 @@ class OpenAIApi:
             return _error(401, f"Incorrect API key provided:{said}.", "invalid_request_error", "invalid_api_key")
         path = request.path.removeprefix("/v1")
         for method, pattern, serve in (
-            ("POST", r"/files", self._upload), ("GET", r"/files", self._list_files),
-            ("GET", r"/files/([^/]+)/content", self._content), ("GET", r"/models/(.+)", self._model),
-            ("POST", r"/batches", self._create), ("GET", r"/batches", self._list),
-            ("GET", r"/batches/([^/]+)", self._retrieve), ("POST", r"/batches/([^/]+)/cancel", self._cancel),
-        ):  # fmt: skip
+            ("POST", r"/files", self._upload),
+            ("GET", r"/files", self._list_files),
+            ("GET", r"/files/([^/]+)/content", self._content),
+            ("GET", r"/models/(.+)", self._model),
+            ("POST", r"/batches", self._create),
+            ("GET", r"/batches", self._list),
+            ("GET", r"/batches/([^/]+)", self._retrieve),
+            ("POST", r"/batches/([^/]+)/cancel", self._cancel),
+        ):
             found = re.fullmatch(pattern, path)
             if request.method == method and found:
                 return serve(request, *found.groups())
@@ -132,9 +143,10 @@ class OpenAIApi:
             for wrong, code in (
                 (line.get("custom_id") in seen, "duplicate_custom_id"),
                 (line.get("method") != "POST", "invalid_method"),
-                (line.get("url") != job.endpoint, "mismatched_url"), (body.get("stream"), "stream_not_supported"),
+                (line.get("url") != job.endpoint, "mismatched_url"),
+                (body.get("stream"), "stream_not_supported"),
                 (body.get("model") != job.lines[0]["body"].get("model"), "mismatched_model"),
-            ):  # fmt: skip
+            ):
                 if wrong:
                     found.append({"code": code, "message": f"{code} on line {number}", "line": number, "param": None})
             seen.add(line["custom_id"])
@@ -185,13 +197,24 @@ class OpenAIApi:
         done = fates if over or state == "finalizing" else fates[: len(fates) // 2] if state == "in_progress" else []
         created = int(job.created_at)
         return {
-            "id": job.id, "object": "batch", "endpoint": job.endpoint, "input_file_id": job.file_id, "status": state,
-            "completion_window": "24h", "created_at": created, "expires_at": created + 86400, "metadata": job.metadata,
+            "id": job.id,
+            "object": "batch",
+            "endpoint": job.endpoint,
+            "input_file_id": job.file_id,
+            "status": state,
+            "completion_window": "24h",
+            "created_at": created,
+            "expires_at": created + 86400,
+            "metadata": job.metadata,
             "errors": {"object": "list", "data": job.errors} if state == "failed" else None,
-            "output_file_id": job.files.get("output"), "error_file_id": job.files.get("error"),
-            "request_counts": {"total": len(job.lines) if job.at >= 1 and not job.errors else 0,
-                               "completed": done.count("ok"), "failed": len(done) - done.count("ok")},
-        }  # fmt: skip
+            "output_file_id": job.files.get("output"),
+            "error_file_id": job.files.get("error"),
+            "request_counts": {
+                "total": len(job.lines) if job.at >= 1 and not job.errors else 0,
+                "completed": done.count("ok"),
+                "failed": len(done) - done.count("ok"),
+            },
+        }
 
     def _finish(self, job: Job) -> None:
         good: list[tuple[int, Any]] = []
@@ -207,8 +230,10 @@ class OpenAIApi:
                 row["response"] = {"status_code": 400, "request_id": f"req_{index}", "body": {"error": error}}
                 bad.append((index, row))
             else:
-                words = {"expired": "This request could not be executed before the completion window expired.",
-                         "cancelled": "This request was not executed because the batch was cancelled."}  # fmt: skip
+                words = {
+                    "expired": "This request could not be executed before the completion window expired.",
+                    "cancelled": "This request was not executed because the batch was cancelled.",
+                }
                 row["error"] = {"code": f"batch_{fate}", "message": words[fate]}
                 bad.append((index, row))
         other = {"status_code": 200, "request_id": "x", "body": self._body(job, job.lines[0])}
@@ -226,19 +251,39 @@ class OpenAIApi:
         asked = line["body"]
         if job.endpoint == "/v1/responses":
             words = asked["input"][-1]["content"]
-            usage = self.faults.usage or {"input_tokens": len(words.split()), "output_tokens": 4,
-                                          "total_tokens": len(words.split()) + 4}  # fmt: skip
+            usage = self.faults.usage or {
+                "input_tokens": len(words.split()),
+                "output_tokens": 4,
+                "total_tokens": len(words.split()) + 4,
+            }
             part = {"type": "output_text", "text": f"Answer to: {words}", "annotations": []}
             output = [{"type": "message", "id": "m", "role": "assistant", "status": "completed", "content": [part]}]
-            return {"id": f"resp_{line['custom_id']}", "object": "response", "model": asked["model"], "error": None,
-                    "status": "completed", "output": output, "usage": usage, "service_tier": "default"}  # fmt: skip
+            return {
+                "id": f"resp_{line['custom_id']}",
+                "object": "response",
+                "model": asked["model"],
+                "error": None,
+                "status": "completed",
+                "output": output,
+                "usage": usage,
+                "service_tier": "default",
+            }
         words = asked["messages"][-1]["content"]
-        usage = self.faults.usage or {"prompt_tokens": len(words.split()), "completion_tokens": 4,
-                                      "total_tokens": len(words.split()) + 4}  # fmt: skip
+        usage = self.faults.usage or {
+            "prompt_tokens": len(words.split()),
+            "completion_tokens": 4,
+            "total_tokens": len(words.split()) + 4,
+        }
         message = {"role": "assistant", "content": f"Answer to: {words}", "refusal": None}
-        return {"id": f"chatcmpl-{line['custom_id']}", "object": "chat.completion", "created": 1, "usage": usage,
-                "model": asked["model"], "service_tier": "default",
-                "choices": [{"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}]}  # fmt: skip
+        return {
+            "id": f"chatcmpl-{line['custom_id']}",
+            "object": "chat.completion",
+            "created": 1,
+            "usage": usage,
+            "model": asked["model"],
+            "service_tier": "default",
+            "choices": [{"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}],
+        }
 
 
 def _page(rows: list[dict[str, Any]], request: Request) -> Reply:
@@ -250,9 +295,12 @@ def _page(rows: list[dict[str, Any]], request: Request) -> Reply:
 
 
 def _error(
-    status: int, message: str, kind: str = "invalid_request_error", code: str | None = None,
+    status: int,
+    message: str,
+    kind: str = "invalid_request_error",
+    code: str | None = None,
     headers: dict[str, str] | None = None,
-) -> Reply:  # fmt: skip
+) -> Reply:
     return Reply({"error": {"message": message, "type": kind, "param": None, "code": code}}, status, headers or {})
 
 

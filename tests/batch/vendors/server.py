@@ -97,10 +97,13 @@ def _handler(services: tuple[Service, ...]) -> type[BaseHTTPRequestHandler]:
         def _any(self) -> None:
             parts = urlsplit(self.path)
             request = Request(
-                self.command, parts.path, {name: values[-1] for name, values in parse_qs(parts.query).items()},
-                {name.lower(): value for name, value in self.headers.items()}, self._body(),
+                self.command,
+                parts.path,
+                {name: values[-1] for name, values in parse_qs(parts.query).items()},
+                {name.lower(): value for name, value in self.headers.items()},
+                self._body(),
                 f"http://{self.headers.get('host')}",
-            )  # fmt: skip
+            )
             with lock:
                 reply = next((found for one in services if (found := one.answer(request)) is not None), None)
             reply = reply or Reply({"error": {"message": f"no route {request.path}", "type": "not_found"}}, 404)

@@ -159,14 +159,30 @@ def test_the_order_of_the_results_is_not_that_of_the_file(any_vendor: Vendor) ->
 
 def test_counts_are_disjoint_and_cost_half_of_a_live_call(any_vendor: Vendor) -> None:
     any_vendor.faults.usage = {
-        "anthropic": {"input_tokens": 100, "cache_read_input_tokens": 400, "cache_creation_input_tokens": 300,
-                      "cache_creation": {"ephemeral_5m_input_tokens": 200, "ephemeral_1h_input_tokens": 100},
-                      "output_tokens": 50, "output_tokens_details": {"thinking_tokens": 20}, "service_tier": "batch"},
-        "responses": {"input_tokens": 800, "input_tokens_details": {"cached_tokens": 400, "cache_write_tokens": 300},
-                      "output_tokens": 50, "output_tokens_details": {"reasoning_tokens": 20}, "total_tokens": 850},
-        "chat": {"prompt_tokens": 800, "prompt_tokens_details": {"cached_tokens": 400, "cache_write_tokens": 300},
-                 "completion_tokens": 50, "completion_tokens_details": {"reasoning_tokens": 20}, "total_tokens": 850},
-    }[any_vendor.wire if any_vendor.name == "openai" else "anthropic"]  # fmt: skip
+        "anthropic": {
+            "input_tokens": 100,
+            "cache_read_input_tokens": 400,
+            "cache_creation_input_tokens": 300,
+            "cache_creation": {"ephemeral_5m_input_tokens": 200, "ephemeral_1h_input_tokens": 100},
+            "output_tokens": 50,
+            "output_tokens_details": {"thinking_tokens": 20},
+            "service_tier": "batch",
+        },
+        "responses": {
+            "input_tokens": 800,
+            "input_tokens_details": {"cached_tokens": 400, "cache_write_tokens": 300},
+            "output_tokens": 50,
+            "output_tokens_details": {"reasoning_tokens": 20},
+            "total_tokens": 850,
+        },
+        "chat": {
+            "prompt_tokens": 800,
+            "prompt_tokens_details": {"cached_tokens": 400, "cache_write_tokens": 300},
+            "completion_tokens": 50,
+            "completion_tokens_details": {"reasoning_tokens": 20},
+            "total_tokens": 850,
+        },
+    }[any_vendor.wire if any_vendor.name == "openai" else "anthropic"]
     usage = any_vendor.run(2)[1].usage
 
     writes = (200, 100) if any_vendor.name == "anthropic" else (300, None)

@@ -13,8 +13,9 @@ from services.batch.types import SubmitLater, SubmitRefused
 from tests.batch.vendors.house import KEY, KEY_NAME, Vendor
 
 
-def test_a_refused_key_is_told_without_the_key(any_vendor: Vendor, caplog: pytest.LogCaptureFixture,
-                                               monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_a_refused_key_is_told_without_the_key(
+    any_vendor: Vendor, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(KEY_NAME, "sk-wrong-9988776655aa")
     any_vendor.faults.echo_key = True
     caplog.set_level(logging.DEBUG, logger="services")
