@@ -183,8 +183,8 @@ class OpenAIRoute:
         try:
             made = client.batches.create(
                 completion_window="24h",
-                endpoint=url,
-                input_file_id=file_id,  # type: ignore[arg-type]  # one of URLS
+                endpoint=url,  # type: ignore[arg-type]  # one of URLS
+                input_file_id=file_id,
                 metadata={"lab_token": job.token[:512], "lab_job": str(job.no)},
             )
         except Exception as error:
