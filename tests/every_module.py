@@ -1,4 +1,4 @@
-"""Every module of the command line and of what is below it, loaded before a test's process loses the right to read files."""
+"""Every module of the command line and below, loaded before a process of a test loses the right to read files."""
 
 from __future__ import annotations
 
