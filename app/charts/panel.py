@@ -46,27 +46,27 @@ def panel(title: str, subtitle: str, *, help: str | None = None) -> Iterator[Any
         yield right
 
 
-def export(data: Data, what: Export, title: str, subtitle: str) -> None:
+def export(data: Data, exported: Export, title: str, subtitle: str) -> None:
     """A small menu with the data as CSV and the picture as PNG and SVG, each made when it is asked for."""
-    shown, zone = theme.look(), data.window.zone
-    stem = f"inference-lab-{what.name}-{data.window.end.astimezone(ZoneInfo(zone)):%Y%m%d-%H%M}"
-    with st.popover("Export", icon=":material/download:", type="tertiary", key=f"hs_export_{what.name}"):
+    look, zone = theme.look(), data.window.zone
+    stem = f"inference-lab-{exported.name}-{data.window.end.astimezone(ZoneInfo(zone)):%Y%m%d-%H%M}"
+    with st.popover("Export", icon=":material/download:", type="tertiary", key=f"hs_export_{exported.name}"):
         st.download_button(
             "Data as CSV",
-            lambda: to_csv(with_units(what.frame())),
+            lambda: to_csv(with_units(exported.frame())),
             f"{stem}.csv",
             "text/csv",
-            key=f"hs_csv_{what.name}",
+            key=f"hs_csv_{exported.name}",
             on_click="ignore",
             width="stretch",
         )
-        for kind, mime in (("png", "image/png"), ("svg", "image/svg+xml")) if what.chart else ():
+        for kind, mime in (("png", "image/png"), ("svg", "image/svg+xml")) if exported.chart else ():
             st.download_button(
                 f"Picture as {kind.upper()}",
-                _drawn(what, kind, shown, title, f"{subtitle} · {span(data)}"),  # type: ignore[arg-type]
+                _drawn(exported, kind, look, title, f"{subtitle} · {span(data)}"),  # type: ignore[arg-type]
                 f"{stem}.{kind}",
                 mime,
-                key=f"hs_{kind}_{what.name}",
+                key=f"hs_{kind}_{exported.name}",
                 on_click="ignore",
                 width="stretch",
             )
@@ -74,11 +74,11 @@ def export(data: Data, what: Export, title: str, subtitle: str) -> None:
 
 
 def _drawn(
-    what: Export, kind: Literal["png", "svg"], shown: theme.Look, title: str, subtitle: str
+    exported: Export, kind: Literal["png", "svg"], look: theme.Look, title: str, subtitle: str
 ) -> Callable[[], bytes]:
     def draw() -> bytes:
-        assert what.chart is not None
-        return picture(standalone(what.chart(), shown, _unescaped(title), _unescaped(subtitle)), kind)
+        assert exported.chart is not None
+        return picture(standalone(exported.chart(), look, _unescaped(title), _unescaped(subtitle)), kind)
 
     return draw
 
@@ -89,7 +89,7 @@ def _unescaped(text: str) -> str:
 
 def span(data: Data) -> str:
     """The stretch of time, in words of its zone."""
-    first, last = (pd.Timestamp(one).tz_convert(data.window.zone) for one in (data.window.start, data.window.end))
+    first, last = (pd.Timestamp(moment).tz_convert(data.window.zone) for moment in (data.window.start, data.window.end))
     return f"{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}, {data.window.zone}"
 
 
@@ -99,7 +99,7 @@ def draw_chart(
     alt: str,
     mark_of: Callable[[dict[str, Any]], calls.Mark | None] | None = None,
     *,
-    shown: theme.Look,
+    look: theme.Look,
     legend: Sequence[tuple[str, str, str]] = (),
 ) -> None:
     """A chart whose marks can be clicked; what was clicked last in a panel is kept for `draw_calls` by its key.
@@ -107,7 +107,7 @@ def draw_chart(
     ``mark_of`` makes a mark of the fields that were clicked, None where there is no such mark any more. ``legend``:
     (colour, words, sign) of what is drawn below it.
     """
-    chart = finished(unlabelled(chart), shown)
+    chart = finished(unlabelled(chart), look)
     if mark_of is None:
         st.vega_lite_chart(spec=chart, width="stretch", key=key, alt=alt)
         return
@@ -122,15 +122,15 @@ def draw_chart(
         selection_mode=["pick"],
         on_select=lambda: _clicked(slot, key, full),
     )
-    draw_legend(legend, shown)
-    found = calls.clicked(event)
-    if found and st.session_state.get(slot) == (key, full):
-        st.session_state[f"{place}_mark"] = (mark_of(found), key)
+    draw_legend(legend, look)
+    point = calls.clicked(event)
+    if point and st.session_state.get(slot) == (key, full):
+        st.session_state[f"{place}_mark"] = (mark_of(point), key)
     elif st.session_state.get(f"{place}_mark", (None, None))[1] == key:
         st.session_state[f"{place}_mark"] = (None, key)
 
 
-def draw_legend(entries: Sequence[tuple[str, str, str]], shown: theme.Look) -> None:
+def draw_legend(entries: Sequence[tuple[str, str, str]], look: theme.Look) -> None:
     """What the colours mean: (colour, words, sign), in lines that wrap."""
     parts = "".join(
         f'<span style="white-space:nowrap;margin-right:14px"><span style="color:{color}">{html.escape(sign)}</span> '
@@ -138,14 +138,14 @@ def draw_legend(entries: Sequence[tuple[str, str, str]], shown: theme.Look) -> N
         for color, words, sign in entries
     )
     if len(entries) > 1:
-        st.html(f'<div style="font-size:12.5px;color:{shown.muted};line-height:1.7">{parts}</div>')
+        st.html(f'<div style="font-size:12.5px;color:{look.muted};line-height:1.7">{parts}</div>')
 
 
 def _clicked(slot: str, key: str, full: str) -> None:
     """Callback: this chart was clicked; what is selected in another chart of its panel is let go."""
-    before = st.session_state.get(slot)
-    if before and before[0] != key:
-        st.session_state[f"{before[0]}_turn"] = st.session_state.get(f"{before[0]}_turn", 0) + 1
+    previous = st.session_state.get(slot)
+    if previous and previous[0] != key:
+        st.session_state[f"{previous[0]}_turn"] = st.session_state.get(f"{previous[0]}_turn", 0) + 1
     st.session_state[slot] = (key, full)
 
 
@@ -166,4 +166,4 @@ def _close(place: str, key: str) -> None:
 
 def hint(words: Sequence[str]) -> str:
     """Parts of a subtitle, joined."""
-    return " · ".join(one for one in words if one)
+    return " · ".join(word for word in words if word)

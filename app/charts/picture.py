@@ -20,11 +20,11 @@ _TURN = threading.BoundedSemaphore(2)
 
 def picture(spec: dict[str, Any], kind: Literal["png", "svg"]) -> bytes:
     """A Vega-Lite specification as PNG or SVG. Raises RuntimeError when it cannot be drawn in a minute."""
-    asked = json.dumps({"spec": spec, "format": kind}).encode()
+    request = json.dumps({"spec": spec, "format": kind}).encode()
     command = [sys.executable, "-P", str(Path(__file__).resolve())]
     with _TURN:
         try:
-            done = subprocess.run(command, input=asked, capture_output=True, timeout=DEADLINE_S, check=False)  # noqa: S603
+            done = subprocess.run(command, input=request, capture_output=True, timeout=DEADLINE_S, check=False)  # noqa: S603
         except subprocess.TimeoutExpired:
             raise RuntimeError("The picture took too long to draw; try again when less is going on.") from None
     if done.returncode:
@@ -35,16 +35,16 @@ def picture(spec: dict[str, Any], kind: Literal["png", "svg"]) -> bytes:
 def _main() -> None:
     import vl_convert
 
-    asked = json.loads(sys.stdin.buffer.read())
-    spec = json.dumps(asked["spec"])
-    made: bytes | str
-    if asked["format"] == "png":
-        made = vl_convert.vegalite_to_png(spec, scale=SCALE, allowed_base_urls=[], show_warnings=False)
+    request = json.loads(sys.stdin.buffer.read())
+    spec = json.dumps(request["spec"])
+    picture: bytes | str
+    if request["format"] == "png":
+        picture = vl_convert.vegalite_to_png(spec, scale=SCALE, allowed_base_urls=[], show_warnings=False)
     else:
-        made = vl_convert.vegalite_to_svg(spec, allowed_base_urls=[], show_warnings=False)
+        picture = vl_convert.vegalite_to_svg(spec, allowed_base_urls=[], show_warnings=False)
     # Not sys.stdout.buffer: where Python runs unbuffered, that may take a part of a large picture and say nothing.
     with open(sys.stdout.fileno(), "wb", closefd=False) as out:
-        out.write(made if isinstance(made, bytes) else made.encode())
+        out.write(picture if isinstance(picture, bytes) else picture.encode())
 
 
 if __name__ == "__main__":

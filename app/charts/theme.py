@@ -82,21 +82,24 @@ def look() -> Look:
     return DARK if st.context.theme.type == "dark" else LIGHT
 
 
-def color_of(data: Data, deployment_id: str, shown: Look) -> str:
+def color_of(data: Data, deployment_id: str, look: Look) -> str:
     """The colour of a deployment; that of quiet ink for one that is declared nowhere."""
-    known = data.deployments.get(deployment_id)
-    return color(known.color_slot, shown.theme) if known else shown.muted
+    deployment = data.deployments.get(deployment_id)
+    return color(deployment.color_slot, look.theme) if deployment else look.muted
 
 
 def names_of(data: Data) -> dict[str, str]:
     """What to call each deployment: its name, with its id where two are called alike."""
-    given = [data.name(one) for one in data.ids]
-    return {one: n if given.count(n) == 1 else f"{n} ({one})" for one, n in zip(data.ids, given, strict=True)}
+    names = [data.name(deployment_id) for deployment_id in data.ids]
+    return {
+        deployment_id: n if names.count(n) == 1 else f"{n} ({deployment_id})"
+        for deployment_id, n in zip(data.ids, names, strict=True)
+    }
 
 
-def state_color(state: str, shown: Look) -> str:
+def state_color(state: str, look: Look) -> str:
     """The colour of a call's end."""
-    return STATES.get(state, ("", shown.muted, shown.muted))[2 if shown.theme == "dark" else 1]
+    return STATES.get(state, ("", look.muted, look.muted))[2 if look.theme == "dark" else 1]
 
 
 def state_words(state: str) -> str:
@@ -104,26 +107,30 @@ def state_words(state: str) -> str:
     return STATES[state][0] if state in STATES else state
 
 
-def deployment_colors(data: Data, ids: Sequence[str], shown: Look, *, legend: bool = True) -> dict[str, Any]:
+def deployment_colors(data: Data, ids: Sequence[str], look: Look, *, legend: bool = True) -> dict[str, Any]:
     """The colour channel of a field ``deployment_id``, with names in its legend."""
     called = names_of(data)
     return {
         "field": "deployment_id",
         "type": "nominal",
-        "scale": {"domain": list(ids), "range": [color_of(data, one, shown) for one in ids]},
-        "legend": legend_of([called.get(one, one) for one in ids], ids) if legend and len(ids) > 1 else None,
+        "scale": {"domain": list(ids), "range": [color_of(data, deployment_id, look) for deployment_id in ids]},
+        "legend": legend_of([called.get(deployment_id, deployment_id) for deployment_id in ids], ids)
+        if legend and len(ids) > 1
+        else None,
     }
 
 
-def legend_entries(data: Data, ids: Sequence[str], shown: Look) -> list[tuple[str, str, str]]:
+def legend_entries(data: Data, ids: Sequence[str], look: Look) -> list[tuple[str, str, str]]:
     """Colour, name and sign of each deployment, for a legend in words."""
     called = names_of(data)
-    return [(color_of(data, one, shown), called.get(one, one), "■") for one in ids]
+    return [
+        (color_of(data, deployment_id, look), called.get(deployment_id, deployment_id), "■") for deployment_id in ids
+    ]
 
 
 def slots(data: Data, ids: Sequence[str], of: Callable[[int], Any]) -> dict[str, Any]:
     """The scale of what a deployment's slot decides beside its colour: dash or shape."""
-    return {"domain": list(ids), "range": [of(min(data.slot(one), 10**5)) for one in ids]}
+    return {"domain": list(ids), "range": [of(min(data.slot(deployment_id), 10**5)) for deployment_id in ids]}
 
 
 def legend_of(words: Sequence[str], values: Sequence[str]) -> dict[str, Any]:
@@ -156,8 +163,8 @@ def _quoted(text: str) -> str:
 
 def notes_of(data: Data) -> list[dict[str, Any]]:
     """The notes on moments of the window, oldest first."""
-    found = small_tables.notes(data.engine, data.window.start, data.window.end)
-    return found[::-1]
+    notes = small_tables.notes(data.engine, data.window.start, data.window.end)
+    return notes[::-1]
 
 
 # --- axes ----------------------------------------------------------------------------------------------------------
@@ -166,20 +173,20 @@ def millis(moments: Any) -> Any:
     return pd.DatetimeIndex(pd.to_datetime(moments, utc=True)).tz_convert("UTC").as_unit("ms").asi8
 
 
-def ticks(start: datetime, end: datetime, zone: str, most: int) -> dict[int, str]:
+def ticks(start: datetime, end: datetime, zone: str, limit: int) -> dict[int, str]:
     """Instants to mark on a time axis, with their words in the zone."""
-    where = ZoneInfo(zone)
-    step = next((one for one in _STEPS if (end - start) / one <= most), None)
-    local = pd.Timestamp(start).tz_convert(where)
+    tz = ZoneInfo(zone)
+    step = next((step for step in _STEPS if (end - start) / step <= limit), None)
+    local = pd.Timestamp(start).tz_convert(tz)
     if step is None:
-        months = pd.date_range(local.normalize().replace(day=1), pd.Timestamp(end).tz_convert(where), freq="MS")
-        every = -(-len(months) // most)
-        found = [one for one in months if (one.month - 1) % every == 0 or every > 12]
-        return {int(t.value // 10**6): f"{t:%b %Y}" for t in found if start <= t <= end}
-    days = pd.date_range(local.normalize(), pd.Timestamp(end).tz_convert(where).normalize(), freq="D")
+        months = pd.date_range(local.normalize().replace(day=1), pd.Timestamp(end).tz_convert(tz), freq="MS")
+        every = -(-len(months) // limit)
+        starts = [month for month in months if (month.month - 1) % every == 0 or every > 12]
+        return {int(t.value // 10**6): f"{t:%b %Y}" for t in starts if start <= t <= end}
+    days = pd.date_range(local.normalize(), pd.Timestamp(end).tz_convert(tz).normalize(), freq="D")
     if step >= timedelta(days=1):
         every = step.days
-        found = [
+        starts = [
             day
             for day in days
             if (every < 7 and day.toordinal() % every == 0)
@@ -187,11 +194,11 @@ def ticks(start: datetime, end: datetime, zone: str, most: int) -> dict[int, str
         ]
     else:
         minutes = int(step.total_seconds() // 60)
-        found = [day.tz_localize(None) + timedelta(minutes=m) for day in days for m in range(0, 1440, minutes)]
-        found = [
-            t for t in pd.DatetimeIndex(found).tz_localize(where, ambiguous="NaT", nonexistent="NaT") if not pd.isna(t)
+        starts = [day.tz_localize(None) + timedelta(minutes=m) for day in days for m in range(0, 1440, minutes)]
+        starts = [
+            t for t in pd.DatetimeIndex(starts).tz_localize(tz, ambiguous="NaT", nonexistent="NaT") if not pd.isna(t)
         ]
-    return {int(t.value // 10**6): _tick_words(t) for t in found if start <= t <= end}
+    return {int(t.value // 10**6): _tick_words(t) for t in starts if start <= t <= end}
 
 
 def _tick_words(moment: Any) -> str:
@@ -199,11 +206,11 @@ def _tick_words(moment: Any) -> str:
     return f"{moment.day} {moment:%b}" if at_midnight else f"{moment:%H:%M}"
 
 
-def time_x(data: Data, most: int = 8, *, zone: str | None = None) -> dict[str, Any]:
+def time_x(data: Data, limit: int = 8, *, zone: str | None = None) -> dict[str, Any]:
     """What every x axis over time shares: the window, with ticks in the zone."""
     begin, end = data.window.start, data.window.end
-    marks = ticks(begin, end, zone or data.window.zone, most)
-    lo, hi = (int(one) for one in millis([begin, end]))
+    marks = ticks(begin, end, zone or data.window.zone, limit)
+    lo, hi = (int(moment) for moment in millis([begin, end]))
     return {
         "scale": {"domain": [lo, hi], "nice": False, "zero": False},
         "axis": {
@@ -220,10 +227,10 @@ def time_x(data: Data, most: int = 8, *, zone: str | None = None) -> dict[str, A
 def log_ticks(lo: float, hi: float) -> list[float]:
     """Round values 1, 2, 5 × 10ⁿ between two positive numbers; fewer where there would be many."""
     for parts in ((1, 2, 5), (1, 3), (1,)):
-        found = [
+        powers = [
             m * 10.0**e for e in range(math.floor(math.log10(lo)) - 1, math.ceil(math.log10(hi)) + 1) for m in parts
         ]
-        inside = [one for one in found if lo <= one * 1.0001 and one <= hi * 1.0001]
+        inside = [power for power in powers if lo <= power * 1.0001 and power <= hi * 1.0001]
         if len(inside) <= 5:
             return inside
     return inside[:: -(-len(inside) // 6)]
@@ -231,11 +238,11 @@ def log_ticks(lo: float, hi: float) -> list[float]:
 
 def log_domain(values: Any, *, pad: float = 1.25) -> tuple[float, float] | None:
     """A domain around positive values, at least a factor of three wide; None where there is none."""
-    found = np.asarray(values, dtype=float)
-    found = found[np.isfinite(found) & (found > 0)]
-    if not len(found):
+    numbers = np.asarray(values, dtype=float)
+    numbers = numbers[np.isfinite(numbers) & (numbers > 0)]
+    if not len(numbers):
         return None
-    lo, hi = float(found.min()) / pad, float(found.max()) * pad
+    lo, hi = float(numbers.min()) / pad, float(numbers.max()) * pad
     middle = math.sqrt(lo * hi)
     return min(lo, middle / 1.75), max(hi, middle * 1.75)
 

@@ -12,22 +12,22 @@ from app.charts import theme
 from app.charts.theme import FONT, Look
 
 
-def show(spec: Spec, key: str, alt: str, shown: theme.Look) -> None:
+def show(spec: Spec, key: str, alt: str, look: theme.Look) -> None:
     """A chart as wide as its place. ``alt``: what it shows, for those who cannot see it."""
-    st.vega_lite_chart(spec=finished(spec, shown), width="stretch", key=key, alt=alt)
+    st.vega_lite_chart(spec=finished(spec, look), width="stretch", key=key, alt=alt)
 
 
 Spec = dict[str, Any]
 
 
-def q(field: str, **more: Any) -> Spec:
+def q(field: str, **options: Any) -> Spec:
     """A channel of numbers."""
-    return {"field": field, "type": "quantitative", **more}
+    return {"field": field, "type": "quantitative", **options}
 
 
-def word(field: str, **more: Any) -> Spec:
+def word(field: str, **options: Any) -> Spec:
     """A channel of words."""
-    return {"field": field, "type": "nominal", **more}
+    return {"field": field, "type": "nominal", **options}
 
 
 def to(field: str) -> Spec:
@@ -38,10 +38,10 @@ def to(field: str) -> Spec:
 def tips(*named: tuple[str, str] | tuple[str, str, str]) -> list[Spec]:
     """A tooltip: (field, title) for words, (field, title, format) for numbers."""
     return [
-        {"field": one[0], "title": one[1], "type": "nominal"}
-        if len(one) == 2
-        else {"field": one[0], "title": one[1], "type": "quantitative", "format": one[2]}
-        for one in named
+        {"field": channel[0], "title": channel[1], "type": "nominal"}
+        if len(channel) == 2
+        else {"field": channel[0], "title": channel[1], "type": "quantitative", "format": channel[2]}
+        for channel in named
     ]
 
 
@@ -56,13 +56,13 @@ def view(
 ) -> Spec:
     """One layer. ``pick``: the fields that a click on a mark selects; ``only``: a condition on the rows, so that layers
     can share one table."""
-    made: Spec = {"mark": {"type": mark, **style}, "data": rows, "encoding": dict(encoding)}
+    spec: Spec = {"mark": {"type": mark, **style}, "data": rows, "encoding": dict(encoding)}
     if only:
-        made["transform"] = [{"filter": only}]
+        spec["transform"] = [{"filter": only}]
     if pick:
         chosen = {"type": "point", "fields": list(pick), "on": "click", "clear": "dblclick"}
-        made["params"] = [{"name": "pick", "select": chosen}]
-    return made
+        spec["params"] = [{"name": "pick", "select": chosen}]
+    return spec
 
 
 def when(test: str, then: Any, otherwise: Any) -> Spec:
@@ -75,18 +75,20 @@ def picked(then: Any, otherwise: Any) -> Spec:
     return {"condition": {"param": "pick", "empty": False, "value": then}, "value": otherwise}
 
 
-def layers(*views: Spec, height: int | Spec, title: str = "", subtitle: str | Sequence[str] = "", **more: Any) -> Spec:
+def layers(
+    *views: Spec, height: int | Spec, title: str = "", subtitle: str | Sequence[str] = "", **options: Any
+) -> Spec:
     """Views on top of each other. ``subtitle``: one line or several."""
-    made: Spec = {"layer": list(views), "height": height, **more}
+    layered: Spec = {"layer": list(views), "height": height, **options}
     if title:
-        made["title"] = {
+        layered["title"] = {
             "text": title,
             "fontSize": 12.5,
             "anchor": "start",
             "limit": 230,
             **({"subtitle": _lines(subtitle)} if subtitle else {}),
         }
-    return made
+    return layered
 
 
 def _lines(text: str | Sequence[str]) -> str | list[str]:
@@ -103,25 +105,25 @@ def finished(spec: Spec, look: Look) -> Spec:
 
 def unlabelled(spec: Spec) -> Spec:
     """The same without the legends of colours that stand for words: the page writes them below, where they wrap."""
-    made = dict(spec)
-    if "layer" in made:
-        made["layer"] = [unlabelled(one) for one in made["layer"]]
-    encoding = made.get("encoding", {})
+    copy_of_spec = dict(spec)
+    if "layer" in copy_of_spec:
+        copy_of_spec["layer"] = [unlabelled(view) for view in copy_of_spec["layer"]]
+    encoding = copy_of_spec.get("encoding", {})
     if encoding.get("color", {}).get("type") == "nominal":
-        made["encoding"] = {**encoding, "color": {**encoding["color"], "legend": None}}
-    return made
+        copy_of_spec["encoding"] = {**encoding, "color": {**encoding["color"], "legend": None}}
+    return copy_of_spec
 
 
 def _named(spec: Spec, tables: dict[str, pd.DataFrame]) -> Spec:
-    made = dict(spec)
-    if isinstance(made.get("data"), pd.DataFrame):
-        name = next((known for known, table in tables.items() if table is made["data"]), f"t{len(tables)}")
-        tables[name] = made["data"]
-        made["data"] = {"name": name}
-    for part in ("layer", "concat"):
-        if part in made:
-            made[part] = [_named(one, tables) for one in made[part]]
-    return made
+    copy_of_spec = dict(spec)
+    if isinstance(copy_of_spec.get("data"), pd.DataFrame):
+        name = next((key for key, table in tables.items() if table is copy_of_spec["data"]), f"t{len(tables)}")
+        tables[name] = copy_of_spec["data"]
+        copy_of_spec["data"] = {"name": name}
+    for composition in ("layer", "concat"):
+        if composition in copy_of_spec:
+            copy_of_spec[composition] = [_named(view, tables) for view in copy_of_spec[composition]]
+    return copy_of_spec
 
 
 def config(look: Look) -> Spec:
@@ -169,11 +171,11 @@ def config(look: Look) -> Spec:
 def standalone(spec: Spec, look: Look, title: str, subtitle: str) -> Spec:
     """A finished specification that needs no page around it: title, ground, rows as plain values."""
     named = {"text": title, "subtitle": subtitle, "fontSize": 15, "offset": 14}
-    made = finished({**spec, "title": named, "autosize": "pad"}, look)
-    plain = {name: [_plain(row) for row in table.to_dict("records")] for name, table in made["datasets"].items()}
+    titled = finished({**spec, "title": named, "autosize": "pad"}, look)
+    plain = {name: [_plain(row) for row in table.to_dict("records")] for name, table in titled["datasets"].items()}
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
-        **made,
+        **titled,
         "datasets": plain,
         "padding": 16,
         "background": look.ground,
@@ -181,9 +183,9 @@ def standalone(spec: Spec, look: Look, title: str, subtitle: str) -> Spec:
 
 
 def _plain(row: Mapping[Any, Any]) -> Spec:
-    found: Spec = {}
+    merged: Spec = {}
     for name, value in row.items():
         value = value.item() if hasattr(value, "item") else value
         if isinstance(value, bool | int | float | str):
-            found[str(name)] = None if value != value else value
-    return found
+            merged[str(name)] = None if value != value else value
+    return merged

@@ -48,35 +48,35 @@ def marks(database: Engine, start: datetime, end: datetime) -> pd.DataFrame:
     return frame.astype({"note": "object"})
 
 
-def rules(notes: Sequence[Mapping[str, Any]], shown: Look, x: Spec) -> tuple[list[Spec], list[Spec]]:
+def rules(notes: Sequence[Mapping[str, Any]], look: Look, x: Spec) -> tuple[list[Spec], list[Spec]]:
     """The notes as layers for a chart over time: thin rules, to be drawn behind its marks, so that none is hidden by
     a note; and in front, above the marks (`ROOM`), a sign with the first words. Notes that share a place share a sign,
     which tells all of them on hovering. ``x``: `theme.time_x`."""
     if not notes:
         return [], []
     low, high = x["scale"]["domain"]
-    groups = _together(notes, [int(one) for one in theme.millis([one["at"] for one in notes])], high - low)
-    moments = [one for one, _ in groups]
+    groups = _together(notes, [int(moment) for moment in theme.millis([moment["at"] for moment in notes])], high - low)
+    moments = [moment for moment, _ in groups]
     rows = pd.DataFrame(
         {
             "moment": moments,
             "note": [_all_of(group) for _, group in groups],
-            "who": [", ".join(dict.fromkeys(one["person"] for one in group)) for _, group in groups],
+            "who": [", ".join(dict.fromkeys(note["person"] for note in group)) for _, group in groups],
             "words": _first_words(
-                [(one - low) / max(high - low, 1) for one in moments], [group for _, group in groups]
+                [(moment - low) / max(high - low, 1) for moment in moments], [group for _, group in groups]
             ),
-            "side": ["right" if one - low > high - one else "left" for one in moments],
+            "side": ["right" if moment - low > high - moment else "left" for moment in moments],
         }
     )
-    said = {"x": q("moment", **x), "tooltip": tips(("note", "Note"), ("who", "By"))}
+    encoding = {"x": q("moment", **x), "tooltip": tips(("note", "Note"), ("who", "By"))}
     front = [
         view(
             "point",
             rows,
-            {**said, "y": {"value": 4}},
+            {**encoding, "y": {"value": 4}},
             shape="triangle-down",
             filled=True,
-            color=shown.ink,
+            color=look.ink,
             size=45,
             opacity=0.9,
         )
@@ -85,55 +85,59 @@ def rules(notes: Sequence[Mapping[str, Any]], shown: Look, x: Spec) -> tuple[lis
         view(
             "text",
             rows,
-            {**said, "y": {"value": 4}, "text": word("words")},
+            {**encoding, "y": {"value": 4}, "text": word("words")},
             only=f"datum.side === '{side}'",
             align=side,
             dx=dx,
             baseline="middle",
-            color=shown.muted,
+            color=look.muted,
             fontSize=LETTERS,
         )
         for side, dx in (("left", 7), ("right", -7))
         if side in set(rows["side"])
     ]
-    return [view("rule", rows, said, color=shown.ink, strokeDash=[3, 3], strokeWidth=1, opacity=0.5)], front
+    return [view("rule", rows, encoding, color=look.ink, strokeDash=[3, 3], strokeWidth=1, opacity=0.5)], front
 
 
 def _together(notes: Sequence[Mapping[str, Any]], moments: Sequence[int], span: int) -> list[tuple[int, list[Any]]]:
     """The notes by place: where the first of each place is, and those of it, oldest first."""
     groups: list[tuple[int, list[Any]]] = []
-    for note, at in zip(notes, moments, strict=True):
-        if not groups or at - groups[-1][0] >= NEAR / NARROWEST * span:
-            groups.append((at, []))
+    for note, place in zip(notes, moments, strict=True):
+        if not groups or place - groups[-1][0] >= NEAR / NARROWEST * span:
+            groups.append((place, []))
         groups[-1][1].append(note)
     return groups
 
 
 def _all_of(group: Sequence[Mapping[str, Any]]) -> str:
-    told = [one["note"] or "" for one in group]
-    rest = f" · + {len(told) - NOTES_SHOWN} more" if len(told) > NOTES_SHOWN else ""
-    return " · ".join(told[:NOTES_SHOWN]) + rest
+    texts = [note["note"] or "" for note in group]
+    suffix = f" · + {len(texts) - NOTES_SHOWN} more" if len(texts) > NOTES_SHOWN else ""
+    return " · ".join(texts[:NOTES_SHOWN]) + suffix
 
 
 def _first_words(places: Sequence[float], groups: Sequence[Sequence[Mapping[str, Any]]]) -> list[str]:
     """As much of each place's first note as there is room for beside its rule, towards the middle, and how many more
     notes there are; ``places``: 0 to 1, ascending."""
-    found = []
-    for number, (at, group) in enumerate(zip(places, groups, strict=True)):
-        step = -1 if at > 0.5 else 1
+    rows = []
+    for number, (place, group) in enumerate(zip(places, groups, strict=True)):
+        step = -1 if place > 0.5 else 1
         there = 0 <= number + step < len(places)
         other = places[number + step] if there else (0.0 if step < 0 else 1.0)
         # Two that look at each other share the room between them.
-        share = 0.5 if there and (other > 0.5) != (at > 0.5) else 1.0
-        letters = int((abs(other - at) * share * NARROWEST - 14) / LETTER)
-        more = f" · + {len(group) - 1} more" if len(group) > 1 else ""
+        share = 0.5 if there and (other > 0.5) != (place > 0.5) else 1.0
+        letters = int((abs(other - place) * share * NARROWEST - 14) / LETTER)
+        suffix = f" · + {len(group) - 1} more" if len(group) > 1 else ""
         # How many there are is worth more than a part of a word.
-        short = f"{len(group)} notes" if more else ""
-        fits = letters - len(more) >= FEWEST
-        found.append(
-            clip(group[0]["note"] or "", letters - len(more)) + more if fits else short if len(short) <= letters else ""
+        short = f"{len(group)} notes" if suffix else ""
+        fits = letters - len(suffix) >= FEWEST
+        rows.append(
+            clip(group[0]["note"] or "", letters - len(suffix)) + suffix
+            if fits
+            else short
+            if len(short) <= letters
+            else ""
         )
-    return found
+    return rows
 
 
 def manage_notes(database: Engine, zone: ZoneInfo, person: auth.Person, *, demo: bool = False) -> None:
@@ -172,11 +176,13 @@ def _add_note(zone: ZoneInfo) -> None:
 
 
 def _note_line(row: dict[str, object], zone: ZoneInfo, *, may: bool) -> None:
-    at = row["at"]
-    assert isinstance(at, datetime)
+    moment = row["at"]
+    assert isinstance(moment, datetime)
     # Without wrapping, a long note takes a second line itself and its button stays beside it.
     with st.container(horizontal=True, vertical_alignment="center", wrap=False):
-        st.markdown(f"**{at.astimezone(zone):%-d %b %Y %H:%M}** {plain(clip(str(row['note']), LINE))}", width="stretch")
+        st.markdown(
+            f"**{moment.astimezone(zone):%-d %b %Y %H:%M}** {plain(clip(str(row['note']), LINE))}", width="stretch"
+        )
         if may:
             st.button(
                 "Delete",
@@ -216,17 +222,17 @@ TARGETS, ASK_AGAIN_S = "hx_alert_known_targets", 10.0
 def banner(database: Engine, names: Mapping[str, str], zone: ZoneInfo) -> None:
     """One banner: what was measured by each alert that fires, and since when. Above `TOLD` of them it says how many
     there are and the first, and the others can be unfolded. Nothing when none fires."""
-    said = [_fires(row, names, zone) for row in small_tables.firing(database)]
-    if not said:
+    sentences = [_fires(row, names, zone) for row in small_tables.firing(database)]
+    if not sentences:
         return
-    if len(said) == 1:
-        st.warning(said[0], icon=":material/notifications_active:")
+    if len(sentences) == 1:
+        st.warning(sentences[0], icon=":material/notifications_active:")
         return
-    lines = "\n".join(f"- {one}" for one in said[:TOLD])
-    st.warning(f"**{len(said)} alerts fire.**\n\n{lines}", icon=":material/notifications_active:")
-    if rest := said[TOLD:]:
-        with st.expander(f"{len(rest)} more {'alert fires' if len(rest) == 1 else 'alerts fire'}"):
-            st.markdown("\n".join(f"- {one}" for one in rest))
+    lines = "\n".join(f"- {sentence}" for sentence in sentences[:TOLD])
+    st.warning(f"**{len(sentences)} alerts fire.**\n\n{lines}", icon=":material/notifications_active:")
+    if further := sentences[TOLD:]:
+        with st.expander(f"{len(further)} more {'alert fires' if len(further) == 1 else 'alerts fire'}"):
+            st.markdown("\n".join(f"- {sentence}" for sentence in further))
 
 
 def _fires(row: Mapping[str, Any], names: Mapping[str, str], zone: ZoneInfo) -> str:
@@ -245,7 +251,11 @@ def _now(row: Mapping[str, Any]) -> str:
 def _title(row: Mapping[str, Any], names: Mapping[str, str]) -> str:
     """ "p95 time to first token of Haiku above 2 s over 15 min"."""
     alert = Alert.from_row(row)
-    whose = f" of {', '.join(names.get(one, one) for one in alert.deployments)}" if alert.deployments else ""
+    whose = (
+        f" of {', '.join(names.get(deployment_id, deployment_id) for deployment_id in alert.deployments)}"
+        if alert.deployments
+        else ""
+    )
     limit = alerts.amount(alert.metric, alert.threshold)
     return f"{METRICS[alert.metric]}{whose} above {limit} over {alerts.span(alert.window_s)}"
 
@@ -320,7 +330,7 @@ def _form(names: Mapping[str, str]) -> None:
         list(names),
         key="hx_alert_deployments",
         placeholder="All together",
-        format_func=lambda one: names.get(one, one),
+        format_func=lambda deployment_id: names.get(deployment_id, deployment_id),
     )
     targets = _targets()
     st.multiselect(
@@ -339,21 +349,21 @@ def _form(names: Mapping[str, str]) -> None:
 def _targets() -> list[str]:
     """Where an alert can be sent to. The page is drawn with every click on it, and this list changes with the server's
     own settings only: it is asked for once in `ASK_AGAIN_S`, and again at once where there was no answer."""
-    asked, found = st.session_state.get(TARGETS, (-math.inf, []))
-    if time.monotonic() - asked < ASK_AGAIN_S:
-        return list(found)
+    read_at, targets = st.session_state.get(TARGETS, (-math.inf, []))
+    if time.monotonic() - read_at < ASK_AGAIN_S:
+        return list(targets)
     try:
-        found = auth.engine().history.alerts()[1]
+        targets = auth.engine().history.alerts()[1]
     except auth.EngineError:
         return []
-    st.session_state[TARGETS] = (time.monotonic(), found)
-    return list(found)
+    st.session_state[TARGETS] = (time.monotonic(), targets)
+    return list(targets)
 
 
 def _add() -> None:
-    held = st.session_state
-    metric = cast(Metric, held.get("hx_alert_metric") or "p95_ttft")
-    limit = held.get(f"hx_alert_limit_{metric}")
+    state = st.session_state
+    metric = cast(Metric, state.get("hx_alert_metric") or "p95_ttft")
+    limit = state.get(f"hx_alert_limit_{metric}")
 
     def save() -> None:
         if limit is None:
@@ -363,17 +373,17 @@ def _add() -> None:
         row = {
             "metric": metric,
             "threshold": threshold,
-            "window_s": WINDOWS.get(str(held.get("hx_alert_window")), 900),
-            "name": held.get("hx_alert_name") or "",
-            "deployments": list(held.get("hx_alert_deployments") or ()),
-            "targets": list(held.get("hx_alert_targets") or ()),
+            "window_s": WINDOWS.get(str(state.get("hx_alert_window")), 900),
+            "name": state.get("hx_alert_name") or "",
+            "deployments": list(state.get("hx_alert_deployments") or ()),
+            "targets": list(state.get("hx_alert_targets") or ()),
         }
         auth.engine().history.save_alert(Alert.from_row(row))
 
     if attempt(REFUSED_NEW, save):
         # A value that is only forgotten here stays in the field of the browser.
-        held[f"hx_alert_limit_{metric}"], held["hx_alert_name"] = None, ""
-        held["hx_alert_deployments"], held["hx_alert_targets"] = [], []
+        state[f"hx_alert_limit_{metric}"], state["hx_alert_name"] = None, ""
+        state["hx_alert_deployments"], state["hx_alert_targets"] = [], []
 
 
 def _switch(row: Mapping[str, Any]) -> None:
@@ -391,7 +401,9 @@ def _events(database: Engine, named: Mapping[str, str], zone: ZoneInfo) -> None:
         return
     st.caption("Last events")
     for row in rows:
-        at = cast(datetime, row["at"]).astimezone(zone)
-        told = f" {row['delivered'][0].upper()}{row['delivered'][1:]}." if row["delivered"] else " Being sent."
-        said = row["sentence"] or f"{named.get(row['alert_id'], 'An alert')} {'began' if row['firing'] else 'ended'}."
-        st.caption(f"{at:%-d %b %H:%M} · {plain(said + told)}")
+        moment = cast(datetime, row["at"]).astimezone(zone)
+        delivery = f" {row['delivered'][0].upper()}{row['delivered'][1:]}." if row["delivered"] else " Being sent."
+        sentence = (
+            row["sentence"] or f"{named.get(row['alert_id'], 'An alert')} {'began' if row['firing'] else 'ended'}."
+        )
+        st.caption(f"{moment:%-d %b %H:%M} · {plain(sentence + delivery)}")

@@ -50,8 +50,8 @@ class Mark:
 
 def clicked(event: Any, name: str = "pick") -> dict[str, Any] | None:
     """The fields of the mark that is selected in a chart, if one is."""
-    found = (getattr(event, "selection", None) or {}).get(name) or []
-    return dict(found[0]) if isinstance(found, list) and found else None
+    points = (getattr(event, "selection", None) or {}).get(name) or []
+    return dict(points[0]) if isinstance(points, list) and points else None
 
 
 def draw(data: Data, mark: Mark, key: str, close: Callable[[], None] | None = None) -> None:
@@ -60,24 +60,24 @@ def draw(data: Data, mark: Mark, key: str, close: Callable[[], None] | None = No
     if not mark.calls:
         _head(f"**{plain(mark.title)}** · no call is behind this", mark, 0, key, close)
         return
-    wanted = wanted_behind(data, **mark.narrow)
-    spans = hours_of_week(data, wanted, *mark.hour_of_week) if mark.hour_of_week else ()
+    selection = wanted_behind(data, **mark.narrow)
+    spans = hours_of_week(data, selection, *mark.hour_of_week) if mark.hour_of_week else ()
     only = Behind(mark.states, spans, mark.tags, mark.figure)
     slot = st.container()
-    _, total = calls_behind(data.engine, wanted, only, limit=0)
+    _, total = calls_behind(data.engine, selection, only, limit=0)
     pages = max(1, -(-total // PAGE_SIZE))
     page = st.pagination(pages, key=f"{key}_page") if pages > 1 else 1
-    rows, total = calls_behind(data.engine, wanted, only, limit=PAGE_SIZE, offset=(min(page, pages) - 1) * PAGE_SIZE)
+    rows, total = calls_behind(data.engine, selection, only, limit=PAGE_SIZE, offset=(min(page, pages) - 1) * PAGE_SIZE)
     with slot:
-        said = f"**Calls behind {plain(mark.title)}** · {_sums(data, wanted, only, total)}"
-        file = (file_name(data), lambda: csv_of(data, wanted, only)) if total else None
-        _head(said, mark, total, key, close, file)
+        heading = f"**Calls behind {plain(mark.title)}** · {_sums(data, selection, only, total)}"
+        file = (file_name(data), lambda: csv_of(data, selection, only)) if total else None
+        _head(heading, mark, total, key, close, file)
         if rows:
             _table(data, rows, key)
 
 
 def _head(
-    said: str,
+    heading: str,
     mark: Mark,
     total: int,
     key: str,
@@ -85,13 +85,13 @@ def _head(
     file: tuple[str, Callable[[], str]] | None = None,
 ) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(said, width="stretch")
+        st.caption(heading, width="stretch")
         if file is not None:
             label = "CSV" if total <= IN_FILE else f"CSV of the newest {IN_FILE:,}"
-            name, made = file
+            name, content = file
             st.download_button(
                 label,
-                made,
+                content,
                 name,
                 "text/csv",
                 key=f"{key}_file",
@@ -111,30 +111,30 @@ def file_name(data: Data) -> str:
     return f"inference-lab-calls-{data.window.end.astimezone(ZoneInfo(data.window.zone)):%Y%m%d-%H%M}.csv"
 
 
-def csv_of(data: Data, wanted: Wanted, only: Behind) -> str:
+def csv_of(data: Data, selection: Wanted, only: Behind) -> str:
     """The newest `IN_FILE` of the calls as CSV."""
-    rows, _ = calls_behind(data.engine, wanted, only, limit=IN_FILE)
+    rows, _ = calls_behind(data.engine, selection, only, limit=IN_FILE)
     return to_csv(calls_table(data, rows))
 
 
-def _sums(data: Data, wanted: Wanted, only: Behind, total: int) -> str:
-    gone = forgotten(data.engine, wanted)
+def _sums(data: Data, selection: Wanted, only: Behind, total: int) -> str:
+    gone = forgotten(data.engine, selection)
     if not total:
         if gone is not None:
             return f"no call is kept: {_before(gone)} were forgotten and are only in the sums"
-        return _none_made(data, wanted, only)
-    spent, known, bounded = spent_behind(data.engine, wanted, only)
-    cost = plain(money(spent, "≥" if bounded else "")) if known else "no price of their own"
-    without = f" · {total - known:,} without a price of their own" if known and known < total else ""
+        return _none_made(data, selection, only)
+    spent, priced, bounded = spent_behind(data.engine, selection, only)
+    cost = plain(money(spent, "≥" if bounded else "")) if priced else "no price of their own"
+    without = f" · {total - priced:,} without a price of their own" if priced and priced < total else ""
     rest = f" · {_before(gone)} were forgotten and are only in the sums" if gone is not None else ""
     many = f"{total:,} {'call' if total == 1 else 'calls'}"
-    said, order = _measured(data, wanted, only, total, many) if only.figure else (many, "newest first")
-    return f"{said} · {cost}{without} · {order}{rest}"
+    sums, order = _measured(data, selection, only, total, many) if only.figure else (many, "newest first")
+    return f"{sums} · {cost}{without} · {order}{rest}"
 
 
-def _measured(data: Data, wanted: Wanted, only: Behind, total: int, many: str) -> tuple[str, str]:
+def _measured(data: Data, selection: Wanted, only: Behind, total: int, many: str) -> tuple[str, str]:
     """How many of the calls are in the figure of the mark and why the others are not; and the order of the list."""
-    taken, late, batch = measured_behind(data.engine, wanted, only)
+    taken, late, batch = measured_behind(data.engine, selection, only)
     if taken == total:
         return many, "newest first"
     why = [
@@ -142,28 +142,28 @@ def _measured(data: Data, wanted: Wanted, only: Behind, total: int, many: str) -
         (late, "stamped late by our own fault"),
         (total - taken - late - batch, "without this figure"),
     ]
-    others = ", ".join(f"{n:,} {words}" for n, words in why if n)
+    reasons = ", ".join(f"{n:,} {words}" for n, words in why if n)
     verb = "was" if total == 1 else "were"
-    return f"{taken:,} of {many} {verb} measured; the others: {others}", "measured first, then newest first"
+    return f"{taken:,} of {many} {verb} measured; the others: {reasons}", "measured first, then newest first"
 
 
 def _before(day: datetime) -> str:
     return f"those of the days before {day:%-d %b %Y} (UTC)"
 
 
-def _none_made(data: Data, wanted: Wanted, only: Behind) -> str:
-    others = calls_behind(data.engine, wanted, replace(only, states=()), limit=0)[1] if only.states else 0
-    if not others:
+def _none_made(data: Data, selection: Wanted, only: Behind) -> str:
+    n_others = calls_behind(data.engine, selection, replace(only, states=()), limit=0)[1] if only.states else 0
+    if not n_others:
         return f"no call{' of this selection' if data.filter.is_narrowed else ''} was made there"
     ended = " or ".join(theme.state_words(state) for state in only.states)
-    return f"{others:,} {'call was' if others == 1 else 'calls were'} made there, none of them {ended}"
+    return f"{n_others:,} {'call was' if n_others == 1 else 'calls were'} made there, none of them {ended}"
 
 
 def _table(data: Data, rows: Sequence[Row], key: str) -> None:
-    where, called = data.window.zone, theme.names_of(data)
+    zone, called = data.window.zone, theme.names_of(data)
     frame = pd.DataFrame(
         {
-            "when": [row["created_at"].astimezone(ZoneInfo(where)) for row in rows],
+            "when": [row["created_at"].astimezone(ZoneInfo(zone)) for row in rows],
             "deployment": [called.get(row["deployment_id"], row["deployment_id"]) for row in rows],
             "state": [theme.state_words(row["state"]) for row in rows],
             "ttft": [formatting.seconds(row["ttft_ms"]) for row in rows],
@@ -186,7 +186,7 @@ def _table(data: Data, rows: Sequence[Row], key: str) -> None:
         on_select="rerun",
         selection_mode="single-row",
         column_config={
-            "when": st.column_config.DatetimeColumn(f"Sent ({where})", format="YYYY-MM-DD HH:mm:ss", timezone=where),
+            "when": st.column_config.DatetimeColumn(f"Sent ({zone})", format="YYYY-MM-DD HH:mm:ss", timezone=zone),
             "deployment": text("Deployment", width=170),
             "state": text("State", help=FIGURES["state"]),
             "ttft": text("First token", help=FIGURES["ttft"], alignment="right"),
@@ -211,20 +211,20 @@ def _table(data: Data, rows: Sequence[Row], key: str) -> None:
 
 
 def _cost(row: Row) -> str:
-    mark, said = view.cost_words(row)
-    return f"{mark} {said}".strip()
+    mark, cost_title = view.cost_words(row)
+    return f"{mark} {cost_title}".strip()
 
 
-def hours_of_week(data: Data, wanted: Wanted, weekday: int, hour: int) -> list[tuple[datetime, datetime]]:
+def hours_of_week(data: Data, selection: Wanted, weekday: int, hour: int) -> list[tuple[datetime, datetime]]:
     """Every such hour of the window, in UTC. The heat map of a long range is of its last 31 days."""
     zone = ZoneInfo(data.window.zone)
-    start = max(wanted.start, wanted.end - HOURS_UP_TO) if data.window.grain == "d" else wanted.start
-    day, found = start.astimezone(zone).date() - timedelta(days=1), []
-    while day <= wanted.end.astimezone(zone).date():
+    start = max(selection.start, selection.end - HOURS_UP_TO) if data.window.grain == "d" else selection.start
+    day, stretches = start.astimezone(zone).date() - timedelta(days=1), []
+    while day <= selection.end.astimezone(zone).date():
         if day.weekday() == weekday:
             for fold in (0, 1):  # an hour that the clock shows twice is there twice
                 begin = datetime(day.year, day.month, day.day, hour, tzinfo=zone, fold=fold).astimezone(UTC)
                 if begin.astimezone(zone).hour == hour:
-                    found.append((max(begin, start), begin + timedelta(hours=1)))
+                    stretches.append((max(begin, start), begin + timedelta(hours=1)))
         day += timedelta(days=1)
-    return [(a, b) for a, b in dict.fromkeys(found) if a < b] or [(wanted.end, wanted.end)]
+    return [(a, b) for a, b in dict.fromkeys(stretches) if a < b] or [(selection.end, selection.end)]

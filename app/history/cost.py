@@ -71,8 +71,8 @@ def draw(data: Data) -> None:
                 label_visibility="collapsed",
             )
         by = by if by in BYS else "deployment"
-        frame, shown = figures.cost(data, by), theme.look()
-        found, n = largest(frame, _names(data, by)) if by != "day" else (frame, 0)
+        frame, look = figures.cost(data, by), theme.look()
+        largest_part, n = largest(frame, _names(data, by)) if by != "day" else (frame, 0)
         subtitle = panels.hint(
             (
                 "US dollars before tax and discounts",
@@ -83,7 +83,7 @@ def draw(data: Data) -> None:
         )
 
         def picture() -> Any:
-            return days(data, found, shown) if by == "day" else bars(found, shown)
+            return days(data, largest_part, look) if by == "day" else bars(largest_part, look)
 
         with menu:
             panels.export(
@@ -105,8 +105,8 @@ def draw(data: Data) -> None:
                 f"{PLACE}__{by}",
                 _alt(frame, by, _names(data, by)),
                 lambda mark: mark_of(data, by, mark),
-                shown=shown,
-                legend=legend(frame, shown),
+                look=look,
+                legend=legend(frame, look),
             )
         _sentences(data)
         panels.draw_calls(data, PLACE)
@@ -130,10 +130,10 @@ def table_of(data: Data, frame: pd.DataFrame, by: str) -> pd.DataFrame:
     names = _names(data, by)
     return pd.DataFrame(
         {
-            by: [names.get(one, one) for one in frame["key"]],
+            by: [names.get(key, key) for key in frame["key"]],
             f"{by}_key": frame["key"],
             "driver": frame["driver"],
-            "cost_usd": [format(Decimal(int(one)) / 10**9, "f") for one in frame["nanousd"]],
+            "cost_usd": [format(Decimal(int(nanousd)) / 10**9, "f") for nanousd in frame["nanousd"]],
             "idle": frame["hatched"],
         }
     )
@@ -141,15 +141,15 @@ def table_of(data: Data, frame: pd.DataFrame, by: str) -> pd.DataFrame:
 
 def _alt(frame: pd.DataFrame, by: str, names: dict[str, str]) -> str:
     sums = frame.groupby("key", sort=False)["nanousd"].sum()
-    parts = [f"{names.get(str(key), key)} {money(int(one))}" for key, one in sums.head(12).items()]
+    parts = [f"{names.get(str(key), key)} {money(int(nanousd))}" for key, nanousd in sums.head(12).items()]
     return f"Cost by {BYS[by].lower()} and driver: {', '.join(parts)}"
 
 
-def mark_of(data: Data, by: str, found: Mapping[str, Any]) -> Mark | None:
+def mark_of(data: Data, by: str, point: Mapping[str, Any]) -> Mark | None:
     """The calls of a bar or a column and what of it was paid by the hour; None for what has neither."""
-    key = str(found.get("key") or "")
+    key = str(point.get("key") or "")
     if by == "day":
-        label = next((one for one in data.days.labels if one.date().isoformat() == key), None)
+        label = next((day for day in data.days.labels if day.date().isoformat() == key), None)
         if label is None:
             return None
         return Mark(f"{key} ({data.window.day_zone})", {"day": label}, paid=paid(data, by, key))
@@ -178,9 +178,9 @@ def _sentences(data: Data) -> None:
     )
     st.caption(total)
     words = [
-        f"{name} {'saved' if one > 0 else 'cost'} {plain(money(abs(one)))}{'' if one > 0 else ' more'}"
-        for name, one in (("prompt caching", saved.caching), ("batches", saved.batch))
-        if one
+        f"{name} {'saved' if saving > 0 else 'cost'} {plain(money(abs(saving)))}{'' if saving > 0 else ' more'}"
+        for name, saving in (("prompt caching", saved.caching), ("batches", saved.batch))
+        if saving
     ]
     if words:
         st.caption(f"Against the plain price of {plain(money(saved.plain))}: {', '.join(words)}.")
@@ -194,19 +194,19 @@ def _sentences(data: Data) -> None:
 
 
 def _repriced(data: Data) -> None:
-    found, names = figures.repriced(data), theme.names_of(data)
-    st.caption(plain(found.words))
-    if found.table.empty:
+    prices, names = figures.repriced(data), theme.names_of(data)
+    st.caption(plain(prices.words))
+    if prices.table.empty:
         return
     frame = pd.DataFrame(
         {
-            "name": [names.get(one, one) for one in found.table["deployment_id"]],
+            "name": [names.get(deployment_id, deployment_id) for deployment_id in prices.table["deployment_id"]],
             # Why a deployment has a second line, beside its name: further right it would be cut off. No column
             # where none has.
-            **({"reason": found.table["reason"].map(NOT_COMPARED)} if found.table["reason"].any() else {}),
-            "n": found.table["n"],
+            **({"reason": prices.table["reason"].map(NOT_COMPARED)} if prices.table["reason"].any() else {}),
+            "n": prices.table["n"],
             **{
-                column: [_amount(one) for one in found.table[column]]
+                column: [_amount(nanousd) for nanousd in prices.table[column]]
                 for column in ("was_nanousd", "today_nanousd", "difference")
             },
         }
@@ -237,7 +237,7 @@ def _amount(value: Any) -> str:
 @st.fragment(key="hs_month_panel")
 def draw_month(data: Data) -> None:
     """The month so far against the budget, whatever range the page shows."""
-    found, shown = pace(data), theme.look()
+    pace_of_month, look = pace(data), theme.look()
     title = "This month"
     subtitle = panels.hint(
         ("spent up to each day", "dashed: at this pace", "the month so far, whatever the range above")
@@ -251,25 +251,27 @@ def draw_month(data: Data) -> None:
                     "month",
                     lambda: pd.DataFrame(
                         {
-                            "day": [one.date().isoformat() for one in found.days["day"]],
-                            "spent_usd": [format(Decimal(int(one)) / 10**9, "f") for one in found.days["spent"]],
-                            "budget_usd": found.days["budget"] / 1e9,
+                            "day": [day.date().isoformat() for day in pace_of_month.days["day"]],
+                            "spent_usd": [
+                                format(Decimal(int(nanousd)) / 10**9, "f") for nanousd in pace_of_month.days["spent"]
+                            ],
+                            "budget_usd": pace_of_month.days["budget"] / 1e9,
                         }
                     ),
-                    lambda: {**month(found, shown), "width": panels.WIDTH},
+                    lambda: {**month(pace_of_month, look), "width": panels.WIDTH},
                 ),
                 title,
                 subtitle,
             )
-        if found.spent or found.budget:
-            panels.draw_chart(month(found, shown), "hs_month", found.text, shown=shown)
-        st.caption(plain(found.text) + ("" if found.budget is not None else " · no budget is set"))
+        if pace_of_month.spent or pace_of_month.budget:
+            panels.draw_chart(month(pace_of_month, look), "hs_month", pace_of_month.text, look=look)
+        st.caption(plain(pace_of_month.text) + ("" if pace_of_month.budget is not None else " · no budget is set"))
 
 
 def pace(data: Data) -> figures.Pace:
     """The month so far of what is filtered, against the budget where everything is looked at."""
-    whole = overview.monthly(data.engine) if not data.filter.is_narrowed else None
-    return figures.pace(month_of(data), int(whole * 10**9) if whole is not None else None)
+    budget = overview.monthly(data.engine) if not data.filter.is_narrowed else None
+    return figures.pace(month_of(data), int(budget * 10**9) if budget is not None else None)
 
 
 MOST = 12  # bars; what is beyond is one more
@@ -285,57 +287,57 @@ _SHADE = {"cache read": 4, "uncached input": 3, "not itemised": 2, "cache write"
 _HOURS = {"light": "#8a7a55", "dark": "#b3a06f"}
 
 
-def driver_color(driver: str, shown: Look) -> str:
+def driver_color(driver: str, look: Look) -> str:
     """The colour of a cost driver: one hue in steps for tokens, another for hours."""
     if driver not in _SHADE:
-        return _HOURS[shown.theme]
-    steps = theme.DRIVERS_DARK if shown.theme == "dark" else theme.DRIVERS_LIGHT
+        return _HOURS[look.theme]
+    steps = theme.DRIVERS_DARK if look.theme == "dark" else theme.DRIVERS_LIGHT
     return steps[_SHADE[driver]]
 
 
 def largest(frame: pd.DataFrame, names: Mapping[str, str]) -> tuple[pd.DataFrame, int]:
     """The lines of the `MOST` largest keys, the rest as one key; with how many keys there are. ``name``: in words."""
     keys = list(dict.fromkeys(frame["key"]))
-    kept = set(keys if len(keys) <= MOST + 1 else keys[:MOST])
-    rest = f"{len(keys) - len(kept)} others"
-    found = frame.assign(
-        name=[clip(names.get(one, one), 34) if one in kept else rest for one in frame["key"]],
-        key=[one if one in kept else "" for one in frame["key"]],
+    largest_keys = set(keys if len(keys) <= MOST + 1 else keys[:MOST])
+    others_name = f"{len(keys) - len(largest_keys)} others"
+    table = frame.assign(
+        name=[clip(names.get(key, key), 34) if key in largest_keys else others_name for key in frame["key"]],
+        key=[key if key in largest_keys else "" for key in frame["key"]],
     )
-    return found.groupby(["key", "name", "driver", "hatched"], as_index=False, sort=False)["nanousd"].sum(), len(keys)
+    return table.groupby(["key", "name", "driver", "hatched"], as_index=False, sort=False)["nanousd"].sum(), len(keys)
 
 
-def bars(found: pd.DataFrame, shown: Look) -> Spec:
+def bars(table: pd.DataFrame, look: Look) -> Spec:
     """One bar for each key, stacked by driver; idle hours are hatched."""
-    found = _stacked(found)
-    sums = found.groupby(["key", "name"], as_index=False, sort=False)["nanousd"].sum()
+    table = _stacked(table)
+    sums = table.groupby(["key", "name"], as_index=False, sort=False)["nanousd"].sum()
     # A row for each key: two that are called alike share neither their bar nor their amount.
     called = theme.lookup(dict(zip(sums["key"], sums["name"], strict=True)))
-    sums["words"], sums["to"] = [money(int(one)) for one in sums["nanousd"]], sums["nanousd"] / NANO
-    longest = max(float(found["to"].max()), 1e-9)
+    sums["words"], sums["to"] = [money(int(nanousd)) for nanousd in sums["nanousd"]], sums["nanousd"] / NANO
+    longest = max(float(table["to"].max()), 1e-9)
     y = {"sort": list(sums["key"]), "title": None, "scale": {"paddingInner": 0.36, "paddingOuter": 0.1}}
-    axis = {"labelExpr": called, "labelLimit": 165, "labelColor": shown.ink, "labelFontSize": 12}
+    axis = {"labelExpr": called, "labelLimit": 165, "labelColor": look.ink, "labelFontSize": 12}
     named = word("key", axis=axis, **y)
     x = {
         "title": None,
         "axis": {"tickCount": 5, "format": "$,~r"},
-        "scale": {"domain": [min(0.0, float(found["from"].min())), longest * 1.3], "nice": False},
+        "scale": {"domain": [min(0.0, float(table["from"].min())), longest * 1.3], "nice": False},
     }
     fill = view(
         "bar",
-        found,
+        table,
         {
             "y": named,
             "x": q("from", **x),
             "x2": to("to"),
-            **_painted(found, shown),
+            **_painted(table, look),
             "tooltip": tips(("name", "Of"), ("driver", "For"), ("words", "Cost")),
         },
         pick=["key", "driver"],
         cursor="pointer",
         strokeWidth=1,
     )
-    stripes = _stripes(found[found["hatched"]], ["key"], longest / STRIPES)
+    stripes = _stripes(table[table["hatched"]], ["key"], longest / STRIPES)
     hatch = view(
         "rule",
         stripes,
@@ -345,7 +347,7 @@ def bars(found: pd.DataFrame, shown: Look) -> Spec:
             "y": word("key", bandPosition=1, **y),
             "y2": {"field": "key", "bandPosition": 0},
         },
-        color=_HOURS[shown.theme],
+        color=_HOURS[look.theme],
         strokeWidth=1.3,
         tooltip=None,
     )
@@ -355,71 +357,71 @@ def bars(found: pd.DataFrame, shown: Look) -> Spec:
         {"y": named, "x": q("to", **x), "text": word("words")},
         align="left",
         dx=6,
-        color=shown.ink,
+        color=look.ink,
         fontSize=12,
     )
     return layers(fill, *([hatch] if len(stripes) else []), amounts, height=STEP * len(sums))
 
 
-def _stacked(found: pd.DataFrame) -> pd.DataFrame:
-    found = found.assign(usd=found["nanousd"] / NANO, words=[money(int(one)) for one in found["nanousd"]])
-    found["to"] = found.groupby("key", sort=False)["usd"].cumsum()
-    found["from"] = found["to"] - found["usd"]
-    return found
+def _stacked(table: pd.DataFrame) -> pd.DataFrame:
+    table = table.assign(usd=table["nanousd"] / NANO, words=[money(int(nanousd)) for nanousd in table["nanousd"]])
+    table["to"] = table.groupby("key", sort=False)["usd"].cumsum()
+    table["from"] = table["to"] - table["usd"]
+    return table
 
 
-def _painted(found: pd.DataFrame, shown: Look) -> Spec:
+def _painted(table: pd.DataFrame, look: Look) -> Spec:
     """The colour of a driver; what is hatched is an outline for the stripes."""
-    there = [one for one in COST_DRIVERS if one in set(found["driver"])]
-    words = [f"{one} (hatched)" if one == IDLE else one for one in there]
-    scale = {"domain": there, "range": [driver_color(one, shown) for one in there]}
+    there = [driver for driver in COST_DRIVERS if driver in set(table["driver"])]
+    words = [f"{driver} (hatched)" if driver == IDLE else driver for driver in there]
+    scale = {"domain": there, "range": [driver_color(driver, look) for driver in there]}
     return {
         "color": word("driver", scale=scale, legend=theme.legend_of(words, there)),
         "fillOpacity": when("datum.hatched", 0.08, 1),
         "stroke": {
-            "condition": {"param": "pick", "empty": False, "value": shown.ink},
+            "condition": {"param": "pick", "empty": False, "value": look.ink},
             **word("driver", scale=scale, legend=None),
         },
     }
 
 
-def legend(found: pd.DataFrame, shown: Look) -> list[tuple[str, str, str]]:
+def legend(table: pd.DataFrame, look: Look) -> list[tuple[str, str, str]]:
     """Colour, words and sign of each driver."""
-    there = [one for one in COST_DRIVERS if one in set(found["driver"])]
-    return [(driver_color(one, shown), one, "▨" if one == IDLE else "■") for one in there]
+    there = [driver for driver in COST_DRIVERS if driver in set(table["driver"])]
+    return [(driver_color(driver, look), driver, "▨" if driver == IDLE else "■") for driver in there]
 
 
-def _stripes(rows: pd.DataFrame, kept: Sequence[str], step: float) -> pd.DataFrame:
+def _stripes(rows: pd.DataFrame, keys: Sequence[str], step: float) -> pd.DataFrame:
     """Slanted lines over what is hatched, ``low`` to ``high``: Vega has no patterns."""
     lines = [
-        {**{name: row[name] for name in kept}, "low": float(a), "high": float(min(a + step, row["to"]))}
+        {**{name: row[name] for name in keys}, "low": float(a), "high": float(min(a + step, row["to"]))}
         for row in rows.to_dict("records")
         for a in np.arange(row["from"], row["to"], step)
         if row["to"] - a > step * 0.5
     ]
-    return pd.DataFrame(lines, columns=[*kept, "low", "high"])
+    return pd.DataFrame(lines, columns=[*keys, "low", "high"])
 
 
-def days(data: Data, found: pd.DataFrame, shown: Look) -> Spec:
+def days(data: Data, table: pd.DataFrame, look: Look) -> Spec:
     """One column for each day, stacked by driver; idle hours are hatched; a day without cost is an empty place."""
-    found, spans = _stacked(found), day_spans(data)
-    found["at"], found["until"] = [spans[one][0] for one in found["key"]], [spans[one][1] for one in found["key"]]
-    gap = (found["until"] - found["at"]) * 0.1
-    found["bar"], found["bar_end"] = found["at"] + gap, found["until"] - gap
+    table, spans = _stacked(table), day_spans(data)
+    table["at"], table["until"] = [spans[day][0] for day in table["key"]], [spans[day][1] for day in table["key"]]
+    gap = (table["until"] - table["at"]) * 0.1
+    table["bar"], table["bar_end"] = table["at"] + gap, table["until"] - gap
     cut = dict(zip(spans, data.days.is_partial.tolist(), strict=True))
-    found["running"] = [cut[one] for one in found["key"]]
+    table["running"] = [cut[day] for day in table["key"]]
     x = theme.time_x(data, 8, zone=data.window.day_zone)
-    top = max(float(found["to"].max()), 1e-9)
+    top = max(float(table["to"].max()), 1e-9)
     y = {"title": None, "scale": {"domain": [0, top * 1.05], "nice": False}, "axis": {"tickCount": 4, "format": "$,~r"}}
     fill = view(
         "rect",
-        found,
+        table,
         {
             "x": q("bar", **x),
             "x2": to("bar_end"),
             "y": q("from", **y),
             "y2": to("to"),
-            **_painted(found, shown),
+            **_painted(table, look),
             "opacity": when("datum.running", theme.PALE, 1),
             "tooltip": tips(("key", f"Day ({data.window.day_zone})"), ("driver", "For"), ("words", "Cost")),
         },
@@ -427,12 +429,12 @@ def days(data: Data, found: pd.DataFrame, shown: Look) -> Spec:
         cursor="pointer",
         strokeWidth=1,
     )
-    stripes = _stripes(found[found["hatched"]], ["bar", "bar_end"], top / 26)
+    stripes = _stripes(table[table["hatched"]], ["bar", "bar_end"], top / 26)
     hatch = view(
         "rule",
         stripes,
         {"x": q("bar", **x), "x2": to("bar_end"), "y": q("low", **y), "y2": to("high")},
-        color=_HOURS[shown.theme],
+        color=_HOURS[look.theme],
         strokeWidth=1.2,
         tooltip=None,
     )
@@ -446,17 +448,17 @@ def day_spans(data: Data) -> dict[str, tuple[int, int]]:
     return {label: (edges[n], edges[n + 1]) for n, label in enumerate(labels)}
 
 
-def month(found: Pace, shown: Look) -> Spec:
+def month(pace_of_month: Pace, look: Look) -> Spec:
     """The month so far, day by day, against the line of the budget; where this pace leads is dashed."""
     frame = pd.DataFrame(
         {
-            "at": [f"{one:%Y-%m-%d}" for one in found.days["day"]],
-            "day": [one.day for one in found.days["day"]],
-            "usd": found.days["spent"] / NANO,
+            "at": [f"{day:%Y-%m-%d}" for day in pace_of_month.days["day"]],
+            "day": [day.day for day in pace_of_month.days["day"]],
+            "usd": pace_of_month.days["spent"] / NANO,
         }
     )
-    length = int(found.days["day"].iloc[0].days_in_month)
-    top = max((found.expected or 0) / NANO, (found.budget or 0) / NANO, float(frame["usd"].max()), 1e-9)
+    length = int(pace_of_month.days["day"].iloc[0].days_in_month)
+    top = max((pace_of_month.expected or 0) / NANO, (pace_of_month.budget or 0) / NANO, float(frame["usd"].max()), 1e-9)
     x = q(
         "day",
         title=None,
@@ -464,25 +466,29 @@ def month(found: Pace, shown: Look) -> Spec:
         axis={"values": [1, 8, 15, 22, length], "grid": False, "format": "d"},
     )
     y = q("usd", title=None, axis={"tickCount": 4, "format": "$,~r"}, scale={"domain": [0, top * 1.12], "nice": False})
-    said = tips(("at", "Up to"), ("usd", "Spent, $", ",.2f"))
+    tooltip = tips(("at", "Up to"), ("usd", "Spent, $", ",.2f"))
     drawn = [
         view(
             "line",
             frame,
-            {"x": x, "y": y, "tooltip": said},
-            color=shown.ink,
+            {"x": x, "y": y, "tooltip": tooltip},
+            color=look.ink,
             strokeWidth=2,
-            point={"color": shown.ink, "size": 16},
+            point={"color": look.ink, "size": 16},
         )
     ]
-    if found.expected is not None:
+    if pace_of_month.expected is not None:
         last = frame.iloc[-1]
-        ahead = pd.DataFrame({"day": [int(last["day"]), length], "usd": [float(last["usd"]), found.expected / NANO]})
-        drawn.append(view("line", ahead, {"x": x, "y": y}, color=shown.muted, strokeDash=[4, 3], strokeWidth=1.4))
-    if found.budget is not None:
-        rule = pd.DataFrame({"usd": [found.budget / NANO], "words": [f"budget {money(found.budget)}"], "day": [0.5]})
+        ahead = pd.DataFrame(
+            {"day": [int(last["day"]), length], "usd": [float(last["usd"]), pace_of_month.expected / NANO]}
+        )
+        drawn.append(view("line", ahead, {"x": x, "y": y}, color=look.muted, strokeDash=[4, 3], strokeWidth=1.4))
+    if pace_of_month.budget is not None:
+        rule = pd.DataFrame(
+            {"usd": [pace_of_month.budget / NANO], "words": [f"budget {money(pace_of_month.budget)}"], "day": [0.5]}
+        )
         drawn += [
-            view("rule", rule, {"y": y}, color=shown.good, strokeWidth=1.2),
+            view("rule", rule, {"y": y}, color=look.good, strokeWidth=1.2),
             view(
                 "text",
                 rule,
@@ -490,7 +496,7 @@ def month(found: Pace, shown: Look) -> Spec:
                 align="left",
                 dy=-7,
                 dx=4,
-                color=shown.good,
+                color=look.good,
                 fontSize=11,
             ),
         ]
@@ -504,16 +510,16 @@ def manage(database: Engine, person: auth.Person, *, demo: bool = False) -> None
     """The popover "Budget": US dollars a month, for those who may change it; the others see it."""
     amount = overview.monthly(database)
     with st.popover("Budget", icon=":material/savings:"):
-        said = f"{_dollars(amount)} a month." if amount is not None else "No budget is set."
-        st.caption(f"{said} It is a line on the spending; nothing is stopped when it is crossed.")
+        sentence = f"{_dollars(amount)} a month." if amount is not None else "No budget is set."
+        st.caption(f"{sentence} It is a line on the spending; nothing is stopped when it is crossed.")
         if not person.may("deploy") or demo:
             return
         with st.form("hx_budget", border=False):
-            shown = overview.written(amount) if amount is not None else ""
+            typed = overview.written(amount) if amount is not None else ""
             st.text_input(
                 "US dollars a month",
                 key="hx_budget_usd",
-                value=shown,
+                value=typed,
                 placeholder="none",
                 max_chars=16,
                 help="Written like 1000, 1,000 or 1,000.50; empty for no budget.",
@@ -530,8 +536,8 @@ def _set() -> None:
 def _keep(text: str | None) -> None:
     auth.engine().history.set_budget(text)
     # What is kept stands in the field, and not what was typed.
-    kept = overview.monthly(auth.database())
-    st.session_state["hx_budget_usd"] = overview.written(kept) if kept is not None else ""
+    budget = overview.monthly(auth.database())
+    st.session_state["hx_budget_usd"] = overview.written(budget) if budget is not None else ""
 
 
 def _dollars(amount: Decimal) -> str:

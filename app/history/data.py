@@ -43,11 +43,11 @@ Teams = Mapping[str, tuple[str, ...]]
 @contextmanager
 def turn() -> Iterator[None]:
     """The time in which one page is drawn, one after the other in the order in which they came."""
-    mine = _turns.acquire(timeout=TURN_S)
+    acquired = _turns.acquire(timeout=TURN_S)
     try:
         yield
     finally:
-        if mine:
+        if acquired:
             _turns.release()
 
 
@@ -71,10 +71,10 @@ def month(data: Data) -> Data:
     return _read(data.engine, data.filter.but(range="mtd", start=None, end=None), data.now, data.teams, lean=True)
 
 
-def _read(engine: Engine, chosen: Filter, now: datetime, known: Teams, *, lean: bool = False) -> Data:
+def _read(engine: Engine, chosen: Filter, now: datetime, teams_of_people: Teams, *, lean: bool = False) -> Data:
     # All who look within a minute share one reading, until a call is made or ends.
     minute = now.replace(second=0, microsecond=0)
-    return _load(chosen, lean, minute, _version(_number(engine), engine), _number(engine), engine, now, known)
+    return _load(chosen, lean, minute, _version(_number(engine), engine), _number(engine), engine, now, teams_of_people)
 
 
 # An engine does not tell which file it reads (its address is "sqlite://"), so each gets a number of its own.
@@ -105,15 +105,15 @@ def _values(of: int, _engine: Engine) -> dict[str, list[Any]]:
 
 
 def _found(engine: Engine) -> dict[str, list[Any]]:
-    found = history.values_of(engine, "deployment_id", "kind", "model", "person", "source")
-    return {**found, "tag": run_queries.tags(engine)}
+    choices = history.values_of(engine, "deployment_id", "kind", "model", "person", "source")
+    return {**choices, "tag": run_queries.tags(engine)}
 
 
 def choices(engine: Engine) -> dict[str, list[Any]]:
     """What can be chosen in the filters: every kind, model, person, source and tag that any call has, as it was up to
     five seconds ago; the first call of all is there at once."""
-    known = _values(_number(engine), engine)
-    return known if known["deployment_id"] else _found(engine)
+    values = _values(_number(engine), engine)
+    return values if values["deployment_id"] else _found(engine)
 
 
 # With forty people looking while calls are being made, each second's change is read once and not forty times.
@@ -145,13 +145,13 @@ COLUMNS: Mapping[str, str] = {
 def with_units(frame: pd.DataFrame) -> pd.DataFrame:
     """A panel's table as it is exported: `COLUMNS` for its names, and nano-dollars as dollars, empty where no cost is
     known."""
-    found = frame.rename(columns=COLUMNS)
-    if "nanousd" in found:
+    table = frame.rename(columns=COLUMNS)
+    if "nanousd" in table:
         unknown = (frame["nanousd"] == 0) & (frame["n_unpriced"] > 0) & (frame["n_unpriced"] == _calls(frame))
-        spent = [None if no else _usd(one) for no, one in zip(unknown, frame["nanousd"], strict=True)]
-        found["nanousd"] = pd.Series(spent, index=found.index, dtype=object)
-        found = found.rename(columns={"nanousd": "spend_usd"})
-    return found
+        spent = [None if no else _usd(nanousd) for no, nanousd in zip(unknown, frame["nanousd"], strict=True)]
+        table["nanousd"] = pd.Series(spent, index=table.index, dtype=object)
+        table = table.rename(columns={"nanousd": "spend_usd"})
+    return table
 
 
 def _calls(frame: pd.DataFrame) -> pd.Series:

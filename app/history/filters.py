@@ -87,7 +87,7 @@ class Choices:
     def made(cls, values: Mapping[str, Sequence[str]], names: Mapping[str, str], teams: Sequence[str]) -> Choices:
         """From the values that calls have; ``names`` are the deployments' that were ever declared."""
         kinds = {kind: KIND_NAMES.get(kind, kind) for kind in values["kind"]}
-        used = {one: names.get(one, one) for one in values["deployment_id"]}
+        used = {deployment_id: names.get(deployment_id, deployment_id) for deployment_id in values["deployment_id"]}
         # Only those that were called or paid for can be chosen; a link may name any that was ever declared.
         return cls(
             {
@@ -98,7 +98,7 @@ class Choices:
                 "teams": _same(teams),
                 "tags": _same(values["tag"]),
                 "caches": CACHE_WORDS,
-                "sources": {one: SOURCE_WORDS.get(one, one) for one in values["source"]},
+                "sources": {source: SOURCE_WORDS.get(source, source) for source in values["source"]},
             }
         )
 
@@ -110,7 +110,7 @@ def _zones() -> list[str]:
 
 
 def _same(values: Sequence[str]) -> dict[str, str]:
-    return {one: one for one in values}
+    return {value: value for value in values}
 
 
 def draw(choices: Choices) -> Filter:
@@ -158,14 +158,14 @@ def _time() -> None:
 
 def _span_words() -> str:
     """The dates of a range of one's own. An end that is not chosen is said as what is shown in its place."""
-    first, last = (f"{one:%Y-%m-%d %H:%M}" if one else "" for one in map(st.session_state.get, (FROM, TO)))
+    first, last = (f"{moment:%Y-%m-%d %H:%M}" if moment else "" for moment in map(st.session_state.get, (FROM, TO)))
     if not first:
         return f"7 days to {last}" if last else f"{RANGE_WORDS[DEFAULT_RANGE]} (no dates are chosen)"
     return f"{first} to {last or 'now'}"
 
 
-def _pill(name: str, choices: Choices, nothing: str, icon: str, *more: str) -> Any:
-    fields = {"deployments": ("deployments", "kinds", "models")}.get(name, (name, *more))
+def _pill(name: str, choices: Choices, nothing: str, icon: str, *details: str) -> Any:
+    fields = {"deployments": ("deployments", "kinds", "models")}.get(name, (name, *details))
     chosen = [choices.of[field].get(value, value) for field in fields for value in st.session_state[f"hs_{field}"]]
     words = nothing if not chosen else ", ".join(chosen) if len(chosen) < 3 else f"{chosen[0]} + {len(chosen) - 1}"
     return st.popover(plain(clip(words, 44)), icon=icon, key=f"hs_pill_{name}")
@@ -177,7 +177,7 @@ def _list(name: str, label: str, choices: Choices, help: str | None = None) -> N
         label,
         list(options),
         key=f"hs_{name}",
-        format_func=lambda one: options.get(one, one),
+        format_func=lambda value: options.get(value, value),
         placeholder="All",
         help=help,
         disabled=not options,
@@ -189,29 +189,33 @@ def _list(name: str, label: str, choices: Choices, help: str | None = None) -> N
 def _take_address(choices: Choices) -> list[str]:
     """Bring an address that the session does not know into the widgets; returns what it held that means nothing."""
     state = st.session_state
-    asked = params_of(_query())
-    if RANGE in state and (not asked or asked == state.get(HELD)):
+    words = params_of(_query())
+    if RANGE in state and (not words or words == state.get(HELD)):
         return []
     # Coming back from another page finds the address cleared: what was chosen last is shown again.
-    asked = asked or dict(state.get(HELD) or {})
-    asked.setdefault("zone", zone()[0])
-    found = Filter.from_params(asked)
-    ignored = list(found.ignored)
-    state[RANGE], state[ZONE] = found.range, found.zone
+    words = words or dict(state.get(HELD) or {})
+    words.setdefault("zone", zone()[0])
+    chosen = Filter.from_params(words)
+    ignored = list(chosen.ignored)
+    state[RANGE], state[ZONE] = chosen.range, chosen.zone
     state[EXACT] = {}
-    for key, moment in ((FROM, found.start), (TO, found.end)):
-        local = moment.astimezone(ZoneInfo(found.zone)) if moment else None
+    for key, moment in ((FROM, chosen.start), (TO, chosen.end)):
+        local = moment.astimezone(ZoneInfo(chosen.zone)) if moment else None
         state[key] = local.replace(tzinfo=None, second=0, microsecond=0, fold=0) if local else None
-        state[EXACT][key] = (state[key], found.zone, moment)
+        state[EXACT][key] = (state[key], chosen.zone, moment)
     for name, word in LISTS.items():
         # The command line takes a deployment's name too; the page's own address holds its id.
-        ids = {} if name != "deployments" else {label: one for one, label in choices.of[name].items()}
-        asked_for = [one if one in choices.of[name] else ids.get(one, one) for one in getattr(found, name)]
-        known = [one for one in dict.fromkeys(asked_for) if one in choices.of[name]]
+        ids = (
+            {} if name != "deployments" else {label: deployment_id for deployment_id, label in choices.of[name].items()}
+        )
+        asked_for = [value if value in choices.of[name] else ids.get(value, value) for value in getattr(chosen, name)]
+        selected = [value for value in dict.fromkeys(asked_for) if value in choices.of[name]]
         ignored += [
-            f"There is no {word} “{clip(one, 40)}” in the history." for one in asked_for if one not in choices.of[name]
+            f"There is no {word} “{clip(value, 40)}” in the history."
+            for value in asked_for
+            if value not in choices.of[name]
         ]
-        state[f"hs_{name}"] = known
+        state[f"hs_{name}"] = selected
     return ignored[:3] + ([f"{len(ignored) - 3} more were ignored."] if len(ignored) > 3 else [])
 
 
@@ -249,7 +253,7 @@ def _chosen() -> Filter:
     if start and end and start >= end:
         end = start + timedelta(days=1)
     lists = {name: tuple(state[f"hs_{name}"]) for name in LISTS}
-    lists["caches"] = tuple(one for one in CACHES if one in lists["caches"])
+    lists["caches"] = tuple(cache for cache in CACHES if cache in lists["caches"])
     return Filter(range=range_, zone=state[ZONE] or "UTC", start=start, end=end).but(**lists)
 
 
@@ -258,8 +262,8 @@ def _moment(key: str) -> datetime | None:
     value = st.session_state.get(key)
     if value is None:
         return None
-    shown, where, exact = st.session_state[EXACT].get(key, (None, None, None))
-    if exact is not None and value == shown and where == st.session_state[ZONE]:
+    last_text, last_zone, exact = st.session_state[EXACT].get(key, (None, None, None))
+    if exact is not None and value == last_text and last_zone == st.session_state[ZONE]:
         return exact  # type: ignore[no-any-return]
     moment: datetime = value.replace(tzinfo=ZoneInfo(st.session_state[ZONE]))
     return moment.astimezone(UTC)

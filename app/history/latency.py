@@ -67,9 +67,9 @@ def draw(data: Data) -> None:
         panels.draw_calls(data, PLACE)
 
 
-def _menu(data: Data, menu: Any, what: panels.Export, metric: str, subtitle: str) -> None:
+def _menu(data: Data, menu: Any, exported: panels.Export, metric: str, subtitle: str) -> None:
     with menu:
-        panels.export(data, what, TITLES[metric], subtitle)
+        panels.export(data, exported, TITLES[metric], subtitle)
 
 
 # --- over time -----------------------------------------------------------------------------------------------------
@@ -85,49 +85,53 @@ def _time(data: Data, metric: str, menu: Any) -> None:
     )
     st.caption(subtitle)
     frame = figures.latency(data, metric)
-    found = over_time(data, frame, metric)
-    domain = theme.log_domain(pd.concat([found["p50"], found["p95"], found["p99"]]))
-    shown_ids = [one for one in data.ids if found.loc[found["deployment_id"] == one, "n"].any()]
+    table = over_time(data, frame, metric)
+    domain = theme.log_domain(pd.concat([table["p50"], table["p95"], table["p99"]]))
+    shown_ids = [
+        deployment_id for deployment_id in data.ids if table.loc[table["deployment_id"] == deployment_id, "n"].any()
+    ]
     _menu(
         data,
         menu,
         panels.Export(
             f"latency-{metric}",
             lambda: _table(data, frame, metric),
-            (lambda: _all(data, found, metric, shown_ids, domain, shown, notes)) if domain else None,
+            (lambda: _all(data, table, metric, shown_ids, domain, look, notes)) if domain else None,
         ),
         metric,
         subtitle,
     )
-    shown, notes = theme.look(), theme.notes_of(data)
+    look, notes = theme.look(), theme.notes_of(data)
     if domain is None:
         st.caption("No call of this selection has this figure: it needs calls that succeeded.")
         return
-    middles = _middles(data, found, metric)
+    middles = _middles(data, table, metric)
     labels = dict(zip(theme.millis(data.buckets.edges[:-1]).tolist(), data.buckets.labels, strict=True))
     alone = len(shown_ids) == 1
     below = below_titles(middles, alone=alone)
     with st.grid(min(PER_ROW, len(shown_ids)), min_column_width=200, gap="small"):
-        for one in shown_ids:
-            chart = _facet(data, found, one, domain, shown, notes, below, alone=alone)
+        for deployment_id in shown_ids:
+            chart = _facet(data, table, deployment_id, domain, look, notes, below, alone=alone)
             panels.draw_chart(
                 chart,
-                f"{PLACE}__{one}",
-                _alt(data, one, metric, middles, found),
-                opener(data, one, labels, metric),
-                shown=shown,
+                f"{PLACE}__{deployment_id}",
+                _alt(data, deployment_id, metric, middles, table),
+                opener(data, deployment_id, labels, metric),
+                look=look,
             )
-    silent = [plain(theme.names_of(data)[one]) for one in data.ids if one not in shown_ids]
+    silent = [
+        plain(theme.names_of(data)[deployment_id]) for deployment_id in data.ids if deployment_id not in shown_ids
+    ]
     if silent:
         st.caption(f"Without a measured call: {', '.join(silent)}")
 
 
 def _facet(
     data: Data,
-    found: pd.DataFrame,
-    one: str,
+    table: pd.DataFrame,
+    deployment_id: str,
     domain: Any,
-    shown: theme.Look,
+    look: theme.Look,
     notes: Any,
     below: Mapping[str, Sequence[str]],
     *,
@@ -136,22 +140,22 @@ def _facet(
 ) -> Any:
     chart = facet(
         data,
-        found,
-        one,
-        shown,
+        table,
+        deployment_id,
+        look,
         domain=domain,
         notes=notes,
         alone=alone,
-        title=clip(theme.names_of(data)[one], 36),
-        subtitle=below.get(one, ()),
+        title=clip(theme.names_of(data)[deployment_id], 36),
+        subtitle=below.get(deployment_id, ()),
     )
     return {**chart, "width": width} if width else chart
 
 
-def _middles(data: Data, found: pd.DataFrame, metric: str) -> dict[str, str]:
+def _middles(data: Data, table: pd.DataFrame, metric: str) -> dict[str, str]:
     """The median of each deployment in words, with its n and with what is not drawn. How many calls there have to be
     is a rule for each bucket: all of them together may well be more."""
-    some = found.groupby("deployment_id")[["p95", "p99"]].count()
+    some = table.groupby("deployment_id")[["p95", "p99"]].count()
     return {
         row["deployment_id"]: panels.hint(
             (
@@ -168,32 +172,35 @@ def _middles(data: Data, found: pd.DataFrame, metric: str) -> dict[str, str]:
     }
 
 
-def _all(data: Data, found: pd.DataFrame, metric: str, ids: list[str], domain: Any, shown: Any, notes: Any) -> Any:
-    below = below_titles(_middles(data, found, metric), alone=len(ids) == 1)
+def _all(data: Data, table: pd.DataFrame, metric: str, ids: list[str], domain: Any, look: Any, notes: Any) -> Any:
+    below = below_titles(_middles(data, table, metric), alone=len(ids) == 1)
     width = panels.WIDTH if len(ids) == 1 else 210
-    parts = [_facet(data, found, one, domain, shown, notes, below, alone=len(ids) == 1, width=width) for one in ids]
+    parts = [
+        _facet(data, table, deployment_id, domain, look, notes, below, alone=len(ids) == 1, width=width)
+        for deployment_id in ids
+    ]
     return {"concat": parts, "columns": PER_ROW, "spacing": 26}
 
 
 def opener(
-    data: Data, one: str, labels: Mapping[int, Any], metric: str = "ttft"
+    data: Data, deployment_id: str, labels: Mapping[int, Any], metric: str = "ttft"
 ) -> Callable[[Mapping[str, Any]], Mark | None]:
     """What makes a mark of a bucket that was clicked. ``labels``: its position → its label."""
 
-    def mark(found: Mapping[str, Any]) -> Mark | None:
-        label = labels.get(int(found.get("at", -1)))
+    def mark(point: Mapping[str, Any]) -> Mark | None:
+        label = labels.get(int(point.get("at", -1)))
         if label is None:
             return None
-        title = f"{theme.names_of(data)[one]}, {theme.bucket_words(data, label)}"
-        return Mark(title, {"deployment_id": one, "bucket": label}, MEASURED, figure=metric)
+        title = f"{theme.names_of(data)[deployment_id]}, {theme.bucket_words(data, label)}"
+        return Mark(title, {"deployment_id": deployment_id, "bucket": label}, MEASURED, figure=metric)
 
     return mark
 
 
-def _alt(data: Data, one: str, metric: str, middles: dict[str, str], found: pd.DataFrame) -> str:
-    rows = found[(found["deployment_id"] == one) & (found["n"] > 0)]
+def _alt(data: Data, deployment_id: str, metric: str, middles: dict[str, str], table: pd.DataFrame) -> str:
+    rows = table[(table["deployment_id"] == deployment_id) & (table["n"] > 0)]
     return (
-        f"{TITLES[metric]} of {theme.names_of(data)[one]} over time: {middles.get(one, '')}, "
+        f"{TITLES[metric]} of {theme.names_of(data)[deployment_id]} over time: {middles.get(deployment_id, '')}, "
         f"calls in {len(rows):,} of {len(data.buckets):,} buckets"
     )
 
@@ -216,7 +223,7 @@ def _table(data: Data, frame: pd.DataFrame, metric: str) -> pd.DataFrame:
 def _distribution(data: Data, metric: str, menu: Any) -> None:
     subtitle = "share of the calls that took at most so long · further left is faster · succeeded calls only"
     st.caption(subtitle)
-    frame, shown = figures.distribution(data, metric), theme.look()
+    frame, look = figures.distribution(data, metric), theme.look()
     names, middles = theme.names_of(data), figures.medians(data, metric)
     _menu(
         data,
@@ -226,7 +233,7 @@ def _distribution(data: Data, metric: str, menu: Any) -> None:
             lambda: frame.assign(deployment=frame["deployment_id"].map(names)).rename(
                 columns={"value": f"{metric}_ms"}
             ),
-            (lambda: {**ecdf(data, frame, metric, shown), "width": panels.WIDTH}) if len(frame) else None,
+            (lambda: {**ecdf(data, frame, metric, look), "width": panels.WIDTH}) if len(frame) else None,
         ),
         metric,
         subtitle,
@@ -234,27 +241,27 @@ def _distribution(data: Data, metric: str, menu: Any) -> None:
     if frame.empty:
         st.caption("No call of this selection has this figure: it needs calls that succeeded.")
         return
-    left, right = st.columns([3, 2], gap="medium")
-    with left:
+    left_column, right = st.columns([3, 2], gap="medium")
+    with left_column:
         panels.draw_chart(
-            ecdf(data, frame, metric, shown),
+            ecdf(data, frame, metric, look),
             f"{PLACE}__ecdf",
             f"Distribution of {TITLES[metric]} by deployment",
-            lambda found: (
-                Mark(names[found["deployment_id"]], {"deployment_id": found["deployment_id"]}, MEASURED, figure=metric)
-                if found.get("deployment_id") in names
+            lambda point: (
+                Mark(names[point["deployment_id"]], {"deployment_id": point["deployment_id"]}, MEASURED, figure=metric)
+                if point.get("deployment_id") in names
                 else None
             ),
-            shown=shown,
-            legend=theme.legend_entries(data, list(dict.fromkeys(frame["deployment_id"])), shown),
+            look=look,
+            legend=theme.legend_entries(data, list(dict.fromkeys(frame["deployment_id"])), look),
         )
     with right:
-        _medians(data, middles, metric, names, shown)
+        _medians(data, middles, metric, names, look)
 
 
-def _medians(data: Data, middles: pd.DataFrame, metric: str, names: dict[str, str], shown: theme.Look) -> None:
+def _medians(data: Data, middles: pd.DataFrame, metric: str, names: dict[str, str], look: theme.Look) -> None:
     middles = middles[middles["n"] > 0].sort_values("p50")
-    colors = [f"color: {theme.color_of(data, one, shown)}" for one in middles["deployment_id"]]
+    colors = [f"color: {theme.color_of(data, deployment_id, look)}" for deployment_id in middles["deployment_id"]]
     frame = pd.DataFrame(
         {
             "color": "●",
@@ -289,7 +296,7 @@ def _interval(low: float, high: float) -> str:
 
 # --- time of day ---------------------------------------------------------------------------------------------------
 def _hours(data: Data, metric: str, menu: Any) -> None:
-    frame, shown = figures.heatmap(data, metric), theme.look()
+    frame, look = figures.heatmap(data, metric), theme.look()
     subtitle = panels.hint(
         (
             "median by weekday and hour",
@@ -306,7 +313,7 @@ def _hours(data: Data, metric: str, menu: Any) -> None:
         panels.Export(
             f"hours-{metric}",
             lambda: frame.rename(columns={"p50": f"{metric}_p50_ms", "n": "measured_calls"}),
-            (lambda: {**heat(frame, metric, shown), "width": panels.WIDTH}) if filled else None,
+            (lambda: {**heat(frame, metric, look), "width": panels.WIDTH}) if filled else None,
         ),
         metric,
         subtitle,
@@ -315,17 +322,17 @@ def _hours(data: Data, metric: str, menu: Any) -> None:
         st.caption("No call of this selection has this figure: it needs calls that succeeded.")
         return
     panels.draw_chart(
-        heat(frame, metric, shown),
+        heat(frame, metric, look),
         f"{PLACE}__heat",
         f"Median {TITLES[metric]} by weekday and hour in {data.window.zone}",
-        lambda found: hour_mark(found, metric),
-        shown=shown,
+        lambda point: hour_mark(point, metric),
+        look=look,
     )
 
 
-def hour_mark(found: Mapping[str, Any], metric: str = "ttft") -> Mark | None:
+def hour_mark(point: Mapping[str, Any], metric: str = "ttft") -> Mark | None:
     """An hour of the week that was clicked."""
-    day, hour = int(found.get("weekday", -1)), int(found.get("hour", -1))
+    day, hour = int(point.get("weekday", -1)), int(point.get("hour", -1))
     if not (0 <= day < 7 and 0 <= hour < 24):
         return None
     title = f"{WEEKDAYS[day]} {hour:02}:00 to {hour:02}:59"
@@ -353,54 +360,54 @@ def scaled(metric: str) -> float:
 # --- over time -----------------------------------------------------------------------------------------------------
 def over_time(data: Data, frame: pd.DataFrame, metric: str) -> pd.DataFrame:
     """The lines of `figures.latency` with what is drawn: positions, words for the tooltip, lone points."""
-    found = frame.drop(columns="bucket")
+    table = frame.drop(columns="bucket")
     edges, wide = millis(data.buckets.edges), len(data.buckets)
-    place = np.tile(np.arange(wide), len(found) // wide if wide else 0)
-    found["at"], found["until"] = edges[place], edges[place + 1]
-    found["middle"] = (found["at"] + found["until"]) // 2
-    gap = (found["until"] - found["at"]) * 0.12
-    found["bar"], found["bar_end"] = found["at"] + gap, found["until"] - gap
-    found["when"] = np.array([f"{one:%a %Y-%m-%d %H:%M}" for one in data.buckets.labels], dtype=object)[place]
+    place = np.tile(np.arange(wide), len(table) // wide if wide else 0)
+    table["at"], table["until"] = edges[place], edges[place + 1]
+    table["middle"] = (table["at"] + table["until"]) // 2
+    gap = (table["until"] - table["at"]) * 0.12
+    table["bar"], table["bar_end"] = table["at"] + gap, table["until"] - gap
+    table["when"] = np.array([f"{moment:%a %Y-%m-%d %H:%M}" for moment in data.buckets.labels], dtype=object)[place]
     # A line's end is drawn in its own ink once more where it is alone: between two gaps there is no line.
-    n = found["n"].to_numpy()
+    n = table["n"].to_numpy()
     for name, quantile in (("p50", 0.50), ("p95", 0.95), ("p99", 0.99)):
-        values = found[name].to_numpy()
-        found[f"{name}_words"] = [
+        values = table[name].to_numpy()
+        table[f"{name}_words"] = [
             formatting.seconds(value) if value == value else f"– ({why_missing(quantile, int(k))})"
             for value, k in zip(values, n, strict=True)
         ]
-        found[name] = values * scaled(metric)
+        table[name] = values * scaled(metric)
         there = np.isfinite(values).reshape(-1, wide) if wide else np.zeros((0, 0), dtype=bool)
         padded = np.pad(there, ((0, 0), (1, 1)))
-        found[f"{name}_lone"] = (there & ~padded[:, :-2] & ~padded[:, 2:]).ravel()
+        table[f"{name}_lone"] = (there & ~padded[:, :-2] & ~padded[:, 2:]).ravel()
     # What is complete is drawn in full, the step out of or into a bucket that the window cuts or that still fills pale.
     # A band needs both of its edges.
     partial = data.buckets.is_partial
-    found["whole"] = ~partial[place]
-    found["pale_first"] = (place < 2) & bool(wide and partial[0])
-    found["pale_last"] = (place >= wide - 2) & bool(wide and partial[-1] and not (wide <= 2 and partial[0]))
-    found["band"] = found["p50"].where(found["p95"].notna())
-    return found
+    table["whole"] = ~partial[place]
+    table["pale_first"] = (place < 2) & bool(wide and partial[0])
+    table["pale_last"] = (place >= wide - 2) & bool(wide and partial[-1] and not (wide <= 2 and partial[0]))
+    table["band"] = table["p50"].where(table["p95"].notna())
+    return table
 
 
 def below_titles(middles: Mapping[str, str], *, alone: bool) -> dict[str, list[str]]:
     """The words below each facet's title, in lines that a facet has room for. All have as many lines, so that the plots
     of a row stand level."""
     if alone:
-        return {one: [said] for one, said in middles.items()}
+        return {facet: [line] for facet, line in middles.items()}
     lines = {}
-    for one, said in middles.items():
-        median, _, missing = said.partition(" · no ")
-        lines[one] = [median, *(textwrap.wrap(f"no {missing}", LINE) if missing else [])]
-    most = max(map(len, lines.values()), default=0)
-    return {one: found + [" "] * (most - len(found)) for one, found in lines.items()}
+    for facet, line in middles.items():
+        median, _, missing = line.partition(" · no ")
+        lines[facet] = [median, *(textwrap.wrap(f"no {missing}", LINE) if missing else [])]
+    longest = max(map(len, lines.values()), default=0)
+    return {facet: lines_of_facet + [" "] * (longest - len(lines_of_facet)) for facet, lines_of_facet in lines.items()}
 
 
 def facet(
     data: Data,
-    found: pd.DataFrame,
+    table: pd.DataFrame,
     deployment_id: str,
-    shown: Look,
+    look: Look,
     *,
     domain: tuple[float, float],
     notes: Sequence[Mapping[str, Any]],
@@ -409,9 +416,9 @@ def facet(
     alone: bool = False,
 ) -> Spec:
     """One deployment over time: p50 line, p50–p95 band, thin p99, calls below; what is missing stays a gap."""
-    rows = found[found["deployment_id"] == deployment_id].drop(columns="deployment_id")
+    rows = table[table["deployment_id"] == deployment_id].drop(columns="deployment_id")
     height = ALONE if alone else FACET
-    color, x = theme.color_of(data, deployment_id, shown), theme.time_x(data, 8 if alone else 3)
+    color, x = theme.color_of(data, deployment_id, look), theme.time_x(data, 8 if alone else 3)
     dash = theme.dash(min(data.slot(deployment_id), 10**5))
     y = {
         "scale": {"type": "log", "domain": list(domain), "range": [height - BARS - 12, 0], "nice": False},
@@ -419,15 +426,15 @@ def facet(
     }
     gaps = {"invalid": "break-paths-show-path-domains"}
     drawn: list[Spec] = []
-    pale = [f"datum.{one}" for one in ("pale_first", "pale_last") if rows[one].any()]
-    parts = [("datum.whole", 1.0), *((one, theme.PALE) for one in pale)]
-    for part, ink in parts:
+    pale = [f"datum.{column}" for column in ("pale_first", "pale_last") if rows[column].any()]
+    parts = [("datum.whole", 1.0), *((column, theme.PALE) for column in pale)]
+    for condition, ink in parts:
         drawn.append(
             view(
                 "area",
                 rows,
                 {"x": q("middle", **x), "y": q("band", **y), "y2": to("p95")},
-                only=part,
+                only=condition,
                 color=color,
                 opacity=0.2 * ink,
                 **gaps,
@@ -439,7 +446,7 @@ def facet(
                     "line",
                     rows,
                     {"x": q("middle", **x), "y": q(name, **y)},
-                    only=part,
+                    only=condition,
                     color=color,
                     strokeWidth=width,
                     opacity=opacity * ink,
@@ -462,7 +469,7 @@ def facet(
                     size=size,
                 )
             )
-    count = {"scale": {"domain": [0, max(int(found["n"].max()), 1)], "range": [height, height - BARS], "nice": False}}
+    count = {"scale": {"domain": [0, max(int(table["n"].max()), 1)], "range": [height, height - BARS], "nice": False}}
     bars = view(
         "rect",
         rows,
@@ -474,19 +481,19 @@ def facet(
             "opacity": when("datum.running", theme.PALE, 1),
         },
         only="datum.n > 0",
-        color=shown.bars,
+        color=look.bars,
     )
     hit = bucket_hits(
         rows,
         x,
         height,
-        shown,
+        look,
         ("n", "Calls measured", ","),
         ("p50_words", "p50"),
         ("p95_words", "p95"),
         ("p99_words", "p99"),
     )
-    behind, front = alerts.rules(notes, shown, x)
+    behind, front = alerts.rules(notes, look, x)
     return layers(
         # A facet has no room for a note's words: its sign says them on hovering.
         *behind,
@@ -501,7 +508,7 @@ def facet(
     )
 
 
-def bucket_hits(rows: pd.DataFrame, x: Spec, height: int, shown: Look, *said: Any) -> Spec:
+def bucket_hits(rows: pd.DataFrame, x: Spec, height: int, look: Look, *tooltips: Any) -> Spec:
     """An unseen column for each bucket, to point at and to click; the clicked one is tinted."""
     return view(
         "rect",
@@ -512,25 +519,25 @@ def bucket_hits(rows: pd.DataFrame, x: Spec, height: int, shown: Look, *said: An
             "y": {"value": 0},
             "y2": {"value": height},
             "opacity": picked(0.12, 0),
-            "tooltip": tips(("when", "Bucket"), *said),
+            "tooltip": tips(("when", "Bucket"), *tooltips),
         },
         pick=["at"],
-        color=shown.ink,
+        color=look.ink,
         cursor="pointer",
     )
 
 
 # --- distribution --------------------------------------------------------------------------------------------------
-def ecdf(data: Data, frame: pd.DataFrame, metric: str, shown: Look) -> Spec:
+def ecdf(data: Data, frame: pd.DataFrame, metric: str, look: Look) -> Spec:
     """Which share of the calls took how long at most, one line for each deployment, on a log axis."""
     # Each curve begins at its smallest time with a step up from zero: else that of a single call would be nowhere.
     feet = frame.groupby("deployment_id", sort=False)["value"].min().reset_index().assign(share=0.0)
-    found = pd.concat([feet, frame], ignore_index=True)
-    found = found.assign(shown=found["value"] * scaled(metric), percent=found["share"] * 100)
-    found = found[found["shown"] > 0]
-    ids = [one for one in data.ids if one in set(found["deployment_id"])]
-    found["name"] = found["deployment_id"].map(theme.names_of(data))
-    domain = theme.log_domain(found["shown"], pad=1.05) or (0.1, 10)
+    table = pd.concat([feet, frame], ignore_index=True)
+    table = table.assign(shown=table["value"] * scaled(metric), percent=table["share"] * 100)
+    table = table[table["shown"] > 0]
+    ids = [deployment_id for deployment_id in data.ids if deployment_id in set(table["deployment_id"])]
+    table["name"] = table["deployment_id"].map(theme.names_of(data))
+    domain = theme.log_domain(table["shown"], pad=1.05) or (0.1, 10)
     base = {
         "x": q(
             "shown",
@@ -544,21 +551,21 @@ def ecdf(data: Data, frame: pd.DataFrame, metric: str, shown: Look) -> Spec:
             scale={"domain": [0, 100]},
             axis={"values": [0, 25, 50, 75, 95]},
         ),
-        "color": theme.deployment_colors(data, ids, shown),
+        "color": theme.deployment_colors(data, ids, look),
         "strokeDash": word("deployment_id", legend=None, scale=theme.slots(data, ids, theme.dash)),
     }
-    said = tips(
+    tooltip = tips(
         ("name", "Deployment"),
         ("shown", f"{TITLES[metric]}, {UNIT[metric]}", ".3~g"),
         ("percent", "of its calls, %", ".0f"),
     )
     return layers(
-        view("line", found, base, interpolate="step-after", strokeWidth=2),
+        view("line", table, base, interpolate="step-after", strokeWidth=2),
         # What is pointed at and clicked: the same line, wide and all but unseen.
         view(
             "line",
-            found,
-            {**base, "tooltip": said},
+            table,
+            {**base, "tooltip": tooltip},
             pick=["deployment_id"],
             interpolate="step-after",
             strokeWidth=14,
@@ -570,13 +577,13 @@ def ecdf(data: Data, frame: pd.DataFrame, metric: str, shown: Look) -> Spec:
 
 
 # --- heat map ------------------------------------------------------------------------------------------------------
-def heat(frame: pd.DataFrame, metric: str, shown: Look) -> Spec:
+def heat(frame: pd.DataFrame, metric: str, look: Look) -> Spec:
     """The median by weekday and hour; an hour without calls stays empty."""
-    found = frame[frame["n"] > 0].copy()
-    found["shown"] = found["p50"] * scaled(metric)
-    found["day"] = [WEEKDAYS[one] for one in found["weekday"]]
-    found["words"] = [formatting.seconds(value) for value in found["p50"]]
-    domain = theme.log_domain(found["shown"], pad=1.0) or (0.1, 1)
+    table = frame[frame["n"] > 0].copy()
+    table["shown"] = table["p50"] * scaled(metric)
+    table["day"] = [WEEKDAYS[weekday] for weekday in table["weekday"]]
+    table["words"] = [formatting.seconds(value) for value in table["p50"]]
+    domain = theme.log_domain(table["shown"], pad=1.0) or (0.1, 1)
     legend = {
         "title": f"median, {UNIT[metric]} (log)",
         "orient": "bottom",
@@ -588,7 +595,7 @@ def heat(frame: pd.DataFrame, metric: str, shown: Look) -> Spec:
     return layers(
         view(
             "rect",
-            found,
+            table,
             {
                 "x": {
                     "field": "hour",
@@ -610,9 +617,9 @@ def heat(frame: pd.DataFrame, metric: str, shown: Look) -> Spec:
                 "color": q(
                     "shown",
                     legend=legend,
-                    scale={"type": "log", "domain": list(domain), "range": RAMP[shown.theme], "interpolate": "rgb"},
+                    scale={"type": "log", "domain": list(domain), "range": RAMP[look.theme], "interpolate": "rgb"},
                 ),
-                "stroke": picked(shown.ink, "transparent"),
+                "stroke": picked(look.ink, "transparent"),
                 "tooltip": tips(
                     ("day", "Weekday"), ("hour", "Hour"), ("n", "Calls measured", ","), ("words", "Median")
                 ),

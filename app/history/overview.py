@@ -43,7 +43,7 @@ def draw_scatter(data: Data) -> None:
         "Speed against price",
         "p95 of the first token and spend per 1,000 calls, both log · bubble: calls",
     )
-    frame, shown = figures.scatter(data), theme.look()
+    frame, look = figures.scatter(data), theme.look()
     names = theme.names_of(data)
     fit = frame[frame["p95_ttft"].notna() & frame["usd_per_1000"].notna()]
     with panels.panel(title, subtitle) as menu:
@@ -55,7 +55,7 @@ def draw_scatter(data: Data) -> None:
                     lambda: frame.assign(deployment=frame["deployment_id"].map(names)).rename(
                         columns={"p95_ttft": "ttft_p95_ms", "n": "calls"}
                     ),
-                    (lambda: {**chart(data, fit, shown), "width": panels.WIDTH}) if len(fit) else None,
+                    (lambda: {**chart(data, fit, look), "width": panels.WIDTH}) if len(fit) else None,
                 ),
                 title,
                 subtitle,
@@ -65,30 +65,33 @@ def draw_scatter(data: Data) -> None:
         else:
             unnamed = not placed(data, fit).found["named"].all()
             panels.draw_chart(
-                chart(data, fit, shown),
+                chart(data, fit, look),
                 f"{SCATTER}__all",
                 _alt(fit, names),
-                lambda found: (
-                    Mark(names[found["deployment_id"]], {"deployment_id": found["deployment_id"]})
-                    if found.get("deployment_id") in names
+                lambda point: (
+                    Mark(names[point["deployment_id"]], {"deployment_id": point["deployment_id"]})
+                    if point.get("deployment_id") in names
                     else None
                 ),
-                shown=shown,
-                legend=theme.legend_entries(data, list(fit["deployment_id"]), shown) if unnamed else (),
+                look=look,
+                legend=theme.legend_entries(data, list(fit["deployment_id"]), look) if unnamed else (),
             )
         _absent(frame, names)
         panels.draw_calls(data, SCATTER)
 
 
 def _absent(frame: pd.DataFrame, names: dict[str, str]) -> None:
-    slow = [names[one] for one in frame.loc[frame["p95_ttft"].isna(), "deployment_id"]]
-    free = [names[one] for one in frame.loc[frame["p95_ttft"].notna() & frame["usd_per_1000"].isna(), "deployment_id"]]
+    slow = [names[deployment_id] for deployment_id in frame.loc[frame["p95_ttft"].isna(), "deployment_id"]]
+    free = [
+        names[deployment_id]
+        for deployment_id in frame.loc[frame["p95_ttft"].notna() & frame["usd_per_1000"].isna(), "deployment_id"]
+    ]
     parts = [
         f"fewer than 20 measured calls: {', '.join(slow)}" if slow else "",
         f"no known cost: {', '.join(free)}" if free else "",
     ]
     if any(parts) and len(frame):
-        st.caption(plain(f"Not drawn: {'; '.join(one for one in parts if one)}."))
+        st.caption(plain(f"Not drawn: {'; '.join(reason for reason in parts if reason)}."))
 
 
 def _alt(fit: pd.DataFrame, names: dict[str, str]) -> str:
@@ -119,33 +122,33 @@ def placed(data: Data, fit: pd.DataFrame) -> Placed:
     first, last = xs or (1.0, 10.0)
     room = (last / first) ** 0.16
     lowest = first / room**1.5 if free.any() else first
-    found = pd.DataFrame(
+    table = pd.DataFrame(
         {
             "deployment_id": fit["deployment_id"].to_numpy(),
-            "name": [clip(names[one], 30) for one in fit["deployment_id"]],
+            "name": [clip(names[deployment_id], 30) for deployment_id in fit["deployment_id"]],
             "s": fit["p95_ttft"].to_numpy() / 1000,
             "usd": fit["usd_per_1000"].where(~free, first / room).to_numpy(),
             "n": fit["n"].to_numpy(),
-            "speed": [formatting.seconds(one) for one in fit["p95_ttft"]],
-            "cost": [money(round(one * 1e9)) if one > 0 else "free" for one in fit["usd_per_1000"]],
+            "speed": [formatting.seconds(ttft_ms) for ttft_ms in fit["p95_ttft"]],
+            "cost": [money(round(usd * 1e9)) if usd > 0 else "free" for usd in fit["usd_per_1000"]],
         }
     )
-    place_labels(found, (lowest, last), ys)
+    place_labels(table, (lowest, last), ys)
     ticks = [*([first / room] if free.any() else []), *(theme.log_ticks(first, last) if xs else [])]
-    return Placed(found, (lowest, last), ys, first, ticks)
+    return Placed(table, (lowest, last), ys, first, ticks)
 
 
-def chart(data: Data, fit: pd.DataFrame, shown: Look) -> Spec:
+def chart(data: Data, fit: pd.DataFrame, look: Look) -> Spec:
     """The bubbles, named beside themselves, with the better corner shaded. What is free stands left of the scale. There
     is a legend where some name has no room beside its bubble."""
     at_all = placed(data, fit)
-    found, (lowest, last), ys, first = at_all.found, at_all.xs, at_all.ys, at_all.first
-    ids = list(found["deployment_id"])
-    said = f"datum.value < {first * 0.999!r} ? 'free' : '$' + format(datum.value, '~r')"
+    table, (lowest, last), ys, first = at_all.found, at_all.xs, at_all.ys, at_all.first
+    ids = list(table["deployment_id"])
+    label = f"datum.value < {first * 0.999!r} ? 'free' : '$' + format(datum.value, '~r')"
     x = {
         "title": "spend per 1,000 calls, $ (log)",
         "scale": {"type": "log", "domain": [lowest, last], "nice": False},
-        "axis": {"values": at_all.ticks, "labelExpr": said, "grid": False},
+        "axis": {"values": at_all.ticks, "labelExpr": label, "grid": False},
     }
     y = {
         "title": "p95 first token, s (log)",
@@ -161,18 +164,18 @@ def chart(data: Data, fit: pd.DataFrame, shown: Look) -> Spec:
             "words": ["faster and cheaper"],
         }
     )
-    at = {"x": q("usd", **x), "y": q("s", **y)}
+    position = {"x": q("usd", **x), "y": q("s", **y)}
     dots = view(
         "point",
-        found,
+        table,
         {
-            **at,
-            "color": theme.deployment_colors(data, ids, shown, legend=not found["named"].all()),
+            **position,
+            "color": theme.deployment_colors(data, ids, look, legend=not table["named"].all()),
             "shape": word("deployment_id", legend=None, scale=theme.slots(data, ids, theme.shape)),
             "size": q(
-                "n", legend=None, scale={"type": "sqrt", "domain": [0, int(found["n"].max())], "range": list(AREA)}
+                "n", legend=None, scale={"type": "sqrt", "domain": [0, int(table["n"].max())], "range": list(AREA)}
             ),
-            "stroke": picked(shown.ink, "transparent"),
+            "stroke": picked(look.ink, "transparent"),
             "tooltip": tips(
                 ("name", "Deployment"), ("speed", "p95 first token"), ("cost", "per 1,000 calls"), ("n", "Calls", ",")
             ),
@@ -184,22 +187,22 @@ def chart(data: Data, fit: pd.DataFrame, shown: Look) -> Spec:
         opacity=0.88,
     )
     return layers(
-        *_better(corner, at, shown, len(found)),
+        *_better(corner, position, look, len(table)),
         dots,
         *(
             view(
                 "text",
                 rows,
-                {**at, "text": word("name")},
+                {**position, "text": word("name")},
                 align=str(align),
                 dx=float(dx),
                 dy=float(dy),
                 baseline="middle",
-                color=shown.ink,
+                color=look.ink,
                 fontSize=12,
                 limit={"expr": _room(str(align), float(dx))},
             )
-            for (align, dx, dy), rows in found[found["named"]].groupby(["align", "dx", "dy"])
+            for (align, dx, dy), rows in table[table["named"]].groupby(["align", "dx", "dy"])
         ),
         height=HEIGHT,
     )
@@ -208,68 +211,72 @@ def chart(data: Data, fit: pd.DataFrame, shown: Look) -> Spec:
 def _room(align: str, dx: float) -> str:
     """The pixels between a label's anchor and the edge, or the next bubble at its height, as an expression: in a plot
     narrower than `PLOT` a label ends in an ellipsis and its tooltip tells the rest."""
-    at = "scale('x', datum.usd)"
-    after = "(isValid(datum.after) ? scale('x', datum.after) - datum.after_r : width)"
-    before = "(isValid(datum.before) ? scale('x', datum.before) + datum.before_r : 0)"
+    position = "scale('x', datum.usd)"
+    line_after = "(isValid(datum.after) ? scale('x', datum.after) - datum.after_r : width)"
+    line_before = "(isValid(datum.before) ? scale('x', datum.before) + datum.before_r : 0)"
     # A limit of 0 would be none.
     if align == "center":
-        return f"max(1, 2 * min({at} - {before}, {after} - {at}))"
-    return f"max(1, {after} - {at} - {dx!r})" if align == "left" else f"max(1, {at} + {dx!r} - {before})"
+        return f"max(1, 2 * min({position} - {line_before}, {line_after} - {position}))"
+    return (
+        f"max(1, {line_after} - {position} - {dx!r})"
+        if align == "left"
+        else f"max(1, {position} + {dx!r} - {line_before})"
+    )
 
 
-def _better(corner: pd.DataFrame, at: Spec, shown: Look, n: int) -> list[Spec]:
+def _better(corner: pd.DataFrame, position: Spec, look: Look, n: int) -> list[Spec]:
     """The better corner, where there is something to compare."""
     if n < 2:
         return []
     return [
-        view("rect", corner, {**at, "x2": to("to"), "y2": to("up")}, color=shown.good, opacity=0.1),
+        view("rect", corner, {**position, "x2": to("to"), "y2": to("up")}, color=look.good, opacity=0.1),
         view(
             "text",
             corner,
-            {**at, "text": word("words")},
+            {**position, "text": word("words")},
             align="left",
             baseline="bottom",
             dx=6,
             dy=-5,
-            color=shown.good,
+            color=look.good,
             fontSize=11.5,
         ),
     ]
 
 
-def place_labels(found: pd.DataFrame, xs: tuple[float, float], ys: tuple[float, float]) -> None:
+def place_labels(table: pd.DataFrame, xs: tuple[float, float], ys: tuple[float, float]) -> None:
     """Beside each bubble where nothing else is. Writes align, dx and dy; ``named`` is false where there is no such
     place: a name on another's bubble would be taken for that one's. ``before`` and ``after``: the bubbles left and
     right of the label at its height, with their radius."""
     wide, high = PLOT
-    px = np.log(found["usd"] / xs[0]) / math.log(xs[1] / xs[0]) * wide
-    py = (1 - np.log(found["s"] / ys[0]) / math.log(ys[1] / ys[0])) * high
-    share = np.sqrt(found["n"] / max(int(found["n"].max()), 1))  # as the scale of the sizes has it
+    px = np.log(table["usd"] / xs[0]) / math.log(xs[1] / xs[0]) * wide
+    py = (1 - np.log(table["s"] / ys[0]) / math.log(ys[1] / ys[0])) * high
+    share = np.sqrt(table["n"] / max(int(table["n"].max()), 1))  # as the scale of the sizes has it
     radius = np.sqrt((AREA[0] + (AREA[1] - AREA[0]) * share) / math.pi) + 4
     bubbles = [(x - r, y - r, x + r, y + r) for x, y, r in zip(px, py, radius, strict=True)]
     taken = [*bubbles, (0.0, high - 24, 130.0, high)]  # the words in the corner
     lines = []
-    for number, (x, y, r, name) in enumerate(zip(px, py, radius, found["name"], strict=True)):
+    for number, (x, y, r, name) in enumerate(zip(px, py, radius, table["name"], strict=True)):
         line: dict[str, Any] = {"named": False, "align": "left", "dx": 0.0, "dy": 0.0}
         for align, dx, dy in _sides(float(r), float(x), wide - float(x)):
             box = _box(x + dx, y + dy, len(name) * LETTER, align)
             inside = box[0] >= 0 and box[2] <= wide and box[1] >= 0 and box[3] <= high
-            if inside and not any(_overlap(box, other) for at, other in enumerate(taken) if at != number):
+            if inside and not any(_overlap(box, other) for place, other in enumerate(taken) if place != number):
                 line = {"named": True, "align": align, "dx": dx, "dy": dy}
                 taken.append(box)
                 break
-        lines.append(line | _walls(found, px, bubbles, number, y + line["dy"]))
+        lines.append(line | _walls(table, px, bubbles, number, y + line["dy"]))
     for column in ("named", "align", "dx", "dy", "before", "before_r", "after", "after_r"):
-        found[column] = [one[column] for one in lines]
+        table[column] = [label[column] for label in lines]
 
 
-def _sides(r: float, left: float, right: float) -> list[tuple[str, float, float]]:
+def _sides(r: float, left_edge: float, right: float) -> list[tuple[str, float, float]]:
     """Places of a label around a bubble, the best first: how it is aligned, and its distance from the middle, which is
     ``left`` and ``right`` pixels from the edges."""
     along = [
         (align, sign * min(far * r, room))
         for far in (1, 3)
-        for align, sign, room in (("left", -1, left), ("right", 1, right))
+        for align, sign, room in (("left", -1, left_edge), ("right", 1, right))
     ]
     return [
         ("left", r, 0.0),
@@ -285,25 +292,25 @@ def _sides(r: float, left: float, right: float) -> list[tuple[str, float, float]
 
 
 def _box(x: float, y: float, length: float, align: str) -> tuple[float, float, float, float]:
-    left = x - (length if align == "right" else length / 2 if align == "center" else 0)
-    return left, y - LINE / 2, left + length, y + LINE / 2
+    left_edge = x - (length if align == "right" else length / 2 if align == "center" else 0)
+    return left_edge, y - LINE / 2, left_edge + length, y + LINE / 2
 
 
 def _walls(
-    found: pd.DataFrame, px: pd.Series, bubbles: Sequence[tuple[float, ...]], number: int, y: float
+    table: pd.DataFrame, px: pd.Series, bubbles: Sequence[tuple[float, ...]], number: int, y: float
 ) -> dict[str, float]:
     """The nearest bubbles left and right at the height of a label, by their place on the axis; NaN for none."""
-    said = {"before": math.nan, "before_r": 0.0, "after": math.nan, "after_r": 0.0}
+    neighbours = {"before": math.nan, "before_r": 0.0, "after": math.nan, "after_r": 0.0}
     near = {"before": -math.inf, "after": math.inf}
-    for other, (left, top, right, bottom) in enumerate(bubbles):
+    for other, (left_edge, top, right, bottom) in enumerate(bubbles):
         if other == number or bottom <= y - LINE / 2 or top >= y + LINE / 2:
             continue
         side = "after" if px.iloc[other] > px.iloc[number] else "before"
-        edge = left if side == "after" else right
+        edge = left_edge if side == "after" else right
         if (edge < near[side]) == (side == "after"):
             near[side] = edge
-            said |= {side: float(found["usd"].iloc[other]), f"{side}_r": (right - left) / 2}
-    return said
+            neighbours |= {side: float(table["usd"].iloc[other]), f"{side}_r": (right - left_edge) / 2}
+    return neighbours
 
 
 def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
@@ -326,7 +333,7 @@ def draw_ranking(data: Data) -> None:
     """The table; a selected line opens its calls."""
     title = "Deployments"
     subtitle = "click a column's name to rank by it, a line to see its calls · – : too few calls, or no known cost"
-    table, shown, names = figures.ranking(data), theme.look(), theme.names_of(data)
+    table, look, names = figures.ranking(data), theme.look(), theme.names_of(data)
     with panels.panel(title, subtitle) as menu:
         with menu:
             panels.export(
@@ -341,7 +348,7 @@ def draw_ranking(data: Data) -> None:
                 subtitle,
             )
         event = st.dataframe(
-            styled(data, table, shown),
+            styled(data, table, look),
             key=f"{RANKING}_table",
             hide_index=True,
             placeholder=formatting.DASH,
@@ -353,14 +360,14 @@ def draw_ranking(data: Data) -> None:
         )
         chosen = [row for row in event.selection.rows if row < len(table)]
         if chosen:
-            one = str(table["deployment_id"].iloc[chosen[0]])
-            calls.draw(data, calls.Mark(names[one], {"deployment_id": one}), RANKING)
+            deployment_id = str(table["deployment_id"].iloc[chosen[0]])
+            calls.draw(data, calls.Mark(names[deployment_id], {"deployment_id": deployment_id}), RANKING)
 
 
-def styled(data: Data, table: pd.DataFrame, shown: theme.Look) -> Styler:
+def styled(data: Data, table: pd.DataFrame, look: theme.Look) -> Styler:
     """The table as numbers, to be ranked by, that are written as everywhere else on the page."""
     names = theme.names_of(data)
-    colors = [f"color: {theme.color_of(data, one, shown)}" for one in table["deployment_id"]]
+    colors = [f"color: {theme.color_of(data, deployment_id, look)}" for deployment_id in table["deployment_id"]]
     frame = pd.DataFrame(
         {
             "color": "●",
@@ -422,13 +429,13 @@ CLEAR, CLEAR_POINTS = 0.05, 0.01
 
 def draw(data: Data, month: Pace) -> None:
     """Eight cards. An improvement is green and the opposite red only where it is clear that it is one."""
-    found = {one.key: one for one in figures.kpis(data)}
+    kpis = {kpi.key: kpi for kpi in figures.kpis(data)}
     with st.grid(4, min_column_width=150, gap="xsmall"):
         for title, keys in CARDS:
-            _card(title, [found[key] for key in keys if key in found])
+            _card(title, [kpis[key] for key in keys if key in kpis])
         _month(month)
     if data.before is not None and data.before.totals["n"]:
-        first, last = (pd.Timestamp(one).tz_convert(data.window.zone) for one in data.window.previous or ())
+        first, last = (pd.Timestamp(moment).tz_convert(data.window.zone) for moment in data.window.previous or ())
         st.caption(f"Changes are to the stretch before it: {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}.")
 
 
@@ -436,7 +443,7 @@ def _card(title: str, parts: Sequence[Kpi]) -> None:
     if not parts:
         return
     last = parts[-1]  # of a pair the second speaks: it is the p95 that people feel
-    missing = next((one.why_missing for one in parts if one.why_missing), "")
+    missing = next((kpi.why_missing for kpi in parts if kpi.why_missing), "")
     detail = missing or _short(last.detail) or (f"n {last.n:,}" if last.key != "calls" else "")
     change = f"{last.change_text}{' p95' if len(parts) > 1 else ''}" if last.change_text else ""
     clear = last.better is not None and abs(last.change or 0) >= (CLEAR_POINTS if last.key == "success" else CLEAR)
@@ -455,8 +462,8 @@ def _card(title: str, parts: Sequence[Kpi]) -> None:
 
 
 def _values(parts: Sequence[Kpi]) -> str:
-    texts = [one.text for one in parts]
-    if all(one.value is None for one in parts):
+    texts = [kpi.text for kpi in parts]
+    if all(kpi.value is None for kpi in parts):
         return formatting.DASH
     units = {text.rpartition(" ")[2] for text in texts}
     if len(texts) > 1 and len(units) == 1 and all(" " in text for text in texts):
@@ -479,7 +486,7 @@ def _month(month: Pace) -> None:
     st.metric(
         "This month",
         plain(money(month.spent)),
-        plain(" · ".join(one for one in parts if one)),
+        plain(" · ".join(text for text in parts if text)),
         "off",
         delta_arrow="off",
         border=True,

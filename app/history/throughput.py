@@ -35,14 +35,14 @@ def draw(data: Data) -> None:
     """Three rates over time, stacked by deployment: their sums mean something."""
     title = "Throughput"
     subtitle = f"mean of each {theme.step_words(data.window.step)}, stacked by deployment · no bar: nothing happened"
-    frame, shown, notes = figures.throughput(data), theme.look(), theme.notes_of(data)
+    frame, look, notes = figures.throughput(data), theme.look(), theme.notes_of(data)
     stacked = {rate: stack(data, frame, rate, "deployment_id", data.ids) for rate in RATES}
     labels = bucket_labels(data)
 
     def all_of_them() -> Spec:
         width = panels.WIDTH // 3 - 50
         # What the page writes below its charts has to be in the picture; once is enough, the colours are the same.
-        parts = [{**chart(data, stacked[rate], rate, shown, notes, legend=True), "width": width} for rate in RATES]
+        parts = [{**chart(data, stacked[rate], rate, look, notes, legend=True), "width": width} for rate in RATES]
         return {"concat": parts, "columns": 3, "spacing": 30}
 
     with panels.panel(title, subtitle) as menu:
@@ -55,22 +55,22 @@ def draw(data: Data) -> None:
         with st.grid(3, min_column_width=260, gap="small"):
             for rate, words in RATES.items():
                 panels.draw_chart(
-                    chart(data, stacked[rate], rate, shown, notes),
+                    chart(data, stacked[rate], rate, look, notes),
                     f"{PLACE}__{rate}",
                     f"{words} over time, stacked by deployment",
-                    lambda found: _mark(data, found, labels),
-                    shown=shown,
+                    lambda point: _mark(data, point, labels),
+                    look=look,
                 )
-        panels.draw_legend(theme.legend_entries(data, data.ids, shown), shown)
+        panels.draw_legend(theme.legend_entries(data, data.ids, look), look)
         panels.draw_calls(data, PLACE)
 
 
-def _mark(data: Data, found: dict[str, Any], labels: Mapping[int, Any]) -> Mark | None:
-    label, one, names = labels.get(int(found.get("at", -1))), found.get("deployment_id"), theme.names_of(data)
-    if label is None or one not in names:
+def _mark(data: Data, point: dict[str, Any], labels: Mapping[int, Any]) -> Mark | None:
+    label, deployment_id, names = labels.get(int(point.get("at", -1))), point.get("deployment_id"), theme.names_of(data)
+    if label is None or deployment_id not in names:
         return None
-    title = f"{names[one]}, {theme.bucket_words(data, label)}"
-    return Mark(title, {"deployment_id": one, "bucket": label})
+    title = f"{names[deployment_id]}, {theme.bucket_words(data, label)}"
+    return Mark(title, {"deployment_id": deployment_id, "bucket": label})
 
 
 def bucket_labels(data: Data) -> dict[int, Any]:
@@ -80,74 +80,83 @@ def bucket_labels(data: Data) -> dict[int, Any]:
 
 def stack(data: Data, frame: pd.DataFrame, value: str, series: str, order: Sequence[str]) -> pd.DataFrame:
     """Bars of each bucket on top of each other in a given order: at, until, from, to; bars of nothing are left out."""
-    found = frame[[series, "bucket", "running", value]]
+    table = frame[[series, "bucket", "running", value]]
     edges = millis(data.buckets.edges)
     place = {label: number for number, label in enumerate(data.buckets.labels)}
-    number = found["bucket"].map(place).to_numpy()
-    found = found.assign(number=number)
-    found["at"], found["until"] = edges[number], edges[number + 1]
-    gap = (found["until"] - found["at"]) * 0.08
-    found["bar"], found["bar_end"] = found["at"] + gap, found["until"] - gap
-    found["rank"] = found[series].map({one: rank for rank, one in enumerate(order)})
-    found = found.sort_values(["at", "rank"])
-    found["to"] = found.groupby("at")[value].cumsum()
-    found["from"] = found["to"] - found[value]
-    words = np.array([f"{one:%a %Y-%m-%d %H:%M}" for one in data.buckets.labels], dtype=object)
-    found["when"] = words[found.pop("number")]
-    return found.drop(columns="bucket")[found[value] > 0]
+    number = table["bucket"].map(place).to_numpy()
+    table = table.assign(number=number)
+    table["at"], table["until"] = edges[number], edges[number + 1]
+    gap = (table["until"] - table["at"]) * 0.08
+    table["bar"], table["bar_end"] = table["at"] + gap, table["until"] - gap
+    table["rank"] = table[series].map({series_key: rank for rank, series_key in enumerate(order)})
+    table = table.sort_values(["at", "rank"])
+    table["to"] = table.groupby("at")[value].cumsum()
+    table["from"] = table["to"] - table[value]
+    words = np.array([f"{moment:%a %Y-%m-%d %H:%M}" for moment in data.buckets.labels], dtype=object)
+    table["when"] = words[table.pop("number")]
+    return table.drop(columns="bucket")[table[value] > 0]
 
 
-def chart(data: Data, found: pd.DataFrame, rate: str, shown: Look, notes: Any, *, legend: bool = False) -> Spec:
+def chart(data: Data, table: pd.DataFrame, rate: str, look: Look, notes: Any, *, legend: bool = False) -> Spec:
     """One rate over time; ``legend``: with what its colours mean, even where there is one only."""
-    found = found.assign(name=found["deployment_id"].map(theme.names_of(data)))
-    color = theme.deployment_colors(data, data.ids, shown, legend=False)
+    table = table.assign(name=table["deployment_id"].map(theme.names_of(data)))
+    color = theme.deployment_colors(data, data.ids, look, legend=False)
     if legend:
-        names = [theme.names_of(data)[one] for one in data.ids]
+        names = [theme.names_of(data)[deployment_id] for deployment_id in data.ids]
         color = {**color, "legend": theme.legend_of(names, data.ids)}
-    said = tips(("name", "Deployment"), ("when", "Bucket"), (rate, RATES[rate], ",.3~g"))
+    tooltip = tips(("name", "Deployment"), ("when", "Bucket"), (rate, RATES[rate], ",.3~g"))
     return bars(
-        data, found, ["at", "deployment_id"], color, said, shown, notes, most=4, title=RATES[rate], least=LEAST[rate]
+        data,
+        table,
+        ["at", "deployment_id"],
+        color,
+        tooltip,
+        look,
+        notes,
+        most=4,
+        title=RATES[rate],
+        smallest=LEAST[rate],
     )
 
 
 def bars(
     data: Data,
-    found: pd.DataFrame,
+    table: pd.DataFrame,
     fields: list[str],
     color: Spec,
-    said: Any,
-    shown: Look,
+    tooltip: Any,
+    look: Look,
     notes: Any,
     *,
     most: int,
     title: str = "",
     height: int = HEIGHT,
-    whole: float = 0.0,
-    least: float = 0.0,
+    total: float = 0.0,
+    smallest: float = 0.0,
 ) -> Spec:
     """Stacked bars over time that can be clicked; the running bucket is pale. ``whole``: the least step of a mark;
     ``least``: the least top of the axis."""
     x = theme.time_x(data, most)
-    top = max(float(found["to"].max()) * (alerts.ROOM if notes else 1.06), least) if len(found) else 1.0
-    found = found.assign(to=np.maximum(found["to"], found["from"] + top * SEEN / height))
-    behind, front = alerts.rules(notes, shown, x)
+    top = max(float(table["to"].max()) * (alerts.ROOM if notes else 1.06), smallest) if len(table) else 1.0
+    table = table.assign(to=np.maximum(table["to"], table["from"] + top * SEEN / height))
+    behind, front = alerts.rules(notes, look, x)
     drawn = view(
         "rect",
-        found,
+        table,
         {
             "x": q("bar", **x),
             "x2": to("bar_end"),
             "y2": to("to"),
             "color": color,
-            "tooltip": said,
+            "tooltip": tooltip,
             "y": q(
                 "from",
                 title=None,
                 scale={"domain": [0, top], "nice": False},
-                axis={"tickCount": 4, "tickMinStep": whole, "format": ",~r"},
+                axis={"tickCount": 4, "tickMinStep": total, "format": ",~r"},
             ),
             "opacity": when("datum.running", theme.PALE, 1),
-            "stroke": picked(shown.ink, None),
+            "stroke": picked(look.ink, None),
         },
         pick=fields,
         cursor="pointer",
@@ -182,7 +191,7 @@ def draw_states(data: Data) -> None:
         "How the calls ended",
         f"calls per {theme.step_words(data.window.step)} · only “done” enters the times",
     )
-    frame, shown, notes = figures.states(data), theme.look(), theme.notes_of(data)
+    frame, look, notes = figures.states(data), theme.look(), theme.notes_of(data)
     there = [state for state in theme.STATES if state in set(frame["state"])]
     there += sorted(set(frame["state"]) - set(there))
     labels = bucket_labels(data)
@@ -191,45 +200,45 @@ def draw_states(data: Data) -> None:
             only = st.toggle(
                 "Without done", key="failures", bind="query-params", help="Only calls that did not succeed."
             )
-            kept = [one for one in there if one != "succeeded"] if only else there
-            found = stack(data, frame[frame["state"].isin(kept)], "n", "state", kept)
+            states = [state for state in there if state != "succeeded"] if only else there
+            table = stack(data, frame[frame["state"].isin(states)], "n", "state", states)
             panels.export(
                 data,
                 panels.Export(
                     "states",
                     lambda: frame.rename(columns={"n": "calls", "running": "still_running"}),
-                    lambda: {**_states(data, found, kept, shown, notes), "width": panels.WIDTH},
+                    lambda: {**_states(data, table, states, look, notes), "width": panels.WIDTH},
                 ),
                 title,
                 subtitle,
             )
-        if found.empty:
+        if table.empty:
             st.caption("Every call succeeded." if only else "No call ended in this time.")
             return
         panels.draw_chart(
-            _states(data, found, kept, shown, notes),
+            _states(data, table, states, look, notes),
             f"{ENDS}__all",
             _states_alt(frame),
-            lambda found: _state_mark(data, found, labels),
-            shown=shown,
-            legend=[(theme.state_color(one, shown), theme.state_words(one), "■") for one in kept],
+            lambda point: _state_mark(data, point, labels),
+            look=look,
+            legend=[(theme.state_color(state, look), theme.state_words(state), "■") for state in states],
         )
         panels.draw_calls(data, ENDS)
 
 
-def _states(data: Data, found: pd.DataFrame, kept: Sequence[str], shown: Look, notes: Any) -> Spec:
-    found = found.assign(words=found["state"].map(theme.state_words))
+def _states(data: Data, table: pd.DataFrame, states: Sequence[str], look: Look, notes: Any) -> Spec:
+    table = table.assign(words=table["state"].map(theme.state_words))
     color = word(
         "state",
-        scale={"domain": list(kept), "range": [theme.state_color(one, shown) for one in kept]},
-        legend=theme.legend_of([theme.state_words(one) for one in kept], kept),
+        scale={"domain": list(states), "range": [theme.state_color(state, look) for state in states]},
+        legend=theme.legend_of([theme.state_words(state) for state in states], states),
     )
-    said = tips(("words", "Ended"), ("when", "Bucket"), ("n", "Calls", ","))
-    return bars(data, found, ["at", "state"], color, said, shown, notes, most=6, height=TALL, whole=1.0)
+    tooltip = tips(("words", "Ended"), ("when", "Bucket"), ("n", "Calls", ","))
+    return bars(data, table, ["at", "state"], color, tooltip, look, notes, most=6, height=TALL, total=1.0)
 
 
-def _state_mark(data: Data, found: dict[str, Any], labels: Mapping[int, Any]) -> Mark | None:
-    label, state = labels.get(int(found.get("at", -1))), str(found.get("state"))
+def _state_mark(data: Data, point: dict[str, Any], labels: Mapping[int, Any]) -> Mark | None:
+    label, state = labels.get(int(point.get("at", -1))), str(point.get("state"))
     if label is None or state not in theme.STATES:
         return None
     title = f"{theme.state_words(state)}, {theme.bucket_words(data, label)}"
