@@ -37,8 +37,8 @@ TITLES = {
 
 def draw(held: State) -> None:
     """The editors, in tabs; each writes what differs from the data files into the state."""
-    given = held.assumptions
-    yours = " (changed)" if given != Assumptions() else ""
+    assumptions = held.assumptions
+    yours = " (changed)" if assumptions != Assumptions() else ""
     place = st.expander(
         f"Assumptions: prices, hardware, efficiency, discounts{yours}",
         icon=":material/tune:",
@@ -51,12 +51,12 @@ def draw(held: State) -> None:
         if yours:
             st.button("Back to the data files", icon=":material/undo:", on_click=state.assume, args=(Assumptions(),))
         parts: dict[str, Callable[[], None]] = {
-            "Serving": lambda: _serving(given),
-            "Machine prices": lambda: _machines(given),
-            "Token prices": lambda: _tokens(given),
-            "API speeds": lambda: _speeds(given),
-            "Efficiency": lambda: _efficiency(given),
-            "Hardware and models": lambda: draw_own_rows(given, _set),
+            "Serving": lambda: _serving(assumptions),
+            "Machine prices": lambda: _machines(assumptions),
+            "Token prices": lambda: _tokens(assumptions),
+            "API speeds": lambda: _speeds(assumptions),
+            "Efficiency": lambda: _efficiency(assumptions),
+            "Hardware and models": lambda: draw_own_rows(assumptions, _set),
         }
         for tab, draw_part in zip(st.tabs(list(parts), key="ca_tabs", on_change="rerun"), parts.values(), strict=True):
             if tab.open:
@@ -64,53 +64,66 @@ def draw(held: State) -> None:
                     draw_part()
 
 
-def _serving(given: Assumptions) -> None:
+def _serving(assumptions: Assumptions) -> None:
     with st.form("ca_serving", border=False):
-        left, middle, right = st.columns(3)
-        made: dict[str, Any] = {
-            "headroom": left.number_input("Headroom over the rate, %", value=given.headroom * 100, step=5.0) / 100,
-            "ops_share": left.number_input("Operations on top of machine hours, %", value=given.ops_share * 100) / 100,
-            "autoscale": left.toggle("Replicas follow the hours of the day", given.autoscale),
-            "max_tp": middle.selectbox("Tensor parallel at most", [1, 2, 4, 8], index=[1, 2, 4, 8].index(given.max_tp)),
-            "max_seqs": middle.number_input("Sequences at once at most", value=given.max_seqs, step=32),
-            "step_tokens": middle.number_input("Tokens a step at most", value=given.step_tokens, step=1024),
-            "continuous": right.toggle("Continuous batching", given.continuous),
-            "self_host_cache": right.toggle("Prefix cache of the own server", given.self_host_cache),
+        first_column, middle, right = st.columns(3)
+        options: dict[str, Any] = {
+            "headroom": first_column.number_input(
+                "Headroom over the rate, %", value=assumptions.headroom * 100, step=5.0
+            )
+            / 100,
+            "ops_share": first_column.number_input(
+                "Operations on top of machine hours, %", value=assumptions.ops_share * 100
+            )
+            / 100,
+            "autoscale": first_column.toggle("Replicas follow the hours of the day", assumptions.autoscale),
+            "max_tp": middle.selectbox(
+                "Tensor parallel at most", [1, 2, 4, 8], index=[1, 2, 4, 8].index(assumptions.max_tp)
+            ),
+            "max_seqs": middle.number_input("Sequences at once at most", value=assumptions.max_seqs, step=32),
+            "step_tokens": middle.number_input("Tokens a step at most", value=assumptions.step_tokens, step=1024),
+            "continuous": right.toggle("Continuous batching", assumptions.continuous),
+            "self_host_cache": right.toggle("Prefix cache of the own server", assumptions.self_host_cache),
             "precisions": tuple(
-                Precision(one)
-                for one in right.multiselect(
-                    "Precisions", [one.value for one in Precision], [one.value for one in given.precisions]
+                Precision(precision)
+                for precision in right.multiselect(
+                    "Precisions",
+                    [precision.value for precision in Precision],
+                    [precision.value for precision in assumptions.precisions],
                 )
             ),
         }
-        spot = left.number_input("Spot discount, %", value=given.spot_discount.get(ALL, 0.0) * 100, step=5.0) / 100
-        plans = given.savings_discount.get(ALL, {})
+        spot = (
+            first_column.number_input("Spot discount, %", value=assumptions.spot_discount.get(ALL, 0.0) * 100, step=5.0)
+            / 100
+        )
+        plans = assumptions.savings_discount.get(ALL, {})
         year = middle.number_input("Savings plan of 1 year, %", value=plans.get(12, 0.0) * 100, step=5.0) / 100
         three = right.number_input("Savings plan of 3 years, %", value=plans.get(36, 0.0) * 100, step=5.0) / 100
         if st.form_submit_button("Apply", icon=":material/check:"):
             terms = {months: share for months, share in ((12, year), (36, three)) if share}
             _set(
                 replace(
-                    given,
-                    **made,
-                    spot_discount={**_without(given.spot_discount, ALL), **({ALL: spot} if spot else {})},
-                    savings_discount={**_without(given.savings_discount, ALL), **({ALL: terms} if terms else {})},
+                    assumptions,
+                    **options,
+                    spot_discount={**_without(assumptions.spot_discount, ALL), **({ALL: spot} if spot else {})},
+                    savings_discount={**_without(assumptions.savings_discount, ALL), **({ALL: terms} if terms else {})},
                 )
             )
 
 
-def _machines(given: Assumptions) -> None:
+def _machines(assumptions: Assumptions) -> None:
     rows = pd.DataFrame(
         [
             {
-                "instance": one.name,
-                "gpu": f"{one.count} × {one.gpu}",
-                "list": one.usd_per_hour,
-                "yours": given.instance_prices.get(one.name),
-                "source": one.source,
-                "date": one.date,
+                "instance": instance.name,
+                "gpu": f"{instance.count} × {instance.gpu}",
+                "list": instance.usd_per_hour,
+                "yours": assumptions.instance_prices.get(instance.name),
+                "source": instance.source,
+                "date": instance.date,
             }
-            for one in catalog.instances().values()
+            for instance in catalog.instances().values()
         ]
     )
     edited = _editor(
@@ -126,20 +139,20 @@ def _machines(given: Assumptions) -> None:
         },
         ["yours"],
     )
-    found = {row["instance"]: float(row["yours"]) for row in edited.to_dict("records") if pd.notna(row["yours"])}
-    shown = set(rows["instance"])
-    found |= {name: price for name, price in given.instance_prices.items() if name not in shown}
-    if found != dict(given.instance_prices):
-        _set(replace(given, instance_prices=found))
+    prices = {row["instance"]: float(row["yours"]) for row in edited.to_dict("records") if pd.notna(row["yours"])}
+    names = set(rows["instance"])
+    prices |= {name: price for name, price in assumptions.instance_prices.items() if name not in names}
+    if prices != dict(assumptions.instance_prices):
+        _set(replace(assumptions, instance_prices=prices))
 
 
-def _tokens(given: Assumptions) -> None:
+def _tokens(assumptions: Assumptions) -> None:
     st.caption("US dollars per 1M tokens. The list's price stands beside yours, which goes before it.")
-    models = {one.model_ref: one for one in catalog.api_models()}
+    models = {model.model_ref: model for model in catalog.api_models()}
     names = sorted(models)
     rows = pd.DataFrame(
         [
-            {"model": name, **_listed(models[name].provider, name), **_price_row(given.token_prices.get(name))}
+            {"model": name, **_listed(models[name].provider, name), **_price_row(assumptions.token_prices.get(name))}
             for name in names
         ]
     )
@@ -161,28 +174,33 @@ def _tokens(given: Assumptions) -> None:
         )
     }
     edited = _editor(rows, "ca_tokens", {"model": "Model", **money, **lists}, list(money))
-    found = {}
+    prices = {}
     for row in edited.to_dict("records"):
         if pd.notna(row["input"]) and pd.notna(row["output"]):
             given_row: dict[str, Any] = {name: float(row[name]) if pd.notna(row[name]) else None for name in money}
-            old = given.token_prices.get(row["model"])
-            found[row["model"]] = replace(old, **given_row) if old else TokenPrice(**given_row)
+            old = assumptions.token_prices.get(row["model"])
+            prices[row["model"]] = replace(old, **given_row) if old else TokenPrice(**given_row)
     halves = [
         str(row["model"]) for row in edited.to_dict("records") if pd.notna(row["input"]) != pd.notna(row["output"])
     ]
     if halves:
         st.caption(f":red[:material/error: {plain(halves[0])}: a price needs input and output.]")
-    kept = {name: price for name, price in given.token_prices.items() if name not in names}
-    if {**kept, **found} != dict(given.token_prices):
-        _set(replace(given, token_prices={**kept, **found}))
+    others = {name: price for name, price in assumptions.token_prices.items() if name not in names}
+    if {**others, **prices} != dict(assumptions.token_prices):
+        _set(replace(assumptions, token_prices={**others, **prices}))
 
 
 @st.cache_data(ttl=3600, show_spinner=False)
 def _listed(provider: str, model: str) -> dict[str, Any]:
-    found = token_cost.price(provider, model, datetime.now(UTC).date())
-    if found is None:
+    listed_price = token_cost.price(provider, model, datetime.now(UTC).date())
+    if listed_price is None:
         return {"list_in": None, "list_out": None, "source": "no list has it", "date": ""}
-    return {"list_in": found.base.input, "list_out": found.base.output, "source": found.source, "date": found.date}
+    return {
+        "list_in": listed_price.base.input,
+        "list_out": listed_price.base.output,
+        "source": listed_price.source,
+        "date": listed_price.date,
+    }
 
 
 def _price_row(price: TokenPrice | None) -> dict[str, float | None]:
@@ -190,12 +208,15 @@ def _price_row(price: TokenPrice | None) -> dict[str, float | None]:
     return {name: getattr(price, name) if price else None for name in names}
 
 
-def _speeds(given: Assumptions) -> None:
+def _speeds(assumptions: Assumptions) -> None:
     st.caption("No provider promises these: measure them in the playground, which fills them in, or state your own.")
-    names = sorted({one.model_ref for one in catalog.api_models()})
+    names = sorted({model.model_ref for model in catalog.api_models()})
     parts = ("ttft_p50_s", "ttft_p95_s", "tok_s_p50", "tok_s_p10")
     rows = pd.DataFrame(
-        [{"model": name, **{part: getattr(given.api_speeds.get(name), part, None) for part in parts}} for name in names]
+        [
+            {"model": name, **{figure: getattr(assumptions.api_speeds.get(name), figure, None) for figure in parts}}
+            for name in names
+        ]
     )
     edited = _editor(
         rows,
@@ -209,44 +230,44 @@ def _speeds(given: Assumptions) -> None:
         },
         list(parts),
     )
-    found: dict[str, ApiSpeed] = {}
+    speeds: dict[str, ApiSpeed] = {}
     for row in edited.to_dict("records"):
-        values: dict[str, Any] = {part: float(row[part]) if pd.notna(row[part]) else None for part in parts}
+        values: dict[str, Any] = {figure: float(row[figure]) if pd.notna(row[figure]) else None for figure in parts}
         if any(value is not None for value in values.values()):
-            old = given.api_speeds.get(row["model"])
-            found[row["model"]] = replace(old, **values) if old else ApiSpeed(**values)
-    kept = {name: one for name, one in given.api_speeds.items() if name not in names}
-    if {**kept, **found} != dict(given.api_speeds):
-        _set(replace(given, api_speeds={**kept, **found}))
+            old = assumptions.api_speeds.get(row["model"])
+            speeds[row["model"]] = replace(old, **values) if old else ApiSpeed(**values)
+    others = {name: speed for name, speed in assumptions.api_speeds.items() if name not in names}
+    if {**others, **speeds} != dict(assumptions.api_speeds):
+        _set(replace(assumptions, api_speeds={**others, **speeds}))
 
 
-def _efficiency(given: Assumptions) -> None:
+def _efficiency(assumptions: Assumptions) -> None:
     gpu = st.selectbox("GPU", list(catalog.gpus()), key="ca_eff_gpu", width=260)
     usual = roofline.of(gpu)
-    own = given.efficiency.get(gpu)
+    own = assumptions.efficiency.get(gpu)
     rows = pd.DataFrame(
         [
             {
-                "factor": TITLES.get(one.name, one.name),
+                "factor": TITLES.get(field.name, field.name),
                 "low": value.low,
                 "mid": value.mid,
                 "high": value.high,
-                "_": one.name,
+                "_": field.name,
             }
-            for one in fields(usual)
-            if isinstance(value := getattr(own or usual, one.name), Range)
+            for field in fields(usual)
+            if isinstance(value := getattr(own or usual, field.name), Range)
         ]
     )
     edited = _editor(rows, f"ca_eff_{gpu}", {"factor": "Factor", "_": None}, ["low", "mid", "high"])
-    made = replace(
+    efficiency = replace(
         usual,
         **{
-            row["_"]: Range(*sorted(float(row[part] or 0) for part in ("low", "mid", "high")))
+            row["_"]: Range(*sorted(float(row[bound] or 0) for bound in ("low", "mid", "high")))
             for row in edited.to_dict("records")
         },
     )
-    if made != (own or usual):
-        _set(replace(given, efficiency={**given.efficiency, gpu: made}))
+    if efficiency != (own or usual):
+        _set(replace(assumptions, efficiency={**assumptions.efficiency, gpu: efficiency}))
     st.caption(
         "Each option is run at the bounds of these; the sources are in the documentation."
         if own is None
@@ -266,8 +287,8 @@ def _editor(rows: pd.DataFrame, key: str, config: Mapping[str, Any], editable: l
     )
 
 
-def _without(given: Mapping[str, Any], key: str) -> dict[str, Any]:
-    return {name: value for name, value in given.items() if name != key}
+def _without(assumptions: Mapping[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in assumptions.items() if name != key}
 
 
 def _set(assumptions: Assumptions) -> None:
@@ -292,17 +313,17 @@ TABLES: tuple[tuple[str, str, type[Any], tuple[str, ...]], ...] = (
 )
 
 
-def draw_own_rows(given: Assumptions, keep: Callable[[Assumptions], None]) -> None:
+def draw_own_rows(assumptions: Assumptions, keep: Callable[[Assumptions], None]) -> None:
     """The three tables; ``keep`` takes the assumptions with the lines that differ from the data files."""
     base = catalog.base()
     for name, title, cls, needed in TABLES:
         st.caption(f"{title}. Change a line or add one below the last; {', '.join(needed[1:])} are needed.")
         rows: Mapping[str, Any] = getattr(base, name)
-        own: Sequence[Any] = getattr(given.own, name)
-        shown = {**rows, **{one.name: one for one in own}}
+        own: Sequence[Any] = getattr(assumptions.own, name)
+        rows_shown = {**rows, **{row.name: row for row in own}}
         frame = pd.DataFrame(
-            [serialization.to_plain(one, whole=True) for one in shown.values()],
-            columns=[one.name for one in fields(cls)],
+            [serialization.to_plain(row, whole=True) for row in rows_shown.values()],
+            columns=[field.name for field in fields(cls)],
         )
         # A line that was added becomes one of the table: under the same key it would be added once more.
         edited = st.data_editor(
@@ -314,11 +335,11 @@ def draw_own_rows(given: Assumptions, keep: Callable[[Assumptions], None]) -> No
             height=230,
         )
         errors: list[FieldError] = []
-        found = changed(edited, cls, rows, needed, name, errors)
-        for one in errors[:3]:
-            st.caption(f":red[:material/error: {plain(one.sentence)}]")
-        if not errors and found != tuple(own):
-            keep(replace(given, own=replace(given.own, **{name: found})))
+        own_rows = changed(edited, cls, rows, needed, name, errors)
+        for error in errors[:3]:
+            st.caption(f":red[:material/error: {plain(error.sentence)}]")
+        if not errors and own_rows != tuple(own):
+            keep(replace(assumptions, own=replace(assumptions.own, **{name: own_rows})))
 
 
 def changed(
@@ -326,18 +347,18 @@ def changed(
     cls: type[Any],
     rows: Mapping[str, Any],
     needed: Sequence[str],
-    at: str,
+    place: str,
     errors: list[FieldError],
 ) -> tuple[Any, ...]:
     """The lines that are not in the data files as they are. A line that is being typed (no name yet) is passed over."""
-    found = []
+    own_rows = []
     for row in edited.to_dict("records"):
         values = {str(name): value for name, value in row.items() if not _empty(value)}
         if not values.get("name"):
             continue
         missing = [name for name in needed if name not in values]
         if missing:
-            errors.append(FieldError(at, f"{values['name']}: fill in {', '.join(missing)} too."))
+            errors.append(FieldError(place, f"{values['name']}: fill in {', '.join(missing)} too."))
             continue
         values.setdefault("source", "yours")
         values.setdefault("date", "")
@@ -347,11 +368,11 @@ def changed(
             values.setdefault("tflops_fp8", "none")
             values.setdefault("tflops_fp4", "none")
         wrong: list[FieldError] = []
-        made = serialization.from_plain(cls, values, at, wrong)
-        errors.extend(FieldError(one.field, f"{values['name']}: {one.sentence}") for one in wrong)
-        if made is not None and not wrong and made != rows.get(made.name):
-            found.append(made)
-    return tuple(found)
+        row_read = serialization.from_plain(cls, values, place, wrong)
+        errors.extend(FieldError(error.field, f"{values['name']}: {error.sentence}") for error in wrong)
+        if row_read is not None and not wrong and row_read != rows.get(row_read.name):
+            own_rows.append(row_read)
+    return tuple(own_rows)
 
 
 def _empty(value: Any) -> bool:

@@ -31,26 +31,28 @@ FIRST, MOST = 4, 9
 
 def draw_drivers(answer: Answer) -> None:
     """The monthly cost of the best options, stacked by what drives it."""
-    options = [one for one in calculator_options.short(answer, FIRST) if one.drivers and not one.infeasible][:MOST]
+    options = [
+        option for option in calculator_options.short(answer, FIRST) if option.drivers and not option.infeasible
+    ][:MOST]
     if not options:
         return
-    shown = theme.look()
+    look = theme.look()
     rows = pd.DataFrame(
         [
-            {"option": clip(one.title, 44), "driver": DRIVERS.get(name, name), "usd": usd, "no": place}
-            for place, one in enumerate(options)
-            for name, usd in one.drivers.items()
+            {"option": clip(option.title, 44), "driver": DRIVERS.get(name, name), "usd": usd, "no": place}
+            for place, option in enumerate(options)
+            for name, usd in option.drivers.items()
             if usd
         ],
         columns=["option", "driver", "usd", "no"],
     )
     with panels.panel("Cost by driver", "US dollars a month, the best of each way · estimated"):
-        show(_stack(rows, shown), "ca_drivers", "Monthly cost by driver of each option", shown)
+        show(_stack(rows, look), "ca_drivers", "Monthly cost by driver of each option", look)
 
 
-def _stack(rows: pd.DataFrame, shown: theme.Look) -> Spec:
+def _stack(rows: pd.DataFrame, look: theme.Look) -> Spec:
     used = [word_ for word_ in DRIVERS.values() if word_ in set(rows["driver"])]
-    tints = (*(theme.DRIVERS_DARK if shown.theme == "dark" else theme.DRIVERS_LIGHT), shown.muted)
+    tints = (*(theme.DRIVERS_DARK if look.theme == "dark" else theme.DRIVERS_LIGHT), look.muted)
     scale = {"domain": list(DRIVERS.values()), "range": list(tints)}
     names = list(dict.fromkeys(rows["option"]))
     return layers(
@@ -72,46 +74,46 @@ def _stack(rows: pd.DataFrame, shown: theme.Look) -> Spec:
 
 
 @st.fragment(key="ca_swings")
-def draw_swings(found: Callable[[], Sequence[Swing]], chosen: Option | None) -> None:
+def draw_swings(calculate: Callable[[], Sequence[Swing]], chosen: Option | None) -> None:
     """The tornado: the chosen option's monthly cost with one assumption after the other at its bounds. It takes a
     ranking for every bound, so it is worked out when it is asked for."""
     title = "What moves the answer most"
     with panels.panel(title, "monthly cost of the choice with one assumption at its bounds") as right, right:
-        asked = st.toggle("Work it out", key="ca_swing", disabled=chosen is None)
+        switched_on = st.toggle("Work it out", key="ca_swing", disabled=chosen is None)
     if chosen is None:
         st.caption("Nothing is chosen, so there is nothing to move.")
-    elif asked:
+    elif switched_on:
         with st.spinner("Every assumption at its bounds …"):
-            swings = found()
+            swings = calculate()
         if not swings:
             st.caption("No single assumption moves its cost, or the choice, inside its bounds.")
             return
-        shown = theme.look()
+        look = theme.look()
         rows = pd.DataFrame(
             [
                 {
-                    "assumption": one.assumption,
-                    "low": one.low_usd,
-                    "high": one.high_usd,
-                    "low_text": one.low_text,
-                    "high_text": one.high_text,
-                    "changes": "another option wins" if one.changes_choice else "the choice stays",
+                    "assumption": swing.assumption,
+                    "low": swing.low_usd,
+                    "high": swing.high_usd,
+                    "low_text": swing.low_text,
+                    "high_text": swing.high_text,
+                    "changes": "another option wins" if swing.changes_choice else "the choice stays",
                 }
-                for one in swings
+                for swing in swings
             ]
         )
         show(
-            _tornado(rows, calculator_options.mid(chosen.monthly_usd), shown),
+            _tornado(rows, calculator_options.mid(chosen.monthly_usd), look),
             "ca_tornado",
             "Monthly cost of the choice by assumption, from its lower to its upper bound",
-            shown,
+            look,
         )
-        if any(one.changes_choice for one in swings):
-            names = ", ".join(one.assumption for one in swings if one.changes_choice)
+        if any(swing.changes_choice for swing in swings):
+            names = ", ".join(swing.assumption for swing in swings if swing.changes_choice)
             st.caption(plain(f"Another option wins at a bound of: {names}."))
 
 
-def _tornado(rows: pd.DataFrame, middle: float | None, shown: theme.Look) -> Spec:
+def _tornado(rows: pd.DataFrame, middle: float | None, look: theme.Look) -> Spec:
     names = rows["assumption"].tolist()
     bars = view(
         "bar",
@@ -125,7 +127,7 @@ def _tornado(rows: pd.DataFrame, middle: float | None, shown: theme.Look) -> Spe
                 legend={"title": None, "orient": "bottom"},
                 scale={
                     "domain": ["the choice stays", "another option wins"],
-                    "range": [shown.bars, "#E37300"],
+                    "range": [look.bars, "#E37300"],
                 },
             ),
             "tooltip": tips(
@@ -139,23 +141,23 @@ def _tornado(rows: pd.DataFrame, middle: float | None, shown: theme.Look) -> Spe
         height={"band": 0.6},
     )
     line = pd.DataFrame({"at": [middle or 0.0]})
-    return layers(bars, view("rule", line, {"x": q("at")}, color=shown.ink, strokeDash=[3, 3]), height={"step": 26})
+    return layers(bars, view("rule", line, {"x": q("at")}, color=look.ink, strokeDash=[3, 3]), height={"step": 26})
 
 
 def draw_savings(answer: Answer) -> None:
     """Caching and batching: with and without, for each model that offers them."""
     rows = []
-    by_id = {one.id: one for one in answer.options}
-    for one in answer.options:
-        base = by_id.get(one.id.partition("+")[0]) if one.cached or one.batched else None
-        if base is None or one is base or one.monthly_usd is None or base.monthly_usd is None or one.serving:
+    by_id = {option.id: option for option in answer.options}
+    for option in answer.options:
+        base = by_id.get(option.id.partition("+")[0]) if option.cached or option.batched else None
+        if base is None or option is base or option.monthly_usd is None or base.monthly_usd is None or option.serving:
             continue
         rows.append(
             {
-                "option": one.title,
-                "usd": one.monthly_usd.mid,
+                "option": option.title,
+                "usd": option.monthly_usd.mid,
                 "plain": base.monthly_usd.mid,
-                "saved": (1 - one.monthly_usd.mid / base.monthly_usd.mid) * 100 if base.monthly_usd.mid else None,
+                "saved": (1 - option.monthly_usd.mid / base.monthly_usd.mid) * 100 if base.monthly_usd.mid else None,
             }
         )
     if not rows:
@@ -185,27 +187,31 @@ def draw(answer: Answer, selected: Option | None) -> None:
     ids = chosen_ids(answer, selected)
     with panels.panel("Where the lines cross", plain(f"grey: {breakeven.rule_of_thumb().sentence}")) as right:
         with right:
-            every = {one.id: one.title for one in answer.options if one.monthly_usd is not None and not one.infeasible}
+            every = {
+                option.id: option.title
+                for option in answer.options
+                if option.monthly_usd is not None and not option.infeasible
+            }
             picked = st.multiselect(
                 "Lines",
                 list(every),
-                format_func=lambda one: clip(every[one], 40),
+                format_func=lambda option_id: clip(every[option_id], 40),
                 key="ca_lines",
                 placeholder="The best of each way",
                 max_selections=8,
                 width=300,
                 label_visibility="collapsed",
             )
-        ids = [one for one in picked if one in every] or ids
+        ids = [option_id for option_id in picked if option_id in every] or ids
         if not ids:
             st.caption("No option has a known cost, so no line can be drawn.")
             return
-        curves, shown = breakeven.curves(answer, ids), theme.look()
+        curves, look = breakeven.curves(answer, ids), theme.look()
         show(
-            _chart(answer, curves, ids, shown),
+            _chart(answer, curves, ids, look),
             "ca_breakeven",
             "Monthly cost against requests per minute, with crossings and capacity limits",
-            shown,
+            look,
         )
         for sentence in crossings(answer, curves):
             st.caption(plain(sentence))
@@ -213,37 +219,40 @@ def draw(answer: Answer, selected: Option | None) -> None:
 
 def chosen_ids(answer: Answer, selected: Option | None) -> list[str]:
     """The choice first, then what is selected, then the best of every other way that has a cost."""
-    ids = [one for one in (answer.chosen, selected.id if selected else None) if one]
-    ways = {one.way for one in answer.options if one.id in ids}
-    for one in answer.options:
-        if one.monthly_usd is not None and not one.infeasible and one.way not in ways and len(ids) < LINES:
-            ids.append(one.id)
-            ways.add(one.way)
-    priced = {one.id for one in answer.options if one.monthly_usd is not None and not one.infeasible}
-    return [one for one in dict.fromkeys(ids) if one in priced]
+    ids = [option_id for option_id in (answer.chosen, selected.id if selected else None) if option_id]
+    ways = {option.way for option in answer.options if option.id in ids}
+    for option in answer.options:
+        if option.monthly_usd is not None and not option.infeasible and option.way not in ways and len(ids) < LINES:
+            ids.append(option.id)
+            ways.add(option.way)
+    priced = {option.id for option in answer.options if option.monthly_usd is not None and not option.infeasible}
+    return [option_id for option_id in dict.fromkeys(ids) if option_id in priced]
 
 
 def crossings(answer: Answer, curves: Curves) -> list[str]:
     """Each crossing in words, and where there is none that counts."""
-    titles = {one.id: one.title for one in answer.options}
-    told = []
-    for one in curves.crossings:
-        pair = f"{titles.get(one.first, one.first)} and {titles.get(one.second, one.second)}"
-        if one.rpm is None:
+    titles = {option.id: option.title for option in answer.options}
+    sentences = []
+    for crossing in curves.crossings:
+        pair = f"{titles.get(crossing.first, crossing.first)} and {titles.get(crossing.second, crossing.second)}"
+        if crossing.rpm is None:
             continue
-        if one.beyond:
-            told.append(
-                f"{pair} would cost the same at {calculator_options.rate(one.rpm)} a minute, but one is full before: "
+        if crossing.beyond:
+            sentences.append(
+                f"{pair} would cost the same at {calculator_options.rate(crossing.rpm)} a minute, "
+                "but one is full before: "
                 "no break-even."
             )
         else:
-            told.append(f"{pair} cost the same at {calculator_options.rate(one.rpm)} requests a minute.")
-    return told[:4]
+            sentences.append(f"{pair} cost the same at {calculator_options.rate(crossing.rpm)} requests a minute.")
+    return sentences[:4]
 
 
-def _last(curves: Curves, one: str, end: float) -> float | None:
+def _last(curves: Curves, option_id: str, end: float) -> float | None:
     """The cost at the last rate drawn that an option carries."""
-    carried = [usd.mid for rpm, usd in zip(curves.rpm, curves.usd[one], strict=True) if usd is not None and rpm <= end]
+    carried = [
+        usd.mid for rpm, usd in zip(curves.rpm, curves.usd[option_id], strict=True) if usd is not None and rpm <= end
+    ]
     return carried[-1] if carried else None
 
 
@@ -251,28 +260,28 @@ def _usd_at(curves: Curves, crossing: Crossing) -> float | None:
     """The cost at a crossing, read from the first line at the nearest rate drawn."""
     rpm = crossing.rpm
     assert rpm is not None
-    at = min(range(len(curves.rpm)), key=lambda place: abs(math.log(curves.rpm[place] / rpm)))
-    value = curves.usd[crossing.first][at]
+    nearest = min(range(len(curves.rpm)), key=lambda place: abs(math.log(curves.rpm[place] / rpm)))
+    value = curves.usd[crossing.first][nearest]
     return value.mid if value else None
 
 
-def _chart(answer: Answer, curves: Curves, ids: list[str], shown: theme.Look) -> Spec:
-    titles = {one.id: clip(one.title, 46) for one in answer.options}
+def _chart(answer: Answer, curves: Curves, ids: list[str], look: theme.Look) -> Spec:
+    titles = {option.id: clip(option.title, 46) for option in answer.options}
     rows = pd.DataFrame(
         [
-            {"rpm": rpm, "usd": usd.mid, "low": usd.low, "high": usd.high, "option": titles[one]}
-            for one in ids
-            for rpm, usd in zip(curves.rpm, curves.usd[one], strict=True)
+            {"rpm": rpm, "usd": usd.mid, "low": usd.low, "high": usd.high, "option": titles[option_id]}
+            for option_id in ids
+            for rpm, usd in zip(curves.rpm, curves.usd[option_id], strict=True)
             if usd is not None and usd.mid > 0
         ],
         columns=["rpm", "usd", "low", "high", "option"],
     )
-    names = [titles[one] for one in ids]
+    names = [titles[option_id] for option_id in ids]
     x = q("rpm", title="requests per minute (log)", scale={"type": "log", "nice": False}, axis={"grid": False})
     y = q("usd", title="US dollars a month (log)", scale={"type": "log"}, axis={"format": "$~s", "tickCount": 6})
     color = word(
         "option",
-        scale={"domain": names, "range": [theme.color(n, shown.theme) for n in range(len(names))]},
+        scale={"domain": names, "range": [theme.color(n, look.theme) for n in range(len(names))]},
         legend={
             "title": None,
             "orient": "bottom",
@@ -283,27 +292,27 @@ def _chart(answer: Answer, curves: Curves, ids: list[str], shown: theme.Look) ->
             "symbolStrokeWidth": 2,
         },
     )
-    here = pd.DataFrame({"rpm": [answer.workload.rpm], "label": ["now"]})
+    today = pd.DataFrame({"rpm": [answer.workload.rpm], "label": ["now"]})
     thumb = curves.rule_of_thumb
     rule = pd.DataFrame({"a": [thumb.low_rpm], "b": [thumb.high_rpm]})
     full = pd.DataFrame(
         [
             {
                 "rpm": end,
-                "option": titles[one],
+                "option": titles[option_id],
                 "label": f"full with headroom: {calculator_options.rate(end)}",
-                "usd": _last(curves, one, end),
+                "usd": _last(curves, option_id, end),
             }
-            for one in ids
-            if (end := curves.full_at.get(one))
+            for option_id in ids
+            if (end := curves.full_at.get(option_id))
         ],
         columns=["rpm", "option", "label", "usd"],
     )
     cross = pd.DataFrame(
         [
-            {"rpm": one.rpm, "usd": _usd_at(curves, one), "label": calculator_options.rate(one.rpm)}
-            for one in curves.crossings
-            if one.rpm is not None and not one.beyond
+            {"rpm": crossing.rpm, "usd": _usd_at(curves, crossing), "label": calculator_options.rate(crossing.rpm)}
+            for crossing in curves.crossings
+            if crossing.rpm is not None and not crossing.beyond
         ],
         columns=["rpm", "usd", "label"],
     )
@@ -315,16 +324,16 @@ def _chart(answer: Answer, curves: Curves, ids: list[str], shown: theme.Look) ->
         ("high", "to", ",.2f"),
     )
     parts = [
-        view("rect", rule, {"x": {**q("a"), "scale": x["scale"]}, "x2": {"field": "b"}}, color=shown.grid),
-        view("rule", here, {"x": x}, color=shown.muted, strokeDash=[2, 3]),
+        view("rect", rule, {"x": {**q("a"), "scale": x["scale"]}, "x2": {"field": "b"}}, color=look.grid),
+        view("rule", today, {"x": x}, color=look.muted, strokeDash=[2, 3]),
         view(
             "text",
-            here,
+            today,
             {"x": x, "y": {"value": 8}, "text": {"field": "label"}},
             align="left",
             dx=4,
             fontSize=11,
-            color=shown.muted,
+            color=look.muted,
         ),
         view(
             "area",
@@ -342,14 +351,14 @@ def _chart(answer: Answer, curves: Curves, ids: list[str], shown: theme.Look) ->
             dx=5,
             dy=10,
             fontSize=11,
-            color=theme.state_color("failed", shown),
+            color=theme.state_color("failed", look),
         ),
         view(
             "point",
             cross,
             {"x": x, "y": y, "tooltip": tips(("label", "Same cost at, requests/min"))},
             size=90,
-            color=shown.ink,
+            color=look.ink,
             filled=False,
             strokeWidth=2,
         ),

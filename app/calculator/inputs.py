@@ -127,40 +127,40 @@ def draw(models: Sequence[str]) -> tuple[State, list[FieldError]]:
             )
             with st.popover("More needs", key="ca_pop_needs", type="tertiary"):
                 _needs(models)
-    held = state.current()
-    wrong = validation.check(held.workload, held.objectives, held.assumptions)
+    state_now = state.current()
+    wrong = validation.check(state_now.workload, state_now.objectives, state_now.assumptions)
     _say(wrong, slots)
-    for one in strange[:3]:
-        st.caption(f":material/info: {plain(one.sentence)}")
-    return held, wrong
+    for error in strange[:3]:
+        st.caption(f":material/info: {plain(error.sentence)}")
+    return state_now, wrong
 
 
 def _field(_title: str, name: str, slots: dict[str, Any], fields: Sequence[str]) -> Any:
     place = st.container(width=138, gap="xsmall", key=f"ca_box_{name}")
     inner = place.container(gap="xsmall")
     slot = place.empty()
-    for one in fields:
-        slots[one] = slot
+    for field in fields:
+        slots[field] = slot
     return inner
 
 
 def _say(wrong: Sequence[FieldError], slots: dict[str, Any]) -> None:
     """Each sentence on its field; what has no field of its own below them all."""
     by_slot: dict[int, tuple[Any, list[str]]] = {}
-    for one in wrong:
+    for error in wrong:
         slot = next(
-            (slot for name, slot in slots.items() if one.field == name or one.field.startswith(f"{name}.")), None
+            (slot for name, slot in slots.items() if error.field == name or error.field.startswith(f"{name}.")), None
         )
         if slot is None:
-            st.caption(f":red[:material/error: {plain(one.sentence)}]")
+            st.caption(f":red[:material/error: {plain(error.sentence)}]")
         else:
-            by_slot.setdefault(id(slot), (slot, []))[1].append(one.sentence)
+            by_slot.setdefault(id(slot), (slot, []))[1].append(error.sentence)
     for slot, sentences in by_slot.values():
         slot.caption(f":red[:material/error: {plain(' '.join(sentences))}]")
 
 
 def _presets() -> None:
-    titles = {one.id: one.title for one in presets.PRESETS}
+    titles = {preset.id: preset.title for preset in presets.PRESETS}
     if st.session_state.get("ca_preset_pick") != (st.session_state.get(state.PRESET) or None):
         st.session_state["ca_preset_pick"] = st.session_state.get(state.PRESET) or None
     st.pills(
@@ -177,8 +177,8 @@ def _begin() -> None:
     """Callback: a preset's workload and objectives, with the assumptions as they are."""
     chosen = presets.BY_ID.get(st.session_state["ca_preset_pick"] or "")
     if chosen:
-        kept = state.current().assumptions
-        state.put(State(chosen.workload, chosen.objectives, kept, chosen.id))
+        assumptions = state.current().assumptions
+        state.put(State(chosen.workload, chosen.objectives, assumptions, chosen.id))
 
 
 def _shape_words() -> str:
@@ -199,7 +199,7 @@ def _rate() -> None:
             disabled=["hour"],
             key="ca_curve_edit",
         )
-        st.session_state[state.OWN_SHAPE] = tuple(float(one or 0) for one in edited["weight"])
+        st.session_state[state.OWN_SHAPE] = tuple(float(weight or 0) for weight in edited["weight"])
     else:
         st.bar_chart(pd.DataFrame({"weight": curve}), height=120, x_label="hour of the day", y_label="weight")
     st.number_input(
@@ -234,30 +234,30 @@ def _needs(models: Sequence[str]) -> None:
     st.number_input("Replicas at least", key="ca_replicas", step=1, help="2 keep answering when one machine fails.")
     st.toggle("No machine shared with other customers", key="ca_isolated")
     st.toggle("Custom or fine-tuned model", key="ca_own")
-    known = [*models, *(one for one in st.session_state.ca_models if one not in models)]
+    choices = [*models, *(model for model in st.session_state.ca_models if model not in models)]
     st.multiselect(
         "Models judged good enough",
-        known,
+        choices,
         key="ca_models",
         placeholder="All, unjudged",
         width=420,
         help="Only these are ranked. Compare and vote in the playground first.",
     )
     st.button("Those that won votes here", icon=":material/thumb_up:", type="tertiary", on_click=_voted)
-    if said := st.session_state.pop(VOTED, None):
-        st.caption(f":material/info: {plain(said)}")
+    if message := st.session_state.pop(VOTED, None):
+        st.caption(f":material/info: {plain(message)}")
 
 
 def _voted() -> None:
     """Callback: the models that people preferred in the playground."""
     try:
-        found = calculator_measured.wins(auth.database())
+        wins = calculator_measured.wins(auth.database())
     except SQLAlchemyError:
-        found = {}
-    if found:
-        st.session_state["ca_models"] = list(found)
-    told = ", ".join(f"{name} ({n:,})" for name, n in list(found.items())[:4])
-    st.session_state[VOTED] = f"Votes won: {told}." if found else "Nobody has voted on a model of this list yet."
+        wins = {}
+    if wins:
+        st.session_state["ca_models"] = list(wins)
+    counts = ", ".join(f"{name} ({n:,})" for name, n in list(wins.items())[:4])
+    st.session_state[VOTED] = f"Votes won: {counts}." if wins else "Nobody has voted on a model of this list yet."
 
 
 SAID = "ca_history_said"
@@ -302,28 +302,28 @@ def use() -> None:
 def _from_history() -> None:
     """Callback: the workload of the recorded calls into the fields."""
     try:
-        found = calculator_measured.history(auth.database(), zone=zone()[0])
+        recorded = calculator_measured.history(auth.database(), zone=zone()[0])
     except SQLAlchemyError:
         st.session_state[SAID] = ("The records cannot be read just now; they are kept. Try again in a moment.",)
         return
-    if found is None:
+    if recorded is None:
         st.session_state[SAID] = ("There are too few recorded calls: send some prompts in the playground first.",)
         return
-    held = state.current()
-    state.put(State(found.workload, held.objectives, held.assumptions, ""))
-    first, last = (one.astimezone(ZoneInfo(zone()[0])) for one in (found.start, found.end))
-    st.session_state[SAID] = (f"From {found.n:,} calls, {first:%-d %b %Y} to {last:%-d %b %Y}.", *found.sentences)
+    state_now = state.current()
+    state.put(State(recorded.workload, state_now.objectives, state_now.assumptions, ""))
+    first, last = (moment.astimezone(ZoneInfo(zone()[0])) for moment in (recorded.start, recorded.end))
+    st.session_state[SAID] = (f"From {recorded.n:,} calls, {first:%-d %b %Y} to {last:%-d %b %Y}.", *recorded.sentences)
 
 
 def _from_file(data: bytes) -> None:
     """Callback: the lengths of a file's lines as the input tokens."""
     lines = [line for line in data.decode("utf-8", errors="replace").splitlines() if line.strip()]
-    found = _counted(lines)
-    if found is None:
+    counted = _counted(lines)
+    if counted is None:
         st.session_state[SAID] = ("The file holds no line with text: nothing was changed.",)
         return
     st.session_state[state.PUT] = True
-    st.session_state["ca_in"], st.session_state["ca_in_s"] = int(found.median), round(found.sigma, 2)
+    st.session_state["ca_in"], st.session_state["ca_in_s"] = int(counted.median), round(counted.sigma, 2)
     st.session_state[SAID] = (f"Estimated from {len(lines):,} lines at 4 characters a token.",)
 
 
@@ -336,13 +336,17 @@ def points(option: Option) -> pd.DataFrame | None:
     if option.serving is None:
         return None
     try:
-        found = calculator_measured.deployments(auth.database())
+        deployments = calculator_measured.deployments(auth.database())
     except SQLAlchemyError:
         return None
     rows = [
-        {"tok_s": one.tok_s_p50, "e2e": one.ttlt_p50_s, "name": f"{one.name}, measured, n {one.n:,}"}
-        for one in found
-        if one.tok_s_p50 and one.ttlt_p50_s and _is(one.model, option.serving.llm.name)
+        {
+            "tok_s": deployment.tok_s_p50,
+            "e2e": deployment.ttlt_p50_s,
+            "name": f"{deployment.name}, measured, n {deployment.n:,}",
+        }
+        for deployment in deployments
+        if deployment.tok_s_p50 and deployment.ttlt_p50_s and _is(deployment.model, option.serving.llm.name)
     ]
     return pd.DataFrame(rows, columns=["tok_s", "e2e", "name"])
 

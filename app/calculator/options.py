@@ -47,16 +47,19 @@ def draw(answer: Answer) -> Option | None:
             icon=":material/info:",
         )
         return None
-    given, made = queueing.mean(answer.workload.input_tokens), queueing.mean(answer.workload.output_tokens)
+    input_tokens, output_tokens = (
+        queueing.mean(answer.workload.input_tokens),
+        queueing.mean(answer.workload.output_tokens),
+    )
     subtitle = (
-        f"~ estimated, no mark: measured · costs are of the mean request ({given:,.0f} tokens in, {made:,.0f} out at "
-        "this spread) · select a line to see why"
+        f"~ estimated, no mark: measured · costs are of the mean request ({input_tokens:,.0f} tokens in, "
+        f"{output_tokens:,.0f} out at this spread) · select a line to see why"
     )
     with panels.panel("Options", subtitle) as right, right:
         every = len(answer.options) > SHORT and st.toggle(f"All {len(answer.options)}", key="ca_all")
-    shown = answer.options if every else short(answer)
+    options = answer.options if every else short(answer)
     event = st.dataframe(
-        table(answer, shown),
+        table(answer, options),
         key=KEY,
         hide_index=True,
         placeholder=DASH,
@@ -66,87 +69,87 @@ def draw(answer: Answer) -> Option | None:
         selection_mode="single-row",
         alt="Ways to run the workload with cost, times and limits",
     )
-    rows = [row for row in event.selection.rows if row < len(shown)]
+    rows = [row for row in event.selection.rows if row < len(options)]
     if rows:
-        return shown[rows[0]]
-    return next((one for one in answer.options if one.id == answer.chosen), answer.options[0])
+        return options[rows[0]]
+    return next((option for option in answer.options if option.id == answer.chosen), answer.options[0])
 
 
-def short(answer: Answer, most: int = SHORT) -> tuple[Option, ...]:
+def short(answer: Answer, limit: int = SHORT) -> tuple[Option, ...]:
     """The best, and of every way that is not among them its best one: nothing of the field goes unmentioned."""
-    best = list(answer.options[:most])
-    for one in answer.options[most:]:
-        if not any(one.way == other.way for other in best):
-            best.append(one)
+    best = list(answer.options[:limit])
+    for option in answer.options[limit:]:
+        if not any(option.way == other.way for other in best):
+            best.append(option)
     return tuple(best)
 
 
 def table(answer: Answer, options: tuple[Option, ...]) -> pd.DataFrame:
     """One line for each option, in their order."""
-    first = next((mid(one.monthly_usd) for one in answer.options if one.id == answer.chosen), None)
+    first = next((mid(option.monthly_usd) for option in answer.options if option.id == answer.chosen), None)
     return pd.DataFrame(
         [
             {
-                "option": one.title,
-                "month": mid(one.monthly_usd),
-                "range": span(one.monthly_usd, usd),
-                "times": _times(one, first),
-                "meets": meets(one),
-                "per_1000": usd(mid(one.per_1000_usd), "~"),
-                "per_mtok": usd(mid(one.per_mtok_usd), "~"),
-                "ttft": _time(one, one.ttft_p95_s),
-                "ttlt": _time(one, one.ttlt_p95_s),
-                "ttft_range": span(one.ttft_p95_s),
-                "ttlt_range": span(one.ttlt_p95_s),
-                "timed": one.timed,
-                "used": _percent(one),
-                "p50": f"{_time(one, one.ttft_p50_s)} / {_time(one, one.ttlt_p50_s)}",
-                "replicas": replicas(one),
-                "full": f"{rate(one.full_at_rpm)} rpm" if one.full_at_rpm else "",
-                "longest": one.largest_output,
+                "option": option.title,
+                "month": mid(option.monthly_usd),
+                "range": span(option.monthly_usd, usd),
+                "times": _times(option, first),
+                "meets": meets(option),
+                "per_1000": usd(mid(option.per_1000_usd), "~"),
+                "per_mtok": usd(mid(option.per_mtok_usd), "~"),
+                "ttft": _time(option, option.ttft_p95_s),
+                "ttlt": _time(option, option.ttlt_p95_s),
+                "ttft_range": span(option.ttft_p95_s),
+                "ttlt_range": span(option.ttlt_p95_s),
+                "timed": option.timed,
+                "used": _percent(option),
+                "p50": f"{_time(option, option.ttft_p50_s)} / {_time(option, option.ttlt_p50_s)}",
+                "replicas": replicas(option),
+                "full": f"{rate(option.full_at_rpm)} rpm" if option.full_at_rpm else "",
+                "longest": option.largest_output,
             }
-            for one in options
+            for option in options
         ],
         columns=list(COLUMNS),
     )
 
 
-def _times(one: Option, first: float | None) -> str:
-    cost = mid(one.monthly_usd)
-    if cost is None or not first or one.infeasible:
+def _times(option: Option, first: float | None) -> str:
+    cost = mid(option.monthly_usd)
+    if cost is None or not first or option.infeasible:
         return ""
     return f"{cost / first:.2g} ×" if cost / first < 100 else f"{cost / first:,.0f} ×"
 
 
-def _time(option: Option, given: Range | None) -> str:
-    if given is None:
+def _time(option: Option, figure: Range | None) -> str:
+    if figure is None:
         return DASH
-    return f"{'' if is_measured(option) else '~'}{seconds(given.mid)}"
+    return f"{'' if is_measured(option) else '~'}{seconds(figure.mid)}"
 
 
-def _percent(one: Option) -> float | None:
-    return one.utilisation.mid * 100 if one.utilisation else None
+def _percent(option: Option) -> float | None:
+    return option.utilisation.mid * 100 if option.utilisation else None
 
 
-def replicas(one: Option) -> str:
+def replicas(option: Option) -> str:
     """The least and the most over the day."""
-    if not one.replicas:
+    if not option.replicas:
         return ""
-    low, high = min(one.replicas), max(one.replicas)
+    low, high = min(option.replicas), max(option.replicas)
     return str(high) if low == high else f"{low} to {high}"
 
 
-def draw_why(one: Option) -> None:
+def draw_why(option: Option) -> None:
     """What an option's figures rest on, and what would make it win."""
-    st.markdown(f"**{plain(one.title)}**")
-    if one.would_win:
-        st.caption(plain(one.would_win))
-    if one.facts:
+    st.markdown(f"**{plain(option.title)}**")
+    if option.would_win:
+        st.caption(plain(option.would_win))
+    if option.facts:
         st.dataframe(
             pd.DataFrame(
                 [
                     {"Assumption": f.name, "Value": f.value, "Is": f.kind, "Source": f.source, "Date": f.date}
-                    for f in one.facts
+                    for f in option.facts
                 ]
             ),
             hide_index=True,
@@ -190,17 +193,17 @@ def rate(value: float | None) -> str:
     return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
-def span(one: Range | None, write: object = seconds) -> str:
+def span(bounds: Range | None, write: object = seconds) -> str:
     """The bounds, "0.15–0.34 s"; empty where there is nothing between them."""
-    if one is None or one.high - one.low <= 0.02 * max(one.mid, 1e-12):
+    if bounds is None or bounds.high - bounds.low <= 0.02 * max(bounds.mid, 1e-12):
         return ""
     assert callable(write)
-    return f"{write(one.low)} to {write(one.high)}"
+    return f"{write(bounds.low)} to {write(bounds.high)}"
 
 
-def mid(one: Range | None) -> float | None:
+def mid(bounds: Range | None) -> float | None:
     """The figure in the middle; None where it is not known."""
-    return one.mid if one else None
+    return bounds.mid if bounds else None
 
 
 def is_measured(option: Option) -> bool:

@@ -26,14 +26,14 @@ REFUSED, NAME, SHOWN = "ca_scenario_refused", "ca_scenario_name", "ca_scenario_s
 MOST = 6
 
 
-def draw(person: auth.Person, held: State, answer: Answer) -> None:
+def draw(person: auth.Person, state_now: State, answer: Answer) -> None:
     """The two menus: keep and open scenarios; export."""
     with st.popover("Scenarios", icon=":material/bookmark:"):
         if person.may("annotate"):
             with st.form("ca_scenario", border=False, clear_on_submit=True):
                 st.text_input("Keep this as", key=NAME, max_chars=models.LONGEST_NAME, placeholder="Support bot, 2027")
                 st.form_submit_button(
-                    "Keep", icon=":material/bookmark_add:", on_click=_save, args=(address.write(held),)
+                    "Keep", icon=":material/bookmark_add:", on_click=_save, args=(address.write(state_now),)
                 )
         draw_refusal(REFUSED)
         rows = _rows()
@@ -41,27 +41,27 @@ def draw(person: auth.Person, held: State, answer: Answer) -> None:
             st.caption("A kept scenario opens again with all its assumptions, for everybody, and can be compared.")
         for row in rows:
             _line(row, may=person.may_change("annotate", row))
-    link = _link(held)  # here: a download that is made later has no page around it
+    link = _link(state_now)  # here: a download that is made later has no page around it
     with st.popover("Export", icon=":material/download:", key="ca_export"):
-        for label, name, mime, made in (
+        for label, name, mime, content in (
             ("Options as CSV", "options.csv", "text/csv", lambda: report.as_csv(answer)),
             (
                 "All figures as JSON",
                 "answer.json",
                 "application/json",
-                lambda: orjson.dumps(report.as_json(answer, held.assumptions), option=orjson.OPT_INDENT_2),
+                lambda: orjson.dumps(report.as_json(answer, state_now.assumptions), option=orjson.OPT_INDENT_2),
             ),
             ("Report on one page", "report.md", "text/markdown", lambda: report.as_markdown(answer, address=link)),
         ):
             st.download_button(
-                label, made, f"inference-lab-{name}", mime, key=f"ca_get_{name}", on_click="ignore", width="stretch"
+                label, content, f"inference-lab-{name}", mime, key=f"ca_get_{name}", on_click="ignore", width="stretch"
             )
         st.caption("The page's address holds the whole state: send it to somebody.")
 
 
-def _link(held: State) -> str:
+def _link(state_now: State) -> str:
 
-    return f"{str(st.context.url or '').partition('?')[0]}?{urlencode(address.write(held))}"
+    return f"{str(st.context.url or '').partition('?')[0]}?{urlencode(address.write(state_now))}"
 
 
 def _rows() -> list[dict[str, Any]]:
@@ -105,15 +105,15 @@ def _line(row: dict[str, Any], *, may: bool) -> None:
 
 
 def _open(row: dict[str, Any]) -> None:
-    found, _ = address.read(_words(row))
-    calculator_state.put(found)
+    state_read, _ = address.read(_words(row))
+    calculator_state.put(state_read)
 
 
 def _drop(scenario_id: str) -> None:
     attempt(REFUSED, lambda: auth.engine().history.delete_scenario(scenario_id))
 
 
-def compare(held: State, measured: Any) -> None:
+def compare(state_now: State, measured: Any) -> None:
     """Scenarios side by side, this page's first."""
     rows = {row["name"]: row for row in _rows()}
     if not rows:
@@ -129,26 +129,26 @@ def compare(held: State, measured: Any) -> None:
         )
         picked = [name for name in picked if name in rows]
         if picked:
-            states = [("This page", held), *((name, address.read(_words(rows[name]))[0]) for name in picked)]
+            states = [("This page", state_now), *((name, address.read(_words(rows[name]))[0]) for name in picked)]
             st.dataframe(
-                pd.DataFrame([_figures(name, one, measured) for name, one in states]),
+                pd.DataFrame([_figures(name, scenario, measured) for name, scenario in states]),
                 hide_index=True,
                 placeholder=DASH,
                 alt="The choice of each scenario",
             )
 
 
-def _figures(name: str, one: State, measured: Any) -> dict[str, Any]:
-    work = one.workload
+def _figures(name: str, scenario: State, measured: Any) -> dict[str, Any]:
+    work = scenario.workload
     line: dict[str, Any] = {
         "Scenario": name,
         "Requests/min": work.rpm,
         "In": work.input_tokens.median,
         "Out": work.output_tokens.median,
     }
-    if validation.check(work, one.objectives, one.assumptions):
+    if validation.check(work, scenario.objectives, scenario.assumptions):
         return line | {"Choice": "cannot be calculated: open it to see the field"}
-    answer = calculator_state.calculate(one, measured)
+    answer = calculator_state.calculate(scenario, measured)
     best = calculator_state.chosen(answer)
     if best is None:
         return line | {"Choice": "none meets the limits"}

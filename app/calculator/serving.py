@@ -23,16 +23,16 @@ REQUESTS = 2_000
 
 
 @st.fragment(key="ca_simulation")
-def draw_simulation(option: Option, held: State) -> None:
+def draw_simulation(option: Option, state: State) -> None:
     """A button, its progress, and the waits at the busiest hour; kept for as long as nothing it rests on changes."""
     serving = option.serving
     if serving is None or not option.replicas:
         return
-    work = held.workload
+    work = state.workload
     replicas = max(option.replicas)
     peak = max(queueing.sized_rates(work))
-    cached = options_hourly.cached_share(serving, work) if held.assumptions.self_host_cache else 0.0
-    asked = (serving, peak, work.input_tokens, work.output_tokens, cached, work.burstiness, replicas)
+    cached = options_hourly.cached_share(serving, work) if state.assumptions.self_host_cache else 0.0
+    question = (serving, peak, work.input_tokens, work.output_tokens, cached, work.burstiness, replicas)
     with (
         panels.panel(
             "Waits at the busiest hour, simulated",
@@ -49,20 +49,20 @@ def draw_simulation(option: Option, held: State) -> None:
         bar = place.progress(0.0, "Simulating …")
         place.button("Stop", icon=":material/stop:", key="ca_stop")  # a click ends this run at its next progress
         try:
-            st.session_state[KEY] = (asked, _run(asked, bar))
+            st.session_state[KEY] = (question, _run(question, bar))
         except ValueError as error:
             st.warning(plain(str(error)), icon=":material/error:")
             return
         st.rerun(scope="fragment")
-    kept = st.session_state.get(KEY)
-    if kept is None or kept[0] != asked:
+    last = st.session_state.get(KEY)
+    if last is None or last[0] != question:
         st.caption("The figures in the table are of a closed form; this walks through the queue request by request.")
         return
-    _draw(kept[1])
+    _draw(last[1])
 
 
-def _run(asked: tuple[Serving, float, Spread, Spread, float, float, int], bar: DeltaGenerator) -> Waits:
-    serving, peak, given, out, cached, burst, replicas = asked
+def _run(question: tuple[Serving, float, Spread, Spread, float, float, int], bar: DeltaGenerator) -> Waits:
+    serving, peak, inputs, out, cached, burst, replicas = question
 
     def tell(share: float) -> None:
         bar.progress(min(share, 1.0), "Simulating …")
@@ -70,7 +70,7 @@ def _run(asked: tuple[Serving, float, Spread, Spread, float, float, int], bar: D
     return simulation.run(
         serving,
         peak,
-        given,
+        inputs,
         out,
         cached_share=cached,
         burstiness=burst,
@@ -119,16 +119,16 @@ def draw(option: Option, workload: Workload) -> None:
             )
         return
     i, o = int(workload.input_tokens.median), int(workload.output_tokens.median)
-    found, shown = memory.of(serving, i, o), theme.look()
+    use, look = memory.of(serving, i, o), theme.look()
     with panels.panel("Why it fits", plain(f"memory of one replica · {name(serving)}")):
-        show(_split(found, shown), "ca_memory", f"Memory of {name(serving)}: {_words(found)}", shown)
-        st.caption(plain(_words(found)))
-        if not found.fits or not found.sequences:
+        show(_split(use, look), "ca_memory", f"Memory of {name(serving)}: {_words(use)}", look)
+        st.caption(plain(_words(use)))
+        if not use.fits or not use.sequences:
             return
-        point = roofline.point(serving, min(found.sequences, serving.max_seqs), i, o)
+        point = roofline.point(serving, min(use.sequences, serving.max_seqs), i, o)
         st.caption(
             plain(
-                f"{found.sequences:,} sequences of {i + o:,} tokens at once ({found.slots:,} tokens of KV cache in "
+                f"{use.sequences:,} sequences of {i + o:,} tokens at once ({use.slots:,} tokens of KV cache in "
                 f"blocks of {serving.block}). At the full batch the limit is {point.bound}."
             )
         )
@@ -140,17 +140,17 @@ def name(serving: Serving) -> str:
     return f"{serving.llm.name}, {serving.precision.value}, on {gpus}"
 
 
-def _words(found: Memory) -> str:
-    parts = zip(PARTS, _bytes(found), strict=True)
-    return f"{found.total / GIB:,.1f} GiB: " + ", ".join(f"{part} {size / GIB:,.1f}" for part, size in parts) + " GiB."
+def _words(use: Memory) -> str:
+    parts = zip(PARTS, _bytes(use), strict=True)
+    return f"{use.total / GIB:,.1f} GiB: " + ", ".join(f"{name} {size / GIB:,.1f}" for name, size in parts) + " GiB."
 
 
-def _bytes(found: Memory) -> tuple[float, float, float, float]:
-    return found.weights, found.activations, max(found.kv, 0.0), found.reserve
+def _bytes(use: Memory) -> tuple[float, float, float, float]:
+    return use.weights, use.activations, max(use.kv, 0.0), use.reserve
 
 
-def _split(found: Memory, shown: theme.Look) -> Spec:
-    rows = pd.DataFrame({"part": PARTS, "gib": [size / GIB for size in _bytes(found)], "no": range(4)})
+def _split(use: Memory, look: theme.Look) -> Spec:
+    rows = pd.DataFrame({"part": PARTS, "gib": [size / GIB for size in _bytes(use)], "no": range(4)})
     return layers(
         view(
             "bar",
@@ -161,7 +161,7 @@ def _split(found: Memory, shown: theme.Look) -> Spec:
                     "part",
                     sort=list(PARTS),
                     legend={"title": None, "orient": "bottom"},
-                    scale={"domain": list(PARTS), "range": list(TINTS[shown.theme])},
+                    scale={"domain": list(PARTS), "range": list(TINTS[look.theme])},
                 ),
                 "order": q("no"),
                 "tooltip": tips(("part", "Part"), ("gib", "GiB", ",.2f")),
@@ -178,8 +178,8 @@ def draw_curve(option: Option, workload: Workload, measured: pd.DataFrame | None
     if serving is None:
         return
     i, o = int(workload.input_tokens.median), int(workload.output_tokens.median)
-    shown, rows = theme.look(), []
-    for words, one in (("continuous batching", serving), ("static batches", replace(serving, continuous=False))):
+    look, rows = theme.look(), []
+    for words, setup in (("continuous batching", serving), ("static batches", replace(serving, continuous=False))):
         rows += [
             {
                 "kind": words,
@@ -193,7 +193,7 @@ def draw_curve(option: Option, workload: Workload, measured: pd.DataFrame | None
                 "rpm": p.rpm.mid,
                 "bound": p.bound,
             }
-            for p in roofline.curve(one, i, o)
+            for p in roofline.curve(setup, i, o)
         ]
     frame = pd.DataFrame(rows)
     if frame.empty:
@@ -203,10 +203,10 @@ def draw_curve(option: Option, workload: Workload, measured: pd.DataFrame | None
         plain(f"one replica, {i:,} in / {o:,} out · each point a batch size · ~ estimated, pale: its range"),
     ):
         show(
-            _curve(frame, measured, shown),
+            _curve(frame, measured, look),
             "ca_curve",
             "Time to last token against output tokens a second by batch size",
-            shown,
+            look,
         )
         st.dataframe(
             frame[frame["kind"] == "continuous batching"].drop(columns=["kind", "low", "high"]),
@@ -224,7 +224,7 @@ def draw_curve(option: Option, workload: Workload, measured: pd.DataFrame | None
         )
 
 
-def _curve(frame: pd.DataFrame, measured: pd.DataFrame | None, shown: theme.Look) -> Spec:
+def _curve(frame: pd.DataFrame, measured: pd.DataFrame | None, look: theme.Look) -> Spec:
     x = q("tok_s", title="output tokens per second (log)", scale={"type": "log"}, axis={"grid": False, "tickCount": 6})
     y = q("e2e", title="last token, s (log)", scale={"type": "log"}, axis={"tickCount": 5})
     said_ = tips(
@@ -246,10 +246,10 @@ def _curve(frame: pd.DataFrame, measured: pd.DataFrame | None, shown: theme.Look
             {"x": {**q("low"), "scale": x["scale"]}, "x2": {"field": "high"}, "y": y},
             strokeWidth=7,
             opacity=0.18,
-            color=shown.ink,
+            color=look.ink,
         ),
-        view("line", frame, {"x": x, "y": y, "strokeDash": dash}, color=shown.ink, strokeWidth=1.5),
-        view("point", frame, {"x": x, "y": y, "tooltip": said_}, color=shown.ink, filled=False, size=40),
+        view("line", frame, {"x": x, "y": y, "strokeDash": dash}, color=look.ink, strokeWidth=1.5),
+        view("point", frame, {"x": x, "y": y, "tooltip": said_}, color=look.ink, filled=False, size=40),
     ]
     if measured is not None and not measured.empty:
         parts.append(
@@ -259,7 +259,7 @@ def _curve(frame: pd.DataFrame, measured: pd.DataFrame | None, shown: theme.Look
                 {"x": x, "y": y, "tooltip": tips(("name", "Measured"))},
                 filled=True,
                 size=90,
-                color=shown.good,
+                color=look.good,
             )
         )
     return layers(*parts, height=260)
@@ -276,16 +276,16 @@ def draw_cuts(option: Option, workload: Workload) -> None:
         for precision in Precision:
             if precision is Precision.FP8 and serving.gpu.tflops_fp8 is None:
                 continue
-            one = replace(serving, tp=tp, precision=precision)
-            found = memory.of(one, i, o)
-            fits = found.fits and found.sequences > 0
-            point = roofline.point(one, min(max(found.sequences, 1), one.max_seqs), i, o) if fits else None
-            single = roofline.point(one, 1, i, o) if fits else None
+            setup = replace(serving, tp=tp, precision=precision)
+            use = memory.of(setup, i, o)
+            fits = use.fits and use.sequences > 0
+            point = roofline.point(setup, min(max(use.sequences, 1), setup.max_seqs), i, o) if fits else None
+            single = roofline.point(setup, 1, i, o) if fits else None
             rows.append(
                 {
                     "cut": f"TP {tp}, {precision.value}",
-                    "weights": found.weights / GIB,
-                    "sequences": found.sequences if fits else None,
+                    "weights": use.weights / GIB,
+                    "sequences": use.sequences if fits else None,
                     "ttft": single.ttft_s.mid if single else None,
                     "tpot": single.tpot_s.mid * 1000 if single else None,
                     "tok_s": point.output_tok_s.mid if point else None,

@@ -45,12 +45,12 @@ FIELDS = (
 
 def take() -> list[FieldError]:
     """Bring an address that the session does not know into the widgets; returns what in it means nothing."""
-    asked = {name: value for name, value in st.query_params.to_dict().items() if name != "embed"}
-    held = st.session_state.get(HELD)
-    if "ca_rpm" in st.session_state and held is not None and (not asked or asked == held):
+    words = {name: value for name, value in st.query_params.to_dict().items() if name != "embed"}
+    state_held = st.session_state.get(HELD)
+    if "ca_rpm" in st.session_state and state_held is not None and (not words or words == state_held):
         return []
     # Coming back from another page finds the address cleared: what was chosen last is shown again.
-    state, ignored = address.read(asked or held or {})
+    state, ignored = address.read(words or state_held or {})
     put(state)
     return ignored
 
@@ -150,9 +150,9 @@ def models(assumptions: Assumptions) -> list[str]:
     return list(catalog.merged(assumptions.own).model_ids())
 
 
-def calculate(held: State, measured: Any) -> Answer:
+def calculate(state: State, measured: Any) -> Answer:
     """The ranking of a state; two people with the same state share it."""
-    return _answer(tuple(address.write(held).items()), held, measured)
+    return _answer(tuple(address.write(state).items()), state, measured)
 
 
 @st.cache_resource(ttl=600, max_entries=60, show_spinner=False)
@@ -161,9 +161,9 @@ def _answer(key: tuple[tuple[str, str], ...], _held: State, measured: Any) -> An
     return rank.calculate(_held.workload, _held.objectives, assumptions=_held.assumptions, measured=measured)
 
 
-def swings(held: State, measured: Any) -> Sequence[Swing]:
+def swings(state: State, measured: Any) -> Sequence[Swing]:
     """The tornado of a state."""
-    return _swings(tuple(address.write(held).items()), held, measured)
+    return _swings(tuple(address.write(state).items()), state, measured)
 
 
 @st.cache_resource(ttl=600, max_entries=60, show_spinner=False)
@@ -174,16 +174,16 @@ def _swings(key: tuple[tuple[str, str], ...], _held: State, measured: Any) -> Se
 
 def chosen(answer: Answer) -> Option | None:
     """The option that is chosen."""
-    return next((one for one in answer.options if one.id == answer.chosen), None)
+    return next((option for option in answer.options if option.id == answer.chosen), None)
 
 
 def draw(answer: Answer) -> None:
     """The sentences, and a mark where the ranking does not hold inside the ranges."""
-    shown = theme.look()
-    said = " ".join(html.escape(one) for one in answer.sentences)
+    look = theme.look()
+    text = " ".join(html.escape(sentence) for sentence in answer.sentences)
     st.html(
-        f'<div style="border-left:3px solid {shown.good};padding:2px 0 2px 12px;font-size:1.1rem;line-height:1.6;'
-        f'max-width:62rem;color:{shown.ink}">{said}</div>'
+        f'<div style="border-left:3px solid {look.good};padding:2px 0 2px 12px;font-size:1.1rem;line-height:1.6;'
+        f'max-width:62rem;color:{look.ink}">{text}</div>'
     )
     if answer.chosen and not answer.stable:
         st.badge("The ranking is not stable inside the ranges", icon=":material/swap_vert:", color="orange")

@@ -62,16 +62,16 @@ def bill(amount: Decimal | None, commitment: Commitment, start: datetime | None 
     if amount is None:
         term = f"; committed until {until:%Y-%m-%d}" if until else ""
         return f"{QUOTE[0].upper()}{QUOTE[1:]}; enter your own figure to see the sum{term}."
-    said = f"{dollars(amount)} an hour, about {dollars(a_month(amount))} a month ({HOURS_A_MONTH} h)"
+    words = f"{dollars(amount)} an hour, about {dollars(a_month(amount))} a month ({HOURS_A_MONTH} h)"
     if until is None:
-        return f"{said}, until it is deleted."
+        return f"{words}, until it is deleted."
     hours = Decimal((until - begin).days * 24)
-    return f"{said}, committed until {until:%Y-%m-%d}: {dollars(amount * hours)} in all."
+    return f"{words}, committed until {until:%Y-%m-%d}: {dollars(amount * hours)} in all."
 
 
-def running(one: ProvisionedThroughput) -> str:
+def running(unit: ProvisionedThroughput) -> str:
     """What a provisioned throughput costs now, as the rest of a sentence."""
-    amount = per_hour(one.units, one.rate)
+    amount = per_hour(unit.units, unit.rate)
     if amount is None:
         return "costs what AWS quoted for it (no public price is known)"
     return f"costs {dollars(amount)} an hour, about {dollars(a_month(amount))} a month"
@@ -148,50 +148,50 @@ def _draw_who(seen: Seen) -> None:
     if seen.who is not None:
         st.caption(f"Account {plain(seen.who.account)} · {plain(seen.who.arn)} · {when}")
         return
-    said = seen.troubles.get("who", "")
-    if said and said not in [text for name, text in seen.troubles.items() if name != "who"]:
-        st.caption(f":orange[:material/warning: {plain(said)}] · {when}")
+    trouble = seen.troubles.get("who", "")
+    if trouble and trouble not in [text for name, text in seen.troubles.items() if name != "who"]:
+        st.caption(f":orange[:material/warning: {plain(trouble)}] · {when}")
     else:
         st.caption(f"The account is not known · {when}")
 
 
-def draw_trouble(seen: Seen, part: str) -> bool:
+def draw_trouble(seen: Seen, name: str) -> bool:
     """Why a part could not be read, once for parts that failed alike. True when it failed."""
-    said = seen.troubles.get(part)
-    if said is None:
+    trouble = seen.troubles.get(name)
+    if trouble is None:
         return False
-    shared = [name for name in ("provisioned", "endpoints") if seen.troubles.get(name) == said]
-    if shared and part != shared[0]:
+    shared = [name for name in ("provisioned", "endpoints") if seen.troubles.get(name) == trouble]
+    if shared and name != shared[0]:
         st.caption("Not known, for the reason above.")
     else:
-        st.warning(plain(said), icon=":material/error:")
+        st.warning(plain(trouble), icon=":material/error:")
     return True
 
 
 OPEN, DIALOG_REFUSAL, SAID = "cap_open", "cap_dialog_refusal", "cap_said"
 
 
-def button(label: str, what: str, of: str, *, icon: str, primary: bool = False, disabled: bool = False) -> None:
+def button(label: str, action: str, of: str, *, icon: str, primary: bool = False, disabled: bool = False) -> None:
     """A button that opens the dialog ``what`` of one thing."""
     st.button(
         label,
-        key=f"cap_{what}",
+        key=f"cap_{action}",
         icon=icon,
         type="primary" if primary else "secondary",
         disabled=disabled,
         on_click=_open,
-        args=(what, of),
+        args=(action, of),
     )
 
 
-def _open(what: str, of: str) -> None:
+def _open(action: str, of: str) -> None:
     st.session_state.pop(DIALOG_REFUSAL, None)
-    st.session_state[OPEN] = (what, of)
+    st.session_state[OPEN] = (action, of)
 
 
-def wanted(what: str, of: str) -> bool:
+def wanted(action: str, of: str) -> bool:
     """Whether that dialog is to be drawn."""
-    return st.session_state.get(OPEN) == (what, of)
+    return st.session_state.get(OPEN) == (action, of)
 
 
 def close() -> None:
@@ -200,10 +200,10 @@ def close() -> None:
     st.session_state.pop(OPEN, None)
 
 
-def done(said: str) -> None:
+def done(message: str) -> None:
     """The dialog did its work: close it, say so on the page, and draw the page anew."""
     close()
-    st.session_state[SAID] = said
+    st.session_state[SAID] = message
     st.rerun()
 
 
@@ -231,13 +231,13 @@ def client(seen: Seen) -> AwsClient:
 
 def now(profile: str | None, region: str) -> Seen:
     """What is known of this account and region; asked of AWS when it is not, which takes seconds."""
-    known = st.session_state.get(SEEN)
-    if isinstance(known, Seen) and (known.profile, known.region) == (profile, region):
-        return known
+    last = st.session_state.get(SEEN)
+    if isinstance(last, Seen) and (last.profile, last.region) == (profile, region):
+        return last
     with st.spinner(f"Asking AWS in {region} …", show_time=True):
-        found = _ask(profile, region)
-    st.session_state[SEEN] = found
-    return found
+        answer = _ask(profile, region)
+    st.session_state[SEEN] = answer
+    return answer
 
 
 def _ask(profile: str | None, region: str) -> Seen:
@@ -248,17 +248,17 @@ def _ask(profile: str | None, region: str) -> Seen:
         "endpoints": aws.endpoints,
         "models": aws.models,
     }
-    found: dict[str, Any] = {}
+    answers: dict[str, Any] = {}
     troubles: dict[str, str] = {}
     # Side by side: a region that does not answer costs the longest wait and not the sum of all.
     with ThreadPoolExecutor(len(parts)) as threads:
-        waiting = {name: threads.submit(part) for name, part in parts.items()}
-    for name, one in waiting.items():
+        waiting = {name: threads.submit(ask) for name, ask in parts.items()}
+    for name, future in waiting.items():
         try:
-            found[name] = one.result()
+            answers[name] = future.result()
         except auth.EngineError as error:
             troubles[name] = str(error)
-    return Seen(profile, region, datetime.now(UTC), troubles=troubles, **found)
+    return Seen(profile, region, datetime.now(UTC), troubles=troubles, **answers)
 
 
 def again(seen: Seen) -> Seen:

@@ -30,15 +30,15 @@ def draw(seen: account.Seen, person: auth.Person) -> None:
     st.caption("Own or fine-tuned models on instances that are paid by the hour, whether they are called or not.")
     if account.draw_trouble(seen, "endpoints") or seen.endpoints is None:
         return
-    found, more = seen.endpoints
-    if not found:
+    endpoints, truncated = seen.endpoints
+    if not endpoints:
         st.caption(
             f"This account has none in {plain(seen.region)}. Endpoints are made in SageMaker; they are listed here "
             "with their status, instances and price, and become columns on the playground."
         )
         return
     event = st.dataframe(
-        frame(found),
+        frame(endpoints),
         key=f"{TABLE}_{seen.profile}_{seen.region}",
         hide_index=True,
         height="content",
@@ -56,32 +56,32 @@ def draw(seen: account.Seen, person: auth.Person) -> None:
         },
         alt="SageMaker endpoints with status, instances, components and price",
     )
-    if more:
-        st.caption(f"Only the newest {len(found):,} are listed.")
+    if truncated:
+        st.caption(f"Only the newest {len(endpoints):,} are listed.")
     rows = event.selection.rows
-    if rows and rows[0] < len(found):
-        _panel(found[rows[0]], person, seen)
+    if rows and rows[0] < len(endpoints):
+        _panel(endpoints[rows[0]], person, seen)
     else:
         st.caption("Select a line to see its variants and to add it as a deployment.")
 
 
-def frame(found: Sequence[SageMakerEndpoint]) -> pd.DataFrame:
+def frame(endpoints: Sequence[SageMakerEndpoint]) -> pd.DataFrame:
     """The table's cells, one line for each endpoint."""
     return pd.DataFrame(
         {
-            "name": [one.name for one in found],
-            "status": [one.status_words for one in found],
-            "instances": [", ".join(instances(v) for v in one.variants) or "–" for one in found],
-            "components": [components(one) for one in found],
-            "hour": [account.dollars(one.per_hour) for one in found],
-            "month": [account.dollars(account.month(one.per_hour)) for one in found],
+            "name": [endpoint.name for endpoint in endpoints],
+            "status": [endpoint.status_words for endpoint in endpoints],
+            "instances": [", ".join(instances(v) for v in endpoint.variants) or "–" for endpoint in endpoints],
+            "components": [components(endpoint) for endpoint in endpoints],
+            "hour": [account.dollars(endpoint.per_hour) for endpoint in endpoints],
+            "month": [account.dollars(account.month(endpoint.per_hour)) for endpoint in endpoints],
         }
     )
 
 
-def components(one: SageMakerEndpoint) -> str:
+def components(endpoint: SageMakerEndpoint) -> str:
     """The names of its components; not known where the account may not list them."""
-    return "not known" if one.components is None else ", ".join(c.name for c in one.components) or "–"
+    return "not known" if endpoint.components is None else ", ".join(c.name for c in endpoint.components) or "–"
 
 
 def instances(variant: Variant) -> str:
@@ -98,8 +98,8 @@ def _panel(one: SageMakerEndpoint, person: auth.Person, seen: account.Seen) -> N
     with st.container(border=True):
         cost = "price not known" if one.per_hour is None else f"{account.dollars(one.per_hour)} an hour"
         st.markdown(f"**{plain(one.name)}** · {one.status_words} · {plain(cost)}")
-        for said in filter(None, (one.failure, one.trouble)):
-            st.caption(f":red[:material/error: {plain(said)}]")
+        for sentence in filter(None, (one.failure, one.trouble)):
+            st.caption(f":red[:material/error: {plain(sentence)}]")
         rows = {
             "ARN": one.arn,
             "Created": f"{one.created:%Y-%m-%d %H:%M} UTC" if one.created else "–",
@@ -134,26 +134,26 @@ ROUTED = "as the endpoint routes"
 
 
 @st.dialog("Add as deployment", on_dismiss=account.close)
-def provisioned(one: ProvisionedThroughput, seen: account.Seen) -> None:
+def provisioned(unit: ProvisionedThroughput, seen: account.Seen) -> None:
     """A deployment that sends its calls to these units."""
-    st.text_input("Name", value=one.name, key="cap_add_name", max_chars=80)
+    st.text_input("Name", value=unit.name, key="cap_add_name", max_chars=80)
     st.text_input(
         "US dollars per unit and hour",
-        value=one.rate.usd if one.rate else "",
+        value=unit.rate.usd if unit.rate else "",
         key="cap_add_price",
         placeholder="as AWS quoted it; empty: no price",
-        help=f"{one.units} units are paid for, whether they are used or not.",
+        help=f"{unit.units} units are paid for, whether they are used or not.",
     )
     if st.button("Add", key="cap_add_now", type="primary", icon=":material/add:"):
-        _save(provisioned_deployment(one, seen, _name(), _price()))
+        _save(provisioned_deployment(unit, seen, _name(), _price()))
     draw_refusal(account.DIALOG_REFUSAL)
 
 
 @st.dialog("Add as deployment", on_dismiss=account.close)
-def endpoint(one: SageMakerEndpoint, seen: account.Seen) -> None:
+def endpoint(row: SageMakerEndpoint, seen: account.Seen) -> None:
     """A deployment that sends its calls to this endpoint."""
     kind = KINDS["sagemaker"]
-    st.text_input("Name", value=one.name, key="cap_add_name", max_chars=80)
+    st.text_input("Name", value=row.name, key="cap_add_name", max_chars=80)
     st.selectbox(
         "Wire",
         kind.wires,
@@ -161,32 +161,32 @@ def endpoint(one: SageMakerEndpoint, seen: account.Seen) -> None:
         format_func=lambda w: WIRE_WORDS.get(w, w),
         help="What the container behind the endpoint speaks: vLLM, SGLang and LMI speak chat completions.",
     )
-    if one.components:
+    if row.components:
         st.selectbox(
             "Inference component",
-            [c.name for c in one.components],
+            [c.name for c in row.components],
             key="cap_add_component",
             help="This endpoint holds several models; a call has to name one.",
         )
-    elif one.components is None:
+    elif row.components is None:
         st.text_input(
             "Inference component",
             key="cap_add_component",
             placeholder="only if it holds several models",
             help="The account may not list them.",
         )
-    elif len(one.variants) > 1:
-        st.selectbox("Variant", [ROUTED, *(v.name for v in one.variants)], key="cap_add_variant")
+    elif len(row.variants) > 1:
+        st.selectbox("Variant", [ROUTED, *(v.name for v in row.variants)], key="cap_add_variant")
     st.text_input(
         "Own price, US dollars per instance and hour",
         key="cap_add_price",
-        placeholder=_list_price(one),
+        placeholder=_list_price(row),
         help="Empty: the dated file of instance prices, where it knows the type here.",
     )
     if st.button("Add", key="cap_add_now", type="primary", icon=":material/add:"):
         _save(
             endpoint_deployment(
-                one,
+                row,
                 seen,
                 _name(),
                 cast(Wire, st.session_state["cap_add_wire"]),
@@ -198,8 +198,8 @@ def endpoint(one: SageMakerEndpoint, seen: account.Seen) -> None:
     draw_refusal(account.DIALOG_REFUSAL)
 
 
-def _list_price(one: SageMakerEndpoint) -> str:
-    rates = {v.rate.usd for v in one.variants if v.rate}
+def _list_price(endpoint: SageMakerEndpoint) -> str:
+    rates = {v.rate.usd for v in endpoint.variants if v.rate}
     return f"{rates.pop()} by the file" if len(rates) == 1 else "not in the file; empty: no price"
 
 
@@ -216,25 +216,25 @@ def _chosen_variant() -> str | None:
     return None if chosen in (None, ROUTED) else str(chosen)
 
 
-def provisioned_deployment(one: ProvisionedThroughput, seen: account.Seen, name: str, price: str) -> Deployment:
+def provisioned_deployment(unit: ProvisionedThroughput, seen: account.Seen, name: str, price: str) -> Deployment:
     """The deployment of bought units; ``price`` is US dollars per unit and hour, "" when it is not known."""
     kind = KINDS["bedrock-provisioned"]
     return Deployment(
         id="",
         name=name,
         kind=kind.name,
-        model=one.arn,
+        model=unit.arn,
         base_url=_address(kind.default_base_url, seen.region),
         wire=kind.wires[0],
         region=seen.region,
-        aws=Aws(profile=seen.profile, serves=one.foundation),
-        price=PriceRef(per_hour=price, count=one.units) if price else PriceRef(),
+        aws=Aws(profile=seen.profile, serves=unit.foundation),
+        price=PriceRef(per_hour=price, count=unit.units) if price else PriceRef(),
         origin="page",
     )
 
 
 def endpoint_deployment(
-    one: SageMakerEndpoint,
+    endpoint: SageMakerEndpoint,
     seen: account.Seen,
     name: str,
     wire: Wire,
@@ -249,38 +249,40 @@ def endpoint_deployment(
         id="",
         name=name,
         kind=kind.name,
-        model=one.name,
+        model=endpoint.name,
         base_url=_address(kind.default_base_url, seen.region),
         wire=wire,
         region=seen.region,
         aws=Aws(profile=seen.profile, component=component, variant=variant),
-        price=_endpoint_price(one, variant, price),
+        price=_endpoint_price(endpoint, variant, price),
         origin="page",
     )
 
 
-def _endpoint_price(one: SageMakerEndpoint, variant: str | None, own: str) -> PriceRef:
+def _endpoint_price(endpoint: SageMakerEndpoint, variant: str | None, own: str) -> PriceRef:
     """The instances that are on: of the variant that is called, else of all variants."""
-    paid: list[Variant] = [v for v in one.variants if variant in (None, v.name)]
+    paid: list[Variant] = [v for v in endpoint.variants if variant in (None, v.name)]
     count = sum(v.current or v.desired or 0 for v in paid)
     if own:
         return PriceRef(per_hour=own, count=max(1, count))
     types = {v.instance for v in paid}
     if len(types) == 1 and (instance := types.pop()) and count:
         return PriceRef(instance=instance, count=count)
-    return PriceRef() if one.per_hour is None else PriceRef(per_hour=format(one.per_hour, "f"))
+    return PriceRef() if endpoint.per_hour is None else PriceRef(per_hour=format(endpoint.per_hour, "f"))
 
 
 def _address(default: str | None, region: str) -> str:
     return (default or "").replace("{region}", region)
 
 
-def _save(made: Deployment) -> None:
+def _save(deployment: Deployment) -> None:
     def save() -> None:
-        if made.price.per_hour is not None:
-            decimal_amount(made.price.per_hour)
-        config.validate(replace(made, id=made.id or config.slug(made.name, ())), auth.sources.config())
-        auth.engine().save_deployment(made)
+        if deployment.price.per_hour is not None:
+            decimal_amount(deployment.price.per_hour)
+        config.validate(
+            replace(deployment, id=deployment.id or config.slug(deployment.name, ())), auth.sources.config()
+        )
+        auth.engine().save_deployment(deployment)
 
     if attempt(account.DIALOG_REFUSAL, save):
-        account.done(f"{made.name} is a deployment now: test it on the Deployments page.")
+        account.done(f"{deployment.name} is a deployment now: test it on the Deployments page.")

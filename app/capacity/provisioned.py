@@ -33,9 +33,9 @@ def draw(seen: account.Seen, person: auth.Person) -> None:
         "Prices are from a dated file where AWS has published them; for most models AWS quotes them."
     )
     if not account.draw_trouble(seen, "provisioned") and seen.provisioned is not None:
-        found, more = seen.provisioned
-        if found:
-            _table(found, more, seen, person)
+        units, truncated = seen.provisioned
+        if units:
+            _table(units, truncated, seen, person)
         else:
             st.caption(
                 f"This account has none in {plain(seen.region)}. They are listed here with model, units, commitment "
@@ -47,10 +47,10 @@ def draw(seen: account.Seen, person: auth.Person) -> None:
             dialog(seen)
 
 
-def _table(found: Sequence[ProvisionedThroughput], more: bool, seen: account.Seen, person: auth.Person) -> None:
+def _table(units: Sequence[ProvisionedThroughput], truncated: bool, seen: account.Seen, person: auth.Person) -> None:
     now = datetime.now(UTC)
     event = st.dataframe(
-        frame(found),
+        frame(units),
         key=f"{TABLE}_{seen.profile}_{seen.region}",
         hide_index=True,
         height="content",
@@ -69,125 +69,125 @@ def _table(found: Sequence[ProvisionedThroughput], more: bool, seen: account.See
         },
         alt="Provisioned throughputs with model, units, status, commitment and price",
     )
-    if more:
-        st.caption(f"Only the newest {len(found):,} are listed.")
-    if any(one.status in UNSETTLED for one in found):
+    if truncated:
+        st.caption(f"Only the newest {len(units):,} are listed.")
+    if any(unit.status in UNSETTLED for unit in units):
         _watch(seen)
     rows = event.selection.rows
-    if rows and rows[0] < len(found):
-        _panel(found[rows[0]], seen, person, now)
+    if rows and rows[0] < len(units):
+        _panel(units[rows[0]], seen, person, now)
     else:
         st.caption("Select a line to see its price's source and what can be done with it.")
 
 
-def frame(found: Sequence[ProvisionedThroughput]) -> pd.DataFrame:
+def frame(units: Sequence[ProvisionedThroughput]) -> pd.DataFrame:
     """The table's cells, one line for each."""
-    hours = [account.per_hour(one.units, one.rate) for one in found]
+    hours = [account.per_hour(unit.units, unit.rate) for unit in units]
     return pd.DataFrame(
         {
-            "name": [one.name for one in found],
-            "status": [one.status_words for one in found],
-            "model": [one.foundation for one in found],
+            "name": [unit.name for unit in units],
+            "status": [unit.status_words for unit in units],
+            "model": [unit.foundation for unit in units],
             "units": [
-                str(one.units) if one.units == one.desired_units else f"{one.units} → {one.desired_units}"
-                for one in found
+                str(unit.units) if unit.units == unit.desired_units else f"{unit.units} → {unit.desired_units}"
+                for unit in units
             ],
-            "commitment": [commitment(one) for one in found],
+            "commitment": [commitment(unit) for unit in units],
             "hour": [account.dollars(amount) if amount is not None else "AWS quotes it" for amount in hours],
             "month": [account.dollars(account.month(amount)) for amount in hours],
         }
     )
 
 
-def commitment(one: ProvisionedThroughput) -> str:
+def commitment(unit: ProvisionedThroughput) -> str:
     """The term and its end."""
-    if one.commitment == "none" or one.commitment_ends is None:
-        return account.TERM_WORDS[one.commitment]
-    return f"{account.TERM_WORDS[one.commitment]}, until {one.commitment_ends:%Y-%m-%d}"
+    if unit.commitment == "none" or unit.commitment_ends is None:
+        return account.TERM_WORDS[unit.commitment]
+    return f"{account.TERM_WORDS[unit.commitment]}, until {unit.commitment_ends:%Y-%m-%d}"
 
 
 @st.fragment(run_every=EVERY_S, key="cap_watch")
 def _watch(seen: account.Seen) -> None:
     """While one is being made or changed: look again, and draw the page anew when its status has changed."""
-    known = st.session_state.get(account.SEEN)
-    before = known if isinstance(known, account.Seen) else seen
-    if (datetime.now(UTC) - before.at).total_seconds() >= EVERY_S - 1:
-        after = account.again(before)
-        if after.troubles != before.troubles or after.provisioned != before.provisioned:
+    seen_before = st.session_state.get(account.SEEN)
+    previous = seen_before if isinstance(seen_before, account.Seen) else seen
+    if (datetime.now(UTC) - previous.at).total_seconds() >= EVERY_S - 1:
+        refreshed = account.again(previous)
+        if refreshed.troubles != previous.troubles or refreshed.provisioned != previous.provisioned:
             st.rerun()
     st.caption(f":material/hourglass_top: One is not settled yet; AWS is asked again every {EVERY_S:g} s.")
 
 
-def _panel(one: ProvisionedThroughput, seen: account.Seen, person: auth.Person, now: datetime) -> None:
+def _panel(unit: ProvisionedThroughput, seen: account.Seen, person: auth.Person, now: datetime) -> None:
     with st.container(border=True):
-        st.markdown(f"**{plain(one.name)}** · {one.status_words} · {plain(account.running(one))}")
-        if one.failure:
-            st.caption(f":red[:material/error: {plain(one.failure)}]")
+        st.markdown(f"**{plain(unit.name)}** · {unit.status_words} · {plain(account.running(unit))}")
+        if unit.failure:
+            st.caption(f":red[:material/error: {plain(unit.failure)}]")
         rows = {
-            "ARN": one.arn,
-            "Model": one.model,
-            "Created": f"{one.created:%Y-%m-%d %H:%M} UTC" if one.created else "–",
-            "Commitment": commitment(one),
-            "Price of a unit": _unit_price(one),
+            "ARN": unit.arn,
+            "Model": unit.model,
+            "Created": f"{unit.created:%Y-%m-%d %H:%M} UTC" if unit.created else "–",
+            "Commitment": commitment(unit),
+            "Price of a unit": _unit_price(unit),
         }
         st.table(
-            {k: plain(v) for k, v in rows.items()}, border="horizontal", width="stretch", alt=f"What {one.name} is"
+            {k: plain(v) for k, v in rows.items()}, border="horizontal", width="stretch", alt=f"What {unit.name} is"
         )
         if not person.may("deploy"):
             st.caption("You can look; whoever runs this server can add, rename and delete.")
             return
-        held = one.committed(now)
+        bound = unit.committed(now)
         with st.container(horizontal=True):
-            account.button("Add as deployment", "add", one.arn, icon=":material/add:", primary=True)
-            account.button("Rename", "rename", one.arn, icon=":material/edit:")
-            account.button("Delete", "delete", one.arn, icon=":material/delete:", disabled=held)
-        if held:
-            end = f"its term ends on {one.commitment_ends:%Y-%m-%d}" if one.commitment_ends else "its term is over"
+            account.button("Add as deployment", "add", unit.arn, icon=":material/add:", primary=True)
+            account.button("Rename", "rename", unit.arn, icon=":material/edit:")
+            account.button("Delete", "delete", unit.arn, icon=":material/delete:", disabled=bound)
+        if bound:
+            end = f"its term ends on {unit.commitment_ends:%Y-%m-%d}" if unit.commitment_ends else "its term is over"
             st.caption(f"It is committed: AWS refuses to delete it before {end}, and until then it is paid for.")
-    for what, dialog in (("add", endpoints.provisioned), ("rename", rename), ("delete", delete)):
-        if account.wanted(what, one.arn):
-            dialog(one, seen)
+    for action, dialog in (("add", endpoints.provisioned), ("rename", rename), ("delete", delete)):
+        if account.wanted(action, unit.arn):
+            dialog(unit, seen)
 
 
-def _unit_price(one: ProvisionedThroughput) -> str:
-    if one.rate is None:
+def _unit_price(unit: ProvisionedThroughput) -> str:
+    if unit.rate is None:
         return "AWS quotes it; a figure of your own can be given when it is added as a deployment"
-    return f"${one.rate.usd} an hour ({account.source(one.rate)})"
+    return f"${unit.rate.usd} an hour ({account.source(unit.rate)})"
 
 
 @st.dialog("Rename", on_dismiss=account.close)
-def rename(one: ProvisionedThroughput, seen: account.Seen) -> None:
+def rename(unit: ProvisionedThroughput, seen: account.Seen) -> None:
     """Ask for another name."""
     st.markdown("The ARN stays, so deployments that use it go on working. It costs what it did.")
-    st.text_input("New name", value=one.name, key="cap_new_name", max_chars=63)
+    st.text_input("New name", value=unit.name, key="cap_new_name", max_chars=63)
     if st.button("Rename", key="cap_rename_now", type="primary"):
         name = str(st.session_state["cap_new_name"]).strip()
         with st.spinner("Asking AWS …", show_time=True):
-            done = attempt(account.DIALOG_REFUSAL, lambda: account.client(seen).rename(one.arn, name))
+            done = attempt(account.DIALOG_REFUSAL, lambda: account.client(seen).rename(unit.arn, name))
         if done:
             account.forget()
-            account.done(f"{one.name} is called {name} now.")
+            account.done(f"{unit.name} is called {name} now.")
     draw_refusal(account.DIALOG_REFUSAL)
 
 
 @st.dialog("Delete this provisioned throughput?", on_dismiss=account.close)
-def delete(one: ProvisionedThroughput, seen: account.Seen) -> None:
+def delete(unit: ProvisionedThroughput, seen: account.Seen) -> None:
     """Say what ends and what it costs, and ask for its name."""
-    units = f"{one.units} model unit{'' if one.units == 1 else 's'}"
+    units = f"{unit.units} model unit{'' if unit.units == 1 else 's'}"
     st.markdown(
-        f"{plain(one.name)} has {units} and {plain(account.running(one))}. Deleting gives them back, and nothing more "
-        "is "
+        f"{plain(unit.name)} has {units} and {plain(account.running(unit))}. Deleting gives them back, and nothing "
+        "more is "
         "paid. Deployments that use it stop answering; what was recorded stays. Units can only be bought again where "
         "AWS has some left."
     )
-    st.text_input(f"Type “{plain(one.name)}” to delete it", key="cap_delete_typed")
+    st.text_input(f"Type “{plain(unit.name)}” to delete it", key="cap_delete_typed")
     if st.button("Delete it", key="cap_delete_now", type="primary", icon=":material/delete:"):
         typed = str(st.session_state["cap_delete_typed"])
         with st.spinner("Asking AWS …", show_time=True):
-            done = attempt(account.DIALOG_REFUSAL, lambda: account.client(seen).delete(one.arn, typed))
+            done = attempt(account.DIALOG_REFUSAL, lambda: account.client(seen).delete(unit.arn, typed))
         if done:
             account.forget()
-            account.done(f"{one.name} is deleted; it costs nothing from now on.")
+            account.done(f"{unit.name} is deleted; it costs nothing from now on.")
     draw_refusal(account.DIALOG_REFUSAL)
 
 
@@ -256,21 +256,21 @@ def _draw_sum(rate: HourRate | None, term: Commitment) -> None:
     units = int(st.session_state.get("cap_buy_units") or 1)
     own = str(st.session_state.get("cap_buy_own") or "").strip().removeprefix("$")
     try:
-        each = decimal_amount(own) if own else Decimal(rate.usd) if rate else None
+        per_unit = decimal_amount(own) if own else Decimal(rate.usd) if rate else None
     except ValueError as error:
         st.caption(f":red[:material/error: {plain(error)}]")
         return
     origin = "your own figure" if own else account.source(rate) if rate else ""
-    said = account.bill(None if each is None else each * units, term)
-    st.markdown(f"{plain(said)}" + (f"  \n:gray[{plain(origin)}]" if origin else ""))
+    bill = account.bill(None if per_unit is None else per_unit * units, term)
+    st.markdown(f"{plain(bill)}" + (f"  \n:gray[{plain(origin)}]" if origin else ""))
 
 
 def _token(order: tuple[Any, ...]) -> str:
     """The same for the same order until it is through: asking twice after a timeout must not buy twice."""
-    known = st.session_state.get(TOKEN)
-    if not known or known[0] != order:
-        known = st.session_state[TOKEN] = (order, uuid.uuid4().hex)
-    return str(known[1])
+    token = st.session_state.get(TOKEN)
+    if not token or token[0] != order:
+        token = st.session_state[TOKEN] = (order, uuid.uuid4().hex)
+    return str(token[1])
 
 
 def _buy(seen: account.Seen, model: str, name: str, term: Commitment) -> None:

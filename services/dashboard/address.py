@@ -48,24 +48,24 @@ def params_of(query: Mapping[str, Sequence[str]]) -> dict[str, str]:
 
     The page's own word goes before the command line's. A list's values may be joined by commas or given again.
     """
-    found = {}
+    words = {}
     for word, name in ADDRESS.items():
         values = query.get(name) or query.get(word)
         if values:
-            found[word] = values[-1] if word in SINGLE else SEPARATOR.join(values)
-    return found
+            words[word] = values[-1] if word in SINGLE else SEPARATOR.join(values)
+    return words
 
 
 def unknown(words: Iterable[str]) -> str | None:
     """A sentence that names the words of an address which nothing here knows; None where there is none."""
-    mine = {*ADDRESS, *ADDRESS.values(), *OTHERS, "embed", "embed_options"}
-    strange = [f"“{word[:40]}”" for word in dict.fromkeys(words) if word not in mine]
+    own_words = {*ADDRESS, *ADDRESS.values(), *OTHERS, "embed", "embed_options"}
+    strange = [f"“{word[:40]}”" for word in dict.fromkeys(words) if word not in own_words]
     if not strange:
         return None
     if len(strange) == 1:
         return f"The address has a word this page does not know: {strange[0]}."
-    more = f" and {len(strange) - NAMED} more" if len(strange) > NAMED else ""
-    return f"The address has words this page does not know: {', '.join(strange[:NAMED])}{more}."
+    others = f" and {len(strange) - NAMED} more" if len(strange) > NAMED else ""
+    return f"The address has words this page does not know: {', '.join(strange[:NAMED])}{others}."
 
 
 def params_of_url(url: str) -> dict[str, str]:

@@ -38,7 +38,7 @@ def behind(
 
     ``bucket`` and ``day`` are the labels that the panels give. Calls that were forgotten are only in the rollups.
     """
-    wanted = wanted_behind(
+    selection = wanted_behind(
         data,
         deployment_id=deployment_id,
         bucket=bucket,
@@ -49,7 +49,7 @@ def behind(
         team=team,
         tag=tag,
     )
-    return calls_behind(data.engine, wanted, Behind(states), limit=limit, offset=offset)
+    return calls_behind(data.engine, selection, Behind(states), limit=limit, offset=offset)
 
 
 def wanted_behind(
@@ -65,14 +65,14 @@ def wanted_behind(
     tag: str | None = None,
 ) -> Wanted:
     """The filter of ``data``, narrowed by what a mark says (`behind`)."""
-    wanted = data.wanted
+    selection = data.wanted
     for moment, places in ((bucket, data.buckets), (day, data.days)):
         if moment is None:
             continue
-        at = np.datetime64(moment.astimezone(UTC).replace(tzinfo=None), "us")
-        number = int(places.number(np.array([at]))[0])
+        moment_us = np.datetime64(moment.astimezone(UTC).replace(tzinfo=None), "us")
+        number = int(places.number(np.array([moment_us]))[0])
         start, end = (_aware(edge) for edge in places.edges[number : number + 2])
-        wanted = replace(wanted, start=max(wanted.start, start), end=min(wanted.end, end))
+        selection = replace(selection, start=max(selection.start, start), end=min(selection.end, end))
     for name, value in (
         ("deployments", deployment_id),
         ("models", model),
@@ -80,40 +80,40 @@ def wanted_behind(
         ("persons", person),
         ("tags", tag),
     ):
-        wanted = _narrowed(wanted, name, value)
+        selection = _narrowed(selection, name, value)
     if team is not None:
-        known = np.array(wanted.persons or history.values_of(data.engine, "person")["person"], dtype=object)
-        members = known[teams_of(data, known) == team]
-        wanted = replace(wanted, persons=tuple(members) or (NOBODY,))
-    return wanted
+        people = np.array(selection.persons or history.values_of(data.engine, "person")["person"], dtype=object)
+        members = people[teams_of(data, people) == team]
+        selection = replace(selection, persons=tuple(members) or (NOBODY,))
+    return selection
 
 
-def forgotten(engine: Engine, wanted: Wanted) -> datetime | None:
+def forgotten(engine: Engine, selection: Wanted) -> datetime | None:
     """The day (UTC) before which calls of this stretch were forgotten; None where all that were made are kept.
 
     Of whom a forgotten call was and how it was tagged is not known any more, so both are left aside here.
     """
     with engine.connect() as connection:
-        kept = calls_kept_since(session=connection)
-    if kept is None or wanted.start >= kept:
+        kept_since = calls_kept_since(session=connection)
+    if kept_since is None or selection.start >= kept_since:
         return None
     # Whole hours, as nothing finer is left there.
-    start = wanted.start.replace(minute=0, second=0, microsecond=0)
-    end = min(wanted.end.replace(minute=0, second=0, microsecond=0) + HOUR, kept)
-    return kept if history.count(engine, replace(wanted, start=start, end=end, persons=(), tags=())) else None
+    start = selection.start.replace(minute=0, second=0, microsecond=0)
+    end = min(selection.end.replace(minute=0, second=0, microsecond=0) + HOUR, kept_since)
+    return kept_since if history.count(engine, replace(selection, start=start, end=end, persons=(), tags=())) else None
 
 
-def _narrowed(wanted: Wanted, name: str, value: str | None) -> Wanted:
+def _narrowed(selection: Wanted, name: str, value: str | None) -> Wanted:
     if value is None:
-        return wanted
-    known = getattr(wanted, name)
-    narrowed: dict[str, Any] = {name: (value,) if not known or value in known else (NOBODY,)}
-    return replace(wanted, **narrowed)
+        return selection
+    values = getattr(selection, name)
+    narrowed: dict[str, Any] = {name: (value,) if not values or value in values else (NOBODY,)}
+    return replace(selection, **narrowed)
 
 
 def _aware(edge: np.datetime64) -> datetime:
-    found: datetime = edge.astype("datetime64[us]").item()
-    return found.replace(tzinfo=UTC)
+    moment: datetime = edge.astype("datetime64[us]").item()
+    return moment.replace(tzinfo=UTC)
 
 
 BYS = ("deployment", "model", "kind", "person", "team", "tag", "day")
@@ -137,9 +137,9 @@ def keyed(data: Data, by: str) -> tuple[pd.DataFrame, Keys, str]:
         rows, keys = _tagged(data)
         return rows, keys, NO_TAG
     if by in ("person", "team"):
-        rows, rest = _by_person(data)
+        rows, idle = _by_person(data)
         persons = rows["person"].to_numpy(object)
-        return rows, persons if by == "person" else teams_of(data, persons), rest
+        return rows, persons if by == "person" else teams_of(data, persons), idle
     values = rows["deployment_id" if by == "deployment" else by].to_numpy(object)
     return rows, np.where(values == "", UNKNOWN, values), ""
 
@@ -150,9 +150,9 @@ def _by_person(data: Data) -> tuple[pd.DataFrame, str]:
         return data.period.rows, ""
     if "persons" not in data._kept:
         everyone = tuple(history.values_of(data.engine, "person")["person"])
-        wanted = replace(data.wanted, persons=everyone)
+        selection = replace(data.wanted, persons=everyone)
         # Only what `cost` adds up: each further column costs time.
-        read = history.pieces(data.engine, wanted, grain="d", sums=COLUMNS, dimensions=("person",))
+        read = history.pieces(data.engine, selection, grain="d", sums=COLUMNS, dimensions=("person",))
         data._kept["persons"] = rows_of(read)
     return data._kept["persons"], UNKNOWN
 
@@ -170,5 +170,5 @@ def _tagged(data: Data) -> tuple[pd.DataFrame, Keys]:
     """What calls whose run has a tag cost: a line for each set of tags, with the sums of money and ``n`` alone."""
     if "tags" not in data._kept:
         tags, rows = sums_by_tags(data.engine, data.wanted)
-        data._kept["tags"] = (rows, np.array([" + ".join(one) or NO_TAG for one in tags], dtype=object))
+        data._kept["tags"] = (rows, np.array([" + ".join(tag_set) or NO_TAG for tag_set in tags], dtype=object))
     return data._kept["tags"]  # type: ignore[no-any-return]  # what was put there a line above

@@ -99,16 +99,16 @@ def _ranking(data: Data) -> pd.DataFrame:
 
 def _per(nanousd: NDArray[np.int64], of: NDArray[np.int64], times: float) -> NDArray[np.float64]:
     dollars = nanousd / NANO * times
-    found: NDArray[np.float64] = np.divide(dollars, of, out=np.full(len(dollars), np.nan), where=np.asarray(of) > 0)
-    return found
+    ratio: NDArray[np.float64] = np.divide(dollars, of, out=np.full(len(dollars), np.nan), where=np.asarray(of) > 0)
+    return ratio
 
 
 def _success(data: Data) -> list[float]:
     rows = data.period.rows
     counts = rows["n"].groupby([data.deployment_codes, rows["state"]]).sum()
-    found = []
+    medians = []
     for number in range(len(data.ids)):
         of_it = counts[number] if number in counts.index.get_level_values(0) else {}
         share, _ = success_of({str(state): int(n) for state, n in of_it.items()})
-        found.append(np.nan if share is None else share)
-    return found
+        medians.append(np.nan if share is None else share)
+    return medians

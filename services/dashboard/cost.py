@@ -84,30 +84,31 @@ def repriced(data: Data) -> Repriced:
     Tokens × today's rates, in the service tier that served the call and as a batch where it was one. Calls whose price
     did not change, and calls of deployments that are declared nowhere any more, stand with what they cost.
     """
-    at: tuple[int, ...] = overview.USUAL_BOUNDS
-    uses = price_uses(data.engine, at, data.wanted)
+    bounds: tuple[int, ...] = overview.USUAL_BOUNDS
+    uses = price_uses(data.engine, bounds, data.wanted)
     called = {use.deployment_id for use in uses}
     today = [pricing_cost.price_of(d, data.now) for d in data.deployments.values() if d.id in called]
-    if (wider := overview.bounds(uses, today)) != at:
-        at = wider
-        uses = price_uses(data.engine, at, data.wanted)
-    lines = _lines(data, uses, at)
+    if (wider := overview.bounds(uses, today)) != bounds:
+        bounds = wider
+        uses = price_uses(data.engine, bounds, data.wanted)
+    lines = _lines(data, uses, bounds)
     table = pd.DataFrame(lines, columns=list(COLUMNS), dtype=object)
-    both = [line for line in lines if line[4] is not None]
-    was, now = sum(line[2] or 0 for line in both), sum(line[3] or 0 for line in both)
+    comparable = [line for line in lines if line[4] is not None]
+    was, now = sum(line[2] or 0 for line in comparable), sum(line[3] or 0 for line in comparable)
     return Repriced(table, was, now, _words(lines, was, now, data))
 
 
-def _lines(data: Data, uses: Sequence[PriceUse], at: Sequence[int]) -> list[Line]:
-    changed = overview.changes(data.deployments, uses, at, data.now)
+def _lines(data: Data, uses: Sequence[PriceUse], bounds: Sequence[int]) -> list[Line]:
+    changed = overview.changes(data.deployments, uses, bounds, data.now)
     lines: list[Line] = [
-        (one.deployment.id, one.n, one.nanousd, one.today_nanousd, one.difference, _reason(one)) for one in changed
+        (change.deployment.id, change.n, change.nanousd, change.today_nanousd, change.difference, _reason(change))
+        for change in changed
     ]
     for deployment_id in dict.fromkeys(use.deployment_id for use in uses):
-        mine = [use for use in uses if use.deployment_id == deployment_id]
-        of_it = [one for one in changed if one.deployment.id == deployment_id]
-        n = sum(use.n_billed for use in mine) - sum(one.n for one in of_it)
-        paid = sum(use.nanousd for use in mine) - sum(one.nanousd or 0 for one in of_it)
+        uses_here = [use for use in uses if use.deployment_id == deployment_id]
+        of_it = [change for change in changed if change.deployment.id == deployment_id]
+        n = sum(use.n_billed for use in uses_here) - sum(change.n for change in of_it)
+        paid = sum(use.nanousd for use in uses_here) - sum(change.nanousd or 0 for change in of_it)
         if paid:
             lines.append((deployment_id, max(n, 0), paid, paid, 0, ""))
     return sorted(_summed(lines), key=lambda line: (data.slot(line[0]), line[0], line[5]))
@@ -132,10 +133,10 @@ def _summed(lines: Sequence[Line]) -> list[Line]:
     return [
         (
             of,
-            sum(one[1] for one in group),
-            _sum(one[2] for one in group),
-            _sum(one[3] for one in group),
-            _sum(one[4] for one in group),
+            sum(line[1] for line in group),
+            _sum(line[2] for line in group),
+            _sum(line[3] for line in group),
+            _sum(line[4] for line in group),
             reason,
         )
         for (of, reason), group in groups.items()
@@ -143,8 +144,8 @@ def _summed(lines: Sequence[Line]) -> list[Line]:
 
 
 def _sum(amounts: Iterable[int | None]) -> int | None:
-    known = [one for one in amounts if one is not None]
-    return sum(known) if known else None
+    amounts_known = [amount for amount in amounts if amount is not None]
+    return sum(amounts_known) if amounts_known else None
 
 
 def _words(lines: Sequence[Line], was: int, now: int, data: Data) -> str:
@@ -190,8 +191,8 @@ class Paid:
 
 def paid(data: Data, by: str, key: str) -> Paid | None:
     """How the bar ``key`` of `cost` by ``by`` is made up; None where nothing in it was paid by the hour."""
-    mine = np.array([one == key for one in keys_of_hours(data, by)], dtype=bool)
-    lines = data.period.hours[mine]
+    in_bar = np.array([hour_key == key for hour_key in keys_of_hours(data, by)], dtype=bool)
+    lines = data.period.hours[in_bar]
     used, idle = (int(lines[column].sum()) for column in HOURS.values())
     if not used + idle:
         return None
@@ -202,32 +203,32 @@ def paid(data: Data, by: str, key: str) -> Paid | None:
     hours = float(seconds.sum()) / 3600
     amounts = lines["used_nanousd"] + lines["idle_nanousd"]
     there = seconds >= 1  # a sliver's rate is that of its rounding
-    rates = {money(round(one)) for one in (amounts[there] / seconds[there] * 3600)}
+    rates = {money(round(rate)) for rate in (amounts[there] / seconds[there] * 3600)}
     rate = f"{money(round((used + idle) / hours))}/h" + (" on average" if len(rates) > 1 else "") if hours else ""
     n = int(rows.loc[keys == key, "n"].sum())
     return Paid(n, all_of_it - used - idle, used, idle, hours, rate, narrowed)
 
 
-def paid_words(found: Paid) -> str:
+def paid_words(paid: Paid) -> str:
     """The bar in one sentence whose amounts, as they are written, add up to it."""
-    parts = sorted(one for one in (found.calls, found.by_the_hour) if one > 0)
+    parts = sorted(amount for amount in (paid.calls, paid.by_the_hour) if amount > 0)
     step = _step(parts[0])
-    whole, least = _rounded(found.total, step), _rounded(parts[0], step)
+    total, smallest = _rounded(paid.total, step), _rounded(parts[0], step)
     # The larger part takes what rounding leaves over.
-    larger = whole - least if len(parts) > 1 else whole
-    if not found.calls:
+    larger = total - smallest if len(parts) > 1 else total
+    if not paid.calls:
         by_calls, by_the_hour = Decimal(0), larger
     else:
-        by_calls, by_the_hour = (least, larger) if found.calls <= found.by_the_hour else (larger, least)
-    time = f"{_hours(found.hours)}{' in use' if found.narrowed else ''}{f' at {found.rate}' if found.rate else ''}"
-    if found.narrowed:
-        rest = "no call stands behind them, and idle time is in no bar of a selection as narrow as this"
+        by_calls, by_the_hour = (smallest, larger) if paid.calls <= paid.by_the_hour else (larger, smallest)
+    time = f"{_hours(paid.hours)}{' in use' if paid.narrowed else ''}{f' at {paid.rate}' if paid.rate else ''}"
+    if paid.narrowed:
+        remark = "no call stands behind them, and idle time is in no bar of a selection as narrow as this"
     else:
-        rest = f"of which {_percent(found.idle / found.by_the_hour)} idle: no call stands behind them"
-    if not found.n and not found.calls:
-        return f"{_dollars(whole)} in this bar are {time}, {rest}."
-    calls = "is 1 call" if found.n == 1 else f"are {found.n:,} calls"
-    return f"{_dollars(whole)} in this bar: {_dollars(by_calls)} {calls}, {_dollars(by_the_hour)} are {time}, {rest}."
+        remark = f"of which {_percent(paid.idle / paid.by_the_hour)} idle: no call stands behind them"
+    if not paid.n and not paid.calls:
+        return f"{_dollars(total)} in this bar are {time}, {remark}."
+    calls = "is 1 call" if paid.n == 1 else f"are {paid.n:,} calls"
+    return f"{_dollars(total)} in this bar: {_dollars(by_calls)} {calls}, {_dollars(by_the_hour)} are {time}, {remark}."
 
 
 def _step(nanousd: int) -> Decimal:
@@ -334,12 +335,12 @@ def cost(data: Data, by: str) -> pd.DataFrame:
 
 
 def _calls_by(data: Data, by: str) -> pd.DataFrame:
-    rows, keys, rest = keyed(data, by)
-    found = _driven(rows).groupby(np.asarray(keys, dtype=object), sort=False).sum()
-    if rest:
-        found.loc[rest] = found.loc[rest] if rest in found.index else 0
-        found.loc[rest] += _driven(data.period.rows).sum() - found.sum()
-    long = found.rename_axis("key").reset_index().melt("key", var_name="driver", value_name="nanousd")
+    rows, keys, left_over = keyed(data, by)
+    sums = _driven(rows).groupby(np.asarray(keys, dtype=object), sort=False).sum()
+    if left_over:
+        sums.loc[left_over] = sums.loc[left_over] if left_over in sums.index else 0
+        sums.loc[left_over] += _driven(data.period.rows).sum() - sums.sum()
+    long = sums.rename_axis("key").reset_index().melt("key", var_name="driver", value_name="nanousd")
     return long.astype({"nanousd": "int64"})
 
 
@@ -359,10 +360,10 @@ def keys_of_hours(data: Data, by: str) -> list[str]:
         labels = data.days.labels
         return [labels[day].date().isoformat() for day in hours["day"]]
     if by == "deployment":
-        return [str(one) for one in hours["deployment_id"]]
+        return [str(deployment_id) for deployment_id in hours["deployment_id"]]
     if by in ("model", "kind"):
-        known = [data.deployments.get(one) for one in hours["deployment_id"]]
-        return [getattr(one, by) if one is not None else UNKNOWN for one in known]
+        deployments = [data.deployments.get(deployment_id) for deployment_id in hours["deployment_id"]]
+        return [getattr(deployment, by) if deployment is not None else UNKNOWN for deployment in deployments]
     return [BY_THE_HOUR] * len(hours)
 
 
@@ -458,8 +459,8 @@ def _recent_per_s(by_day: NDArray[np.int64], days: Buckets) -> float:
 
 def _month_s(first: datetime) -> float:
     length = calendar.monthrange(first.year, first.month)[1]
-    after = (first.replace(tzinfo=None) + timedelta(days=length)).replace(tzinfo=first.tzinfo)
-    return after.timestamp() - first.timestamp()
+    day_after = (first.replace(tzinfo=None) + timedelta(days=length)).replace(tzinfo=first.tzinfo)
+    return day_after.timestamp() - first.timestamp()
 
 
 def _pace_words(spent: int, expected: int | None, budget: int | None) -> str:

@@ -119,8 +119,8 @@ class Data:
     @cached_property
     def ids(self) -> list[str]:
         """The deployments that were called in the period or paid by the hour, by colour slot."""
-        found = {*self.period.rows["deployment_id"].unique(), *self.period.hours["deployment_id"].unique()}
-        return sorted(found, key=lambda one: (self.slot(one), one))
+        ids = {*self.period.rows["deployment_id"].unique(), *self.period.hours["deployment_id"].unique()}
+        return sorted(ids, key=lambda deployment_id: (self.slot(deployment_id), deployment_id))
 
     def having(self, metric: str) -> Data:
         """The same with a figure of `METRICS`: read once more where it was not read yet."""
@@ -131,18 +131,18 @@ class Data:
         if f"having {metric}" not in self._kept:
             again = load(self.engine, self.filter, self.now, teams=self.teams, metrics=(metric,))
             self._kept[f"having {metric}"] = again
-        found: Data = self._kept[f"having {metric}"]
-        return found
+        data: Data = self._kept[f"having {metric}"]
+        return data
 
     def slot(self, deployment_id: str) -> int:
         """The colour slot of a deployment; a large number for one that is declared nowhere."""
-        known = self.deployments.get(deployment_id)
-        return known.color_slot if known is not None else 10**6
+        deployment = self.deployments.get(deployment_id)
+        return deployment.color_slot if deployment is not None else 10**6
 
     def name(self, deployment_id: str) -> str:
         """A deployment's name; its id where it is declared nowhere."""
-        known = self.deployments.get(deployment_id)
-        return known.name if known is not None else deployment_id
+        deployment = self.deployments.get(deployment_id)
+        return deployment.name if deployment is not None else deployment_id
 
     @cached_property
     def deployment_codes(self) -> NDArray[np.int64]:
@@ -170,31 +170,46 @@ def load(
 
     ``lean``: only what `cost.pace` is made from (`LEAN`), in a fifth of the time; no figure, no period before.
     """
-    asked = () if lean else tuple(name for name in METRICS if name in metrics or name in IN_KPIS)
+    metrics_read = () if lean else tuple(name for name in METRICS if name in metrics or name in IN_KPIS)
     sums, dimensions = (LEAN, ("deployment_id",)) if lean else (DRAWN, DIMENSIONS)
     span = history.span_of_calls(engine) if chosen.range == "all" else None
-    known = {one.id: one for one in together(None, run_queries.deployment_rows(engine))}
+    deployments = {deployment.id: deployment for deployment in together(None, run_queries.deployment_rows(engine))}
     view = window.resolve(chosen, now, span[0] if span else None)
-    wanted = wanted_of(engine, chosen, view, teams or {})
-    long = wanted.persons and view.grain == "h" and view.end - view.start >= 2 * DAY
-    if long and history.count(engine, wanted) > ONE_BY_ONE:
+    selection = wanted_of(engine, chosen, view, teams or {})
+    long = selection.persons and view.grain == "h" and view.end - view.start >= 2 * DAY
+    if long and history.count(engine, selection) > ONE_BY_ONE:
         view = replace(view, grain="d", step=max(view.step, DAY))
-    found = history.pieces(engine, wanted, grain=view.grain, sketches=asked, sums=sums, dimensions=dimensions)
-    by_cells = len(found.cells) > 0
+    pieces = history.pieces(
+        engine, selection, grain=view.grain, sketches=metrics_read, sums=sums, dimensions=dimensions
+    )
+    by_cells = len(pieces.cells) > 0
     drawn = replace(view, step=max(view.step, HOUR)) if by_cells else view
     days = window.buckets(drawn, step=DAY, whole_hours=by_cells)
-    period = _period(engine, chosen, known, found, asked, days)
-    before = None
+    period = _period(engine, chosen, deployments, pieces, metrics_read, days)
+    previous = None
     if view.previous is not None and not lean:
         earlier = replace(view, start=view.previous[0], end=view.previous[1], running=False)
-        past = replace(wanted, start=earlier.start, end=earlier.end)
+        past = replace(selection, start=earlier.start, end=earlier.end)
         read = history.pieces(engine, past, grain="d", sketches=IN_KPIS, sums=sums, dimensions=dimensions)
-        before = _period(engine, chosen, known, read, IN_KPIS, window.buckets(earlier, step=DAY))
+        previous = _period(engine, chosen, deployments, read, IN_KPIS, window.buckets(earlier, step=DAY))
     buckets = window.buckets(drawn, whole_hours=by_cells)
-    how = "" if lean else how_computed(found, period.totals, view, drawn, buckets)
-    notes = () if lean else notes_on(period, known)
+    how = "" if lean else how_computed(pieces, period.totals, view, drawn, buckets)
+    notes = () if lean else notes_on(period, deployments)
     return Data(
-        engine, chosen, drawn, now, wanted, period, before, buckets, days, known, teams or {}, asked, how, notes
+        engine,
+        chosen,
+        drawn,
+        now,
+        selection,
+        period,
+        previous,
+        buckets,
+        days,
+        deployments,
+        teams or {},
+        metrics_read,
+        how,
+        notes,
     )
 
 
@@ -202,9 +217,11 @@ def wanted_of(engine: Engine, chosen: Filter, view: Window, teams: Teams) -> Wan
     """A filter in the terms of `db.history`. Persons and teams both narrow: who is in both lists is looked for."""
     persons = chosen.persons
     if chosen.teams:
-        members = {one.casefold() for name in chosen.teams for one in teams.get(name, ())}
+        members = {person.casefold() for name in chosen.teams for person in teams.get(name, ())}
         names = {*history.values_of(engine, "person")["person"], *members}
-        inside = sorted(one for one in names if one.casefold() in members and (not persons or one in persons))
+        inside = sorted(
+            person for person in names if person.casefold() in members and (not persons or person in persons)
+        )
         persons = tuple(inside) or (NOBODY,)
     return Wanted(
         view.start,
@@ -215,39 +232,39 @@ def wanted_of(engine: Engine, chosen: Filter, view: Window, teams: Teams) -> Wan
         persons=persons,
         sources=chosen.sources,
         tags=chosen.tags,
-        caches=tuple("" if one == "unknown" else one for one in chosen.caches),
+        caches=tuple("" if cache == "unknown" else cache for cache in chosen.caches),
     )
 
 
 def _period(
     engine: Engine,
     chosen: Filter,
-    known: Mapping[str, Deployment],
-    found: Pieces,
+    deployments: Mapping[str, Deployment],
+    pieces: Pieces,
     metrics: Sequence[str],
     days: Buckets,
 ) -> Period:
-    rows = rows_of(found)
-    blobs = {name: found.cells[name].tolist() for name in metrics}
-    values = {name: found.calls[name].to_numpy(dtype=float) for name in metrics}
-    return Period(rows, blobs, values, hours_of(engine, chosen, known, rows, days), found.exact)
+    rows = rows_of(pieces)
+    blobs = {name: pieces.cells[name].tolist() for name in metrics}
+    values = {name: pieces.calls[name].to_numpy(dtype=float) for name in metrics}
+    return Period(rows, blobs, values, hours_of(engine, chosen, deployments, rows, days), pieces.exact)
 
 
-def rows_of(found: Pieces) -> pd.DataFrame:
+def rows_of(pieces: Pieces) -> pd.DataFrame:
     """Cells and calls below each other, with ``at``: a cell's bucket, a call's moment."""
-    columns: dict[str, Any] = {"at": moments_of(found)}
-    for name in (name for name in DIMENSIONS if name in found.cells):
-        values = np.concatenate([found.cells[name].to_numpy(object), found.calls[name].to_numpy(object)])
+    columns: dict[str, Any] = {"at": moments_of(pieces)}
+    for name in (name for name in DIMENSIONS if name in pieces.cells):
+        values = np.concatenate([pieces.cells[name].to_numpy(object), pieces.calls[name].to_numpy(object)])
         columns[name] = pd.Series(values, dtype=object)
-    for name in (name for name in SUMS if name in found.cells):
-        parts = [found.cells[name].to_numpy(np.int64), found.calls[name].to_numpy(np.int64)]
+    for name in (name for name in SUMS if name in pieces.cells):
+        parts = [pieces.cells[name].to_numpy(np.int64), pieces.calls[name].to_numpy(np.int64)]
         columns[name] = np.concatenate(parts)
     return pd.DataFrame(columns)
 
 
-def moments_of(found: Pieces) -> NDArray[np.datetime64]:
+def moments_of(pieces: Pieces) -> NDArray[np.datetime64]:
     """When each cell begins and each call was made: UTC without a zone."""
-    return np.concatenate([_naive(found.cells["bucket"]), _naive(found.calls["created_at"])])
+    return np.concatenate([_naive(pieces.cells["bucket"]), _naive(pieces.calls["created_at"])])
 
 
 def _naive(moments: pd.Series) -> NDArray[np.datetime64]:
@@ -259,22 +276,22 @@ def _naive(moments: pd.Series) -> NDArray[np.datetime64]:
     return np.asarray(aware.tz_localize(None).to_numpy().astype("datetime64[us]"))
 
 
-def how_computed(found: Pieces, totals: Mapping[str, int], asked: Window, drawn: Window, buckets: Buckets) -> str:
+def how_computed(pieces: Pieces, totals: Mapping[str, int], window: Window, drawn: Window, buckets: Buckets) -> str:
     """Where the figures come from, how exact percentiles are, whose days are meant, and how wide a bucket is."""
     n = totals["n"]
-    if len(found.cells) == 0:
+    if len(pieces.cells) == 0:
         parts = [f"{n:,} {calls(n)}, each one read"]
-        if not found.exact:
+        if not pieces.exact:
             parts.append("some calls of this range were forgotten and only the rollups know them")
     else:
-        kind = "daily" if found.grain == "d" else "hourly"
+        kind = "daily" if pieces.grain == "d" else "hourly"
         parts = [f"{n:,} {calls(n)} from {kind} rollups; percentiles within {RELATIVE_ERROR * 100:g} %"]
-        if drawn.step > asked.step:
+        if drawn.step > window.step:
             parts.append(f"more than {EXACT_UP_TO:,} calls, so a bucket is at least {width(drawn)} wide")
     parts.append(f"buckets of {width(drawn)}")
     if drawn.grain == "d":
         parts.append("days are UTC days, as above 31 days hours are not kept apart")
-    elif len(found.cells) and _off_the_hour(drawn, buckets):
+    elif len(pieces.cells) and _off_the_hour(drawn, buckets):
         parts.append("buckets begin on whole hours of UTC")
     return " · ".join(parts)
 
@@ -296,10 +313,10 @@ def _moment(local: datetime, *, year: bool) -> str:
 def _length(span: timedelta) -> str:
     """The two largest units: "7 d 4 h", "24 h", "1 h 20 min"."""
     minutes = round(span / MINUTE)
-    days, hours, rest = minutes // 1440, minutes % 1440 // 60, minutes % 60
+    days, hours, minutes_left = minutes // 1440, minutes % 1440 // 60, minutes % 60
     if days < 2:
         days, hours = 0, minutes // 60
-    parts = [f"{n} {unit}" for n, unit in ((days, "d"), (hours, "h"), (rest, "min")) if n]
+    parts = [f"{n} {unit}" for n, unit in ((days, "d"), (hours, "h"), (minutes_left, "min")) if n]
     return " ".join(parts[:2]) or "under 1 min"
 
 
@@ -308,22 +325,22 @@ def _off_the_hour(drawn: Window, buckets: Buckets) -> bool:
     return any(moment.minute for moment in buckets.labels[1:2].tolist()) and drawn.step >= HOUR
 
 
-def notes_on(period: Period, known: Mapping[str, Deployment]) -> tuple[str, ...]:
+def notes_on(period: Period, deployments: Mapping[str, Deployment]) -> tuple[str, ...]:
     """One sentence for each kind of call that some figure leaves out or knows only partly."""
-    del known
+    del deployments
     totals = period.totals
     hourly = np.isin(period.rows["deployment_id"], period.hours["deployment_id"].unique())
     unpriced = totals["n"] - totals["n_priced"]
     by_the_hour = int((period.rows["n"] - period.rows["n_priced"])[hourly].sum())
     unpriced -= by_the_hour
-    found = []
+    notes = []
     if n := totals["n_late"]:
-        found.append(f"{n:,} {calls(n)} left out of the times, because our own stamps were late.")
+        notes.append(f"{n:,} {calls(n)} left out of the times, because our own stamps were late.")
     if unpriced:
-        found.append(f"{unpriced:,} {calls(unpriced)} without a known price or count: in no sum of money.")
+        notes.append(f"{unpriced:,} {calls(unpriced)} without a known price or count: in no sum of money.")
     if n := totals["n_bounded"]:
-        found.append(f"{n:,} {calls(n)} stopped or cut: what they cost is a lower bound (≥).")
-    return tuple(found)
+        notes.append(f"{n:,} {calls(n)} stopped or cut: what they cost is a lower bound (≥).")
+    return tuple(notes)
 
 
 def calls(n: int) -> str:
@@ -349,7 +366,7 @@ NARROWERS = ("persons", "teams", "tags", "sources", "caches")
 
 
 def hours_of(
-    engine: Engine, chosen: Filter, known: Mapping[str, Deployment], rows: pd.DataFrame, days: Buckets
+    engine: Engine, chosen: Filter, deployments: Mapping[str, Deployment], rows: pd.DataFrame, days: Buckets
 ) -> pd.DataFrame:
     """deployment_id, day (number of the bucket in ``days``), on_s, busy_s, used_nanousd, idle_nanousd.
 
@@ -360,7 +377,7 @@ def hours_of(
     """
     start, end = (edge.astype("datetime64[us]").item().replace(tzinfo=UTC) for edge in days.edges[[0, -1]])
     on = pricing_hourly.accrued(engine, start, end)
-    on = on[[_matches(chosen, known.get(one), one) for one in on["deployment_id"]]]
+    on = on[[_matches(chosen, deployments.get(deployment_id), deployment_id) for deployment_id in on["deployment_id"]]]
     if on.empty:
         return pd.DataFrame(columns=list(COLUMNS))
     edges = [edge.replace(tzinfo=UTC) for edge in days.edges.astype("datetime64[us]").tolist()]
@@ -386,20 +403,22 @@ def is_narrow(chosen: Filter) -> bool:
     return any(getattr(chosen, name) for name in NARROWERS)
 
 
-def rate_now(engine: Engine, chosen: Filter, known: Mapping[str, Deployment], at: datetime) -> int | None:
+def rate_now(engine: Engine, chosen: Filter, deployments: Mapping[str, Deployment], moment: datetime) -> int | None:
     """Nano-dollars an hour of the hour-priced deployments of a filter that are on at a moment; None where the filter
     leaves idle time out (`is_narrow`)."""
     if is_narrow(chosen):
         return None
-    on = pricing_hourly.rates(engine, at)
-    return sum(rate for one, rate in on.items() if _matches(chosen, known.get(one), one))
+    on = pricing_hourly.rates(engine, moment)
+    return sum(
+        rate for deployment_id, rate in on.items() if _matches(chosen, deployments.get(deployment_id), deployment_id)
+    )
 
 
-def _matches(chosen: Filter, known: Deployment | None, deployment_id: str) -> bool:
-    kind, model = (known.kind, known.model) if known is not None else ("", "")
+def _matches(chosen: Filter, deployment: Deployment | None, deployment_id: str) -> bool:
+    kind, model = (deployment.kind, deployment.model) if deployment is not None else ("", "")
     return all(
-        not wanted or value in wanted
-        for wanted, value in ((chosen.deployments, deployment_id), (chosen.kinds, kind), (chosen.models, model))
+        not chosen_values or value in chosen_values
+        for chosen_values, value in ((chosen.deployments, deployment_id), (chosen.kinds, kind), (chosen.models, model))
     )
 
 
@@ -410,8 +429,8 @@ def _by_day(line: Any, days: Buckets, edges: list[datetime]) -> list[tuple[str, 
     first = np.array([cut.replace(tzinfo=None) for cut in cuts[:-1]], dtype="datetime64[us]")
     so_far = [pricing_hourly.nanousd(line.usd_per_hour, begin, cut) for cut in cuts]
     return [
-        (line.deployment_id, int(day), (b - a).total_seconds(), upto - before)
-        for day, a, b, before, upto in zip(
+        (line.deployment_id, int(day), (b - a).total_seconds(), upto - used_before)
+        for day, a, b, used_before, upto in zip(
             days.number(first), cuts[:-1], cuts[1:], so_far[:-1], so_far[1:], strict=True
         )
     ]

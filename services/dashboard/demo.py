@@ -145,34 +145,34 @@ def _make(target: Path, calls: int, story: Story, seed: int, progress: Progress)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     try:
-        made = folder / target.name
-        upgrade(f"sqlite:///{made}", folder)
-        found = _fill(f"sqlite:///{made}", calls, story, seed, progress)
-        for rest in ("-wal", "-shm"):
-            target.with_name(target.name + rest).unlink(missing_ok=True)
-        made.replace(target)
+        file = folder / target.name
+        upgrade(f"sqlite:///{file}", folder)
+        filled = _fill(f"sqlite:///{file}", calls, story, seed, progress)
+        for suffix in ("-wal", "-shm"):
+            target.with_name(target.name + suffix).unlink(missing_ok=True)
+        file.replace(target)
         # A reader that is kept would go on with the file that is gone only for as long as its own connection lives.
         reader(f"sqlite:///{target}").dispose()
-        return found
+        return filled
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _fill(address: str, calls: int, story: Story, seed: int, progress: Progress) -> About:
     engine = make_engine(address)
-    found = About(calls, story.start, story.end, seed)
+    about = About(calls, story.start, story.end, seed)
     try:
         with Session(engine) as session:
             driver = _driver(session)
             indexes = _without_indexes(driver)
             _declare(session, story)
             done = 0
-            for part in _moments(np.random.default_rng(seed), calls, story):
+            for moments in _moments(np.random.default_rng(seed), calls, story):
                 dice = np.random.default_rng((seed, done))
-                drawn = demo_calls.draw(dice, part, story)
+                drawn = demo_calls.draw(dice, moments, story)
                 write(driver, drawn, first=done)
                 rollups.insert_cells(driver, drawn.frame)
-                done += len(part)
+                done += len(moments)
                 progress(done, calls)
             for statement in indexes:
                 driver.execute(statement)
@@ -182,7 +182,7 @@ def _fill(address: str, calls: int, story: Story, seed: int, progress: Progress)
             session.commit()
     finally:
         engine.dispose()
-    return found
+    return about
 
 
 def _driver(session: Session) -> sqlite3.Connection:
@@ -259,9 +259,9 @@ def _declare(session: Session, story: Story) -> None:
         for on_at, off_at in story.stretches(plan):
             row = {"deployment_id": d.id, "on_at": on_at, "off_at": off_at, "usd_per_hour": per_hour, "price": price}
             session.execute(insert(Powered).values(**row))
-    for number, (at, note) in enumerate(story.notes()):
+    for number, (moment, note) in enumerate(story.notes()):
         session.execute(
-            insert(Annotation).values(id=f"demo-note-{number}", at=at, note=note, person=SOURCE, created_at=at)
+            insert(Annotation).values(id=f"demo-note-{number}", at=moment, note=note, person=SOURCE, created_at=moment)
         )
 
 
@@ -290,7 +290,7 @@ def _watch(session: Session, story: Story) -> None:
         )
     )
     of = f"p95 time to first token of {broken.name}"
-    told = [
+    events = [
         ("demo-event-1", begun, True, 4310.0, 38, f"{of} was 4.31 s over the last 15 min (38 calls): above 2 s."),
         (
             "demo-event-2",
@@ -301,12 +301,12 @@ def _watch(session: Session, story: Story) -> None:
             f"{of} was 1.62 s over the last 15 min (33 calls): no longer above 2 s.",
         ),
     ]
-    for number, at, firing, value, n, sentence in told:
+    for number, moment, firing, value, n, sentence in events:
         session.execute(
             insert(AlertEvent).values(
                 id=number,
                 alert_id="demo-alert",
-                at=at,
+                at=moment,
                 firing=firing,
                 value=value,
                 n=n,
@@ -396,7 +396,7 @@ def write(driver: sqlite3.Connection, calls: Calls, *, first: int) -> None:
     n = len(frame)
     counts = _counts(frame, given)
     cost = _where(frame["cost_nanousd"], given["priced"])
-    held = {
+    values = {
         "id": [f"demo-{first + number:08d}" for number in range(n)],
         "run_id": run,
         "column_no": [0] * n,
@@ -418,7 +418,7 @@ def write(driver: sqlite3.Connection, calls: Calls, *, first: int) -> None:
             for name in ("deployment_id", "kind", "model", "source", "person", "state", "outcome")
         },
     }
-    columns = [held[name] if name in held else _list(given[name]) for name in CALL]
+    columns = [values[name] if name in values else _list(given[name]) for name in CALL]
     _insert(driver, "run", RUN, runs)
     _insert(driver, "call", CALL, zip(*columns, strict=True))
 
@@ -438,11 +438,11 @@ def _runs(frame: pd.DataFrame, at_us: Any, first: int) -> tuple[list[str], list[
     number = keys.groupby(["hour", "person", "source"], sort=False).ngroup().to_numpy()
     starts = np.unique(number, return_index=True)[1]
     sizes = np.bincount(number)
-    ids = [f"demo-run-{first:08d}-{one:06d}" for one in range(len(starts))]
+    ids = [f"demo-run-{first:08d}-{place:06d}" for place in range(len(starts))]
     tag = (at_us[starts] // HOUR_US * 7 + starts) % (2 * len(TAGS))
     rows = [
         (
-            ids[at],
+            ids[position],
             moment,
             person,
             source,
@@ -455,7 +455,7 @@ def _runs(frame: pd.DataFrame, at_us: Any, first: int) -> tuple[list[str], list[
             0,
             int(size),
         )
-        for at, (moment, person, source, mark, size) in enumerate(
+        for position, (moment, person, source, mark, size) in enumerate(
             zip(
                 _moment_texts(at_us[starts]),
                 keys["person"].to_numpy()[starts],
@@ -466,7 +466,7 @@ def _runs(frame: pd.DataFrame, at_us: Any, first: int) -> tuple[list[str], list[
             )
         )
     ]
-    return [ids[at] for at in number], rows
+    return [ids[position] for position in number], rows
 
 
 def _moment_texts(at_us: Any) -> list[str]:
@@ -475,16 +475,16 @@ def _moment_texts(at_us: Any) -> list[str]:
     return [text.replace("T", " ") for text in texts]
 
 
-def _counts(frame: pd.DataFrame, given: Any) -> dict[str, list[Any]]:
+def _counts(frame: pd.DataFrame, columns: Any) -> dict[str, list[Any]]:
     """Token counts; None where nothing was billed, and for the cache where the service says nothing of one."""
-    billed, told = given["billed"], given["billed"] & given["told_cache"]
-    return {name: _where(frame[name], told if name.startswith("cache") else billed) for name in COUNTS}
+    billed, told_cache = columns["billed"], columns["billed"] & columns["told_cache"]
+    return {name: _where(frame[name], told_cache if name.startswith("cache") else billed) for name in COUNTS}
 
 
 def _where(values: Any, there: Any) -> list[Any]:
-    found = np.asarray(values).astype(object)
-    found[~there] = None
-    listed: list[Any] = found.tolist()
+    objects = np.asarray(values).astype(object)
+    objects[~there] = None
+    listed: list[Any] = objects.tolist()
     return listed
 
 

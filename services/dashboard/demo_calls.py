@@ -39,13 +39,13 @@ WRONG: tuple[tuple[str, str, str, str | None, float], ...] = (
 )
 
 
-OUTCOMES = ("ok", "max_tokens", *(one[0] for one in WRONG))
+OUTCOMES = ("ok", "max_tokens", *(ending[0] for ending in WRONG))
 
-STATES = ("succeeded", "succeeded", *(one[1] for one in WRONG))
+STATES = ("succeeded", "succeeded", *(ending[1] for ending in WRONG))
 
-PHASES = ("answering", "answering", *(one[2] for one in WRONG))
+PHASES = ("answering", "answering", *(ending[2] for ending in WRONG))
 
-MESSAGES = (None, None, *(one[3] for one in WRONG))
+MESSAGES = (None, None, *(ending[3] for ending in WRONG))
 
 STREAMED = np.array([True, True, False, False, False, True, True, True])
 
@@ -80,10 +80,10 @@ def draw(dice: np.random.Generator, at_us: Ints, story: Story) -> Calls:
     """Calls made at these moments (µs since 1970, ascending)."""
     n = len(at_us)
     plan = _plans(dice, at_us, story)
-    batch = dice.random(n) < np.array([one.batched for one in PLANS])[plan]
+    batch = dice.random(n) < np.array([plan_row.batched for plan_row in PLANS])[plan]
     later = at_us >= _us(story.cheaper)
     bad_hours = (at_us >= _us(story.incident[0])) & (at_us < _us(story.incident[1]))
-    hurt = bad_hours & np.array([one.breaks for one in PLANS])[plan]
+    hurt = bad_hours & np.array([plan_row.breaks for plan_row in PLANS])[plan]
     ended = _outcomes(dice, plan, hurt, batch)
     tokens = _tokens(dice, plan, ended)
     times = _times(dice, plan, at_us, tokens, ended, batch, hurt)
@@ -100,15 +100,15 @@ def _us(moment: datetime) -> int:
 
 def _plans(dice: np.random.Generator, at_us: Ints, story: Story) -> Ints:
     """Which deployment each call goes to: by share, before and after the move, and only to those that are on."""
-    weights = np.tile(np.array([one.share for one in PLANS]), (len(at_us), 1))
+    weights = np.tile(np.array([plan_row.share for plan_row in PLANS]), (len(at_us), 1))
     moved = at_us >= _us(story.shift)
     weights[moved, 1] *= 1.5
     weights[moved, 2] *= 0.55
-    for number, one in enumerate(PLANS):
-        if one.hours == "always":
+    for number, plan_row in enumerate(PLANS):
+        if plan_row.hours == "always":
             continue
         on = np.zeros(len(at_us), dtype=bool)
-        for start, end in story.stretches(one):
+        for start, end in story.stretches(plan_row):
             on |= (at_us >= _us(start)) & (at_us < (_us(end) if end else _us(story.end)))
         weights[~on, number] = 0.0
     edges = np.cumsum(weights, axis=1)
@@ -118,38 +118,38 @@ def _plans(dice: np.random.Generator, at_us: Ints, story: Story) -> Ints:
 
 def _outcomes(dice: np.random.Generator, plan: Ints, hurt: NDArray[np.bool_], batch: NDArray[np.bool_]) -> Ints:
     n = len(plan)
-    wrong = dice.random(n) < np.where(hurt, 0.35, np.array([one.wrong for one in PLANS])[plan])
-    kinds = np.array([one[4] for one in WRONG])
+    wrong = dice.random(n) < np.where(hurt, 0.35, np.array([plan_row.wrong for plan_row in PLANS])[plan])
+    kinds = np.array([ending[4] for ending in WRONG])
     which = np.searchsorted(np.cumsum(kinds / kinds.sum()), dice.random(n), side="right")
     ended = np.where(wrong, 2 + np.minimum(which, len(WRONG) - 1), np.where(dice.random(n) < 0.015, 1, 0))
     # A batch has no stream to stop or to cut: what goes wrong in it is an error of the service.
-    found: Ints = np.where(batch & (ended > 3), 3, ended)
-    return found
+    endings: Ints = np.where(batch & (ended > 3), 3, ended)
+    return endings
 
 
 def _log(dice: np.random.Generator, median: Floats, sigma: float | Floats) -> Floats:
-    found: Floats = median * np.exp(dice.standard_normal(len(median)) * sigma)
-    return found
+    values: Floats = median * np.exp(dice.standard_normal(len(median)) * sigma)
+    return values
 
 
 def _of(name: str, plan: Ints) -> Floats:
-    values: Floats = np.array([float(getattr(one, name) or 0.0) for one in PLANS])[plan]
+    values: Floats = np.array([float(getattr(plan_row, name) or 0.0) for plan_row in PLANS])[plan]
     return values
 
 
 def _tokens(dice: np.random.Generator, plan: Ints, ended: Ints) -> dict[str, Ints]:
     n = len(plan)
-    given = np.maximum(_log(dice, _of("tokens_in", plan), 0.6).astype(np.int64), 8)
+    input_tokens = np.maximum(_log(dice, _of("tokens_in", plan), 0.6).astype(np.int64), 8)
     out = np.clip(_log(dice, _of("tokens_out", plan), 0.7).astype(np.int64), 2, OUTPUT_MOST)
     out = np.where(STREAMED[ended], np.where(COMPLETE[ended], out, np.maximum(out // 3, 1)), 0)
     thought = (out * _of("thinks", plan) * (dice.random(n) < 0.6)).astype(np.int64)
-    lot, part = dice.random(n), (given * 0.85).astype(np.int64)
+    lot, cacheable = dice.random(n), (input_tokens * 0.85).astype(np.int64)
     warm = _of("warm", plan)
-    read = np.where(lot < warm, part, 0)
-    wrote = np.where((lot >= warm) & (lot < warm * 1.12), part, 0)
+    read = np.where(lot < warm, cacheable, 0)
+    wrote = np.where((lot >= warm) & (lot < warm * 1.12), cacheable, 0)
     billed = STREAMED[ended].astype(np.int64)
     return {
-        "uncached_input": (given - read - wrote) * billed,
+        "uncached_input": (input_tokens - read - wrote) * billed,
         "cache_read": read * billed,
         "cache_write_5m": wrote * billed,
         "cache_write_1h": np.zeros(n, dtype=np.int64),
@@ -171,25 +171,25 @@ def _times(
     rush = 1 + 0.35 * np.exp(-(((hour - 9.5) / 2.5) ** 2)) + 0.3 * np.exp(-(((hour - 14.5) / 2.4) ** 2))
     slow = rush * np.where(hurt, 4.0, 1.0) * np.where(tokens["cache_read"] > 0, 0.62, 1.0)
     first = _log(dice, _of("ttft_ms", plan) * slow, _of("spread", plan))
-    each = _log(dice, _of("tpot_ms", plan) * np.sqrt(rush), 0.08)
+    per_token = _log(dice, _of("tpot_ms", plan) * np.sqrt(rush), 0.08)
     out = tokens["reasoning_output"] + tokens["answer_output"]
-    last = first + each * np.maximum(out - 1, 0)
+    last = first + per_token * np.maximum(out - 1, 0)
     seen = STREAMED[ended] & ~batch
     window = last - first
     quick = (out >= 10) & (window >= 500)
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = {
+        times = {
             "ttft": first,
-            "ttfat": first + each * tokens["reasoning_output"],
+            "ttfat": first + per_token * tokens["reasoning_output"],
             "ttlt": last,
-            "tpot": np.where(out >= 2, each, np.nan),
+            "tpot": np.where(out >= 2, per_token, np.nan),
             "decode": np.where(quick, (out - 1) / window * 1000, np.nan),
             "e2e": out / last * 1000,
         }
-    found = {name: np.where(seen, np.round(values, 3), np.nan) for name, values in found.items()}
+    times = {name: np.where(seen, np.round(values, 3), np.nan) for name, values in times.items()}
     failed_after = np.where(ended == 4, 120_000.0, first)
-    found["end"] = np.where(batch, np.nan, np.round(np.where(STREAMED[ended], last + 6, failed_after), 3))
-    return found
+    times["end"] = np.where(batch, np.nan, np.round(np.where(STREAMED[ended], last + 6, failed_after), 3))
+    return times
 
 
 def _money(
@@ -198,28 +198,28 @@ def _money(
     """Nano-dollars by driver; what would have been paid at the plain price; -1 where there is no price by the call."""
     rates = np.zeros((len(PLANS), 2, 2, 5), dtype=np.int64)
     plain = np.zeros((len(PLANS), 2, 2), dtype=np.int64)
-    for number, one in enumerate(PLANS):
+    for number, plan_row in enumerate(PLANS):
         for after in (0, 1):
-            usual = one.plain(later=bool(after))
+            usual = plan_row.plain(later=bool(after))
             if usual is not None:
                 plain[number, after] = [_nano(rate) for rate in usual]
             for waiting in (0, 1):
-                price = one.price(later=bool(after), batch=bool(waiting))
+                price = plan_row.price(later=bool(after), batch=bool(waiting))
                 if price is not None and price.rates is not None:
                     rates[number, after, waiting] = [_nano(rate) for rate in price.rates.values()]
     chosen = rates[plan, later.astype(np.int64), batch.astype(np.int64)]
-    at = (0, 1, 2, 3, 4, 4)  # the rate of each count, in the order of COUNTS
-    drivers = {name: tokens[name] * chosen[:, rate] for name, rate in zip(COUNTS, at, strict=True)}
+    rate_of = (0, 1, 2, 3, 4, 4)  # the rate of each count, in the order of COUNTS
+    drivers = {name: tokens[name] * chosen[:, rate] for name, rate in zip(COUNTS, rate_of, strict=True)}
     standard = plain[plan, later.astype(np.int64)]
-    given = sum(tokens[name] for name in COUNTS[:4])
+    input_tokens = sum(tokens[name] for name in COUNTS[:4])
     out = tokens["reasoning_output"] + tokens["answer_output"]
-    sold = np.array([one.rates is not None for one in PLANS])[plan]
+    sold = np.array([plan_row.rates is not None for plan_row in PLANS])[plan]
     return {
         "drivers": drivers,
         "cost": sum(drivers.values()),
-        "plain": given * standard[:, 0] + out * standard[:, 1],
+        "plain": input_tokens * standard[:, 0] + out * standard[:, 1],
         "sold": sold,
-        "free": np.array([one.deployment.price.per_hour == "0" for one in PLANS])[plan],
+        "free": np.array([plan_row.deployment.price.per_hour == "0" for plan_row in PLANS])[plan],
         "billed": STREAMED[ended],
     }
 
@@ -243,22 +243,22 @@ def _frame(
     times: Mapping[str, Floats],
     money: Mapping[str, Any],
 ) -> pd.DataFrame:
-    told = np.array([one.warm is not None for one in PLANS])[plan] & STREAMED[ended]
-    given = sum(tokens[name] for name in COUNTS[:4])
-    warm = (tokens["cache_read"] > 0) & (tokens["cache_read"] * WARM_SHARE >= given)
+    cache_known = np.array([plan_row.warm is not None for plan_row in PLANS])[plan] & STREAMED[ended]
+    input_tokens = sum(tokens[name] for name in COUNTS[:4])
+    warm = (tokens["cache_read"] > 0) & (tokens["cache_read"] * WARM_SHARE >= input_tokens)
     bounded = money["sold"] & money["billed"] & ~COMPLETE[ended]
     ones = np.ones(len(plan), dtype=np.int64)
     usable = ended < 2
-    made: dict[str, Any] = {
+    columns: dict[str, Any] = {
         "created_at": pd.to_datetime(at_us, unit="us", utc=True),
-        "deployment_id": _pick([one.deployment.id for one in PLANS], plan),
-        "model": _pick([one.deployment.model for one in PLANS], plan),
-        "kind": _pick([one.deployment.kind for one in PLANS], plan),
+        "deployment_id": _pick([plan_row.deployment.id for plan_row in PLANS], plan),
+        "model": _pick([plan_row.deployment.model for plan_row in PLANS], plan),
+        "kind": _pick([plan_row.deployment.kind for plan_row in PLANS], plan),
         "source": _pick(SOURCES, source),
         "person": _pick(PEOPLE, person),
         "outcome": _pick(OUTCOMES, ended),
         "state": _pick(STATES, ended),
-        "cache": np.where(told, np.where(warm, "warm", "cold"), "").astype(object),
+        "cache": np.where(cache_known, np.where(warm, "warm", "cold"), "").astype(object),
         "n": ones,
         "n_late": ones * 0,
         "n_priced": (money["sold"] | money["free"] | ~money["billed"]).astype(np.int64),
@@ -271,7 +271,7 @@ def _frame(
         "busy_ms": np.round(np.nan_to_num(times["end"])).astype(np.int64),
         **{name: np.where(usable, times[name], np.nan) for name in ("ttft", "ttfat", "ttlt", "tpot", "decode", "e2e")},
     }
-    return pd.DataFrame(made)
+    return pd.DataFrame(columns)
 
 
 def _columns(
@@ -283,23 +283,23 @@ def _columns(
     money: Mapping[str, Any],
 ) -> dict[str, Any]:
     prices = [
-        [[_text(one.price(later=after, batch=waiting)) for waiting in (False, True)] for after in (False, True)]
-        for one in PLANS
+        [[_text(plan_row.price(later=later, batch=waiting)) for waiting in (False, True)] for later in (False, True)]
+        for plan_row in PLANS
     ]
-    told = np.array([one.warm is not None for one in PLANS])[plan]
+    cache_known = np.array([plan_row.warm is not None for plan_row in PLANS])[plan]
     state = np.where(~money["billed"], "not_billed", np.where(money["free"], "free", "by_the_hour")).astype(object)
     priced = np.where(COMPLETE[ended], "exact", "lower_bound")
     state = np.where(money["sold"] & money["billed"], priced, state).astype(object)
     exact = np.array(prices, dtype=object)[plan, later.astype(np.int64), batch.astype(np.int64)]
     drivers = list(zip(*(values.tolist() for values in money["drivers"].values()), strict=True))
     return {
-        "deployment": _pick([_snapshot(one.deployment) for one in PLANS], plan),
-        "wire": _pick([one.deployment.wire for one in PLANS], plan),
+        "deployment": _pick([_snapshot(plan_row.deployment) for plan_row in PLANS], plan),
+        "wire": _pick([plan_row.deployment.wire for plan_row in PLANS], plan),
         "price": exact,
-        "region": _pick([one.deployment.region for one in PLANS], plan),
-        "tier_asked": _pick(["flex" if one.flex else None for one in PLANS], plan),
+        "region": _pick([plan_row.deployment.region for plan_row in PLANS], plan),
+        "tier_asked": _pick(["flex" if plan_row.flex else None for plan_row in PLANS], plan),
         "cost_state": state,
-        "told_cache": told,
+        "told_cache": cache_known,
         "billed": money["billed"],
         "priced": (money["sold"] | money["free"] | ~money["billed"]),
         "sold": money["sold"],
@@ -314,8 +314,8 @@ def _columns(
 def _snapshot(deployment: Deployment) -> str:
     """The part of a deployment's snapshot that cannot be left out: it is stored with every call."""
     full = to_json(deployment)
-    kept = ("id", "name", "kind", "model", "base_url", "wire", "color_slot", "labels")
-    return orjson.dumps({name: full[name] for name in kept}).decode()
+    fields = ("id", "name", "kind", "model", "base_url", "wire", "color_slot", "labels")
+    return orjson.dumps({name: full[name] for name in fields}).decode()
 
 
 def _text(price: Any) -> str | None:
@@ -622,12 +622,12 @@ class Story:
     incident: tuple[datetime, datetime] = field(init=False)
 
     def __post_init__(self) -> None:
-        whole = self.end - self.start
+        length = self.end - self.start
         set_ = object.__setattr__
-        set_(self, "shift", self.start + whole * SHIFT_AT)
-        set_(self, "cheaper", self.start + whole * CHEAPER_AT)
+        set_(self, "shift", self.start + length * SHIFT_AT)
+        set_(self, "cheaper", self.start + length * CHEAPER_AT)
         # In the morning of a working day, where it is seen.
-        day = (self.start + whole * INCIDENT_AT).replace(hour=9, minute=20, second=0, microsecond=0)
+        day = (self.start + length * INCIDENT_AT).replace(hour=9, minute=20, second=0, microsecond=0)
         while day.weekday() > 4 and day > self.start:
             day -= timedelta(days=1)
         set_(self, "incident", (day, day + INCIDENT))
@@ -639,20 +639,20 @@ class Story:
             (self.cheaper, "Haiku became 20 % cheaper"),
             (self.incident[0], "SageMaker endpoint ran out of memory"),
         ]
-        return [(at, note) for at, note in happened if self.start <= at < self.end]
+        return [(moment, note) for moment, note in happened if self.start <= moment < self.end]
 
     def stretches(self, plan: Plan) -> list[tuple[datetime, datetime | None]]:
         """When an hour-priced deployment was on; None at the end: it still is."""
         if plan.hours == "always":
             return [(self.start, None)]
         first, last = (0, 24) if plan.hours == "workdays" else (6, 20)
-        found: list[tuple[datetime, datetime | None]] = []
+        stretches: list[tuple[datetime, datetime | None]] = []
         day = self.start.replace(hour=0, minute=0, second=0, microsecond=0)
         while day < self.end:
             on, off = max(day + timedelta(hours=first), self.start), day + timedelta(hours=last)
             if day.weekday() < 5 and on < min(off, self.end):
-                begins_where_it_ended = bool(found) and found[-1][1] == on
-                begin = found.pop()[0] if begins_where_it_ended else on
-                found.append((begin, off if off < self.end else None))
+                begins_where_it_ended = bool(stretches) and stretches[-1][1] == on
+                begin = stretches.pop()[0] if begins_where_it_ended else on
+                stretches.append((begin, off if off < self.end else None))
             day += timedelta(days=1)
-        return found
+        return stretches

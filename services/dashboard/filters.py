@@ -103,7 +103,7 @@ class Filter:
         ``zone``. Parameters of other names are somebody else's. ``script``: the sentences say what may be given, for
         somebody who is refused, and not what is shown in its place.
         """
-        shown = "" if script else "; the last 7 days are shown"
+        consequence = "" if script else "; the last 7 days are shown"
         ignored: list[str] = []
         values: dict[str, Any] = {}
         values["zone"] = zone = _zone(params.get("zone"), ignored, script=script)
@@ -113,17 +113,17 @@ class Filter:
         _only(values, "caches", CACHES, ignored)
         chosen = params.get("range", "custom" if "from" in params or "to" in params else DEFAULT_RANGE)
         if chosen not in RANGES:
-            named = f"; it can be {', '.join(RANGES)}" if script else shown
+            named = f"; it can be {', '.join(RANGES)}" if script else consequence
             ignored.append(f"There is no range “{chosen[:40]}”{named}.")
             chosen = DEFAULT_RANGE
         if chosen == "custom":
             values["start"] = _moment(params.get("from"), zone, ignored, whole_day=False)
             values["end"] = _moment(params.get("to"), zone, ignored, whole_day=True)
             if values["start"] and values["end"] and values["start"] >= values["end"]:
-                ignored.append(f"The range ends before it begins{shown}.")
+                ignored.append(f"The range ends before it begins{consequence}.")
                 chosen, values["start"], values["end"] = DEFAULT_RANGE, None, None
             elif not values["start"] and not values["end"]:
-                ignored.append(f"The range “custom” needs a day or a moment to begin or to end at{shown}.")
+                ignored.append(f"The range “custom” needs a day or a moment to begin or to end at{consequence}.")
                 chosen = DEFAULT_RANGE
         return cls(range=chosen, ignored=tuple(ignored), **values)
 
@@ -142,11 +142,11 @@ def _zone(name: str | None, ignored: list[str], *, script: bool) -> str:
         return "UTC"
 
 
-def _only(values: dict[str, Any], name: str, known: tuple[str, ...], ignored: list[str]) -> None:
-    wrong = [value for value in values.get(name, ()) if value not in known]
+def _only(values: dict[str, Any], name: str, allowed: tuple[str, ...], ignored: list[str]) -> None:
+    wrong = [value for value in values.get(name, ()) if value not in allowed]
     if wrong:
-        ignored.append(f"There is no {LISTS[name]} “{wrong[0][:40]}”; it can be {', '.join(known)}.")
-        values[name] = tuple(value for value in values[name] if value in known)
+        ignored.append(f"There is no {LISTS[name]} “{wrong[0][:40]}”; it can be {', '.join(allowed)}.")
+        values[name] = tuple(value for value in values[name] if value in allowed)
 
 
 def _moment(text: str | None, zone: str, ignored: list[str], *, whole_day: bool) -> datetime | None:
@@ -187,4 +187,4 @@ def _split(text: str) -> list[str]:
             parts.append("")
         else:
             parts[-1] += letter
-    return [part for part in parts if part]
+    return [words for words in parts if words]

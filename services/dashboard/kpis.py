@@ -67,21 +67,23 @@ class Kpi:
 
 def kpis(data: Data) -> list[Kpi]:
     """calls, success, ttft_p50, ttft_p95, ttlt_p50, ttlt_p95, decode_p50, spend, spend_1000: in this order."""
-    now, before = data.period, data.before
-    return [_calls(now, before), _success(now, before), *(_times(now, before)), *_spends(now, before)]
+    now, previous = data.period, data.before
+    return [_calls(now, previous), _success(now, previous), *(_times(now, previous)), *_spends(now, previous)]
 
 
-def _calls(now: Period, before: Period | None) -> Kpi:
+def _calls(now: Period, previous: Period | None) -> Kpi:
     n = now.totals["n"]
-    change = _ratio(n, before.totals["n"] if before else None)
+    change = _ratio(n, previous.totals["n"] if previous else None)
     return Kpi("calls", "Calls", n, formatting.count(n), n, _percent(change), None, change, help=HELP["calls"])
 
 
-def _success(now: Period, before: Period | None) -> Kpi:
+def _success(now: Period, previous: Period | None) -> Kpi:
     counts = states_of(now)
     share, n = success_of(counts)
-    others = [f"{k:,} {STATE_WORDS.get(state, state)}" for state, k in counts.items() if state != "succeeded" and k]
-    was = success_of(states_of(before))[0] if before else None
+    other_states = [
+        f"{k:,} {STATE_WORDS.get(state, state)}" for state, k in counts.items() if state != "succeeded" and k
+    ]
+    was = success_of(states_of(previous))[0] if previous else None
     change = None if share is None or was is None else share - was
     return Kpi(
         "success",
@@ -93,7 +95,7 @@ def _success(now: Period, before: Period | None) -> Kpi:
         None if share is not None else "no call ended that could be judged",
         change,
         _better(change, more_is_better=True),
-        ", ".join(others),
+        ", ".join(other_states),
         HELP["success"],
     )
 
@@ -110,14 +112,14 @@ def success_of(counts: Mapping[str, int]) -> tuple[float | None, int]:
     return (counts.get("succeeded", 0) / n if n else None), n
 
 
-def _times(now: Period, before: Period | None) -> list[Kpi]:
-    found = []
+def _times(now: Period, previous: Period | None) -> list[Kpi]:
+    times = []
     for key, title, metric, q in TIMES:
         n, value = overall(now, metric, q)
-        was = overall(before, metric, q)[1] if before else None
+        was = overall(previous, metric, q)[1] if previous else None
         change = _ratio(value, was)
         show = formatting.rate if metric == "decode" else formatting.seconds
-        found.append(
+        times.append(
             Kpi(
                 key,
                 title,
@@ -132,22 +134,24 @@ def _times(now: Period, before: Period | None) -> list[Kpi]:
                 HELP["ttft"],
             )
         )
-    return found
+    return times
 
 
 def overall(period: Period, metric: str, q: float) -> tuple[int, float | None]:
     """How many calls were measured, and a percentile of all of them; None where there are too few."""
-    kept, key = period.quantiles, (metric, q)
-    if key not in kept:
-        asked = [at for _, _, name, at in TIMES if name == metric] if key in _IN_TIMES else [q]
-        n, values = by_group(period.measured(metric), np.zeros(len(period.rows), dtype=np.int64), 1, asked)
-        kept |= {(metric, at): (int(n[0]), float(values[line, 0])) for line, at in enumerate(asked)}
-    n_all, value = kept[key]
+    quantiles, key = period.quantiles, (metric, q)
+    if key not in quantiles:
+        quantiles_needed = [quantile for _, _, name, quantile in TIMES if name == metric] if key in _IN_TIMES else [q]
+        n, values = by_group(period.measured(metric), np.zeros(len(period.rows), dtype=np.int64), 1, quantiles_needed)
+        quantiles |= {
+            (metric, quantile): (int(n[0]), float(values[line, 0])) for line, quantile in enumerate(quantiles_needed)
+        }
+    n_all, value = quantiles[key]
     return n_all, value if n_all >= NEEDED.get(q, 1) else None
 
 
-def _spends(now: Period, before: Period | None) -> list[Kpi]:
-    spent, was = spend_of(now), spend_of(before) if before else None
+def _spends(now: Period, previous: Period | None) -> list[Kpi]:
+    spent, was = spend_of(now), spend_of(previous) if previous else None
     total = spent.total if spent.n_costed or spent.total else None
     change = _ratio(total, was.total if was and (was.n_costed or was.total) else None)
     by_hour = spent.used + spent.idle
@@ -192,8 +196,8 @@ def _money(nanousd: int | None, mark: str) -> str:
 
 def _share(share: float) -> str:
     """ "98.7 %"; 100 % only where it is all of them."""
-    shown = min(share * 100, 99.9) if share < 1 else 100.0
-    return f"{shown:.1f} %" if shown < 100 else "100 %"
+    percent = min(share * 100, 99.9) if share < 1 else 100.0
+    return f"{percent:.1f} %" if percent < 100 else "100 %"
 
 
 def _ratio(value: float | None, was: float | None) -> float | None:

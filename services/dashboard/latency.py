@@ -50,8 +50,13 @@ def states(data: Data) -> pd.DataFrame:
     """bucket, state, n, running (as in `throughput`): how calls ended over time. A line for every bucket and every
     state that occurs."""
     wide, rows = len(data.buckets), data.period.rows
-    found, kinds = pd.factorize(rows["state"], sort=True)
-    sums = rows["n"].groupby(found * wide + data.bucket_codes).sum().reindex(range(len(kinds) * wide), fill_value=0)
+    states_of_rows, kinds = pd.factorize(rows["state"], sort=True)
+    sums = (
+        rows["n"]
+        .groupby(states_of_rows * wide + data.bucket_codes)
+        .sum()
+        .reindex(range(len(kinds) * wide), fill_value=0)
+    )
     return pd.DataFrame(
         {
             "bucket": data.buckets.labels[np.tile(np.arange(wide), len(kinds))],
@@ -92,11 +97,11 @@ def heatmap(data: Data, metric: str) -> pd.DataFrame:
     calls). 168 lines. Of a range above 31 days, where hours are not kept apart, its last 31 (`heatmap_said`)."""
     if data.window.grain == "h":
         data = data.having(metric)
-        found, at = data.period.measured(metric), data.period.rows["at"].to_numpy()
+        found, moments = data.period.measured(metric), data.period.rows["at"].to_numpy()
     else:
-        found, at = data._kept.get(f"heat {metric}") or _last_days(data, metric)
-        data._kept[f"heat {metric}"] = (found, at)
-    local = pd.DatetimeIndex(at).tz_localize("UTC").tz_convert(data.window.zone)
+        found, moments = data._kept.get(f"heat {metric}") or _last_days(data, metric)
+        data._kept[f"heat {metric}"] = (found, moments)
+    local = pd.DatetimeIndex(moments).tz_localize("UTC").tz_convert(data.window.zone)
     codes = np.asarray(local.day_of_week * 24 + local.hour, dtype=np.int64)
     n, values = by_group(found, codes, 168, (0.50,))
     every = np.arange(168)
@@ -110,6 +115,6 @@ def heatmap_said(data: Data) -> str:
 
 def _last_days(data: Data, metric: str) -> tuple[Measured, NDArray[np.datetime64]]:
     start = max(data.window.start, data.window.end - HOURS_UP_TO)
-    wanted = replace(data.wanted, start=start)
-    read = history.pieces(data.engine, wanted, grain="h", sketches=(metric,), sums=())
+    selection = replace(data.wanted, start=start)
+    read = history.pieces(data.engine, selection, grain="h", sketches=(metric,), sums=())
     return measured(read.cells[metric].tolist(), read.calls[metric].to_numpy(dtype=float)), moments_of(read)

@@ -41,16 +41,16 @@ def measured(stored: Sequence[bytes | None], loose: Floats) -> Measured:
     )
 
 
-def by_group(found: Measured, codes: Ints, groups: int, qs: Sequence[float] | Floats) -> tuple[Ints, Floats]:
+def by_group(measured: Measured, codes: Ints, groups: int, qs: Sequence[float] | Floats) -> tuple[Ints, Floats]:
     """How many values each group has, and its quantiles (one line for each q). ``codes``: the group of each row, −1
     for none. A group without values has NaN. Interpolated between ranks, as everywhere (`services.runs.compare`)."""
-    of = codes[found.owner]
-    kept = of >= 0
-    of, value, count = of[kept], found.value[kept], found.count[kept]
+    of = codes[measured.owner]
+    grouped = of >= 0
+    of, value, count = of[grouped], measured.value[grouped], measured.count[grouped]
     n = np.bincount(of, weights=count, minlength=groups).astype(np.int64)
     if not len(of):
         return n, np.full((len(qs), groups), np.nan)
-    return n, _exact(of, value, n, qs) if found.exact else _binned(of, value, count, n, qs)
+    return n, _exact(of, value, n, qs) if measured.exact else _binned(of, value, count, n, qs)
 
 
 def _exact(of: Ints, value: Floats, n: Ints, qs: Sequence[float] | Floats) -> Floats:
@@ -87,20 +87,20 @@ def _binned(of: Ints, value: Floats, count: Ints, n: Ints, qs: Sequence[float] |
 def values_of(bins: Ints) -> Floats:
     """The value that stands for each bin."""
     table, lowest = _table()
-    found: Floats = table[np.clip(bins - lowest, 0, len(table) - 1)]
-    return found
+    values_of_bins: Floats = table[np.clip(bins - lowest, 0, len(table) - 1)]
+    return values_of_bins
 
 
 @cache
 def _table() -> tuple[Floats, int]:
-    lowest, highest = (int(one) for one in sketch.bins_of([sketch.SMALLEST, sketch.LARGEST]))
+    lowest, highest = (int(bin_number) for bin_number in sketch.bins_of([sketch.SMALLEST, sketch.LARGEST]))
     return np.array([sketch.value_of(index) for index in range(lowest, highest + 1)], dtype=float), lowest
 
 
 def shown(q: float, n: Ints, values: Floats) -> Floats:
     """The values of a percentile, NaN where too few calls stand behind it (p95: 20, p99: 100)."""
-    found: Floats = np.where(n >= NEEDED.get(q, 1), values, np.nan)
-    return found
+    shown_values: Floats = np.where(n >= NEEDED.get(q, 1), values, np.nan)
+    return shown_values
 
 
 def why_missing(q: float, n: int) -> str | None:
@@ -111,19 +111,19 @@ def why_missing(q: float, n: int) -> str | None:
     return "no call was measured" if n == 0 else f"p{q * 100:g} needs {needed} calls, there are {n}"
 
 
-def median_interval(found: Measured, codes: Ints, groups: int) -> tuple[Ints, Floats]:
+def median_interval(measured: Measured, codes: Ints, groups: int) -> tuple[Ints, Floats]:
     """n of each group, and three lines: median and the ends of its 95 % interval.
 
     The interval is that between two order statistics (binomial, by its normal approximation): free of any assumption
     about the distribution, and to be had from a sketch, where a bootstrap is not. NaN below 6 values, where not even
     the smallest and the largest enclose the median with 95 %.
     """
-    n, middle = by_group(found, codes, groups, [0.5])
+    n, middle = by_group(measured, codes, groups, [0.5])
     table = np.full((3, groups), np.nan)
     table[0] = middle[0]
     for group in np.flatnonzero(n >= 6):
         half = 0.98 / np.sqrt(n[group])  # 1.96 · √(n/4) / n
         of_it = np.where(codes == group, 0, -1)
-        _, ends = by_group(found, of_it, 1, [max(0.5 - half, 0.0), min(0.5 + half, 1.0)])
+        _, ends = by_group(measured, of_it, 1, [max(0.5 - half, 0.0), min(0.5 + half, 1.0)])
         table[1:, group] = ends[:, 0]
     return n, table

@@ -54,7 +54,7 @@ def _fold(session: Session) -> int:
     return rollups.fold(session=session, limit=AT_ONCE)
 
 
-def rebuild(made: Rollups, days: Sequence[datetime], tell: Callable[[int, int], None]) -> int:
+def rebuild(rollups: Rollups, days: Sequence[datetime], tell: Callable[[int, int], None]) -> int:
     """Make the rollups of these UTC days anew and add whatever else waits; returns how many calls were added.
 
     ``tell(days done, calls added)`` is called after every step.
@@ -62,9 +62,9 @@ def rebuild(made: Rollups, days: Sequence[datetime], tell: Callable[[int, int], 
     added = 0
     for done, day in enumerate((*days, None)):
         if day is not None:
-            made.unroll(day)
-        while more := made.fold():
-            added += more
+            rollups.unroll(day)
+        while folded := rollups.fold():
+            added += folded
             tell(done, added)
         tell(done + (day is not None), added)
     return added

@@ -88,8 +88,8 @@ class Buckets:
     @property
     def seconds(self) -> NDArray[np.float64]:
         """How long each bucket lasts, or has lasted: the last one ends at the window's end."""
-        found: NDArray[np.float64] = np.diff(self.edges) / np.timedelta64(1, "s")
-        return found
+        seconds: NDArray[np.float64] = np.diff(self.edges) / np.timedelta64(1, "s")
+        return seconds
 
     @property
     def is_running(self) -> NDArray[np.bool_]:
@@ -108,10 +108,10 @@ class Buckets:
             flags[-1] |= self.cut[1]
         return flags
 
-    def number(self, at: Instants) -> NDArray[np.int64]:
+    def number(self, moments: Instants) -> NDArray[np.int64]:
         """The bucket of each instant. What lies outside is put into the first or the last: nothing gets lost."""
-        found = np.searchsorted(self.edges, at, side="right") - 1
-        return np.clip(found, 0, len(self) - 1).astype(np.int64)
+        numbers = np.searchsorted(self.edges, moments, side="right") - 1
+        return np.clip(numbers, 0, len(self) - 1).astype(np.int64)
 
 
 def resolve(chosen: Filter, now: datetime, first: datetime | None = None) -> Window:
@@ -177,12 +177,14 @@ def buckets(window: Window, *, step: timedelta | None = None, whole_hours: bool 
     """The buckets of a window. ``step``: another width than its own. ``whole_hours``: every edge inside the window is
     moved to the next whole hour of UTC, because nothing finer is kept (zones that are half an hour off)."""
     zone = ZoneInfo(window.day_zone)
-    every = [one.replace(tzinfo=None) for one in _edges(window, step or window.step, zone)]
+    every = [edge.replace(tzinfo=None) for edge in _edges(window, step or window.step, zone)]
     begun = np.array(every, dtype="datetime64[us]")
     if whole_hours:
         hours = begun.astype("datetime64[h]").astype("datetime64[us]")
         begun = np.where(hours < begun, hours + np.timedelta64(1, "h"), hours)
-    first, last = np.array([one.replace(tzinfo=None) for one in (window.start, window.end)], dtype="datetime64[us]")
+    first, last = np.array(
+        [moment.replace(tzinfo=None) for moment in (window.start, window.end)], dtype="datetime64[us]"
+    )
     edges = np.unique([first, *begun[(first < begun) & (begun < last)], last])
     return Buckets(edges, window.day_zone, window.running, (first not in begun, last not in begun))
 
