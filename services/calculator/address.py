@@ -50,26 +50,26 @@ class State:
 def write(state: State) -> dict[str, str]:
     """The words of an address, in a fixed order."""
     work, goal = state.workload, state.objectives
-    said: dict[str, str] = {"preset": state.preset} if state.preset else {}
-    said["rpm"] = _number(work.rpm)
+    words: dict[str, str] = {"preset": state.preset} if state.preset else {}
+    words["rpm"] = _number(work.rpm)
     for key, name in SPREADS.items():
         spread: Spread = getattr(work, name)
-        said[key] = _number(spread.median)
+        words[key] = _number(spread.median)
         if spread.sigma:
-            said[f"{key}_s"] = _number(spread.sigma)
+            words[f"{key}_s"] = _number(spread.sigma)
     if (shape := presets.shape_name(work.shape)) != "flat":
-        said["shape"] = shape if shape != "own" else ",".join(_number(one) for one in work.shape)
+        words["shape"] = shape if shape != "own" else ",".join(_number(weight) for weight in work.shape)
     for keys, of in ((WORKLOAD, work), (OBJECTIVES | FLAGS, goal)):
-        defaults = {one.name: one.default for one in fields(of)}
+        defaults = {field.name: field.default for field in fields(of)}
         for key, name in keys.items():
             value = getattr(of, name)
             if key != "rpm" and value != defaults[name]:
-                said[key] = _text(value)
+                words[key] = _text(value)
     if goal.models is not None:
-        said["models"] = ",".join(goal.models)
+        words["models"] = ",".join(goal.models)
     if packed := _pack(state.assumptions):
-        said["a"] = packed
-    return said
+        words["a"] = packed
+    return words
 
 
 def read(params: Mapping[str, str]) -> tuple[State, list[FieldError]]:
@@ -91,31 +91,31 @@ def read(params: Mapping[str, str]) -> tuple[State, list[FieldError]]:
     for key, name in SPREADS.items():
         spread = serialization.to_plain(getattr(work, name), whole=True)
         texts = {"median": params.get(key), "sigma": params.get(f"{key}_s")}
-        changes[name] = spread | {part: _value(text) for part, text in texts.items() if text is not None}
+        changes[name] = spread | {figure: _value(text) for figure, text in texts.items() if text is not None}
     if "shape" in params:
         changes["shape"] = _shape(params["shape"])
     work = _changed(work, changes, "workload", errors)
     aims = {name: _value(params[key]) for key, name in OBJECTIVES.items() if key in params}
     aims |= {name: _flag(params[key]) for key, name in FLAGS.items() if key in params}
     if "models" in params:
-        aims["models"] = [one for one in params["models"].split(",") if one]
+        aims["models"] = [name for name in params["models"].split(",") if name]
     goal = _changed(goal, aims, "objectives", errors)
     return State(work, goal, _unpack(params.get("a", ""), errors), preset), errors
 
 
-def _changed(base: Any, changes: Mapping[str, Any], at: str, errors: list[FieldError]) -> Any:
+def _changed(base: Any, changes: Mapping[str, Any], place: str, errors: list[FieldError]) -> Any:
     """``base`` with the changes that can be made; the others are said."""
     for name, value in changes.items():
         wrong: list[FieldError] = []
-        made = serialization.from_plain(type(base), {**_needed(base), name: value}, at, wrong)
-        if made is None or wrong:
+        changed_part = serialization.from_plain(type(base), {**_needed(base), name: value}, place, wrong)
+        if changed_part is None or wrong:
             errors.extend(wrong)
             continue
-        changed = replace(base, **{name: getattr(made, name)})
+        changed = replace(base, **{name: getattr(changed_part, name)})
         test = validation.check_workload if isinstance(base, Workload) else validation.check_objectives
-        said = [one for one in test(changed) if one.field == f"{at}.{name}"]
-        errors.extend(said)
-        if not said:
+        refusals = [error for error in test(changed) if error.field == f"{place}.{name}"]
+        errors.extend(refusals)
+        if not refusals:
             base = changed
     return base
 
@@ -153,14 +153,14 @@ def _flag(text: str) -> Any:
 def _shape(text: str) -> Any:
     if text in presets.SHAPES:
         return presets.SHAPES[text]
-    return [_value(one) for one in text.split(",")][:1_000]
+    return [_value(word) for word in text.split(",")][:1_000]
 
 
 def _pack(assumptions: Assumptions) -> str:
-    kept = serialization.to_plain(assumptions)
-    if not kept:
+    plain = serialization.to_plain(assumptions)
+    if not plain:
         return ""
-    return base64.urlsafe_b64encode(zlib.compress(orjson.dumps(kept), 9)).decode().rstrip("=")
+    return base64.urlsafe_b64encode(zlib.compress(orjson.dumps(plain), 9)).decode().rstrip("=")
 
 
 def _unpack(word: str, errors: list[FieldError]) -> Assumptions:
@@ -172,13 +172,13 @@ def _unpack(word: str, errors: list[FieldError]) -> Assumptions:
         text = open_.decompress(packed, LARGEST)
         if open_.unconsumed_tail or not open_.eof:
             raise ValueError
-        given = orjson.loads(text)
+        plain = orjson.loads(text)
     except (ValueError, binascii.Error, zlib.error):
         errors.append(FieldError("assumptions", "The assumptions in the address are damaged: the usual ones are used."))
         return Assumptions()
     wrong: list[FieldError] = []
-    made = serialization.from_plain(Assumptions, given, "assumptions", wrong)
-    if made is not None and not wrong:
-        wrong = validation.check_assumptions(made)
+    assumptions_read = serialization.from_plain(Assumptions, plain, "assumptions", wrong)
+    if assumptions_read is not None and not wrong:
+        wrong = validation.check_assumptions(assumptions_read)
     errors.extend(wrong)
-    return made if made is not None and not wrong else Assumptions()
+    return assumptions_read if assumptions_read is not None and not wrong else Assumptions()

@@ -106,38 +106,38 @@ class Assumptions:
     own: Own = field(default_factory=Own)
 
 
-def token_price(given: Assumptions, way: str, model_ref: str) -> TokenPrice | None:
+def token_price(assumptions: Assumptions, way: str, model_ref: str) -> TokenPrice | None:
     """The user's own token price of a model, the one for this way first; None: the list decides."""
-    return given.token_prices.get(f"{way}/{model_ref}") or given.token_prices.get(model_ref)
+    return assumptions.token_prices.get(f"{way}/{model_ref}") or assumptions.token_prices.get(model_ref)
 
 
-def api_speed(given: Assumptions, way: str, model_ref: str) -> ApiSpeed | None:
+def api_speed(assumptions: Assumptions, way: str, model_ref: str) -> ApiSpeed | None:
     """The user's own figures of a service's speed, those for this way first."""
-    return given.api_speeds.get(f"{way}/{model_ref}") or given.api_speeds.get(model_ref)
+    return assumptions.api_speeds.get(f"{way}/{model_ref}") or assumptions.api_speeds.get(model_ref)
 
 
-def quota(given: Assumptions, way: str, model_ref: str) -> Quota | None:
+def quota(assumptions: Assumptions, way: str, model_ref: str) -> Quota | None:
     """The user's own limits of an account, those for this way first."""
-    return given.quotas.get(f"{way}/{model_ref}") or given.quotas.get(model_ref)
+    return assumptions.quotas.get(f"{way}/{model_ref}") or assumptions.quotas.get(model_ref)
 
 
-def efficiency_for(given: Assumptions, gpu: str) -> Efficiency | None:
+def efficiency_for(assumptions: Assumptions, gpu: str) -> Efficiency | None:
     """The user's own factors of a GPU; None: what efficiency.py has for its generation."""
-    return given.efficiency.get(gpu) or given.efficiency.get(ALL)
+    return assumptions.efficiency.get(gpu) or assumptions.efficiency.get(ALL)
 
 
-def discount(given: Assumptions, instance: str, months: int) -> tuple[float, str | None]:
+def discount(assumptions: Assumptions, instance: str, months: int) -> tuple[float, str | None]:
     """The larger of spot and the savings plans that ``months`` of commitment allow, with its name (None: no discount).
 
     They do not add up: a spot machine is under no savings plan.
     """
-    plans = given.savings_discount.get(instance) or given.savings_discount.get(ALL) or {}
-    found: list[tuple[float, str]] = [
+    plans = assumptions.savings_discount.get(instance) or assumptions.savings_discount.get(ALL) or {}
+    discounts: list[tuple[float, str]] = [
         (share, f"{term // 12}-year savings plan" if term % 12 == 0 else f"{term}-month savings plan")
         for term, share in plans.items()
         if term <= months
     ]
-    spot = given.spot_discount.get(instance, given.spot_discount.get(ALL))
+    spot = assumptions.spot_discount.get(instance, assumptions.spot_discount.get(ALL))
     if spot is not None:
-        found.append((spot, "spot"))
-    return max(found, default=(0.0, None), key=lambda one: one[0])
+        discounts.append((spot, "spot"))
+    return max(discounts, default=(0.0, None), key=lambda entry: entry[0])

@@ -55,11 +55,11 @@ def rule_of_thumb() -> RuleOfThumb:
     month of commitment, 2,000 tokens in, 300 out (AWS's prices of early 2024)."""
     rpm = break_even_rpm(63.0, request_usd(2000, 300, 8.0, 24.0))
     assert rpm is not None
-    said = (
+    sentence = (
         "The rule of thumb “provisioned pays above 40–50 requests a minute” held for Claude 2.1 at 2,000 tokens in, "
         f"300 out: a unit at $63 an hour against $8 in and $24 out per 1M tokens breaks even at {rpm:.1f} a minute."
     )
-    return RuleOfThumb(40.0, 50.0, rpm, said)
+    return RuleOfThumb(40.0, 50.0, rpm, sentence)
 
 
 def cost_at(option: Option, rpm: float, workload: Workload) -> Range | None:
@@ -98,7 +98,7 @@ def _staircase(option: Option, rpm: float, workload: Workload, capacity: float) 
         [rate * scale for rate in (rates if autoscale else (max(rates),))],
         capacity,
         headroom=option.headroom,
-        least=max(1, option.least_replicas // step),
+        fewest=max(1, option.least_replicas // step),
         step=step,
         autoscale=autoscale,
     )
@@ -129,16 +129,16 @@ def crossing(first: Option, second: Option, workload: Workload, grid: Sequence[f
     rates = grid or grid_of((first, second), workload, FEW)
 
     def difference(rpm: float) -> float | None:
-        one, two = mid_at(first, rpm, workload), mid_at(second, rpm, workload)
-        return None if one is None or two is None else one - two
+        first_cost, two = mid_at(first, rpm, workload), mid_at(second, rpm, workload)
+        return None if first_cost is None or two is None else first_cost - two
 
     for low, high in pairwise(rates):
         start, end = difference(low), difference(high)
         if start is not None and end is not None and start * end < 0:
             for _ in range(BISECTIONS):
                 middle = math.sqrt(low * high)
-                at = difference(middle)
-                low, high = (middle, high) if at is not None and (at < 0) == (start < 0) else (low, middle)
+                gap = difference(middle)
+                low, high = (middle, high) if gap is not None and (gap < 0) == (start < 0) else (low, middle)
             return Crossing(first.id, second.id, high, False)
     return Crossing(first.id, second.id, None, False)
 
@@ -156,19 +156,23 @@ def _to_the_fleet(first: Option, second: Option, workload: Workload) -> Crossing
 
 def grid_of(options: Sequence[Option], workload: Workload, points: int = POINTS) -> tuple[float, ...]:
     """Rates on a logarithmic scale: from 1 (or a hundredth of the workload's) to ten times the largest of interest."""
-    full = [found for one in options if (found := full_at(one, workload)) is not None and math.isfinite(found)]
+    full = [limit for option in options if (limit := full_at(option, workload)) is not None and math.isfinite(limit)]
     low = min(1.0, workload.rpm / 100)
-    high = max([100.0, workload.rpm * 10, *(2 * one for one in full)])
-    return tuple(low * (high / low) ** (at / (points - 1)) for at in range(points))
+    high = max([100.0, workload.rpm * 10, *(2 * limit for limit in full)])
+    return tuple(low * (high / low) ** (step / (points - 1)) for step in range(points))
 
 
 def curves(answer: Answer, ids: Sequence[str]) -> Curves:
     """The lines of the options asked for; those without a price or that cannot be are left out."""
-    wanted = [one for one in answer.options if one.id in ids and one.monthly_usd is not None and not one.infeasible]
-    grid = grid_of(wanted, answer.workload)
-    usd = {one.id: tuple(cost_at(one, rpm, answer.workload) for rpm in grid) for one in wanted}
-    limits = {one.id: full_at(one, answer.workload) for one in wanted}
-    pairs = tuple(crossing(one, two, answer.workload, grid) for one, two in combinations(wanted, 2))
+    priced = [
+        option
+        for option in answer.options
+        if option.id in ids and option.monthly_usd is not None and not option.infeasible
+    ]
+    grid = grid_of(priced, answer.workload)
+    usd = {option.id: tuple(cost_at(option, rpm, answer.workload) for rpm in grid) for option in priced}
+    limits = {option.id: full_at(option, answer.workload) for option in priced}
+    pairs = tuple(crossing(cheaper, two, answer.workload, grid) for cheaper, two in combinations(priced, 2))
     return Curves(grid, usd, limits, pairs, rule_of_thumb())
 
 

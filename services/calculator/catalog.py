@@ -67,16 +67,16 @@ class Catalog:
 
     def instance(self, name: str) -> Instance:
         """A machine by its exact name (case does not matter); LookupError in words when there is none."""
-        found = self.instances.get(name.strip().lower()) or self.instances.get(name)
-        if found is None:
+        row = self.instances.get(name.strip().lower()) or self.instances.get(name)
+        if row is None:
             close = names.nearest(name, self.instances)
             hint = f" The nearest are {', '.join(close)}." if close else ""
             raise LookupError(f'The catalogue has no priced instance "{name}".{hint} Add it as your own to use it.')
-        return found
+        return row
 
     def api_model(self, way: str, model_ref: str) -> ApiModel | None:
         """The service's model of exactly that name."""
-        return next((one for one in self.api_models if (one.way, one.model_ref) == (way, model_ref)), None)
+        return next((model for model in self.api_models if (model.way, model.model_ref) == (way, model_ref)), None)
 
     def speed(self, way: str, model_ref: str) -> ApiSpeed | None:
         """The published speed of a service's model; None: not known."""
@@ -84,16 +84,16 @@ class Catalog:
 
     def quota(self, way: str, model_ref: str) -> AccountQuota | None:
         """The published default limits of an account for that model, the row of its family ("*" at the end) else."""
-        own = [one for one in self.quotas if one.way == way]
-        exact = [one for one in own if one.model_ref == model_ref]
-        wide = [one for one in own if one.model_ref.endswith("*") and one.model_ref[:-1] in model_ref]
-        return next(iter([*exact, *sorted(wide, key=lambda one: -len(one.model_ref))]), None)
+        own = [quota for quota in self.quotas if quota.way == way]
+        exact = [quota for quota in own if quota.model_ref == model_ref]
+        wide = [quota for quota in own if quota.model_ref.endswith("*") and quota.model_ref[:-1] in model_ref]
+        return next(iter([*exact, *sorted(wide, key=lambda quota: -len(quota.model_ref))]), None)
 
     @cached_property
     def families(self) -> Mapping[str, str]:
         """The ids that models are judged and ranked by (weights, not services) with their titles."""
-        api = {one.family: one.title.partition(" on Bedrock")[0] for one in reversed(self.api_models)}
-        sold = {one.family: one.title for one in self.units if one.provider == "bedrock" and one.family}
+        api = {model.family: model.title.partition(" on Bedrock")[0] for model in reversed(self.api_models)}
+        sold = {unit.family: unit.title for unit in self.units if unit.provider == "bedrock" and unit.family}
         return sold | api | {name: name for name in self.llms}
 
     def model_ids(self) -> list[str]:
@@ -104,20 +104,20 @@ class Catalog:
     def contexts(self) -> Mapping[str, int]:
         """The longest context of each family: the largest that any way of running it offers. None
         is known of models that are only sold by the unit."""
-        found = {name: one.max_context for name, one in self.llms.items()}
+        contexts = {name: row.max_context for name, row in self.llms.items()}
         for api in self.api_models:
             if api.max_context is not None:
-                found[api.family] = max(found.get(api.family, 0), api.max_context)
-        return found
+                contexts[api.family] = max(contexts.get(api.family, 0), api.max_context)
+        return contexts
 
     @cached_property
     def _llm_names(self) -> Mapping[tuple[str, ...], str]:
         by_name = [(name, name) for name in self.llms]
-        return names.index([*by_name, *((one.hf_id, name) for name, one in self.llms.items() if one.hf_id)])
+        return names.index([*by_name, *((llm.hf_id, name) for name, llm in self.llms.items() if llm.hf_id)])
 
     @cached_property
     def _gpu_names(self) -> Mapping[tuple[str, ...], str]:
-        aliases = [(alias, one.name) for one, others in catalog_files.gpu_rows() for alias in others]
+        aliases = [(alias, gpu.name) for gpu, other_names in catalog_files.gpu_rows() for alias in other_names]
         return names.index([*((name, name) for name in self.gpus), *(pair for pair in aliases if pair[1] in self.gpus)])
 
 
@@ -125,9 +125,9 @@ class Catalog:
 def base() -> Catalog:
     """The catalogue as shipped."""
     return Catalog(
-        gpus={one.name: one for one, _ in catalog_files.gpu_rows()},
-        llms={one.name: one for one in catalog_files.llm_rows()},
-        instances={one.name: one for one in catalog_files.instance_rows()},
+        gpus={gpu.name: gpu for gpu, _ in catalog_files.gpu_rows()},
+        llms={llm.name: llm for llm in catalog_files.llm_rows()},
+        instances={instance.name: instance for instance in catalog_files.instance_rows()},
         units=catalog_files.unit_rows(),
         api_models=catalog_files.api_rows(),
         speeds=catalog_files.speed_rows(),
@@ -140,12 +140,12 @@ def merged(own: Own | None = None) -> Catalog:
     ours = base()
     if own is None or own == Own():
         return ours
-    units = {(one.provider, one.model_id, one.commitment): one for one in [*ours.units, *own.units]}
-    apis = {(one.way, one.model_ref): one for one in [*ours.api_models, *own.api_models]}
+    units = {(unit.provider, unit.model_id, unit.commitment): unit for unit in [*ours.units, *own.units]}
+    apis = {(model.way, model.model_ref): model for model in [*ours.api_models, *own.api_models]}
     return Catalog(
-        gpus={**ours.gpus, **{one.name: one for one in own.gpus}},
-        llms={**ours.llms, **{one.name: one for one in own.llms}},
-        instances={**ours.instances, **{one.name: one for one in own.instances}},
+        gpus={**ours.gpus, **{gpu.name: gpu for gpu in own.gpus}},
+        llms={**ours.llms, **{llm.name: llm for llm in own.llms}},
+        instances={**ours.instances, **{instance.name: instance for instance in own.instances}},
         units=tuple(units.values()),
         api_models=tuple(apis.values()),
         speeds=ours.speeds,

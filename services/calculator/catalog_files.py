@@ -98,7 +98,7 @@ def instance_rows() -> tuple[Instance, ...]:
 def unit_rows(region: str = "us") -> Sequence[Unit]:
     """Provisioned throughput of a region ("us": the US regions): the models that AWS sells units of without publishing
     their price (``bedrock_units.csv``, one row for each commitment), then the priced rows, which take their place."""
-    wanted = US_REGIONS if region == "us" else {region}
+    regions = US_REGIONS if region == "us" else {region}
     priced = [
         Unit(
             row.provider,
@@ -116,7 +116,7 @@ def unit_rows(region: str = "us") -> Sequence[Unit]:
             row.unit,
         )
         for row in instances.unit_prices()
-        if row.region in {"*", "global", *wanted, *(("us",) if region in ("us", *US_REGIONS) else ())}
+        if row.region in {"*", "global", *regions, *(("us",) if region in ("us", *US_REGIONS) else ())}
     ]
     return tuple({(unit.provider, unit.model_id, unit.commitment): unit for unit in [*_quoted(), *priced]}.values())
 
@@ -156,8 +156,8 @@ def families() -> Mapping[str, str]:
 @cache
 def api_rows() -> tuple[ApiModel, ...]:
     """The models of ``model_families.csv`` that a price list has a standard price for."""
-    found = (_api_model(row) for row in rows("model_families.csv"))
-    return tuple(model for model in found if "standard" in model.contexts)
+    models = (_api_model(row) for row in rows("model_families.csv"))
+    return tuple(model for model in models if "standard" in model.contexts)
 
 
 def _api_model(row: Row) -> ApiModel:

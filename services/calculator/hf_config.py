@@ -186,19 +186,19 @@ def _params(text: Mapping[str, Any], shape: _Shape) -> tuple[float, float, float
     dense = matrices * h * shape.ffn * shape.dense_layers
     moe_layers = shape.layers - shape.dense_layers
     biases = (2 * shape.expert_ffn + h) if shape.kind == "gpt_oss" else 0
-    one = 3 * h * shape.expert_ffn + biases
+    expert = 3 * h * shape.expert_ffn + biases
     router = moe_layers * (h * shape.experts + (shape.experts if shape.kind in ("gpt_oss", "deepseek_v3") else 0))
     common = moe_layers * shape.shared * 3 * h * shape.expert_ffn
     embeddings = shape.vocab * h * (1 if shape.tied else 2) + h
     if shape.kind in PLAIN:
         embeddings += h + 2 * h * shape.layers + (shape.ffn + h) * shape.layers
         embeddings += h * (_number(text, "max_position_embeddings") + 2)
-    rest = per_layer * shape.layers + dense + router + common + embeddings
-    in_experts = float(moe_layers * shape.experts * one)
-    active = rest + moe_layers * shape.per_token * one
+    outside_layers = per_layer * shape.layers + dense + router + common + embeddings
+    in_experts = float(moe_layers * shape.experts * expert)
+    active = outside_layers + moe_layers * shape.per_token * expert
     if shape.kind == "gpt_oss":  # OpenAI counts 3.6 and 5.1 billion: without the table that is only looked up
         active -= shape.vocab * h
-    return rest + in_experts, in_experts, active
+    return outside_layers + in_experts, in_experts, active
 
 
 def _attention(text: Mapping[str, Any], shape: _Shape) -> float:

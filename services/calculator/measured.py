@@ -45,9 +45,9 @@ def family_of(model: str) -> str | None:
     """The family of what a deployment calls; None where the catalogue does not know it."""
     if not model:
         return None
-    found = next((one.family for one in catalog.api_models() if one.model_ref == model), None)
-    if found is not None:
-        return found
+    family = next((model_row.family for model_row in catalog.api_models() if model_row.model_ref == model), None)
+    if family is not None:
+        return family
     try:
         return catalog.llm(model).name
     except LookupError:
@@ -110,53 +110,53 @@ def last_days(days: int = DAYS, *, now: datetime | None = None) -> Wanted:
     return Wanted(end - timedelta(days=days), end + timedelta(seconds=1))
 
 
-def workload(engine: Engine, wanted: Wanted | None = None, *, zone: str = "UTC") -> Workload | None:
+def workload(engine: Engine, selection: Wanted | None = None, *, zone: str = "UTC") -> Workload | None:
     """The workload of the recorded calls; None where there are too few of them."""
-    found = history(engine, wanted, zone=zone)
-    return None if found is None else found.workload
+    recorded = history(engine, selection, zone=zone)
+    return None if recorded is None else recorded.workload
 
 
-def history(engine: Engine, wanted: Wanted | None = None, *, zone: str = "UTC") -> FromHistory | None:
+def history(engine: Engine, selection: Wanted | None = None, *, zone: str = "UTC") -> FromHistory | None:
     """The recorded calls as a workload ("Use my history"), with what was found; None below five counted calls."""
-    asked = wanted or last_days()
-    rows = [row for row in call_stats.recent(engine, asked, NEWEST) if row["source"] != "test"]
-    given = _column(rows, _input)
-    made = _column(rows, _output)
-    if len(given) < FEWEST or len(made) < FEWEST:
+    selected = selection or last_days()
+    rows = [row for row in call_stats.recent(engine, selected, NEWEST) if row["source"] != "test"]
+    input_tokens = _column(rows, _input)
+    output_tokens = _column(rows, _output)
+    if len(input_tokens) < FEWEST or len(output_tokens) < FEWEST:
         return None
     moments = [_moment(row) for row in rows]
     # The time before the first call is no quiet time of the workload: nothing was recorded then.
-    start, end = moments[0], min(asked.end, datetime.now(UTC))
+    start, end = moments[0], min(selected.end, datetime.now(UTC))
     minutes = max((end - start).total_seconds() / 60, 1.0)
     shape, whole_day = _shape(moments, ZoneInfo(zone), minutes)
     prefix = _prefix(rows)
     waiting = sum(row["source"] == "batch" for row in rows) / len(rows)
     work = Workload(
         len(rows) / minutes,
-        _spread(given),
-        _spread(made),
+        _spread(input_tokens),
+        _spread(output_tokens),
         shape,
         burstiness=_burstiness(moments),
         prefix_share=round(prefix or 0.0, 3),
         reuse=Reuse.STEADY,
         batch_share=round(waiting, 3),
     )
-    total = call_stats.how_many(engine, asked)
-    said = [f"From {len(rows):,} recorded calls since {start:%Y-%m-%d}: the rate is their mean over that time."]
+    total = call_stats.how_many(engine, selected)
+    notes = [f"From {len(rows):,} recorded calls since {start:%Y-%m-%d}: the rate is their mean over that time."]
     if total > NEWEST:
-        said.append(f"Only the newest {NEWEST:,} of {total:,} were read.")
+        notes.append(f"Only the newest {NEWEST:,} of {total:,} were read.")
     if not whole_day:
-        said.append("They cover less than a day, so the day is taken as flat.")
+        notes.append("They cover less than a day, so the day is taken as flat.")
     if prefix is None:
-        said.append("No service reported cached input, so the repeated share is taken as 0.")
-    said.append("How often a prefix comes again is not recorded: set it below.")
-    return FromHistory(work, len(rows), start, end, tuple(said))
+        notes.append("No service reported cached input, so the repeated share is taken as 0.")
+    notes.append("How often a prefix comes again is not recorded: set it below.")
+    return FromHistory(work, len(rows), start, end, tuple(notes))
 
 
 def _sum(row: Row, names: Sequence[str]) -> float | None:
     values = [row[name] for name in names]
-    known = [float(one) for one in values if isinstance(one, int | float)]
-    return sum(known) if known and sum(known) > 0 else None
+    numbers = [float(value) for value in values if isinstance(value, int | float)]
+    return sum(numbers) if numbers and sum(numbers) > 0 else None
 
 
 def _input(row: Row) -> float | None:
@@ -169,7 +169,7 @@ def _output(row: Row) -> float | None:
 
 def _column(rows: Sequence[Row], read: Read) -> list[float]:
     values = (read(row) for row in rows)
-    return [one for one in values if one is not None]
+    return [value for value in values if value is not None]
 
 
 def _moment(row: Row) -> datetime:
@@ -187,16 +187,16 @@ def _shape(moments: Sequence[datetime], zone: ZoneInfo, minutes: float) -> tuple
     """Calls by hour of the day; flat below a whole day of calls."""
     if minutes < 24 * 60:
         return FLAT, False
-    counts = np.bincount([one.astimezone(zone).hour for one in moments], minlength=24)
-    return tuple(float(one) for one in counts), True
+    counts = np.bincount([moment.astimezone(zone).hour for moment in moments], minlength=24)
+    return tuple(float(count) for count in counts), True
 
 
 def _burstiness(moments: Sequence[datetime]) -> float:
     """Squared coefficient of variation of the times between calls, within an hour of the clock, so that quiet nights
     are no bunches. 1 (at random) where there are too few."""
     hours: dict[int, list[float]] = defaultdict(list)
-    for one in moments:
-        hours[int(one.timestamp() // 3600)].append(one.timestamp())
+    for moment in moments:
+        hours[int(moment.timestamp() // 3600)].append(moment.timestamp())
     gaps: list[float] = []
     for times in hours.values():
         between = np.diff(times)
@@ -204,16 +204,16 @@ def _burstiness(moments: Sequence[datetime]) -> float:
             gaps.extend((between / between.mean()).tolist())
     if len(gaps) < FEWEST_GAPS:
         return 1.0
-    found = float(np.var(gaps))
-    return round(min(100.0, max(0.05, found)), 2) if math.isfinite(found) else 1.0
+    variance = float(np.var(gaps))
+    return round(min(100.0, max(0.05, variance)), 2) if math.isfinite(variance) else 1.0
 
 
 def _prefix(rows: Sequence[Row]) -> float | None:
     """The share of the input that a cache held or took in; None where no service reported any."""
-    known = [row for row in rows if row["cache_read"] is not None and _input(row)]
-    cached = sum(_sum(row, CACHED) or 0.0 for row in known)
-    whole = sum(_input(row) or 0.0 for row in known)
-    return cached / whole if known and whole else None
+    rows_with_cache = [row for row in rows if row["cache_read"] is not None and _input(row)]
+    cached = sum(_sum(row, CACHED) or 0.0 for row in rows_with_cache)
+    input_total = sum(_input(row) or 0.0 for row in rows_with_cache)
+    return cached / input_total if rows_with_cache and input_total else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,13 +227,13 @@ class FromHistory:
     sentences: tuple[str, ...]
 
 
-def of(engine: Engine, wanted: Wanted | None = None) -> dict[str, ApiSpeed]:
+def of(engine: Engine, selection: Wanted | None = None) -> dict[str, ApiSpeed]:
     """Measured speeds for `rank.calculate`, by "way/model"; of a deployment whose price names its instance by
     "way/instance/model", which takes the place of the estimate for that machine."""
-    rows = call_stats.recent(engine, wanted or last_days(), NEWEST)
+    rows = call_stats.recent(engine, selection or last_days(), NEWEST)
     specs = {row["id"]: row["spec"] or {} for row in run_queries.deployment_rows(engine)}
-    homes = {one: str(spec.get("base_url") or "") for one, spec in specs.items()}
-    machines = {one: _machine(spec) for one, spec in specs.items()}
+    homes = {deployment_id: str(spec.get("base_url") or "") for deployment_id, spec in specs.items()}
+    machines = {deployment_id: _machine(spec) for deployment_id, spec in specs.items()}
     refs = _refs({(str(row["kind"]), str(row["model"])) for row in rows})
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
@@ -244,13 +244,13 @@ def of(engine: Engine, wanted: Wanted | None = None) -> dict[str, ApiSpeed]:
                 groups[f"{WAYS[kind]}/{ref}"].append(row)
         if _timed(row) and (machine := machines.get(row["deployment_id"])):
             groups[machine].append(row)
-    found = {key: _speed(group) for key, group in groups.items()}
-    return {key: speed for key, speed in found.items() if speed is not None}
+    speeds = {key: _speed(group) for key, group in groups.items()}
+    return {key: speed for key, speed in speeds.items() if speed is not None}
 
 
-def deployments(engine: Engine, wanted: Wanted | None = None) -> tuple[Deployed, ...]:
+def deployments(engine: Engine, selection: Wanted | None = None) -> tuple[Deployed, ...]:
     """Every deployment that has calls, most calls first."""
-    rows = call_stats.recent(engine, wanted or last_days(), NEWEST)
+    rows = call_stats.recent(engine, selection or last_days(), NEWEST)
     names = {
         row["id"]: str((row["spec"] or {}).get("name") or row["id"]) for row in run_queries.deployment_rows(engine)
     }
@@ -258,13 +258,13 @@ def deployments(engine: Engine, wanted: Wanted | None = None) -> tuple[Deployed,
     for row in rows:
         if _timed(row):
             groups[str(row["deployment_id"])].append(row)
-    made = [_deployed(key, names.get(key, key), group) for key, group in groups.items()]
-    return tuple(sorted(made, key=lambda one: (-one.n, one.name)))
+    deployed = [_deployed(key, names.get(key, key), group) for key, group in groups.items()]
+    return tuple(sorted(deployed, key=lambda deployment: (-deployment.n, deployment.name)))
 
 
 def counted(texts: Iterable[int]) -> Spread | None:
     """Token counts of prompts as a spread; None without any."""
-    values = [float(one) for one in texts if one > 0]
+    values = [float(length) for length in texts if length > 0]
     return _spread(values) if values else None
 
 
@@ -275,7 +275,7 @@ def _timed(row: Row) -> bool:
 
 def _refs(called: Iterable[tuple[str, str]]) -> dict[tuple[str, str], tuple[str, ...]]:
     """Under which names the catalogue knows what was called: Bedrock's models have one for each geography."""
-    listed = [one.model_ref for one in catalog.api_models() if one.way == Way.BEDROCK]
+    listed = [model_row.model_ref for model_row in catalog.api_models() if model_row.way == Way.BEDROCK]
     return {
         (kind, model): tuple(ref for ref in listed if _same(ref, model)) or (model,) if kind == "bedrock" else (model,)
         for kind, model in called

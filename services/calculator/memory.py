@@ -57,9 +57,9 @@ def kept_params(serving: Serving) -> float:
 
 def weights_bytes(serving: Serving) -> float:
     """Bytes of the weights over the replica."""
-    kept = kept_params(serving)
-    packed = serving.llm.params_b * BILLION - kept
-    return kept * SIXTEEN_BIT + packed * LINEAR_BYTES[serving.precision] * _padding(serving)
+    params = kept_params(serving)
+    packed = serving.llm.params_b * BILLION - params
+    return params * SIXTEEN_BIT + packed * LINEAR_BYTES[serving.precision] * _padding(serving)
 
 
 def _padding(serving: Serving) -> float:
@@ -93,10 +93,10 @@ def weights_read_bytes(serving: Serving, batch: float) -> float:
 
 def sequences(serving: Serving, kv_space: float, context: float) -> int:
     """Sequences of ``context`` tokens that fit into so many bytes of KV, at most ``max_seqs``."""
-    one = kv_bytes(serving, context)
+    per_sequence = kv_bytes(serving, context)
     if kv_space <= 0:
         return 0
-    return min(serving.max_seqs, int(kv_space // one)) if one else serving.max_seqs
+    return min(serving.max_seqs, int(kv_space // per_sequence)) if per_sequence else serving.max_seqs
 
 
 def fits_context(serving: Serving, input_tokens: float, output_tokens: float) -> bool:
@@ -114,7 +114,7 @@ def of(serving: Serving, input_tokens: float, output_tokens: float) -> Memory:
     activations = serving.tp * activation_bytes(serving)
     kv_space = max(total * serving.memory_share - weights - activations, 0.0)
     slots = math.floor(kv_space / (slot_bytes(serving) * serving.block)) * serving.block
-    held = sequences(serving, kv_space, input_tokens + output_tokens)
+    sequences_held = sequences(serving, kv_space, input_tokens + output_tokens)
     return Memory(
         total=total,
         weights=weights,
@@ -123,8 +123,8 @@ def of(serving: Serving, input_tokens: float, output_tokens: float) -> Memory:
         reserve=total * (1.0 - serving.memory_share),
         kv_per_token=kv_bytes_per_token(serving),
         slots=slots,
-        sequences=held,
-        fits=held > 0,
+        sequences=sequences_held,
+        fits=sequences_held > 0,
     )
 
 
@@ -185,8 +185,8 @@ def _widest(serving: Serving) -> float:
     attention = (2.0 * llm.heads + 2.0 * llm.kv_heads) * llm.head_dim / tp
     if llm.experts:
         # fused_moe: gate and up (or the result, in the same buffer), then the product, for each routed copy.
-        one = max(2.0 * llm.expert_ffn / tp, float(llm.hidden)) + llm.expert_ffn / tp
-        return max(attention, llm.experts_per_token * one)
+        per_expert = max(2.0 * llm.expert_ffn / tp, float(llm.hidden)) + llm.expert_ffn / tp
+        return max(attention, llm.experts_per_token * per_expert)
     return max(attention, FFN_BUFFERS * (llm.ffn or FFN_BY_HIDDEN * llm.hidden) / tp)
 
 
@@ -269,8 +269,8 @@ def kv_bytes(serving: Serving, tokens: float) -> float:
         return 0.0
     blocks = math.ceil(tokens / block)
     windows = llm.window_layers if llm.window else 0
-    kept = min(blocks, math.ceil(llm.window / block) + 1) if windows else 0
-    return layer_bytes(serving) * block * ((llm.layers - windows) * blocks + windows * kept)
+    blocks_kept = min(blocks, math.ceil(llm.window / block) + 1) if windows else 0
+    return layer_bytes(serving) * block * ((llm.layers - windows) * blocks + windows * blocks_kept)
 
 
 def kv_read_bytes(serving: Serving, tokens: float) -> float:

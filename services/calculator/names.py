@@ -45,24 +45,24 @@ def words(name: str) -> tuple[str, ...]:
 
 def index(names: Iterable[tuple[str, str]]) -> Mapping[tuple[str, ...], str]:
     """(what may be written, the row's name) → lookup table; the first of two rows with the same words keeps them."""
-    found: dict[tuple[str, ...], str] = {}
+    by_words: dict[tuple[str, ...], str] = {}
     for written, row in names:
-        found.setdefault(words(written), row)
-    return found
+        by_words.setdefault(words(written), row)
+    return by_words
 
 
-def find(asked: str, table: Mapping[tuple[str, ...], str], kind: str, listed: Iterable[str]) -> str:
+def find(name: str, table: Mapping[tuple[str, ...], str], kind: str, listed: Iterable[str]) -> str:
     """The row's name. LookupError in words when there is none. ``kind``: "model", "GPU" …"""
-    row = table.get(words(asked)) if words(asked) else None
+    row = table.get(words(name)) if words(name) else None
     if row is not None:
         return row
-    close = nearest(asked, listed)
+    close = nearest(name, listed)
     hint = f" The nearest are {', '.join(close)}." if close else ""
-    raise LookupError(f'The catalogue has no {kind} "{asked}".{hint} Add it as your own to use it.')
+    raise LookupError(f'The catalogue has no {kind} "{name}".{hint} Add it as your own to use it.')
 
 
-def nearest(asked: str, listed: Iterable[str]) -> list[str]:
+def nearest(name: str, listed: Iterable[str]) -> list[str]:
     """Up to three names that look most like it."""
     by_words = {" ".join(words(name)): name for name in listed}
-    close = difflib.get_close_matches(" ".join(words(asked)), list(by_words), NEAREST, 0.4)
+    close = difflib.get_close_matches(" ".join(words(name)), list(by_words), NEAREST, 0.4)
     return [by_words[key] for key in close]

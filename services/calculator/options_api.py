@@ -88,13 +88,13 @@ def price(api: ApiModel, assumptions: Assumptions, day: date, context: str = "st
 
 
 def _over(own: given.TokenPrice, listed: Rates | None) -> Rates:
-    known = listed or Rates(own.input, own.output)
+    listed_rates = listed or Rates(own.input, own.output)
     return Rates(
         own.input,
         own.output,
-        own.cache_read if own.cache_read is not None else known.cache_read,
-        own.cache_write_5m if own.cache_write_5m is not None else known.cache_write_5m,
-        own.cache_write_1h if own.cache_write_1h is not None else known.cache_write_1h,
+        own.cache_read if own.cache_read is not None else listed_rates.cache_read,
+        own.cache_write_5m if own.cache_write_5m is not None else listed_rates.cache_write_5m,
+        own.cache_write_1h if own.cache_write_1h is not None else listed_rates.cache_write_1h,
     )
 
 
@@ -103,25 +103,25 @@ def _of_model(case: Case) -> Iterator[Option]:
     if standard is None:
         yield _unpriced(case)
         return
-    wanted = case.workload.batch_share > 0
-    batch = price(case.api, case.assumptions, case.day, "batch") if wanted else None
+    in_batch = case.workload.batch_share > 0
+    batch = price(case.api, case.assumptions, case.day, "batch") if in_batch else None
     plan = token_cost.plan(case.workload, standard, token_cost.floor(case.api.way, case.api.model_ref))
     for cached in (False, True) if plan.ttl else (False,):
         yield _option(case, standard, None, plan, cached)
         if batch is not None:
             yield _option(case, standard, batch, plan, cached)
     for tier in TIERS:
-        found = price(case.api, case.assumptions, case.day, tier)
-        if found is not None:
-            own_plan = token_cost.plan(case.workload, found, token_cost.floor(case.api.way, case.api.model_ref))
-            yield _option(case, found, batch, own_plan, own_plan.pays)
+        listed_price = price(case.api, case.assumptions, case.day, tier)
+        if listed_price is not None:
+            own_plan = token_cost.plan(case.workload, listed_price, token_cost.floor(case.api.way, case.api.model_ref))
+            yield _option(case, listed_price, batch, own_plan, own_plan.pays)
 
 
 def _name(api: ApiModel, tier: str, cached: bool, batched: bool) -> tuple[str, str]:
     tails = (f"+{tier}" if tier in TIERS else "", "+cache" if cached else "", "+batch" if batched else "")
     named = ((f"{tier} tier", tier in TIERS), ("cache", cached), ("batch", batched))
-    said = [word for word, yes in named if yes]
-    return f"{api.way}/{api.model_ref}{''.join(tails)}", ", ".join([api.title, *said])
+    words = [word for word, yes in named if yes]
+    return f"{api.way}/{api.model_ref}{''.join(tails)}", ", ".join([api.title, *words])
 
 
 def _option(case: Case, rates: TokenPrice, batch: TokenPrice | None, plan: CachePlan, cached: bool) -> Option:
@@ -180,13 +180,13 @@ def _money(workload: Workload, rates: TokenPrice, batch: TokenPrice | None, plan
     """The month. Hits inside a batch are best effort, so its share counts none; ``low`` is what it is with them."""
     lengths = (workload.input_tokens, workload.output_tokens)
     prefix, hit, ttl = (plan.share, plan.hit, plan.ttl or "5m") if plan else (0.0, 0.0, "5m")
-    one = token_cost.mean_cost(rates, *lengths, prefix, hit, ttl)
+    mean_cost = token_cost.mean_cost(rates, *lengths, prefix, hit, ttl)
     later = None if batch is None else token_cost.mean_cost(batch, *lengths)
-    if one is None or (batch is not None and later is None):
+    if mean_cost is None or (batch is not None and later is None):
         return None
     per_month = queueing.requests_a_month(workload)
     waiting = per_month * workload.batch_share if later is not None else 0.0
-    drivers = {name: usd * (per_month - waiting) for name, usd in one.drivers().items()}
+    drivers = {name: usd * (per_month - waiting) for name, usd in mean_cost.drivers().items()}
     if batch is None or later is None:
         return Money(_flat(sum(drivers.values())), drivers)
     drivers["batch"] = later.usd * waiting
@@ -229,16 +229,16 @@ def _shared(objectives: Objectives) -> tuple[str, ...]:
 
 
 def _unknown(case: Case, rates: TokenPrice, batch: TokenPrice | None, cached: bool) -> tuple[str, ...]:
-    found = []
+    options = []
     # Said once a model: where a batch price exists, the option with it stands beside this one.
     if case.workload.batch_share > 0 and batch is None and price(case.api, case.assumptions, case.day, "batch") is None:
-        found.append("No list has a batch price for this model here, so no discount is counted for what may wait.")
+        options.append("No list has a batch price for this model here, so no discount is counted for what may wait.")
     if cached and token_cost.floor(case.api.way, case.api.model_ref).tokens is None:
-        found.append("The shortest prefix that this model caches is not known; a shorter one costs the full price.")
+        options.append("The shortest prefix that this model caches is not known; a shorter one costs the full price.")
     long = token_cost.p95(case.workload.input_tokens) + token_cost.p95(case.workload.output_tokens)
     if case.api.max_context is not None and long > case.api.max_context:
-        found.append(f"The longest requests do not fit into the context of {case.api.max_context:,} tokens.")
-    return tuple(found)
+        options.append(f"The longest requests do not fit into the context of {case.api.max_context:,} tokens.")
+    return tuple(options)
 
 
 def _facts(case: Case, rates: TokenPrice, batch: TokenPrice | None, plan: CachePlan) -> Iterator[Fact]:
@@ -254,7 +254,7 @@ def _facts(case: Case, rates: TokenPrice, batch: TokenPrice | None, plan: CacheP
 def _unpriced(case: Case) -> Option:
     """A model without a price stays listed, with the reason."""
     identity, title = _name(case.api, "standard", cached=False, batched=False)
-    where = f" in {case.assumptions.region}" if case.assumptions.region else ""
+    region_words = f" in {case.assumptions.region}" if case.assumptions.region else ""
     return Option(
         id=identity,
         way=case.api.way,
@@ -276,7 +276,7 @@ def _unpriced(case: Case) -> Option:
         largest_output=None,
         drivers={},
         misses=(),
-        infeasible=f"No price list has this model{where}: enter its price to compare it.",
+        infeasible=f"No price list has this model{region_words}: enter its price to compare it.",
         missing=(),
         would_win=None,
         facts=(),
@@ -304,9 +304,9 @@ class Times:
 
 def find(way: str, ref: str, assumptions: Assumptions, catalog: Catalog, measured: Measured | None) -> ApiSpeed | None:
     """The user's own figures, else the measured, else the published ones; None: not known."""
-    known = measured or {}
+    speeds = measured or {}
     own = given.api_speed(assumptions, way, ref)
-    return own or known.get(f"{way}/{ref}") or known.get(ref) or catalog.speed(way, ref)
+    return own or speeds.get(f"{way}/{ref}") or speeds.get(ref) or catalog.speed(way, ref)
 
 
 def times_of(speed: ApiSpeed | None, output: Spread, objectives: Objectives) -> Times:
@@ -378,8 +378,8 @@ def _largest(speed: ApiSpeed, limit: float | None) -> int | None:
     low, high = 0, LONGEST
     while low < high:
         middle = (low + high + 1) // 2
-        found = _last_p95(speed, Spread(float(middle)))
-        low, high = (middle, high) if found is not None and found.mid <= limit else (low, middle - 1)
+        p95 = _last_p95(speed, Spread(float(middle)))
+        low, high = (middle, high) if p95 is not None and p95.mid <= limit else (low, middle - 1)
     return low
 
 
@@ -415,21 +415,29 @@ def quota_of(api: ApiModel, workload: Workload, assumptions: Assumptions, catalo
         limits, name = default, "The published default quota"
     else:
         return Held()
-    most = most_rpm(workload, limits)
+    most_requests = most_rpm(workload, limits)
     factor = queueing.peak(workload) * now
-    if most is None or factor <= 0:
+    if most_requests is None or factor <= 0:
         return Held()
     peak = workload.rpm * factor
-    used = peak / most if most > 0 else float("inf")
+    used = peak / most_requests if most_requests > 0 else float("inf")
     kind = "yours" if own is not None else "list"
-    fact = Fact("Quota", f"{most:,.4g} requests a minute of these lengths", limits.source, limits.date, kind)
-    held = Held(Range(used, used, used), most / factor, facts=(fact,))
-    if peak <= most:
-        return held
-    said = f"{name} carries {most:,.4g} requests a minute of these lengths, and the busiest hour has {peak:,.4g}"
+    fact = Fact("Quota", f"{most_requests:,.4g} requests a minute of these lengths", limits.source, limits.date, kind)
+    utilisation = Held(Range(used, used, used), most_requests / factor, facts=(fact,))
+    if peak <= most_requests:
+        return utilisation
+    sentence = (
+        f"{name} carries {most_requests:,.4g} requests a minute of these lengths, and the busiest hour has {peak:,.4g}"
+    )
     if own is not None:
-        return Held(held.used, held.full_at_rpm, f"{said}: ask for a higher one.", (), (fact,))
-    return Held(held.used, held.full_at_rpm, None, (f"{said}: ask for a higher one before you rely on it.",), (fact,))
+        return Held(utilisation.used, utilisation.full_at_rpm, f"{sentence}: ask for a higher one.", (), (fact,))
+    return Held(
+        utilisation.used,
+        utilisation.full_at_rpm,
+        None,
+        (f"{sentence}: ask for a higher one before you rely on it.",),
+        (fact,),
+    )
 
 
 def most_rpm(workload: Workload, limits: AccountQuota) -> float | None:
@@ -438,10 +446,10 @@ def most_rpm(workload: Workload, limits: AccountQuota) -> float | None:
     Bedrock sets aside the longest answer (taken as the p95) when a request starts, and settles with the real one. Input
     from a cache is counted like other input: where a service does not count it, more is possible.
     """
-    given, made = token_cost.mean(workload.input_tokens), token_cost.mean(workload.output_tokens)
-    weighed = made * limits.output_weight
+    input_tokens, output_tokens = token_cost.mean(workload.input_tokens), token_cost.mean(workload.output_tokens)
+    weighed = output_tokens * limits.output_weight
     if limits.way is Way.BEDROCK:
         weighed = max(weighed, token_cost.p95(workload.output_tokens))
-    apart = ((limits.tpm, given + weighed), (limits.input_tpm, given), (limits.output_tpm, made))
-    found = [most / each for most, each in apart if most is not None]
-    return min([*found, *([] if limits.rpm is None else [limits.rpm])], default=None)
+    apart = ((limits.tpm, input_tokens + weighed), (limits.input_tpm, input_tokens), (limits.output_tpm, output_tokens))
+    shares = [limit / rate for limit, rate in apart if limit is not None]
+    return min([*shares, *([] if limits.rpm is None else [limits.rpm])], default=None)

@@ -81,8 +81,8 @@ def capacity_rpm(
 
 def _priced(unit: Unit, workload: Workload, assumptions: Assumptions, day: date) -> Priced:
     own = assumptions.unit_prices
-    mine = own.get(f"{unit.model_id}/{unit.commitment}", own.get(unit.model_id))
-    usd = unit.usd_per_hour if mine is None else mine
+    own_rate = own.get(f"{unit.model_id}/{unit.commitment}", own.get(unit.model_id))
+    usd = unit.usd_per_hour if own_rate is None else own_rate
     stated = [
         table.get(unit.model_id)
         for table in (assumptions.unit_input_tpm, assumptions.unit_output_tpm, assumptions.unit_rpm)
@@ -93,7 +93,7 @@ def _priced(unit: Unit, workload: Workload, assumptions: Assumptions, day: date)
     facts = []
     if usd is not None:
         note = f" ({unit.note})" if unit.note else ""
-        source, dated, kind = (unit.source, unit.date, "list") if mine is None else ("your own price", "", "yours")
+        source, dated, kind = (unit.source, unit.date, "list") if own_rate is None else ("your own price", "", "yours")
         facts.append(Fact("Price of a unit", f"${usd:,.2f} an hour{note}", source, dated, kind))
     if carries is not None:
         by_user = any(value is not None for value in stated)
@@ -124,7 +124,7 @@ def _times(
 def _option(it: Priced, workload: Workload, objectives: Objectives, times: Times) -> Option:
     busiest = max(queueing.sized_rates(workload))
     count = None if not it.carries else max(1, math.ceil(busiest / it.carries - 1e-9))
-    known = it.usd_per_hour is not None and count is not None
+    complete = it.usd_per_hour is not None and count is not None
     monthly = (it.usd_per_hour or 0.0) * (count or 0) * HOURS_A_MONTH
     per_month = queueing.requests_a_month(workload)
     all_tokens = (token_cost.mean(workload.input_tokens) + token_cost.mean(workload.output_tokens)) * per_month / 1e6
@@ -137,9 +137,9 @@ def _option(it: Priced, workload: Workload, objectives: Objectives, times: Times
         model=it.unit.family or it.unit.model_id,
         cached=False,
         batched=False,
-        monthly_usd=_flat(monthly) if known else None,
-        per_1000_usd=_flat(monthly / per_month * 1000) if known else None,
-        per_mtok_usd=_flat(monthly / all_tokens) if known else None,
+        monthly_usd=_flat(monthly) if complete else None,
+        per_1000_usd=_flat(monthly / per_month * 1000) if complete else None,
+        per_mtok_usd=_flat(monthly / all_tokens) if complete else None,
         ttft_p50_s=times.ttft_p50,
         ttft_p95_s=times.ttft_p95,
         ttlt_p50_s=times.ttlt_p50,
@@ -149,7 +149,7 @@ def _option(it: Priced, workload: Workload, objectives: Objectives, times: Times
         replicas=None if count is None else (count,) * queueing.HOURS,
         full_at_rpm=full,
         largest_output=times.largest,
-        drivers={"hours": monthly} if known else {},
+        drivers={"hours": monthly} if complete else {},
         misses=(*options_api.misses(times, objectives), *_alone(objectives)),
         infeasible=_impossible(it, workload),
         missing=(*times.missing, *_unknown(it)),

@@ -168,4 +168,4 @@ def shape_name(shape: tuple[float, ...]) -> str:
     """Which of `SHAPES` it is: "flat", "office", "evening"; "own" for any other."""
     if shape and min(shape) == max(shape) > 0:
         return "flat"
-    return next((name for name, known in SHAPES.items() if known == tuple(shape)), "own")
+    return next((name for name, weights in SHAPES.items() if weights == tuple(shape)), "own")

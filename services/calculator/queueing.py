@@ -81,15 +81,15 @@ def at(
         point=Point(
             batch=mid.running,
             prefill_s=ordered([line.alone for line in three]),
-            step_s=ordered([one.step for one in states]),
-            ttft_s=ordered([one.ttft for one in states]),
-            tpot_s=ordered([one.tpot for one in states]),
-            e2e_s=ordered([one.e2e(size.output) for one in states]),
-            output_tok_s=Range(*(one * size.output for one in carried)),
-            rpm=Range(*(one * 60 for one in carried)),
+            step_s=ordered([state_of_line.step for state_of_line in states]),
+            ttft_s=ordered([state_of_line.ttft for state_of_line in states]),
+            tpot_s=ordered([state_of_line.tpot for state_of_line in states]),
+            e2e_s=ordered([state_of_line.e2e(size.output) for state_of_line in states]),
+            output_tok_s=Range(*(rate * size.output for rate in carried)),
+            rpm=Range(*(rate * 60 for rate in carried)),
             bound=bound(serving, size, load_now),
         ),
-        wait_s=ordered([one.wait for one in states]),
+        wait_s=ordered([state_of_line.wait for state_of_line in states]),
         utilisation=ordered([rate / line.full for line in three]),
     )
 
@@ -146,8 +146,10 @@ def quantiles(
     three = lines(serving, traffic.input, traffic.output, traffic.cached, output_tokens.sigma)
     if three is None:
         return None
-    each = [_four(line, state(line, rpm / 60, traffic), traffic, input_tokens, output_tokens) for line in three]
-    return Quantiles(*(ordered([one[k] for one in each]) for k in range(4)))
+    quantiles_of_line = [
+        _four(line, state(line, rpm / 60, traffic), traffic, input_tokens, output_tokens) for line in three
+    ]
+    return Quantiles(*(ordered([quantiles[k] for quantiles in quantiles_of_line]) for k in range(4)))
 
 
 def capacity_rpm(serving: Serving, workload: Workload, objectives: Objectives, cached_share: float = 0.0) -> Range:
@@ -267,11 +269,11 @@ def sized_rates(workload: Workload) -> tuple[float, ...]:
     return tuple(max(rate, level) for rate in now)
 
 
-def _level(now: Sequence[float], more: float) -> float:
+def _level(now: Sequence[float], added: float) -> float:
     """The height to which ``more`` fills the valleys between the rates."""
     ordered = sorted(now)
     for count in range(1, len(ordered) + 1):
-        level = (sum(ordered[:count]) + more) / count
+        level = (sum(ordered[:count]) + added) / count
         if count == len(ordered) or level <= ordered[count]:
             return level
     return ordered[-1]
@@ -282,7 +284,7 @@ def replicas(
     capacity_rpm: float,
     *,
     headroom: float,
-    least: int,
+    fewest: int,
     step: int = 1,
     autoscale: bool = False,
 ) -> tuple[int, ...] | None:
@@ -294,7 +296,7 @@ def replicas(
         return None
     carried = capacity_rpm * step / (1 + headroom)
     counted = hourly if autoscale else (max(hourly),)
-    needed = [step * max(least, math.ceil(rate / carried - _DUST)) for rate in counted]
+    needed = [step * max(fewest, math.ceil(rate / carried - _DUST)) for rate in counted]
     return tuple(needed) if autoscale else tuple(needed) * len(hourly)
 
 
@@ -302,7 +304,7 @@ def replica_hours(counts: Sequence[int], cold_start_min: float = 0.0) -> float:
     """Replica hours of a month. A replica is paid for from its start, ``cold_start_min`` before the hour it is for."""
     if counts[0] == max(counts) == min(counts):
         return counts[0] * HOURS_A_MONTH
-    early = sum(max(0, after - before) for before, after in zip(counts, [*counts[1:], counts[0]], strict=True))
+    early = sum(max(0, later - earlier) for earlier, later in zip(counts, [*counts[1:], counts[0]], strict=True))
     return (sum(counts) + early * cold_start_min / 60) * HOURS_A_MONTH / len(counts)
 
 
@@ -375,33 +377,35 @@ class Line:
         last = len(self.batches) - 1
         if running <= 1 or not last:
             return 0, 0.0
-        at = min(bisect_right(self.batches, running) - 1, last - 1)
-        return at, min(1.0, (running - self.batches[at]) / (self.batches[at + 1] - self.batches[at]))
+        place = min(bisect_right(self.batches, running) - 1, last - 1)
+        return place, min(1.0, (running - self.batches[place]) / (self.batches[place + 1] - self.batches[place]))
 
     def step_at(self, running: float) -> float:
-        at, part = self.place(running)
-        return _between(self.steps, at, part)
+        place, fraction = self.place(running)
+        return _between(self.steps, place, fraction)
 
-    def needs(self, rate: float, at: int, part: float = 0.0) -> float:
+    def needs(self, rate: float, place: int, fraction: float = 0.0) -> float:
         """Requests that run at once when the steps are those of this place on the grid."""
         if self.static:
-            return rate * _between(self.spans, at, part)
-        left = 1 - rate * _between(self.extras, at, part)
-        if left <= 0:
+            return rate * _between(self.spans, place, fraction)
+        idle = 1 - rate * _between(self.extras, place, fraction)
+        if idle <= 0:
             return math.inf
-        return rate * (_between(self.firsts, at, part) + (self.output - 1) * _between(self.steps, at, part) / left)
+        return rate * (
+            _between(self.firsts, place, fraction) + (self.output - 1) * _between(self.steps, place, fraction) / idle
+        )
 
-    def rate(self, at: int, part: float) -> float:
+    def rate(self, place: int, fraction: float) -> float:
         """Requests a second that keep this place on the grid busy: the inverse of ``running``."""
-        running = _between(self.batches, at, part)
+        running = _between(self.batches, place, fraction)
         if self.static:
-            return running / _between(self.spans, at, part)
+            return running / _between(self.spans, place, fraction)
         return _carried(
             self.output,
             running,
-            _between(self.steps, at, part),
-            _between(self.firsts, at, part),
-            _between(self.extras, at, part),
+            _between(self.steps, place, fraction),
+            _between(self.firsts, place, fraction),
+            _between(self.extras, place, fraction),
         )
 
     def running(self, rate: float) -> float:
@@ -417,28 +421,30 @@ class Line:
             low, high = (middle, high) if self.needs(rate, middle) > grid[middle] else (low, middle)
         if high == low:
             return float(self.slots)
-        one, two = 0.0, 1.0
+        state_of_line, two = 0.0, 1.0
         width = grid[high] - grid[low]
         over = self.needs(rate, low) - grid[low]
         under = self.needs(rate, low, 1.0) - grid[high]
         for _ in range(4):  # regula falsi: the needs are nearly linear between two points
-            part = one + (two - one) * over / (over - under) if over > under else 1.0
-            gap = self.needs(rate, low, part) - (grid[low] + part * width)
+            fraction = state_of_line + (two - state_of_line) * over / (over - under) if over > under else 1.0
+            gap = self.needs(rate, low, fraction) - (grid[low] + fraction * width)
             if abs(gap) < 1e-6 * grid[high]:
                 break
-            one, two, over, under = (part, two, gap, under) if gap > 0 else (one, part, over, gap)
-        return self.needs(rate, low, part)
+            state_of_line, two, over, under = (
+                (fraction, two, gap, under) if gap > 0 else (state_of_line, fraction, over, gap)
+            )
+        return self.needs(rate, low, fraction)
 
 
-def _between(values: tuple[float, ...], at: int, part: float) -> float:
-    return values[at] + part * (values[at + 1] - values[at]) if part else values[at]
+def _between(values: tuple[float, ...], place: int, fraction: float) -> float:
+    return values[place] + fraction * (values[place + 1] - values[place]) if fraction else values[place]
 
 
 def _grid(slots: int) -> list[int]:
-    grid, at = [1], 1
-    while at < slots:
-        at = min(slots, at * 2)
-        grid.append(at)
+    grid, batch = [1], 1
+    while batch < slots:
+        batch = min(slots, batch * 2)
+        grid.append(batch)
     return grid
 
 
@@ -505,16 +511,16 @@ def state_with(line: Line, rate: float, running: float, traffic: Traffic) -> Sta
         inf = math.inf
         last = line.steps[-1]
         return State(inf, inf, 1.0, inf, inf, inf, last, inf, line.request)
-    at, part = line.place(running)
-    step, first = _between(line.steps, at, part), _between(line.firsts, at, part)
+    place, fraction = line.place(running)
+    step, first = _between(line.steps, place, fraction), _between(line.firsts, place, fraction)
     use = rate / line.full
     slot_waits = use ** (math.sqrt(2 * (line.slots + 1)) - 1)
     # A slot is free again after slots/full seconds; the slots share that time.
     queue = ADMITTED * (traffic.arrivals + traffic.outputs) / 2 * slot_waits / ((1 - use) * line.full)
     if line.static:
-        span = _between(line.spans, at, part) - line.request
+        span = _between(line.spans, place, fraction) - line.request
         return State(running, queue, slot_waits, span, first, 0.0, step, step, line.request)
-    extra = _between(line.extras, at, part)
+    extra = _between(line.extras, place, fraction)
     # Where prefill takes all the time (answers of one token, at capacity) the wait is long, not negative.
     stolen = min(rate * extra, MOST_STOLEN)
     queue += (traffic.arrivals + traffic.inputs) * stolen * first / (2 * (1 - stolen))

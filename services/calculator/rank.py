@@ -35,14 +35,14 @@ def calculate(
     today: date | None = None,
 ) -> Answer:
     """All options for a workload, ranked by what they cost a month among those that meet the objectives."""
-    given, limits = assumptions or Assumptions(), applied(workload, objectives)
-    catalog = merged(given.own)
-    found = [
-        *options_api.options(workload, limits, given, catalog, measured),
-        *options_provisioned.options(workload, limits, given, catalog, measured),
-        *options_hourly.options(workload, limits, given, catalog, measured),
+    assumptions_used, limits = assumptions or Assumptions(), applied(workload, objectives)
+    catalog = merged(assumptions_used.own)
+    options_found = [
+        *options_api.options(workload, limits, assumptions_used, catalog, measured),
+        *options_provisioned.options(workload, limits, assumptions_used, catalog, measured),
+        *options_hourly.options(workload, limits, assumptions_used, catalog, measured),
     ]
-    return answer(_wanted(found, limits, given), workload, limits, today or datetime.now(UTC).date())
+    return answer(_wanted(options_found, limits, assumptions_used), workload, limits, today or datetime.now(UTC).date())
 
 
 def applied(workload: Workload, objectives: Objectives) -> Objectives:
@@ -50,31 +50,33 @@ def applied(workload: Workload, objectives: Objectives) -> Objectives:
     return replace(objectives, ttft_s=None, ttlt_s=None) if workload.batch_share >= 1 else objectives
 
 
-def answer(found: Iterable[Option], workload: Workload, objectives: Objectives, today: date) -> Answer:
+def answer(options_found: Iterable[Option], workload: Workload, objectives: Objectives, today: date) -> Answer:
     """The answer from options that were computed."""
-    options = ranked(found, objectives)
-    chosen = next((one for one in options if standing(one, objectives) == 0), None)
+    options = ranked(options_found, objectives)
+    chosen = next((option for option in options if standing(option, objectives) == 0), None)
     stable, why = stability(chosen, options, objectives, workload)
-    told = with_what_would_win(chosen, options, workload, objectives)
-    made = Answer(workload, objectives, told, None if chosen is None else chosen.id, stable, why, (), today)
-    return replace(made, sentences=sentences.sentences(made))
+    options_told = with_what_would_win(chosen, options, workload, objectives)
+    answer_made = Answer(
+        workload, objectives, options_told, None if chosen is None else chosen.id, stable, why, (), today
+    )
+    return replace(answer_made, sentences=sentences.sentences(answer_made))
 
 
-def ranked(found: Iterable[Option], objectives: Objectives) -> tuple[Option, ...]:
+def ranked(options: Iterable[Option], objectives: Objectives) -> tuple[Option, ...]:
     """Best first: those that meet all, then those whose latency is not known, those that miss, the infeasible."""
-    return tuple(sorted(found, key=lambda one: (standing(one, objectives), _usd(one), one.id)))
+    return tuple(sorted(options, key=lambda option: (standing(option, objectives), _usd(option), option.id)))
 
 
 def _usd(option: Option) -> float:
     return float("inf") if option.monthly_usd is None else option.monthly_usd.mid
 
 
-def _wanted(found: Sequence[Option], objectives: Objectives, given: Assumptions) -> list[Option]:
-    models = objectives.models if objectives.models is not None else given.models
+def _wanted(options: Sequence[Option], objectives: Objectives, assumptions: Assumptions) -> list[Option]:
+    models = objectives.models if objectives.models is not None else assumptions.models
     return [
-        one
-        for one in found
-        if (models is None or one.model in models) and (given.ways is None or one.way in given.ways)
+        option
+        for option in options
+        if (models is None or option.model in models) and (assumptions.ways is None or option.way in assumptions.ways)
     ]
 
 
@@ -83,10 +85,10 @@ def with_what_would_win(
 ) -> tuple[Option, ...]:
     """The options, each but the chosen one with what would make it win (one that says so itself keeps its words)."""
     return tuple(
-        one
-        if one.would_win is not None or (chosen is not None and one.id == chosen.id)
-        else replace(one, would_win=condition(one, chosen, workload, objectives))
-        for one in options
+        option
+        if option.would_win is not None or (chosen is not None and option.id == chosen.id)
+        else replace(option, would_win=condition(option, chosen, workload, objectives))
+        for option in options
     )
 
 
@@ -109,16 +111,16 @@ def condition(option: Option, chosen: Option | None, workload: Workload, objecti
 
 
 def _limits(option: Option, objectives: Objectives) -> list[str]:
-    found: list[str] = []
+    limits: list[str] = []
     for name, limit, time in (
         ("first token", objectives.ttft_s, option.ttft_p95_s),
         ("last token", objectives.ttlt_s, option.ttlt_p95_s),
     ):
         if limit is not None and time is not None and time.mid > limit:
             short = f", or answers of at most {option.largest_output:,} tokens" if option.largest_output else ""
-            found.append(f"a limit of {time.mid:.2g} s for the {name}{short if name == 'last token' else ''}")
-    if found:
-        return found
+            limits.append(f"a limit of {time.mid:.2g} s for the {name}{short if name == 'last token' else ''}")
+    if limits:
+        return limits
     return ["the need it misses dropped (" + "; ".join(miss.rstrip(".") for miss in option.misses) + ")"]
 
 
@@ -162,10 +164,10 @@ def stability(
 
 
 def _overtakes(other: Option, chosen: Option) -> bool:
-    one, two = _monthly_range(other), _monthly_range(chosen)
+    others_range, two = _monthly_range(other), _monthly_range(chosen)
     if chosen.serving is not None and other.serving is not None and chosen.serving.gpu == other.serving.gpu:
-        return one.low < two.low or one.mid < two.mid or one.high < two.high
-    return one.low < two.high
+        return others_range.low < two.low or others_range.mid < two.mid or others_range.high < two.high
+    return others_range.low < two.high
 
 
 def _monthly_range(option: Option) -> Range:
@@ -186,11 +188,13 @@ def _breaks(chosen: Option, objectives: Objectives, workload: Workload) -> str |
 
 
 def _why(chosen: Option, other: Option, workload: Workload) -> str:
-    one, two = _monthly_range(chosen), _monthly_range(other)
-    wider = chosen if one.high - one.low >= two.high - two.low else other
-    what = f"the {decided_by(wider, workload)}" if wider.serving is not None else f"the price range of {wider.title}"
-    less = f"{other.title} may cost less (${two.low:,.0f} against ${one.high:,.0f})"
-    return f"{what} decides: inside its assumed range {less}"
+    chosens_range, two = _monthly_range(chosen), _monthly_range(other)
+    wider = chosen if chosens_range.high - chosens_range.low >= two.high - two.low else other
+    range_words = (
+        f"the {decided_by(wider, workload)}" if wider.serving is not None else f"the price range of {wider.title}"
+    )
+    less = f"{other.title} may cost less (${two.low:,.0f} against ${chosens_range.high:,.0f})"
+    return f"{range_words} decides: inside its assumed range {less}"
 
 
 def decided_by(option: Option, workload: Workload) -> str:

@@ -43,53 +43,55 @@ def as_json(answer: Answer, assumptions: Assumptions | None = None) -> dict[str,
         "stable": answer.stable,
         "unstable_because": answer.unstable_because,
         "sentences": list(answer.sentences),
-        "options": [_option(rank, one, answer.objectives) for rank, one in enumerate(answer.options, 1)],
+        "options": [_option(rank, option, answer.objectives) for rank, option in enumerate(answer.options, 1)],
     }
 
 
-def _option(rank: int, one: Option, objectives: Objectives) -> dict[str, Any]:
-    left = {each.name: getattr(one, each.name) for each in fields(one) if each.name not in ("serving", *SPANS)}
-    made: dict[str, Any] = {
+def _option(rank: int, option: Option, objectives: Objectives) -> dict[str, Any]:
+    values = {
+        field.name: getattr(option, field.name) for field in fields(option) if field.name not in ("serving", *SPANS)
+    }
+    figures: dict[str, Any] = {
         "rank": rank,
-        **{name: serialization.to_plain(value, whole=True) for name, value in left.items()},
+        **{name: serialization.to_plain(value, whole=True) for name, value in values.items()},
     }
-    made |= {name: _span(getattr(one, name)) for name in SPANS}
-    return made | {"meets": meets(one, objectives), "serving": _serving(one)}
+    figures |= {name: _span(getattr(option, name)) for name in SPANS}
+    return figures | {"meets": meets(option, objectives), "serving": _serving(option)}
 
 
 def _span(value: Range | None) -> dict[str, float] | None:
     return None if value is None else serialization.to_plain(value, whole=True)
 
 
-def _serving(one: Option) -> dict[str, Any] | None:
-    if one.serving is None:
+def _serving(option: Option) -> dict[str, Any] | None:
+    if option.serving is None:
         return None
-    held = one.serving
+    serving = option.serving
     return {
-        "model": held.llm.name,
-        "gpu": held.gpu.name,
-        "tp": held.tp,
-        "precision": held.precision.value,
-        "kv_bytes": held.kv_bytes,
-        "gpu_memory_utilization": held.memory_share,
-        "max_num_seqs": held.max_seqs,
-        "max_num_batched_tokens": held.step_tokens,
-        "static": not held.continuous,
+        "model": serving.llm.name,
+        "gpu": serving.gpu.name,
+        "tp": serving.tp,
+        "precision": serving.precision.value,
+        "kv_bytes": serving.kv_bytes,
+        "gpu_memory_utilization": serving.memory_share,
+        "max_num_seqs": serving.max_seqs,
+        "max_num_batched_tokens": serving.step_tokens,
+        "static": not serving.continuous,
     }
 
 
-def meets(one: Option, objectives: Objectives) -> bool | None:
+def meets(option: Option, objectives: Objectives) -> bool | None:
     """Whether the objectives hold; None where the latency or the price that decides it is not known."""
     return {ranks.MEETS: True, ranks.LATENCY_UNKNOWN: None, ranks.PRICE_UNKNOWN: None}.get(
-        ranks.standing(one, objectives), False
+        ranks.standing(option, objectives), False
     )
 
 
-def standing(one: Option, objectives: Objectives) -> str:
+def standing(option: Option, objectives: Objectives) -> str:
     """The same in words, with the reason."""
-    why = one.infeasible or " ".join(one.misses or (() if meets(one, objectives) else one.missing))
-    said = STANDINGS[ranks.standing(one, objectives)]
-    return f"{said}: {why}" if why else said
+    why = option.infeasible or " ".join(option.misses or (() if meets(option, objectives) else option.missing))
+    words = STANDINGS[ranks.standing(option, objectives)]
+    return f"{words}: {why}" if why else words
 
 
 STANDINGS = ("meets", "not known", "misses", "price not known", "cannot be done")
@@ -120,29 +122,29 @@ def as_csv(answer: Answer) -> str:
             "would_win",
         ]
     )
-    for rank, one in enumerate(answer.options, 1):
+    for rank, option in enumerate(answer.options, 1):
         values: list[Any] = []
         for name in SPANS:
-            span = getattr(one, name)
+            span = getattr(option, name)
             values += ["", "", ""] if span is None else [span.low, span.mid, span.high]
-        why = one.infeasible or " ".join(one.misses)
-        names = [safe(text) for text in (one.id, one.way.value, one.title, one.model)]
-        stands = STANDINGS[ranks.standing(one, answer.objectives)]
+        why = option.infeasible or " ".join(option.misses)
+        names = [safe(text) for text in (option.id, option.way.value, option.title, option.model)]
+        standing_words = STANDINGS[ranks.standing(option, answer.objectives)]
         table.writerow(
             [
                 rank,
                 *names,
-                one.cached,
-                one.batched,
-                stands,
+                option.cached,
+                option.batched,
+                standing_words,
                 safe(why),
                 *values,
-                one.timed,
-                _blank(one.full_at_rpm),
-                _blank(one.largest_output),
-                " ".join(str(count) for count in one.replicas or ()),
-                safe(" ".join(one.missing)),
-                safe(one.would_win or ""),
+                option.timed,
+                _blank(option.full_at_rpm),
+                _blank(option.largest_output),
+                " ".join(str(count) for count in option.replicas or ()),
+                safe(" ".join(option.missing)),
+                safe(option.would_win or ""),
             ]
         )
     return out.getvalue()
@@ -157,12 +159,12 @@ def _blank(value: Any) -> Any:
 
 def as_markdown(answer: Answer, *, address: str = "") -> str:
     """One page: the answer, what was asked, the options, what it rests on. ``address``: where it can be opened."""
-    best = next((one for one in answer.options if one.id == answer.chosen), None)
+    best = next((option for option in answer.options if option.id == answer.chosen), None)
     parts = [
         "# Which deployment for this workload",
         f"Inference Lab, {answer.made_on.isoformat()}. Money in US dollars for a month of {HOURS_A_MONTH:.0f} hours, "
         "at list prices unless an assumption says otherwise; “~” is estimated, not measured.",
-        " ".join(_plain(one) for one in answer.sentences),
+        " ".join(_plain(sentence) for sentence in answer.sentences),
         "## Asked",
         "\n".join(f"- {_plain(line)}" for line in asked(answer.workload, answer.objectives)),
         "## Options",
@@ -170,25 +172,28 @@ def as_markdown(answer: Answer, *, address: str = "") -> str:
         *(("## What the choice rests on", _facts(best), _memory(best, answer.workload)) if best is not None else ()),
         f"Open it again: <{address}>" if address else "",
     ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return "\n\n".join(section for section in parts if section) + "\n"
 
 
 def asked(workload: Workload, objectives: Objectives) -> list[str]:
     """The workload and the objectives in lines."""
     work, goal = workload, objectives
-    given, made = work.input_tokens.median, work.output_tokens.median
+    input_tokens, output_tokens = work.input_tokens.median, work.output_tokens.median
     shape = presets.SHAPE_TITLES[presets.shape_name(work.shape)].lower()
     limits = [
-        f"{what} token within {value:g} s" for what, value in (("first", goal.ttft_s), ("last", goal.ttlt_s)) if value
+        f"{token_name} token within {value:g} s"
+        for token_name, value in (("first", goal.ttft_s), ("last", goal.ttlt_s))
+        if value
     ]
-    wanted = [name for name, on in (("isolated", goal.isolated), ("own weights", goal.own_weights)) if on]
+    demands = [name for name, on in (("isolated", goal.isolated), ("own weights", goal.own_weights)) if on]
     lines = [
-        f"{work.rpm:,.6g} requests a minute ({shape}), {given:,.0f} tokens in and {made:,.0f} out (medians)",
+        f"{work.rpm:,.6g} requests a minute ({shape}), "
+        f"{input_tokens:,.0f} tokens in and {output_tokens:,.0f} out (medians)",
         f"{work.prefix_share:.0%} of the input repeats ({work.reuse.value}), {work.batch_share:.0%} may wait for "
         f"batch, {work.months} months of commitment",
         "At p95: " + (", ".join(limits) if limits else "no limit of time"),
         f"At least {goal.replicas} replica{'' if goal.replicas == 1 else 's'}"
-        + (f"; {', '.join(wanted)}" if wanted else ""),
+        + (f"; {', '.join(demands)}" if demands else ""),
     ]
     if goal.models is None:
         return [*lines, "No model was judged good enough before: a ranking across models is no choice between them"]
@@ -200,20 +205,20 @@ def _table(options: Sequence[Option], objectives: Objectives) -> str:
         "| | Option | A month | Per 1,000 | First token p95 | Last token p95 | Objectives |",
         "|--:|:--|--:|--:|--:|--:|:--|",
     ]
-    for rank, one in enumerate(options[:MOST_LINES], 1):
-        mark = "" if one.timed.startswith("measured") else "~"
+    for rank, option in enumerate(options[:MOST_LINES], 1):
+        mark = "" if option.timed.startswith("measured") else "~"
         cells = [
             str(rank),
-            _plain(one.title),
-            money(one.monthly_usd),
-            money(one.per_1000_usd),
-            seconds(one.ttft_p95_s, mark),
-            seconds(one.ttlt_p95_s, mark),
-            _plain(standing(one, objectives)),
+            _plain(option.title),
+            money(option.monthly_usd),
+            money(option.per_1000_usd),
+            seconds(option.ttft_p95_s, mark),
+            seconds(option.ttlt_p95_s, mark),
+            _plain(standing(option, objectives)),
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    rest = len(options) - MOST_LINES
-    return "\n".join(lines) + (f"\n\n{rest:,} more are in the CSV and the JSON." if rest > 0 else "")
+    n_further = len(options) - MOST_LINES
+    return "\n".join(lines) + (f"\n\n{n_further:,} more are in the CSV and the JSON." if n_further > 0 else "")
 
 
 def money(value: Range | None, mark: str = "~") -> str:
@@ -238,21 +243,21 @@ def seconds(value: Range | None, mark: str = "~") -> str:
     return f"{formatting.seconds(value.mid * 1000, mark)} ({value.low:.2g}–{value.high:.2g} s)"
 
 
-def _facts(one: Option) -> str:
+def _facts(option: Option) -> str:
     lines = [
-        f"| {_plain(each.name)} | {_plain(each.value)} | {_plain(each.source)} | {_plain(each.date)} |"
-        for each in one.facts
+        f"| {_plain(fact.name)} | {_plain(fact.value)} | {_plain(fact.source)} | {_plain(fact.date)} |"
+        for fact in option.facts
     ]
     return "\n".join(["| What | Value | From | Of |", "|:--|:--|:--|:--|", *lines]) if lines else ""
 
 
-def _memory(one: Option, workload: Workload) -> str:
-    if one.serving is None:
+def _memory(option: Option, workload: Workload) -> str:
+    if option.serving is None:
         return ""
-    held = memory.of(one.serving, workload.input_tokens.median, workload.output_tokens.median)
+    use = memory.of(option.serving, workload.input_tokens.median, workload.output_tokens.median)
     return (
-        f"Memory of a replica: ~{held.weights / GIB:.1f} GiB of weights, ~{held.kv / GIB:.1f} GiB of KV cache "
-        f"({held.slots:,} tokens, {held.sequences:,} such requests at once), ~{held.activations / GIB:.1f} GiB "
+        f"Memory of a replica: ~{use.weights / GIB:.1f} GiB of weights, ~{use.kv / GIB:.1f} GiB of KV cache "
+        f"({use.slots:,} tokens, {use.sequences:,} such requests at once), ~{use.activations / GIB:.1f} GiB "
         "of the rest."
     )
 
@@ -266,7 +271,7 @@ def comparison(named: Mapping[str, Answer]) -> list[dict[str, Any]]:
     """Saved scenarios side by side: a line for each with its choice and the deciding figures."""
     lines: list[dict[str, Any]] = []
     for name, answer in named.items():
-        best = next((one for one in answer.options if one.id == answer.chosen), None)
+        best = next((option for option in answer.options if option.id == answer.chosen), None)
         lines.append(
             {
                 "scenario": name,

@@ -61,7 +61,7 @@ def widest(serving: Serving, input_tokens: float, output_tokens: float) -> str:
         ]
         return abs(times[1] - times[0])
 
-    return max(FACTORS, key=lambda one: swing(one[0]))[1]
+    return max(FACTORS, key=lambda entry: swing(entry[0]))[1]
 
 
 def prefill_s(serving: Serving, tokens: int, cached: int = 0) -> Range:
@@ -129,16 +129,16 @@ def of_loads(loads: tuple[Load, Load, Load], three: tuple[Case, Case, Case], siz
     )
 
 
-def bound(serving: Serving, size: Lengths, at: Load) -> str:
+def bound(serving: Serving, size: Lengths, load: Load) -> str:
     """What takes most of the time at this load; "memory" when no more sequences fit."""
-    if at.batch >= most(serving, size.input, size.output) > 0:
+    if load.batch >= most(serving, size.input, size.output) > 0:
         return "memory"
     case = cases(serving)[1]
-    running = max(1.0, at.batch)
+    running = max(1.0, load.batch)
     read, compute, cache, wires = case.parts(0, 0, running, running * size.kv)
     parts = {
         "bandwidth": (read if read >= compute else 0.0) + cache,
-        "compute": (compute if compute > read else 0.0) + running * at.extra / size.output,
+        "compute": (compute if compute > read else 0.0) + running * load.extra / size.output,
         "interconnect": wires,
         "overhead": case.fixed_s,
     }
@@ -200,9 +200,9 @@ class Case:
     sequence_s: float  # sampling and streaming, a decoding sequence a step
     request_s: float
 
-    def pairs(self, prompt: float, before: float) -> float:
+    def pairs(self, prompt: float, cached: float) -> float:
         """(query, key) pairs of a causal prompt after ``before`` tokens, as a mean over the layers."""
-        every = prompt * before + prompt * prompt / 2
+        every = prompt * cached + prompt * prompt / 2
         if self.wide_layers < 1:
             return every * self.wide_layers + min(every, prompt * self.window) * (1 - self.wide_layers)
         return every
@@ -325,19 +325,19 @@ def load(case: Case, size: Lengths, batch: float) -> Load:
     in its wait or between its tokens (shares 1/o and (o-1)/o), so that with x = (B-1)·extra/o
     e2e = request + x + T_p + (o-1)·(T_d + x)."""
     running = max(1.0, batch)
-    others = running - 1
+    n_others = running - 1
     pairs = case.pairs(size.fresh, size.input - size.fresh)
     alone, _ = case.prefill(size.fresh, pairs, 0, size.kv_cached)
     step = case.step(0, 0, running, running * size.kv)
-    beside = case.step(0, 0, others, others * size.kv) if others else step
+    beside = case.step(0, 0, n_others, n_others * size.kv) if n_others else step
     # With answers shorter than the batch is wide, several prompts begin in every step and share it.
-    prompts = max(1.0, others / size.output)
+    prompts = max(1.0, n_others / size.output)
     first, steps = case.prefill(
-        prompts * size.fresh, prompts * pairs, others, others * size.kv + prompts * size.kv_cached
+        prompts * size.fresh, prompts * pairs, n_others, n_others * size.kv + prompts * size.kv_cached
     )
     extra = max(0.0, first - steps * beside) / prompts
-    stolen = others * extra / size.output
-    wait = stolen + (step / 2 if others else 0.0)
+    stolen = n_others * extra / size.output
+    wait = stolen + (step / 2 if n_others else 0.0)
     e2e = case.request_s + wait + first + (size.output - 1) * (step + stolen)
     together = max(1.0, min(running, case.chunk / size.fresh))  # prompts that fit into one step
     crowd = ((running + together) / 2 - 1) * extra
@@ -416,18 +416,22 @@ def generation(gpu_name: str) -> str:
     name = gpu_name.upper()
     if "A100" in name:
         return "ampere"
-    return next((kind for part, kind in _NAMES if part in name), "other")
+    return next((kind for fragment, kind in _NAMES if fragment in name), "other")
 
 
 @cache
 def of(gpu_name: str, precision: Precision = Precision.BF16) -> Efficiency:
     """The default factors for a GPU by its name. Weights that are unpacked before use reach less of both peaks."""
-    found = _BY_GENERATION[generation(gpu_name)]
+    efficiency = _BY_GENERATION[generation(gpu_name)]
     if precision is Precision.FP8 and generation(gpu_name) in ("hopper", "ada", "blackwell"):
-        return replace(found, prefill=_times(found.prefill, 1.1))  # TensorRT-LLM's tables: 0.57 on H100
+        return replace(efficiency, prefill=_times(efficiency.prefill, 1.1))  # TensorRT-LLM's tables: 0.57 on H100
     if precision in (Precision.W4, Precision.W8, Precision.MXFP4):
-        return replace(found, bandwidth=_times(found.bandwidth, 0.85), decode_compute=_times(found.decode_compute, 0.8))
-    return found
+        return replace(
+            efficiency,
+            bandwidth=_times(efficiency.bandwidth, 0.85),
+            decode_compute=_times(efficiency.decode_compute, 0.8),
+        )
+    return efficiency
 
 
 def _times(old: Range, factor: float) -> Range:

@@ -27,22 +27,22 @@ def tornado(answer: Answer, *, assumptions: Assumptions | None = None, measured:
 
     ``changes_choice``: at one of the bounds another option is first.
     """
-    given = assumptions or Assumptions()
-    chosen = next((one for one in answer.options if one.id == answer.chosen), None)
+    assumptions_used = assumptions or Assumptions()
+    chosen = next((option for option in answer.options if option.id == answer.chosen), None)
     if chosen is None or chosen.monthly_usd is None:
         return []
     swings = [
-        found
-        for name, low, high in _bounds(answer, chosen, given, measured)
-        if (found := _swing(name, low, high, chosen)) is not None
+        swing
+        for name, low, high in _bounds(answer, chosen, assumptions_used, measured)
+        if (swing := _swing(name, low, high, chosen)) is not None
     ]
-    return sorted(swings, key=lambda one: -abs(one.high_usd - one.low_usd))
+    return sorted(swings, key=lambda swing: -abs(swing.high_usd - swing.low_usd))
 
 
 def _swing(name: str, low: Bound, high: Bound, chosen: Option) -> Swing | None:
-    one, two = low.answer(), high.answer()
-    first, second = _usd(one, chosen), _usd(two, chosen)
-    changes = one.chosen != chosen.id or two.chosen != chosen.id
+    low_answer, two = low.answer(), high.answer()
+    first, second = _usd(low_answer, chosen), _usd(two, chosen)
+    changes = low_answer.chosen != chosen.id or two.chosen != chosen.id
     if first is None or second is None or (first == second and not changes):
         return None
     return Swing(name, first, second, low.text, high.text, changes)
@@ -50,36 +50,38 @@ def _swing(name: str, low: Bound, high: Bound, chosen: Option) -> Swing | None:
 
 def _usd(answer: Answer, chosen: Option) -> float | None:
     """What the chosen option costs there; one machine of the same model and way stands in where its own is gone."""
-    same = [one for one in answer.options if one.monthly_usd is not None and one.infeasible is None]
-    exact = [one for one in same if one.id == chosen.id]
-    near = [one for one in same if (one.model, one.way) == (chosen.model, chosen.way)]
-    found = next(iter([*exact, *near]), None)
-    return None if found is None or found.monthly_usd is None else found.monthly_usd.mid
+    same = [option for option in answer.options if option.monthly_usd is not None and option.infeasible is None]
+    exact = [option for option in same if option.id == chosen.id]
+    near = [option for option in same if (option.model, option.way) == (chosen.model, chosen.way)]
+    match = next(iter([*exact, *near]), None)
+    return None if match is None or match.monthly_usd is None else match.monthly_usd.mid
 
 
-def _bounds(answer: Answer, chosen: Option, given: Assumptions, measured: Any) -> Iterator[tuple[str, Bound, Bound]]:
+def _bounds(
+    answer: Answer, chosen: Option, assumptions: Assumptions, measured: Any
+) -> Iterator[tuple[str, Bound, Bound]]:
     def again(**changes: Any) -> Callable[[], Answer]:
         workload = changes.get("workload", answer.workload)
         return lambda: rank.calculate(
             workload,
             answer.objectives,
-            assumptions=changes.get("given", given),
+            assumptions=changes.get("given", assumptions),
             measured=measured,
             today=answer.made_on,
         )
 
     load = answer.workload
-    less, more = _around(load.input_tokens)
+    less, longer = _around(load.input_tokens)
     yield (
         "input tokens",
         Bound(f"{less.median:,.0f}", again(workload=replace(load, input_tokens=less))),
-        Bound(f"{more.median:,.0f}", again(workload=replace(load, input_tokens=more))),
+        Bound(f"{longer.median:,.0f}", again(workload=replace(load, input_tokens=longer))),
     )
-    less, more = _around(load.output_tokens)
+    less, longer = _around(load.output_tokens)
     yield (
         "output tokens",
         Bound(f"{less.median:,.0f}", again(workload=replace(load, output_tokens=less))),
-        Bound(f"{more.median:,.0f}", again(workload=replace(load, output_tokens=more))),
+        Bound(f"{longer.median:,.0f}", again(workload=replace(load, output_tokens=longer))),
     )
     yield (
         "requests/min",
@@ -94,7 +96,7 @@ def _bounds(answer: Answer, chosen: Option, given: Assumptions, measured: Any) -
             Bound(f"{high:.0%}", again(workload=replace(load, prefix_share=high))),
         )
     if chosen.serving is not None:
-        yield from _hardware(chosen, given, again)
+        yield from _hardware(chosen, assumptions, again)
 
 
 def _around(spread: Spread) -> tuple[Spread, Spread]:
@@ -102,7 +104,7 @@ def _around(spread: Spread) -> tuple[Spread, Spread]:
 
 
 def _hardware(
-    chosen: Option, given: Assumptions, again: Callable[..., Callable[[], Answer]]
+    chosen: Option, assumptions: Assumptions, again: Callable[..., Callable[[], Answer]]
 ) -> Iterator[tuple[str, Bound, Bound]]:
     serving = chosen.serving
     assert serving is not None
@@ -113,13 +115,15 @@ def _hardware(
         value: Range = getattr(base, factor)
         low, high = (
             again(
-                given=replace(given, efficiency={**given.efficiency, serving.gpu.name: at_bound(base, factor, bound)})
+                given=replace(
+                    assumptions, efficiency={**assumptions.efficiency, serving.gpu.name: at_bound(base, factor, bound)}
+                )
             )
             for bound in (value.low, value.high)
         )
         yield f"{words}, {serving.gpu.name}", Bound(_text(value.low), low), Bound(_text(value.high), high)
-    bounds = (0.0, 2 * given.headroom) if given.headroom else (0.0, SHARE)
-    low, high = (again(given=replace(given, headroom=bound)) for bound in bounds)
+    bounds = (0.0, 2 * assumptions.headroom) if assumptions.headroom else (0.0, SHARE)
+    low, high = (again(given=replace(assumptions, headroom=bound)) for bound in bounds)
     yield "headroom", Bound(f"{bounds[0]:.0%}", low), Bound(f"{bounds[1]:.0%}", high)
 
 

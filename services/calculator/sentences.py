@@ -9,7 +9,7 @@ from services.calculator.types import Answer, Objectives, Option, Range
 
 def sentences(answer: Answer) -> tuple[str, str, str]:
     """What to choose and why, where that turns, and how sure it is. Without a choice: why there is none."""
-    chosen = next((one for one in answer.options if one.id == answer.chosen), None)
+    chosen = next((option for option in answer.options if option.id == answer.chosen), None)
     if chosen is None or chosen.monthly_usd is None:
         return _none(answer)
     return _choice(chosen, answer), _turn(chosen, answer), _sure(answer)
@@ -47,11 +47,18 @@ def _rival(chosen: Option, answer: Answer) -> Option | None:
     """What the choice is held against: the other way to pay first (hours against tokens says more than one machine
     against its neighbour), the same model first; where none of it is known to meet the limits, one whose latency is
     not known."""
-    fit = [one for one in answer.options if one.id != chosen.id and standing(one, answer.objectives) <= LATENCY_UNKNOWN]
-    other = [one for one in fit if breakeven.hourly(one) != breakeven.hourly(chosen)]
-    known = [one for one in fit if standing(one, answer.objectives) == MEETS]
-    ordered = [*(one for one in other if one in known), *(one for one in other if one.model == chosen.model)]
-    return next(iter([*ordered, *known, *other]), None)
+    fit = [
+        option
+        for option in answer.options
+        if option.id != chosen.id and standing(option, answer.objectives) <= LATENCY_UNKNOWN
+    ]
+    other = [option for option in fit if breakeven.hourly(option) != breakeven.hourly(chosen)]
+    known_to_meet = [option for option in fit if standing(option, answer.objectives) == MEETS]
+    ordered = [
+        *(option for option in other if option in known_to_meet),
+        *(option for option in other if option.model == chosen.model),
+    ]
+    return next(iter([*ordered, *known_to_meet, *other]), None)
 
 
 def named(option: Option, answer: Answer) -> str:
@@ -70,10 +77,10 @@ def _meets(chosen: Option, objectives: Objectives) -> str:
         )
         if limit is not None and time is not None
     ]
-    said = " and ".join(limits) or "no limit on its latency is set"
+    limits_met = " and ".join(limits) or "no limit on its latency is set"
     if chosen.full_at_rpm is None:
-        return said
-    return f"{said}, up to {breakeven.number(chosen.full_at_rpm)} requests/min"
+        return limits_met
+    return f"{limits_met}, up to {breakeven.number(chosen.full_at_rpm)} requests/min"
 
 
 def _turn(chosen: Option, answer: Answer) -> str:
@@ -82,15 +89,15 @@ def _turn(chosen: Option, answer: Answer) -> str:
     if cheaper := _cheaper_but_unknown(chosen, answer):
         return cheaper
     now = answer.workload.rpm
-    found: list[tuple[float, float, str, Option]] = []
-    for one in _rivals(chosen, answer):
-        cross = breakeven.crossing(chosen, one, answer.workload)
-        side = None if not cross.rpm or cross.beyond else _side(chosen, one, cross.rpm, answer)
+    rivals: list[tuple[float, float, str, Option]] = []
+    for option in _rivals(chosen, answer):
+        cross = breakeven.crossing(chosen, option, answer.workload)
+        side = None if not cross.rpm or cross.beyond else _side(chosen, option, cross.rpm, answer)
         if cross.rpm and side is not None and (side == "Below") == (cross.rpm < now):
-            found.append((max(cross.rpm / now, now / cross.rpm), cross.rpm, side, one))
-    if found:
-        paid = [one for one in found if breakeven.hourly(one[3]) != breakeven.hourly(chosen)]
-        _, rate, side, other = min(paid or found, key=lambda one: one[:2])
+            rivals.append((max(cross.rpm / now, now / cross.rpm), cross.rpm, side, option))
+    if rivals:
+        paid = [rival for rival in rivals if breakeven.hourly(rival[3]) != breakeven.hourly(chosen)]
+        _, rate, side, other = min(paid or rivals, key=lambda rival: rival[:2])
         return f"{side} {breakeven.number(rate)} requests/min {named(other, answer)} costs less."
     return _why_alone(chosen, answer)
 
@@ -99,9 +106,9 @@ def _side(chosen: Option, other: Option, rate: float, answer: Answer) -> str | N
     """On which side of a crossing the other option is the cheaper one; None where it is on neither, or on both."""
     cheaper = []
     for side, rpm in (("Below", rate * 0.97), ("Above", rate * 1.03)):
-        mine = breakeven.mid_at(chosen, rpm, answer.workload)
+        own_cost = breakeven.mid_at(chosen, rpm, answer.workload)
         theirs = breakeven.mid_at(other, rpm, answer.workload)
-        if mine is not None and theirs is not None and theirs < mine:
+        if own_cost is not None and theirs is not None and theirs < own_cost:
             cheaper.append(side)
     return cheaper[0] if len(cheaper) == 1 else None
 
@@ -109,27 +116,31 @@ def _side(chosen: Option, other: Option, rate: float, answer: Answer) -> str | N
 def _rivals(chosen: Option, answer: Answer) -> list[Option]:
     """The cheapest other of each way that meets the limits: more lines would cross at the same places."""
     best: dict[str, Option] = {}
-    for one in answer.options:
-        if one.id != chosen.id and standing(one, answer.objectives) == MEETS:
-            best.setdefault(one.way, one)
+    for option in answer.options:
+        if option.id != chosen.id and standing(option, answer.objectives) == MEETS:
+            best.setdefault(option.way, option)
     rival = _rival(chosen, answer)
     return [*best.values(), *([] if rival is None else [rival])]
 
 
 def _cheaper_but_unknown(chosen: Option, answer: Answer) -> str | None:
-    for one in answer.options:
-        if standing(one, answer.objectives) != LATENCY_UNKNOWN or one.monthly_usd is None or chosen.monthly_usd is None:
+    for option in answer.options:
+        if (
+            standing(option, answer.objectives) != LATENCY_UNKNOWN
+            or option.monthly_usd is None
+            or chosen.monthly_usd is None
+        ):
             continue
-        if one.monthly_usd.mid < chosen.monthly_usd.mid:
+        if option.monthly_usd.mid < chosen.monthly_usd.mid:
             return (
-                f"{one.title} would cost {amount(one.monthly_usd)}, but its latency is not known: measure it in the "
-                "playground before it can be chosen."
+                f"{option.title} would cost {amount(option.monthly_usd)}, but its latency is not known: measure it in "
+                "the playground before it can be chosen."
             )
     return None
 
 
 def _why_alone(chosen: Option, answer: Answer) -> str:
-    if any(one.id != chosen.id and standing(one, answer.objectives) == MEETS for one in answer.options):
+    if any(option.id != chosen.id and standing(option, answer.objectives) == MEETS for option in answer.options):
         return "At no rate drawn does another option that meets the limits cost less."
     return "No other option is known to meet the limits."
 
@@ -142,14 +153,17 @@ def _sure(answer: Answer) -> str:
 
 
 def _none(answer: Answer) -> tuple[str, str, str]:
-    first = next((one for one in answer.options if standing(one, answer.objectives) == LATENCY_UNKNOWN), None)
-    near = next((one for one in answer.options if standing(one, answer.objectives) == MISSES), None)
+    first = next((option for option in answer.options if standing(option, answer.objectives) == LATENCY_UNKNOWN), None)
+    near = next((option for option in answer.options if standing(option, answer.objectives) == MISSES), None)
     start = "No option is known to meet the limits, so none is recommended."
     if not answer.options:
         return start, "Nothing is left to compare.", "Tick more models or ways to run them."
     if first is not None and first.monthly_usd is not None:
-        what = " and ".join(unknown(first, answer.objectives))
-        second = f"The cheapest whose {what} is not known is {first.title}, at {amount(first.monthly_usd)} a month."
+        unknown_figures = " and ".join(unknown(first, answer.objectives))
+        second = (
+            f"The cheapest whose {unknown_figures} is not known is {first.title}, at "
+            f"{amount(first.monthly_usd)} a month."
+        )
         return start, second, "Measure it in the playground, or enter its times, and it can be ranked."
     if near is not None and near.monthly_usd is not None:
         second = (

@@ -45,44 +45,44 @@ def to_plain(value: Any, *, whole: bool = False) -> Any:
         return value.mid
     if is_dataclass(value) and not isinstance(value, type):
         return {
-            one.name: to_plain(getattr(value, one.name), whole=whole)
-            for one in fields(value)
-            if whole or getattr(value, one.name) != _default(one)
+            field.name: to_plain(getattr(value, field.name), whole=whole)
+            for field in fields(value)
+            if whole or getattr(value, field.name) != _default(field)
         }
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Mapping):
-        return {str(key): to_plain(one, whole=whole) for key, one in value.items()}
+        return {str(key): to_plain(element, whole=whole) for key, element in value.items()}
     if isinstance(value, tuple | list | set | frozenset):
-        return [to_plain(one, whole=whole) for one in value]
+        return [to_plain(element, whole=whole) for element in value]
     if isinstance(value, Decimal):
         return float(value)
     return value.isoformat() if isinstance(value, date) else value
 
 
-def from_plain(cls: type[T], given: Any, at: str, errors: list[FieldError]) -> T | None:
+def from_plain(cls: type[T], table: Any, place: str, errors: list[FieldError]) -> T | None:
     """An instance of a frozen dataclass from a table; what is wrong is added to ``errors``. None only where a field
     that has no default is missing or unusable."""
-    if not isinstance(given, Mapping):
-        errors.append(FieldError(at, f"{_name(at)} is a table of fields, not {shown(given)}."))
+    if not isinstance(table, Mapping):
+        errors.append(FieldError(place, f"{_name(place)} is a table of fields, not {shown(table)}."))
         return None
-    known = {one.name: one for one in fields(cls)}  # type: ignore[arg-type]  # every caller gives a dataclass
-    for key in given:
-        if key not in known:
-            errors.append(FieldError(_join(at, key), unknown(key, list(known))))
-    kept: dict[str, Any] = {}
+    fields_by_name = {field.name: field for field in fields(cls)}  # type: ignore[arg-type]  # every caller gives a dataclass
+    for key in table:
+        if key not in fields_by_name:
+            errors.append(FieldError(_join(place, key), unknown(key, list(fields_by_name))))
+    values: dict[str, Any] = {}
     kinds = hints(cls)  # type: ignore[arg-type]  # a class is hashable
     complete = True
-    for name, one in known.items():
+    for name, field in fields_by_name.items():
         value = _BAD
-        if name in given:
-            value = _read(kinds[name], given[name], _join(at, name), errors)
-        elif _default(one) is MISSING:
-            errors.append(FieldError(_join(at, name), f"{_name(name)} is needed and is not given."))
+        if name in table:
+            value = _read(kinds[name], table[name], _join(place, name), errors)
+        elif _default(field) is MISSING:
+            errors.append(FieldError(_join(place, name), f"{_name(name)} is needed and is not given."))
         if value is not _BAD:
-            kept[name] = value
-        complete = complete and (value is not _BAD or _default(one) is not MISSING)
-    return cls(**kept) if complete else None
+            values[name] = value
+        complete = complete and (value is not _BAD or _default(field) is not MISSING)
+    return cls(**values) if complete else None
 
 
 @cache
@@ -106,83 +106,90 @@ def shown(value: Any) -> str:
     return f"“{text if len(text) <= 40 else text[:39] + '…'}”"
 
 
-def unknown(key: Any, known: Sequence[str]) -> str:
+def unknown(key: Any, names: Sequence[str]) -> str:
     """The sentence for a key that nothing is called, with the nearest that is there."""
     import difflib
 
-    near = difflib.get_close_matches(str(key), known, 1)
-    said = f"did you mean “{near[0]}”?" if near else f"known are {', '.join(known)}."
-    return f"There is no field {shown(key)}; {said}"
+    near = difflib.get_close_matches(str(key), names, 1)
+    advice = f"did you mean “{near[0]}”?" if near else f"known are {', '.join(names)}."
+    return f"There is no field {shown(key)}; {advice}"
 
 
-def _read(kind: Any, value: Any, at: str, errors: list[FieldError]) -> Any:
+def _read(kind: Any, value: Any, place: str, errors: list[FieldError]) -> Any:
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
-        return _read_union(inner, value, at, errors)
+        return _read_union(inner, value, place, errors)
     if kind is Spread and not isinstance(value, Mapping):
-        number = _number(value, at, errors)
+        number = _number(value, place, errors)
         return _BAD if number is _BAD else Spread(number)
     if kind is Range:
-        return _read_range(value, at, errors)
+        return _read_range(value, place, errors)
     if isinstance(kind, type) and is_dataclass(kind):
-        made = from_plain(kind, value, at, errors)
-        return _BAD if made is None else made
+        value_read = from_plain(kind, value, place, errors)
+        return _BAD if value_read is None else value_read
     if origin is tuple or (origin is not None and issubclass(origin, Sequence)):
-        return _read_list(inner, value, at, errors)
+        return _read_list(inner, value, place, errors)
     if origin is not None and issubclass(origin, Mapping):
-        return _read_table(inner, value, at, errors)
-    return _read_one(kind, value, at, errors)
+        return _read_table(inner, value, place, errors)
+    return _read_one(kind, value, place, errors)
 
 
-def _read_union(inner: tuple[Any, ...], value: Any, at: str, errors: list[FieldError]) -> Any:
-    rest = [one for one in inner if one is not type(None)]
+def _read_union(inner: tuple[Any, ...], value: Any, place: str, errors: list[FieldError]) -> Any:
+    members = [member for member in inner if member is not type(None)]
     empty = value is None or value is False or (isinstance(value, str) and value.strip().lower() in NOTHING)
-    if len(rest) < len(inner) and empty and not (value is False and bool in rest):
+    if len(members) < len(inner) and empty and not (value is False and bool in members):
         return None
     tried: list[FieldError] = []
-    for kind in rest:
+    for kind in members:
         tried.clear()
-        found = _read(kind, value, at, tried)
+        value_found = _read(kind, value, place, tried)
         if not tried:
-            return found
+            return value_found
     errors.extend(tried)
     return _BAD
 
 
-def _read_range(value: Any, at: str, errors: list[FieldError]) -> Any:
+def _read_range(value: Any, place: str, errors: list[FieldError]) -> Any:
     if isinstance(value, list | tuple) and len(value) == 3:
         value = dict(zip(("low", "mid", "high"), value, strict=True))
     if not isinstance(value, Mapping):
-        number = _number(value, at, errors)
+        number = _number(value, place, errors)
         return _BAD if number is _BAD else Range(number, number, number)
-    made = from_plain(Range, value, at, errors)
-    if made is not None and not made.low <= made.mid <= made.high:
-        errors.append(FieldError(at, f"{_name(at)} goes from low over mid to high: put its three numbers in order."))
+    value_read = from_plain(Range, value, place, errors)
+    if value_read is not None and not value_read.low <= value_read.mid <= value_read.high:
+        errors.append(
+            FieldError(place, f"{_name(place)} goes from low over mid to high: put its three numbers in order.")
+        )
         return _BAD
-    return _BAD if made is None else made
+    return _BAD if value_read is None else value_read
 
 
-def _read_list(inner: tuple[Any, ...], value: Any, at: str, errors: list[FieldError]) -> Any:
+def _read_list(inner: tuple[Any, ...], value: Any, place: str, errors: list[FieldError]) -> Any:
     if not isinstance(value, list | tuple):
-        errors.append(FieldError(at, f"{_name(at)} is a list, not {shown(value)}."))
+        errors.append(FieldError(place, f"{_name(place)} is a list, not {shown(value)}."))
         return _BAD
     if len(inner) > 1 and inner[1] is not Ellipsis and len(value) != len(inner):
-        errors.append(FieldError(at, f"{_name(at)} has {len(inner)} values, not {len(value)}."))
+        errors.append(FieldError(place, f"{_name(place)} has {len(inner)} values, not {len(value)}."))
         return _BAD
     kinds = inner if len(inner) > 1 and inner[1] is not Ellipsis else (inner[0],) * len(value)
-    made = [_read(kind, one, f"{at}[{no}]", errors) for no, (kind, one) in enumerate(zip(kinds, value, strict=True), 1)]
-    return _BAD if any(one is _BAD for one in made) else tuple(made)
+    values_read = [
+        _read(kind, element, f"{place}[{no}]", errors)
+        for no, (kind, element) in enumerate(zip(kinds, value, strict=True), 1)
+    ]
+    return _BAD if any(element is _BAD for element in values_read) else tuple(values_read)
 
 
-def _read_table(inner: tuple[Any, ...], value: Any, at: str, errors: list[FieldError]) -> Any:
+def _read_table(inner: tuple[Any, ...], value: Any, place: str, errors: list[FieldError]) -> Any:
     if not isinstance(value, Mapping):
-        errors.append(FieldError(at, f"{_name(at)} is a table of names and values, not {shown(value)}."))
+        errors.append(FieldError(place, f"{_name(place)} is a table of names and values, not {shown(value)}."))
         return _BAD
-    made = {_key(inner[0], key): _read(inner[1], one, _join(at, key), errors) for key, one in value.items()}
-    if any(key is _BAD for key in made):
-        errors.append(FieldError(at, f"The names in {_name(at)} are whole numbers."))
+    values_read = {
+        _key(inner[0], key): _read(inner[1], element, _join(place, key), errors) for key, element in value.items()
+    }
+    if any(key is _BAD for key in values_read):
+        errors.append(FieldError(place, f"The names in {_name(place)} are whole numbers."))
         return _BAD
-    return _BAD if any(one is _BAD for one in made.values()) else made
+    return _BAD if any(element is _BAD for element in values_read.values()) else values_read
 
 
 def _key(kind: Any, key: Any) -> Any:
@@ -191,67 +198,67 @@ def _key(kind: Any, key: Any) -> Any:
     return int(str(key)) if str(key).isascii() and str(key).isdigit() and len(str(key)) < 10 else _BAD
 
 
-def _read_one(kind: Any, value: Any, at: str, errors: list[FieldError]) -> Any:
+def _read_one(kind: Any, value: Any, place: str, errors: list[FieldError]) -> Any:
     if kind is bool:
         if isinstance(value, bool):
             return value
-        errors.append(FieldError(at, f"{_name(at)} is true or false, not {shown(value)}."))
+        errors.append(FieldError(place, f"{_name(place)} is true or false, not {shown(value)}."))
         return _BAD
     if kind in (int, float):
-        return _number(value, at, errors, whole=kind is int)
+        return _number(value, place, errors, whole=kind is int)
     if kind is Decimal:
-        number = _number(value, at, errors)
+        number = _number(value, place, errors)
         return _BAD if number is _BAD else Decimal(str(number))
     if isinstance(kind, type) and issubclass(kind, Enum):
-        allowed = [str(one.value) for one in kind]
+        allowed = [str(member.value) for member in kind]
         if str(value) in allowed:
             return kind(value)
-        errors.append(FieldError(at, f"{_name(at)} is one of {', '.join(allowed)}, not {shown(value)}."))
+        errors.append(FieldError(place, f"{_name(place)} is one of {', '.join(allowed)}, not {shown(value)}."))
         return _BAD
     if kind is date:
-        return _date(value, at, errors)
+        return _date(value, place, errors)
     if kind is str and not isinstance(value, str):
-        errors.append(FieldError(at, f"{_name(at)} is a text in quotes, not {shown(value)}."))
+        errors.append(FieldError(place, f"{_name(place)} is a text in quotes, not {shown(value)}."))
         return _BAD
     return value
 
 
-def _date(value: Any, at: str, errors: list[FieldError]) -> Any:
+def _date(value: Any, place: str, errors: list[FieldError]) -> Any:
     try:
         return value if isinstance(value, date) else date.fromisoformat(str(value))
     except ValueError:
-        errors.append(FieldError(at, f"{_name(at)} is a day like 2026-11-24, not {shown(value)}."))
+        errors.append(FieldError(place, f"{_name(place)} is a day like 2026-11-24, not {shown(value)}."))
         return _BAD
 
 
-def _number(value: Any, at: str, errors: list[FieldError], *, whole: bool = False) -> Any:
+def _number(value: Any, place: str, errors: list[FieldError], *, whole: bool = False) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
-        errors.append(FieldError(at, f"{_name(at)} is a number, not {shown(value)}."))
+        errors.append(FieldError(place, f"{_name(place)} is a number, not {shown(value)}."))
         return _BAD
     try:
         number = float(value)
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        errors.append(FieldError(at, f"{_name(at)} is a number that can be counted with, not {shown(value)}."))
+        errors.append(FieldError(place, f"{_name(place)} is a number that can be counted with, not {shown(value)}."))
         return _BAD
     if whole and number != int(number):
-        errors.append(FieldError(at, f"{_name(at)} is a whole number, not {shown(value)}."))
+        errors.append(FieldError(place, f"{_name(place)} is a whole number, not {shown(value)}."))
         return _BAD
     return int(number) if whole else number
 
 
-def _default(one: Any) -> Any:
-    if one.default is not MISSING:
-        return one.default
-    return one.default_factory() if one.default_factory is not MISSING else MISSING
+def _default(field: Any) -> Any:
+    if field.default is not MISSING:
+        return field.default
+    return field.default_factory() if field.default_factory is not MISSING else MISSING
 
 
-def _join(at: str, key: Any) -> str:
+def _join(place: str, key: Any) -> str:
     name = formatting.printable(str(key))[:60]
-    return f"{at}.{name}" if at else name
+    return f"{place}.{name}" if place else name
 
 
-def _name(at: str) -> str:
+def _name(place: str) -> str:
     """What a field is called in a sentence: its own name, quoted."""
-    return f"“{at.rsplit('.', 1)[-1]}”"
+    return f"“{place.rsplit('.', 1)[-1]}”"

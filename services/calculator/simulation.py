@@ -45,11 +45,11 @@ def gaps(count: int, mean_s: float, burstiness: float, seed: np.random.SeedSeque
     return np.random.default_rng(seed).gamma(1.0 / burstiness, mean_s * burstiness, count)
 
 
-def tokens(count: int, spread: Spread, most: int, seed: np.random.SeedSequence) -> npt.NDArray[np.int64]:
+def tokens(count: int, spread: Spread, limit: int, seed: np.random.SeedSequence) -> npt.NDArray[np.int64]:
     """Lengths: lognormal, whole, from 1 to ``most``."""
     normal = np.random.default_rng(seed).standard_normal(count)
     drawn = spread.median * np.exp(spread.sigma * normal)
-    return np.clip(np.rint(drawn), 1, most).astype(np.int64)
+    return np.clip(np.rint(drawn), 1, limit).astype(np.int64)
 
 
 def made(
@@ -71,10 +71,10 @@ def made(
     outputs = tokens(count, output, room, streams[2]).tolist()
 
     def at(number: int) -> Request:
-        given = inputs[number]
+        input_tokens = inputs[number]
         # The last prompt token is always computed: it is the one that gives the first answer token.
-        cached = min(int(cached_share * given), given - 1)
-        return Request(number, moments[number], given, max(1, min(outputs[number], room - given)), cached)
+        cached = min(int(cached_share * input_tokens), input_tokens - 1)
+        return Request(number, moments[number], input_tokens, max(1, min(outputs[number], room - input_tokens)), cached)
 
     return at
 
@@ -144,9 +144,9 @@ def run(
         progress=progress,
         stopped=stopped,
     )
-    ttft = np.array([one.first_s - one.arrival_s for one in done.measured])
-    ttlt = np.array([one.end_s - one.arrival_s for one in done.measured])
-    tpot = [(one.end_s - one.first_s) / (one.output - 1) for one in done.measured if one.output > 1]
+    ttft = np.array([request.first_s - request.arrival_s for request in done.measured])
+    ttlt = np.array([request.end_s - request.arrival_s for request in done.measured])
+    tpot = [(request.end_s - request.first_s) / (request.output - 1) for request in done.measured if request.output > 1]
     first, last = np.quantile(ttft, (0.5, 0.95, 0.99)).tolist(), np.quantile(ttlt, (0.5, 0.95, 0.99)).tolist()
     return Waits(
         ttft_p50_s=first[0],
@@ -199,12 +199,15 @@ def trace(
         one.end_s += added_s
     span = max(house.window[1] - house.window[0], 0.0)
     share = 1.0 / (span * replicas) if span > 0 else math.nan
-    busy, running = sum(one.busy_s for one in house.replicas), sum(one.running_s for one in house.replicas)
+    busy, running = (
+        sum(replica.busy_s for replica in house.replicas),
+        sum(replica.running_s for replica in house.replicas),
+    )
     return Run(
         tuple(house.measured),
         busy * share,
         running * share,
-        sum(one.preempted for one in house.replicas),
+        sum(replica.preempted for replica in house.replicas),
         (house.queued[0], house.queued[1], house.queued[2]),
         burstiness,
     )
@@ -226,7 +229,9 @@ def md1_wait(rpm: float, service_s: float, *, burstiness: float = 1.0, quantile:
 
     def below(wait_s: float) -> float:
         ahead = [rate * (k * service_s - wait_s) for k in range(int(wait_s / service_s) + 1)]
-        return (1.0 - load) * math.fsum(one**k * math.exp(-one) / math.factorial(k) for k, one in enumerate(ahead))
+        return (1.0 - load) * math.fsum(
+            arrivals**k * math.exp(-arrivals) / math.factorial(k) for k, arrivals in enumerate(ahead)
+        )
 
     low, high = 0.0, service_s
     while below(high) < quantile:
@@ -251,8 +256,8 @@ class Limits:
     seqs: int
     step_tokens: int
 
-    def blocks_of(self, held: int) -> int:
-        return -(-held // self.block)
+    def blocks_of(self, tokens_held: int) -> int:
+        return -(-tokens_held // self.block)
 
 
 class Replica:
@@ -324,7 +329,7 @@ class Replica:
             if request.done == request.target and self._begin(request, now_s):
                 complete.append(request)
         if self._chunks:
-            self.filling = [one for one in self.filling if one.done < one.target]
+            self.filling = [request for request in self.filling if request.done < request.target]
         complete += self._ended(now_s)
         self.count = 0
         return complete
@@ -358,9 +363,9 @@ class Replica:
     def _leave(self, request: Request) -> None:
         """Free what a decoding sequence holds."""
         del self.decoding[request.number]
-        held = request.target + self._step - request.since
-        self._held -= held
-        self.free += self.limits.blocks_of(held)
+        tokens_held = request.target + self._step - request.since
+        self._held -= tokens_held
+        self.free += self.limits.blocks_of(tokens_held)
         self._phase[(request.since - request.target) % self.limits.block] -= 1
         request.until = -1
 
@@ -402,14 +407,16 @@ class Replica:
         running = len(self.decoding) + len(self.filling)
         if running >= self.limits.seqs:
             return False
-        kept = self._needed(1) + math.ceil(RESERVE * self.limits.blocks) if running else 0
-        return self.limits.blocks_of(request.target) + kept <= self.free
+        blocks_needed = self._needed(1) + math.ceil(RESERVE * self.limits.blocks) if running else 0
+        return self.limits.blocks_of(request.target) + blocks_needed <= self.free
 
     def _needed(self, count: int) -> int:
         """Blocks that the decoding sequences need for their next ``count`` steps."""
-        whole, rest = divmod(count, self.limits.block)
+        full_blocks, tokens_over = divmod(count, self.limits.block)
         block, step = self.limits.block, self._step
-        return whole * len(self.decoding) + sum(self._phase[(step + one) % block] for one in range(rest))
+        return full_blocks * len(self.decoding) + sum(
+            self._phase[(step + offset) % block] for offset in range(tokens_over)
+        )
 
     def _stretch(self, batch: int) -> int:
         """Decode steps until something changes."""
@@ -433,7 +440,7 @@ class Replica:
 def _before(chunks: list[tuple[Request, int]], prompt: int) -> float:
     """The context after which one chunk of ``prompt`` tokens would have as many attention pairs as these chunks have
     (below zero for many short ones)."""
-    pairs = sum(take * (one.done + take / 2) for one, take in chunks)
+    pairs = sum(take * (request.done + take / 2) for request, take in chunks)
     return pairs / prompt - prompt / 2
 
 
@@ -453,14 +460,14 @@ class Steps:
     which: str = "mid"
     known: dict[tuple[int, int, int, int], float] = field(default_factory=dict)
 
-    def seconds(self, prompt: int, before: float, batch: int, context: float) -> float:
+    def seconds(self, prompt: int, cached: float, batch: int, context: float) -> float:
         """As ``roofline.mixed_s``: ``prompt`` tokens after ``before`` ones, beside ``batch`` of ``context`` each.
 
         Several prompts in one step have fewer pairs than one as long as all of them: ``before`` may be below zero.
         """
         key = (
             prompt if prompt < EXACT_BELOW else PROMPT_GRAIN * round(prompt / PROMPT_GRAIN),
-            BEFORE_GRAIN * round(before / BEFORE_GRAIN) if prompt else 0,
+            BEFORE_GRAIN * round(cached / BEFORE_GRAIN) if prompt else 0,
             batch,
             CONTEXT_GRAIN * round(context / CONTEXT_GRAIN) if batch else 0,
         )
@@ -469,12 +476,12 @@ class Steps:
             took = self.known[key] = self._asked(*key)
         return took
 
-    def _asked(self, prompt: int, before: int, batch: int, context: int) -> float:
+    def _asked(self, prompt: int, cached: int, batch: int, context: int) -> float:
         case = cases(self.serving)[CASES.index(self.which)]
         read = batch * memory.kv_read_bytes(self.serving, context) if batch else 0.0
-        if before > 0:
-            read += memory.kv_read_bytes(self.serving, before)
-        return case.step(prompt, case.pairs(prompt, before) if prompt else 0.0, batch, read)
+        if cached > 0:
+            read += memory.kv_read_bytes(self.serving, cached)
+        return case.step(prompt, case.pairs(prompt, cached) if prompt else 0.0, batch, read)
 
 
 @dataclass(slots=True)
@@ -518,17 +525,17 @@ class _House:
         now_s, which, plan = heapq.heappop(self.ends)
         if plan != self.plans[which]:
             return
-        for one in self.replicas[which].apply():
+        for finished in self.replicas[which].apply():
             self.left += 1
-            if self.warm <= one.number < self.warm + self.requests:
-                self.measured.append(one)
+            if self.warm <= finished.number < self.warm + self.requests:
+                self.measured.append(finished)
         self._plan(which, now_s)
 
     def _arrive(self, request: Request) -> None:
         if self.came - self.warm in (0, self.requests // 2, self.requests - 1):
-            self.queued.append(sum(len(one.waiting) for one in self.replicas))
+            self.queued.append(sum(len(replica.waiting) for replica in self.replicas))
         self.came += 1
-        which = min(range(len(self.replicas)), key=lambda one: self.replicas[one].present)
+        which = min(range(len(self.replicas)), key=lambda number: self.replicas[number].present)
         replica = self.replicas[which]
         idle = replica.count == 0
         cut = replica.add(request)
@@ -558,15 +565,15 @@ def _look(share: float, progress: Callable[[float], None] | None, stopped: Calla
 def _limits(serving: Serving, input: Spread, output: Spread) -> Limits:
     """What the replica can hold. Blocks are of whole tokens; where a sliding window lets a sequence hold less than its
     tokens, there are as many blocks as the mean sequence then needs for as many of them to fit."""
-    given, answer = math.ceil(mean(input)), math.ceil(mean(output))
-    space = memory.of(serving, given, answer)
+    input_tokens, answer = math.ceil(mean(input)), math.ceil(mean(output))
+    space = memory.of(serving, input_tokens, answer)
     name = f"{serving.llm.name} on {serving.tp} × {serving.gpu.name}"
     if not space.fits:
         raise ValueError(
-            f"{name} has no room for a request of {given + answer} tokens, so there is nothing to simulate."
+            f"{name} has no room for a request of {input_tokens + answer} tokens, so there is nothing to simulate."
         )
-    each = -(-(given + answer) // serving.block)
-    blocks = max(space.slots // serving.block, space.sequences * each)
+    blocks_each = -(-(input_tokens + answer) // serving.block)
+    blocks = max(space.slots // serving.block, space.sequences * blocks_each)
     if input.median + output.median > serving.llm.max_context:
         raise ValueError(
             f"A request of {input.median + output.median:,.0f} tokens is longer than the context of {serving.llm.name} "
@@ -579,9 +586,11 @@ def _warm(steps: Steps, limits: Limits, rpm: float, input: Spread, output: Sprea
     """Requests before the first measured one: those that come while one lives through at the fullest batch, within a
     fifth and twice of what is measured. The same for any number of replicas, so that they are compared on the same
     requests."""
-    given, answer = mean(input), mean(output)
-    batch = max(1, min(limits.seqs, int(limits.blocks * limits.block / (given + answer))))
-    life_s = answer * steps.seconds(0, 0.0, batch, given + answer / 2) + steps.seconds(int(given) + 1, 0.0, 0, 0.0)
+    input_tokens, answer = mean(input), mean(output)
+    batch = max(1, min(limits.seqs, int(limits.blocks * limits.block / (input_tokens + answer))))
+    life_s = answer * steps.seconds(0, 0.0, batch, input_tokens + answer / 2) + steps.seconds(
+        int(input_tokens) + 1, 0.0, 0, 0.0
+    )
     return int(min(max(requests // 5, LIFETIMES * rpm / 60.0 * life_s), 2 * requests))
 
 
@@ -620,16 +629,16 @@ class StaticReplica(Replica):
         taken = self._take()
         if not taken:
             return
-        prompt = sum(one.input - one.cached for one in taken)
-        longest = max(one.output for one in taken)
+        prompt = sum(request.input - request.cached for request in taken)
+        longest = max(request.output for request in taken)
         batch = len(taken)
-        context = sum(one.input for one in taken) / batch + longest / 2
-        chunks = [(one, one.input - one.cached) for one in taken]
+        context = sum(request.input for request in taken) / batch + longest / 2
+        chunks = [(request, request.input - request.cached) for request in taken]
         fill_s = self.steps.seconds(prompt, _before(chunks, prompt), 0, 0.0)
         decode_s = (longest - 1) * self.steps.seconds(0, 0.0, batch, context) if longest > 1 else 0.0
         self.filling, self.count, self.step_s = taken, 1, fill_s + decode_s
-        for one in taken:
-            one.first_s = now_s + fill_s
+        for request in taken:
+            request.first_s = now_s + fill_s
 
     def _take(self) -> list[Request]:
         taken: list[Request] = []
@@ -645,8 +654,8 @@ class StaticReplica(Replica):
     def apply(self) -> list[Request]:
         now_s, complete = self.end_s, self.filling
         self._watch(now_s, len(complete))
-        for one in complete:
-            one.made, one.end_s = one.output, now_s
+        for request in complete:
+            request.made, request.end_s = request.output, now_s
         self.filling, self.count = [], 0
         return complete
 

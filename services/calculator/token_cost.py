@@ -78,12 +78,17 @@ class CachePlan:
 def floor(way: Way, model: str) -> Floor:
     """What the service of a token-priced way caches of a model, and for how long (`services.caching`)."""
     deployment = Deployment("calculator", model, KINDS[way], model, "")
-    least = caching.minimum(deployment)
+    minimum_tokens = caching.minimum(deployment)
     names: tuple[CacheMode, ...] = ("5m", "1h") if model_rules.parse(model) is not None else ("auto",)
     known = [(str(name), caching.lifetime_min(deployment, name)) for name in names]
     lifetimes = tuple((name, float(minutes or LIFETIME_MIN)) for name, minutes in known)
     assumed = any(minutes is None for _, minutes in known)
-    return Floor(None if least is None else least.tokens, "" if least is None else least.as_of, lifetimes, assumed)
+    return Floor(
+        None if minimum_tokens is None else minimum_tokens.tokens,
+        "" if minimum_tokens is None else minimum_tokens.as_of,
+        lifetimes,
+        assumed,
+    )
 
 
 def source(floor: Floor) -> str:
@@ -106,10 +111,10 @@ def plan(workload: Workload, price: TokenPrice, floor: Floor | int | None) -> Ca
     if refused is not None:
         return CachePlan(0.0, 0.0, None, None, None, refused)
     plans = [_with(workload, price, *lifetime) for lifetime in _lifetimes(price.base, limits)]
-    known = [found for found in plans if found is not None]
-    if not known:
+    plans_known = [plan for plan in plans if plan is not None]
+    if not plans_known:
         return CachePlan(0.0, 0.0, None, None, None, "The price of cached requests of this length is not known.")
-    return max(known, key=lambda found: found.saves)
+    return max(plans_known, key=lambda plan: plan.saves)
 
 
 def _refused(workload: Workload, price: TokenPrice, limits: Floor, prefix: float) -> str | None:
@@ -128,7 +133,7 @@ def _refused(workload: Workload, price: TokenPrice, limits: Floor, prefix: float
 def _lifetimes(rates: Rates, limits: Floor) -> list[tuple[str, float]]:
     """Lifetimes that the price is known for. A list without a price of one hour repeats that of five minutes."""
     dearer = rates.cache_write_1h is not None and rates.cache_write_1h > (rates.cache_write_5m or 0.0)
-    return [found for found in limits.lifetimes if found[0] != "1h" or dearer]
+    return [lifetime for lifetime in limits.lifetimes if lifetime[0] != "1h" or dearer]
 
 
 def _with(workload: Workload, price: TokenPrice, ttl: str, minutes: float) -> CachePlan | None:
@@ -164,18 +169,18 @@ def _multiples(rates: Rates, ttl: str) -> tuple[Decimal, Decimal]:
 def _sentence(
     hit: float, needed: Decimal | None, gap: float | None, calls: int | None, burst: bool, minutes: float
 ) -> str:
-    kept = "1 hour" if minutes == 60 else f"{minutes:g} minutes"
-    found = f"About {hit:.0%} of the look-ups find the prefix (kept for {kept} after its last use)"
+    kept_for = "1 hour" if minutes == 60 else f"{minutes:g} minutes"
+    sentence = f"About {hit:.0%} of the look-ups find the prefix (kept for {kept_for} after its last use)"
     if needed is None:
-        return f"{found}, and it pays at no rate of hits, because reading is not cheaper than plain input."
+        return f"{sentence}, and it pays at no rate of hits, because reading is not cheaper than plain input."
     if needed == 0:
-        return f"{found}, and any hit pays, because writing costs nothing extra."
+        return f"{sentence}, and any hit pays, because writing costs nothing extra."
     verdict = "pays" if hit > needed else "does not pay"
     if burst:
-        least = f"from {calls} calls in a session on" if calls else "for no length of a session"
-        return f"{found}: that {verdict}, because caching pays {least} (hits above {float(needed):.1%})."
+        sessions = f"from {calls} calls in a session on" if calls else "for no length of a session"
+        return f"{sentence}: that {verdict}, because caching pays {sessions} (hits above {float(needed):.1%})."
     every = "" if gap is None else f", which is one use of each prefix every {_duration(gap)}"
-    return f"{found}: that {verdict}, because hits above {float(needed):.1%} are needed{every}."
+    return f"{sentence}: that {verdict}, because hits above {float(needed):.1%} are needed{every}."
 
 
 def _duration(minutes: float) -> str:
@@ -260,11 +265,11 @@ class TokenPrice:
 
     def at(self, input_tokens: float) -> Rates | None:
         """The rates of a request with that many input tokens in all, cached ones included; None: not known."""
-        found: Rates | None = self.base
+        rates_found: Rates | None = self.base
         for above, rates in self.tiers:
             if input_tokens > above:
-                found = rates
-        return found
+                rates_found = rates
+        return rates_found
 
     @property
     def has_cache(self) -> bool:
@@ -294,24 +299,24 @@ def price(
     # Here because the lists take a third of a second to import, and a page may open without them.
     from services.pricing.sources import listed
 
-    found = listed(provider, model, datetime.combine(day, time(12), UTC), dict(CONTEXTS[context]), region)
-    return None if found is None else _typed(found, context)
+    listed_price = listed(provider, model, datetime.combine(day, time(12), UTC), dict(CONTEXTS[context]), region)
+    return None if listed_price is None else _typed(listed_price, context)
 
 
-def _typed(found: ListedPrice, context: str) -> TokenPrice | None:
-    base = rates_of({name: float(value) for name, value in found.rates.items()})
+def _typed(listed_price: ListedPrice, context: str) -> TokenPrice | None:
+    base = rates_of({name: float(value) for name, value in listed_price.rates.items()})
     if base is None:
         return None
-    tiers = tuple((above, rates_of({k: float(v) for k, v in rates.items()})) for above, rates in found.tiers)
-    return TokenPrice(base, found.source, found.as_of, found.model, context, tiers)
+    tiers = tuple((above, rates_of({k: float(v) for k, v in rates.items()})) for above, rates in listed_price.tiers)
+    return TokenPrice(base, listed_price.source, listed_price.as_of, listed_price.model, context, tiers)
 
 
-def rates_of(known: Mapping[str, float]) -> Rates | None:
+def rates_of(prices: Mapping[str, float]) -> Rates | None:
     """Rates by name (`services.pricing.price.RATE_NAMES`) as `Rates`; None unless input and output are there."""
-    if "input" not in known or "output" not in known:
+    if "input" not in prices or "output" not in prices:
         return None
-    read, write = known.get("cache_read"), known.get("cache_write_5m")
-    return Rates(known["input"], known["output"], read, write, known.get("cache_write_1h"))
+    read, write = prices.get("cache_read"), prices.get("cache_write_5m")
+    return Rates(prices["input"], prices["output"], read, write, prices.get("cache_write_1h"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,8 +351,8 @@ def request_usd(
     price: TokenPrice, input: float, cached_read: float, cached_write: float, output: float, ttl: str = "5m"
 ) -> float | None:
     """US dollars of one request; see `request`."""
-    found = request(price, input, cached_read, cached_write, output, ttl)
-    return None if found is None else found.usd
+    request_cost = request(price, input, cached_read, cached_write, output, ttl)
+    return None if request_cost is None else request_cost.usd
 
 
 def _at(rates: Rates, input: float, read: float, write: float, output: float, ttl: str) -> Cost | None:
@@ -377,10 +382,10 @@ def mean_cost(
     for share, tokens, rates in _bands(price, input):
         fresh, looked_up = tokens * (1 - prefix), tokens * prefix
         written, read = looked_up * (1 - hit), looked_up * hit
-        found = None if rates is None else _at(rates, fresh, read, written, share * out, ttl)
-        if found is None:
+        request_cost = None if rates is None else _at(rates, fresh, read, written, share * out, ttl)
+        if request_cost is None:
             return None
-        for name, usd in found.drivers().items():
+        for name, usd in request_cost.drivers().items():
             total[name] += usd
     return Cost(**total)
 

@@ -67,8 +67,8 @@ def read(path: Path) -> tuple[WorkloadFile | None, list[FieldError]]:
         with regular(path) as file:
             content = file.read(LARGEST + 1)
     except OSError as error:
-        said = (error.strerror or str(error)).lower()
-        return None, [FieldError("", f"{path.name} cannot be read ({said}); give the path of a WORKLOAD.toml.")]
+        reason = (error.strerror or str(error)).lower()
+        return None, [FieldError("", f"{path.name} cannot be read ({reason}); give the path of a WORKLOAD.toml.")]
     return parse(content, folder=path.parent)
 
 
@@ -77,43 +77,45 @@ def parse(content: bytes, *, folder: Path | None = None) -> tuple[WorkloadFile |
     if len(content) > LARGEST:
         return None, [FieldError("", f"The file has more than {LARGEST // 1_000_000} MB: it is no WORKLOAD.toml.")]
     try:
-        given = toml_text.loads(content.decode("utf-8-sig"))
+        table = toml_text.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError:
         return None, [FieldError("", "The file is no text in UTF-8, so it is no TOML: see `lab calculate --example`.")]
     except toml_text.NotToml as error:
         why = formatting.printable(str(error))
         return None, [FieldError("", f"The file is no TOML ({why}): see `lab calculate --example`.")]
     errors: list[FieldError] = []
-    asked = build(given, errors, folder=folder)
-    return (asked if not errors else None), errors
+    file_read = build(table, errors, folder=folder)
+    return (file_read if not errors else None), errors
 
 
-def build(given: Mapping[str, Any], errors: list[FieldError], *, folder: Path | None = None) -> WorkloadFile | None:
+def build(table: Mapping[str, Any], errors: list[FieldError], *, folder: Path | None = None) -> WorkloadFile | None:
     """What the tables of a file ask for; what is wrong is added to ``errors``."""
-    errors.extend(FieldError(str(key), serialization.unknown(key, TABLES)) for key in given if key not in TABLES)
-    preset = given.get("preset", "")
+    errors.extend(FieldError(str(key), serialization.unknown(key, TABLES)) for key in table if key not in TABLES)
+    preset = table.get("preset", "")
     if preset and (not isinstance(preset, str) or preset not in presets.BY_ID):
         names = ", ".join(presets.BY_ID)
         errors.append(FieldError("preset", f"There is no preset {serialization.shown(preset)}; known are {names}."))
         preset = ""
     assumptions = (
-        serialization.from_plain(Assumptions, given.get("assumptions", {}), "assumptions", errors) or Assumptions()
+        serialization.from_plain(Assumptions, table.get("assumptions", {}), "assumptions", errors) or Assumptions()
     )
     start = presets.BY_ID.get(preset) if preset else None
-    goal_given = _over(start.objectives if start else Objectives(), given.get("objectives", {}))
+    goal_given = _over(start.objectives if start else Objectives(), table.get("objectives", {}))
     objectives = serialization.from_plain(Objectives, goal_given, "objectives", errors) or Objectives()
-    spec_points = _points(given.get("points", []), assumptions, folder, errors)
-    if "workload" not in given and not preset:
+    spec_points = _points(table.get("points", []), assumptions, folder, errors)
+    if "workload" not in table and not preset:
         errors.extend(validation.check_assumptions(assumptions))
         if not spec_points and not errors:
             errors.append(FieldError("workload", "Nothing is asked: give a [workload], a preset, or [[points]]."))
         return WorkloadFile(None, objectives, assumptions, spec_points, preset)
-    workload_given = _workload(given.get("workload", {}), start.workload if start else None, errors)
+    workload_given = _workload(table.get("workload", {}), start.workload if start else None, errors)
     workload = serialization.from_plain(Workload, workload_given, "workload", errors)
     if workload is None:
         return None
-    said = {one.field for one in errors}
-    errors.extend(one for one in validation.check(workload, objectives, assumptions) if one.field not in said)
+    fields_wrong = {error.field for error in errors}
+    errors.extend(
+        error for error in validation.check(workload, objectives, assumptions) if error.field not in fields_wrong
+    )
     return WorkloadFile(workload, objectives, assumptions, spec_points, preset)
 
 
@@ -132,37 +134,40 @@ def _workload(given: Any, start: Workload | None, errors: list[FieldError]) -> A
             except OverflowError:
                 table["rpm"] = float("inf")
         else:
-            said = f"“requests_per_month” is a number, not {serialization.shown(month)}."
-            errors.append(FieldError("workload.requests_per_month", said))
+            sentence = f"“requests_per_month” is a number, not {serialization.shown(month)}."
+            errors.append(FieldError("workload.requests_per_month", sentence))
             table["rpm"] = 1.0
     shape = table.get("shape")
     if isinstance(shape, str):
         if shape not in presets.SHAPES:
             names = ", ".join(presets.SHAPES)
-            said = f"“shape” is one of {names}, or a list of 24 weights, not {serialization.shown(shape)}."
-            errors.append(FieldError("workload.shape", said))
+            sentence = f"“shape” is one of {names}, or a list of 24 weights, not {serialization.shown(shape)}."
+            errors.append(FieldError("workload.shape", sentence))
         table["shape"] = list(presets.SHAPES.get(shape, presets.SHAPES["flat"]))
     return _over(start, table)
 
 
-def _over(start: Any, given: Any) -> Any:
+def _over(start: Any, table: Any) -> Any:
     """A table over a preset's."""
     return (
-        {**serialization.to_plain(start, whole=True), **given}
-        if start is not None and isinstance(given, Mapping)
-        else given
+        {**serialization.to_plain(start, whole=True), **table}
+        if start is not None and isinstance(table, Mapping)
+        else table
     )
 
 
 def _points(
-    given: Any, assumptions: Assumptions, folder: Path | None, errors: list[FieldError]
+    table: Any, assumptions: Assumptions, folder: Path | None, errors: list[FieldError]
 ) -> tuple[PointSpec, ...]:
-    if not isinstance(given, list) or len(given) > MOST_POINTS:
+    if not isinstance(table, list) or len(table) > MOST_POINTS:
         errors.append(FieldError("points", f"Points are [[points]] tables, at most {MOST_POINTS:,}."))
         return ()
-    known = catalog.merged(assumptions.own)
-    made = [read_point(one, f"points[{no}]", errors, known=known, folder=folder) for no, one in enumerate(given, 1)]
-    return tuple(one for one in made if one is not None)
+    catalog_used = catalog.merged(assumptions.own)
+    points = [
+        read_point(element, f"points[{no}]", errors, catalog_given=catalog_used, folder=folder)
+        for no, element in enumerate(table, 1)
+    ]
+    return tuple(point for point in points if point is not None)
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
@@ -173,18 +178,18 @@ def write(workload: Workload, objectives: Objectives, assumptions: Assumptions |
     if "shape" in work and shape != "own":
         work["shape"] = shape
     tables = {"workload": work, "objectives": _with_empties(objectives)}
-    if assumptions is not None and (kept := serialization.to_plain(assumptions)):
-        tables["assumptions"] = kept
+    if assumptions is not None and (plain := serialization.to_plain(assumptions)):
+        tables["assumptions"] = plain
     return "\n\n".join(f"[{name}]\n{_lines(table)}".rstrip() for name, table in tables.items()) + "\n"
 
 
 def _with_empties(value: Any) -> dict[str, Any]:
     """TOML has no null: a field that is empty where its default is not says so."""
-    kept: dict[str, Any] = serialization.to_plain(value)
-    for one in fields(value):
-        if getattr(value, one.name) is None and one.default not in (None, MISSING):
-            kept[one.name] = "none"
-    return kept
+    plain: dict[str, Any] = serialization.to_plain(value)
+    for field in fields(value):
+        if getattr(value, field.name) is None and field.default not in (None, MISSING):
+            plain[field.name] = "none"
+    return plain
 
 
 def _lines(table: Mapping[str, Any]) -> str:
@@ -197,17 +202,24 @@ def _key(key: str) -> str:
 
 def _text(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + "".join(one if one >= " " and one != "\x7f" else f"\\u{ord(one):04x}" for one in escaped) + '"'
+    return (
+        '"'
+        + "".join(
+            character if character >= " " and character != "\x7f" else f"\\u{ord(character):04x}"
+            for character in escaped
+        )
+        + '"'
+    )
 
 
 def _value(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, Mapping):
-        inner = (f"{_key(key)} = {_value(one)}" for key, one in value.items() if one is not None)
+        inner = (f"{_key(key)} = {_value(element)}" for key, element in value.items() if element is not None)
         return "{ " + ", ".join(inner) + " }" if value else "{}"
     if isinstance(value, list):
-        return "[" + ", ".join(_value(one) for one in value) + "]"
+        return "[" + ", ".join(_value(element) for element in value) + "]"
     return _text(value) if isinstance(value, str) else repr(value)
 
 
@@ -271,46 +283,51 @@ class Point:
 
 
 def read_point(
-    given: Any, at: str, errors: list[FieldError], *, known: Catalog | None = None, folder: Path | None = None
+    table: Any,
+    place: str,
+    errors: list[FieldError],
+    *,
+    catalog_given: Catalog | None = None,
+    folder: Path | None = None,
 ) -> PointSpec | None:
     """The point of a table; what is wrong is added to ``errors``. ``folder``: where a ``config`` path begins."""
-    before = len(errors)
-    if isinstance(given, Mapping):
-        given = {ALIASES.get(str(key), key): value for key, value in given.items()}
-    asked = serialization.from_plain(Point, given, at, errors)
-    if asked is None:
+    n_before = len(errors)
+    if isinstance(table, Mapping):
+        table = {ALIASES.get(str(key), key): value for key, value in table.items()}
+    point_read = serialization.from_plain(Point, table, place, errors)
+    if point_read is None:
         return None
     for name, (low, high) in LIMITS.items():
-        value = getattr(asked, name)
+        value = getattr(point_read, name)
         if value is not None and not low <= value <= high:
             sentence = f"“{name}” must be from {low:,g} to {high:,.10g}, not {value:,.10g}."
-            errors.append(FieldError(f"{at}.{name}", sentence))
-    known = known or catalog.base()
-    llm = _llm(asked, at, errors, known, folder)
-    gpu = _gpu(asked, at, errors, known)
-    if llm is None or gpu is None or len(errors) > before:
+            errors.append(FieldError(f"{place}.{name}", sentence))
+    catalog_given = catalog_given or catalog.base()
+    llm = _llm(point_read, place, errors, catalog_given, folder)
+    gpu = _gpu(point_read, place, errors, catalog_given)
+    if llm is None or gpu is None or len(errors) > n_before:
         return None
-    _against(asked, llm, at, errors)
-    if len(errors) > before:
+    _against(point_read, llm, place, errors)
+    if len(errors) > n_before:
         return None
     usual = memory.server_defaults(gpu.name, gpu.memory_gib)
     serving = Serving(
         llm,
         gpu,
-        tp=asked.tp,
-        precision=asked.precision,
-        kv_bytes=asked.kv_bytes,
-        memory_share=asked.gpu_memory_utilization,
-        activation_gib=asked.activation_gib,
-        block=asked.block,
-        max_seqs=asked.max_num_seqs or usual[0],
-        step_tokens=asked.max_num_batched_tokens or usual[1],
-        continuous=not asked.static,
-        efficiency=asked.efficiency,
+        tp=point_read.tp,
+        precision=point_read.precision,
+        kv_bytes=point_read.kv_bytes,
+        memory_share=point_read.gpu_memory_utilization,
+        activation_gib=point_read.activation_gib,
+        block=point_read.block,
+        max_seqs=point_read.max_num_seqs or usual[0],
+        step_tokens=point_read.max_num_batched_tokens or usual[1],
+        continuous=not point_read.static,
+        efficiency=point_read.efficiency,
     )
-    if not _sound(serving, at, errors):
+    if not _sound(serving, place, errors):
         return None
-    return PointSpec(serving, asked.batch, asked.input, asked.output, asked.cached, asked.name)
+    return PointSpec(serving, point_read.batch, point_read.input, point_read.output, point_read.cached, point_read.name)
 
 
 def work_out(spec: PointSpec) -> dict[str, Any]:
@@ -319,34 +336,34 @@ def work_out(spec: PointSpec) -> dict[str, Any]:
     Where more is asked for at once than fits, the rest waits: ``running`` says how many run, and the waiting
     ((batch − running) / throughput, Little's law) is in TTFT and end-to-end time.
     """
-    one = spec.serving
-    held = memory.of(one, spec.input, spec.output)
+    serving = spec.serving
+    use = memory.of(serving, spec.input, spec.output)
     figures: dict[str, Any] = {
         "name": spec.name,
-        "model": one.llm.name,
-        "gpu": one.gpu.name,
-        "tp": one.tp,
-        "precision": one.precision.value,
-        "kv_bytes": one.kv_bytes,
+        "model": serving.llm.name,
+        "gpu": serving.gpu.name,
+        "tp": serving.tp,
+        "precision": serving.precision.value,
+        "kv_bytes": serving.kv_bytes,
         "batch": spec.batch,
         "input": spec.input,
         "output": spec.output,
         "cached": spec.cached,
-        "static": not one.continuous,
-        "kv_slots": held.slots,
-        "kv_gib": held.kv / GIB,
-        "weights_gib": held.weights / GIB,
-        "activations_gib": held.activations / GIB,
-        "kv_bytes_per_token": held.kv_per_token,
-        "sequences": held.sequences,
-        "fits": held.fits,
+        "static": not serving.continuous,
+        "kv_slots": use.slots,
+        "kv_gib": use.kv / GIB,
+        "weights_gib": use.weights / GIB,
+        "activations_gib": use.activations / GIB,
+        "kv_bytes_per_token": use.kv_per_token,
+        "sequences": use.sequences,
+        "fits": use.fits,
     }
-    if not held.fits:
+    if not use.fits:
         return figures | dict.fromkeys(TIMES) | {"running": 0, "bound": "memory", "infeasible": _misfit(spec)}
-    running = min(spec.batch, max(1, roofline.most(one, spec.input, spec.output)))
-    at = roofline.point(one, running, spec.input, spec.output, spec.cached)
+    running = min(spec.batch, max(1, roofline.most(serving, spec.input, spec.output)))
+    at = roofline.point(serving, running, spec.input, spec.output, spec.cached)
     rate = [one_rate / 60 for one_rate in (at.rpm.low, at.rpm.mid, at.rpm.high)]
-    waits = [(spec.batch - running) / each for each in reversed(rate)]  # the fastest first
+    waits = [(spec.batch - running) / rate_of_bound for rate_of_bound in reversed(rate)]  # the fastest first
     return figures | {
         "prefill_s": span(at.prefill_s),
         "decode_step_s": span(at.step_s),
@@ -374,33 +391,42 @@ def _later(value: Range, waits: list[float]) -> Range:
 
 
 def _misfit(spec: PointSpec) -> str:
-    one = spec.serving
-    held = memory.of(one, spec.input, spec.output)
-    request = held.kv_per_token * (spec.input + spec.output)
-    need, have = (held.weights + held.activations + request) / GIB, held.total * one.memory_share / GIB
+    serving = spec.serving
+    use = memory.of(serving, spec.input, spec.output)
+    request = use.kv_per_token * (spec.input + spec.output)
+    need, have = (use.weights + use.activations + request) / GIB, use.total * serving.memory_share / GIB
     return (
-        f"{one.llm.name} in {one.precision.value} does not fit on {one.tp} × {one.gpu.name}: one request of "
-        f"{spec.input + spec.output:,} tokens needs about {need:,.0f} GiB with the weights, and {have:,.0f} GiB may "
+        f"{serving.llm.name} in {serving.precision.value} does not fit on {serving.tp} × {serving.gpu.name}: one "
+        f"request of {spec.input + spec.output:,} tokens needs about {need:,.0f} GiB with the weights, "
+        f"and {have:,.0f} GiB may "
         "be used."
     )
 
 
-def _llm(asked: Point, at: str, errors: list[FieldError], known: Catalog, folder: Path | None) -> Llm | None:
-    if (asked.model is None) == (asked.config is None):
-        if not any(one.field.startswith(f"{at}.model") for one in errors):
-            errors.append(FieldError(f"{at}.model", "Name a model, or give the path of its config.json as “config”."))
+def _llm(
+    point_read: Point, place: str, errors: list[FieldError], catalog_used: Catalog, folder: Path | None
+) -> Llm | None:
+    if (point_read.model is None) == (point_read.config is None):
+        if not any(error.field.startswith(f"{place}.model") for error in errors):
+            errors.append(
+                FieldError(f"{place}.model", "Name a model, or give the path of its config.json as “config”.")
+            )
         return None
-    if isinstance(asked.model, Llm):
-        return asked.model if _sound(asked.model, f"{at}.model", errors) else None
+    if isinstance(point_read.model, Llm):
+        return point_read.model if _sound(point_read.model, f"{place}.model", errors) else None
     try:
-        return known.llm(asked.model) if asked.model is not None else _from_config(asked.config or "", folder)
+        return (
+            catalog_used.llm(point_read.model)
+            if point_read.model is not None
+            else _from_config(point_read.config or "", folder)
+        )
     except LookupError as error:
-        errors.append(FieldError(f"{at}.model", str(error.args[0])))
+        errors.append(FieldError(f"{place}.model", str(error.args[0])))
     except ConfigError as error:
-        errors.append(FieldError(f"{at}.config", str(error)))
+        errors.append(FieldError(f"{place}.config", str(error)))
     except (OSError, ValueError, RecursionError):
-        name = serialization.shown(asked.config)
-        errors.append(FieldError(f"{at}.config", f"The file {name} cannot be read; give the path of a config.json."))
+        name = serialization.shown(point_read.config)
+        errors.append(FieldError(f"{place}.config", f"The file {name} cannot be read; give the path of a config.json."))
     return None
 
 
@@ -412,40 +438,42 @@ def _from_config(path: str, folder: Path | None) -> Llm:
     return catalog.llm_from_config(text.decode())
 
 
-def _gpu(asked: Point, at: str, errors: list[FieldError], known: Catalog) -> Gpu | None:
-    if (asked.gpu is None) == (asked.instance is None):
-        if not any(one.field.startswith(f"{at}.gpu") for one in errors):
-            errors.append(FieldError(f"{at}.gpu", "Name a GPU, or an “instance” whose GPU is meant."))
+def _gpu(point_read: Point, place: str, errors: list[FieldError], catalog_used: Catalog) -> Gpu | None:
+    if (point_read.gpu is None) == (point_read.instance is None):
+        if not any(error.field.startswith(f"{place}.gpu") for error in errors):
+            errors.append(FieldError(f"{place}.gpu", "Name a GPU, or an “instance” whose GPU is meant."))
         return None
-    if isinstance(asked.gpu, Gpu):
-        return asked.gpu if _sound(asked.gpu, f"{at}.gpu", errors) else None
-    field = "gpu" if asked.gpu is not None else "instance"
+    if isinstance(point_read.gpu, Gpu):
+        return point_read.gpu if _sound(point_read.gpu, f"{place}.gpu", errors) else None
+    field = "gpu" if point_read.gpu is not None else "instance"
     try:
-        return known.gpu(asked.gpu if asked.gpu is not None else known.instance(asked.instance or "").gpu)
+        return catalog_used.gpu(
+            point_read.gpu if point_read.gpu is not None else catalog_used.instance(point_read.instance or "").gpu
+        )
     except LookupError as error:
-        errors.append(FieldError(f"{at}.{field}", str(error.args[0])))
+        errors.append(FieldError(f"{place}.{field}", str(error.args[0])))
     return None
 
 
-def _sound(row: Llm | Gpu | Serving, at: str, errors: list[FieldError]) -> bool:
+def _sound(row: Llm | Gpu | Serving, place: str, errors: list[FieldError]) -> bool:
     """Whether a row that the user wrote can be counted with."""
-    wrong = validation.check_rows(row, at)
+    wrong = validation.check_rows(row, place)
     errors.extend(wrong)
     return not wrong
 
 
-def _against(asked: Point, llm: Llm, at: str, errors: list[FieldError]) -> None:
-    if asked.input + asked.output > llm.max_context:
-        field = "input" if asked.input > llm.max_context else "output"
+def _against(point_read: Point, llm: Llm, place: str, errors: list[FieldError]) -> None:
+    if point_read.input + point_read.output > llm.max_context:
+        field = "input" if point_read.input > llm.max_context else "output"
         errors.append(
             FieldError(
-                f"{at}.{field}",
+                f"{place}.{field}",
                 (
-                    f"{asked.input:,} tokens in and {asked.output:,} out do not fit into the context of {llm.name} "
-                    f"({llm.max_context:,}); shorten the {field}."
+                    f"{point_read.input:,} tokens in and {point_read.output:,} out do not fit into the context of "
+                    f"{llm.name} ({llm.max_context:,}); shorten the {field}."
                 ),
             )
         )
-    if asked.cached > asked.input:
-        sentence = f"{asked.cached:,} tokens are cached, but the input has only {asked.input:,}."
-        errors.append(FieldError(f"{at}.cached", sentence))
+    if point_read.cached > point_read.input:
+        sentence = f"{point_read.cached:,} tokens are cached, but the input has only {point_read.input:,}."
+        errors.append(FieldError(f"{place}.cached", sentence))

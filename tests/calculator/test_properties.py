@@ -95,7 +95,7 @@ def test_a_cheaper_hour_never_costs_a_real_machine_its_rank():
 @given(workloads)
 def test_the_fleet_carries_every_hour_with_its_headroom(workload):
     rates = queueing.sized_rates(workload)
-    counts = queueing.replicas(rates, 50.0, headroom=0.2, least=1, autoscale=True)
+    counts = queueing.replicas(rates, 50.0, headroom=0.2, fewest=1, autoscale=True)
     assert counts is not None
     assert all(count * 50.0 >= rate * 1.2 * (1 - 1e-6) for count, rate in zip(counts, rates, strict=True))
     assert sum(rates) / 24 <= max(queueing.rates(workload)) * (1 + 1e-9)

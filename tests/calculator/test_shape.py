@@ -30,22 +30,22 @@ def test_all_that_may_wait_makes_the_day_flat():
 
 
 def test_a_fixed_fleet_is_that_of_the_busiest_hour_in_whole_machines():
-    counts = queueing.replicas((10, 100), 30, headroom=0.2, least=1, step=4)
+    counts = queueing.replicas((10, 100), 30, headroom=0.2, fewest=1, step=4)
     assert counts == (4, 4)
-    assert queueing.replicas((10, 130), 30, headroom=0.2, least=1, step=4) == (8, 8)
+    assert queueing.replicas((10, 130), 30, headroom=0.2, fewest=1, step=4) == (8, 8)
 
 
 def test_scaling_follows_the_hours_but_never_below_the_least():
-    assert queueing.replicas((0, 100), 50, headroom=0.0, least=1, autoscale=True) == (1, 2)
-    assert queueing.replicas((0, 100), 50, headroom=0.0, least=3, autoscale=True) == (3, 3)
+    assert queueing.replicas((0, 100), 50, headroom=0.0, fewest=1, autoscale=True) == (1, 2)
+    assert queueing.replicas((0, 100), 50, headroom=0.0, fewest=3, autoscale=True) == (3, 3)
 
 
 def test_a_rate_that_fills_a_replica_exactly_needs_no_second_one():
-    assert queueing.replicas((100 / 1.2,), 100, headroom=0.2, least=1) == (1,)
+    assert queueing.replicas((100 / 1.2,), 100, headroom=0.2, fewest=1) == (1,)
 
 
 def test_without_capacity_no_number_of_replicas_is_enough():
-    assert queueing.replicas((1,), 0, headroom=0.2, least=1) is None
+    assert queueing.replicas((1,), 0, headroom=0.2, fewest=1) is None
 
 
 def test_a_replica_that_starts_early_is_paid_for_from_its_start():
