@@ -81,3 +81,13 @@ OUTCOME_STATES: dict[str, str] = {
     "denied": "denied",
     "lost": "lost",
 }
+
+WIRE_WORDS = {
+    "messages": "Messages",
+    "responses": "Responses",
+    "chat": "Chat completions",
+    "converse": "Converse",
+    "invoke": "InvokeModel",
+    "tgi": "TGI",
+    "lines": "JSON lines",
+}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import auth, navigation
+from app import navigation, sign_in_page
 from app import style as style_module
-from app.access import sign_in, sign_in_page
-from app.playground.state import AWAY
+from app.access import auth, sign_in
 from app.widgets import status
+from app.widgets.playground_inputs import AWAY
 
 st.set_page_config(page_title="Inference Lab", page_icon=style_module.icon(), layout="wide", initial_sidebar_state=212)
 style_module.draw()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import auth
+from app.access import auth
 from app.live import run_calls
 from app.live import run_view as runs
 from app.playground import composer as ask
 from app.playground import conversation as thread
 from app.playground import results, state
-from app.widgets import status
+from app.widgets import playground_inputs, status
 from app.widgets.text import plain
 from services.runs import spec
 
@@ -21,10 +21,12 @@ st.title("Playground")
 st.caption("Send one prompt to several deployments and watch time, tokens and cost side by side.")
 status.draw(person)
 
-unknown = runs.sync(st.query_params.get("run"))
+unknown = state.sync(st.query_params.get("run"))
 state.prepare(spec.SUGGESTED, statuses)
 shown, trouble = (
-    runs.load(unknown or st.session_state[state.RUN]) if unknown or st.session_state[state.RUN] else (None, None)
+    runs.load(unknown or st.session_state[playground_inputs.RUN])
+    if unknown or st.session_state[playground_inputs.RUN]
+    else (None, None)
 )
 if shown is not None and unknown:
     state.adopt(shown.run)
@@ -42,7 +44,7 @@ if trouble:
 if shown is None:
     st.caption("The answers appear here, one column for each deployment, as they arrive.")
 else:
-    thread.draw_current(shown, typed=st.session_state[state.PROMPT] if person.may("send") else None)
+    thread.draw_current(shown, typed=st.session_state[playground_inputs.PROMPT] if person.may("send") else None)
     run_calls.draw(shown.found, "pg_open_batch")
     runs.draw(shown, person, masked=masked)
     if person.may("send"):

@@ -19,8 +19,8 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 
+from app.access.tickets import LIFETIME_S, STEADY_S, Ticket, board_token
 from app.live.run_state import Mirror, read_have
-from app.live.tickets import LIFETIME_S, STEADY_S, Ticket, board_token
 from app.live.websocket import (
     EXPIRED,
     NOT_ALLOWED,

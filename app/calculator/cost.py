@@ -9,9 +9,9 @@ import pandas as pd
 import streamlit as st
 
 from app.calculator import options as calculator_options
-from app.charts import panel as panels
 from app.charts import theme
 from app.charts.vega import Spec, layers, q, show, tips, view, word
+from app.widgets.panel import panel
 from app.widgets.text import clip, plain
 from services.calculator import breakeven
 from services.calculator.breakeven import Curves
@@ -46,7 +46,7 @@ def draw_drivers(answer: Answer) -> None:
         ],
         columns=["option", "driver", "usd", "no"],
     )
-    with panels.panel("Cost by driver", "US dollars a month, the best of each way · estimated"):
+    with panel("Cost by driver", "US dollars a month, the best of each way · estimated"):
         show(_stack(rows, look), "ca_drivers", "Monthly cost by driver of each option", look)
 
 
@@ -78,7 +78,7 @@ def draw_swings(calculate: Callable[[], Sequence[Swing]], chosen: Option | None)
     """The tornado: the chosen option's monthly cost with one assumption after the other at its bounds. It takes a
     ranking for every bound, so it is worked out when it is asked for."""
     title = "What moves the answer most"
-    with panels.panel(title, "monthly cost of the choice with one assumption at its bounds") as right, right:
+    with panel(title, "monthly cost of the choice with one assumption at its bounds") as right, right:
         switched_on = st.toggle("Work it out", key="ca_swing", disabled=chosen is None)
     if chosen is None:
         st.caption("Nothing is chosen, so there is nothing to move.")
@@ -162,9 +162,7 @@ def draw_savings(answer: Answer) -> None:
         )
     if not rows:
         return
-    with panels.panel(
-        "What caching and batch save", "against the same model's plain price · batch may take up to 24 h"
-    ):
+    with panel("What caching and batch save", "against the same model's plain price · batch may take up to 24 h"):
         st.dataframe(
             pd.DataFrame(rows),
             hide_index=True,
@@ -185,7 +183,7 @@ LINES = 5
 def draw(answer: Answer, selected: Option | None) -> None:
     """The curves of the choice, the selected option and the best of the other ways."""
     ids = chosen_ids(answer, selected)
-    with panels.panel("Where the lines cross", plain(f"grey: {breakeven.rule_of_thumb().sentence}")) as right:
+    with panel("Where the lines cross", plain(f"grey: {breakeven.rule_of_thumb().sentence}")) as right:
         with right:
             every = {
                 option.id: option.title

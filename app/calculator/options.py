@@ -7,7 +7,7 @@ import math
 import pandas as pd
 import streamlit as st
 
-from app.charts import panel as panels
+from app.widgets.panel import panel
 from app.widgets.text import plain
 from services.calculator import queueing
 from services.calculator.types import Answer, Option, Range
@@ -55,7 +55,7 @@ def draw(answer: Answer) -> Option | None:
         f"~ estimated, no mark: measured · costs are of the mean request ({input_tokens:,.0f} tokens in, "
         f"{output_tokens:,.0f} out at this spread) · select a line to see why"
     )
-    with panels.panel("Options", subtitle) as right, right:
+    with panel("Options", subtitle) as right, right:
         every = len(answer.options) > SHORT and st.toggle(f"All {len(answer.options)}", key="ca_all")
     options = answer.options if every else short(answer)
     event = st.dataframe(

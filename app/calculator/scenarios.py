@@ -10,10 +10,10 @@ import pandas as pd
 import streamlit as st
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import auth
+from app.access import auth
 from app.calculator import options
 from app.calculator import state as calculator_state
-from app.charts import panel as panels
+from app.widgets.panel import panel
 from app.widgets.status import attempt, draw_refusal
 from app.widgets.text import clip, plain
 from db import models
@@ -118,7 +118,7 @@ def compare(state_now: State, measured: Any) -> None:
     rows = {row["name"]: row for row in _rows()}
     if not rows:
         return
-    with st.container(border=True), panels.panel("Scenarios side by side", "the choice of each · estimated"):
+    with st.container(border=True), panel("Scenarios side by side", "the choice of each · estimated"):
         picked = st.multiselect(
             "Scenarios",
             list(rows),

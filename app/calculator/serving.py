@@ -9,9 +9,9 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from app.calculator import options
-from app.charts import panel as panels
 from app.charts import theme
 from app.charts.vega import Spec, layers, q, show, tips, view, word
+from app.widgets.panel import panel
 from app.widgets.text import plain
 from services.calculator import memory, options_hourly, queueing, roofline, simulation
 from services.calculator.address import State
@@ -34,7 +34,7 @@ def draw_simulation(option: Option, state: State) -> None:
     cached = options_hourly.cached_share(serving, work) if state.assumptions.self_host_cache else 0.0
     question = (serving, peak, work.input_tokens, work.output_tokens, cached, work.burstiness, replicas)
     with (
-        panels.panel(
+        panel(
             "Waits at the busiest hour, simulated",
             plain(
                 f"{REQUESTS:,} requests at {options.rate(peak)} a minute on {replicas} "
@@ -112,7 +112,7 @@ def draw(option: Option, workload: Workload) -> None:
     """Memory split, sequences at once, the binding limit; a sentence where nothing is hosted by oneself."""
     serving = option.serving
     if serving is None:
-        with panels.panel("Why it fits", ""):
+        with panel("Why it fits", ""):
             st.caption(
                 "The provider runs this model: memory and batch are its own affair. Select a self-hosted "
                 "option above to see its memory, its batch and its limit."
@@ -120,7 +120,7 @@ def draw(option: Option, workload: Workload) -> None:
         return
     i, o = int(workload.input_tokens.median), int(workload.output_tokens.median)
     use, look = memory.of(serving, i, o), theme.look()
-    with panels.panel("Why it fits", plain(f"memory of one replica · {name(serving)}")):
+    with panel("Why it fits", plain(f"memory of one replica · {name(serving)}")):
         show(_split(use, look), "ca_memory", f"Memory of {name(serving)}: {_words(use)}", look)
         st.caption(plain(_words(use)))
         if not use.fits or not use.sequences:
@@ -198,7 +198,7 @@ def draw_curve(option: Option, workload: Workload, measured: pd.DataFrame | None
     frame = pd.DataFrame(rows)
     if frame.empty:
         return
-    with panels.panel(
+    with panel(
         "Latency against throughput",
         plain(f"one replica, {i:,} in / {o:,} out · each point a batch size · ~ estimated, pale: its range"),
     ):
@@ -292,9 +292,7 @@ def draw_cuts(option: Option, workload: Workload) -> None:
                     "bound": point.bound if point else "does not fit",
                 }
             )
-    with panels.panel(
-        "Tensor parallel and precision", plain(f"{serving.llm.name} on {serving.gpu.name} · ~ estimated")
-    ):
+    with panel("Tensor parallel and precision", plain(f"{serving.llm.name} on {serving.gpu.name} · ~ estimated")):
         st.dataframe(
             pd.DataFrame(rows),
             hide_index=True,

@@ -8,7 +8,8 @@ from typing import Any, cast
 
 import streamlit as st
 
-from app import auth
+from app import glossary
+from app.access import auth
 from app.widgets.status import draw_refusal
 from services.aws.credentials import region_of
 from services.deployments import config
@@ -18,17 +19,6 @@ from services.pricing import cost
 from services.providers import KINDS
 from services.providers.base import Kind
 from services.types import Aws, Deployment, PriceRef, Wire
-
-WIRE_WORDS = {
-    "messages": "Messages",
-    "responses": "Responses",
-    "chat": "Chat completions",
-    "converse": "Converse",
-    "invoke": "InvokeModel",
-    "tgi": "TGI",
-    "lines": "JSON lines",
-}
-
 
 # What the field of the model takes, where it is not simply the model's name.
 MODEL_WORDS = {
@@ -102,7 +92,7 @@ def draw(prefix: str, deployment: Deployment | None = None) -> None:
             args=(prefix,),
             disabled=deployment is not None,
         )
-        st.selectbox("Wire", kind.wires, key=prefix + "wire", format_func=lambda w: WIRE_WORDS.get(w, w))
+        st.selectbox("Wire", kind.wires, key=prefix + "wire", format_func=lambda w: glossary.WIRE_WORDS.get(w, w))
         st.text_input("Name", key=prefix + "name", placeholder="Llama 8B on our server", on_change="ignore")
         st.text_input(label, key=prefix + "model", placeholder=example, on_change="ignore")
         _draw_address(prefix, kind)

@@ -12,13 +12,14 @@ import pandas as pd
 import streamlit as st
 from sqlalchemy import Engine
 
-from app import auth
-from app.charts import panel as panels
+from app.access import auth
 from app.charts import theme
 from app.charts.theme import Look
 from app.charts.vega import Spec, layers, q, tips, to, view, when, word
+from app.history import panel as panels
 from app.history.calls import Mark
 from app.history.data import month as month_of
+from app.widgets.panel import panel
 from app.widgets.status import attempt, draw_refusal
 from app.widgets.text import KIND_NAMES, clip, plain
 from services.dashboard import figures
@@ -59,7 +60,7 @@ NARROW = {"deployment": "deployment_id", "model": "model", "kind": "kind", "pers
 def draw(data: Data) -> None:
     """The panel; what costs are told apart by is part of the page's address."""
     title = "Cost by driver"
-    with panels.panel(title, "") as menu:
+    with panel(title, "") as menu:
         with menu:
             by = st.selectbox(
                 "By",
@@ -242,7 +243,7 @@ def draw_month(data: Data) -> None:
     subtitle = panels.hint(
         ("spent up to each day", "dashed: at this pace", "the month so far, whatever the range above")
     )
-    with panels.panel(title, subtitle) as menu:
+    with panel(title, subtitle) as menu:
         with menu:
             # The subtitle of the picture says which time is drawn: the month's, not that of the filter.
             panels.export(

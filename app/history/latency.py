@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app.charts import panel as panels
 from app.charts import theme
 from app.charts.theme import Look, millis
 from app.charts.vega import Spec, layers, picked, q, tips, to, view, when, word
 from app.glossary import FIGURES
 from app.history import alerts
+from app.history import panel as panels
 from app.history.calls import Mark
 from app.widgets.text import clip, plain
 from services import formatting

@@ -12,13 +12,14 @@ import pandas as pd
 import streamlit as st
 from pandas.io.formats.style import Styler
 
-from app.charts import panel as panels
 from app.charts import theme
 from app.charts.theme import Look
 from app.charts.vega import Spec, layers, picked, q, tips, to, view, word
 from app.glossary import FIGURES
 from app.history import calls
+from app.history import panel as panels
 from app.history.calls import Mark
+from app.widgets.panel import panel
 from app.widgets.text import clip, plain
 from services import formatting
 from services.dashboard import figures
@@ -46,7 +47,7 @@ def draw_scatter(data: Data) -> None:
     frame, look = figures.scatter(data), theme.look()
     names = theme.names_of(data)
     fit = frame[frame["p95_ttft"].notna() & frame["usd_per_1000"].notna()]
-    with panels.panel(title, subtitle) as menu:
+    with panel(title, subtitle) as menu:
         with menu:
             panels.export(
                 data,
@@ -334,7 +335,7 @@ def draw_ranking(data: Data) -> None:
     title = "Deployments"
     subtitle = "click a column's name to rank by it, a line to see its calls · – : too few calls, or no known cost"
     table, look, names = figures.ranking(data), theme.look(), theme.names_of(data)
-    with panels.panel(title, subtitle) as menu:
+    with panel(title, subtitle) as menu:
         with menu:
             panels.export(
                 data,

@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app.charts import panel as panels
 from app.charts import theme
 from app.charts.theme import Look, millis
 from app.charts.vega import Spec, layers, picked, q, tips, to, view, when, word
 from app.history import alerts
+from app.history import panel as panels
 from app.history.calls import Mark
+from app.widgets.panel import panel
 from services.dashboard import figures
 from services.dashboard.figures import Data
 
@@ -45,7 +46,7 @@ def draw(data: Data) -> None:
         parts = [{**chart(data, stacked[rate], rate, look, notes, legend=True), "width": width} for rate in RATES]
         return {"concat": parts, "columns": 3, "spacing": 30}
 
-    with panels.panel(title, subtitle) as menu:
+    with panel(title, subtitle) as menu:
         with menu:
             picture = all_of_them if data.n else None
             panels.export(data, panels.Export("throughput", lambda: _table(data, frame), picture), title, subtitle)
@@ -195,7 +196,7 @@ def draw_states(data: Data) -> None:
     there = [state for state in theme.STATES if state in set(frame["state"])]
     there += sorted(set(frame["state"]) - set(there))
     labels = bucket_labels(data)
-    with panels.panel(title, subtitle) as menu:
+    with panel(title, subtitle) as menu:
         with menu:
             only = st.toggle(
                 "Without done", key="failures", bind="query-params", help="Only calls that did not succeed."

@@ -9,11 +9,10 @@ from typing import Any
 import streamlit as st
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import auth
+from app.access import auth
+from app.access.tickets import board_token
 from app.live import run_calls
 from app.live.board import board
-from app.live.tickets import board_token
-from app.playground import state as playground_state
 from db import run_queries
 from services.runs import view
 
@@ -148,25 +147,3 @@ def ancestors(run: Row) -> list[Row]:
         found.append(row)
         parent = row.get("parent_run_id")
     return found[::-1]
-
-
-def sync(run_asked: str | None) -> str | None:
-    """Bring address and session together: the address wins, and a return from another page brings the run back.
-
-    Returns the id of a run whose inputs have to be adopted because the session did not know it yet.
-    """
-    state = st.session_state
-    held = state.get(playground_state.RUN)
-    away = state.pop(playground_state.AWAY, False)
-    if run_asked:
-        return run_asked if run_asked != held else None
-    if held and away:
-        st.query_params["run"] = held
-    elif held:
-        (
-            state[playground_state.RUN],
-            state[playground_state.CONTINUE],
-            state[playground_state.BASELINE],
-            state[playground_state.AGAIN],
-        ) = None, False, [], None
-    return None

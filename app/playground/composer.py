@@ -8,6 +8,7 @@ import streamlit as st
 
 from app.playground import state as playground_state
 from app.widgets import parameters as settings
+from app.widgets import playground_inputs
 from app.widgets.text import clip, plain
 from services.deployments.registry import DeploymentStatus
 from services.runs import spec
@@ -49,10 +50,10 @@ def draw(statuses: Sequence[DeploymentStatus], *, live: bool) -> None:
     """Everything that decides what is sent."""
     st.text_area(
         "Prompt",
-        key=playground_state.PROMPT,
+        key=playground_inputs.PROMPT,
         height=92,
         label_visibility="collapsed",
-        placeholder="Continue the conversation" if st.session_state[playground_state.CONTINUE] else "Write a prompt",
+        placeholder="Continue the conversation" if st.session_state[playground_inputs.CONTINUE] else "Write a prompt",
         help="`{{name}}` makes a variable: an input for it appears below. Ctrl or Cmd + Enter sends.",
         persist_state="session",
     )
@@ -64,7 +65,7 @@ def draw(statuses: Sequence[DeploymentStatus], *, live: bool) -> None:
 
 
 def _variables() -> None:
-    names = spec.variables(st.session_state[playground_state.PROMPT] or "")
+    names = spec.variables(st.session_state[playground_inputs.PROMPT] or "")
     if not names:
         return
     with st.grid(min(len(names), 4)):
@@ -86,11 +87,11 @@ def _samples() -> None:
 
 
 def _system() -> None:
-    filled = bool((st.session_state[playground_state.SYSTEM] or "").strip())
+    filled = bool((st.session_state[playground_inputs.SYSTEM] or "").strip())
     with st.popover("System ·" if filled else "System", help="System prompt", icon=":material/person_edit:"):
         st.text_area(
             "System prompt",
-            key=playground_state.SYSTEM,
+            key=playground_inputs.SYSTEM,
             height=140,
             help="Sent before the conversation to every deployment, in the way of its own wire.",
             persist_state="session",
@@ -151,13 +152,13 @@ def _file_chips() -> None:
 
 def _deployments(statuses: Sequence[DeploymentStatus]) -> None:
     known = {s.deployment.id: s for s in statuses}
-    st.session_state[playground_state.CHOSEN] = [d for d in st.session_state[playground_state.CHOSEN] if d in known][
+    st.session_state[playground_inputs.CHOSEN] = [d for d in st.session_state[playground_inputs.CHOSEN] if d in known][
         :MAX_COLUMNS
     ]
     st.multiselect(
         "Deployments",
         list(known),
-        key=playground_state.CHOSEN,
+        key=playground_inputs.CHOSEN,
         format_func=lambda d: label(known[d]) if d in known else str(d),
         max_selections=MAX_COLUMNS,
         label_visibility="collapsed",

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from app import auth
+from app.access import auth
 from app.live import run_calls
 from app.live import run_view as runs
 from app.playground import state
+from app.widgets import playground_inputs
 from app.widgets.text import clip, plain
 from services.runs import view
 
@@ -52,7 +53,7 @@ def answers(calls: Sequence[runs.Row], *, masked: bool) -> None:
 
 def draw_mode(shown: runs.Shown) -> None:
     """Below the board: go on with this conversation, or begin another."""
-    going_on = st.session_state[state.CONTINUE]
+    going_on = st.session_state[playground_inputs.CONTINUE]
     with st.container(horizontal=True, vertical_alignment="center"):
         if going_on:
             st.caption(f":material/forum: {plain(continuing(shown))}", width="stretch")

@@ -9,13 +9,29 @@ from typing import Any
 
 import streamlit as st
 
-from app import auth
+from app.access import auth
+from app.widgets.playground_inputs import (
+    AGAIN,
+    AWAY,
+    BASELINE,
+    CHOSEN,
+    CONTINUE,
+    PROMPT,
+    RUN,
+    SYSTEM,
+    cache_key,
+    cache_of,
+    opted_out,
+    own_key,
+    params_of,
+    shared_key,
+    shared_names,
+)
 from services.deployments.registry import DeploymentStatus
 from services.params import PARAMS
 from services.providers import kind_of
 from services.runs import spec as runs_spec
 from services.runs.spec import MAX_COLUMNS, Attachment, ColumnSpec, RunSpec, Sample
-from services.types import CacheMode
 
 MOST_STARTED = 50
 
@@ -128,15 +144,11 @@ def _ask(action: Any) -> None:
         st.session_state[TROUBLE] = str(error)
 
 
-PROMPT, SYSTEM, CHOSEN = "pg_prompt", "pg_system", "pg_deployments"
-
 REPETITIONS, START, STAGGER, BLIND = "pg_repetitions", "pg_start", "pg_stagger", "pg_blind"
 
-RUN, TROUBLE, CONTINUE, FILES = "pg_run", "pg_trouble", "pg_continue", "pg_attachments"
+TROUBLE, FILES = "pg_trouble", "pg_attachments"
 
-KNOWN, BASELINE, AWAY, UPLOADS = "pg_known", "pg_baseline", "pg_away", "pg_uploads"
-
-AGAIN = "pg_again"  # the turn before the shown one: sending the shown turn again goes on from there as it did
+KNOWN, UPLOADS = "pg_known", "pg_uploads"
 
 STARTED = "pg_started"  # the runs of this visit, so that "Stop all" means all of them
 
@@ -145,30 +157,31 @@ DEFAULT_COLUMNS, MAX_STAGGER_S = 3, 60.0
 NOT_STORED = "The text of this run was not stored, so the prompt box stays empty."
 
 
-def shared_key(name: str) -> str:
-    """Session key of a parameter of the shared set."""
-    return f"pg_param_{name}"
-
-
-def own_key(deployment_id: str, name: str = "") -> str:
-    """Session key of a deployment's opt-out switch, or of one of its own parameters."""
-    return f"pg_own_{deployment_id}_{name}" if name else f"pg_own_{deployment_id}"
-
-
-def cache_key(deployment_id: str) -> str:
-    """Session key of how a deployment's column asks for prompt caching; None or no key: it says nothing."""
-    return f"pg_cache_{deployment_id}"
-
-
-def cache_of(deployment_id: str) -> CacheMode | None:
-    """How a deployment's column asks for prompt caching."""
-    mode: CacheMode | None = st.session_state.get(cache_key(deployment_id))
-    return mode
-
-
 def variable_key(name: str) -> str:
     """Session key of the value of a template variable."""
     return f"pg_var_{name}"
+
+
+def sync(run_asked: str | None) -> str | None:
+    """Bring address and session together: the address wins, and a return from another page brings the run back.
+
+    Returns the id of a run whose inputs have to be adopted because the session did not know it yet.
+    """
+    state = st.session_state
+    held = state.get(RUN)
+    away = state.pop(AWAY, False)
+    if run_asked:
+        return run_asked if run_asked != held else None
+    if held and away:
+        st.query_params["run"] = held
+    elif held:
+        (
+            state[RUN],
+            state[CONTINUE],
+            state[BASELINE],
+            state[AGAIN],
+        ) = None, False, [], None
+    return None
 
 
 def prepare(suggested: Sample, statuses: Sequence[DeploymentStatus]) -> None:
@@ -213,24 +226,6 @@ def chosen() -> list[DeploymentStatus]:
     """The chosen deployments, in the order of their columns."""
     known: dict[str, DeploymentStatus] = st.session_state.get(KNOWN, {})
     return [known[d] for d in st.session_state.get(CHOSEN, []) if d in known]
-
-
-def opted_out(deployment_id: str) -> bool:
-    """Whether a deployment uses parameters of its own."""
-    return bool(st.session_state.get(own_key(deployment_id)))
-
-
-def shared_names(statuses: Sequence[DeploymentStatus]) -> list[str]:
-    """Names of the parameters that at least one of the deployments in the shared set takes, in the usual order."""
-    accepted = [kind_of(s.deployment).accepts(s.deployment) for s in statuses if not opted_out(s.deployment.id)]
-    return [name for name in PARAMS if any(name in names for names in accepted)]
-
-
-def params_of(deployment_id: str | None, names: Sequence[str]) -> dict[str, Any]:
-    """The parameters that are set, of the shared set (None) or of one deployment's own."""
-    key = shared_key if deployment_id is None else (lambda name: own_key(deployment_id, name))
-    found = {name: st.session_state.get(key(name)) for name in names}
-    return {name: value for name, value in found.items() if value not in (None, "", [], ())}
 
 
 def described_run() -> RunSpec:

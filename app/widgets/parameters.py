@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import streamlit as st
 
-from app.playground import state
+from app.widgets import playground_inputs
 from app.widgets.text import plain
 from services.deployments.registry import DeploymentStatus
 from services.params import PARAMS, ParamSpec
@@ -23,24 +23,24 @@ def draw(columns: Sequence[DeploymentStatus]) -> None:
         if not columns:
             st.caption("Choose a deployment first; its parameters appear here.")
             return
-        names = state.shared_names(columns)
+        names = playground_inputs.shared_names(columns)
         if names:
             st.markdown("**Shared by all columns**")
             st.caption("Empty means: not sent, the service's own default holds.")
-            _inputs(names, state.shared_key)
+            _inputs(names, playground_inputs.shared_key)
         _caching(columns)
         st.markdown("**Own values**")
         for status in columns:
             deployment = status.deployment
             st.toggle(
                 f"{plain(deployment.name)} has its own",
-                key=state.own_key(deployment.id),
+                key=playground_inputs.own_key(deployment.id),
                 persist_state="session",
                 on_change=_opt_out,
                 args=(deployment,),
                 help="This column leaves the shared set, starts from its values and is sent only those given here.",
             )
-            if state.opted_out(deployment.id):
+            if playground_inputs.opted_out(deployment.id):
                 accepted = kind_of(deployment).accepts(deployment)
                 key = own_keys(deployment.id)
                 for name in PARAMS:
@@ -58,7 +58,7 @@ def _caching(columns: Sequence[DeploymentStatus]) -> None:
 
 
 def _switch(deployment: Deployment) -> None:
-    modes, key = kind_of(deployment).cache_modes(deployment), state.cache_key(deployment.id)
+    modes, key = kind_of(deployment).cache_modes(deployment), playground_inputs.cache_key(deployment.id)
     # A mode that a reopened run asked for stays visible; what cannot be sent is said before sending.
     asked = st.session_state.get(key)
     options = [*modes, *([asked] if asked and asked not in modes else [])]
@@ -83,15 +83,17 @@ def cache_words(mode: CacheMode) -> str:
 
 def _opt_out(deployment: Deployment) -> None:
     """Callback: a column that leaves the shared set starts from the values that it has there."""
-    if state.opted_out(deployment.id):
+    if playground_inputs.opted_out(deployment.id):
         for name in kind_of(deployment).accepts(deployment):
-            shared = st.session_state.get(state.shared_key(name))
-            st.session_state[state.own_key(deployment.id, name)] = list(shared) if isinstance(shared, list) else shared
+            shared = st.session_state.get(playground_inputs.shared_key(name))
+            st.session_state[playground_inputs.own_key(deployment.id, name)] = (
+                list(shared) if isinstance(shared, list) else shared
+            )
 
 
 def own_keys(deployment_id: str) -> Callable[[str], str]:
     """The function that names the session keys of one deployment's own parameters."""
-    return lambda name: state.own_key(deployment_id, name)
+    return lambda name: playground_inputs.own_key(deployment_id, name)
 
 
 def _inputs(names: Sequence[str], key: Callable[[str], str]) -> None:
@@ -153,12 +155,12 @@ def _input(spec: ParamSpec, key: str) -> None:
 
 def refusals(columns: Sequence[DeploymentStatus]) -> list[str]:
     """One sentence for each parameter that is set and will not be sent to a column, with the reason."""
-    shared = state.params_of(None, state.shared_names(columns))
+    shared = playground_inputs.params_of(None, playground_inputs.shared_names(columns))
     sentences = []
     for status in columns:
         deployment = status.deployment
-        wanted = {} if state.opted_out(deployment.id) else shared
-        ask = Ask((Message("user", "…"),), None, wanted, state.cache_of(deployment.id))
+        wanted = {} if playground_inputs.opted_out(deployment.id) else shared
+        ask = Ask((Message("user", "…"),), None, wanted, playground_inputs.cache_of(deployment.id))
         try:
             dropped = kind_of(deployment).request(deployment, ask).dropped_params
         except ValueError as error:

@@ -13,7 +13,7 @@ from sqlalchemy import update
 from sqlmodel import col
 from streamlit.testing.v1 import AppTest
 
-from app import auth as app_session
+from app.access import auth as app_session
 from app.calculator import assumptions
 from db import models, runs
 from services.calculator import catalog, measured, presets, serialization

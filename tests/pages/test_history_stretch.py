@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.charts import panel
-from app.history import latency, overview, throughput
+from app.history import latency, overview, panel, throughput
 from app.history.data import COLUMNS, to_csv, with_units
 from services.dashboard import figures
 from services.dashboard.figures import Filter

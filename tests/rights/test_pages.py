@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import auth
+from app.access import auth
+from app.access.tickets import role_in
 from app.batch import upload
 from app.live import run_view
-from app.live.tickets import role_in
 from db import models, small_tables
 from tests.pages.batch_lab import BatchLab, arranged, opened
 from tests.pages.lab import page

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from app.access import sign_in
-from app.live.tickets import board_token
+from app.access.tickets import board_token
 from app.live.websocket import OVER
 from tests.signin.house import BOARD_SECRET, COOKIE_SECRET, House, Visitor, cookie_for
 from tests.signin.oidc import CLIENT, SECRET, Provider, Script

@@ -7,19 +7,18 @@ from collections.abc import Mapping
 import streamlit as st
 from streamlit.errors import Error
 
-from app import auth
-from app.access import sign_in
+from app.access import auth, sign_in
 from app.batch import upload
 from app.caching import form
-from app.playground import state
+from app.widgets import playground_inputs
 from app.widgets.text import plain
 
 CAME_BACK = "signin"  # field of the address
 KEPT, TROUBLE = "door_kept", "door_trouble"
 # What somebody may have typed when their sign-in ended: lost with the session unless they can copy it.
 TYPED: Mapping[str, str] = {
-    state.PROMPT: "Prompt",
-    state.SYSTEM: "System prompt",
+    playground_inputs.PROMPT: "Prompt",
+    playground_inputs.SYSTEM: "System prompt",
     form.SYSTEM: "System prompt, the same in every call",
     form.QUESTION: "Question",
     upload.PROMPT: "Prompt of each line",

@@ -1,11 +1,10 @@
-"""The frame of a panel: title, what is drawn in which unit, its export, and the calls behind what was clicked."""
+"""A panel of the History page: its chart whose marks can be clicked, its export, and the calls behind a mark."""
 
 from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
@@ -32,18 +31,6 @@ class Export:
     name: str
     frame: Callable[[], pd.DataFrame]
     chart: Callable[[], Spec] | None = None
-
-
-@contextmanager
-def panel(title: str, subtitle: str, *, help: str | None = None) -> Iterator[Any]:
-    """A panel; yields the place at the right of its title, for what is chosen and exported."""
-    with st.container(gap="xsmall"):
-        with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-            st.markdown(f"**{title}**", help=help, width="content")
-            right = st.container(horizontal=True, width="content", vertical_alignment="center")
-        if subtitle:
-            st.caption(subtitle)
-        yield right
 
 
 def export(data: Data, exported: Export, title: str, subtitle: str) -> None:
