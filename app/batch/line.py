@@ -64,10 +64,10 @@ def draw(batch: Row, row: Row) -> None:
                 )
         if st.session_state.pop("bt_go", False):
             st.switch_page(navigation.page_file("playground"))
-        left, right = st.columns(2, gap="medium")
-        with left:
+        request_column, answer_column = st.columns(2, gap="medium")
+        with request_column:
             _request(row)
-        with right:
+        with answer_column:
             st.caption("Answer")
             if row.get("message"):
                 st.caption(f":red[:material/error: {plain(row['message'])}]")
@@ -107,11 +107,11 @@ def text(value: str) -> None:
 def _call(row: Row) -> None:
     if row.get("call_state") is None:
         return
-    shown = record.in_words({**row, "state": row["call_state"]})
+    texts = record.in_words({**row, "state": row["call_state"]})
     with st.container(horizontal=True, gap="medium"):
         for name, title in SHOWN:
-            if shown[name] != "–":
-                st.caption(f"{title} **{plain(shown[name])}**", help=FIGURES.get(name), width="content")
+            if texts[name] != "–":
+                st.caption(f"{title} **{plain(texts[name])}**", help=FIGURES.get(name), width="content")
     facts = [
         f"attempt {row['attempts']}" if (row.get("attempts") or 0) > 1 else "",
         f"answered by {row['model_reported']}" if row.get("model_reported") else "",
@@ -119,8 +119,8 @@ def _call(row: Row) -> None:
         f"HTTP {row['http_status']}" if (row.get("http_status") or 200) >= 400 else "",
         f"id at the service {row['response_id']}" if row.get("response_id") else "",
     ]
-    if said := " · ".join(fact for fact in facts if fact):
-        st.caption(plain(said))
+    if sentence := " · ".join(fact for fact in facts if fact):
+        st.caption(plain(sentence))
 
 
 def _to_playground(batch: Row, row: Row) -> None:
