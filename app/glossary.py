@@ -1,4 +1,4 @@
-"""What each figure means, in the words of metrics.md: the tooltips of every page come from here and nowhere else."""
+"""What each figure means, in the words of metrics.md, and what the wires are called on every page."""
 
 from __future__ import annotations
 
@@ -80,4 +80,15 @@ OUTCOME_STATES: dict[str, str] = {
     "failed": "failed",
     "denied": "denied",
     "lost": "lost",
+}
+
+# The wires of deployments, as the pages call them.
+WIRE_WORDS = {
+    "messages": "Messages",
+    "responses": "Responses",
+    "chat": "Chat completions",
+    "converse": "Converse",
+    "invoke": "InvokeModel",
+    "tgi": "TGI",
+    "lines": "JSON lines",
 }

@@ -9,7 +9,7 @@ import streamlit as st
 
 from app import navigation
 from app.glossary import FIGURES
-from app.playground import state as playground_state
+from app.live import question
 from app.widgets.text import clip, plain
 from services.batch import text as words
 from services.batch.files.templates import Template
@@ -125,13 +125,6 @@ def _call(row: Row) -> None:
 
 def _to_playground(batch: Row, row: Row) -> None:
     """Callback: the playground gets this line's question, deployment and parameters."""
-    request, state = row.get("request") or {}, st.session_state
-    state[playground_state.PROMPT], state[playground_state.SYSTEM], state[playground_state.RUN] = (
-        asked(row),
-        request.get("system") or "",
-        None,
-    )
-    state[playground_state.CHOSEN] = [batch["deployment_id"]]
-    for name, value in (request.get("params") or {}).items():
-        state[playground_state.shared_key(name)] = value
-    state["bt_go"] = True
+    request = row.get("request") or {}
+    question.put(asked(row), request.get("system") or "", batch["deployment_id"], request.get("params") or {})
+    st.session_state["bt_go"] = True

@@ -11,7 +11,7 @@ import streamlit as st
 
 from app import auth
 from app.capacity import account
-from app.deployments.form import WIRE_WORDS
+from app.glossary import WIRE_WORDS
 from app.widgets.status import attempt, draw_refusal
 from app.widgets.text import plain
 from services.aws.provisioned import ProvisionedThroughput

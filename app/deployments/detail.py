@@ -12,6 +12,7 @@ import streamlit as st
 
 from app import auth
 from app.deployments import form
+from app.glossary import WIRE_WORDS
 from app.widgets.status import attempt, draw_refusal
 from app.widgets.text import plain
 from db import run_queries
@@ -61,7 +62,7 @@ def facts(d: Deployment) -> dict[str, str]:
     address = "this machine" if d.base_url.startswith("embedded://") else d.base_url
     rows = {
         "Kind": kind_of(d).title,
-        "Wire": form.WIRE_WORDS.get(d.wire, d.wire),
+        "Wire": WIRE_WORDS.get(d.wire, d.wire),
         "Model": d.model,
         "Address": address,
         **({"Key": f"the variable {d.key_env}" if d.key_env else "none"} if d.aws is None else aws_facts(d)),

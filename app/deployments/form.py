@@ -9,6 +9,7 @@ from typing import Any, cast
 import streamlit as st
 
 from app import auth
+from app.glossary import WIRE_WORDS
 from app.widgets.status import draw_refusal
 from services.aws.credentials import region_of
 from services.deployments import config
@@ -18,17 +19,6 @@ from services.pricing import cost
 from services.providers import KINDS
 from services.providers.base import Kind
 from services.types import Aws, Deployment, PriceRef, Wire
-
-WIRE_WORDS = {
-    "messages": "Messages",
-    "responses": "Responses",
-    "chat": "Chat completions",
-    "converse": "Converse",
-    "invoke": "InvokeModel",
-    "tgi": "TGI",
-    "lines": "JSON lines",
-}
-
 
 # What the field of the model takes, where it is not simply the model's name.
 MODEL_WORDS = {

@@ -10,6 +10,7 @@ from typing import Any
 import streamlit as st
 
 from app import auth
+from app.live import question
 from services.deployments.registry import DeploymentStatus
 from services.params import PARAMS
 from services.providers import kind_of
@@ -128,11 +129,11 @@ def _ask(action: Any) -> None:
         st.session_state[TROUBLE] = str(error)
 
 
-PROMPT, SYSTEM, CHOSEN = "pg_prompt", "pg_system", "pg_deployments"
+PROMPT, SYSTEM, CHOSEN = question.PROMPT, question.SYSTEM, question.CHOSEN
 
 REPETITIONS, START, STAGGER, BLIND = "pg_repetitions", "pg_start", "pg_stagger", "pg_blind"
 
-RUN, TROUBLE, CONTINUE, FILES = "pg_run", "pg_trouble", "pg_continue", "pg_attachments"
+RUN, TROUBLE, CONTINUE, FILES = question.RUN, "pg_trouble", "pg_continue", "pg_attachments"
 
 KNOWN, BASELINE, AWAY, UPLOADS = "pg_known", "pg_baseline", "pg_away", "pg_uploads"
 
@@ -147,7 +148,7 @@ NOT_STORED = "The text of this run was not stored, so the prompt box stays empty
 
 def shared_key(name: str) -> str:
     """Session key of a parameter of the shared set."""
-    return f"pg_param_{name}"
+    return question.shared_key(name)
 
 
 def own_key(deployment_id: str, name: str = "") -> str:
