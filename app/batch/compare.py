@@ -223,9 +223,9 @@ def _table(a: Row, b: Row, rows: Sequence[Pair], person: auth.Person) -> None:
     frame = pd.DataFrame(
         {
             "key": [clip(pair.key, 60) for pair in rows],
-            "asked": [clip(batch_line.given(a, pair.a or pair.b or {}), 200) for pair in rows],
-            "a": [clip(said(pair.a), 300) for pair in rows],
-            "b": [clip(said(pair.b), 300) for pair in rows],
+            "asked": [clip(batch_line.input_text(a, pair.a or pair.b or {}), 200) for pair in rows],
+            "a": [clip(outcome_text(pair.a), 300) for pair in rows],
+            "b": [clip(outcome_text(pair.b), 300) for pair in rows],
         }
     )
     text, heads = st.column_config.TextColumn, sides(a, b)
@@ -254,7 +254,7 @@ def _table(a: Row, b: Row, rows: Sequence[Pair], person: auth.Person) -> None:
         for slot, side, line in zip(st.columns(2), heads, (pair.a, pair.b), strict=True):
             with slot:
                 st.caption(plain(side))
-                batch_line.text(said(line) or "–")
+                batch_line.text(outcome_text(line) or "–")
         if pair.answered and not pair.diff.same:
             st.caption("Struck through in red only in the first, bold in green only in the second.")
             st.markdown(merged(pair.diff.segments))
@@ -265,7 +265,7 @@ def sides(a: Row, b: Row) -> tuple[str, str]:
     return f"This batch · {summary.name_of(a)}", f"The other · {summary.name_of(b)}"
 
 
-def said(row: Row | None) -> str:
+def outcome_text(row: Row | None) -> str:
     """What a line was answered with, or why it was not."""
     if row is None:
         return "not in this batch"
@@ -332,7 +332,7 @@ def draw_judge(a: Row, b: Row, person: auth.Person) -> None:
     """What judges said of these two, and the way to ask one."""
     first, second = sorted((a, b), key=lambda row: str(row["id"]))
     with st.expander("Let a model judge", icon=":material/gavel:", key="bt_judge"):
-        for row in asked(first, second):
+        for row in judge_batches(first, second):
             _verdict(row, first, second)
         if person.may("send"):
             st.text_area("What makes an answer better", key=CRITERIA, value=judge.CRITERIA, height=68)
@@ -350,7 +350,7 @@ def draw_judge(a: Row, b: Row, person: auth.Person) -> None:
         draw_refusal(JUDGE_REFUSAL)
 
 
-def asked(first: Row, second: Row) -> list[Row]:
+def judge_batches(first: Row, second: Row) -> list[Row]:
     """The judges' batches of these two, newest first."""
     name = judge.file_name(str(first["id"]), str(second["id"]))
     return [row for row in batches_module.batches(auth.database(), LOOKED_AT) if row["file_name"] == name]

@@ -1,4 +1,4 @@
-"""One line of a batch: its columns, what was asked, what was answered, and its call."""
+"""One line of a batch: its request, its answer and the figures of its call."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ SHOWN = (
 )
 
 
-def asked(row: Row) -> str:
+def last_question(row: Row) -> str:
     """The last message of what was asked."""
     messages = (row.get("request") or {}).get("messages") or ()
     return str(messages[-1].get("text") or "") if messages else ""
 
 
-def given(batch: Row, row: Row) -> str:
+def input_text(batch: Row, row: Row) -> str:
     """What a line is told apart by: the values that its template takes from the file, else what was asked."""
     original, columns = row.get("original") or {}, batch.get("columns") or ()
     prompt = (batch.get("options") or {}).get("prompt")
     used = Template(prompt, columns).columns if prompt and "messages" not in original else ()
     values = [str(original[name]) for name in used if original.get(name) is not None]
-    return " · ".join(values) or asked(row)
+    return " · ".join(values) or last_question(row)
 
 
 def draw(batch: Row, row: Row) -> None:
@@ -53,7 +53,7 @@ def draw(batch: Row, row: Row) -> None:
                 f"{plain(words.LINES.get(row['state'], row['state']))}",
                 width="stretch",
             )
-            if asked(row):
+            if last_question(row):
                 st.button(
                     "Ask again in the playground",
                     key="bt_ask_again",
@@ -126,5 +126,5 @@ def _call(row: Row) -> None:
 def _to_playground(batch: Row, row: Row) -> None:
     """Callback: the playground gets this line's question, deployment and parameters."""
     request = row.get("request") or {}
-    question.put(asked(row), request.get("system") or "", batch["deployment_id"], request.get("params") or {})
+    question.put(last_question(row), request.get("system") or "", batch["deployment_id"], request.get("params") or {})
     st.session_state["bt_go"] = True

@@ -1,4 +1,4 @@
-"""Where a batch comes from: the one whose unanswered lines it sends again, and the two that it judges."""
+"""The links of a batch to the batch it resends, to the one that resends it, and to the two that it judges."""
 
 from __future__ import annotations
 

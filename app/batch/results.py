@@ -155,7 +155,7 @@ def _table(batch: Row, rows: Sequence[Row]) -> Row | None:
     frame = pd.DataFrame(
         {
             "line": [row["line"] for row in rows],
-            "input": [clip(line.given(batch, row), 300) for row in rows],
+            "input": [clip(line.input_text(batch, row), 300) for row in rows],
             "answer": [clip(answer(row), 300) for row in rows],
             "state": [words.LINES.get(row["state"], row["state"]) for row in rows],
             "id": [clip(str(row["record_id"]), 60) for row in rows],
@@ -241,7 +241,7 @@ def draw_downloads(row: Row, *, first: bool) -> None:
         for kind, title in TITLES.items():
             st.download_button(
                 title,
-                made(row, kind),
+                file_writer(row, kind),
                 file_name(row, kind),
                 TYPES[kind],
                 key=f"bt_file_{kind}",
@@ -263,7 +263,7 @@ def file_name(row: Row, kind: Kind) -> str:
     return f"inference-lab-{name}-{row['created_at']:%Y%m%d-%H%M}.{ENDINGS[kind]}"
 
 
-def made(row: Row, kind: Kind) -> Callable[[], BinaryIO]:
+def file_writer(row: Row, kind: Kind) -> Callable[[], BinaryIO]:
     """What makes a file when it is asked for; it runs in a thread of its own."""
     escape = not st.session_state.get(FOR_MACHINES)
     return partial(_make, auth.database(), row, kind, escape)
