@@ -67,18 +67,18 @@ NONE_YET = (
 def draw(row: Row, person: auth.Person) -> None:
     """What a second batch of the same file says to each line, checks of the answers, and a judge."""
     try:
-        others = [
-            one
-            for one in batches_module.same_file(auth.database(), row["file_sha256"])
-            if one["id"] != row["id"] and one["run_id"]
+        other_batches = [
+            candidate
+            for candidate in batches_module.same_file(auth.database(), row["file_sha256"])
+            if candidate["id"] != row["id"] and candidate["run_id"]
         ]
     except SQLAlchemyError:
         return
-    if not others:
+    if not other_batches:
         st.caption(NONE_YET)
         draw_checks([row])
         return
-    by_id = {str(one["id"]): one for one in others}
+    by_id = {str(batch["id"]): batch for batch in other_batches}
     if st.session_state.get(OTHER) not in by_id:
         st.session_state[OTHER] = next(iter(by_id))
     chosen = st.selectbox(
@@ -86,7 +86,7 @@ def draw(row: Row, person: auth.Person) -> None:
         list(by_id),
         key=OTHER,
         on_change=forget,
-        format_func=lambda one: label(by_id[one]),
+        format_func=lambda batch_id: label(by_id[batch_id]),
     )
     other = by_id[chosen]
     if row["n_lines"] + other["n_lines"] > 2 * AT_ONCE and not st.checkbox(
@@ -94,11 +94,11 @@ def draw(row: Row, person: auth.Person) -> None:
     ):
         return
     with st.spinner("Comparing line by line"):
-        found = comparison(auth.database(), row, other, (str(row["ended_at"]), str(other["ended_at"])))
-    st.markdown(plain(found.told("this batch", "the other")))
-    _figures(row, other, found)
+        totals = comparison(auth.database(), row, other, (str(row["ended_at"]), str(other["ended_at"])))
+    st.markdown(plain(totals.told("this batch", "the other")))
+    _figures(row, other, totals)
     draw_tally(row, other)
-    _lines(row, other, found, person)
+    _lines(row, other, totals, person)
     draw_checks([row, other])
     draw_judge(row, other, person)
 
@@ -114,19 +114,21 @@ def label(row: Row) -> str:
 def comparison(_database: Engine, _a: Row, _b: Row, key: tuple[str, str]) -> Comparison:
     """The totals of both. ``key``: what else it depends on than the two ids."""
     del key
-    first, second = (batches_module.each_line(_database, one["id"]) for one in (_a, _b))
+    first, second = (batches_module.each_line(_database, batch["id"]) for batch in (_a, _b))
     return compare(first, second, same_file=same_sha(_a, _b))
 
 
-def _figures(a: Row, b: Row, found: Comparison) -> None:
+def _figures(a: Row, b: Row, totals: Comparison) -> None:
     frame = pd.DataFrame(
         {
             "batch": list(sides(a, b)),
-            "answered": [f"{one.states.get('succeeded', 0):,} of {one.n:,}" for one in (found.a, found.b)],
-            "ttft": [units.seconds(one.times["ttft_ms"].p50) for one in (found.a, found.b)],
-            "ttlt": [units.seconds(one.times["ttlt_ms"].p50) for one in (found.a, found.b)],
-            "out": [units.count(one.output_tokens) for one in (found.a, found.b)],
-            "cost": [summary.cost(one) for one in (found.a, found.b)],
+            "answered": [
+                f"{figures.states.get('succeeded', 0):,} of {figures.n:,}" for figures in (totals.a, totals.b)
+            ],
+            "ttft": [units.seconds(figures.times["ttft_ms"].p50) for figures in (totals.a, totals.b)],
+            "ttlt": [units.seconds(figures.times["ttlt_ms"].p50) for figures in (totals.a, totals.b)],
+            "out": [units.count(figures.output_tokens) for figures in (totals.a, totals.b)],
+            "cost": [summary.cost(figures) for figures in (totals.a, totals.b)],
         }
     )
     text = st.column_config.TextColumn
@@ -148,31 +150,33 @@ def _figures(a: Row, b: Row, found: Comparison) -> None:
 
 def _pairs(a: Row, b: Row, which: str) -> Iterator[Pair]:
     reader = auth.database()
-    found = pairs(
+    all_pairs = pairs(
         batches_module.each_line(reader, a["id"]), batches_module.each_line(reader, b["id"]), same_file=same_sha(a, b)
     )
-    return found if which == ALL else (pair for pair in found if pair.kind in KINDS[which])
+    return all_pairs if which == ALL else (pair for pair in all_pairs if pair.kind in KINDS[which])
 
 
-def choices(found: Comparison) -> dict[str, str]:
+def choices(totals: Comparison) -> dict[str, str]:
     """Which lines can be listed, each with how many they are. Only lines that both answered agree or differ; those that
     one batch alone has are told apart from them."""
-    lines = found.n_pairs + found.only_a + found.only_b
+    lines = totals.n_pairs + totals.only_a + totals.only_b
     counted = {
-        DIFFER: (found.n_answered - found.n_same, "differs", "differ"),
-        "same": (found.n_same, "is the same", "are the same"),
-        "unanswered": (found.n_pairs - found.n_answered, "lacks an answer", "lack an answer"),
-        "only_a": (found.only_a, "line is only in this batch", "lines are only in this batch"),
-        "only_b": (found.only_b, "line is only in the other", "lines are only in the other"),
+        DIFFER: (totals.n_answered - totals.n_same, "differs", "differ"),
+        "same": (totals.n_same, "is the same", "are the same"),
+        "unanswered": (totals.n_pairs - totals.n_answered, "lacks an answer", "lack an answer"),
+        "only_a": (totals.only_a, "line is only in this batch", "lines are only in this batch"),
+        "only_b": (totals.only_b, "line is only in the other", "lines are only in the other"),
         ALL: (lines, "line in all", "lines in all"),
     }
     return {
-        which: f"{n:,} {one if n == 1 else many}" for which, (n, one, many) in counted.items() if n or which == DIFFER
+        which: f"{n:,} {singular if n == 1 else plural}"
+        for which, (n, singular, plural) in counted.items()
+        if n or which == DIFFER
     }
 
 
-def _lines(a: Row, b: Row, found: Comparison, person: auth.Person) -> None:
-    offered = choices(found)
+def _lines(a: Row, b: Row, totals: Comparison, person: auth.Person) -> None:
+    offered = choices(totals)
     if st.session_state.get(WHICH) not in offered:
         st.session_state[WHICH] = DIFFER
     which: str = (
@@ -188,13 +192,13 @@ def _lines(a: Row, b: Row, found: Comparison, person: auth.Person) -> None:
         or DIFFER
     )
     page = max(int(st.session_state.get(PAGE) or 1), 1)
-    shown = list(islice(_pairs(a, b, which), (page - 1) * PAGE_SIZE, page * PAGE_SIZE + 1))
-    rows, more = shown[:PAGE_SIZE], len(shown) > PAGE_SIZE
+    page_and_next = list(islice(_pairs(a, b, which), (page - 1) * PAGE_SIZE, page * PAGE_SIZE + 1))
+    rows, has_next_page = page_and_next[:PAGE_SIZE], len(page_and_next) > PAGE_SIZE
     if not rows:
         st.caption("No line that both answered differs." if page == 1 else "No further line.")
     else:
         _table(a, b, rows, person)
-    if page == 1 and not more:
+    if page == 1 and not has_next_page:
         return
     with st.container(horizontal=True):
         st.button(
@@ -209,7 +213,7 @@ def _lines(a: Row, b: Row, found: Comparison, person: auth.Person) -> None:
             "Next",
             key="bt_pairs_next",
             icon=":material/chevron_right:",
-            disabled=not more,
+            disabled=not has_next_page,
             on_click=_turn,
             args=(page + 1,),
         )
@@ -219,9 +223,9 @@ def _table(a: Row, b: Row, rows: Sequence[Pair], person: auth.Person) -> None:
     frame = pd.DataFrame(
         {
             "key": [clip(pair.key, 60) for pair in rows],
-            "asked": [clip(batch_line.given(a, pair.a or pair.b or {}), 200) for pair in rows],
-            "a": [clip(said(pair.a), 300) for pair in rows],
-            "b": [clip(said(pair.b), 300) for pair in rows],
+            "asked": [clip(batch_line.input_text(a, pair.a or pair.b or {}), 200) for pair in rows],
+            "a": [clip(outcome_text(pair.a), 300) for pair in rows],
+            "b": [clip(outcome_text(pair.b), 300) for pair in rows],
         }
     )
     text, heads = st.column_config.TextColumn, sides(a, b)
@@ -247,11 +251,10 @@ def _table(a: Row, b: Row, rows: Sequence[Pair], person: auth.Person) -> None:
     pair = rows[chosen]
     with st.container(border=True):
         draw_votes(a, b, pair, person)
-        left, right = st.columns(2)
-        for slot, side, line in zip((left, right), heads, (pair.a, pair.b), strict=True):
+        for slot, side, line in zip(st.columns(2), heads, (pair.a, pair.b), strict=True):
             with slot:
                 st.caption(plain(side))
-                batch_line.text(said(line) or "–")
+                batch_line.text(outcome_text(line) or "–")
         if pair.answered and not pair.diff.same:
             st.caption("Struck through in red only in the first, bold in green only in the second.")
             st.markdown(merged(pair.diff.segments))
@@ -262,7 +265,7 @@ def sides(a: Row, b: Row) -> tuple[str, str]:
     return f"This batch · {summary.name_of(a)}", f"The other · {summary.name_of(b)}"
 
 
-def said(row: Row | None) -> str:
+def outcome_text(row: Row | None) -> str:
     """What a line was answered with, or why it was not."""
     if row is None:
         return "not in this batch"
@@ -288,8 +291,8 @@ CHOICES = {"a": "The first is better", "tie": "Alike", "b": "The second is bette
 def draw_tally(a: Row, b: Row) -> None:
     """Who was preferred, once anybody has voted."""
     if votes := batch_queries.votes(auth.database(), str(a["id"]), str(b["id"])):
-        found = tally(votes)
-        st.caption(f":material/how_to_vote: {plain(found.sentence)}")
+        result = tally(votes)
+        st.caption(f":material/how_to_vote: {plain(result.sentence)}")
 
 
 def draw_votes(a: Row, b: Row, pair: Pair, person: auth.Person) -> None:
@@ -297,12 +300,12 @@ def draw_votes(a: Row, b: Row, pair: Pair, person: auth.Person) -> None:
     if not person.may("vote") or pair.a is None or pair.b is None or not pair.answered:
         return
     no = batch_queries.line_of(str(a["id"]), str(b["id"]), int(pair.a["no"]), int(pair.b["no"]))
-    mine = [
+    own_votes = [
         vote
         for vote in batch_queries.votes(auth.database(), str(a["id"]), str(b["id"]), person.name)
         if vote["no"] == no
     ]
-    chosen = mine[0]["choice"] if mine else None
+    chosen = own_votes[0]["choice"] if own_votes else None
     names = f"{summary.name_of(a)} is the first, {summary.name_of(b)} the second."
     with st.container(horizontal=True, vertical_alignment="center"):
         for choice, title in CHOICES.items():
@@ -329,7 +332,7 @@ def draw_judge(a: Row, b: Row, person: auth.Person) -> None:
     """What judges said of these two, and the way to ask one."""
     first, second = sorted((a, b), key=lambda row: str(row["id"]))
     with st.expander("Let a model judge", icon=":material/gavel:", key="bt_judge"):
-        for row in asked(first, second):
+        for row in judge_batches(first, second):
             _verdict(row, first, second)
         if person.may("send"):
             st.text_area("What makes an answer better", key=CRITERIA, value=judge.CRITERIA, height=68)
@@ -347,7 +350,7 @@ def draw_judge(a: Row, b: Row, person: auth.Person) -> None:
         draw_refusal(JUDGE_REFUSAL)
 
 
-def asked(first: Row, second: Row) -> list[Row]:
+def judge_batches(first: Row, second: Row) -> list[Row]:
     """The judges' batches of these two, newest first."""
     name = judge.file_name(str(first["id"]), str(second["id"]))
     return [row for row in batches_module.batches(auth.database(), LOOKED_AT) if row["file_name"] == name]
@@ -358,10 +361,10 @@ def _verdict(row: Row, first: Row, second: Row) -> None:
     if not words.over(row):
         st.caption(plain(f"{name} is judging: {words.state(row['state'])}."))
         return
-    found = judge.judged(judge.verdicts(batches_module.each_line(auth.database(), row["id"])))
-    st.markdown(f"**{plain(name)}** · {plain(found.sentence)}")
+    judgement = judge.judged(judge.verdicts(batches_module.each_line(auth.database(), row["id"])))
+    st.markdown(f"**{plain(name)}** · {plain(judgement.sentence)}")
     which = f"First: {summary.name_of(first)}; second: {summary.name_of(second)}."
-    st.caption(plain(f"{which} {found.bias_sentence}"))
+    st.caption(plain(f"{which} {judgement.bias_sentence}"))
     st.button(
         "Open its batch",
         key=f"bt_judge_open_{row['id']}",
@@ -378,13 +381,13 @@ def _prepare(first: Row, second: Row) -> None:
 
     def prepare() -> None:
         reader = auth.database()
-        both = pairs(
+        line_pairs = pairs(
             batches_module.each_line(reader, first["id"]),
             batches_module.each_line(reader, second["id"]),
             same_file=same_sha(first, second),
         )
         with tempfile.TemporaryFile() as target:
-            written = judge.write(both, target, seed=secrets.randbelow(2**31), criteria=criteria)
+            written = judge.write(line_pairs, target, seed=secrets.randbelow(2**31), criteria=criteria)
             if not written.n:
                 raise ValueError("The two batches differ on no line that both answered, so there is nothing to judge.")
             target.seek(0)
@@ -441,8 +444,8 @@ def draw_checks(batches: Sequence[Row]) -> None:
 
 
 def _draw_results(batches: Sequence[Row]) -> None:
-    found: list[Result] = st.session_state.get(FOUND) or []
-    by_id = {one.batch_id: one for one in found}
+    results: list[Result] = st.session_state.get(FOUND) or []
+    by_id = {result.batch_id: result for result in results}
     for row in batches:
         result = by_id.get(str(row["id"]))
         if result is None:

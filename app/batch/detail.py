@@ -101,7 +101,7 @@ def _head(row: Row) -> None:
         words.ago(row["created_at"]),
     ]
     badge = " :gray-badge[simulated]" if words.simulated(row) else ""
-    st.caption(plain(" · ".join(part for part in parts if part)) + badge)
+    st.caption(plain(" · ".join(fact for fact in parts if fact)) + badge)
     links.draw(row)
 
 
@@ -122,9 +122,9 @@ def _standing(row: Row, person: auth.Person) -> Account | None:
         if person.may_change("send", row):
             _controls(row, person)
     account = summary.account_of(row, counts) if words.over(row) else None
-    if told := stands.said(row) or (_no_worker() if row["state"] == "queued" else None):
-        stopped = row["state"] in STOPPED and told != BY_HAND
-        st.markdown(f":orange[{plain(told)}]") if stopped else st.caption(plain(told))
+    if explanation := stands.said(row) or (_no_worker() if row["state"] == "queued" else None):
+        stopped = row["state"] in STOPPED and explanation != BY_HAND
+        st.markdown(f":orange[{plain(explanation)}]") if stopped else st.caption(plain(explanation))
     if account is not None:
         summary.draw_failures(account)
     if not words.over(row) and not recording:
@@ -154,21 +154,21 @@ def progress(row: Row, counts: Mapping[str, int], of_service: Sequence[Row]) -> 
     done = words.done(counts)
     if row["route"] == "runner":
         return done, words.by_state(counts)
-    told = [job["counts"] for job in of_service if job.get("counts")]
-    answered = sum(one.get("succeeded", 0) for one in told)
-    failed = sum(one.get("failed", 0) for one in told)
-    if not told:
+    job_counts = [job["counts"] for job in of_service if job.get("counts")]
+    answered = sum(states.get("succeeded", 0) for states in job_counts)
+    failed = sum(states.get("failed", 0) for states in job_counts)
+    if not job_counts:
         return (done, words.by_state(counts)) if done else (None, "")
     parts = [f"{answered:,} answered", f"{failed:,} failed" if failed else "", "as the service counts"]
-    return max(done, answered + failed), " · ".join(part for part in parts if part)
+    return max(done, answered + failed), " · ".join(phrase for phrase in parts if phrase)
 
 
 def _figures(row: Row, counts: Mapping[str, int], spent: int | None, pace: tuple[int, float] | None) -> None:
     runner = row["route"] == "runner"
     with st.container(horizontal=True, gap="large"):
         if runner:
-            left = row["n_lines"] - words.done(counts)
-            found = words.eta_s(left, *pace) if pace and row["state"] == "running" else None
+            n_open = row["n_lines"] - words.done(counts)
+            eta = words.eta_s(n_open, *pace) if pace and row["state"] == "running" else None
             st.metric(
                 "Rate",
                 words.rate(*pace) if pace else "–",
@@ -177,7 +177,7 @@ def _figures(row: Row, counts: Mapping[str, int], spent: int | None, pace: tuple
             )
             st.metric(
                 "Time left",
-                f"~{words.spans(*found)}" if found else "–",
+                f"~{words.spans(*eta)}" if eta else "–",
                 width="content",
                 help="From the lines of the last minute; the range is what chance makes of such a count.",
             )
@@ -210,7 +210,7 @@ def spent_words(row: Row, spent: int | None) -> str:
 
 
 def _controls(row: Row, person: auth.Person) -> None:
-    state, wanted = row["state"], row.get("wanted")
+    state, command = row["state"], row.get("wanted")
     if words.over(row):
         if person.may("delete"):
             st.button(
@@ -219,9 +219,9 @@ def _controls(row: Row, person: auth.Person) -> None:
             if st.session_state.get(DELETING) == row["id"]:
                 _confirm(row)
         return
-    if row["route"] == "runner" and state in ("running", "queued") and wanted == "run":
+    if row["route"] == "runner" and state in ("running", "queued") and command == "run":
         st.button("Pause", key="bt_pause", icon=":material/pause:", on_click=_do, args=("pause", row["id"]))
-    if state in ("paused", "pausing") or wanted == "pause":
+    if state in ("paused", "pausing") or command == "pause":
         if row.get("budget_nanousd") and state == "paused":
             st.number_input(
                 "Budget, $",
@@ -236,7 +236,7 @@ def _controls(row: Row, person: auth.Person) -> None:
         st.button(
             "Resume", key="bt_resume", type="primary", icon=":material/play_arrow:", on_click=_resume, args=(row,)
         )
-    if wanted != "cancel" and state != "cancelling":
+    if command != "cancel" and state != "cancelling":
         st.button(
             "Cancel",
             key="bt_cancel",
@@ -287,7 +287,7 @@ def draw_jobs(row: Row, jobs: Sequence[Row], counts: Mapping[str, int]) -> None:
     """A line for each job; nothing where our own runner sends the lines. ``counts``: our own, of the batch's lines."""
     if not jobs or row["route"] == "runner":
         return
-    where, zone_info = zone()
+    zone_name, zone_info = zone()
     frame = pd.DataFrame(
         {
             "no": [job["no"] for job in jobs],
@@ -313,14 +313,14 @@ def draw_jobs(row: Row, jobs: Sequence[Row], counts: Mapping[str, int]) -> None:
             "vendor_state": text("In its own words", width=130),
             "counts": text("Counts", width=150),
             "vendor_id": text("Id at the service", width=210),
-            "submitted": text(f"Sent ({where})", width=100),
+            "submitted": text(f"Sent ({zone_name})", width=100),
             "expires": text("Expires", width=100),
             "said": text("What the service said", width=300),
         },
         alt="Jobs of the batch service",
     )
-    if said := stands.differing(row, jobs, counts):
-        st.caption(f":orange[:material/warning: {plain(said)}]")
+    if difference := stands.differing(row, jobs, counts):
+        st.caption(f":orange[:material/warning: {plain(difference)}]")
     if row["route"] == "anthropic" and not words.over(row):
         st.caption(words.NO_COUNTS)
 
@@ -334,5 +334,5 @@ def counted(counts: Mapping[str, int] | None) -> str:
     return f"{done:,} of {counts['total']:,}{failed}" if counts.get("total") else f"{done:,}{failed}"
 
 
-def _at(value: Any, where: Any) -> str:
-    return "–" if value is None else f"{value.astimezone(where):%-d %b %H:%M}"
+def _at(value: Any, time_zone: Any) -> str:
+    return "–" if value is None else f"{value.astimezone(time_zone):%-d %b %H:%M}"

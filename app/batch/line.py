@@ -1,4 +1,4 @@
-"""One line of a batch: its columns, what was asked, what was answered, and its call."""
+"""One line of a batch: its request, its answer and the figures of its call."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ SHOWN = (
 )
 
 
-def asked(row: Row) -> str:
+def last_question(row: Row) -> str:
     """The last message of what was asked."""
     messages = (row.get("request") or {}).get("messages") or ()
     return str(messages[-1].get("text") or "") if messages else ""
 
 
-def given(batch: Row, row: Row) -> str:
+def input_text(batch: Row, row: Row) -> str:
     """What a line is told apart by: the values that its template takes from the file, else what was asked."""
     original, columns = row.get("original") or {}, batch.get("columns") or ()
     prompt = (batch.get("options") or {}).get("prompt")
     used = Template(prompt, columns).columns if prompt and "messages" not in original else ()
     values = [str(original[name]) for name in used if original.get(name) is not None]
-    return " · ".join(values) or asked(row)
+    return " · ".join(values) or last_question(row)
 
 
 def draw(batch: Row, row: Row) -> None:
@@ -53,7 +53,7 @@ def draw(batch: Row, row: Row) -> None:
                 f"{plain(words.LINES.get(row['state'], row['state']))}",
                 width="stretch",
             )
-            if asked(row):
+            if last_question(row):
                 st.button(
                     "Ask again in the playground",
                     key="bt_ask_again",
@@ -64,10 +64,10 @@ def draw(batch: Row, row: Row) -> None:
                 )
         if st.session_state.pop("bt_go", False):
             st.switch_page(navigation.page_file("playground"))
-        left, right = st.columns(2, gap="medium")
-        with left:
+        request_column, answer_column = st.columns(2, gap="medium")
+        with request_column:
             _request(row)
-        with right:
+        with answer_column:
             st.caption("Answer")
             if row.get("message"):
                 st.caption(f":red[:material/error: {plain(row['message'])}]")
@@ -107,11 +107,11 @@ def text(value: str) -> None:
 def _call(row: Row) -> None:
     if row.get("call_state") is None:
         return
-    shown = record.in_words({**row, "state": row["call_state"]})
+    texts = record.in_words({**row, "state": row["call_state"]})
     with st.container(horizontal=True, gap="medium"):
         for name, title in SHOWN:
-            if shown[name] != "–":
-                st.caption(f"{title} **{plain(shown[name])}**", help=FIGURES.get(name), width="content")
+            if texts[name] != "–":
+                st.caption(f"{title} **{plain(texts[name])}**", help=FIGURES.get(name), width="content")
     facts = [
         f"attempt {row['attempts']}" if (row.get("attempts") or 0) > 1 else "",
         f"answered by {row['model_reported']}" if row.get("model_reported") else "",
@@ -119,19 +119,14 @@ def _call(row: Row) -> None:
         f"HTTP {row['http_status']}" if (row.get("http_status") or 200) >= 400 else "",
         f"id at the service {row['response_id']}" if row.get("response_id") else "",
     ]
-    if said := " · ".join(fact for fact in facts if fact):
-        st.caption(plain(said))
+    if sentence := " · ".join(fact for fact in facts if fact):
+        st.caption(plain(sentence))
 
 
 def _to_playground(batch: Row, row: Row) -> None:
     """Callback: the playground gets this line's question, deployment and parameters."""
-    request, state = row.get("request") or {}, st.session_state
-    state[playground_inputs.PROMPT], state[playground_inputs.SYSTEM], state[playground_inputs.RUN] = (
-        asked(row),
-        request.get("system") or "",
-        None,
+    request = row.get("request") or {}
+    playground_inputs.put(
+        last_question(row), request.get("system") or "", batch["deployment_id"], request.get("params") or {}
     )
-    state[playground_inputs.CHOSEN] = [batch["deployment_id"]]
-    for name, value in (request.get("params") or {}).items():
-        state[playground_inputs.shared_key(name)] = value
-    state["bt_go"] = True
+    st.session_state["bt_go"] = True

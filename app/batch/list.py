@@ -31,18 +31,18 @@ EMPTY = (
 def draw(person: auth.Person) -> None:
     """The table, or one sentence."""
     try:
-        mine = person.name if st.session_state.get(MINE) else None
-        rows = batches.batches(auth.database(), SHOWN, mine)
+        person_name = person.name if st.session_state.get(MINE) else None
+        rows = batches.batches(auth.database(), SHOWN, person_name)
         standing, cost = [_standing(row) for row in rows], [_cost(row) for row in rows]
     except SQLAlchemyError:
         st.caption(f":red[:material/error: {plain(AWAY)}]")
         return
-    if not rows and mine is None:
+    if not rows and person_name is None:
         st.caption(EMPTY)
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader("Batches", width="stretch")
-        if mine is not None or any(row["person"] != person.name for row in rows):
+        if person_name is not None or any(row["person"] != person.name for row in rows):
             st.toggle("Only mine", key=MINE)
     if not rows:
         st.caption("You have submitted none.")
@@ -57,7 +57,7 @@ def draw(person: auth.Person) -> None:
 
 
 def _table(rows: Sequence[Row], standing: Sequence[str], cost: Sequence[str]) -> Row | None:
-    where, zone_info = zone()
+    zone_name, zone_info = zone()
     frame = pd.DataFrame(
         {
             "name": [clip(str(row["name"]), 80) for row in rows],
@@ -91,7 +91,9 @@ def _table(rows: Sequence[Row], standing: Sequence[str], cost: Sequence[str]) ->
                 "not known; ~: some are reckoned from our own counts.",
             ),
             "lines": number("Lines", format="localized", width=66),
-            "when": st.column_config.DatetimeColumn(f"Submitted ({where})", format="YYYY-MM-DD HH:mm", timezone=where),
+            "when": st.column_config.DatetimeColumn(
+                f"Submitted ({zone_name})", format="YYYY-MM-DD HH:mm", timezone=zone_name
+            ),
             "deployment": text("Deployment", width=160),
             "route": text("By"),
             "file": text("File"),
@@ -126,17 +128,17 @@ def _cost(row: Row) -> str:
     )
 
 
-def cost_words(found: Mapping[str, batch_queries.Costs]) -> str:
+def cost_words(costs: Mapping[str, batch_queries.Costs]) -> str:
     """ "$0.41", "≥ $0.41", "free", "by the hour", "no price"; a dash where nothing was called or billed."""
-    if not set(found) - {"not_billed"}:
+    if not set(costs) - {"not_billed"}:
         return "–"
-    total, n_known = sum(one.nanousd for one in found.values()), sum(one.n_known for one in found.values())
-    if summary.is_free({state: one.n for state, one in found.items()}) and not total:
+    total, n_known = sum(group.nanousd for group in costs.values()), sum(group.n_known for group in costs.values())
+    if summary.is_free({state: group.n for state, group in costs.items()}) and not total:
         return "free"
     if not n_known:
-        return "by the hour" if "by_the_hour" in found else "no price"
-    some = any(one.n_known < one.n for state, one in found.items() if state not in ("free", "not_billed"))
-    return money(total, "≥" if some or "lower_bound" in found else "~" if "estimated" in found else "")
+        return "by the hour" if "by_the_hour" in costs else "no price"
+    incomplete = any(group.n_known < group.n for state, group in costs.items() if state not in ("free", "not_billed"))
+    return money(total, "≥" if incomplete or "lower_bound" in costs else "~" if "estimated" in costs else "")
 
 
 @st.cache_data(max_entries=2_000, show_spinner=False)

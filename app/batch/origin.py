@@ -1,4 +1,4 @@
-"""Where a batch comes from: the one whose unanswered lines it sends again, and the two that it judges."""
+"""The links of a batch to the batch it resends, to the one that resends it, and to the two that it judges."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def draw(row: Row) -> None:
             st.button("Open it", key="bt_parent", type="tertiary", on_click=upload.open_batch, args=(parent["id"],))
     if (ids := judge.judged_by(str(row["file_name"]))) is None:
         return
-    first, second = (_batch(one) for one in ids)
+    first, second = (_batch(batch_id) for batch_id in ids)
     if first is None or second is None:
         return
-    names = " and ".join(f"“{plain(clip(_called(one), 60))}”" for one in (first, second))
+    names = " and ".join(f"“{plain(clip(_called(batch), 60))}”" for batch in (first, second))
     with beside(f":material/gavel: It judges {names}."):
         st.button(
             "Open their comparison",
@@ -49,10 +49,10 @@ def after(child: Row, n: int) -> None:
         st.button("Open it", key="bt_child", type="tertiary", on_click=upload.open_batch, args=(child["id"],))
 
 
-def beside(said: str) -> DeltaGenerator:
+def beside(caption: str) -> DeltaGenerator:
     """A row that says something, for a button behind it: a long label of a button is cut on a telephone."""
     row = st.container(horizontal=True, vertical_alignment="center")
-    row.caption(said, width="content")
+    row.caption(caption, width="content")
     return row
 
 

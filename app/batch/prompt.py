@@ -36,9 +36,9 @@ def draw(checked: Checked) -> None:
 
 def _templates(checked: Checked) -> None:
     # What the check made of the columns stands in the boxes, to be seen and changed.
-    for key, found in ((upload.PROMPT, checked.options.prompt), (upload.SYSTEM, checked.options.system)):
-        if not st.session_state.get(key) and found:
-            st.session_state[key] = found
+    for key, template in ((upload.PROMPT, checked.options.prompt), (upload.SYSTEM, checked.options.system)):
+        if not st.session_state.get(key) and template:
+            st.session_state[key] = template
     st.text_area(
         "Prompt of each line",
         key=upload.PROMPT,
@@ -78,8 +78,8 @@ def _insert() -> None:
     column = st.session_state.get(INSERT)
     st.session_state[INSERT] = None
     if column:
-        before = (st.session_state.get(upload.PROMPT) or "").rstrip()
-        upload.change(prompt=f"{before} {{{{{column}}}}}".strip())
+        prompt = (st.session_state.get(upload.PROMPT) or "").rstrip()
+        upload.change(prompt=f"{prompt} {{{{{column}}}}}".strip())
 
 
 def preview(records: Sequence[Record]) -> None:

@@ -86,10 +86,10 @@ def draw_table(row: Row, *, live: bool = False) -> None:
         if live:
             st.caption(so_far())
         slot = st.container()
-        found, total = batches.lines(reader, row["id"], states=states, text=text, limit=PAGE_SIZE, offset=_offset())
-        if not found and total:
+        page_rows, total = batches.lines(reader, row["id"], states=states, text=text, limit=PAGE_SIZE, offset=_offset())
+        if not page_rows and total:
             st.session_state[PAGE] = 1
-            found, total = batches.lines(reader, row["id"], states=states, text=text, limit=PAGE_SIZE)
+            page_rows, total = batches.lines(reader, row["id"], states=states, text=text, limit=PAGE_SIZE)
     except SQLAlchemyError:
         st.caption(f":red[:material/error: {plain(AWAY)}]")
         return
@@ -97,10 +97,10 @@ def draw_table(row: Row, *, live: bool = False) -> None:
     if pages > 1:
         st.pagination(pages, key=PAGE)
     with slot:
-        if not found:
+        if not page_rows:
             st.caption("No line matches; take a filter away to see more.")
             return
-        chosen = _table(row, found)
+        chosen = _table(row, page_rows)
         if chosen is None:
             many = f"{total:,} {'line' if total == 1 else 'lines'}"
             st.caption(f"{many} · click one for its whole text and its call")
@@ -110,12 +110,12 @@ def draw_table(row: Row, *, live: bool = False) -> None:
 
 def so_far() -> str:
     """Of which moment the lines are, for a reader who cannot see them change."""
-    where, zone_info = zone()
-    return f"The lines so far, at {datetime.now(zone_info):%H:%M:%S} ({plain(where)})"
+    zone_name, zone_info = zone()
+    return f"The lines so far, at {datetime.now(zone_info):%H:%M:%S} ({plain(zone_name)})"
 
 
 def _filters(counts: Mapping[str, int]) -> Sequence[str]:
-    known = [state for state in words.LINES if counts.get(state)]
+    states = [state for state in words.LINES if counts.get(state)]
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.text_input(
             "Search in ids, prompts and answers",
@@ -126,11 +126,11 @@ def _filters(counts: Mapping[str, int]) -> Sequence[str]:
             placeholder="Search",
             label_visibility="collapsed",
         )
-        if len(known) > 1:
-            st.session_state[ONLY] = [one for one in st.session_state.get(ONLY) or [] if one in known]
+        if len(states) > 1:
+            st.session_state[ONLY] = [state for state in st.session_state.get(ONLY) or [] if state in states]
             picked: list[str] = st.pills(
                 "Only",
-                known,
+                states,
                 key=ONLY,
                 selection_mode="multi",
                 on_change=forget,
@@ -155,7 +155,7 @@ def _table(batch: Row, rows: Sequence[Row]) -> Row | None:
     frame = pd.DataFrame(
         {
             "line": [row["line"] for row in rows],
-            "input": [clip(line.given(batch, row), 300) for row in rows],
+            "input": [clip(line.input_text(batch, row), 300) for row in rows],
             "answer": [clip(answer(row), 300) for row in rows],
             "state": [words.LINES.get(row["state"], row["state"]) for row in rows],
             "id": [clip(str(row["record_id"]), 60) for row in rows],
@@ -195,18 +195,18 @@ def answer(row: Row) -> str:
 
 def tokens(row: Row) -> str:
     """ "52 + 18"; a dash where nothing was counted."""
-    given, made = view.input_tokens(row), view.output_tokens(row)
-    if given is None and made is None:
+    n_input, n_output = view.input_tokens(row), view.output_tokens(row)
+    if n_input is None and n_output is None:
         return "–"
-    return " + ".join(units.count(n) for n in (given, made))
+    return " + ".join(units.count(n) for n in (n_input, n_output))
 
 
 def cost(row: Row) -> str:
     """What a line cost, with its mark; a dash before there is a call."""
     if row.get("cost_state") is None:
         return "–"
-    mark, said = view.cost_words(row)
-    return f"{mark} {said}".strip()
+    mark, amount = view.cost_words(row)
+    return f"{mark} {amount}".strip()
 
 
 def _resend(batch_id: str) -> None:
@@ -241,7 +241,7 @@ def draw_downloads(row: Row, *, first: bool) -> None:
         for kind, title in TITLES.items():
             st.download_button(
                 title,
-                made(row, kind),
+                file_writer(row, kind),
                 file_name(row, kind),
                 TYPES[kind],
                 key=f"bt_file_{kind}",
@@ -263,7 +263,7 @@ def file_name(row: Row, kind: Kind) -> str:
     return f"inference-lab-{name}-{row['created_at']:%Y%m%d-%H%M}.{ENDINGS[kind]}"
 
 
-def made(row: Row, kind: Kind) -> Callable[[], BinaryIO]:
+def file_writer(row: Row, kind: Kind) -> Callable[[], BinaryIO]:
     """What makes a file when it is asked for; it runs in a thread of its own."""
     escape = not st.session_state.get(FOR_MACHINES)
     return partial(_make, auth.database(), row, kind, escape)
@@ -276,6 +276,6 @@ def _make(database: Any, row: Row, kind: Kind, escape: bool) -> BinaryIO:
         lines = batches.each_line(database, row["id"])
         write(lines, row.get("columns") or (), kind, target, escape=escape, n=row["n_lines"])
         target.flush()
-        found = os.fdopen(os.dup(target.fileno()), "rb")
-    found.seek(0)
-    return found
+        stream = os.fdopen(os.dup(target.fileno()), "rb")
+    stream.seek(0)
+    return stream

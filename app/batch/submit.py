@@ -73,8 +73,8 @@ def draw(checked: Checked, way: Way, file: upload.Picked, person: auth.Person) -
         trial_button(checked, way)
         st.caption(plain(summary(way)), width="stretch")
     if missing:
-        said = f"To send it, {'; and '.join(missing)}."
-        st.caption(f":orange[:material/lock: {plain(said)}]")
+        sentence = f"To send it, {'; and '.join(missing)}."
+        st.caption(f":orange[:material/lock: {plain(sentence)}]")
     draw_refusal(upload.SUBMIT_REFUSAL)
 
 
@@ -88,7 +88,9 @@ def button(checked: Checked) -> str:
 
 def summary(way: Way) -> str:
     """Where it goes, what it costs and how long it takes, in one line."""
-    return " · ".join(part for part in (way.name, cost_words(way.estimate), time_words(way.estimate)) if part != "–")
+    return " · ".join(
+        phrase for phrase in (way.name, cost_words(way.estimate), time_words(way.estimate)) if phrase != "–"
+    )
 
 
 def _notify() -> None:
@@ -106,14 +108,14 @@ def _notify() -> None:
 
 def _targets() -> list[str]:
     """Whom a notice can be sent to. The list changes with the server's own settings only: asked for now and then."""
-    asked, found = st.session_state.get(TARGETS, (-math.inf, []))
-    if time.monotonic() - asked > ASK_AGAIN_S:
+    asked_at, targets = st.session_state.get(TARGETS, (-math.inf, []))
+    if time.monotonic() - asked_at > ASK_AGAIN_S:
         try:
-            found = auth.engine().history.alerts()[1]
+            targets = auth.engine().history.alerts()[1]
         except auth.EngineError:
             return []
-        st.session_state[TARGETS] = (time.monotonic(), found)
-    return list(found)
+        st.session_state[TARGETS] = (time.monotonic(), targets)
+    return list(targets)
 
 
 def _runner() -> None:
@@ -163,26 +165,31 @@ def _warnings(checked: Checked, way: Way) -> list[str]:
             else "mend what is said above"
         )
     try:
-        before = batches.same_file(auth.database(), checked.sha256)
+        earlier_batches = batches.same_file(auth.database(), checked.sha256)
     except SQLAlchemyError:
-        before = []
-    if before:
-        said = f"This file was submitted {words.ago(before[0]['created_at'])} as “{clip(before[0]['name'], 60)}”."
+        earlier_batches = []
+    if earlier_batches:
+        latest = earlier_batches[0]
+        sentence = f"This file was submitted {words.ago(latest['created_at'])} as “{clip(latest['name'], 60)}”."
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.caption(f":orange[:material/history: {plain(said)}]", width="content")
+            st.caption(f":orange[:material/history: {plain(sentence)}]", width="content")
             st.button(
-                "Open it", key="bt_open_before", type="tertiary", on_click=upload.open_batch, args=(before[0]["id"],)
+                "Open it",
+                key="bt_open_before",
+                type="tertiary",
+                on_click=upload.open_batch,
+                args=(earlier_batches[0]["id"],),
             )
         if not st.checkbox("Send it again", key=AGAIN):
             missing.append("tick “Send it again”")
     if way.estimate.unpriced:
         st.caption(plain(unpriced_words(way.estimate.unpriced)))
-    budget, most = _budget(), way.estimate.cost_high
-    if budget is not None and most is not None and most > budget:
-        said = f"It can cost up to {money(most)}, which is above the budget."
-        st.caption(f":orange[:material/savings: {plain(said)}]")
-        if not st.checkbox(f"Send it although it can cost {plain(money(most))}", key=OVER_BUDGET):
-            missing.append(f"tick “Send it although it can cost {money(most)}”, or raise the budget")
+    budget, highest_cost = _budget(), way.estimate.cost_high
+    if budget is not None and highest_cost is not None and highest_cost > budget:
+        sentence = f"It can cost up to {money(highest_cost)}, which is above the budget."
+        st.caption(f":orange[:material/savings: {plain(sentence)}]")
+        if not st.checkbox(f"Send it although it can cost {plain(money(highest_cost))}", key=OVER_BUDGET):
+            missing.append(f"tick “Send it although it can cost {money(highest_cost)}”, or raise the budget")
     return missing
 
 
@@ -296,16 +303,16 @@ def draw_trial(checked: Checked, way: Way, person: auth.Person) -> None:
                     help="Open this call in the playground, to change and compare it.",
                 ):
                     navigation.open_run(run_id)
-            shown, trouble = runs.load(run_id)
-            if shown is None:
+            loaded_run, trouble = runs.load(run_id)
+            if loaded_run is None:
                 st.caption(plain(trouble or ""))
                 continue
-            frame: dict[str, Any] = runs.frame(shown, masked=False)
+            frame: dict[str, Any] = runs.frame(loaded_run, masked=False)
             board(
                 key=f"bt_board_{line}",
                 snapshot=frame,
                 run_id=run_id,
-                live=shown.live is not None,
+                live=loaded_run.live is not None,
                 legend=False,
                 token=board_token(run_id, person.name, person.role, until=person.until, mark=person.mark),
             )

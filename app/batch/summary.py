@@ -84,15 +84,15 @@ class Known:
 
     def of(self, database: Engine, row: Row) -> Sums:
         """The sums of a batch as it stands."""
-        at = (str(database.url), str(row["id"]), f"{row['state']} {row['ended_at']}")
+        key = (str(database.url), str(row["id"]), f"{row['state']} {row['ended_at']}")
         with self._lock:
-            kept = self._kept.get(at)
-            if kept is None or (kept.over.is_set() and kept.account is None):
-                self._kept[at] = Sums(database, row)
-            self._kept.move_to_end(at)
+            sums = self._kept.get(key)
+            if sums is None or (sums.over.is_set() and sums.account is None):
+                self._kept[key] = Sums(database, row)
+            self._kept.move_to_end(key)
             while len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
-            return self._kept[at]
+            return self._kept[key]
 
 
 @st.cache_resource
@@ -108,45 +108,46 @@ def name_of(row: Row) -> str:
 
 def sums_of(row: Row, wait_s: float = WAIT_S) -> Sums:
     """The sums of a batch, which may not be over yet."""
-    found = known().of(auth.database(), row)
-    found.over.wait(wait_s)
-    return found
+    sums = known().of(auth.database(), row)
+    sums.over.wait(wait_s)
+    return sums
 
 
 def account_of(row: Row, counts: Mapping[str, int]) -> Account:
     """Every line accounted for: with the reasons where they are known by now, else by counts alone."""
-    found = sums_of(row)
+    sums = sums_of(row)
     left_out = row.get("n_left_out") or 0
-    return found.account or reconcile.by_counts(counts, n_recorded=row["n_lines"], n_left_out=left_out)
+    return sums.account or reconcile.by_counts(counts, n_recorded=row["n_lines"], n_left_out=left_out)
 
 
 def draw_failures(account: Account) -> None:
     """Why lines have no answer, the commonest reason first, and what to do."""
     for group in together(account.groups):
         icon = ":red[:material/error:]" if group.state == "failed" else ":orange[:material/info:]"
-        said = f"{icon} **{group.n:,} {words.LINES[group.state]}** · {plain(group.text)} "
-        st.caption(f"{said}{plain(reconcile.first_lines(group).capitalize())}.")
+        sentence = f"{icon} **{group.n:,} {words.LINES[group.state]}** · {plain(group.text)} "
+        st.caption(f"{sentence}{plain(reconcile.first_lines(group).capitalize())}.")
 
 
 def draw(row: Row, account: Account) -> None:
     """The reconciliation, the figures, and the card against one by one."""
-    found = sums_of(row)
-    if not found.over.is_set():
+    sums = sums_of(row)
+    if not sums.over.is_set():
         _wait(row)
         return
-    if found.summary is None:
+    if sums.summary is None:
         st.caption(FAILED)
         return
-    left, right = st.columns(2, gap="medium")
-    with left:
+    left_column, right_column = st.columns(2, gap="medium")
+    with left_column:
         st.markdown("**Every line accounted for**")
         rows = [
-            {"": one["state"], "Lines": f"{one['lines']:,}", "What it means": one["meaning"]} for one in account.table
+            {"": row_of_state["state"], "Lines": f"{row_of_state['lines']:,}", "What it means": row_of_state["meaning"]}
+            for row_of_state in account.table
         ]
         st.table(pd.DataFrame(rows), border="horizontal", hide_index=True, alt="How many lines ended in which state")
-    with right:
-        _against(found.against, found.summary.cost_states)
-    figures(found.summary, found.worked)
+    with right_column:
+        _against(sums.against, sums.summary.cost_states)
+    figures(sums.summary, sums.worked)
 
 
 @st.fragment(run_every=POLL_S, key="bt_adding")
@@ -162,11 +163,11 @@ def figures(of: stats.Summary, took: Worked) -> None:
     with st.grid(4, gap="small"):
         for name, title in (("ttft_ms", "First token"), ("ttlt_ms", "Last token")):
             spread = of.times[name]
-            told = f"p50 of {spread.n:,} · p95 {units.seconds(spread.p95)}" if spread.n else None
+            percentiles = f"p50 of {spread.n:,} · p95 {units.seconds(spread.p95)}" if spread.n else None
             st.metric(
                 title,
                 units.seconds(spread.p50),
-                delta=told,
+                delta=percentiles,
                 delta_color="off",
                 delta_arrow="off",
                 help=f"{FIGURES[name.removesuffix('_ms')]} {of.untimed or spread.why or ''}".strip(),
@@ -239,32 +240,32 @@ def _share(of: stats.Summary) -> str | None:
     return f"{cached:,} from the cache" if cached else None
 
 
-def _against(found: Against | None, states: Mapping[str, int]) -> None:
+def _against(comparison: Against | None, states: Mapping[str, int]) -> None:
     st.markdown("**Batch against one by one**")
-    if found is None:
+    if comparison is None:
         return
     with st.container(border=True):
-        if found.saved_nanousd is not None and not is_free(states):
+        if comparison.saved_nanousd is not None and not is_free(states):
             with st.grid(2, gap="small"):
-                saved = -found.saved_share if found.saved_share else None
+                saved = -comparison.saved_share if comparison.saved_share else None
                 st.metric(
                     "This way",
-                    _money(found.cost_nanousd),
+                    _money(comparison.cost_nanousd),
                     delta=f"{saved:+.0%}" if saved else None,
                     delta_color="inverse",
                 )
-                st.metric("One by one", _money(found.plain_nanousd))
-        st.caption(plain(_cost_sentence(found, states)))
-        st.caption(plain(found.time_sentence))
+                st.metric("One by one", _money(comparison.plain_nanousd))
+        st.caption(plain(_cost_sentence(comparison, states)))
+        st.caption(plain(comparison.time_sentence))
 
 
 def _money(nanousd: int | None) -> str:
     return "–" if nanousd is None else money(nanousd)
 
 
-def _cost_sentence(found: Against, states: Mapping[str, int]) -> str:
+def _cost_sentence(comparison: Against, states: Mapping[str, int]) -> str:
     if is_free(states):
         return "This deployment costs nothing, in a batch or one by one."
     if states and set(states) <= {"not_billed"}:
         return "No line was answered, so nothing was billed."
-    return found.cost_sentence
+    return comparison.cost_sentence

@@ -123,11 +123,11 @@ def _closed(ways: Sequence[Way], statuses: Sequence[DeploymentStatus]) -> None:
             named.append(way.deployment.name)
     for status in statuses:
         if not status.ready and status.needs != "disabled":
-            said = f"It {status.needs or 'is not ready'}."
-            reasons.setdefault(said, ([], []))[1].append(status.deployment.name)
+            reason = f"It {status.needs or 'is not ready'}."
+            reasons.setdefault(reason, ([], []))[1].append(status.deployment.name)
     if not reasons:
         return
     with st.expander("Where it cannot go, and why", icon=":material/block:"):
         for why, (routes, named) in reasons.items():
             which = [", ".join(dict.fromkeys(routes)), ", ".join(dict.fromkeys(named))]
-            st.caption(f"**{plain(' · '.join(one for one in which if one))}**: {plain(why)}")
+            st.caption(f"**{plain(' · '.join(names for names in which if names))}**: {plain(why)}")

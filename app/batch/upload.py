@@ -120,8 +120,8 @@ def _sample() -> None:
     def take() -> None:
         try:
             with SAMPLE.open("rb") as stream:
-                asked = Options(prompt=SAMPLE_PROMPT, params={"max_tokens": SAMPLE_TOKENS, "temperature": 0.0})
-                pick(spooled(stream, SAMPLE.name, "sample"), asked)
+                sample_options = Options(prompt=SAMPLE_PROMPT, params={"max_tokens": SAMPLE_TOKENS, "temperature": 0.0})
+                pick(spooled(stream, SAMPLE.name, "sample"), sample_options)
         except OSError as error:
             raise ValueError(f"The sample cannot be read ({error.strerror}); the installation is not whole.") from None
 
@@ -130,9 +130,9 @@ def _sample() -> None:
 
 def _path() -> None:
     """Callback: a file that lies on the server, or in S3."""
-    asked = (st.session_state.get(PATH) or "").strip()
+    location = (st.session_state.get(PATH) or "").strip()
     rule = allowed(auth.person_and_role())
-    attempt(REFUSAL, lambda: pick(named(asked, rule), usual()))
+    attempt(REFUSAL, lambda: pick(named(location, rule), usual()))
 
 
 def allowed(person: auth.Person) -> server_files.Allowed | None:
@@ -149,16 +149,16 @@ def allowed(person: auth.Person) -> server_files.Allowed | None:
     )
 
 
-def named(asked: str, rule: server_files.Allowed | None) -> Picked:
+def named(location: str, rule: server_files.Allowed | None) -> Picked:
     """The file that a path names. Raises ValueError in words when there is none that this person may name."""
-    if asked.startswith(S3):
+    if location.startswith(S3):
         if rule is None:
             raise ValueError(server_files.NOT_YOURS)
-        name = asked.rstrip("/").rpartition("/")[2] or "file"
-        return Picked(asked, name, f"{asked} {time.time_ns()}", 0, "s3")
-    if not asked:
+        name = location.rstrip("/").rpartition("/")[2] or "file"
+        return Picked(location, name, f"{location} {time.time_ns()}", 0, "s3")
+    if not location:
         raise ValueError("Write the path of a file on the server, like /data/prompts.csv, or s3://bucket/file.csv.")
-    file = server_files.named(asked, rule)
+    file = server_files.named(location, rule)
     return Picked(file.path, file.name, file.key, file.n_bytes, "path")
 
 
@@ -197,8 +197,8 @@ class Picked:
 
 def picked() -> Picked | None:
     """The file that was chosen."""
-    found: Picked | None = st.session_state.get(FILE)
-    return found
+    file: Picked | None = st.session_state.get(FILE)
+    return file
 
 
 def pick(file: Picked, options: Options | None = None) -> None:
@@ -210,28 +210,32 @@ def pick(file: Picked, options: Options | None = None) -> None:
 
 def forget() -> None:
     """Callback: no file is chosen, and nothing that belonged to it is left."""
-    kept = st.session_state.get(UPLOAD, 0)
+    n_uploads = st.session_state.get(UPLOAD, 0)
     for key in [key for key in st.session_state if str(key).startswith("bt_") and not str(key).startswith("bt_list")]:
         del st.session_state[key]
-    st.session_state[UPLOAD] = kept + 1  # a new key: the uploader is empty again
+    st.session_state[UPLOAD] = n_uploads + 1  # a new key: the uploader is empty again
 
 
 def options() -> Options:
     """How the file is read."""
-    found: Options = st.session_state.get(OPTIONS) or Options()
-    return found
+    chosen_options: Options = st.session_state.get(OPTIONS) or Options()
+    return chosen_options
 
 
-def set_options(wanted: Options) -> None:
+def set_options(new_options: Options) -> None:
     """Read the file so from now on. The boxes follow."""
     state = st.session_state
-    state[OPTIONS] = wanted
+    state[OPTIONS] = new_options
     for name in OPTION_WIDGETS:
-        state[widget(name)] = getattr(wanted, name)
+        state[widget(name)] = getattr(new_options, name)
     for name, spec in PARAMS.items():
-        value = wanted.params.get(name)
+        value = new_options.params.get(name)
         state[parameter(name)] = list(value or []) if spec.kind == "list" else value
-    state[PROMPT], state[SYSTEM], state[SHEET] = wanted.prompt or "", wanted.system or "", wanted.sheet or ""
+    state[PROMPT], state[SYSTEM], state[SHEET] = (
+        new_options.prompt or "",
+        new_options.system or "",
+        new_options.sheet or "",
+    )
     state.pop(TRIED, None)
 
 

@@ -66,16 +66,18 @@ def _watch(file: upload.Picked, rule: Allowed | None) -> None:
             st.progress(0.0, text="Waiting for its turn: other files are being read.")
         else:
             share = progress.done_bytes / progress.all_bytes if progress.all_bytes else 0.0
-            rest = rate_words(progress.done_bytes, progress.all_bytes, st.session_state.get(BEGAN, time.monotonic()))
-            said = "Copying it" if reading.fetching else f"Reading every line: {progress.n_records:,} so far"
-            st.progress(min(share, 1.0), text=f"{said} · {rest}" if rest else said)
+            time_left = rate_words(
+                progress.done_bytes, progress.all_bytes, st.session_state.get(BEGAN, time.monotonic())
+            )
+            activity = "Copying it" if reading.fetching else f"Reading every line: {progress.n_records:,} so far"
+            st.progress(min(share, 1.0), text=f"{activity} · {time_left}" if time_left else activity)
         st.button("Stop", key="bt_check_stop", icon=":material/stop:", on_click=reading.stop)
 
 
 def _ended(reading: Checking, file: upload.Picked) -> None:
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
-        said = reading.trouble or "The check was stopped; nothing was sent."
-        st.caption(f":red[:material/error: {plain(said)}]" if reading.trouble else plain(said), width="stretch")
+        reason = reading.trouble or "The check was stopped; nothing was sent."
+        st.caption(f":red[:material/error: {plain(reason)}]" if reading.trouble else plain(reason), width="stretch")
         st.button(
             "Read it again",
             key="bt_check_again",
@@ -112,14 +114,14 @@ def draw_report(checked: Checked) -> None:
 
 def faults(checked: Checked) -> None:
     """The table of what is wrong, its first lines, and how many there are."""
-    shown, bad = checked.faults, checked.n_records - checked.n_valid
+    listed, bad = checked.faults, checked.n_records - checked.n_valid
     of = f"{bad:,} of {checked.n_records:,} lines cannot be sent" if bad > 0 else "This cannot be sent yet"
-    more = f"; the first {len(shown)} of {checked.n_faults:,} faults" if checked.n_faults > len(shown) else ""
-    st.markdown(f":red[:material/error:] **{of}**{more}", help=LINE)
-    whole = [fault for fault in shown if fault.line is None]
-    for fault in whole:
+    truncation = f"; the first {len(listed)} of {checked.n_faults:,} faults" if checked.n_faults > len(listed) else ""
+    st.markdown(f":red[:material/error:] **{of}**{truncation}", help=LINE)
+    file_faults = [fault for fault in listed if fault.line is None]
+    for fault in file_faults:
         st.caption(f":red[{plain(fault.text)}]")
-    if rows := [fault for fault in shown if fault.line is not None]:
+    if rows := [fault for fault in listed if fault.line is not None]:
         # No table: its cells cut a sentence, and what to do stands at the end of it.
         with st.container(gap="xsmall", key="bt_faults"):
             for fault in rows:
@@ -129,17 +131,17 @@ def faults(checked: Checked) -> None:
 def sentence(fault: Fault) -> str:
     """A fault of a line as markdown: which line, what is wrong and what to do, and what was found where the sentence
     does not show it."""
-    where, said = _parted(fault)
-    found = f" :gray[Found: {plain(fault.found)}]" if fault.found and fault.found not in said else ""
-    return f"**{plain(where or f'Line {fault.line:,}')}** · {plain(said)}{found}"
+    place, problem = _parted(fault)
+    evidence = f" :gray[Found: {plain(fault.found)}]" if fault.found and fault.found not in problem else ""
+    return f"**{plain(place or f'Line {fault.line:,}')}** · {plain(problem)}{evidence}"
 
 
 def _parted(fault: Fault) -> tuple[str, str]:
     """("Line 12, column 17", "Not JSON …") of the whole sentence; nothing for the first where it names no line."""
     match = _LINE.match(fault.text)
-    where, said = ("", fault.text) if match is None else (match[1], fault.text[match.end() :])
-    named = fault.field and said.startswith(fault.field)  # its name in the file is not ours to write
-    return where, said if named else f"{said[:1].upper()}{said[1:]}"
+    place, problem = ("", fault.text) if match is None else (match[1], fault.text[match.end() :])
+    named = fault.field and problem.startswith(fault.field)  # its name in the file is not ours to write
+    return place, problem if named else f"{problem[:1].upper()}{problem[1:]}"
 
 
 def choices(checked: Checked) -> None:
@@ -294,8 +296,8 @@ class Checking:
             try:
                 path = self._file(self)
                 if not self.stopped:
-                    found = self._check(path, self._options, told=self.told, stopped=lambda: self.stopped)
-                    self.found = None if self.stopped else found
+                    checked = self._check(path, self._options, told=self.told, stopped=lambda: self.stopped)
+                    self.found = None if self.stopped else checked
             finally:
                 self._turn.release()
         except (AwsTrouble, ValueError) as error:
@@ -327,15 +329,15 @@ class Readings:
         """The reading of a file with these options: the one that there is, or a new one. A stopped or failed one is
         begun again only after `forget`. A path that is a text lies in S3 or in a folder of the server's: what
         ``rule`` allows of that is copied first, once."""
-        at = same(file_key, options)
+        reading_key = same(file_key, options)
         with self._lock:
-            if at not in self._known:
+            if reading_key not in self._known:
                 file = partial(self._file, path, file_key, rule)
-                self._known[at] = Checking(file, options, self._check or _check(), self._turn)
-            self._known.move_to_end(at)
+                self._known[reading_key] = Checking(file, options, self._check or _check(), self._turn)
+            self._known.move_to_end(reading_key)
             while len(self._known) > KEPT:
                 self._known.popitem(last=False)[1].stop()
-            return self._known[at]
+            return self._known[reading_key]
 
     def _file(self, path: Path | str, file_key: str, rule: Allowed | None, reading: Checking) -> Path:
         if isinstance(path, Path):
@@ -356,8 +358,8 @@ class Readings:
     def forget(self, file_key: str, options: Options) -> None:
         """Read it anew when it is asked for next."""
         with self._lock:
-            if known := self._known.pop(same(file_key, options), None):
-                known.stop()
+            if reading := self._known.pop(same(file_key, options), None):
+                reading.stop()
 
 
 def _check() -> Check:
@@ -372,10 +374,10 @@ def readings() -> Readings:
     return Readings()
 
 
-def rate_words(done: int, whole: int, began: float) -> str:
+def rate_words(done: int, total: int, began: float) -> str:
     """How long the rest takes at the speed so far: "about 12 s more"; nothing in the first second."""
     passed = time.monotonic() - began
     if passed < 1 or not done:
         return ""
-    left = passed * (whole - done) / done
-    return f"about {left:,.0f} s more" if left >= 1 else "nearly done"
+    seconds_left = passed * (total - done) / done
+    return f"about {seconds_left:,.0f} s more" if seconds_left >= 1 else "nearly done"

@@ -22,19 +22,19 @@ from services.types import Ask, CacheMode, Deployment, Message
 
 def draw(statuses: Sequence[DeploymentStatus], *, live: bool) -> None:
     """Everything that decides what is sent, and the button that sends it."""
-    known = {s.deployment.id: s.deployment for s in statuses if s.ready}
-    st.session_state[CHOSEN] = [d for d in st.session_state[CHOSEN] if d in known]
+    ready = {s.deployment.id: s.deployment for s in statuses if s.ready}
+    st.session_state[CHOSEN] = [d for d in st.session_state[CHOSEN] if d in ready]
     st.multiselect(
         "Deployments",
-        list(known),
+        list(ready),
         key=CHOSEN,
-        format_func=lambda d: known[d].name if d in known else str(d),
+        format_func=lambda d: ready[d].name if d in ready else str(d),
         max_selections=MAX_COLUMNS,
         placeholder="Choose a deployment",
         select_all=False,
         persist_state="session",
     )
-    chosen = [known[d] for d in st.session_state[CHOSEN]]
+    chosen = [ready[d] for d in st.session_state[CHOSEN]]
     _prompt()
     _how(chosen)
     for sentence in cautions(chosen):
@@ -139,11 +139,11 @@ def _how(chosen: Sequence[Deployment]) -> None:
 def cautions(chosen: Sequence[Deployment]) -> list[str]:
     """What to know before sending, one sentence each: too long a prompt, a mode that is not sent, a shared cache."""
     state, sentences = st.session_state, []
-    whole = caching.about(f"{state[SYSTEM] or ''}{state[QUESTION] or ''}") + int(state[TOKENS])
+    n_tokens = caching.about(f"{state[SYSTEM] or ''}{state[QUESTION] or ''}") + int(state[TOKENS])
     for d in chosen:
-        if d.context_tokens is not None and whole > d.context_tokens:
+        if d.context_tokens is not None and n_tokens > d.context_tokens:
             sentences.append(
-                f"{d.name} holds {d.context_tokens:,} tokens, and prompt and answer need about {whole:,}: choose a "
+                f"{d.name} holds {d.context_tokens:,} tokens, and prompt and answer need about {n_tokens:,}: choose a "
                 "shorter sample."
             )
         try:
@@ -155,13 +155,13 @@ def cautions(chosen: Sequence[Deployment]) -> list[str]:
             sentences.append(f"{LABEL} is not sent to {d.name}: {dropped[DROPPED]}.")
     seen: dict[tuple[str, str], str] = {}
     for d in chosen:
-        where = (d.base_url, d.model)
-        if where in seen:
+        server = (d.base_url, d.model)
+        if server in seen:
             sentences.append(
-                f"{d.name} and {seen[where]} reach the same server and may share its cache: the one that is called "
+                f"{d.name} and {seen[server]} reach the same server and may share its cache: the one that is called "
                 "second can be warm from its first call on."
             )
-        seen.setdefault(where, d.name)
+        seen.setdefault(server, d.name)
     return sentences
 
 
@@ -211,8 +211,8 @@ def prepare(statuses: Sequence[DeploymentStatus]) -> None:
     fits = caching.fitting(first[0].context_tokens if first else None, 48)
     state.setdefault(SAMPLE, fits.title)
     state.setdefault(SYSTEM, fits.text)
-    known = {s.deployment.id for s in statuses}
-    state[CHOSEN] = [d for d in state[CHOSEN] if d in known]
+    deployment_ids = {s.deployment.id for s in statuses}
+    state[CHOSEN] = [d for d in state[CHOSEN] if d in deployment_ids]
 
 
 def take_sample() -> None:
@@ -224,8 +224,8 @@ def take_sample() -> None:
 
 def modes_of(deployments: Sequence[Deployment]) -> list[CacheMode]:
     """The modes that at least one of the deployments can be asked for, in the usual order."""
-    known = {mode for d in deployments for mode in kind_of(d).cache_modes(d)}
-    return [mode for mode in MODE_WORDS if mode in known]
+    supported = {mode for d in deployments for mode in kind_of(d).cache_modes(d)}
+    return [mode for mode in MODE_WORDS if mode in supported]
 
 
 def can_be_off(deployment: Deployment) -> bool:
@@ -283,13 +283,13 @@ def adopt(run: Mapping[str, Any]) -> None:
         state[QUESTION] = run["prompt"]
 
 
-def sync(asked: str | None) -> str | None:
+def sync(address_run: str | None) -> str | None:
     """Bring address and session together; returns the id of a run that the session did not know yet."""
-    held = st.session_state.get(RUN)
-    if asked:
-        return asked if asked != held else None
-    if held:
-        st.query_params["run"] = held
+    session_run = st.session_state.get(RUN)
+    if address_run:
+        return address_run if address_run != session_run else None
+    if session_run:
+        st.query_params["run"] = session_run
     return None
 
 

@@ -27,74 +27,74 @@ from services.runs import view as runs_view
 REFUSAL = "cc_refusal"
 
 
-def draw(shown: runs.Shown, person: auth.Person) -> None:
+def draw(loaded_run: runs.Shown, person: auth.Person) -> None:
     """The measurement. While it runs it is read again every second, until the last call has ended."""
-    if shown.live is None:
-        results(shown)
-        _after(shown, person)
+    if loaded_run.live is None:
+        results(loaded_run)
+        _after(loaded_run, person)
     else:
-        _live(shown.id, person)
+        _live(loaded_run.id, person)
 
 
 @st.fragment(run_every=1.0, key="cc_live")
 def _live(run_id: str, person: auth.Person) -> None:
-    shown, trouble = runs.load(run_id)
-    if shown is None or shown.live is None:
+    loaded_run, trouble = runs.load(run_id)
+    if loaded_run is None or loaded_run.live is None:
         if trouble is None:
             st.rerun()
         st.caption(plain(trouble or ""))
         return
-    done, whole = progress(shown)
+    n_ended, n_calls = progress(loaded_run)
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.progress(done / whole if whole else 0.0, text=f"{done:,} of {whole:,} calls ended")
-        if person.may_change("send", shown.run):
+        st.progress(n_ended / n_calls if n_calls else 0.0, text=f"{n_ended:,} of {n_calls:,} calls ended")
+        if person.may_change("send", loaded_run.run):
             st.button("Stop", key="cc_stop", icon=":material/stop:", on_click=_stop, args=(run_id,))
     draw_refusal(REFUSAL)
-    results(shown)
+    results(loaded_run)
 
 
-def progress(shown: runs.Shown) -> tuple[int, int]:
+def progress(loaded_run: runs.Shown) -> tuple[int, int]:
     """(calls that have ended, calls of the run)."""
-    ended = [row for row in runs_view.last_attempts(shown.calls) if row["state"] != "running"]
-    return len(ended), max(int(shown.run.get("n_calls") or 0), len(ended))
+    ended = [row for row in runs_view.last_attempts(loaded_run.calls) if row["state"] != "running"]
+    return len(ended), max(int(loaded_run.run.get("n_calls") or 0), len(ended))
 
 
 def _stop(run_id: str) -> None:
     attempt(REFUSAL, lambda: auth.engine().stop(run_id))
 
 
-def results(shown: runs.Shown) -> None:
+def results(loaded_run: runs.Shown) -> None:
     """Everything that the calls so far show."""
-    found = caching.measured(shown.calls)
-    if not found:
+    measurements = caching.measured(loaded_run.calls)
+    if not measurements:
         st.caption("The first call is under way; what it shows is drawn here when it ends.")
         return
-    if shown.live is None:
-        for m in found:
+    if loaded_run.live is None:
+        for m in measurements:
             st.markdown(plain(caching.conclusion(m)))
-    for m in found:
-        if m.succeeded and (others := failures(m)):
-            st.caption(f":material/error: {plain(f'{m.deployment.name}: {others}; in no figure here.')}")
-    if not any(m.succeeded for m in found):
+    for m in measurements:
+        if m.succeeded and (failure_words := failures(m)):
+            st.caption(f":material/error: {plain(f'{m.deployment.name}: {failure_words}; in no figure here.')}")
+    if not any(m.succeeded for m in measurements):
         return
-    called = names(found)
-    if len(found) == 1:
-        left, right = st.columns(2)
-        with left:
-            first_tokens(found)
-        with right:
-            tokens(found[0], called[0])
+    called = names(measurements)
+    if len(measurements) == 1:
+        left_column, right_column = st.columns(2)
+        with left_column:
+            first_tokens(measurements)
+        with right_column:
+            tokens(measurements[0], called[0])
     else:
-        first_tokens(found)
+        first_tokens(measurements)
         sides = st.columns(2)
-        for n, (m, name) in enumerate(zip(found, called, strict=True)):
+        for n, (m, name) in enumerate(zip(measurements, called, strict=True)):
             with sides[n % 2]:
                 st.caption(plain(name))
                 tokens(m, name)
-    medians(found, called)
-    for m, name in zip(found, called, strict=True):
-        if said := caching.pays_when(m):
-            st.caption(plain(f"{name}: {said}" if len(found) > 1 else said))
+    medians(measurements, called)
+    for m, name in zip(measurements, called, strict=True):
+        if break_even := caching.pays_when(m):
+            st.caption(plain(f"{name}: {break_even}" if len(measurements) > 1 else break_even))
 
 
 def failures(m: Measured) -> str:
@@ -106,10 +106,10 @@ def failures(m: Measured) -> str:
     return ", ".join(f"{n:,} {end}" for end, n in ends.items())
 
 
-def medians(found: Sequence[Measured], called: Sequence[str]) -> None:
+def medians(measurements: Sequence[Measured], called: Sequence[str]) -> None:
     """Cold beside warm, their difference, and the money with and without the cache."""
     st.dataframe(
-        pd.DataFrame([_line(m, name) for m, name in zip(found, called, strict=True)]),
+        pd.DataFrame([_line(m, name) for m, name in zip(measurements, called, strict=True)]),
         hide_index=True,
         height="content",
         column_config={
@@ -133,13 +133,13 @@ def medians(found: Sequence[Measured], called: Sequence[str]) -> None:
 
 
 def _line(m: Measured, name: str) -> dict[str, Any]:
-    said = m.cost_words if m.with_cache is None else money(m.with_cache)
+    cost_text = m.cost_words if m.with_cache is None else money(m.with_cache)
     return {
         "name": name,
         "cold": _median(m.cold),
         "warm": _median(m.warm),
         "difference": _difference(m),
-        "with": said if m.priced in (0, len(m.calls)) else f"{said} ({m.priced} of {len(m.calls)} calls)",
+        "with": cost_text if m.priced in (0, len(m.calls)) else f"{cost_text} ({m.priced} of {len(m.calls)} calls)",
         "without": m.cost_words if m.without is None else money(m.without),
     }
 
@@ -165,7 +165,7 @@ def _difference(m: Measured) -> str:
     return text if gap.seen else f"{text} · no difference seen"
 
 
-def _after(shown: runs.Shown, person: auth.Person) -> None:
+def _after(loaded_run: runs.Shown, person: auth.Person) -> None:
     with st.container(horizontal=True):
         st.button(
             "New measurement",
@@ -176,15 +176,15 @@ def _after(shown: runs.Shown, person: auth.Person) -> None:
             help="Leaves this run, which stays under Runs; the inputs stay as they are.",
         )
         if st.button("Open in the playground", key="cc_open", icon=":material/open_in_new:"):
-            navigation.open_run(shown.id)
-        downloads(shown.run, shown.calls, shown.votes, prefix="cc")
+            navigation.open_run(loaded_run.id)
+        downloads(loaded_run.run, loaded_run.calls, loaded_run.votes, prefix="cc")
     section = st.expander("Every call", icon=":material/list:", key="cc_each", on_change="rerun")
     if section.open:
         with section:
-            _calls(shown)
+            _calls(loaded_run)
 
 
-def _calls(shown: runs.Shown) -> None:
+def _calls(loaded_run: runs.Shown) -> None:
     st.dataframe(
         pd.DataFrame(
             [
@@ -201,7 +201,7 @@ def _calls(shown: runs.Shown) -> None:
                     "Written, long": formatting.count(row.get("cache_write_1h")),
                     "Cost": record.in_words(row)["cost"],
                 }
-                for row in runs_view.last_attempts(shown.calls)
+                for row in runs_view.last_attempts(loaded_run.calls)
             ]
         ),
         hide_index=True,
@@ -232,16 +232,18 @@ def theme() -> charts_theme.Theme:
     return "dark" if st.context.theme.type == "dark" else "light"
 
 
-def names(found: Sequence[Measured]) -> list[str]:
+def names(measurements: Sequence[Measured]) -> list[str]:
     """What to call each deployment in a legend: its name, with its id where two are called alike."""
-    given = [m.deployment.name for m in found]
+    deployment_names = [m.deployment.name for m in measurements]
     return [
-        f"{m.deployment.name} ({m.deployment.id})" if given.count(m.deployment.name) > 1 else m.deployment.name
-        for m in found
+        f"{m.deployment.name} ({m.deployment.id})"
+        if deployment_names.count(m.deployment.name) > 1
+        else m.deployment.name
+        for m in measurements
     ]
 
 
-def first_tokens(found: Sequence[Measured]) -> None:
+def first_tokens(measurements: Sequence[Measured]) -> None:
     """One point for each call with a first token: hollow where the cache was cold, filled where it was warm."""
     import altair as alt
 
@@ -253,7 +255,7 @@ def first_tokens(found: Sequence[Measured]) -> None:
             "name": name,
             "asked": MODE_WORDS[row["cache_mode"]] if row.get("cache_mode") else "as the service does",
         }
-        for m, name in zip(found, names(found), strict=True)
+        for m, name in zip(measurements, names(measurements), strict=True)
         for row in m.succeeded
         if row.get("ttft_ms") is not None
     ]
@@ -261,14 +263,15 @@ def first_tokens(found: Sequence[Measured]) -> None:
     if not rows:
         st.caption("No call has a first token yet.")
         return
-    shown = [SIGNS[state] for state in FILL if any(row["cache"] == state for row in rows)]
-    st.caption(", ".join(shown))
+    legend = [SIGNS[state] for state in FILL if any(row["cache"] == state for row in rows)]
+    st.caption(", ".join(legend))
     color = alt.Color(
         "name:N",
         title=None,
-        legend=alt.Legend(orient="bottom", columns=2, labelLimit=320) if len(found) > 1 else None,
+        legend=alt.Legend(orient="bottom", columns=2, labelLimit=320) if len(measurements) > 1 else None,
         scale=alt.Scale(
-            domain=names(found), range=[charts_theme.color(m.deployment.color_slot, theme()) for m in found]
+            domain=names(measurements),
+            range=[charts_theme.color(m.deployment.color_slot, theme()) for m in measurements],
         ),
     )
     chart = (
@@ -277,7 +280,7 @@ def first_tokens(found: Sequence[Measured]) -> None:
         .encode(
             x=alt.X("call:O", title="Call", axis=alt.Axis(labelAngle=0)),
             # Deployments stand beside each other: their times are often alike.
-            **({"xOffset": alt.XOffset("name:N", sort=names(found))} if len(found) > 1 else {}),
+            **({"xOffset": alt.XOffset("name:N", sort=names(measurements))} if len(measurements) > 1 else {}),
             y=alt.Y("seconds:Q", title="First token, s", scale=alt.Scale(zero=True)),
             stroke=color,
             fill=color,
@@ -292,7 +295,7 @@ def first_tokens(found: Sequence[Measured]) -> None:
                 alt.Tooltip("seconds:Q", title="First token, s", format=".3f"),
             ],
         )
-        .properties(height=HEIGHT if len(found) == 1 else HEIGHT + 80)
+        .properties(height=HEIGHT if len(measurements) == 1 else HEIGHT + 80)
     )
     st.altair_chart(chart, width="stretch", alt=_alt_times(rows))
 

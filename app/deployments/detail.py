@@ -153,8 +153,8 @@ def _test(status: DeploymentStatus, person: auth.Person) -> None:
     icon = ":green[:material/check_circle:]" if result.get("ok") else ":red[:material/error:]"
     st.markdown(f"{icon} {plain(result.get('sentence') or '')}")
     st.table(verdict(result), border="horizontal", width="content", alt="Result of the connection test")
-    at = str(result.get("at") or "–").replace("T", " ").removesuffix("+00:00")
-    st.caption(f"Tested {plain(at)} (UTC)")
+    tested_at = str(result.get("at") or "–").replace("T", " ").removesuffix("+00:00")
+    st.caption(f"Tested {plain(tested_at)} (UTC)")
 
 
 def verdict(result: Mapping[str, Any]) -> dict[str, str]:
@@ -197,8 +197,8 @@ HELP = {
 
 def draw_server(d: Deployment) -> None:
     """All of it, for the deployments that have a server of their own or are paid by the hour."""
-    if said := hour_words(d):
-        st.caption(f":material/schedule: {plain(said)}", help=HOURS_HELP)
+    if hourly_sentence := hour_words(d):
+        st.caption(f":material/schedule: {plain(hourly_sentence)}", help=HOURS_HELP)
     if has_server(d):
         _watch(d)
 
@@ -223,23 +223,23 @@ def hour_words(d: Deployment) -> str | None:
         return None
     window = hourly.window_of(declared, now)
     rows = run_queries.held_by_calls(auth.database(), d.id, window[0])
-    held = [one for row in rows if (one := hourly.held_of(row, now)) is not None]
-    return hourly.words(hourly.use_of(held, window, Decimal(price.per_hour)))
+    intervals = [interval for row in rows if (interval := hourly.held_of(row, now)) is not None]
+    return hourly.words(hourly.use_of(intervals, window, Decimal(price.per_hour)))
 
 
 @st.fragment(run_every=2.0, key="dp_server_watch")
 def _watch(d: Deployment) -> None:
     try:
-        said = auth.engine().server(d.id)
+        report = auth.engine().server(d.id)
     except auth.EngineError as error:
         st.caption(f":material/link_off: {plain(str(error))}")
         return
-    gauge = Gauge.from_json(said["gauge"]) if said["gauge"] else None
+    gauge = Gauge.from_json(report["gauge"]) if report["gauge"] else None
     if gauge is None:
-        st.caption(f":material/monitor_heart: {plain(said['trouble'] or NOTHING)}")
+        st.caption(f":material/monitor_heart: {plain(report['trouble'] or NOTHING)}")
     else:
         _draw_gauge(d, gauge)
-    _draw_facts(d, said)
+    _draw_facts(d, report)
 
 
 NOTHING = "This server does not say how it is."
@@ -281,12 +281,12 @@ def _share(value: float | None, otherwise: str) -> str:
     return otherwise if value is None else f"{value * 100:.0f} %"
 
 
-def _draw_facts(d: Deployment, said: dict[str, Any]) -> None:
-    if not said["facts"]:
-        if said["facts_trouble"] and not said["trouble"]:  # one sentence for one server is enough
-            st.caption(plain(said["facts_trouble"]))
+def _draw_facts(d: Deployment, report: dict[str, Any]) -> None:
+    if not report["facts"]:
+        if report["facts_trouble"] and not report["trouble"]:  # one sentence for one server is enough
+            st.caption(plain(report["facts_trouble"]))
         return
-    facts = ServerFacts.from_json(said["facts"])
+    facts = ServerFacts.from_json(report["facts"])
     st.table(fact_rows(facts), border="horizontal", width="content", alt=f"What the server of {d.name} says it is")
     if wrong := unserved(facts, d.model):
         st.caption(f":orange[:material/warning: {plain(wrong)}]")

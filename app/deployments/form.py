@@ -158,7 +158,7 @@ def _new_kind(prefix: str) -> None:
     st.session_state[prefix + "price"] = first_form(kind.name)
 
 
-def _save(prefix: str, before: Deployment | None) -> None:
+def _save(prefix: str, existing: Deployment | None) -> None:
     """Callback: check, save, and clear the form. A refusal is one sentence and leaves what was typed, but for a key."""
     state = st.session_state
     state.pop(prefix + "refusal", None)
@@ -169,9 +169,9 @@ def _save(prefix: str, before: Deployment | None) -> None:
         return
     try:
         typed = {str(n).removeprefix(prefix): state[n] for n in list(state) if str(n).startswith(prefix)}
-        made = build(typed, before)
-        config.validate(made, auth.sources.config())
-        saved = auth.engine().save_deployment(made if before else replace(made, id=""))
+        deployment = build(typed, existing)
+        config.validate(deployment, auth.sources.config())
+        saved = auth.engine().save_deployment(deployment if existing else replace(deployment, id=""))
     except (ValueError, auth.EngineError) as error:
         state[prefix + "refusal"] = str(error)
         return
@@ -181,7 +181,7 @@ def _save(prefix: str, before: Deployment | None) -> None:
     state.pop("dp_editing", None)
 
 
-def build(fields: Mapping[str, Any], before: Deployment | None) -> Deployment:
+def build(fields: Mapping[str, Any], existing: Deployment | None) -> Deployment:
     """The deployment that the fields describe. Raises ValueError in words when something is missing or no number."""
     kind = KINDS[fields["kind"]]
     name = str(fields.get("name") or "").strip()
@@ -191,7 +191,7 @@ def build(fields: Mapping[str, Any], before: Deployment | None) -> Deployment:
     for label, value in (("name", name), (MISSING.get(kind.name, "model"), model), ("base URL", base_url)):
         if not value:
             raise ValueError(f"The {label} is missing: fill it in and save again.")
-    start = before or Deployment(
+    start = existing or Deployment(
         id=config.slug(name, ()), name=name, kind=kind.name, model=model, base_url=base_url, origin="page"
     )
     return replace(
@@ -314,10 +314,10 @@ def price_of(fields: Mapping[str, Any], *, kind_name: str, model: str) -> PriceR
     """The price that the fields describe. Raises ValueError in words."""
     form = fields.get("price")
     if form == "own":
-        given = {name: value for name in cost.RATE_NAMES if (value := _amount(fields, name))}
-        if not given:
+        rates = {name: value for name in cost.RATE_NAMES if (value := _amount(fields, name))}
+        if not rates:
             raise ValueError("The own price is empty: give at least the price of input and of output.")
-        return PriceRef(override=given)
+        return PriceRef(override=rates)
     if form == "hour":
         return _by_the_hour(fields, kind_name)
     if form == "list":
@@ -420,7 +420,7 @@ def draw_aws(prefix: str, kind: Kind) -> None:
         )
     if not on_aws({"signed": st.session_state.get(prefix + "signed")}, kind):
         return
-    shown = names(kind)
+    field_names = names(kind)
     with st.grid(2):
         _aws_text("AWS region", prefix + "region", "us-east-1; empty: AWS_REGION, or the profile's")
         _aws_text(
@@ -429,28 +429,28 @@ def draw_aws(prefix: str, kind: Kind) -> None:
             "empty: the ordinary chain",
             help="A profile of the AWS configuration where the engine runs. Empty: environment, role or SSO, as usual.",
         )
-        if "service_tier" in shown:
+        if "service_tier" in field_names:
             _choice("Service tier", prefix, "service_tier", TIERS)
-        if "latency" in shown:
+        if "latency" in field_names:
             _choice("Latency", prefix, "latency", LATENCIES)
-        if "guardrail" in shown:
+        if "guardrail" in field_names:
             _aws_text(
                 "Guardrail",
                 prefix + "guardrail",
                 "identifier:version, for example abc123:1",
                 help="When it steps in, the call ends as “guardrail”, an outcome of its own.",
             )
-        if "serves" in shown:
+        if "serves" in field_names:
             _aws_text(
                 "Model behind it",
                 prefix + "serves",
                 SERVES[kind.name],
                 help="An ARN or an endpoint does not say which model it serves; what can be sent depends on it.",
             )
-        if "component" in shown:
+        if "component" in field_names:
             _aws_text("Inference component", prefix + "component", "only for endpoints that hold several models")
             _aws_text("Variant", prefix + "variant", "empty: as the endpoint routes")
-        if "batch_s3" in shown:
+        if "batch_s3" in field_names:
             _aws_text(
                 "S3 for batches",
                 prefix + "batch_s3",
@@ -458,7 +458,7 @@ def draw_aws(prefix: str, kind: Kind) -> None:
                 help="Where the files of batch jobs are put, in the region above. Without it batches are sent one by "
                 "one, at the full price.",
             )
-        if "batch_role" in shown:
+        if "batch_role" in field_names:
             _aws_text(
                 "Role for batches",
                 prefix + "batch_role",
@@ -478,7 +478,7 @@ def _choice(label: str, prefix: str, name: str, words: Mapping[str, str]) -> Non
         AWS_CHOICES[name],
         index=None,
         key=prefix + name,
-        format_func=lambda one: words.get(one, one),
+        format_func=lambda choice: words.get(choice, choice),
         placeholder="not asked for",
         on_change="ignore",
         persist_state="page",
@@ -489,8 +489,8 @@ def aws_of(fields: Mapping[str, Any], kind: Kind) -> tuple[Aws | None, str | Non
     """The AWS settings and the region that the fields describe. Raises ValueError in words when no region is known."""
     if not on_aws(fields, kind):
         return None, str(fields.get("region") or "").strip() or None
-    given = {name: str(fields.get(name) or "").strip() or None for name in names(kind)}
-    aws = Aws(**given)
+    settings = {name: str(fields.get(name) or "").strip() or None for name in names(kind)}
+    aws = Aws(**settings)
     region = region_of(str(fields.get("region") or "").strip() or None, aws.profile)
     if region is None:
         raise ValueError("The region is missing: write one, for example us-east-1, and save again.")

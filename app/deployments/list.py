@@ -138,7 +138,7 @@ def draw_servers(embedded: Mapping[str, Mapping[str, Any]], person: auth.Person)
             times = (
                 "restarted once" if restarts == 1 else f"restarted {restarts} times" if restarts else "never restarted"
             )
-            said = "" if server.get("state") == "ready" else f" · {plain(sentence(name, server))}"
-            st.caption(times + said, width="stretch")
+            reason = "" if server.get("state") == "ready" else f" · {plain(sentence(name, server))}"
+            st.caption(times + reason, width="stretch")
             if person.may("deploy") or (person.may("send") and server.get("state") == "unavailable"):
                 restart_button(name, key=f"dp_restart_{name}")

@@ -111,29 +111,29 @@ def to_csv(lines: Sequence[PriceLine]) -> str:
 SHOWN = 20
 
 
-def draw_changes(found: Sequence[Change]) -> None:
+def draw_changes(changes: Sequence[Change]) -> None:
     """The changes, newest first."""
     st.subheader("Changed since the calls were made")
-    if not found:
+    if not changes:
         st.caption("Nothing: every recorded call has the price that a call would have today.")
         return
     st.caption("What recorded calls cost stays as it was; the difference is what the same tokens would cost today.")
-    for one in found[:SHOWN]:
-        st.markdown(f"**{plain(one.deployment.name)}** {plain(sentence(one))}")
-    if len(found) > SHOWN:
-        st.caption(f"{len(found) - SHOWN:,} older changes are not shown; filter by deployment to see them.")
+    for change in changes[:SHOWN]:
+        st.markdown(f"**{plain(change.deployment.name)}** {plain(sentence(change))}")
+    if len(changes) > SHOWN:
+        st.caption(f"{len(changes) - SHOWN:,} older changes are not shown; filter by deployment to see them.")
 
 
-def sentence(one: Change) -> str:
+def sentence(change: Change) -> str:
     """ "was $3 / $15 until 1 Nov 2026, today $2 / $10: 120 calls, −$1.20 if re-priced"."""
-    day = one.last.astimezone(zone()[1]).strftime("%-d %b %Y")
-    calls = f"{one.n:,} {'call' if one.n == 1 else 'calls'}"
-    if one.damaged:
-        paid = f", {cost.money(one.nanousd)} as recorded" if one.nanousd else ""
-        return f"{NOT_READABLE} until {day}, today {overview.short(one.now)}: {calls}{paid}"
-    was, now = overview.short(one.was), overview.short(one.now)
-    was, now = (f"{was}{_lengths(one.was)}", f"{now}{_lengths(one.now)}") if was == now else (was, now)
-    return f"was {was} until {day}, today {now}: {calls}{_money(one)}"
+    day = change.last.astimezone(zone()[1]).strftime("%-d %b %Y")
+    calls = f"{change.n:,} {'call' if change.n == 1 else 'calls'}"
+    if change.damaged:
+        paid = f", {cost.money(change.nanousd)} as recorded" if change.nanousd else ""
+        return f"{NOT_READABLE} until {day}, today {overview.short(change.now)}: {calls}{paid}"
+    was, now = overview.short(change.was), overview.short(change.now)
+    was, now = (f"{was}{_lengths(change.was)}", f"{now}{_lengths(change.now)}") if was == now else (was, now)
+    return f"was {was} until {day}, today {now}: {calls}{_money(change)}"
 
 
 def _lengths(price: cost.Price | None) -> str:
@@ -145,11 +145,11 @@ def _lengths(price: cost.Price | None) -> str:
     return f"{cache}, {tiers}" if tiers else cache
 
 
-def _money(one: Change) -> str:
-    mark = "~ " if one.inexact else ""
-    if one.difference is not None:
-        sign = "+" if one.difference > 0 else ""
-        return f", {mark}{sign}{cost.money(one.difference)} if re-priced"
-    if one.today_nanousd is not None:
-        return f", {mark}{cost.money(one.today_nanousd)} at today's price"
+def _money(change: Change) -> str:
+    mark = "~ " if change.inexact else ""
+    if change.difference is not None:
+        sign = "+" if change.difference > 0 else ""
+        return f", {mark}{sign}{cost.money(change.difference)} if re-priced"
+    if change.today_nanousd is not None:
+        return f", {mark}{cost.money(change.today_nanousd)} at today's price"
     return ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import streamlit as st
@@ -56,3 +56,11 @@ def params_of(deployment_id: str | None, names: Sequence[str]) -> dict[str, Any]
     key = shared_key if deployment_id is None else (lambda name: own_key(deployment_id, name))
     found = {name: st.session_state.get(key(name)) for name in names}
     return {name: value for name, value in found.items() if value not in (None, "", [], ())}
+
+
+def put(prompt: str, system: str, deployment_id: str, params: Mapping[str, Any]) -> None:
+    """Fill the playground with one question to one deployment; no run is shown there any more."""
+    state = st.session_state
+    state[PROMPT], state[SYSTEM], state[RUN], state[CHOSEN] = prompt, system, None, [deployment_id]
+    for name, value in params.items():
+        state[shared_key(name)] = value

@@ -300,7 +300,7 @@ def test_every_kind_of_file_has_the_original_columns_and_every_line(lab: BatchLa
 
     row = batches.batch(lab.database(), lab.batch(("succeeded", "failed", "succeeded"), answers=("=1+1", "", "c")))
     assert row is not None
-    content, _ = convert_data_to_bytes_and_infer_mime(results.made(row, kind)(), AssertionError())
+    content, _ = convert_data_to_bytes_and_infer_mime(results.file_writer(row, kind)(), AssertionError())
     assert len(content) > 50
     if kind == "csv":
         assert content.decode().splitlines()[0].startswith("id,text,lab_line")
