@@ -19,8 +19,8 @@ from rich.table import Table
 from sqlalchemy import Engine
 
 from app.cli import batch_file, terminal
-from app.cli.batch import Reading
 from app.cli.batch_file import as_command, checked_file, handed_over, local, shown, utf8
+from app.cli.options import ReadingOptions
 from app.cli.terminal import console
 from db import batch_queries, batches
 from db.engine import database_url, reader
@@ -82,7 +82,14 @@ class Wanted:
 
 
 def check_file(
-    file: str, reading: Reading, deployment: str | None, *, as_json: bool, data: Path, deployments: Path, person: str
+    file: str,
+    reading: ReadingOptions,
+    deployment: str | None,
+    *,
+    as_json: bool,
+    data: Path,
+    deployments: Path,
+    person: str,
 ) -> int:
     """Print what was found, and with a deployment what it costs there. 0: all can be sent, 1: not all, 2: bad input."""
     try:
@@ -165,7 +172,7 @@ def _print(found: Checked, ways: Sequence[Way]) -> None:
 
 def submit_file(
     file: str,
-    reading: Reading,
+    reading: ReadingOptions,
     wanted: Wanted,
     *,
     wait: bool,

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from app.cli.batch import Reading
+from app.cli.options import ReadingOptions, name_value_pairs
 from services import formatting, params
 from services.batch import text as batch_text
 from services.batch.files import spool
@@ -61,10 +61,8 @@ BLOCK = 1 << 20
 T = TypeVar("T", str, str | None)
 
 
-def options_of(reading: Reading) -> Options:
+def options_of(reading: ReadingOptions) -> Options:
     """The options that the command line names. Raises ValueError in words."""
-    from app.cli.send import pairs
-
     for name in ("template", "system", "delimiter", "id_column", "sheet"):
         utf8(getattr(reading, name), f"--{name.replace('_', '-')}")
     given = [utf8(one, "--param") for one in reading.param or []]
@@ -75,7 +73,7 @@ def options_of(reading: Reading) -> Options:
         id_column=reading.id_column,
         prompt=reading.template,
         system=reading.system,
-        params=params.clean(pairs(given)),
+        params=params.clean(name_value_pairs(given)),
         suffix_ids=reading.suffix_ids,
         sheet=reading.sheet,
         leave_out=reading.leave_out,
@@ -131,7 +129,7 @@ def handed_over(file: Path, sha256: str, data: Path) -> None:
         raise ValueError(CHANGED)
 
 
-def checked_file(file: Path, reading: Reading) -> Checked:
+def checked_file(file: Path, reading: ReadingOptions) -> Checked:
     """What a file holds, with progress on a terminal. Raises ValueError in words."""
     live, last = sys.stderr.isatty(), [0.0]
 

@@ -16,10 +16,11 @@ from db.engine import Refused, sentence_of
 from db.migrate import DatabaseTooNew
 from db.writer import WriteFailed
 from services import paths
+from services.client import EngineError
 from services.deployments.toml_table import ConfigError
 from services.security import keys
 
-IN_WORDS = (DatabaseTooNew, Refused, WriteFailed, ConfigError)  # their texts are sentences
+IN_WORDS = (DatabaseTooNew, Refused, WriteFailed, ConfigError, EngineError)  # their texts are sentences
 
 
 def in_words(error: Exception) -> str:

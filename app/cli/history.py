@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from rich.table import Table
 from sqlalchemy import Engine
 
 from app.cli.database import recorded
+from app.cli.options import PageOptions
 from app.cli.terminal import console
 from db import run_queries
 from db.engine import reader
@@ -25,7 +27,9 @@ from services import formatting
 from services.client import EngineClient, EngineDown
 from services.dashboard import data as dashboard_data
 from services.dashboard import demo, figures
+from services.dashboard.address import params_of, params_of_url
 from services.dashboard.figures import Data, Filter
+from services.dashboard.filters import joined
 from services.dashboard.rebuild import OwnRollups, Rollups, rebuild
 from services.deployments import config
 from services.deployments.toml_table import changed_at
@@ -34,6 +38,46 @@ from services.pricing import overview
 from services.pricing.cost import money
 
 NANO = 1_000_000_000
+
+
+def history_params(
+    single: Mapping[str, str | None],
+    lists: Mapping[str, Sequence[str] | None],
+    page: PageOptions | None,
+    file: Path | None,
+    url: str | None,
+) -> tuple[dict[str, str], Path | None]:
+    """The parameters of `Filter.from_params` and the deployments file. Raises ValueError in words for a wrong ``url``
+    and for two ranges.
+
+    What is given beside an address goes before what the address says.
+    """
+    query: dict[str, list[str]] = {}
+    for option in fields(page) if page is not None else ():
+        value = getattr(page, option.name)
+        if value is not None:
+            query[option.name] = [value] if isinstance(value, str) else list(value)
+    # Here --deployments is the file, as for every command; the page uses the word for a list of deployments.
+    if file is not None and not _is_file(file):
+        query["deployments"], file = [str(file)], None
+    typed = params_of(query)
+    typed |= {name: value for name, value in single.items() if value is not None}
+    typed |= {name: joined(values) for name, values in lists.items() if values}
+    dates = [name for name in ("from", "to") if name in typed]
+    if dates and typed.get("range", "custom") != "custom":
+        raise ValueError(
+            f"--range {typed['range']} and --{dates[0]} are two ranges: give one of them (--from and --to go together)."
+        )
+    address = params_of_url(url) if url is not None else {}
+    if {"from", "to"} & set(typed):
+        address = {name: value for name, value in address.items() if name not in ("range", "from", "to")}
+    elif "range" in typed:
+        address = {name: value for name, value in address.items() if name not in ("from", "to")}
+    return address | typed, file
+
+
+def _is_file(file: Path) -> bool:
+    return file.exists() or file.suffix == ".toml" or len(file.parts) > 1
 
 
 def show_history(data: Path, file: Path, params: Mapping[str, str], *, as_json: bool) -> int:

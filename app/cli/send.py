@@ -10,6 +10,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from app.cli.options import name_value_pairs
 from app.cli.terminal import console
 from db import run_queries
 from db.engine import database_url, reader
@@ -39,7 +40,7 @@ def send_prompt(
 ) -> int:
     """Send, stream, and print the figures. Returns 0 when every call succeeded, 1 when one did not, 2 on bad input."""
     try:
-        asked = pairs(given)
+        asked = name_value_pairs(given)
         spec = RunSpec(
             prompt=prompt,
             columns=tuple(ColumnSpec(name, cache=cache) for name in names),
@@ -73,20 +74,6 @@ def send_prompt(
     else:
         _print_figures(rows, alone=len(names) == 1, bounded="max_tokens" not in asked)
     return 0 if rows and all(row["state"] == "succeeded" for row in rows) else 1
-
-
-def pairs(given: list[str]) -> dict[str, Any]:
-    """Parameters that were given as name=value. Raises ValueError in words."""
-    found: dict[str, Any] = {}
-    for pair in given:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise ValueError(f"A parameter is given as name=value; “{pair}” has no “=”.")
-        try:
-            found[name.strip()] = json.loads(value)
-        except (ValueError, RecursionError):  # no JSON, a number too long for one, or nested without end
-            found[name.strip()] = value
-    return found
 
 
 def _follow(engine: EngineClient, run_id: str, *, quiet: bool, alone: bool) -> None:
