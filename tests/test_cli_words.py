@@ -14,7 +14,7 @@ from cyclopts import App
 from cyclopts.exceptions import CycloptsError
 
 from app.cli.batch_commands import in_dollars
-from app.cli.batch_file import as_command, local, next_step, options_of, utf8
+from app.cli.batch_file import file_options, in_command_words, local_path, next_step, utf8
 from app.cli.main import app as lab
 from app.cli.options import ReadingOptions, name_value_pairs
 from services.batch.estimate import Estimate
@@ -111,7 +111,7 @@ def test_a_parameter_that_json_cannot_read_is_kept_as_it_was_written(given: str,
 )
 def test_options_that_cannot_be_sent_are_one_sentence(given: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"\.$") as refused:
-        options_of(ReadingOptions(**given))  # type: ignore[arg-type]
+        file_options(ReadingOptions(**given))  # type: ignore[arg-type]
     assert "codec" not in str(refused.value)
 
 
@@ -140,12 +140,12 @@ def test_what_the_page_has_a_button_for_the_command_line_has_an_option_for(tmp_p
         path = tmp_path / "a.csv"
         path.write_bytes(text)
         found = check(path, Options())
-        said = as_command(" ".join(fault.text for fault in found.faults))
+        said = in_command_words(" ".join(fault.text for fault in found.faults))
         assert option in said
         assert "press" not in said
         assert "Choose" not in said
     named = check(path, Options(id_column="nothing")).refused or ""
-    assert "--id-column" in as_command(named)
+    assert "--id-column" in in_command_words(named)
 
 
 def test_a_batch_that_stopped_is_told_with_the_command_that_goes_on() -> None:
@@ -163,7 +163,7 @@ def test_a_path_that_leads_nowhere_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "b").symlink_to(tmp_path / "a")
     for path in (str(tmp_path / "a"), "~nobody-of-that-name/a.csv"):
         with pytest.raises(ValueError, match="leads nowhere"):
-            local(path, tmp_path)
+            local_path(path, tmp_path)
 
 
 def test_a_help_and_the_version_load_nothing_heavy() -> None:

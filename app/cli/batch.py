@@ -104,13 +104,15 @@ def submit(
     wait
         Stay until the batch is over.
     """
-    from app.cli.batch_commands import Wanted, submit_file
+    from app.cli.batch_commands import Submission, submit_file
 
-    wanted = Wanted(deployment, route, name, budget, lanes, per_minute, objective, notify or [], again, over_budget)
+    submission = Submission(
+        deployment, route, name, budget, lanes, per_minute, objective, notify or [], again, over_budget
+    )
     return submit_file(
         file,
         reading,
-        wanted,
+        submission,
         wait=wait,
         as_json=json,
         data=paths.data_dir(data),

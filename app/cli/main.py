@@ -120,7 +120,7 @@ def send(
         text,
         deployment,
         system=system,
-        given=param or [],
+        pairs=param or [],
         repetitions=repetitions,
         cache=cache,
         as_json=json,
@@ -355,20 +355,20 @@ def main() -> None:
         print(f"\n{interrupt.SENTENCE}", file=sys.stderr)
         code = interrupt.CODE
     except Exception as error:
-        print(_in_words(error), file=sys.stderr)
+        print(_sentence_of(error), file=sys.stderr)
         code = 2
     interrupt.while_ending()
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _in_words(error: Exception) -> str:
+def _sentence_of(error: Exception) -> str:
     try:
-        from app.cli.failures import in_words  # with rich and SQLAlchemy, which most commands do without
+        from app.cli.failures import describe_error  # with rich and SQLAlchemy, which most commands do without
     except Exception as other:
         error = other
     else:
         if not isinstance(error, ImportError):
-            return in_words(error)
+            return describe_error(error)
     why = str(error).partition("\n")[0]
     return f"What this needs is not installed as it should be ({why}): run `make run` again, or remove .venv first."
 
