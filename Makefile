@@ -1,6 +1,6 @@
 # Two commands do everything: `make run` and `make test`. Neither needs root or a key.
 .DEFAULT_GOAL := help
-.PHONY: help run test bench check lock clean
+.PHONY: help run test quick bench check lock clean
 
 # 3.11 first: it is what the tests run on. Set it yourself with `make run PYTHON=/path/to/python`.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
@@ -21,6 +21,9 @@ test: $(VENV)/.test ## set up once, then pass every test (TEST="-k words", TEST=
 	@command -v "$${LAB_CHROMIUM:-chromium}" >/dev/null || \
 		echo "The browser tests will be skipped: no Chromium; on Debian install it with: sudo apt-get install chromium"
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TEST)
+
+quick: $(VENV)/.test ## set up once, then pass the tests that need no browser, no PostgreSQL and no model
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not browser and not postgres and not model and not slow" $(TEST)
 
 bench: $(VENV)/.test ## measure side by side in one run (BENCH="words")
 	@$(BIN)/python -m tests.benchmarks $(BENCH)

@@ -101,7 +101,7 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any] | None]:
     """Quiet the collector once the heavy modules are in, and close the engine's connections at the end.
 
     A full collection walks every object of pandas and Streamlit while all threads stand still; frozen ones are
-    not walked (design.md, section 1).
+    not walked (docs/adr/0001-two-processes.md).
     """
     from services.security.keys import install_log_filter
 

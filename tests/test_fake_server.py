@@ -9,7 +9,6 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any, get_args
 from urllib.parse import quote
 
@@ -266,8 +265,3 @@ def test_a_model_name_says_all_of_a_script_and_rejects_what_it_does_not_know() -
     assert parse("fake?text=" + quote("one two")).words() == ["one", " two"]
     with pytest.raises(ValueError, match="no option"):
         parse("fake?tokans=3")
-
-
-def test_no_file_of_the_fake_is_too_long() -> None:
-    for path in (Path(__file__).parent / "fake").glob("*.py"):
-        assert len(path.read_text().splitlines()) < 300, path.name

@@ -136,15 +136,49 @@ def test_ci_is_a_script_that_bash_can_read() -> None:
     assert subprocess.run(["bash", "-n", script], capture_output=True, check=False).returncode == 0
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+DOCUMENTS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    *sorted(str(f.relative_to(ROOT)) for f in ROOT.glob("docs/**/*.md")),
+]
+
+
+@pytest.mark.parametrize("page", DOCUMENTS)
 def test_what_the_documents_name_exists(page: str) -> None:
     text = (ROOT / page).read_text()
+    links = {
+        link for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", text) if not ((ROOT / page).parent / link).exists()
+    }
+    assert links == set()
+    files = {
+        path.name
+        for top in ("app", "pages", "services", "db", "scripts", "tests")
+        for path in (ROOT / top).rglob("*.py")
+    }
+    assert {name for name in re.findall(r"`(\w+\.py)`", text) if name not in files} <= {"NNNN_name.py", "name.py"}
     targets = set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
     commands = " ".join(re.findall(r"`[^`]+`|^make .*$", text, re.MULTILINE))
     assert set(re.findall(r"\bmake ([a-z]+)\b", commands)) <= targets
     assert {command for command in re.findall(r"`lab ([a-z]+)", text)} <= set(lab) - {"--help", "--version"}
-    folders = {name for name in re.findall(r"`((?:app|pages|services|db|tests)/[\w/.-]*)`", text) if "name" not in name}
+    folders = {name for name in re.findall(r"`((?:app|pages|services|db|tests)/[\w/.-]*)", text) if "name" not in name}
     assert {name for name in folders if not (ROOT / name).exists() and "NNNN" not in name} == set()
+
+
+def test_the_documents_that_the_code_cites_are_there() -> None:
+    cited = re.compile(r"(?:docs/)?(?:[\w-]+/)*[\w-]+\.md\b")
+    names = {
+        path.name for top in (".", "docs", "services") for path in ROOT.glob("*.md" if top == "." else f"{top}/**/*.md")
+    }
+    names.add("report.md")  # what the calculator gives away
+    missing = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for top in ("app", "pages", "services", "db", "scripts")
+        for path in (ROOT / top).rglob("*.py")
+        for name in cited.findall(path.read_text())
+        if Path(name).name not in names
+    }
+    assert missing == set()
 
 
 def test_the_image_gets_no_key_and_starts_with_what_exists() -> None:

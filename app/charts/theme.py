@@ -3,7 +3,7 @@
 Positions in time are true instants (milliseconds of UTC) and the words below them are made here, in the reader's zone:
 the browser's own zone has no say, and an hour that the clock shows twice is drawn twice.
 
-The eight colours of each theme are tuned for colour blindness (design.md, section 5). From the ninth slot on they come
+The eight colours of each theme are tuned for colour blindness. From the ninth slot on they come
 round again with another dash and another shape, so that no two deployments look alike in a chart.
 """
 

@@ -271,7 +271,7 @@ EXCEL_EXACT = 10**15  # Excel keeps 15 digits of a number
 
 FLOAT_EXACT = 2**53
 
-INT64 = 2**63 - 1
+INT64 = 2**63
 
 GROUP = 10_000
 
@@ -423,7 +423,7 @@ def _kind(value: Any) -> str:
     if isinstance(value, bool):
         return "bool"
     if isinstance(value, int):
-        return "int" if abs(value) <= FLOAT_EXACT else "long" if -INT64 <= value <= INT64 else "huge"
+        return "int" if abs(value) <= FLOAT_EXACT else "long" if -INT64 <= value < INT64 else "huge"
     return "float" if isinstance(value, float) else "str" if isinstance(value, str) else "json"
 
 

@@ -19,7 +19,7 @@ from tests.engine.house import House
 
 pytestmark = [pytest.mark.model, pytest.mark.asyncio(loop_scope="module")]
 MAIN = replace(DEFAULT_SPECS[0], threads=1)
-SHORT = caching.HANDBOOKS[0].text  # about 570 tokens, so that a cold call takes seconds and not minutes
+SHORT = caching.HANDBOOKS[0].text[:900]  # about 190 tokens: a cold call takes a second on one core
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -56,7 +56,7 @@ async def test_of_four_calls_with_one_long_prompt_the_first_is_cold_and_the_rest
     rows = await run(house, ColumnSpec("local-chat", cache="auto"), k=4)
     assert [row["state"] for row in rows] == ["succeeded"] * 4, [row["message"] for row in rows]
     assert [view.state(row) for row in rows] == ["cold", "warm", "warm", "warm"]
-    assert all(int(str(row["cache_read"])) > 500 for row in rows[1:])
+    assert all(int(str(row["cache_read"])) > 150 for row in rows[1:])
     (found,) = caching.measured(rows)
     usable = [row for row in rows if not row["lag_marked"]]
     assert found.cold == tuple(row["ttft_ms"] for row in usable if row["repetition"] == 1)
@@ -78,7 +78,7 @@ async def test_off_reads_nothing_even_from_a_prompt_that_was_just_sent(house: Ho
     assert {row["state"] for row in rows} == {"succeeded"}, [(row["outcome"], row["message"]) for row in rows]
     read = {(row["cache_mode"], row["repetition"]): row["cache_read"] for row in rows}
     assert (read["off", 1], read["off", 2]) == (0, 0)
-    assert int(str(read["auto", 2])) > 500
+    assert int(str(read["auto", 2])) > 150
 
 
 async def test_the_messages_wire_of_the_local_model_hits_and_has_no_off(house: House) -> None:

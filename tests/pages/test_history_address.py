@@ -43,7 +43,7 @@ def test_no_word_of_another_part_of_the_app_is_called_unknown() -> None:
     found: set[str] = {runs_page.PAGE, filters.PARAM}
     for file in [*(ROOT / "app").rglob("*.py"), *(ROOT / "pages").glob("*.py")]:
         source = file.read_text()
-        found |= set(re.findall(r'key="(\w+)", bind="query-params"', source.replace("\n", " ")))
+        found |= set(re.findall(r'key="(\w+)",\s+bind="query-params"', source))
         found |= set(re.findall(r'query_params(?:\.get\(|\.pop\(|\[)"(\w+)"', source))
     assert {"run", "metric", "profile", "page"} <= found
     assert unknown(found) is None

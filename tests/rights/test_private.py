@@ -155,7 +155,10 @@ def _left_alone(folder: Path) -> None:
     ]
     for call in (engine, *calls):
         # The modules are loaded first: another user may not be allowed to read them here.
-        program = f"import app.cli, services.engine.__main__, app.cli.doctor, os; os.setuid(65534); {call}"
+        program = (
+            "from tests import every_module; every_module.load(); import services.engine.__main__, app.cli.main, os; "
+            f"os.setuid(65534); {call}"
+        )
         done = subprocess.run(
             [sys.executable, "-c", program],
             cwd=ROOT,

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from tests import every_module
+
 PR_SET_SECUREBITS, SECBIT_NOROOT, CAPABILITIES_V3 = 28, 1, 0x20080522
 WITHIN_S = 40.0
 
@@ -57,21 +59,8 @@ def lab(*words: str, environment: dict[str, str | None], nobody: bool = False) -
 @cache
 def _loaded() -> Any:
     """The command line with all that its commands load: once, before the forks."""
-    for name in (
-        "cli_lists",
-        "cli_history",
-        "cli_batch_work",
-        "cli_batch_ask",
-        "cli_demo",
-        "cli_worker",
-        "cli_send",
-        "doctor",
-        "supervise",
-        "cli_trouble",
-        "cli_calculate",
-    ):
-        importlib.import_module(f"app.{name}")
-    return importlib.import_module("app.cli")
+    every_module.load()
+    return importlib.import_module("app.cli.main")
 
 
 def _child(cli: Any, words: tuple[str, ...], environment: dict[str, str | None], out: int, nobody: bool) -> None:
