@@ -63,25 +63,25 @@ def run(
     if trouble := paths.data_trouble(data):
         raise EngineError(trouble)
     try:
-        where = listening.resolve(address)
-        listening.refuse_open_door(where, everyone_is_admin=everyone_is_admin)
-        with _only_lab(data) as announce:
-            chosen = listening.port_of(where, port)
-            announce(where, chosen)
+        endpoint = listening.resolve(address)
+        listening.refuse_open_door(endpoint, everyone_is_admin=everyone_is_admin)
+        with _lock_data(data) as announce:
+            chosen = listening.port_of(endpoint, port)
+            announce(endpoint, chosen)
             if chosen != port:
                 say(f"Port {port} is taken; using {chosen}.")
             os.environ |= {
                 "LAB_DATA": str(data),
                 "LAB_DEPLOYMENTS": str(file),
                 "LAB_SOCKET": str(paths.new_socket_path(data)),
-                "LAB_ADDRESS": where.host,  # who may name files of this machine depends on who can reach it
+                "LAB_ADDRESS": endpoint.host,  # who may name files of this machine depends on who can reach it
             }
             for trouble in (keys.trouble(), streamlit_config.trouble()):
                 if trouble:
                     say(trouble)
             if everyone_is_admin:
                 os.environ[listening.EVERYONE] = "1"
-            return asyncio.run(_Lab(where, chosen, data, file, _quietly(say)).run(browser))
+            return asyncio.run(_Lab(endpoint, chosen, data, file, _quietly(say)).run(browser))
     except (CannotListen, paths.NoPlace) as error:
         raise EngineError(str(error)) from error
 
@@ -89,15 +89,15 @@ def run(
 def _quietly(say: Say) -> Say:
     """A terminal that was closed, or a reader that went away, ends no server."""
 
-    def told(sentence: str) -> None:
+    def say_or_drop(sentence: str) -> None:
         with contextlib.suppress(OSError):
             say(sentence)
 
-    return told
+    return say_or_drop
 
 
 @contextmanager
-def _only_lab(data: Path) -> Iterator[Callable[[Address, int], None]]:
+def _lock_data(data: Path) -> Iterator[Callable[[Address, int], None]]:
     """Be the only `lab run` of a data directory. Raises `EngineError` with the address of the one that is."""
     try:
         note = (data / health.NOTE).open("a+", encoding="utf-8")
@@ -107,13 +107,13 @@ def _only_lab(data: Path) -> Iterator[Callable[[Address, int], None]]:
         try:
             fcntl.flock(note, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise EngineError(_already(data)) from None
+            raise EngineError(_already_running(data)) from None
         except OSError:
             pass  # a file system without locks; the engine's own socket is then all that keeps two apart
         note.truncate(0)
 
-        def announce(where: Address, port: int) -> None:
-            note.write(health.Lab(os.getpid(), where.near, port, where.url(port)).to_json())
+        def announce(endpoint: Address, port: int) -> None:
+            note.write(health.Lab(os.getpid(), endpoint.near, port, endpoint.url(port)).to_json())
             note.flush()
 
         try:
@@ -122,12 +122,12 @@ def _only_lab(data: Path) -> Iterator[Callable[[Address, int], None]]:
             note.truncate(0)
 
 
-def _already(data: Path) -> str:
+def _already_running(data: Path) -> str:
     end = time.monotonic() + 2
     while (lab := health.noted(data)) is None and time.monotonic() < end:
         time.sleep(0.05)  # it was started at this moment and has not chosen its port yet
-    at = f" at {lab.url}" if lab else ""
-    return f"Inference Lab already runs{at} with the data in {data}: use that one, stop it, or give another --data."
+    place = f" at {lab.url}" if lab else ""
+    return f"Inference Lab already runs{place} with the data in {data}: use that one, stop it, or give another --data."
 
 
 @dataclass(slots=True)
@@ -167,20 +167,20 @@ class _Child:
 class _Lab:
     """Both processes, from their start to their end."""
 
-    where: Address
+    endpoint: Address
     port: int
     data: Path
     file: Path
     say: Say
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     at_once: asyncio.Event = field(default_factory=asyncio.Event)
-    told_at: float = 0.0
+    stop_signal_at: float = 0.0
 
     async def run(self, browser: bool) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGTERM:
-                loop.add_signal_handler(number, self._asked_to_stop)
+                loop.add_signal_handler(number, self._on_stop_signal)
         logs = self.data / "logs"
         logs.mkdir(exist_ok=True)
         children = (
@@ -195,12 +195,12 @@ class _Lab:
             work = {asyncio.ensure_future(child.up(child)) for child in children}
             while not stopping.done() and work:
                 done, _ = await asyncio.wait({stopping, *work}, return_when=asyncio.FIRST_COMPLETED)
-                for each in done & work:
-                    each.result()
+                for ended in done & work:
+                    ended.result()
                 work -= done
             if not stopping.done():
                 self._welcome(browser)
-                work = {asyncio.ensure_future(self._keep(child)) for child in children}
+                work = {asyncio.ensure_future(self._keep_alive(child)) for child in children}
                 await asyncio.wait({stopping, *work}, return_when=asyncio.FIRST_COMPLETED)
             self.say("Stopping.")
         except (EngineError, Failed) as error:
@@ -212,17 +212,17 @@ class _Lab:
             await self._end(children)
         return 0
 
-    def _asked_to_stop(self) -> None:
+    def _on_stop_signal(self) -> None:
         if not self.stopping.is_set():
-            self.told_at = time.monotonic()
-        elif time.monotonic() - self.told_at > SAME_S:
+            self.stop_signal_at = time.monotonic()
+        elif time.monotonic() - self.stop_signal_at > SAME_S:
             self.at_once.set()
         self.stopping.set()
 
     def _welcome(self, browser: bool) -> None:
-        url = self.where.url(self.port)
+        url = self.endpoint.url(self.port)
         self.say(f"Inference Lab is at {url}  (data in {self.data}; stop with Ctrl-C)")
-        if not self.where.loopback and not listening.sign_in_configured():
+        if not self.endpoint.loopback and not listening.sign_in_configured():
             self.say("Nobody has to sign in: whoever reaches this address is an administrator.")
         if browser:
             threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
@@ -260,7 +260,7 @@ class _Lab:
             "--port",
             str(self.port),
             "--address",
-            self.where.host,
+            self.endpoint.host,
             "--parent-pid",
             str(os.getpid()),
         ]
@@ -277,40 +277,40 @@ class _Lab:
             )
 
     async def _pages_answer(self) -> bool:
-        return await health.pages_answer(self.where.near, self.port, ANSWER_S)
+        return await health.pages_answer(self.endpoint.near, self.port, ANSWER_S)
 
     async def _pages_up(self, child: _Child) -> None:
         """Raises `Failed` when they do not come up."""
         assert child.ended is not None
-        before, worked, named = Vitals(), child.born, False
-        looked = child.born
+        current, worked_at, named = Vitals(), child.born, False
+        looked_at = child.born
         while not child.ended.done():
-            if await health.pages_answer(self.where.near, self.port, ANSWER_S, ready=True):
+            if await health.pages_answer(self.endpoint.near, self.port, ANSWER_S, ready=True):
                 return
             await asyncio.wait({child.ended}, timeout=0.05)
             now = time.monotonic()
-            if now - looked < 1:
+            if now - looked_at < 1:
                 continue
-            looked, lasts, last = now, now - child.born, before
-            before = child.vitals()
-            if before.works_since(last):
-                worked = now
-            stuck = now - worked > START_ASLEEP_S or lasts > START_AT_WORK_S
-            if lasts > START_NAMED_AFTER_S and (stuck or (before.stopped and last.stopped)):
-                why = "their process was stopped from outside" if before.stopped else f"no answer for {lasts:.0f} s"
+            looked_at, lasted_s, last = now, now - child.born, current
+            current = child.vitals()
+            if current.works_since(last):
+                worked_at = now
+            stuck = now - worked_at > START_ASLEEP_S or lasted_s > START_AT_WORK_S
+            if lasted_s > START_NAMED_AFTER_S and (stuck or (current.stopped and last.stopped)):
+                why = "their process was stopped from outside" if current.stopped else f"no answer for {lasted_s:.0f} s"
                 await child.kill()
-                raise Failed(f"The pages got stuck while starting ({why}) and were ended. {_see(child)}")
-            if lasts > START_NAMED_AFTER_S and not named:
+                raise Failed(f"The pages got stuck while starting ({why}) and were ended. {_log_hint(child)}")
+            if lasted_s > START_NAMED_AFTER_S and not named:
                 named = True
-                self.say(f"The pages have been starting for {lasts:.0f} s; still waiting.")
-        raise Failed(f"The pages did not start ({_how(child.ended.result())}). {_see(child)}")
+                self.say(f"The pages have been starting for {lasted_s:.0f} s; still waiting.")
+        raise Failed(f"The pages did not start ({_exit_reason(child.ended.result())}). {_log_hint(child)}")
 
     # --- keeping both alive ------------------------------------------------------------------------------------------
 
-    async def _keep(self, child: _Child) -> None:
+    async def _keep_alive(self, child: _Child) -> None:
         """Start it again whenever it ends or hangs; wait longer each time that it lives shortly. Never returns."""
         while True:
-            reason = await self._end_of_life(child)
+            reason = await self._wait_for_end(child)
             steady = time.monotonic() - child.born > STEADY_S
             child.deaths = 1 if steady else child.deaths + 1
             while True:
@@ -319,7 +319,7 @@ class _Lab:
                 again = f"starting it again in {pause:.0f} s" if pause >= 1 else "starting it again"
                 self.say(f"{reason.rstrip('.')}; {again}.")
                 if many and child.deaths % MANY_DEATHS == 0:
-                    self.say(f"That was the {child.deaths}th time in a row. {_see(child)}")
+                    self.say(f"That was the {child.deaths}th time in a row. {_log_hint(child)}")
                 await asyncio.sleep(pause)
                 try:
                     child.begin()
@@ -330,14 +330,14 @@ class _Lab:
                     child.deaths += 1
             self.say(f"The {child.name} process answers again.")
 
-    async def _end_of_life(self, child: _Child) -> str:
+    async def _wait_for_end(self, child: _Child) -> str:
         """Watch it until it ended, or did not answer for so long that it was ended; returns why, as a sentence."""
         assert child.ended is not None
-        misses, silent_since, worked, before, named = 0, 0.0, 0.0, Vitals(), False
+        misses, silent_since, worked_at, current, named = 0, 0.0, 0.0, Vitals(), False
         pause = CHECK_EVERY_S
         while True:
             if (await asyncio.wait({child.ended}, timeout=pause))[0]:
-                return f"The {child.name} process ended ({_how(child.ended.result())})"
+                return f"The {child.name} process ended ({_exit_reason(child.ended.result())})"
             began = time.monotonic()
             answered = await child.answers()
             now = time.monotonic()
@@ -349,25 +349,25 @@ class _Lab:
                 misses, named, pause = 0, False, CHECK_EVERY_S
                 continue
             misses, pause = misses + 1, max(0.0, 1 - (now - began))
-            last, before = before, child.vitals()
+            last, current = current, child.vitals()
             if misses == 1:
-                silent_since = worked = began
+                silent_since = worked_at = began
                 continue
-            if before.works_since(last):
-                worked = now
+            if current.works_since(last):
+                worked_at = now
             silent = now - silent_since
             if misses < MISSES:
                 continue
-            if before.stopped:
+            if current.stopped:
                 why = "its process was stopped from outside"
-            elif now - worked > ASLEEP_S:
+            elif now - worked_at > ASLEEP_S:
                 why = "its process hangs"
             elif silent > AT_WORK_S:
                 why = "although its process is at work"
             else:
                 if not named:
                     named = True
-                    busy = "is at work" if worked == now else "does nothing"
+                    busy = "is at work" if worked_at == now else "does nothing"
                     self.say(
                         f"The {child.name} process has not answered for {silent:.0f} s and {busy}; it is started again "
                         "if that goes on."
@@ -391,8 +391,8 @@ class _Lab:
                 child.process.terminate()
         at_once: asyncio.Future[Any] = asyncio.ensure_future(self.at_once.wait())
         until = time.monotonic() + END_S
-        while living and not at_once.done() and (left := until - time.monotonic()) > 0:
-            done, _ = await asyncio.wait({at_once, *living}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        while living and not at_once.done() and (remaining := until - time.monotonic()) > 0:
+            done, _ = await asyncio.wait({at_once, *living}, timeout=remaining, return_when=asyncio.FIRST_COMPLETED)
             living = {ended: child for ended, child in living.items() if ended not in done}
         if living and at_once.done():
             self.say("Ending at once.")
@@ -404,7 +404,7 @@ class _Lab:
             await asyncio.wait(living, timeout=END_S)
 
 
-def _how(code: int) -> str:
+def _exit_reason(code: int) -> str:
     if code >= 0:
         return f"exit code {code}"
     try:
@@ -413,7 +413,7 @@ def _how(code: int) -> str:
         return f"ended by signal {-code}"
 
 
-def _see(child: _Child) -> str:
+def _log_hint(child: _Child) -> str:
     """Where to look, with the last that was logged."""
     last = spawn.last_line(child.log)
     return f"See {child.log}" + (f"; its last line: {last}" if last else ".")

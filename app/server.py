@@ -28,8 +28,8 @@ def serve(
     started from. Raises `CannotListen` for an address that others reach without signing in, SystemExit(1) when the
     port is taken and SystemExit(3) when the app does not start.
     """
-    where = listening.resolve(address)
-    listening.refuse_open_door(where, everyone_is_admin=everyone_is_admin)
+    endpoint = listening.resolve(address)
+    listening.refuse_open_door(endpoint, everyone_is_admin=everyone_is_admin)
     # `lab run` asks with it where each thread stands before it ends pages that hang.
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     if parent_pid is not None:
@@ -47,7 +47,7 @@ def serve(
     sign_in.setup()  # before Streamlit could read the secrets by itself
     from app.asgi import app, run
 
-    run(app, port, where.host)
+    run(app, port, endpoint.host)
 
 
 def main() -> None:
@@ -59,9 +59,14 @@ def main() -> None:
     parser.add_argument(
         "--everyone-is-admin", action="store_true", help="listen on a network although nobody has to sign in"
     )
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     try:
-        serve(given.port, given.address, parent_pid=given.parent_pid, everyone_is_admin=given.everyone_is_admin)
+        serve(
+            arguments.port,
+            arguments.address,
+            parent_pid=arguments.parent_pid,
+            everyone_is_admin=arguments.everyone_is_admin,
+        )
     except CannotListen as error:
         print(str(error), file=sys.stderr)
         sys.exit(2)

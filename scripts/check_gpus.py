@@ -45,10 +45,10 @@ TOLERANCE = 0.005
 def differences(row: Mapping[str, str], system: str) -> Iterator[str]:
     """A sentence for each figure that is not the same; figures that only one of the two has are left out."""
     for column, (key, unit) in KEYS.items():
-        found = re.search(rf"^\s*{key}:\s*(\d+)", system, re.MULTILINE)
-        if found is None or not row[column]:
+        match = re.search(rf"^\s*{key}:\s*(\d+)", system, re.MULTILINE)
+        if match is None or not row[column]:
             continue
-        ours, theirs = float(row[column]), int(found[1]) / unit
+        ours, theirs = float(row[column]), int(match[1]) / unit
         if abs(ours - theirs) > TOLERANCE * theirs:
             yield f"{row['name']}: {column} is {ours:g} here and {theirs:g} in aiconfigurator."
 
@@ -58,8 +58,8 @@ def main(wheel: str) -> None:
     rows = {row["name"]: row for row in csv.DictReader(FILE.read_text(encoding="utf-8").splitlines())}
     with zipfile.ZipFile(wheel) as archive:
         texts = {name: archive.read(INSIDE.format(file)).decode() for name, file in SYSTEMS.items()}
-    found = [line for name, text in texts.items() for line in differences(rows[name], text)]
-    print("\n".join(found) or f"The {len(texts)} GPUs that aiconfigurator knows are the same here.")
+    sentences = [line for name, text in texts.items() for line in differences(rows[name], text)]
+    print("\n".join(sentences) or f"The {len(texts)} GPUs that aiconfigurator knows are the same here.")
 
 
 if __name__ == "__main__":

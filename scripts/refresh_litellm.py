@@ -58,8 +58,8 @@ def prices(row: Mapping[str, Any]) -> Tables:
         above = str(int(field["above"] or 0) * 1000)
         context = CONTEXTS[field["context"] or ""]
         tables.setdefault(context, {}).setdefault(above, {})[RATES[field["rate"]]] = dollars(Decimal(value))
-    whole = {context: table for context, table in tables.items() if {"input", "output"} <= set(table.get("0", ()))}
-    return whole if _charged(whole) and _reasoning_is_output(row) else {}
+    complete = {context: table for context, table in tables.items() if {"input", "output"} <= set(table.get("0", ()))}
+    return complete if _charged(complete) and _reasoning_is_output(row) else {}
 
 
 def dollars(per_token: Decimal) -> str:
@@ -88,9 +88,9 @@ def snapshot(wheel: Path, today: str) -> dict[str, Any]:
         provider = PROVIDERS.get(str(row.get("litellm_provider")))
         if provider is None or row.get("mode") not in MODES or any(word in name for word in NOT_BY_TOKEN):
             continue
-        found = prices(row)
-        if found:
-            models[provider][own_name(name, provider, row["litellm_provider"])] = found
+        tables = prices(row)
+        if tables:
+            models[provider][own_name(name, provider, row["litellm_provider"])] = tables
     return {
         "source": "LiteLLM",
         "version": wheel.name.split("-")[1],
@@ -109,10 +109,10 @@ def own_name(name: str, provider: str, litellm_provider: str) -> str:
 
 def main(wheel: str) -> None:
     """Write the snapshot of today."""
-    made = snapshot(Path(wheel), datetime.now(UTC).date().isoformat())
-    FILE.write_text(json.dumps(made, separators=(",", ":"), sort_keys=True) + "\n", encoding="utf-8")
-    counts = ", ".join(f"{provider} {len(rows)}" for provider, rows in made["models"].items())
-    print(f"{FILE.name}: LiteLLM {made['version']}, {FILE.stat().st_size / 1000:.0f} kB; models: {counts}")
+    listing = snapshot(Path(wheel), datetime.now(UTC).date().isoformat())
+    FILE.write_text(json.dumps(listing, separators=(",", ":"), sort_keys=True) + "\n", encoding="utf-8")
+    counts = ", ".join(f"{provider} {len(rows)}" for provider, rows in listing["models"].items())
+    print(f"{FILE.name}: LiteLLM {listing['version']}, {FILE.stat().st_size / 1000:.0f} kB; models: {counts}")
 
 
 if __name__ == "__main__":

@@ -65,10 +65,15 @@ def main() -> None:
     options.add_argument("--hf", default="")
     options.add_argument("--note", default="")
     options.add_argument("--date", default=datetime.now(UTC).date().isoformat())
-    given = options.parse_args()
-    config = json.loads(given.config.read_text(encoding="utf-8"))
+    arguments = options.parse_args()
+    config = json.loads(arguments.config.read_text(encoding="utf-8"))
     llm = llm_from_config(
-        config, name=given.name, hf_id=given.hf, source=given.source, date=given.date, note=given.note
+        config,
+        name=arguments.name,
+        hf_id=arguments.hf,
+        source=arguments.source,
+        date=arguments.date,
+        note=arguments.note,
     )
     put(llm)
     print(f"{llm.name}: {llm.params_b:g} billion parameters, {llm.active_b:g} for one token")

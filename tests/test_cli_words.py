@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,16 +13,30 @@ import pytest
 from cyclopts import App
 from cyclopts.exceptions import CycloptsError
 
-from app.cli.batch import Reading
 from app.cli.batch_commands import in_dollars
-from app.cli.batch_file import as_command, local, next_step, options_of, utf8
+from app.cli.batch_file import file_options, in_command_words, local_path, next_step, utf8
 from app.cli.main import app as lab
-from app.cli.send import pairs
+from app.cli.options import ReadingOptions, name_value_pairs
 from services.batch.estimate import Estimate
 from services.batch.files import check
 from services.batch.types import Options
+from services.paths import ROOT
+from tests.lab_command import run_lab
 
 HUGE = "9" * 30
+# What takes long to load; a help needs none of it.
+HEAVY = """
+aiohttp alembic altair anthropic boto3 botocore dbos genai_prices httpx numpy openai openpyxl orjson
+pandas psycopg pyarrow pydantic sqlalchemy sqlmodel starlette streamlit yarl
+"""
+LOADED = """
+import runpy, sys
+sys.argv = ["lab", *sys.argv[1:]]
+try:
+    runpy.run_module("app.cli", run_name="__main__", alter_sys=True)
+finally:
+    print(*sys.modules, file=sys.stderr)
+"""
 SUBMIT = ("batch", "submit", "file.csv", "-d", "good")
 
 
@@ -76,7 +93,7 @@ def test_what_the_engine_takes_is_taken() -> None:
     [("max_tokens=" + "1" * 5000, "1" * 5000), ("stop=" + "[" * 100_000, "[" * 100_000), ("a=1e999", float("inf"))],
 )
 def test_a_parameter_that_json_cannot_read_is_kept_as_it_was_written(given: str, kept: object) -> None:
-    (value,) = pairs([given]).values()
+    (value,) = name_value_pairs([given]).values()
     assert value == kept
 
 
@@ -94,7 +111,7 @@ def test_a_parameter_that_json_cannot_read_is_kept_as_it_was_written(given: str,
 )
 def test_options_that_cannot_be_sent_are_one_sentence(given: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"\.$") as refused:
-        options_of(Reading(**given))  # type: ignore[arg-type]
+        file_options(ReadingOptions(**given))  # type: ignore[arg-type]
     assert "codec" not in str(refused.value)
 
 
@@ -123,12 +140,12 @@ def test_what_the_page_has_a_button_for_the_command_line_has_an_option_for(tmp_p
         path = tmp_path / "a.csv"
         path.write_bytes(text)
         found = check(path, Options())
-        said = as_command(" ".join(fault.text for fault in found.faults))
+        said = in_command_words(" ".join(fault.text for fault in found.faults))
         assert option in said
         assert "press" not in said
         assert "Choose" not in said
     named = check(path, Options(id_column="nothing")).refused or ""
-    assert "--id-column" in as_command(named)
+    assert "--id-column" in in_command_words(named)
 
 
 def test_a_batch_that_stopped_is_told_with_the_command_that_goes_on() -> None:
@@ -146,4 +163,23 @@ def test_a_path_that_leads_nowhere_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "b").symlink_to(tmp_path / "a")
     for path in (str(tmp_path / "a"), "~nobody-of-that-name/a.csv"):
         with pytest.raises(ValueError, match="leads nowhere"):
-            local(path, tmp_path)
+            local_path(path, tmp_path)
+
+
+def test_a_help_and_the_version_load_nothing_heavy() -> None:
+    needless: dict[str, set[str]] = {}
+    for arguments in ("--help", "--version", "runs --help", "batch --help", "batch submit --help", "history --help"):
+        done = subprocess.run(
+            [sys.executable, "-c", LOADED, *arguments.split()], cwd=ROOT, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+        modules = {name.partition(".")[0] for name in done.stderr.split()}
+        assert "cyclopts" in modules
+        if heavy := modules & set(HEAVY.split()):
+            needless[arguments] = heavy
+    assert needless == {}
+
+
+def test_the_version_is_the_one_of_the_project() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert run_lab("--version").stdout == f"Inference Lab {version}\n"

@@ -22,9 +22,9 @@ from app.widgets.status import draw_refusal
 from app.widgets.text import clip, plain
 from db import batches
 from services.batch import text as words
-from services.batch.service import MOST_LANES, MOST_PER_MINUTE, BatchSpec
+from services.batch.service import BatchSpec
 from services.batch.targets import Way, cost_words, time_words
-from services.batch.types import Checked, Record
+from services.batch.types import MOST_LANES, MOST_PER_MINUTE, Checked, Record
 from services.pricing.cost import money
 from services.runs.spec import ColumnSpec, RunSpec
 

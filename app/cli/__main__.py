@@ -2,7 +2,7 @@
 
 from app.cli import interrupt
 
-# Loading the rest takes most of a second, in which somebody may think better of it.
+# Loading takes a moment, in which somebody may think better of it.
 interrupt.while_loading()
 
 from app.cli.main import main  # noqa: E402

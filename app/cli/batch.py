@@ -1,79 +1,25 @@
-"""`lab batch`: its commands and their options; what they do is in `batch_commands` and `batch_results`."""
+"""`lab batch`: its commands and their options; what they do is in `batch_commands`."""
 
 from __future__ import annotations
 
-import getpass
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import App, Group, Parameter, validators
+from cyclopts import App, Parameter, validators
 
+from app.cli.options import DataOption, FileOption, Flag, JsonOption, ReadingOptions, Values, local_user
 from services import paths
-from services.batch.service import MOST_LANES, MOST_NANOUSD, MOST_PER_MINUTE
+from services.batch.types import MOST_LANES, MOST_NANOUSD, MOST_PER_MINUTE, RouteName
 
 batch = App(name="batch", help="Send a file of prompts and get one answer for each line.")
-where = Group("Where", sort_key=9)
-DataOption = Annotated[Path | None, Parameter(name="--data", group=where, help="Data directory (else LAB_DATA).")]
-FileOption = Annotated[
-    Path | None, Parameter(name="--deployments", group=where, help="deployments.toml to use (else LAB_DEPLOYMENTS).")
-]
-JsonOption = Annotated[bool, Parameter(name="--json", negative=(), help="One JSON object per line.")]
-Texts = Annotated[list[str] | None, Parameter(negative=(), consume_multiple=False)]
-Id = Annotated[str, Parameter(help="The batch's id, the beginning of it, or its name where no other has it.")]
-Flag = Annotated[bool, Parameter(negative=())]
-Formats = Literal["csv", "tsv", "jsonl", "json", "openai", "anthropic", "bedrock", "parquet", "excel"]
-Routes = Literal["runner", "openai", "anthropic", "bedrock", "transform", "async"]
-Kinds = Literal["csv", "jsonl", "parquet", "excel"]
+BatchId = Annotated[str, Parameter(help="The batch's id, the beginning of it, or its name where no other has it.")]
+ResultsFormat = Literal["csv", "jsonl", "parquet", "excel"]
 Lanes = Annotated[int | None, Parameter(validator=validators.Number(gte=1, lte=MOST_LANES))]
 PerMinute = Annotated[int | None, Parameter(validator=validators.Number(gte=1, lte=MOST_PER_MINUTE))]
 # What the engine takes: below a millionth of a dollar, or a millisecond, nothing can be kept to.
 Dollars = Annotated[float | None, Parameter(validator=validators.Number(gte=0.000001, lte=MOST_NANOUSD // 10**9))]
 Seconds = Annotated[float | None, Parameter(validator=validators.Number(gte=0.001, lte=3600))]
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How the file is read and what is asked.
-
-    Parameters
-    ----------
-    template
-        The prompt of each line, with {{column}} for a column's value.
-    system
-        The system prompt of each line, with columns too.
-    param
-        A parameter as name=value, for instance --param max_tokens=100; may be given again. A line's own win.
-    format
-        What the file is; it is recognised without this.
-    encoding
-        cp1252 for a file that Windows wrote.
-    delimiter
-        What parts the columns of a CSV file; it is recognised where the header shows it.
-    id_column
-        Which column you know a line by.
-    sheet
-        Of an Excel file.
-    suffix_ids
-        Number double ids instead of refusing them.
-    leave_out
-        Send the valid lines although others are not.
-    """
-
-    template: str | None = None
-    system: str | None = None
-    param: Texts = None
-    format: Formats | None = None
-    encoding: Literal["utf-8", "cp1252"] = "utf-8"
-    delimiter: str | None = None
-    id_column: str | None = None
-    sheet: str | None = None
-    suffix_ids: Flag = False
-    leave_out: Flag = False
-
-
-USUAL = Reading()
+USUAL = ReadingOptions()
 
 
 @batch.command
@@ -81,7 +27,7 @@ def check(
     file: str,
     *,
     deployment: Annotated[str | None, Parameter(name=["--deployment", "-d"])] = None,
-    reading: Reading = USUAL,
+    reading: ReadingOptions = USUAL,
     json: JsonOption = False,
     data: DataOption = None,
     deployments: FileOption = None,
@@ -105,7 +51,7 @@ def check(
         as_json=json,
         data=paths.data_dir(data),
         deployments=paths.deployments_file(deployments),
-        person=me(),
+        person=local_user(),
     )
 
 
@@ -114,14 +60,14 @@ def submit(
     file: str,
     *,
     deployment: Annotated[str, Parameter(name=["--deployment", "-d"])],
-    route: Routes | None = None,
+    route: RouteName | None = None,
     name: str = "",
-    reading: Reading = USUAL,
+    reading: ReadingOptions = USUAL,
     budget: Dollars = None,
     lanes: Lanes = None,
     per_minute: PerMinute = None,
     objective: Seconds = None,
-    notify: Texts = None,
+    notify: Values = None,
     again: Flag = False,
     over_budget: Flag = False,
     wait: Flag = False,
@@ -158,18 +104,20 @@ def submit(
     wait
         Stay until the batch is over.
     """
-    from app.cli.batch_commands import Wanted, submit_file
+    from app.cli.batch_commands import Submission, submit_file
 
-    wanted = Wanted(deployment, route, name, budget, lanes, per_minute, objective, notify or [], again, over_budget)
+    submission = Submission(
+        deployment, route, name, budget, lanes, per_minute, objective, notify or [], again, over_budget
+    )
     return submit_file(
         file,
         reading,
-        wanted,
+        submission,
         wait=wait,
         as_json=json,
         data=paths.data_dir(data),
         deployments=paths.deployments_file(deployments),
-        person=me(),
+        person=local_user(),
     )
 
 
@@ -193,7 +141,7 @@ def list_(
 
 
 @batch.command
-def show(id: Id, *, json: JsonOption = False, data: DataOption = None) -> int:
+def show(id: BatchId, *, json: JsonOption = False, data: DataOption = None) -> int:
     """How a batch stands: its state, its lines by state, what it cost."""
     from app.cli.batch_commands import show_batch
 
@@ -202,10 +150,10 @@ def show(id: Id, *, json: JsonOption = False, data: DataOption = None) -> int:
 
 @batch.command
 def results(
-    id: Id,
+    id: BatchId,
     *,
     to: Annotated[Path | None, Parameter(name=["--to", "-o"])] = None,
-    kind: Kinds | None = None,
+    kind: ResultsFormat | None = None,
     escape: bool = True,
     json: JsonOption = False,
     data: DataOption = None,
@@ -237,26 +185,31 @@ def _act(
         as_json=json,
         data=paths.data_dir(data),
         file=paths.deployments_file(deployments),
-        person=me(),
+        person=local_user(),
         budget=budget,
     )
 
 
 @batch.command
-def cancel(id: Id, *, json: JsonOption = False, data: DataOption = None, deployments: FileOption = None) -> int:
+def cancel(id: BatchId, *, json: JsonOption = False, data: DataOption = None, deployments: FileOption = None) -> int:
     """Stop a batch; what is answered is kept."""
     return _act("cancel", id, json, data, deployments)
 
 
 @batch.command
-def pause(id: Id, *, json: JsonOption = False, data: DataOption = None, deployments: FileOption = None) -> int:
+def pause(id: BatchId, *, json: JsonOption = False, data: DataOption = None, deployments: FileOption = None) -> int:
     """Let the lines under way end and send no others (our own runner)."""
     return _act("pause", id, json, data, deployments)
 
 
 @batch.command
 def resume(
-    id: Id, *, budget: Dollars = None, json: JsonOption = False, data: DataOption = None, deployments: FileOption = None
+    id: BatchId,
+    *,
+    budget: Dollars = None,
+    json: JsonOption = False,
+    data: DataOption = None,
+    deployments: FileOption = None,
 ) -> int:
     """Go on with a paused batch.
 
@@ -269,14 +222,6 @@ def resume(
 
 
 @batch.command
-def resend(id: Id, *, json: JsonOption = False, data: DataOption = None, deployments: FileOption = None) -> int:
+def resend(id: BatchId, *, json: JsonOption = False, data: DataOption = None, deployments: FileOption = None) -> int:
     """Send the lines without an answer again, as a batch of their own."""
     return _act("resend", id, json, data, deployments)
-
-
-def me() -> str:
-    """Who runs the command, by the name that the system has."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "local"

@@ -19,12 +19,19 @@ from rich.table import Table
 from sqlalchemy import Engine
 
 from app.cli import batch_file, terminal
-from app.cli.batch import Reading
-from app.cli.batch_file import as_command, checked_file, handed_over, local, shown, utf8
+from app.cli.batch_file import (
+    check_with_progress,
+    count_lines,
+    for_terminal,
+    hand_over,
+    in_command_words,
+    local_path,
+    utf8,
+)
+from app.cli.database import open_database
+from app.cli.options import ReadingOptions
 from app.cli.terminal import console
 from db import batch_queries, batches
-from db.engine import database_url, reader
-from db.migrate import upgrade
 from services import formatting, paths
 from services.batch import pauses, reconcile, stats, status, text, worker
 from services.batch.estimate import Estimate
@@ -32,13 +39,20 @@ from services.batch.export import ENDINGS, Kind, write
 from services.batch.reading_options import flags
 from services.batch.service import BatchSpec
 from services.batch.targets import Way, cheapest, cost_words, time_words
-from services.batch.targets import found as found_ways
+from services.batch.targets import found as find_ways
 from services.batch.types import Checked, RouteName, options_to_json
 from services.client import EngineClient, EngineDown, EngineError
 from services.engine.spawn import engine_for
 from services.pricing.cost import money
 from services.runs.record import usd
 from services.types import Deployment
+
+Row = dict[str, Any]
+BatchRow = Mapping[str, Any]
+NANO = 1_000_000_000
+POLL_S = 0.5
+RECORDED_WITHIN_S = 30.0  # a large file is recorded for longer, and then it is said
+MONEY = ("cost_", "plain_")  # what the names of nano-dollars in an estimate begin with
 
 
 def work_until_stopped(data: Path, file: Path, *, as_json: bool) -> int:
@@ -56,18 +70,9 @@ def work_until_stopped(data: Path, file: Path, *, as_json: bool) -> int:
     return 0
 
 
-Row = dict[str, Any]
-
-NANO = 1_000_000_000
-
-POLL_S = 0.5
-
-RECORDED_WITHIN_S = 30.0  # a large file is recorded for longer, and then it is said
-
-
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What is asked for beside the file. Money is dollars, ``objective`` seconds."""
+class Submission:
+    """What the options say beside the file. Money is dollars, ``objective`` seconds."""
 
     deployment: str
     route: str | None
@@ -82,42 +87,51 @@ class Wanted:
 
 
 def check_file(
-    file: str, reading: Reading, deployment: str | None, *, as_json: bool, data: Path, deployments: Path, person: str
+    file: str,
+    reading: ReadingOptions,
+    deployment: str | None,
+    *,
+    as_json: bool,
+    data: Path,
+    deployments: Path,
+    person: str,
 ) -> int:
     """Print what was found, and with a deployment what it costs there. 0: all can be sent, 1: not all, 2: bad input."""
     try:
-        found = checked_file(local(file, data), reading)
-        ways = _ways(found, deployment, data, deployments, person) if deployment and found.n_valid else []
+        checked = check_with_progress(local_path(file, data), reading)
+        ways = _ways_of(checked, deployment, data, deployments, person) if deployment and checked.n_valid else []
     except (ValueError, EngineError) as error:
-        print(as_command(str(error)), file=sys.stderr)
+        print(in_command_words(str(error)), file=sys.stderr)
         return 2
     if as_json:
-        print(json.dumps(_as_json(found, ways), default=str))
+        print(json.dumps(_check_as_json(checked, ways), default=str))
     else:
-        _print(found, ways)
-    return 0 if found.sendable and not found.n_faults else 1
+        _print_check(checked, ways)
+    return 0 if checked.sendable and not checked.n_faults else 1
 
 
-def _ways(found: Checked, name: str, data: Path, file: Path, person: str) -> list[Way]:
+def _ways_of(checked: Checked, name: str, data: Path, file: Path, person: str) -> list[Way]:
     with engine_for(data, file, person=person, role="admin", embedded=False) as engine:
-        return found_ways(database(data), found, [named(engine, name)])
+        return find_ways(open_database(data), checked, [deployment_called(engine, name)])
 
 
-def named(engine: EngineClient, name: str) -> Deployment:
+def deployment_called(engine: EngineClient, name: str) -> Deployment:
     """The deployment of that id or name. Raises ValueError in words for none, or one that cannot be called."""
-    known = engine.deployments()
-    found = [one for one in known if one.deployment.id == name] or [one for one in known if one.deployment.name == name]
-    if not found:
+    deployments = engine.deployments()
+    matching = [status for status in deployments if status.deployment.id == name] or [
+        status for status in deployments if status.deployment.name == name
+    ]
+    if not matching:
         raise ValueError(f"There is no deployment “{formatting.printable(name)}”; `lab deployments` lists them.")
-    if not found[0].ready and found[0].needs:
-        raise ValueError(f"{found[0].deployment.name} cannot be called: {found[0].needs}.")
-    return found[0].deployment
+    if not matching[0].ready and matching[0].needs:
+        raise ValueError(f"{matching[0].deployment.name} cannot be called: {matching[0].needs}.")
+    return matching[0].deployment
 
 
-def _as_json(found: Checked, ways: Sequence[Way]) -> dict[str, Any]:
+def _check_as_json(checked: Checked, ways: Sequence[Way]) -> dict[str, Any]:
     return {
         **{
-            name: getattr(found, name)
+            name: getattr(checked, name)
             for name in (
                 "sha256",
                 "n_bytes",
@@ -134,39 +148,40 @@ def _as_json(found: Checked, ways: Sequence[Way]) -> dict[str, Any]:
                 "sendable",
             )
         },
-        "options": options_to_json(found.options),
-        "refused": as_command(found.refused) if found.refused else None,
-        "notices": [as_command(one) for one in found.notices],
-        "faults": [asdict(fault) | {"text": as_command(fault.text)} for fault in found.faults],
-        "choices": [choice.label for choice in found.choices],
+        "options": options_to_json(checked.options),
+        "refused": in_command_words(checked.refused) if checked.refused else None,
+        "notices": [in_command_words(notice) for notice in checked.notices],
+        "faults": [asdict(fault) | {"text": in_command_words(fault.text)} for fault in checked.faults],
+        "choices": [choice.label for choice in checked.choices],
         "estimates": [in_dollars(way.estimate.to_json()) for way in ways],
     }
 
 
-def _print(found: Checked, ways: Sequence[Way]) -> None:
-    if found.refused:
-        print(shown(found.refused), file=sys.stderr)
+def _print_check(checked: Checked, ways: Sequence[Way]) -> None:
+    if checked.refused:
+        print(for_terminal(checked.refused), file=sys.stderr)
         return
-    said = [text.line(found), *found.notices]
-    if found.n_faults:
-        faults = "fault" if found.n_faults == 1 else "faults"
-        more = f", the first {len(found.faults)}" if found.n_faults > len(found.faults) else ""
-        said.append(f"{found.n_valid:,} of {found.n_records:,} lines can be sent; {found.n_faults:,} {faults}{more}:")
-        said += [f"  {fault.text}" for fault in found.faults]
-    for choice in found.choices:
-        how = flags(found.options, choice.options)
-        said.append(f"Or: {choice.label}{f' with {how}' if how else ''}")
+    sentences = [text.line(checked), *checked.notices]
+    if checked.n_faults:
+        faults = f"{checked.n_faults:,} {'fault' if checked.n_faults == 1 else 'faults'}"
+        first_only = f", the first {len(checked.faults)}" if checked.n_faults > len(checked.faults) else ""
+        sentences.append(f"{checked.n_valid:,} of {checked.n_records:,} lines can be sent; {faults}{first_only}:")
+        sentences += [f"  {fault.text}" for fault in checked.faults]
+    for choice in checked.choices:
+        how = flags(checked.options, choice.options)
+        sentences.append(f"Or: {choice.label}{f' with {how}' if how else ''}")
     for way in ways:
-        one = way.estimate
-        jobs = f" · {one.n_jobs} jobs" if one.n_jobs > 1 else ""
-        said.append(f"{text.route(one.route)}: {one.why_not or f'{cost_words(one)} · {time_words(one)}{jobs}'}")
-    print("\n".join(map(shown, said)))
+        estimate = way.estimate
+        jobs = f" · {estimate.n_jobs} jobs" if estimate.n_jobs > 1 else ""
+        figures = estimate.why_not or f"{cost_words(estimate)} · {time_words(estimate)}{jobs}"
+        sentences.append(f"{text.route(estimate.route)}: {figures}")
+    print("\n".join(map(for_terminal, sentences)))
 
 
 def submit_file(
     file: str,
-    reading: Reading,
-    wanted: Wanted,
+    reading: ReadingOptions,
+    submission: Submission,
     *,
     wait: bool,
     as_json: bool,
@@ -176,25 +191,25 @@ def submit_file(
 ) -> int:
     """Check, submit, and with ``wait`` stay. 0: sent (waited: all answered), 1: not all answered, 2: not sent."""
     try:
-        path = local(file, data)
-        found = checked_file(path, reading)
-        if not found.sendable:
-            _print(found, ())
-            if found.n_valid:
+        path = local_path(file, data)
+        checked = check_with_progress(path, reading)
+        if not checked.sendable:
+            _print_check(checked, ())
+            if checked.n_valid:
                 print("Nothing was sent. Mend the file, or give --leave-out to send the valid lines.", file=sys.stderr)
             return 2
-        alone = not _running(data)
+        alone = not _engine_runs(data)
         with engine_for(data, deployments, person=person, role="admin") as engine:
-            spec = _spec(path, found, wanted, engine, data)
-            handed_over(path, found.sha256, data)
+            spec = _batch_spec(path, checked, submission, engine, data)
+            hand_over(path, checked.sha256, data)
             batch_id = engine.batches.submit(spec)
-            return _after(batch_id, data, wait=wait or alone, alone=alone and not wait, as_json=as_json)
+            return _report_submitted(batch_id, data, wait=wait or alone, alone=alone and not wait, as_json=as_json)
     except (ValueError, EngineError) as error:
-        print(as_command(str(error)), file=sys.stderr)
+        print(in_command_words(str(error)), file=sys.stderr)
         return 2
 
 
-def _running(data: Path) -> bool:
+def _engine_runs(data: Path) -> bool:
     client = EngineClient(paths.socket_path(data))
     with contextlib.closing(client), contextlib.suppress(EngineDown):
         client.health()
@@ -202,53 +217,54 @@ def _running(data: Path) -> bool:
     return False
 
 
-def _spec(file: Path, found: Checked, wanted: Wanted, engine: EngineClient, data: Path) -> BatchSpec:
-    deployment = named(engine, wanted.deployment)
-    estimate = _chosen(found_ways(database(data), found, [deployment]), wanted.route)
+def _batch_spec(file: Path, checked: Checked, submission: Submission, engine: EngineClient, data: Path) -> BatchSpec:
+    deployment = deployment_called(engine, submission.deployment)
+    estimate = _choose_route(find_ways(open_database(data), checked, [deployment]), submission.route)
     runner = estimate.route == "runner"
-    _confirmed(found, wanted, estimate, data)
+    _refuse_unconfirmed(checked, submission, estimate, data)
     return BatchSpec(
         deployment_id=deployment.id,
-        sha256=found.sha256,
+        sha256=checked.sha256,
         file_name=utf8(file.name, "The name of the file"),
         route=estimate.route,
-        options=found.options,
-        name=utf8(wanted.name, "--name") or file.stem,
-        budget_nanousd=round(wanted.budget * NANO) if wanted.budget else None,
-        objective_ms=wanted.objective * 1000 if runner and wanted.objective else None,
-        max_lanes=wanted.lanes if runner else None,
-        per_minute=wanted.per_minute if runner else None,
-        notify=tuple(utf8(one, "--notify") for one in wanted.notify),
+        options=checked.options,
+        name=utf8(submission.name, "--name") or file.stem,
+        budget_nanousd=round(submission.budget * NANO) if submission.budget else None,
+        objective_ms=submission.objective * 1000 if runner and submission.objective else None,
+        max_lanes=submission.lanes if runner else None,
+        per_minute=submission.per_minute if runner else None,
+        notify=tuple(utf8(target, "--notify") for target in submission.notify),
         estimate=estimate.to_json(),
-        again=wanted.again,
-        over_budget=wanted.over_budget,
+        again=submission.again,
+        over_budget=submission.over_budget,
     )
 
 
-def _confirmed(found: Checked, wanted: Wanted, estimate: Estimate, data: Path) -> None:
+def _refuse_unconfirmed(checked: Checked, submission: Submission, estimate: Estimate, data: Path) -> None:
     """Raises ValueError in words, with the option that says yes, for what a person has to confirm."""
-    before = batches.same_file(database(data), found.sha256)
-    if before and not wanted.again:
-        said = f"{text.ago(before[0]['created_at'])} as “{before[0]['name']}” ({before[0]['id']})"
-        raise ValueError(f"This file was submitted {said}; give --again to send it again.")
-    most = estimate.cost_high
-    if wanted.budget and most is not None and most > wanted.budget * NANO and not wanted.over_budget:
-        raise ValueError(f"It can cost up to {money(most)}, above the budget; give --over-budget to send it anyway.")
+    earlier = batches.same_file(open_database(data), checked.sha256)
+    if earlier and not submission.again:
+        when = f"{text.ago(earlier[0]['created_at'])} as “{earlier[0]['name']}” ({earlier[0]['id']})"
+        raise ValueError(f"This file was submitted {when}; give --again to send it again.")
+    highest = estimate.cost_high
+    if submission.budget and highest is not None and highest > submission.budget * NANO and not submission.over_budget:
+        raise ValueError(f"It can cost up to {money(highest)}, above the budget; give --over-budget to send it anyway.")
 
 
-def _chosen(ways: Sequence[Way], route: str | None) -> Estimate:
+def _choose_route(ways: Sequence[Way], route: str | None) -> Estimate:
     if route is not None:
-        one = next((way.estimate for way in ways if way.estimate.route == cast(RouteName, route)), None)
-        if one is None or one.why_not is not None:
-            raise ValueError(one.why_not if one and one.why_not else f"{text.route(route)} is not there.")
-        return one
+        estimate = next((way.estimate for way in ways if way.estimate.route == cast(RouteName, route)), None)
+        if estimate is None or estimate.why_not is not None:
+            why_not = estimate.why_not if estimate is not None else None
+            raise ValueError(why_not or f"{text.route(route)} is not there.")
+        return estimate
     if not (open_ways := [way for way in ways if way.estimate.why_not is None]):
         raise ValueError(" ".join(dict.fromkeys(str(way.estimate.why_not) for way in ways)))
     return cheapest(open_ways).estimate
 
 
-def _after(batch_id: str, data: Path, *, wait: bool, alone: bool, as_json: bool) -> int:
-    read = database(data)
+def _report_submitted(batch_id: str, data: Path, *, wait: bool, alone: bool, as_json: bool) -> int:
+    read = open_database(data)
     if not as_json:
         print(f"Batch {batch_id} is on its way; `lab batch show {batch_id}` tells how it stands.", file=sys.stderr)
     if alone:
@@ -257,25 +273,30 @@ def _after(batch_id: str, data: Path, *, wait: bool, alone: bool, as_json: bool)
             "start of it.",
             file=sys.stderr,
         )
-    row = _watched(read, batch_id) if wait else _recorded(read, batch_id) if as_json else batches.batch(read, batch_id)
+    if wait:
+        row = _wait_until_over(read, batch_id)
+    elif as_json:
+        row = _wait_until_recorded(read, batch_id)
+    else:
+        row = batches.batch(read, batch_id)
     if row is None:
         print(f"Batch {batch_id} was deleted, so how it stands is not known any more.", file=sys.stderr)
         return 1 if wait else 0
     if as_json:
-        print(json.dumps(of_batch(read, row), default=str))
+        print(json.dumps(batch_as_json(read, row), default=str))
     elif wait:
-        print("\n".join(map(shown, in_words(read, row))))
+        print("\n".join(map(for_terminal, describe_batch(read, row))))
     if not wait:
         return 0
     return 0 if batches.counts(read, batch_id).get("succeeded", 0) == row["n_lines"] else 1
 
 
-def _watched(read: Engine, batch_id: str) -> Row | None:
+def _wait_until_over(read: Engine, batch_id: str) -> Row | None:
     """The batch when it is over, with how far it is on a terminal meanwhile; None when it is deleted."""
     live, row = sys.stderr.isatty(), batches.batch(read, batch_id)
     while row is not None and not text.over(row):
         if live:
-            sys.stderr.write(f"\r\x1b[K{_so_far(read, row)}")
+            sys.stderr.write(f"\r\x1b[K{_progress(read, row)}")
             sys.stderr.flush()
         time.sleep(POLL_S)
         row = batches.batch(read, batch_id)
@@ -284,14 +305,14 @@ def _watched(read: Engine, batch_id: str) -> Row | None:
     return row
 
 
-def _so_far(read: Engine, row: Row) -> str:
+def _progress(read: Engine, row: Row) -> str:
     if status.recording(row):
         return "recording the lines"
     counts = batches.counts(read, row["id"])
     return f"{text.done(counts):,} of {row['n_lines']:,} · {text.by_state(counts)}"
 
 
-def _recorded(read: Engine, batch_id: str) -> Row | None:
+def _wait_until_recorded(read: Engine, batch_id: str) -> Row | None:
     """The batch when its lines are recorded, or as it stands after `RECORDED_WITHIN_S`."""
     until = time.monotonic() + RECORDED_WITHIN_S
     row = batches.batch(read, batch_id)
@@ -301,38 +322,24 @@ def _recorded(read: Engine, batch_id: str) -> Row | None:
     return row
 
 
-BatchRow = Mapping[str, Any]
-
-MONEY = ("cost_", "plain_")  # what the names of nano-dollars in an estimate begin with
-
-
-def database(data: Path) -> Engine:
-    """The database of a data directory, as this version needs it, for reading."""
-    paths.make_data(data)
-    url = database_url(data)
-    upgrade(url, data)
-    return reader(url)
-
-
-def meant(read: Engine, given: str, data: Path) -> dict[str, Any]:
-    """The batch that is meant by an id, by its beginning or by a name. Raises ValueError in words for none and for
-    several."""
-    rows = batch_queries.called(read, given)
+def find_batch(read: Engine, reference: str, data: Path) -> dict[str, Any]:
+    """The batch of an id, of the beginning of one or of a name. Raises ValueError in words for none and for several."""
+    rows, name = batch_queries.called(read, reference), formatting.printable(reference)
     if not rows:
-        raise ValueError(f"There is no batch “{formatting.printable(given)}” in {data}; `lab batch list` lists them.")
+        raise ValueError(f"There is no batch “{name}” in {data}; `lab batch list` lists them.")
     if len(rows) > 1:
         ids = ", ".join(f"{row['id']} of {row['created_at']:%Y-%m-%d %H:%M} UTC" for row in rows)
-        raise ValueError(f"“{formatting.printable(given)}” may be each of these batches, so give its id: {ids}.")
+        raise ValueError(f"“{name}” may be each of these batches, so give its id: {ids}.")
     return rows[0]
 
 
-def of_batch(read: Engine, row: BatchRow, *, whole: bool = True) -> dict[str, Any]:
+def batch_as_json(read: Engine, row: BatchRow, *, pauses_too: bool = True) -> dict[str, Any]:
     """A batch as one JSON object: its row, its lines by state, and its money in dollars. ``n_lines`` is null while its
-    lines are being recorded. ``whole``: also how long it stood still, for which its calls are read."""
+    lines are being recorded. ``pauses_too``: also how long it stood still, for which its calls are read."""
     counts, spent = batches.counts(read, row["id"]), batches.spent(read, row["id"])
     left_out, recording = ("deployment", "budget_nanousd"), status.recording(row)
-    kept = {name: value for name, value in row.items() if name not in left_out}
-    return kept | {
+    columns = {name: value for name, value in row.items() if name not in left_out}
+    return columns | {
         "name_of_deployment": (row.get("deployment") or {}).get("name"),
         "budget_usd": usd(row.get("budget_nanousd")),
         "estimate": in_dollars(row.get("estimate")),
@@ -345,7 +352,7 @@ def of_batch(read: Engine, row: BatchRow, *, whole: bool = True) -> dict[str, An
         "over": text.over(row),
         "stands": status.stand(row, counts).words,
         "seconds": stats.duration(dict(row)),
-        **({"paused_or_waiting_seconds": pauses.worked(read, row).still} if whole else {}),
+        **({"paused_or_waiting_seconds": pauses.worked(read, row).still} if pauses_too else {}),
         "jobs": batches.jobs(read, row["id"]),
     }
 
@@ -362,11 +369,11 @@ def in_dollars(estimate: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 def list_batches(data: Path, *, limit: int, as_json: bool) -> int:
     """Print the newest batches."""
-    read = database(data)
+    read = open_database(data)
     rows = batches.batches(read, limit)
     if as_json:
         for row in rows:
-            print(json.dumps(of_batch(read, row, whole=False), default=str))
+            print(json.dumps(batch_as_json(read, row, pauses_too=False), default=str))
         return 0
     table = Table(box=None, pad_edge=False, header_style="dim")
     for title in ("when (UTC)", "id", "name", "deployment", "by", "lines", "state", "person"):
@@ -394,32 +401,31 @@ def list_batches(data: Path, *, limit: int, as_json: bool) -> int:
     return 0
 
 
-def show_batch(data: Path, given: str, *, as_json: bool) -> int:
+def show_batch(data: Path, reference: str, *, as_json: bool) -> int:
     """Print how a batch stands; the exit code is 2 when there is none."""
-    read = database(data)
+    read = open_database(data)
     try:
-        row = meant(read, given, data)
+        row = find_batch(read, reference, data)
     except ValueError as error:
         print(str(error), file=sys.stderr)
         return 2
     if as_json:
-        print(json.dumps(of_batch(read, row), default=str))
+        print(json.dumps(batch_as_json(read, row), default=str))
         return 0
-    for line in in_words(read, row):
-        print(batch_file.shown(line))
+    for line in describe_batch(read, row):
+        print(for_terminal(line))
     return 0
 
 
-def in_words(read: Engine, row: BatchRow) -> Iterator[str]:
+def describe_batch(read: Engine, row: BatchRow) -> Iterator[str]:
     """How a batch stands, in lines."""
     name = (row.get("deployment") or {}).get("name") or row["deployment_id"]
     yield f"{row['name']} · {row['file_name']} · {name} by {text.route(row['route'])} · {row['person']}"
     counts, spent = batches.counts(read, row["id"]), batches.spent(read, row["id"])
-    told = status.said(row)
-    yield f"{status.stand(row, counts).words}{f' · {told}' if told else ''}"
+    explanation = status.said(row)
+    yield f"{status.stand(row, counts).words}{f' · {explanation}' if explanation else ''}"
     if row["n_lines"]:
-        many = f"{row['n_lines']:,} {'line' if row['n_lines'] == 1 else 'lines'}"
-        yield f"{text.done(counts):,} of {many} · {text.by_state(counts) or 'none yet'}"
+        yield f"{text.done(counts):,} of {count_lines(row['n_lines'])} · {text.by_state(counts) or 'none yet'}"
     budget = row.get("budget_nanousd")
     free = not spent and status.costs_nothing(row)
     mark = "≥" if spent is not None and batch_queries.bounded(read, row["id"]) else ""
@@ -427,17 +433,17 @@ def in_words(read: Engine, row: BatchRow) -> Iterator[str]:
     yield "free" if free else f"spent {cost}{f' of {money(budget)}' if budget else ''}"
     jobs = batches.jobs(read, row["id"])
     for job in jobs:
-        state, at = job.get("vendor_state") or job["state"], job["vendor_id"] or "–"
-        yield f"job {job['no']}: {job['n_lines']:,} {'line' if job['n_lines'] == 1 else 'lines'} · {state} · {at}"
+        state, vendor_id = job.get("vendor_state") or job["state"], job["vendor_id"] or "–"
+        yield f"job {job['no']}: {count_lines(job['n_lines'])} · {state} · {vendor_id}"
     if text.over(row) and row["n_lines"]:
-        yield from _at_the_end(read, row, str(name))
+        yield from _outcome(read, row, str(name))
         if differing := status.differing(row, jobs, counts):
             yield differing
     if step := batch_file.next_step(row, counts):
         yield step
 
 
-def _at_the_end(read: Engine, row: BatchRow, name: str) -> Iterator[str]:
+def _outcome(read: Engine, row: BatchRow, name: str) -> Iterator[str]:
     took = pauses.worked(read, row)
     if took.working is not None:
         still = f", and {text.span(took.still)} paused or waiting" if took.still else ""
@@ -450,16 +456,18 @@ def _at_the_end(read: Engine, row: BatchRow, name: str) -> Iterator[str]:
         yield f"  {group.n:,} {group.state}: {group.text} ({reconcile.first_lines(group)})"
 
 
-def write_results(data: Path, given: str, to: Path | None, kind: Kind | None, *, escape: bool, as_json: bool) -> int:
+def write_results(
+    data: Path, reference: str, to: Path | None, kind: Kind | None, *, escape: bool, as_json: bool
+) -> int:
     """Write or print the results; the exit code is 0 when every line succeeded, 1 when one did not, 2 for none."""
-    read = database(data)
-    kind = kind or by_ending(to) or ("jsonl" if as_json else "csv")
+    read = open_database(data)
+    kind = kind or kind_by_ending(to) or ("jsonl" if as_json else "csv")
     try:
-        row = meant(read, given, data)
+        row = find_batch(read, reference, data)
         if to is None and kind in ("parquet", "excel"):
             raise ValueError(f"{kind.capitalize()} is not printed: name a file with --to.")
         lines, columns = batches.each_line(read, row["id"]), row.get("columns") or ()
-        with _opened(to) as target:
+        with _open_target(to) as target:
             written = write(lines, columns, kind, target, escape=escape, n=row["n_lines"])
     except ValueError as error:
         print(str(error), file=sys.stderr)
@@ -468,15 +476,15 @@ def write_results(data: Path, given: str, to: Path | None, kind: Kind | None, *,
         print(formatting.printable(note), file=sys.stderr)
     counts = batches.counts(read, row["id"])
     if to is not None:
-        many = f"{written.n:,} {'line is' if written.n == 1 else 'lines are'}"
-        print(f"{many} in {to} ({text.by_state(counts)}).", file=sys.stderr)
+        verb = "is" if written.n == 1 else "are"
+        print(f"{count_lines(written.n)} {verb} in {to} ({text.by_state(counts)}).", file=sys.stderr)
     if not text.over(row):
         print("The batch is not over: lines without an answer are in it too.", file=sys.stderr)
     return 0 if counts.get("succeeded", 0) == row["n_lines"] else 1
 
 
 @contextmanager
-def _opened(to: Path | None) -> Iterator[BinaryIO]:
+def _open_target(to: Path | None) -> Iterator[BinaryIO]:
     """The file, or standard output. Raises ValueError in words where it takes nothing (any more)."""
     try:
         if to is None:
@@ -484,43 +492,43 @@ def _opened(to: Path | None) -> Iterator[BinaryIO]:
             sys.stdout.buffer.flush()
         else:
             with to.open("wb") as target:
-                status = os.fstat(target.fileno())
-                if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid():
+                entry = os.fstat(target.fileno())
+                if stat.S_ISREG(entry.st_mode) and entry.st_uid == os.geteuid():
                     os.fchmod(target.fileno(), 0o600)  # a file that was there may have been open to others
                 yield target
     except BrokenPipeError:
         raise  # nobody reads any more, which is no trouble
     except OSError as error:
         if to is None:
-            terminal.unheard(error)
-        what = f"{to} cannot be written" if to else "The results cannot be printed"
-        raise ValueError(f"{what} ({error.strerror}): they are kept here, name another file with --to.") from None
+            terminal.output_failed(error)
+        refusal = f"{to} cannot be written" if to else "The results cannot be printed"
+        raise ValueError(f"{refusal} ({error.strerror}): they are kept here, name another file with --to.") from None
 
 
-def by_ending(to: Path | None) -> Kind | None:
+def kind_by_ending(to: Path | None) -> Kind | None:
     """The kind that a file's ending asks for."""
     ending = to.suffix.lstrip(".").lower() if to is not None else ""
     return next((kind for kind in get_args(Kind) if ending == ENDINGS[kind]), None)
 
 
 def act(
-    action: str, given: str, *, as_json: bool, data: Path, file: Path, person: str, budget: float | None = None
+    action: str, reference: str, *, as_json: bool, data: Path, file: Path, person: str, budget: float | None = None
 ) -> int:
     """Pause, resume, cancel or send again what has no answer; 2 with the engine's sentence when it refuses."""
-    read = database(data)
+    read = open_database(data)
     try:
-        batch_id = str(meant(read, given, data)["id"])
+        batch_id = str(find_batch(read, reference, data)["id"])
         with engine_for(data, file, person=person, role="admin") as engine:
-            more = {"budget_nanousd": round(budget * NANO)} if budget else {}
-            made = getattr(engine.batches, action)(batch_id, **more)
-        row = meant(read, str(made or batch_id), data)
+            options = {"budget_nanousd": round(budget * NANO)} if budget else {}
+            new_id = getattr(engine.batches, action)(batch_id, **options)
+        row = find_batch(read, str(new_id or batch_id), data)
     except (ValueError, EngineError) as error:
         print(str(error), file=sys.stderr)
         return 2
     if as_json:
-        print(json.dumps(of_batch(read, row), default=str))
-    elif made:
-        print(f"Its lines without an answer are batch {made}.")
+        print(json.dumps(batch_as_json(read, row), default=str))
+    elif new_id:
+        print(f"Its lines without an answer are batch {new_id}.")
     else:
         print(formatting.printable(f"{row['name']}: {status.stand(row, batches.counts(read, row['id'])).words}"))
     return 0

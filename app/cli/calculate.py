@@ -13,12 +13,12 @@ from rich.table import Table
 from app.cli.terminal import console
 from services import formatting
 from services.calculator import report
-from services.calculator import workload_file as calculator_workload_file
+from services.calculator import workload_file as workload_files
 from services.calculator.serialization import FieldError
 from services.calculator.types import Answer
 from services.calculator.workload_file import PointSpec
 
-SHOWN = 20  # options in a terminal
+MOST_ROWS = 20  # options in a terminal
 EXAMPLE = """# What `lab calculate` reads. docs/calculator.md describes every field; what is left out has its usual value.
 # preset = "rag"                     # begin with: chat, extraction, classification, rag, backlog or agent
 
@@ -57,60 +57,61 @@ output = 300
 """  # noqa: E501  # an example is read by people: one field a line
 
 
-def calculate(file: Path | None, given: Sequence[str], *, as_json: bool, example: bool) -> int:
+def calculate(file: Path | None, points: Sequence[str], *, as_json: bool, example: bool) -> int:
     """Print the answer. Returns 2, with a sentence for every field, when something in the input cannot be."""
     if example:
         print(EXAMPLE, end="")
         return 0
-    if file is None and not given:
+    if file is None and not points:
         print("Give a WORKLOAD.toml (`lab calculate --example > w.toml` writes one), or a --point.", file=sys.stderr)
         return 2
-    asked, errors = _read(file)
-    extra = [_point(text, no, errors) for no, text in enumerate(given, 1)]
+    workload_file, errors = _read(file)
+    extra = [_point(text, no, errors) for no, text in enumerate(points, 1)]
     if errors:
-        for one in errors:
-            print(formatting.printable(f"{one.field}: {one.sentence}" if one.field else one.sentence), file=sys.stderr)
+        for error in errors:
+            print(
+                formatting.printable(f"{error.field}: {error.sentence}" if error.field else error.sentence),
+                file=sys.stderr,
+            )
         return 2
-    specs = [*(asked.points if asked else ()), *(one for one in extra if one is not None)]
+    specs = [*(workload_file.points if workload_file else ()), *(point for point in extra if point is not None)]
     answer = None
-    if asked is not None and asked.workload is not None:
+    if workload_file is not None and workload_file.workload is not None:
         from services.calculator import rank
 
-        answer = rank.calculate(asked.workload, asked.objectives, assumptions=asked.assumptions)
-    figures = [calculator_workload_file.work_out(one) for one in specs]
+        answer = rank.calculate(workload_file.workload, workload_file.objectives, assumptions=workload_file.assumptions)
+    figures = [workload_files.work_out(spec) for spec in specs]
     if as_json:
-        found: dict[str, Any] = {"schema": report.SCHEMA}
-        if answer is not None and asked is not None:
-            found = report.as_json(answer, asked.assumptions)
-        print(orjson.dumps(found | {"points": figures}).decode())
+        report_json: dict[str, Any] = {"schema": report.SCHEMA}
+        if answer is not None and workload_file is not None:
+            report_json = report.as_json(answer, workload_file.assumptions)
+        print(orjson.dumps(report_json | {"points": figures}).decode())
         return 0
     if answer is not None:
-        _print(answer)
+        _print_answer(answer)
     _print_points(figures)
     return 0
 
 
-def _read(file: Path | None) -> tuple[calculator_workload_file.WorkloadFile | None, list[FieldError]]:
+def _read(file: Path | None) -> tuple[workload_files.WorkloadFile | None, list[FieldError]]:
     if file is None:
         return None, []
     if str(file) == "-":
-        return calculator_workload_file.parse(
-            sys.stdin.buffer.read(calculator_workload_file.LARGEST + 1), folder=Path()
-        )
-    return calculator_workload_file.read(file)
+        return workload_files.parse(sys.stdin.buffer.read(workload_files.LARGEST + 1), folder=Path())
+    return workload_files.read(file)
 
 
 def _point(text: str, no: int, errors: list[FieldError]) -> PointSpec | None:
     """A point as "model=Llama-3.1-8B,gpu=L4,batch=4". A value that is a number or true is one."""
     table: dict[str, Any] = {}
-    for part in text.replace(",", " ").split():
-        name, equals, value = part.partition("=")
+    for pair in text.replace(",", " ").split():
+        name, equals, value = pair.partition("=")
         if not equals:
-            said = f"“{formatting.printable(part)}” is no name=value, as in model=Llama-3.1-8B,gpu=L4,batch=4."
-            errors.append(FieldError(f"--point {no}", said))
+            sentence = f"“{formatting.printable(pair)}” is no name=value, as in model=Llama-3.1-8B,gpu=L4,batch=4."
+            errors.append(FieldError(f"--point {no}", sentence))
             return None
         table[name] = _value(value)
-    return calculator_workload_file.read_point(table, f"--point {no}", errors)
+    return workload_files.read_point(table, f"--point {no}", errors)
 
 
 def _value(text: str) -> Any:
@@ -122,33 +123,33 @@ def _value(text: str) -> Any:
         return text
 
 
-def _print(answer: Answer) -> None:
+def _print_answer(answer: Answer) -> None:
     out = console()
     out.print(formatting.printable("\n".join(answer.sentences)), markup=False)
     table = Table(box=None, pad_edge=False, header_style="dim")
     for title in ("", "option", "a month", "per 1,000", "first p95", "last p95", "objectives"):
         table.add_column(title, overflow="fold")
-    shown = [one for one in answer.options if one.infeasible is None]
-    for no, one in enumerate(shown[:SHOWN], 1):
-        mark = "" if one.timed.startswith("measured") else "~"
+    feasible = [option for option in answer.options if option.infeasible is None]
+    for no, option in enumerate(feasible[:MOST_ROWS], 1):
+        mark = "" if option.timed.startswith("measured") else "~"
         table.add_row(
             str(no),
-            formatting.printable(one.title),
-            report.money(one.monthly_usd),
-            report.money(one.per_1000_usd),
-            report.seconds(one.ttft_p95_s, mark),
-            report.seconds(one.ttlt_p95_s, mark),
-            formatting.printable(report.standing(one, answer.objectives)),
+            formatting.printable(option.title),
+            report.money(option.monthly_usd),
+            report.money(option.per_1000_usd),
+            report.seconds(option.ttft_p95_s, mark),
+            report.seconds(option.ttlt_p95_s, mark),
+            formatting.printable(report.standing(option, answer.objectives)),
         )
     out.print()
     out.print(table)
-    if len(shown) > SHOWN:
-        out.print(f"{len(shown) - SHOWN:,} more; --json has all of them.", style="dim")
-    lost = [one for one in answer.options if one.infeasible is not None]
-    if lost:
-        out.print(f"\nCannot be done ({len(lost):,}; --json has all of them):", style="dim")
-        said = (formatting.printable(f"{one.title}: {one.infeasible}") for one in lost[:SHOWN])
-        out.print("\n".join(said), markup=False)
+    if len(feasible) > MOST_ROWS:
+        out.print(f"{len(feasible) - MOST_ROWS:,} more; --json has all of them.", style="dim")
+    infeasible = [option for option in answer.options if option.infeasible is not None]
+    if infeasible:
+        out.print(f"\nCannot be done ({len(infeasible):,}; --json has all of them):", style="dim")
+        reasons = (formatting.printable(f"{option.title}: {option.infeasible}") for option in infeasible[:MOST_ROWS])
+        out.print("\n".join(reasons), markup=False)
 
 
 def _print_points(figures: Sequence[dict[str, Any]]) -> None:
@@ -168,16 +169,22 @@ def _print_points(figures: Sequence[dict[str, Any]]) -> None:
         "bound",
     ):
         table.add_column(title, overflow="fold")
-    for one in figures:
-        name = one["name"] or f"{one['model']} {one['precision']} on {one['tp']} × {one['gpu']}"
-        batch = str(one["batch"]) if one["running"] in (0, one["batch"]) else f"{one['batch']} ({one['running']} run)"
-        times = [_span(one[key], 1000, " ms") for key in ("prefill_s", "decode_step_s", "ttft_s", "tpot_s")]
-        rates = [_span(one[key], 1, "") for key in ("output_tokens_per_s", "requests_per_min")]
-        table.add_row(formatting.printable(name), batch, f"~{one['kv_slots']:,}", *times, *rates, one["bound"])
+    for point in figures:
+        name = point["name"] or f"{point['model']} {point['precision']} on {point['tp']} × {point['gpu']}"
+        batch = (
+            str(point["batch"])
+            if point["running"] in (0, point["batch"])
+            else f"{point['batch']} ({point['running']} run)"
+        )
+        times = [_span(point[key], 1000, " ms") for key in ("prefill_s", "decode_step_s", "ttft_s", "tpot_s")]
+        rates = [_span(point[key], 1, "") for key in ("output_tokens_per_s", "requests_per_min")]
+        table.add_row(formatting.printable(name), batch, f"~{point['kv_slots']:,}", *times, *rates, point["bound"])
     out = console()
     out.print()
     out.print(table)
-    out.print("\n".join(formatting.printable(one["infeasible"]) for one in figures if one["infeasible"]), markup=False)
+    out.print(
+        "\n".join(formatting.printable(point["infeasible"]) for point in figures if point["infeasible"]), markup=False
+    )
 
 
 def _span(value: dict[str, float] | None, factor: float, unit: str) -> str:

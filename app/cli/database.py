@@ -1,4 +1,4 @@
-"""The records that a command reads: it never makes a database where there is none."""
+"""The database that a command reads."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import os
 import sys
 from pathlib import Path
 
-from db.engine import database_url, sqlite_file
+from sqlalchemy import Engine
+
+from db.engine import database_url, reader, sqlite_file
 from db.migrate import upgrade
 from services import paths
 
 
-def recorded(data: Path) -> str | None:
-    """The address of a data directory's database, brought up to date; None, and a sentence, where there is none."""
+def existing_database(data: Path) -> str | None:
+    """The address of a data directory's database, brought up to date; None, and a sentence, where there is none: a
+    command that only reads never makes one."""
     url = database_url(data)
     if data.exists() and not (data.is_dir() and os.access(data, os.R_OK | os.W_OK | os.X_OK)):
         paths.make_data(data)  # says what is wrong with it
@@ -26,3 +29,11 @@ def recorded(data: Path) -> str | None:
         return None
     upgrade(url, data)
     return url
+
+
+def open_database(data: Path) -> Engine:
+    """The database of a data directory for reading, made or brought up to date first."""
+    paths.make_data(data)
+    url = database_url(data)
+    upgrade(url, data)
+    return reader(url)

@@ -7,17 +7,16 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from app import streamlit_config
-from app.cli.failures import in_words
+from app.cli.failures import describe_error
 from services import paths
 from services.aws import health
-from services.aws.health import Finding as health_Finding
 from services.client import EngineClient, EngineDown
 from services.deployments import config as deployments_config
 from services.deployments.toml_table import changed_at
@@ -25,64 +24,79 @@ from services.processes.health import noted
 from services.security import keys, listening, outbound
 from services.types import Aws, Deployment
 
-Finding = dict[str, Any]
+State = Literal["ok", "note", "wrong"]
 
 LOW_DISK_BYTES = 500 * 2**20
+AT_ONCE = 8  # AWS accounts and deployments that are asked
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one look found out about a subject."""
+
+    state: State
+    subject: str
+    says: str
+
+    def to_json(self) -> dict[str, str]:
+        return {"state": self.state, "what": self.subject, "says": self.says}
+
+
+Check = Callable[[Path, Path], Iterator[Finding]]  # of a data directory and a deployments file
 
 
 def doctor(data: str | Path | None, file: str | Path | None, *, as_json: bool) -> int:
     """`examine` for places as they were named; one that leads nowhere is all that there is to say."""
     findings = []
     places: list[Path] = []
-    for what, settled, place in (
+    for subject, settled, place in (
         ("data directory", paths.data_dir, data),
         ("deployments file", paths.deployments_file, file),
     ):
         try:
             places.append(settled(place))
         except paths.Unusable as error:
-            findings.append(_finding("wrong", what, str(error)))
-    return _tell(findings, as_json=as_json) if findings else examine(places[0], places[1], as_json=as_json)
+            findings.append(_finding("wrong", subject, str(error)))
+    return _print_findings(findings, as_json=as_json) if findings else examine(places[0], places[1], as_json=as_json)
 
 
 def examine(data: Path, file: Path, *, as_json: bool) -> int:
     """Look at everything that commonly goes wrong. Returns 0 when nothing is wrong, 1 otherwise."""
-    checks = (_python, _disk, _logs, _socket, _database, _file, _keys, _sign_in, _look, _way_out, _aws, _model, _engine)
-    findings = [finding for check in checks for finding in _whole(check, data, file)]
-    return _tell(findings, as_json=as_json)
+    findings = [finding for name, check in CHECKS.items() for finding in _run_check(name, check, data, file)]
+    return _print_findings(findings, as_json=as_json)
 
 
-def _tell(findings: list[Finding], *, as_json: bool) -> int:
+def _print_findings(findings: list[Finding], *, as_json: bool) -> int:
     for finding in findings:
         if as_json:
-            print(json.dumps(finding))
+            print(json.dumps(finding.to_json()))
         else:
-            mark = {"ok": "ok  ", "note": "note", "wrong": "FIX "}[finding["state"]]
-            print(f"{mark}  {finding['what']}: {finding['says']}")
-    return 1 if any(f["state"] == "wrong" for f in findings) else 0
+            mark = {"ok": "ok  ", "note": "note", "wrong": "FIX "}[finding.state]
+            print(f"{mark}  {finding.subject}: {finding.says}")
+    return 1 if any(finding.state == "wrong" for finding in findings) else 0
 
 
-def _whole(check: Callable[[Path, Path], Iterator[Finding]], data: Path, file: Path) -> list[Finding]:
+def _run_check(name: str, check: Check, data: Path, file: Path) -> list[Finding]:
     """What a check finds; one that fails is a finding too, and the others still look."""
     findings: list[Finding] = []
     try:
         findings.extend(check(data, file))
     except Exception as error:
-        findings.append(_finding("wrong", check.__name__.strip("_").replace("_", " "), in_words(error)))
+        findings.append(_finding("wrong", name, describe_error(error)))
     return findings
 
 
-def _finding(state: str, what: str, says: str) -> Finding:
-    return {"state": state, "what": what, "says": keys.scrub(says)}
+def _finding(state: State, subject: str, says: str) -> Finding:
+    return Finding(state, subject, keys.scrub(says))
 
 
 def _python(_data: Path, _file: Path) -> Iterator[Finding]:
     version = ".".join(map(str, sys.version_info[:3]))
-    good = sys.version_info >= (3, 11)
-    yield _finding("ok" if good else "wrong", "Python", version if good else f"{version}; 3.11 or later is needed")
+    recent = sys.version_info >= (3, 11)
+    yield _finding("ok" if recent else "wrong", "Python", version if recent else f"{version}; 3.11 or later is needed")
 
 
-def _disk(data: Path, _file: Path) -> Iterator[Finding]:
+def _data_directory(data: Path, _file: Path) -> Iterator[Finding]:
     if trouble := paths.data_trouble(data):
         yield _finding("wrong", "data directory", trouble)
         return
@@ -95,7 +109,7 @@ def _disk(data: Path, _file: Path) -> Iterator[Finding]:
 
 def _logs(data: Path, _file: Path) -> Iterator[Finding]:
     folder = data / "logs"
-    if not data.is_dir() or not folder.exists() or paths.data_trouble(data):  # `_disk` says that
+    if not data.is_dir() or not folder.exists() or paths.data_trouble(data):  # `_data_directory` says that
         return
     if not folder.is_dir():
         yield _finding("wrong", "logs", f"{folder} is no directory: take it away")
@@ -121,19 +135,19 @@ def _database(data: Path, _file: Path) -> Iterator[Finding]:
     from db.engine import database_url, reader
     from db.migrate import DatabaseTooNew, upgrade
 
-    if paths.data_trouble(data):  # `_disk` says that
+    if paths.data_trouble(data):  # `_data_directory` says that
         return
     try:
         url = database_url(data)
         upgrade(url, data)
         total = run_queries.search_runs(reader(url), run_queries.RunFilter(), limit=1, offset=0).total
     except (DatabaseTooNew, ValueError, OSError, SQLAlchemyError) as error:
-        yield _finding("wrong", "database", in_words(error))
+        yield _finding("wrong", "database", describe_error(error))
         return
     yield _finding("ok", "database", f"{'PostgreSQL' if url.startswith('postgresql') else 'SQLite'}, {total:,} runs")
 
 
-def _file(_data: Path, file: Path) -> Iterator[Finding]:
+def _deployments_file(_data: Path, file: Path) -> Iterator[Finding]:
     if changed_at(file) is None:
         yield _finding(
             "note", "deployments file", f"there is no {file}; copy deployments.example.toml to declare yours"
@@ -157,11 +171,11 @@ def _keys(_data: Path, file: Path) -> Iterator[Finding]:
         except deployments_config.ConfigError:
             return
     for name in sorted(names):
-        found = keys.lookup(name) is not None
+        is_set = keys.lookup(name) is not None
         yield _finding(
-            "ok" if found else "note",
+            "ok" if is_set else "note",
             name,
-            "set" if found else "not set; put it in the environment or in .streamlit/secrets.toml to use it",
+            "set" if is_set else "not set; put it in the environment or in .streamlit/secrets.toml to use it",
         )
 
 
@@ -184,12 +198,12 @@ def _about_sign_in(file: Path) -> bool:
         return True
 
 
-def _look(_data: Path, _file: Path) -> Iterator[Finding]:
+def _page_settings(_data: Path, _file: Path) -> Iterator[Finding]:
     if trouble := streamlit_config.trouble():
         yield _finding("wrong", streamlit_config.NAME, trouble)
 
 
-def _way_out(_data: Path, file: Path) -> Iterator[Finding]:
+def _outbound(_data: Path, file: Path) -> Iterator[Finding]:
     """Which proxy calls go through, and whose certificates count beside the usual ones."""
     try:
         own = deployments_config.load(file).deployments if file.exists() else ()
@@ -207,10 +221,10 @@ def _way_out(_data: Path, file: Path) -> Iterator[Finding]:
             yield _finding("ok", f"proxy of {d.name}", says)
     named = [(setting, path, "certificates") for setting, path in outbound.ca_sources()]
     named += [("ca_file", outbound.at_home(d.ca_file), f"certificates of {d.name}") for d in own if d.ca_file]
-    for setting, path, what in named:
+    for setting, path, subject in named:
         trouble = outbound.ca_trouble(path, setting)
         says = f"{setting} adds those of {path} to the usual ones"
-        yield _finding("wrong" if trouble else "ok", what, trouble or says)
+        yield _finding("wrong" if trouble else "ok", subject, trouble or says)
     if not named:
         yield _finding("ok", "certificates", "the usual ones: the system's and those of the package certifi")
 
@@ -236,9 +250,8 @@ def _proxies() -> Iterator[Finding]:
 
 
 def _aws(data: Path, file: Path) -> Iterator[Finding]:
-
-    for what, found in findings(data, file):
-        yield _finding(found.grade, what, found.says)
+    for subject, finding in aws_findings(data, file):
+        yield _finding(finding.grade, subject, finding.says)
 
 
 def _model(_data: Path, _file: Path) -> Iterator[Finding]:
@@ -250,7 +263,7 @@ def _model(_data: Path, _file: Path) -> Iterator[Finding]:
 
 def _engine(data: Path, _file: Path) -> Iterator[Finding]:
     try:
-        health = EngineClient(paths.socket_path(data)).health()
+        answer = EngineClient(paths.socket_path(data)).health()
     except (EngineDown, paths.NoPlace):
         lab = noted(data)
         if lab is not None:
@@ -258,53 +271,48 @@ def _engine(data: Path, _file: Path) -> Iterator[Finding]:
             return
         yield _finding("note", "engine", "not running; `make run` starts it")
         return
-    yield _finding("ok", "engine", f"running for {health['uptime_s']:.0f} s, {health['live_runs']} live runs")
-    for name, status in health["embedded"].items():
-        good = status["state"] in ("ready", "starting")
-        yield _finding("ok" if good else "wrong", f"embedded server {name}", status["sentence"])
+    yield _finding("ok", "engine", f"running for {answer['uptime_s']:.0f} s, {answer['live_runs']} live runs")
+    for name, status in answer["embedded"].items():
+        usable = status["state"] in ("ready", "starting")
+        yield _finding("ok" if usable else "wrong", f"embedded server {name}", status["sentence"])
     for trouble in ("db_trouble", "file_trouble"):
-        if health.get(trouble):
-            yield _finding("wrong", "engine", str(health[trouble]))
+        if answer.get(trouble):
+            yield _finding("wrong", "engine", str(answer[trouble]))
 
 
-AT_ONCE = 8
-
-Named = tuple[str, health_Finding]
-
-
-def findings(data: Path, file: Path) -> Iterator[Named]:
+def aws_findings(data: Path, file: Path) -> Iterator[tuple[str, health.Finding]]:
     """What is wrong, by account and by deployment; nothing where no deployment is on AWS."""
     declared = [d for d in _declared(data, file) if d.aws is not None and d.enabled]
     signed = [d for d in declared if not d.key_env]
-    places = list(dict.fromkeys((_settings(d).profile, d.region or "") for d in signed))
+    places = list(dict.fromkeys((_aws_settings(d).profile, d.region or "") for d in signed))
     with ThreadPoolExecutor(AT_ONCE) as threads:
         accounts = dict(zip(places, threads.map(lambda place: health.account(*place), places), strict=True))
-        lame = {place for place, found in accounts.items() if found.grade == "wrong"}
+        lame = {place for place, finding in accounts.items() if finding.grade == "wrong"}
         # Without credentials every deployment would say the same: what is wrong is said once, for the account.
-        sound = [d for d in declared if d.key_env or (_settings(d).profile, d.region or "") not in lame]
+        sound = [d for d in declared if d.key_env or (_aws_settings(d).profile, d.region or "") not in lame]
         checked = list(threads.map(health.deployment, sound))
-    for (profile, region), found in accounts.items():
-        yield f"AWS {profile or 'default chain'} in {region}", found
-    for d, found in zip(sound, checked, strict=True):
-        yield d.name, found
+    for (profile, region), finding in accounts.items():
+        yield f"AWS {profile or 'default chain'} in {region}", finding
+    for d, finding in zip(sound, checked, strict=True):
+        yield d.name, finding
     for d in signed:
         if d not in sound:
-            yield d.name, health_Finding("note", "not looked at, because of the account above")
+            yield d.name, health.Finding("note", "not looked at, because of the account above")
 
 
-def _settings(d: Deployment) -> Aws:
+def _aws_settings(d: Deployment) -> Aws:
     return d.aws or Aws()
 
 
 def _declared(data: Path, file: Path) -> Sequence[Deployment]:
     """Those of the file, and those that were added on the page."""
-    found: list[Deployment] = []
+    declared: list[Deployment] = []
     if changed_at(file) is not None:
         try:
-            found += deployments_config.load(file).deployments
+            declared += deployments_config.load(file).deployments
         except deployments_config.ConfigError:
             return ()
-    return [*found, *_added(data)]
+    return [*declared, *_added(data)]
 
 
 def _added(data: Path) -> list[Deployment]:
@@ -322,3 +330,21 @@ def _added(data: Path) -> list[Deployment]:
         for row in rows
         if row["origin"] == "page" and not row["archived"]
     ]
+
+
+# By the name that a check which fails itself is reported with.
+CHECKS: Mapping[str, Check] = {
+    "python": _python,
+    "disk": _data_directory,
+    "logs": _logs,
+    "socket": _socket,
+    "database": _database,
+    "file": _deployments_file,
+    "keys": _keys,
+    "sign in": _sign_in,
+    "look": _page_settings,
+    "way out": _outbound,
+    "aws": _aws,
+    "model": _model,
+    "engine": _engine,
+}

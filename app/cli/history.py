@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ import pandas as pd
 from rich.table import Table
 from sqlalchemy import Engine
 
-from app.cli.database import recorded
+from app.cli.database import existing_database
+from app.cli.options import PageOptions
 from app.cli.terminal import console
 from db import run_queries
 from db.engine import reader
@@ -25,7 +27,9 @@ from services import formatting
 from services.client import EngineClient, EngineDown
 from services.dashboard import data as dashboard_data
 from services.dashboard import demo, figures
+from services.dashboard.address import params_of, params_of_url
 from services.dashboard.figures import Data, Filter
+from services.dashboard.filters import joined
 from services.dashboard.rebuild import OwnRollups, Rollups, rebuild
 from services.deployments import config
 from services.deployments.toml_table import changed_at
@@ -36,56 +40,96 @@ from services.pricing.cost import money
 NANO = 1_000_000_000
 
 
+def history_params(
+    single: Mapping[str, str | None],
+    lists: Mapping[str, Sequence[str] | None],
+    page: PageOptions | None,
+    file: Path | None,
+    url: str | None,
+) -> tuple[dict[str, str], Path | None]:
+    """The parameters of `Filter.from_params` and the deployments file. Raises ValueError in words for a wrong ``url``
+    and for two ranges.
+
+    What is given beside an address goes before what the address says.
+    """
+    query: dict[str, list[str]] = {}
+    for option in fields(page) if page is not None else ():
+        value = getattr(page, option.name)
+        if value is not None:
+            query[option.name] = [value] if isinstance(value, str) else list(value)
+    # Here --deployments is the file, as for every command; the page uses the word for a list of deployments.
+    if file is not None and not _is_file(file):
+        query["deployments"], file = [str(file)], None
+    typed = params_of(query)
+    typed |= {name: value for name, value in single.items() if value is not None}
+    typed |= {name: joined(values) for name, values in lists.items() if values}
+    dates = [name for name in ("from", "to") if name in typed]
+    if dates and typed.get("range", "custom") != "custom":
+        raise ValueError(
+            f"--range {typed['range']} and --{dates[0]} are two ranges: give one of them (--from and --to go together)."
+        )
+    address = params_of_url(url) if url is not None else {}
+    if {"from", "to"} & set(typed):
+        address = {name: value for name, value in address.items() if name not in ("range", "from", "to")}
+    elif "range" in typed:
+        address = {name: value for name, value in address.items() if name not in ("from", "to")}
+    return address | typed, file
+
+
+def _is_file(file: Path) -> bool:
+    return file.exists() or file.suffix == ".toml" or len(file.parts) > 1
+
+
 def show_history(data: Path, file: Path, params: Mapping[str, str], *, as_json: bool) -> int:
     """Print every figure of a view. Returns 2 without records, or for a filter that means nothing."""
-    url = recorded(data)
+    url = existing_database(data)
     if url is None:
         return 2
     engine = reader(url)
-    chosen = _with_ids(engine, Filter.from_params(params, script=True))
-    if chosen.ignored:
-        print("\n".join(chosen.ignored), file=sys.stderr)
+    filters = _with_ids(engine, Filter.from_params(params, script=True))
+    if filters.ignored:
+        print("\n".join(filters.ignored), file=sys.stderr)
         return 2
     try:
         teams = config.load(file).teams if changed_at(file) is not None else {}
     except config.ConfigError as error:
         print(str(error), file=sys.stderr)
         return 2
-    if missing := [name for name in chosen.teams if name not in teams]:
+    if missing := [name for name in filters.teams if name not in teams]:
         print(f"There is no team “{formatting.printable(missing[0])}” under [teams] in {file.name}.", file=sys.stderr)
         return 2
     now = datetime.now(UTC)
-    found = figures.load(engine, chosen, now, teams=teams, metrics=figures.METRICS if as_json else figures.IN_KPIS)
+    view = figures.load(engine, filters, now, teams=teams, metrics=figures.METRICS if as_json else figures.IN_KPIS)
     if as_json:
-        print(orjson.dumps(every_figure(found), default=_plain, option=orjson.OPT_SERIALIZE_NUMPY).decode())
+        print(orjson.dumps(every_figure(view), default=_json_value, option=orjson.OPT_SERIALIZE_NUMPY).decode())
     else:
-        _print(found)
+        _print_view(view)
     return 0
 
 
-def _with_ids(engine: Engine, chosen: Filter) -> Filter:
+def _with_ids(engine: Engine, filters: Filter) -> Filter:
     """Deployments may be given by name. One that is neither a name nor an id is said."""
-    if not chosen.deployments:
-        return chosen
+    if not filters.deployments:
+        return filters
     ids, names = set(), {}
     for row in run_queries.deployment_rows(engine):
         ids.add(row["id"])
         names[(row["spec"] or {}).get("name")] = row["id"]
-    unknown = [one for one in chosen.deployments if one not in ids and one not in names]
+    unknown = [name for name in filters.deployments if name not in ids and name not in names]
     if unknown:
         sentence = f"There is no deployment “{formatting.printable(unknown[0])}”; `lab deployments` lists them."
-        return chosen.but(ignored=(*chosen.ignored, sentence))
-    return chosen.but(deployments=tuple(one if one in ids else names[one] for one in chosen.deployments))
+        return filters.but(ignored=(*filters.ignored, sentence))
+    return filters.but(deployments=tuple(name if name in ids else names[name] for name in filters.deployments))
 
 
 def every_figure(data: Data) -> dict[str, Any]:
     """The figures of every panel: latencies in ms, speeds in tok/s, money in nano-dollars unless a name says usd."""
     view, spent = data.window, figures.spend(data)
     monthly = overview.monthly(data.engine)
-    chosen = data.filter.but(range="mtd", start=None, end=None)
-    month = (
-        data if data.filter.range == "mtd" else figures.load(data.engine, chosen, data.now, teams=data.teams, lean=True)
-    )
+    month = data
+    if data.filter.range != "mtd":
+        this_month = data.filter.but(range="mtd", start=None, end=None)
+        month = figures.load(data.engine, this_month, data.now, teams=data.teams, lean=True)
     pace = figures.pace(month, None if monthly is None else int(monthly * NANO))
     today = figures.repriced(data)
     return {
@@ -100,11 +144,11 @@ def every_figure(data: Data) -> dict[str, Any]:
         },
         "said": data.said,
         "notes": data.notes,
-        "deployments": {one: data.name(one) for one in data.ids},
+        "deployments": {deployment_id: data.name(deployment_id) for deployment_id in data.ids},
         "kpis": figures.kpis(data),
-        "spend": {"total": spent.total, "per_1000": spent.per_1000, "mark": spent.mark, **_fields(spent)},
+        "spend": {"total": spent.total, "per_1000": spent.per_1000, "mark": spent.mark, **_field_values(spent)},
         **{
-            name: {metric: _lines(function(data, metric)) for metric in figures.METRICS}
+            name: {metric: _rows_of(function(data, metric)) for metric in figures.METRICS}
             for name, function in (
                 ("latency", figures.latency),
                 ("distribution", figures.distribution),
@@ -112,35 +156,35 @@ def every_figure(data: Data) -> dict[str, Any]:
                 ("heatmap", figures.heatmap),
             )
         },
-        "throughput": _lines(figures.throughput(data)),
-        "states": _lines(figures.states(data)),
-        "cost": {by: _lines(figures.cost(data, by)) for by in figures.BYS},
+        "throughput": _rows_of(figures.throughput(data)),
+        "states": _rows_of(figures.states(data)),
+        "cost": {by: _rows_of(figures.cost(data, by)) for by in figures.BYS},
         "savings": figures.savings(data),
         "pace": {
             "text": pace.text,
             "spent": pace.spent,
             "expected": pace.expected,
             "budget": pace.budget,
-            "days": _lines(pace.days),
+            "days": _rows_of(pace.days),
         },
-        "scatter": _lines(figures.scatter(data)),
-        "ranking": _lines(figures.ranking(data)),
-        "repriced": {"was": today.was, "today": today.today, "words": today.words, "lines": _lines(today.table)},
+        "scatter": _rows_of(figures.scatter(data)),
+        "ranking": _rows_of(figures.ranking(data)),
+        "repriced": {"was": today.was, "today": today.today, "words": today.words, "lines": _rows_of(today.table)},
     }
 
 
-def _fields(value: Any) -> dict[str, Any]:
+def _field_values(value: Any) -> dict[str, Any]:
     return {name: getattr(value, name) for name in value.__dataclass_fields__}
 
 
-def _lines(table: pd.DataFrame) -> list[dict[str, Any]]:
+def _rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
     """One object for each line; a figure that is not shown is null."""
     plain = table.astype(object).where(table.notna(), None)
     lines: list[dict[str, Any]] = plain.to_dict("records")
     return lines
 
 
-def _plain(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, pd.Timestamp):
@@ -148,11 +192,11 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-def _print(data: Data) -> None:
+def _print_view(data: Data) -> None:
     out = console()
     for line in figures.kpis(data):
-        rest = [line.change_text and f"{line.change_text} to the time before", line.detail, line.why_missing or ""]
-        out.print(f"{line.title:<22} {line.text:>12}  {' · '.join(part for part in rest if part)}")
+        notes = [line.change_text and f"{line.change_text} to the time before", line.detail, line.why_missing or ""]
+        out.print(f"{line.title:<22} {line.text:>12}  {' · '.join(note for note in notes if note)}")
     table = Table(box=None, pad_edge=False, header_style="dim")
     for title in (
         "deployment",
@@ -166,7 +210,7 @@ def _print(data: Data) -> None:
         "per 1,000 calls",
     ):
         table.add_column(title)
-    for row in _lines(figures.ranking(data)):
+    for row in _rows_of(figures.ranking(data)):
         per_1000 = row["usd_per_1000"]
         table.add_row(
             formatting.printable(data.name(row["deployment_id"])),
@@ -191,7 +235,7 @@ def roll_up(data: Path, *, anew: bool, person: str) -> int:
 
     It can be stopped at any moment: nothing is lost or counted twice, and the rest is added when the engine runs.
     """
-    url = recorded(data)
+    url = existing_database(data)
     if url is None:
         return 2
     with reader(url).connect() as connection:
@@ -199,7 +243,7 @@ def roll_up(data: Path, *, anew: bool, person: str) -> int:
     client = EngineClient(socket_path(data), person=person, role="admin")
     try:
         client.health()
-        return _roll(client.history, days)
+        return _add_calls(client.history, days)
     except EngineDown:
         pass
     finally:
@@ -207,12 +251,12 @@ def roll_up(data: Path, *, anew: bool, person: str) -> int:
     writer = Writer(url)
     writer.start()
     try:
-        return _roll(OwnRollups(writer), days)
+        return _add_calls(OwnRollups(writer), days)
     finally:
         writer.close()
 
 
-def _roll(made: Rollups, days: list[datetime]) -> int:
+def _add_calls(target: Rollups, days: list[datetime]) -> int:
     live = sys.stderr.isatty()
 
     def tell(done: int, added: int) -> None:
@@ -221,7 +265,7 @@ def _roll(made: Rollups, days: list[datetime]) -> int:
             sys.stderr.flush()
 
     try:
-        added = rebuild(made, days, tell)
+        added = rebuild(target, days, tell)
     except KeyboardInterrupt:
         print(
             "\nStopped. Nothing is lost: what is not in the rollups is read from the calls until it is added.",
@@ -242,35 +286,35 @@ def _progress(done: int, days: int, added: int) -> str:
 def make_demo(data: Path, *, calls: int, days: int, seed: int, as_json: bool) -> int:
     """Simulate calls into ``demo.sqlite3`` of the data directory, with progress on a terminal; the exit code."""
     try:
-        made = _made(demo.file(data), calls, days, seed, quiet=as_json or not sys.stderr.isatty())
+        simulated = _simulate(demo.file(data), calls, days, seed, quiet=as_json or not sys.stderr.isatty())
     except (demo.DemoTrouble, ValueError) as error:
         print(str(error), file=sys.stderr)
         return 1
     if as_json:
         row = {
             "file": str(demo.file(data)),
-            "calls": made.calls,
-            "start": made.start.isoformat(),
-            "end": made.end.isoformat(),
-            "seed": made.seed,
+            "calls": simulated.calls,
+            "start": simulated.start.isoformat(),
+            "end": simulated.end.isoformat(),
+            "seed": simulated.seed,
             "simulated": True,
         }
         print(json.dumps(row))
     else:
-        span = f"{made.start:%-d %b %Y} to {made.end:%-d %b %Y}"
-        print(f"{made.calls:,} simulated calls from {span} are in {demo.file(data)}.")
+        span = f"{simulated.start:%-d %b %Y} to {simulated.end:%-d %b %Y}"
+        print(f"{simulated.calls:,} simulated calls from {span} are in {demo.file(data)}.")
         print("Switch on “Demo data” on the History page, or open it with ?demo=1.")
     return 0
 
 
-def _made(target: Path, calls: int, days: int, seed: int, *, quiet: bool) -> demo.About:
+def _simulate(target: Path, calls: int, days: int, seed: int, *, quiet: bool) -> demo.About:
     if quiet:
         return demo.make(target, calls, days=days, seed=seed)
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as shown:
-        task = shown.add_task("Simulating calls", total=calls)
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("Simulating calls", total=calls)
         return demo.make(
-            target, calls, days=days, seed=seed, progress=lambda done, _all: shown.update(task, completed=done)
+            target, calls, days=days, seed=seed, progress=lambda done, _all: bar.update(task, completed=done)
         )

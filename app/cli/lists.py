@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from app.cli.database import recorded
+from app.cli.database import existing_database
 from app.cli.terminal import console
 from db import run_queries
 from db.engine import reader
@@ -22,16 +22,16 @@ from services.runs import record
 
 def list_runs(data: Path, *, limit: int, search: str | None, run_id: str | None, as_json: bool) -> int:
     """Print the newest runs, or the calls of one. Returns 1 when the run is not there, 2 without records."""
-    url = recorded(data)
+    url = existing_database(data)
     if url is None:
         return 2
     read = reader(url)
     if run_id is not None:
-        found = False
+        any_run = False
         for row in run_queries.each_call(read, run_id):
-            found = True
+            any_run = True
             print(json.dumps(record.of_call(row), default=str) if as_json else formatting.printable(_call_line(row)))
-        if not found:
+        if not any_run:
             print(f"There is no run “{formatting.printable(run_id)}” in {data}.", file=sys.stderr)
             return 1
         return 0
@@ -65,10 +65,10 @@ def _states(row: dict[str, Any]) -> str:
 
 
 def _call_line(row: dict[str, Any]) -> str:
-    shown = record.in_words(row)
+    words = record.in_words(row)
     return (
-        f"{row['deployment']['name']}  {shown['state']}  first {shown['ttft']}  last {shown['ttlt']}  "
-        f"{shown['decode']}  in {shown['in']}  out {shown['out']}  {shown['cost']}"
+        f"{row['deployment']['name']}  {words['state']}  first {words['ttft']}  last {words['ttlt']}  "
+        f"{words['decode']}  in {words['in']}  out {words['out']}  {words['cost']}"
     )
 
 
@@ -107,8 +107,8 @@ def list_deployments(data: Path, file: Path, *, test: bool, as_json: bool, perso
                 )
             else:
                 d = status.deployment
-                said = f"{state}; {result['sentence']}" if test and result and status.ready else state
-                table.add_row(*map(formatting.printable, (d.id, d.name, d.kind, d.model, said)))
+                state_text = f"{state}; {result['sentence']}" if test and result and status.ready else state
+                table.add_row(*map(formatting.printable, (d.id, d.name, d.kind, d.model, state_text)))
         if not as_json:
             console().print(table)
     return 1 if failed else 0

@@ -6,30 +6,34 @@ import io
 import logging
 import os
 import sys
+import tomllib
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter, validators
 from cyclopts.exceptions import CycloptsError
 
-from app.cli import interrupt, upkeep
-from app.cli.batch import DataOption, FileOption, Flag, JsonOption, batch, me
-from app.cli.options import PageWords, history_params
+from app.cli import interrupt
+from app.cli.batch import batch
+from app.cli.options import DataOption, FileOption, Flag, JsonOption, PageOptions, Values, local_user
 from db.permissions import private_files
 from services import paths
-from services.client import EngineError
 from services.processes.output import write_whole
 from services.types import CacheMode
+
+
+def _version() -> str:
+    project = tomllib.loads((paths.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return f"Inference Lab {project['version']}"
+
 
 app = App(
     name="lab",
     help="Inference Lab: compare deployments of language models, measured where the bytes arrive.",
-    version="0.1.0",
+    version=_version,
     suppress_keyboard_interrupt=False,  # `main` says that it was stopped
 )
 app.command(batch)
-for one in (upkeep.rollup, upkeep.demo, upkeep.worker, upkeep.doctor):
-    app.command(one)
 NO_UTF8 = "Something that was given holds bytes that are no UTF-8, and nothing is called so: write it in UTF-8."
 
 
@@ -116,13 +120,13 @@ def send(
         text,
         deployment,
         system=system,
-        given=param or [],
+        pairs=param or [],
         repetitions=repetitions,
         cache=cache,
         as_json=json,
         data=paths.data_dir(data),
         file=paths.deployments_file(deployments),
-        person=me(),
+        person=local_user(),
     )
 
 
@@ -165,11 +169,8 @@ def deployments(
     from app.cli.lists import list_deployments
 
     return list_deployments(
-        paths.data_dir(data), paths.deployments_file(deployments), test=test, as_json=json, person=me()
+        paths.data_dir(data), paths.deployments_file(deployments), test=test, as_json=json, person=local_user()
     )
-
-
-ListOption = Annotated[list[str] | None, Parameter(negative=(), consume_multiple=False)]
 
 
 @app.command
@@ -179,16 +180,16 @@ def history(
     from_: Annotated[str | None, Parameter(name="--from")] = None,
     to: str | None = None,
     zone: str | None = None,
-    deployment: ListOption = None,
-    kind: ListOption = None,
-    model: ListOption = None,
-    person: ListOption = None,
-    team: ListOption = None,
-    tag: ListOption = None,
-    source: ListOption = None,
-    cache: ListOption = None,
+    deployment: Values = None,
+    kind: Values = None,
+    model: Values = None,
+    person: Values = None,
+    team: Values = None,
+    tag: Values = None,
+    source: Values = None,
+    cache: Values = None,
     url: str | None = None,
-    page: PageWords | None = None,
+    page: PageOptions | None = None,
     json: JsonOption = False,
     data: DataOption = None,
     deployments: FileOption = None,
@@ -226,7 +227,7 @@ def history(
     url
         A whole address of the History page, in quotes: its view. Other filters go before what it says.
     """
-    from app.cli.history import show_history
+    from app.cli.history import history_params, show_history
 
     single = {"range": range, "from": from_, "to": to, "zone": zone}
     lists = {
@@ -251,7 +252,7 @@ def history(
 def calculate(
     workload: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None,
     *,
-    point: ListOption = None,
+    point: Values = None,
     example: Annotated[bool, Parameter(negative=())] = False,
     json: JsonOption = False,
 ) -> int:
@@ -271,6 +272,65 @@ def calculate(
     return cli_calculate.calculate(workload, point or [], as_json=json, example=example)
 
 
+@app.command
+def rollup(*, rebuild: Flag = False, data: DataOption = None) -> int:
+    """Add the recorded calls to the rollups of the history; the engine does so by itself while it runs.
+
+    Parameters
+    ----------
+    rebuild
+        Make the rollups of every day whose calls are kept anew.
+    """
+    from app.cli.history import roll_up
+
+    return roll_up(paths.data_dir(data), anew=rebuild, person=local_user())
+
+
+@app.command
+def demo(
+    *,
+    calls: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=10_000_000))] = 50_000,
+    days: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=3_650))] = 90,
+    seed: Annotated[int, Parameter(validator=validators.Number(gte=0, lte=2**63 - 1))] = 7,
+    json: JsonOption = False,
+    data: DataOption = None,
+) -> int:
+    """Fill a database of its own with simulated calls, for the demo data of the History page.
+
+    Parameters
+    ----------
+    calls
+        How many calls to simulate.
+    days
+        Over how many days, ending now.
+    seed
+        Another seed gives other calls.
+    """
+    from app.cli.history import make_demo
+
+    return make_demo(paths.data_dir(data), calls=calls, days=days, seed=seed, as_json=json)
+
+
+@app.command
+def worker(*, json: JsonOption = False, data: DataOption = None, deployments: FileOption = None) -> int:
+    """Send batches until stopped. The engine starts one by itself; start more to share the work.
+
+    With DATABASE_URL (PostgreSQL) workers may run on any number of machines, each with its own keys and
+    deployments.toml. Set LAB_WORKER=0 for an engine that should start none.
+    """
+    from app.cli.batch_commands import work_until_stopped
+
+    return work_until_stopped(paths.data_dir(data), paths.deployments_file(deployments), as_json=json)
+
+
+@app.command
+def doctor(*, json: JsonOption = False, data: DataOption = None, deployments: FileOption = None) -> int:
+    """Say what is wrong with this installation and how to mend it. Exit code 0 when nothing is."""
+    from app.cli import doctor
+
+    return doctor.doctor(data, deployments, as_json=json)
+
+
 def main() -> None:
     """The `lab` command."""
     logging.getLogger().addHandler(logging.NullHandler())
@@ -283,9 +343,6 @@ def main() -> None:
         paths.settle_socket()
         code = app(sys.argv[1:], result_action="return_value")
         sys.stdout.flush()
-    except EngineError as error:
-        print(str(error), file=sys.stderr)
-        code = 2
     except UnicodeEncodeError:
         print(NO_UTF8, file=sys.stderr)
         code = 2
@@ -298,20 +355,20 @@ def main() -> None:
         print(f"\n{interrupt.SENTENCE}", file=sys.stderr)
         code = interrupt.CODE
     except Exception as error:
-        print(_in_words(error), file=sys.stderr)
+        print(_sentence_of(error), file=sys.stderr)
         code = 2
     interrupt.while_ending()
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _in_words(error: Exception) -> str:
+def _sentence_of(error: Exception) -> str:
     try:
-        from app.cli.failures import in_words  # with rich and SQLAlchemy, which most commands do without
+        from app.cli.failures import describe_error  # with rich and SQLAlchemy, which most commands do without
     except Exception as other:
         error = other
     else:
         if not isinstance(error, ImportError):
-            return in_words(error)
+            return describe_error(error)
     why = str(error).partition("\n")[0]
     return f"What this needs is not installed as it should be ({why}): run `make run` again, or remove .venv first."
 

@@ -10,6 +10,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from app.cli.options import name_value_pairs
 from app.cli.terminal import console
 from db import run_queries
 from db.engine import database_url, reader
@@ -29,7 +30,7 @@ def send_prompt(
     names: list[str],
     *,
     system: str | None,
-    given: list[str],
+    pairs: list[str],
     repetitions: int,
     as_json: bool,
     data: Path,
@@ -39,12 +40,12 @@ def send_prompt(
 ) -> int:
     """Send, stream, and print the figures. Returns 0 when every call succeeded, 1 when one did not, 2 on bad input."""
     try:
-        asked = pairs(given)
+        typed = name_value_pairs(pairs)
         spec = RunSpec(
             prompt=prompt,
             columns=tuple(ColumnSpec(name, cache=cache) for name in names),
             system=system,
-            params=params.clean({"max_tokens": USUAL_TOKENS} | asked),
+            params=params.clean({"max_tokens": USUAL_TOKENS} | typed),
             repetitions=repetitions,
             source="cli",
         ).checked()
@@ -71,28 +72,14 @@ def send_prompt(
         for row in rows:
             print(json.dumps(record.of_call(row), default=str), flush=True)
     else:
-        _print_figures(rows, alone=len(names) == 1, bounded="max_tokens" not in asked)
+        _print_figures(rows, alone=len(names) == 1, bounded="max_tokens" not in typed)
     return 0 if rows and all(row["state"] == "succeeded" for row in rows) else 1
-
-
-def pairs(given: list[str]) -> dict[str, Any]:
-    """Parameters that were given as name=value. Raises ValueError in words."""
-    found: dict[str, Any] = {}
-    for pair in given:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise ValueError(f"A parameter is given as name=value; “{pair}” has no “=”.")
-        try:
-            found[name.strip()] = json.loads(value)
-        except (ValueError, RecursionError):  # no JSON, a number too long for one, or nested without end
-            found[name.strip()] = value
-    return found
 
 
 def _follow(engine: EngineClient, run_id: str, *, quiet: bool, alone: bool) -> None:
     """Stay until the run ends; a single column's text is printed as it comes, several report their states."""
     names: dict[int, str] = {}
-    said: dict[int, str] = {}
+    states: dict[int, str] = {}
     with engine.stream(run_id) as frames:
         for frame in frames:
             for column in frame.get("columns") or frame.get("cols") or ():
@@ -105,8 +92,8 @@ def _follow(engine: EngineClient, run_id: str, *, quiet: bool, alone: bool) -> N
                     sys.stdout.write(formatting.printable(text))
                     sys.stdout.flush()
                 state = column.get("words")
-                if not alone and state and state != said.get(index):
-                    said[index] = state
+                if not alone and state and state != states.get(index):
+                    states[index] = state
                     print(formatting.printable(f"{names[index]}: {state}"), file=sys.stderr, flush=True)
     if alone and not quiet:
         print()
@@ -123,18 +110,18 @@ def _print_figures(rows: list[dict[str, Any]], *, alone: bool, bounded: bool) ->
     for title in ("deployment", "state", "TTFT", "TTLT", "tok/s", "in", "cached", "cache", "out", "cost"):
         table.add_column(title, justify="left" if title in ("deployment", "state", "cache") else "right")
     for row in rows:
-        shown = record.in_words(row)
+        words = record.in_words(row)
         table.add_row(
             formatting.printable(row["deployment"]["name"]),
-            shown["state"],
-            shown["ttft"],
-            shown["ttlt"],
-            shown["decode"],
-            shown["in"],
-            shown["cached"],
-            shown["cache"],
-            shown["out"],
-            shown["cost"],
+            words["state"],
+            words["ttft"],
+            words["ttlt"],
+            words["decode"],
+            words["in"],
+            words["cached"],
+            words["cache"],
+            words["out"],
+            words["cost"],
         )
     out.print(table)
     for row in rows:

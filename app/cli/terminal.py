@@ -19,7 +19,7 @@ def console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=width)
 
 
-def unheard(error: OSError) -> bool:
+def output_failed(error: OSError) -> bool:
     """Whether an error is that standard output takes nothing (a full disk): one that names no file, of a program that
     writes no other. What was left to be said there is dropped, so that the end of the program does not fail of it too.
     """

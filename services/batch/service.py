@@ -26,7 +26,18 @@ from services.batch import estimate as batch_estimate
 from services.batch import files, providers, server_files
 from services.batch.ingest import CHANGED, Dropped, Recording, keep_file, kept_file, refusal
 from services.batch.server_files import Allowed
-from services.batch.types import OVER, SOURCE, Checked, Format, Options, RouteName, options_to_json
+from services.batch.types import (
+    MOST_LANES,
+    MOST_NANOUSD,
+    MOST_PER_MINUTE,
+    OVER,
+    SOURCE,
+    Checked,
+    Format,
+    Options,
+    RouteName,
+    options_to_json,
+)
 from services.deployments import config
 from services.deployments.registry import Registry
 from services.formatting import printable
@@ -529,12 +540,6 @@ def ago(moment: datetime) -> str:
             return f"{n:,} {word}{'s' if n > 1 else ''} ago"
     return "just now"
 
-
-MOST_LANES = 1024
-
-MOST_PER_MINUTE = 1_000_000
-
-MOST_NANOUSD = 10**15  # a million dollars
 
 MAX_TEMPLATE = 1_000_000  # characters
 

@@ -40,6 +40,10 @@ LINES_OVER: tuple[LineState, ...] = ("succeeded", "failed", "cancelled", "expire
 RouteName = Literal["runner", "openai", "anthropic", "bedrock", "transform", "async"]
 Format = Literal["csv", "tsv", "jsonl", "json", "openai", "anthropic", "bedrock", "parquet", "excel"]
 SOURCE = "batch"
+# The most that a submission may ask of our own runner, and the largest budget.
+MOST_LANES = 1024
+MOST_PER_MINUTE = 1_000_000
+MOST_NANOUSD = 10**15  # a million dollars
 
 
 def wire_id(no: int) -> str:

@@ -13,7 +13,8 @@ from aiohttp import web
 from db import batch_queries
 from db import batches as batches_module
 from services.batch.lease import STALE_S
-from services.batch.service import MOST_NANOUSD, spec_of
+from services.batch.service import spec_of
+from services.batch.types import MOST_NANOUSD
 from services.embedded import EmbeddedUnavailable
 from services.engine.requests import answer, body_of, may, own
 from services.security import access

@@ -33,7 +33,7 @@ def table(name: str, kind: str, model: str, url: str, region: str = "us-east-1",
 def look(folder: Path, *tables: str) -> dict[str, Finding]:
     file = folder / "deployments.toml"
     file.write_text("\n".join(tables))
-    return dict(doctor.findings(folder / "data", file))
+    return dict(doctor.aws_findings(folder / "data", file))
 
 
 def test_a_sound_deployment_is_ok_and_no_model_is_run(aws: AwsEmulator, tmp_path: Path) -> None:

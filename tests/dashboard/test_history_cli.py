@@ -16,7 +16,8 @@ from urllib.parse import urlencode
 
 import pytest
 
-from app.cli.options import PageWords, history_params
+from app.cli.history import history_params
+from app.cli.options import PageOptions
 from db import rollups
 from db.engine import reader
 from db.models import Powered, Rollup
@@ -169,10 +170,10 @@ def test_a_view_goes_from_the_browser_to_the_command_line_by_its_address(data: P
 
 
 def test_every_word_of_the_page_is_understood_and_none_is_in_the_help() -> None:
-    words = {one.name for one in fields(PageWords)}
+    words = {one.name for one in fields(PageOptions)}
     assert words | {"range", "zone", "deployments"} == set(ADDRESS.values())
     lists = dict.fromkeys(LISTS.values())
-    found, file = history_params({}, lists, PageWords(since="2026-01-01", tags=["a,b", "c"]), Path("d1"), None)
+    found, file = history_params({}, lists, PageOptions(since="2026-01-01", tags=["a,b", "c"]), Path("d1"), None)
     assert (found, file) == ({"from": "2026-01-01", "tag": "a,b,c", "deployment": "d1"}, None)
     assert history_params({}, lists, None, Path("x.toml"), None) == ({}, Path("x.toml"))
     url = "https://lab.example/history?range=30d&sources=batch&by=model&embed=true"

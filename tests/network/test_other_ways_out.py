@@ -193,7 +193,7 @@ def test_doctor_names_proxy_exemptions_and_certificates_without_the_password(
         '[[deployment]]\nname = "own"\nkind = "anthropic"\nmodel = "m"\nproxy = "http://p.company.test:1"\n'
         f'ca_file = "{file}"\n[[deployment]]\nname = "bare"\nkind = "openai"\nmodel = "m"\nproxy = "none"\n'
     )
-    found = [(one["state"], one["what"], one["says"]) for one in doctor._way_out(tmp_path, file)]
+    found = [(one.state, one.subject, one.says) for one in doctor._outbound(tmp_path, file)]
     shown = "\n".join(" ".join(one) for one in found)
     expected = [
         "ok proxy HTTPS_PROXY: https:// addresses are called through http://proxy.company.test:3128, with a user name",

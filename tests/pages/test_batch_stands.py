@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from app.batch.list import cost_words
-from app.cli.batch_commands import meant
+from app.cli.batch_commands import find_batch
 from app.live import run_calls
 from db import batch_queries, batches, run_queries
 from db.batch_queries import Costs
@@ -143,9 +143,9 @@ def test_a_batch_is_meant_by_its_id_its_beginning_or_its_name(lab: BatchLab) -> 
     assert ids("Reviews") == {first, second}
     assert ids(first[:6]) == {other}, "a name goes before the beginning of an id"
     assert ids("") == ids("nobody") == ids("\udcff") == set()
-    assert meant(read, second[:8], Path())["id"] == second
+    assert find_batch(read, second[:8], Path())["id"] == second
     with pytest.raises(ValueError, match="may be each of these batches, so give its id"):
-        meant(read, "Reviews", Path())
+        find_batch(read, "Reviews", Path())
 
 
 SEMI = "id;text\n1;Hello\n2;World\n"

@@ -141,7 +141,7 @@ def house(folder: Path, told: list[str]) -> _Lab:
 
 async def test_what_hangs_without_any_work_is_named_and_ended(tmp_path: Path, quick_looks: None) -> None:
     told: list[str] = []
-    reason = await house(tmp_path, told)._end_of_life(child_of("import time; time.sleep(600)", [True, True]))
+    reason = await house(tmp_path, told)._wait_for_end(child_of("import time; time.sleep(600)", [True, True]))
     assert "(its process hangs) and was ended" in reason
     assert len(told) <= 1
 
@@ -149,12 +149,12 @@ async def test_what_hangs_without_any_work_is_named_and_ended(tmp_path: Path, qu
 async def test_what_is_at_work_is_named_and_left_alone_for_longer(tmp_path: Path, quick_looks: None) -> None:
     told: list[str] = []
     busy = child_of("while True: pass", [True])
-    reason = await house(tmp_path, told)._end_of_life(busy)
+    reason = await house(tmp_path, told)._wait_for_end(busy)
     assert "at work; it is started again if that goes on" in told[0]
     assert "(although its process is at work)" in reason
     told.clear()
     slow = child_of("while True: pass", [False, False, True, True, False, True, False, False, True] + [True] * 9999)
-    watch = asyncio.ensure_future(house(tmp_path, told)._end_of_life(slow))
+    watch = asyncio.ensure_future(house(tmp_path, told)._wait_for_end(slow))
     while len(told) < 4:
         await asyncio.sleep(0.05)
     assert ["answers again" in line for line in told] == [False, True, False, True], "one miss alone says nothing"
@@ -205,9 +205,9 @@ def test_a_process_that_waits_for_a_processor_or_a_disk_counts_as_at_work() -> N
 
 def test_one_ctrl_c_that_arrives_twice_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lab = launcher._Lab(listening.Address("127.0.0.1"), 1, tmp_path, tmp_path, print)
-    lab._asked_to_stop()
-    lab._asked_to_stop()
+    lab._on_stop_signal()
+    lab._on_stop_signal()
     assert lab.stopping.is_set() and not lab.at_once.is_set()
-    lab.told_at -= 2 * launcher.SAME_S
-    lab._asked_to_stop()
+    lab.stop_signal_at -= 2 * launcher.SAME_S
+    lab._on_stop_signal()
     assert lab.at_once.is_set()
