@@ -21,7 +21,6 @@ from functools import cache
 from typing import Any, cast
 
 from services import formatting
-from services.deployments import config
 from services.paths import ROOT
 from services.pricing import cost
 from services.pricing import price as pricing_price
@@ -319,7 +318,7 @@ def measured(calls: Sequence[Row]) -> list[Measured]:
 
 
 def _of(rows: Sequence[Row]) -> Measured:
-    deployment = config.from_json(rows[0]["deployment"])
+    deployment = Deployment.from_json(rows[0]["deployment"])
     modes = tuple(dict.fromkeys(cast("CacheMode | None", row.get("cache_mode")) for row in rows))
     timed = [row for row in rows if row["state"] == "succeeded" and not row.get("lag_marked")]
     money = [(row, other) for row in rows if (other := cost_without(row)) is not None]

@@ -1,13 +1,19 @@
-"""Figures and texts as people read them: units, marks, dashes; and text made harmless for Markdown and terminals."""
+"""Figures and texts as people read them: units, marks, dashes; and text made harmless for Markdown, terminals and
+spreadsheets."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
+from datetime import datetime
+from typing import Any
 
 DASH = "–"
 # Every ASCII punctuation character can be escaped in CommonMark; escaping all of them leaves nothing to interpret,
 # Streamlit's own directives (":red[…]", ":material/…:") included.
 _MARKDOWN = re.compile(r"([!-/:-@\[-`{-~])")
+# What a spreadsheet takes for the beginning of a formula.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -45,3 +51,15 @@ def md_escape(text: str) -> str:
 def printable(text: str) -> str:
     """``text`` without the control characters that would steer a terminal or turn its direction around."""
     return _CONTROL.sub("", text)
+
+
+def safe_cell(value: Any) -> Any:
+    """A cell that a spreadsheet will not run: see OWASP, CSV injection."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if not isinstance(value, str):
+        return value
+    # NFKC turns full-width forms of the same characters into the ones that spreadsheets act on.
+    first = unicodedata.normalize("NFKC", value[:1])
+    is_number = re.fullmatch(r"-?\d+(\.\d+)?", value) is not None
+    return f"'{value}" if first.startswith(_FORMULA_STARTS) and not is_number else value

@@ -1,11 +1,13 @@
-"""The nouns of the product: plain frozen dataclasses that every other module speaks.
+"""The nouns of the product: plain frozen dataclasses that every other module uses.
 
-Nothing here does anything. Times are milliseconds as float unless a name says otherwise; token counts are int;
+Times are milliseconds as float unless a name says otherwise; token counts are int;
 money is `decimal.Decimal` in US dollars. ``None`` always means "not known", never zero.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -158,6 +160,47 @@ class Deployment:
     proxy: str | None = None  # "http://host:port" without a password, or "none"
     proxy_env: str | None = None  # the *name* of the variable that holds the proxy's address, with its password
     ca_file: str | None = None  # certificates in PEM form that count beside the usual ones
+
+    def to_json(self) -> dict[str, Any]:
+        """The deployment as plain JSON values; `from_json` gives it back unchanged. It holds no key."""
+        row = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        price = self.price
+        row["params"] = None if self.params is None else list(self.params)
+        row["labels"] = list(self.labels)
+        row["headers"] = dict(self.headers)
+        row["extra_body"] = json.loads(json.dumps(dict(self.extra_body)))
+        row["limits"] = dataclasses.asdict(self.limits)
+        row["aws"] = None if self.aws is None else dataclasses.asdict(self.aws)
+        row["price"] = {
+            "provider": price.provider,
+            "model": price.model,
+            "override": None if price.override is None else dict(price.override),
+            "per_hour": price.per_hour,
+            "instance": price.instance,
+            "count": price.count,
+        }
+        return row
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Deployment:
+        """Inverse of `to_json`. Fields it does not know are ignored and missing ones take their defaults, so that
+        snapshots of other versions can be read. Raises KeyError without id, name, kind, model or base_url."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        values = {name: value for name, value in row.items() if name in names}
+        for name in ("id", "name", "kind", "model", "base_url"):
+            values[name] = row[name]
+        values["params"] = None if row.get("params") is None else tuple(row["params"])
+        values["labels"] = tuple(row.get("labels") or ())
+        values["headers"] = dict(row.get("headers") or {})
+        values["extra_body"] = dict(row.get("extra_body") or {})
+        values["limits"] = Limits(**_fields_of(Limits, row.get("limits") or {}))
+        values["aws"] = None if row.get("aws") is None else Aws(**_fields_of(Aws, row["aws"]))
+        values["price"] = PriceRef(**_fields_of(PriceRef, row.get("price") or {}))
+        return cls(**values)
+
+
+def _fields_of(kind: type[Limits] | type[PriceRef] | type[Aws], row: Mapping[str, Any]) -> dict[str, Any]:
+    return {field.name: row[field.name] for field in dataclasses.fields(kind) if field.name in row}
 
 
 @dataclass(frozen=True, slots=True)

@@ -318,7 +318,7 @@ def _added(data: Path) -> list[Deployment]:
     except (SQLAlchemyError, ValueError, OSError):
         return []
     return [
-        replace(deployments_config.from_json(row["spec"]), enabled=row["enabled"])
+        replace(Deployment.from_json(row["spec"]), enabled=row["enabled"])
         for row in rows
         if row["origin"] == "page" and not row["archived"]
     ]

@@ -15,8 +15,8 @@ from app.deployments import form
 from app.widgets.status import attempt, draw_refusal
 from app.widgets.text import plain
 from db import run_queries
-from services.deployments.config import to_toml
 from services.deployments.registry import DeploymentStatus
+from services.deployments.toml_table import to_toml
 from services.params import PARAMS
 from services.pricing import cost, hourly
 from services.providers import kind_of

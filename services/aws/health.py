@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from services.aws import control, provisioned, sagemaker
+from services.aws import bedrock_ids, control, provisioned, sagemaker
 from services.aws.control import AwsTrouble, Place
-from services.providers import bedrock_ids
 from services.security import keys, outbound
 from services.types import Aws, Deployment
 

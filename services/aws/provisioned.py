@@ -1,4 +1,4 @@
-"""Bedrock's provisioned throughput, model units that are paid by the hour whether used or not, and their rates.
+"""Bedrock's provisioned throughput: model units that are paid by the hour whether used or not.
 
 Listing, creating, renaming and deleting. Every function blocks and raises `AwsTrouble` in one sentence.
 """
@@ -9,12 +9,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from decimal import Decimal
 from typing import Any, Literal
 
 from services.aws import control
 from services.aws.control import AwsTrouble, Place
-from services.pricing import instances
+from services.aws.instances import HourRate, of_unit, rate_from
 
 Commitment = Literal["none", "1-month", "6-month"]
 
@@ -28,15 +27,6 @@ STATUS_WORDS = {
 }
 
 NAME = re.compile(r"(?:[0-9a-zA-Z][_-]?){1,63}\Z")
-
-
-@dataclass(frozen=True, slots=True)
-class HourRate:
-    """US dollars an hour of one instance or unit (a decimal string), where that is from and of which day."""
-
-    usd: str
-    source: str
-    date: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,30 +182,3 @@ def _read(row: Mapping[str, Any], place: Place) -> ProvisionedThroughput:
         rate=of_unit(foundation, commitment, place.region),
         failure=row.get("failureMessage"),
     )
-
-
-HOURS_A_MONTH = 730  # as AWS counts a month
-
-
-def rate_from(row: Mapping[str, Any] | None) -> HourRate | None:
-    """A rate out of its plain values."""
-    return None if row is None else HourRate(**row)
-
-
-def of_instance(instance: str, region: str) -> HourRate | None:
-    """The price of one instance of a type ("ml.g5.xlarge": SageMaker's, "g5.xlarge": EC2's) in a region."""
-    found = instances.price(instance, region)
-    return None if found is None else HourRate(format(found.usd_per_hour, "f"), found.source, found.date)
-
-
-def of_unit(model: str, commitment: str, region: str) -> HourRate | None:
-    """The price of one model unit of Bedrock's in a region; ``commitment`` is none, 1-month or 6-month."""
-    found = instances.unit_price(model, commitment, region)
-    if found is None or found.usd_per_unit_hour is None:
-        return None
-    return HourRate(format(found.usd_per_unit_hour, "f"), found.source, found.date)
-
-
-def a_month(per_hour: Decimal) -> Decimal:
-    """US dollars for a month of being on."""
-    return per_hour * HOURS_A_MONTH

@@ -15,7 +15,7 @@ from typing import Any
 
 from services.aws import control
 from services.aws.control import AwsTrouble, Place, explained
-from services.aws.provisioned import HourRate, of_instance, rate_from
+from services.aws.instances import HourRate, of_instance, rate_from
 
 DESCRIBED = 100  # endpoints that are looked at closely, the newest ones; the others are only named
 AT_ONCE = 8

@@ -27,7 +27,6 @@ from services.batch import files, providers, server_files
 from services.batch.ingest import CHANGED, Dropped, Recording, keep_file, kept_file, refusal
 from services.batch.server_files import Allowed
 from services.batch.types import OVER, SOURCE, Checked, Format, Options, RouteName, options_to_json
-from services.deployments import config
 from services.deployments.registry import Registry
 from services.formatting import printable
 from services.request_fields import Given, Refused
@@ -250,7 +249,7 @@ class BatchDesk:
 
     def _late_estimate(self, row: Row, checked: Checked) -> Row | None:
         """The estimate of a batch whose file was checked after it was submitted."""
-        deployment = config.from_json(row["deployment"])
+        deployment = Deployment.from_json(row["deployment"])
         found = estimate_of(self._reader, checked, deployment, row["route"], row["max_lanes"], row["per_minute"])
         return batch_estimate.kept(found, confirmed=batch_estimate.confirmed(row["estimate"]))
 
@@ -355,7 +354,7 @@ def batch_row(spec: BatchSpec, deployment: Deployment, person: str, size: int, e
         "person": person,
         "name": spec.name or spec.file_name,
         "deployment_id": deployment.id,
-        "deployment": config.to_json(deployment),
+        "deployment": deployment.to_json(),
         "route": spec.route,
         "state": "queued",
         "said": "The lines are being recorded.",

@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
 
+from services.aws import instances
+from services.aws.bedrock_ids import US_REGIONS
 from services.calculator.assumptions import ApiSpeed
 from services.calculator.catalog_rows import PRICE_CONTEXTS, AccountQuota, ApiModel, Instance, Unit
 from services.calculator.types import Gpu, Llm, Way
-from services.pricing import instances, sources
-from services.providers.bedrock_ids import US_REGIONS
+from services.pricing import sources
 
 Row = Mapping[str, str]
 

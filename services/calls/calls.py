@@ -115,7 +115,7 @@ class Calls:
             "attempt_no": attempt_no,
             "retry_of": retry_of,
             "deployment_id": deployment.id,
-            "deployment": config.to_json(deployment),
+            "deployment": deployment.to_json(),
             "kind": deployment.kind,
             "model": deployment.model,
             "wire": deployment.wire,

@@ -58,7 +58,7 @@ class Registry:
         self._rows = {row["id"]: row for row in run_queries.deployment_rows(self._reader)}
         self._all = {}
         for row in self._rows.values():
-            known = config.from_json(row["spec"])
+            known = Deployment.from_json(row["spec"])
             self._all[row["id"]] = replace(
                 known, color_slot=row["color_slot"], enabled=row["enabled"], origin=row["origin"]
             )
@@ -191,7 +191,7 @@ def _put(session: Any, deployment: Deployment) -> None:
     runs.upsert_deployment(
         session=session,
         deployment_id=deployment.id,
-        spec=config.to_json(deployment),
+        spec=deployment.to_json(),
         origin=deployment.origin,
         enabled=deployment.enabled,
     )

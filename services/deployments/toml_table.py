@@ -1,16 +1,19 @@
-"""Reads TOML tables with errors a person can act on: file, line, and what the field should look like."""
+"""The tables of deployments.toml: read with errors that name file, line and what is expected, and written."""
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
+import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from services.regular_file import regular
+from services.types import Deployment, PriceRef
 
 LARGEST = 4 * 2**20  # bytes of a file of deployments
 
@@ -164,3 +167,77 @@ def plain(value: Any) -> Any:
 def _kind(value: Any) -> str:
     names = {bool: "true or false", str: "text", int: "a number", Decimal: "a number", list: "a list", dict: "a table"}
     return names.get(type(value), "a date")
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+TEXT_FIELDS = (
+    "id",
+    "name",
+    "kind",
+    "model",
+    "base_url",
+    "wire",
+    "key_env",
+    "region",
+    "proxy",
+    "proxy_env",
+    "ca_file",
+)
+
+
+def to_toml(deployment: Deployment) -> str:
+    """The ``[[deployment]]`` table that declares this deployment in deployments.toml; defaults are left out.
+
+    Raises ValueError in words when ``extra_body`` holds a null, which TOML cannot say.
+    """
+    plain = Deployment(id="", name="", kind="", model="", base_url="")
+    lines = ["[[deployment]]"]
+    for name in (*TEXT_FIELDS, "params", "labels", "context_tokens", "enabled", "note", "headers", "extra_body"):
+        value = getattr(deployment, name)
+        if value != getattr(plain, name) or name == "wire":
+            lines.append(f"{name} = {_toml(value)}")
+    limits = {
+        name: value
+        for name, value in dataclasses.asdict(deployment.limits).items()
+        if value != getattr(plain.limits, name)
+    }
+    if deployment.aws is not None:
+        aws = {name: value for name, value in dataclasses.asdict(deployment.aws).items() if value is not None}
+        lines.append(f"aws = {_toml(aws)}")
+    price = _price_table(deployment.price)
+    lines += [f"limits = {_toml(limits)}"] if limits else []
+    lines += [f"price = {_toml(price)}"] if price else []
+    return "\n".join(lines) + "\n"
+
+
+def _price_table(price: PriceRef) -> dict[str, Any]:
+    if price.override is not None:
+        return {name: Decimal(value) for name, value in price.override.items()}
+    many = {"count": price.count} if price.count != 1 else {}
+    if price.per_hour is not None:
+        return {"per_hour": Decimal(price.per_hour), **many}
+    if price.instance is not None:
+        return {"instance": price.instance, **many}
+    return {name: value for name in ("provider", "model") if (value := getattr(price, name)) is not None}
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, Mapping):
+        inside = ", ".join(f"{_key(name)} = {_toml(entry)}" for name, entry in value.items())
+        return f"{{ {inside} }}" if inside else "{}"
+    if isinstance(value, Sequence):
+        return "[" + ", ".join(_toml(entry) for entry in value) + "]"
+    raise ValueError(f"TOML cannot hold {value!r}")
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _toml(name)

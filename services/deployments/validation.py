@@ -14,7 +14,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from services.deployments.serialization import from_json
 from services.params import PARAMS
 from services.pricing import cost
 from services.providers import KINDS
@@ -46,7 +45,7 @@ def deployment_of(body: Given) -> Deployment:
         "aws": _fields(body.table("aws"), Aws) if body.has("aws") else None,
         "price": _price(body.table("price")),
     }
-    return from_json(row)
+    return Deployment.from_json(row)
 
 
 def _fields(given: Given, kind: type[Aws]) -> dict[str, str | None]:

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Literal
 
-from services.pricing import instances
+from services.aws import instances
 from services.pricing.price import RATE_NAMES, Price, PriceTier, completed, context_of, tier_asked
 from services.types import Deployment, PriceRef, Usage
 

@@ -25,7 +25,6 @@ from sqlmodel import Session, col
 from db import small_tables
 from db.models import DeploymentRow
 from db.small_tables import Meter
-from services.deployments.serialization import from_json
 from services.pricing import cost
 from services.pricing.cost import Price, money
 from services.types import Deployment
@@ -61,7 +60,7 @@ def settle(*, session: Session, at: datetime | None = None) -> int:
     ).all()
     on: dict[str, Meter] = {}
     for deployment_id, spec, since in rows:
-        price = hourly(from_json(spec), now) if spec else None
+        price = hourly(Deployment.from_json(spec), now) if spec else None
         if price is not None and price.per_hour is not None:
             on[deployment_id] = Meter(price.per_hour, price.to_json(), since)
     return small_tables.settle(session=session, on=on, at=now)

@@ -18,14 +18,13 @@ from sqlmodel import Session
 
 from db import small_tables
 from db.call_stats import PriceUse
-from services.deployments import config
+from services.aws.bedrock_ids import US_REGIONS
+from services.formatting import safe_cell
 from services.pricing import cost as pricing_cost
 from services.pricing import price as pricing_price
 from services.pricing.cost import MOST_DOLLARS
 from services.pricing.price import BATCH, RATE_NAMES, Price, PriceTier, context_of
 from services.providers import KINDS
-from services.providers.bedrock_ids import US_REGIONS
-from services.runs.record import safe_cell
 from services.types import Deployment, Usage
 
 SOURCE_OF_OURS = "own price"
@@ -76,7 +75,7 @@ def together(live: Sequence[Deployment] | None, rows: Sequence[Mapping[str, Any]
 def deployment_of(row: Mapping[str, Any]) -> Deployment | None:
     """The deployment of a row, with its colour; None for one that this version cannot read."""
     try:
-        d = config.from_json(row["spec"] or {})
+        d = Deployment.from_json(row["spec"] or {})
         pricing_cost.check_price(d.price)
     except (KeyError, TypeError, ValueError):
         return None

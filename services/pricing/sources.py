@@ -47,8 +47,8 @@ from genai_prices.types import (
     TieredPrices,
 )
 
+from services.aws.bedrock_ids import GEOGRAPHIES, ModelId, parsed, same_model
 from services.pricing.price import completed
-from services.providers.bedrock_ids import GEOGRAPHIES, ModelId, parsed, same_model
 
 
 def listed(

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from services.deployments import config
 from services.providers import kind_of
 from services.runs import view
-from services.types import Ask, Message, WireRequest
+from services.types import Ask, Deployment, Message, WireRequest
 
 KEPT = frozenset({"succeeded", "cancelled"})  # a stopped answer was read and may be continued
 
@@ -52,6 +51,7 @@ def request_of(call: Mapping[str, Any]) -> WireRequest | None:
     if ask is None:
         return None
     try:
-        return kind_of(config.from_json(call["deployment"])).request(config.from_json(call["deployment"]), ask)
+        deployment = Deployment.from_json(call["deployment"])
+        return kind_of(deployment).request(deployment, ask)
     except ValueError:
         return None

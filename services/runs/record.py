@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
@@ -18,8 +17,6 @@ from services.runs import view as runs_view
 from services.security import keys
 from services.types import Timing
 from services.wire import timing
-
-_RISKY = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 _RUN_FIELDS = (
     "id",
@@ -94,9 +91,9 @@ def run_csv(calls: Sequence[Mapping[str, Any]]) -> str:
     writer = csv.writer(out)
     lines = [_line(row) for row in calls]
     if lines:
-        writer.writerow([safe_cell(name) for name in lines[0]])
+        writer.writerow([formatting.safe_cell(name) for name in lines[0]])
     for line in lines:
-        writer.writerow([safe_cell(value) for value in line.values()])
+        writer.writerow([formatting.safe_cell(value) for value in line.values()])
     return keys.scrub(out.getvalue())
 
 
@@ -148,18 +145,6 @@ def _price_source(stored: object) -> str | None:
         return pricing_price.NOT_READABLE
     price = pricing_price.read(stored)
     return None if price is None else price.source
-
-
-def safe_cell(value: Any) -> Any:
-    """A cell that a spreadsheet will not run: see OWASP, CSV injection."""
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if not isinstance(value, str):
-        return value
-    # NFKC turns full-width forms of the same characters into the ones that spreadsheets act on.
-    first = unicodedata.normalize("NFKC", value[:1])
-    is_number = re.fullmatch(r"-?\d+(\.\d+)?", value) is not None
-    return f"'{value}" if first.startswith(_RISKY) and not is_number else value
 
 
 def file_name(run: Mapping[str, Any], ending: str) -> str:

@@ -11,7 +11,6 @@ from statistics import median
 from typing import Any, Literal
 
 from db.run_queries import WARM_SHARE
-from services.deployments import config
 from services.pricing import cost as pricing_cost
 from services.pricing import hourly
 from services.pricing import price as pricing_price
@@ -217,7 +216,7 @@ def snapshot_from_rows(run: Row, calls: Sequence[Row]) -> dict[str, Any]:
     """The board's snapshot of a run that is no longer live, from its database rows."""
     columns = []
     for row in shown_calls(calls):
-        deployment = config.from_json(row["deployment"])
+        deployment = Deployment.from_json(row["deployment"])
         columns.append(
             {
                 **identity(row["column_no"], deployment, run["repetitions"]),

@@ -14,7 +14,6 @@ from db import runs
 from db.engine import reader
 from db.writer import Writer
 from services.deployments.registry import Registry
-from services.deployments.serialization import to_json
 from services.pricing import hourly
 from services.types import Deployment, PriceRef
 from tests.db.rows import ask, do
@@ -36,7 +35,7 @@ def declare(writer: Writer, deployment: Deployment, at: datetime) -> None:
         writer,
         runs.upsert_deployment,
         deployment_id=deployment.id,
-        spec=to_json(deployment),
+        spec=deployment.to_json(),
         origin="page",
         enabled=deployment.enabled,
     )
@@ -118,7 +117,7 @@ def test_what_was_on_before_this_was_recorded_counts_since_its_declaration_last_
     url: str, writer: Writer
 ) -> None:
     before = datetime.now(UTC)
-    do(writer, runs.upsert_deployment, deployment_id="gpu", spec=to_json(GPU), origin="page", enabled=True)
+    do(writer, runs.upsert_deployment, deployment_id="gpu", spec=GPU.to_json(), origin="page", enabled=True)
     do(writer, hourly.settle, at=before + timedelta(days=3))
     frame = hourly.accrued(reader(url), before - timedelta(days=1), before + timedelta(days=9), before + DAYS_4)
     assert abs(frame["on_at"][0] - pd.Timestamp(before)) < timedelta(minutes=1)

@@ -17,12 +17,15 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
-from services.providers.bedrock_ids import US_REGIONS, parsed
+from services.aws.bedrock_ids import US_REGIONS, parsed
 
 UNITS_FILE = "provisioned_throughput.csv"
 
 QUOTE_NEEDED = "quote needed"
+
+HOURS_A_MONTH = 730  # as AWS counts a month
 
 
 # What the API calls a commitment → what the file does. AWS leaves the field out when there is none.
@@ -149,3 +152,36 @@ def price(instance: str, region: str | None = None) -> InstancePrice | None:
     if region is not None and region not in US_REGIONS:
         return None
     return prices().get(instance.strip().lower())
+
+
+@dataclass(frozen=True, slots=True)
+class HourRate:
+    """US dollars an hour of one instance or unit (a decimal string), where that is from and of which day."""
+
+    usd: str
+    source: str
+    date: str
+
+
+def rate_from(row: Mapping[str, Any] | None) -> HourRate | None:
+    """A rate out of its plain values."""
+    return None if row is None else HourRate(**row)
+
+
+def of_instance(instance: str, region: str) -> HourRate | None:
+    """The price of one instance of a type ("ml.g5.xlarge": SageMaker's, "g5.xlarge": EC2's) in a region."""
+    listed = price(instance, region)
+    return None if listed is None else HourRate(format(listed.usd_per_hour, "f"), listed.source, listed.date)
+
+
+def of_unit(model: str, commitment: str, region: str) -> HourRate | None:
+    """The price of one model unit of Bedrock's in a region; ``commitment`` is none, 1-month or 6-month."""
+    listed = unit_price(model, commitment, region)
+    if listed is None or listed.usd_per_unit_hour is None:
+        return None
+    return HourRate(format(listed.usd_per_unit_hour, "f"), listed.source, listed.date)
+
+
+def a_month(per_hour: Decimal) -> Decimal:
+    """US dollars for a month of being on."""
+    return per_hour * HOURS_A_MONTH
