@@ -245,12 +245,12 @@ class HistoryClient:
 
     def events(self, alert_id: str | None = None, limit: int = 20) -> list[dict[str, Any]]:
         """The last events, newest first."""
-        asked = {"limit": limit} | ({"alert": alert_id} if alert_id else {})
-        return list(self._engine("GET", f"/history/events?{urlencode(asked)}"))
+        query = {"limit": limit} | ({"alert": alert_id} if alert_id else {})
+        return list(self._engine("GET", f"/history/events?{urlencode(query)}"))
 
-    def add_note(self, at: datetime, note: str) -> str:
+    def add_note(self, moment: datetime, note: str) -> str:
         """Keep a note on a moment (aware); its id."""
-        return str(self._engine("POST", "/history/notes", {"at": at.isoformat(), "note": note})["id"])
+        return str(self._engine("POST", "/history/notes", {"at": moment.isoformat(), "note": note})["id"])
 
     def delete_note(self, note_id: str) -> None:
         """Take a note away."""
@@ -321,8 +321,8 @@ class BatchClient:
 
     def resend(self, batch_id: str) -> str:
         """Send the lines that were not answered again, as a batch linked to this one; its id."""
-        found = self._engine("POST", f"/batches/{_known_batch(batch_id)}/resend", {}, timeout=SUBMIT_WITHIN_S)
-        return str(found["batch_id"])
+        resent = self._engine("POST", f"/batches/{_known_batch(batch_id)}/resend", {}, timeout=SUBMIT_WITHIN_S)
+        return str(resent["batch_id"])
 
     def delete(self, batch_id: str) -> None:
         """Delete a batch that is over, with its lines, its calls and its files."""

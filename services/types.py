@@ -273,14 +273,14 @@ class Usage:
     def input_total(self) -> int | None:
         """All input tokens, cached or not; None when no part is known."""
         parts = [self.uncached_input, self.cache_read, self.cache_write_5m, self.cache_write_1h]
-        known = [p for p in parts if p is not None]
-        return sum(known) if known else None
+        stated = [p for p in parts if p is not None]
+        return sum(stated) if stated else None
 
     @property
     def output_total(self) -> int | None:
         """All output tokens, reasoning and answer; None when neither is known."""
-        known = [p for p in (self.reasoning_output, self.answer_output) if p is not None]
-        return sum(known) if known else None
+        stated = [p for p in (self.reasoning_output, self.answer_output) if p is not None]
+        return sum(stated) if stated else None
 
 
 # --- what a wire decoder says --------------------------------------------------------------------------------------

@@ -222,7 +222,7 @@ def hour_words(d: Deployment) -> str | None:
         return None
     window = hourly.window_of(declared, now)
     rows = run_queries.held_by_calls(auth.database(), d.id, window[0])
-    held = [one for row in rows if (one := hourly.held_of(row, now)) is not None]
+    held = [one for row in rows if (one := hourly.span_of_call(row, now)) is not None]
     return hourly.words(hourly.use_of(held, window, Decimal(price.per_hour)))
 
 

@@ -86,16 +86,16 @@ def unit_price(
     "OneMonth"; None or "" = no commitment. ``region`` None: not stated, the price of the US regions.
     """
     name, region = _name(model, region, provider)
-    wanted = COMMITMENTS.get((commitment or "").lower(), commitment)
+    term = COMMITMENTS.get((commitment or "").lower(), commitment)
     for row in unit_prices():
-        if (row.provider, row.model, row.commitment) == (provider, name, wanted) and _holds(row.region, region):
+        if (row.provider, row.model, row.commitment) == (provider, name, term) and _holds(row.region, region):
             return row
     return None
 
 
 def _name(model: str, region: str | None, provider: str) -> tuple[str, str | None]:
-    found = parsed(model, region) if provider == "bedrock" else None
-    return (model.strip().lower(), region) if found is None else (found.model, found.region)
+    bedrock_model = parsed(model, region) if provider == "bedrock" else None
+    return (model.strip().lower(), region) if bedrock_model is None else (bedrock_model.model, bedrock_model.region)
 
 
 def _holds(listed: str, region: str | None) -> bool:

@@ -90,7 +90,7 @@ def listed(place: Place) -> tuple[list[ProvisionedThroughput], bool]:
     return control.call("bedrock", place, read)
 
 
-def one(place: Place, arn: str) -> ProvisionedThroughput:
+def fetch(place: Place, arn: str) -> ProvisionedThroughput:
     """One of them as it is now, with the reason where it failed."""
     return control.call(
         "bedrock", place, lambda b: _read(b.get_provisioned_model_throughput(provisionedModelId=arn), place)
@@ -121,7 +121,7 @@ def create(
             **({"commitmentDuration": term} if term else {}),
         )["provisionedModelArn"],
     )
-    return one(place, arn)
+    return fetch(place, arn)
 
 
 def rename(place: Place, arn: str, name: str) -> ProvisionedThroughput:
@@ -132,7 +132,7 @@ def rename(place: Place, arn: str, name: str) -> ProvisionedThroughput:
         place,
         lambda b: b.update_provisioned_model_throughput(provisionedModelId=arn, desiredProvisionedModelName=name),
     )
-    return one(place, arn)
+    return fetch(place, arn)
 
 
 def delete(place: Place, arn: str) -> None:
@@ -145,16 +145,16 @@ def delete(place: Place, arn: str) -> None:
         raise AwsTrouble("conflict", _why_not(place, arn, str(error))) from error
 
 
-def _why_not(place: Place, arn: str, said: str) -> str:
+def _why_not(place: Place, arn: str, refusal: str) -> str:
     try:
-        found = one(place, arn)
+        throughput = fetch(place, arn)
     except AwsTrouble:
-        return said
-    if found.commitment == "none" or found.commitment_ends is None:
-        return said
+        return refusal
+    if throughput.commitment == "none" or throughput.commitment_ends is None:
+        return refusal
     return (
-        f"{found.name} was not deleted: it is committed, and AWS deletes a committed one only after its term ends on "
-        f"{found.commitment_ends:%Y-%m-%d}; until then it is paid for."
+        f"{throughput.name} was not deleted: it is committed, and AWS deletes a committed one only after its term ends "
+        f"on {throughput.commitment_ends:%Y-%m-%d}; until then it is paid for."
     )
 
 

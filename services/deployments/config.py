@@ -70,7 +70,7 @@ FIELDS = (
     "ca_file",
 )
 PRICE_FIELDS = ("provider", "model", *cost.RATE_NAMES, "per_hour", "instance", "count")
-BUILT_IN_IDS = frozenset(one.id for one in (*embedded_deployments(), *CATALOGUE))
+BUILT_IN_IDS = frozenset(built_in.id for built_in in (*embedded_deployments(), *CATALOGUE))
 SECTIONS = ("deployment", "network", "keys", "privacy", "access", "teams", "batch", "limits")
 # Services whose price is known from their address alone.
 LISTED_AT: Mapping[str, str] = {"api.anthropic.com": "anthropic", "api.openai.com": "openai"}
@@ -152,7 +152,7 @@ def parse(source: Source) -> Config:
     private = network.texts("allow_private_hosts")
     config = Config(
         deployments=tuple(deployments),
-        allow_private_hosts=DEFAULT_PRIVATE_HOSTS if private is None else frozenset(one.lower() for one in private),
+        allow_private_hosts=DEFAULT_PRIVATE_HOSTS if private is None else frozenset(host.lower() for host in private),
         key_hosts=_key_hosts(source, data.get("keys", {}), deployments),
         store_text=privacy.store_text,
         text_days=privacy.text_days,
@@ -222,16 +222,16 @@ def _line_of_key(source: Source, key: str) -> int | None:
 
 
 def _unique(tables: list[Table]) -> list[Deployment]:
-    found: list[Deployment] = []
+    deployments: list[Deployment] = []
     for table in tables:
-        deployment = _deployment(table, {one.id for one in found})
+        deployment = _deployment(table, {earlier.id for earlier in deployments})
         for name in ("name", "id"):
-            if getattr(deployment, name) in {getattr(one, name) for one in found}:
+            if getattr(deployment, name) in {getattr(earlier, name) for earlier in deployments}:
                 raise table.error(f"has the same {name} as a deployment above: each needs its own.", name)
         if deployment.id in BUILT_IN_IDS:
             raise table.error("has the id of a deployment that comes with the program: give it another id.", "id")
-        found.append(deployment)
-    return found
+        deployments.append(deployment)
+    return deployments
 
 
 def _deployment(table: Table, taken: set[str]) -> Deployment:
@@ -347,11 +347,11 @@ def _key_hosts(source: Source, data: Any, deployments: list[Deployment]) -> dict
             )
         table = Table(source, f"keys.{name}", row)
         table.only(("hosts",))
-        bound.setdefault(name, []).extend(one.lower() for one in table.texts("hosts") or ())
-    for one in deployments:
-        if one.key_env and one.base_url.startswith(("http://", "https://")):
-            host = one.base_url.partition("://")[2].partition("/")[0].lower()
-            bound.setdefault(one.key_env, []).append(re.sub(r":\d+\Z", "", host))
+        bound.setdefault(name, []).extend(host.lower() for host in table.texts("hosts") or ())
+    for deployment in deployments:
+        if deployment.key_env and deployment.base_url.startswith(("http://", "https://")):
+            host = deployment.base_url.partition("://")[2].partition("/")[0].lower()
+            bound.setdefault(deployment.key_env, []).append(re.sub(r":\d+\Z", "", host))
     return {name: tuple(dict.fromkeys(hosts)) for name, hosts in bound.items()}
 
 
@@ -362,10 +362,10 @@ def _access(table: Table) -> Access:
         raise table.error('has an unknown mode; it can be "open" or "closed".', "mode")
     people = {}
     for role in ("senders", "admins"):
-        people[role] = tuple(folded(one) for one in table.texts(role) or ())
-        for one in people[role]:
-            if not re.fullmatch(r"[^@\s]+@[^@\s]+", one):
-                raise table.error(f"has {one!r} in {role!r}, which is not an e-mail address.", role)
+        people[role] = tuple(folded(address) for address in table.texts(role) or ())
+        for address in people[role]:
+            if not re.fullmatch(r"[^@\s]+@[^@\s]+", address):
+                raise table.error(f"has {address!r} in {role!r}, which is not an e-mail address.", role)
     hosts = table.texts("hosts") or ()
     for host in hosts:
         try:

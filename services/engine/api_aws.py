@@ -125,7 +125,7 @@ async def delete_provisioned(request: web.Request) -> web.Response:
     person, body = may(request, "deploy"), await body_of(request)
     arn, _ = body.text("arn"), body.words("confirm")
     place = await _place(request, body)
-    found = await _ask(lambda: provisioned.one(place, arn))
+    found = await _ask(lambda: provisioned.fetch(place, arn))
     _confirmed(body, found.name)
     await _ask(lambda: provisioned.delete(place, arn))
     log.info("%s deleted the provisioned throughput %s", person, arn)

@@ -33,10 +33,10 @@ class Vitals:
         """Whether a signal stopped it. One that a debugger holds is not meant."""
         return bool(self.state == psutil.STATUS_STOPPED)
 
-    def works_since(self, before: Vitals) -> bool:
+    def works_since(self, earlier: Vitals) -> bool:
         """Whether it did something since, or would if the machine let it: it waits for a processor or for a disk."""
         waits = self.state in (psutil.STATUS_RUNNING, psutil.STATUS_DISK_SLEEP, psutil.STATUS_TRACING_STOP)
-        return waits or self.cpu_s - before.cpu_s >= A_LITTLE_S
+        return waits or self.cpu_s - earlier.cpu_s >= A_LITTLE_S
 
 
 def vitals(pid: int) -> Vitals:

@@ -39,8 +39,8 @@ def endpoint(base_url: str, path: str) -> str:
     """
     parts = urlsplit(base_url.strip())
     base = parts.path.rstrip("/")
-    for known in _WIRE_PATHS:
-        base = base.removesuffix(known)
+    for wire_path in _WIRE_PATHS:
+        base = base.removesuffix(wire_path)
     versioned = any(_VERSION.match(segment) for segment in base.split("/"))
     return urlunsplit((parts.scheme, parts.netloc, base + ("" if versioned else "/v1") + path, parts.query, ""))
 

@@ -63,7 +63,7 @@ class BedrockKind:
         aws = self.settings(deployment)
         model = providers_bedrock_streams.underlying(deployment)
         choice = choose(deployment, ask, _CONVERSE if deployment.wire == "converse" else providers_bedrock_streams.WIRE)
-        asked = replace(ask, cache=caching.settle(ask, self.cache_modes(deployment), choice))
+        settled = replace(ask, cache=caching.settle(ask, self.cache_modes(deployment), choice))
         usual = providers_bedrock_streams.DEFAULT_MAX_TOKENS
         if providers_bedrock_streams.thinks_unasked(model):
             usual = providers_bedrock_streams.DEFAULT_MAX_TOKENS_THINKING
@@ -71,9 +71,9 @@ class BedrockKind:
         headers: dict[str, str] = {}
         if deployment.wire == "converse":
             extra = providers_bedrock_streams.settle(model, choice, max_tokens)
-            body = converse_body(asked, aws, choice, extra)
+            body = converse_body(settled, aws, choice, extra)
         else:
-            body = providers_bedrock_streams.body(model, asked, choice)
+            body = providers_bedrock_streams.body(model, settled, choice)
             headers = _invoke_headers(aws)
         return _wire_request(deployment, body, headers, choice)
 

@@ -154,20 +154,20 @@ def body(model: str, ask: Ask, choice: Choice) -> dict[str, Any]:
 
 
 def _claude(model: str, ask: Ask, choice: Choice) -> dict[str, Any]:
-    found = model_rules.parse(model)
-    reasoning = {} if found is None else model_rules.settle_claude(found, choice, choice.sent["max_tokens"])
+    claude = model_rules.parse(model)
+    reasoning = {} if claude is None else model_rules.settle_claude(claude, choice, choice.sent["max_tokens"])
     mark: dict[str, Any] = {}
     if ask.cache in ("5m", "1h"):
         mark = {"cache_control": {"type": "ephemeral", **({"ttl": "1h"} if ask.cache == "1h" else {})}}
     messages: list[dict[str, Any]] = [{"role": m.role, "content": m.text} for m in ask.messages]
     if mark and (len(messages) > 1 or not ask.system):
         messages[-1]["content"] = [{"type": "text", "text": ask.messages[-1].text, **mark}]
-    made: dict[str, Any] = {"anthropic_version": ANTHROPIC_VERSION, "messages": messages}
+    fields: dict[str, Any] = {"anthropic_version": ANTHROPIC_VERSION, "messages": messages}
     if ask.system:
-        made["system"] = [{"type": "text", "text": ask.system, **mark}] if mark else ask.system
+        fields["system"] = [{"type": "text", "text": ask.system, **mark}] if mark else ask.system
     sent = _named(choice, stop="stop_sequences")
     sent.pop("reasoning_effort", None)
-    return {**made, **sent, **reasoning}
+    return {**fields, **sent, **reasoning}
 
 
 def _chat(kind: str | None, ask: Ask, choice: Choice) -> dict[str, Any]:
@@ -186,15 +186,15 @@ def llama_prompt(ask: Ask) -> str:
     """Llama 3's own template, up to where the assistant speaks."""
     turns = [("system", ask.system)] if ask.system else []
     turns += [(m.role, m.text) for m in ask.messages]
-    said = "".join(f"<|start_header_id|>{role}<|end_header_id|>\n\n{text}<|eot_id|>" for role, text in turns)
-    return f"<|begin_of_text|>{said}<|start_header_id|>assistant<|end_header_id|>\n\n"
+    history = "".join(f"<|start_header_id|>{role}<|end_header_id|>\n\n{text}<|eot_id|>" for role, text in turns)
+    return f"<|begin_of_text|>{history}<|start_header_id|>assistant<|end_header_id|>\n\n"
 
 
 def mistral_prompt(ask: Ask) -> str:
     """Mistral's instruction template, which has no place for a system prompt but before the first instruction."""
     turns = _with_system(ask)
-    said = "".join(f"[INST] {m.text} [/INST]" if m.role == "user" else f" {m.text}</s>" for m in turns)
-    return f"<s>{said}"
+    history = "".join(f"[INST] {m.text} [/INST]" if m.role == "user" else f" {m.text}</s>" for m in turns)
+    return f"<s>{history}"
 
 
 def titan_prompt(ask: Ask) -> str:
@@ -207,15 +207,15 @@ def plain_prompt(ask: Ask, *, assistant: str = "Assistant") -> str:
     turns = _with_system(ask)
     if len(turns) == 1 and assistant == "Assistant":
         return turns[0].text
-    said = "".join(f"{'User' if m.role == 'user' else assistant}: {m.text}\n" for m in turns)
-    return f"{said}{assistant}:"
+    history = "".join(f"{'User' if m.role == 'user' else assistant}: {m.text}\n" for m in turns)
+    return f"{history}{assistant}:"
 
 
 def _with_system(ask: Ask) -> Sequence[Message]:
     if not ask.system:
         return ask.messages
-    first, *rest = ask.messages
-    return (Message(first.role, f"{ask.system}\n\n{first.text}"), *rest)
+    first, *later = ask.messages
+    return (Message(first.role, f"{ask.system}\n\n{first.text}"), *later)
 
 
 def chat_messages(ask: Ask) -> list[dict[str, str]]:
@@ -283,19 +283,19 @@ BASE = frozenset({"temperature", "top_p", "max_tokens", "stop"})
 def family(model: str) -> Family | None:
     """The family that a model id, a profile id or an ARN names; None where it names none that is known."""
     lowered = model.lower()
-    return next((found for mark, found in _MARKS if mark in lowered), None)
+    return next((name for mark, name in _MARKS if mark in lowered), None)
 
 
 def converse_takes(model: str) -> frozenset[str]:
     """Names of the parameters that can be sent to this model over Converse."""
     kind = family(model)
     if kind == "claude":
-        found = model_rules.parse(model)
+        claude = model_rules.parse(model)
         takes = BASE | {"top_k", "reasoning_effort"}
-        if found is None:
+        if claude is None:
             return takes - {"reasoning_effort"}
-        takes = takes if found.samples else takes - frozenset(model_rules.SAMPLING)
-        return takes if found.levels else takes - {"reasoning_effort"}
+        takes = takes if claude.samples else takes - frozenset(model_rules.SAMPLING)
+        return takes if claude.levels else takes - {"reasoning_effort"}
     takes = BASE | ({"top_k"} if kind in ("nova", "cohere") or _old_mistral(model) else set())
     return takes | {"reasoning_effort"} if kind in ("gpt-oss", "openai") or _nova_2(model) else takes
 
@@ -391,24 +391,24 @@ class ConverseDecoder(WireDecoder):
 
 def guardrail_words(trace: Mapping[str, Any]) -> str:
     """What a guardrail found, in a few words: its policies' names and what was done, never the text that matched."""
-    found: list[str] = []
-    for where, assessments in (
+    findings: list[str] = []
+    for side, assessments in (
         ("input", obj(trace.get("inputAssessment")).values()),
-        ("output", (one for some in obj(trace.get("outputAssessments")).values() for one in _list(some))),
+        ("output", (assessment for some in obj(trace.get("outputAssessments")).values() for assessment in _list(some))),
     ):
-        found += [f"{where}: {words}" for assessment in assessments for words in _assessed(obj(assessment))]
-    return plain("; ".join(dict.fromkeys(found)) or text(trace.get("actionReason")), 200)
+        findings += [f"{side}: {words}" for assessment in assessments for words in _assessed(obj(assessment))]
+    return plain("; ".join(dict.fromkeys(findings)) or text(trace.get("actionReason")), 200)
 
 
 def _assessed(assessment: Mapping[str, Any]) -> Iterator[str]:
     for policy, parts in assessment.items():
-        for part in obj(parts).values():
-            for one in map(obj, _list(part)):
-                action = text(one.get("action"))
+        for filters in obj(parts).values():
+            for match in map(obj, _list(filters)):
+                action = text(match.get("action"))
                 if action in ("", "NONE"):
                     continue
-                what = text(one.get("name")) or text(one.get("type"))
-                yield " ".join(word for word in (policy.removesuffix("Policy"), what, action.lower()) if word)
+                subject = text(match.get("name")) or text(match.get("type"))
+                yield " ".join(word for word in (policy.removesuffix("Policy"), subject, action.lower()) if word)
 
 
 def _list(value: Any) -> list[Any]:
@@ -465,11 +465,13 @@ class _Plain(WireDecoder):
         raise NotImplementedError
 
 
-def _counts(body: Mapping[str, Any], given: str, made: str) -> Usage | None:
+def _counts(body: Mapping[str, Any], input_name: str, output_name: str) -> Usage | None:
     """Both counts, or None: the last chunk of some versions holds only one of them, and the metrics hold both."""
-    if count(body.get(given)) is None or count(body.get(made)) is None:
+    if count(body.get(input_name)) is None or count(body.get(output_name)) is None:
         return None
-    return from_tokens(body[given], body[made], {given: body[given], made: body[made]})
+    return from_tokens(
+        body[input_name], body[output_name], {input_name: body[input_name], output_name: body[output_name]}
+    )
 
 
 class _Llama(_Plain):
@@ -512,14 +514,14 @@ def decoder_of(model: str) -> ChunkFrames:
     kind = family(model)
     if kind == "mistral" and not prompted(model):
         return InvokeChat()
-    known: dict[str, type[ChunkFrames]] = {
+    decoders: dict[str, type[ChunkFrames]] = {
         "claude": InvokeClaude,
         "llama": InvokeLlama,
         "mistral": InvokeMistral,
         "titan": InvokeTitan,
         "nova": InvokeNova,
     }
-    return known.get(kind or "", InvokeChat)()
+    return decoders.get(kind or "", InvokeChat)()
 
 
 WIRE = frozenset(PARAMS)
@@ -569,17 +571,17 @@ DEFAULT_MAX_TOKENS_THINKING = 8192
 
 def underlying(deployment: Deployment) -> str:
     """The name of the model behind a deployment: as its settings say it, else its own, else its price's."""
-    said = deployment.aws.serves if deployment.aws is not None else None
-    for name in (said, deployment.model, deployment.price.model):
+    served = deployment.aws.serves if deployment.aws is not None else None
+    for name in (served, deployment.model, deployment.price.model):
         if name and family(name):
             return name
-    return said or deployment.model
+    return served or deployment.model
 
 
 def thinks_unasked(model: str) -> bool:
     """Whether the model reasons when the request says nothing about it."""
-    found = model_rules.parse(model)
-    return (found is not None and found.thinks_unasked) or family(model) in ("gpt-oss", "openai", "deepseek")
+    claude = model_rules.parse(model)
+    return (claude is not None and claude.thinks_unasked) or family(model) in ("gpt-oss", "openai", "deepseek")
 
 
 def settle(model: str, choice: Choice, max_tokens: int) -> dict[str, Any]:
@@ -587,8 +589,8 @@ def settle(model: str, choice: Choice, max_tokens: int) -> dict[str, Any]:
     kind = family(model)
     why = _UNKNOWN if kind is None else _NOT_TAKEN
     takes = converse_takes(model)
-    found = model_rules.parse(model)
-    extra = model_rules.settle_claude(found, choice, max_tokens) if kind == "claude" and found is not None else {}
+    claude = model_rules.parse(model)
+    extra = model_rules.settle_claude(claude, choice, max_tokens) if kind == "claude" and claude is not None else {}
     choice.drop_all({name: why for name in ("top_k", "reasoning_effort") if name not in takes})
     for name in ("temperature", "top_p"):
         value = choice.sent.get(name)
@@ -616,11 +618,11 @@ def _reasoning(model: str, choice: Choice) -> dict[str, Any]:
         if effort == "high":
             choice.drop("reasoning_effort", "Nova takes “high” only without a token limit, and one is always sent here")
             return {}
-        known: tuple[str, ...] = ("none", "low", "medium")
+        levels: tuple[str, ...] = ("none", "low", "medium")
     else:
-        known = ("low", "medium", "high") if family(model) == "gpt-oss" else ("none", "low", "medium", "high", "xhigh")
-    if effort not in known:
-        choice.drop("reasoning_effort", f"this model knows {', '.join(known)}, not “{effort}”")
+        levels = ("low", "medium", "high") if family(model) == "gpt-oss" else ("none", "low", "medium", "high", "xhigh")
+    if effort not in levels:
+        choice.drop("reasoning_effort", f"this model knows {', '.join(levels)}, not “{effort}”")
         return {}
     if family(model) == "nova":
         kind = "disabled" if effort == "none" else "enabled"

@@ -96,8 +96,8 @@ def openai_fields(deployment: Deployment, ask: Ask, mode: CacheMode | None) -> d
 
 def prefix_key(model: str, system: str | None) -> str:
     """The same 32 hexadecimal digits for the same model and system prompt."""
-    whole = f"{model}\0{system or ''}".encode("utf-8", "surrogatepass")
-    return hashlib.sha256(whole).hexdigest()[:32]
+    prefix = f"{model}\0{system or ''}".encode("utf-8", "surrogatepass")
+    return hashlib.sha256(prefix).hexdigest()[:32]
 
 
 def server_modes(deployment: Deployment) -> tuple[CacheMode, ...]:

@@ -95,9 +95,9 @@ class WireDecoder:
     def done(self) -> None:
         """The chat wire's ``[DONE]``; the other wires have no such event and take no notice of it."""
 
-    def fail(self, said: Any) -> None:
+    def fail(self, stated: Any) -> None:
         """End in the error that the service stated."""
-        self.error = stated_error(said)
+        self.error = stated_error(stated)
         if self.spoke and self.error.outcome == "timeout_first_token":
             self.error = replace(self.error, outcome="timeout_idle")
 
@@ -124,26 +124,28 @@ class WireDecoder:
 
     def _odd_fields(self, event: ServerEvent) -> None:
         for field, value in event.fields:
-            said = loads(value)
+            parsed = loads(value)
             if field == "error":
-                self.error = stated_error(said if said is not None else value.decode("utf-8", "replace"))
-            elif isinstance(said, Mapping) and (said.get("error") or said.get("object") == "error"):
-                self.error = stated_error(said)
+                self.error = stated_error(parsed if parsed is not None else value.decode("utf-8", "replace"))
+            elif isinstance(parsed, Mapping) and (parsed.get("error") or parsed.get("object") == "error"):
+                self.error = stated_error(parsed)
 
     def _parse(self, data: bytes) -> Mapping[str, Any] | None:
         body = loads(data)
         if isinstance(body, dict):
             return body
-        where, why = 0, "is not a JSON object"
+        position, why = 0, "is not a JSON object"
         try:
             data.decode("utf-8")
             orjson.loads(data)
         except UnicodeDecodeError as error:
-            where, why = error.start, "is not valid UTF-8"
+            position, why = error.start, "is not valid UTF-8"
         except orjson.JSONDecodeError as error:
-            where, why = error.pos, "is not valid JSON"
-        place = f"event {self.events}, byte {where}"
-        self.error = WireError("protocol_error", "bad_event", place, f"event {self.events} {why} (at its byte {where})")
+            position, why = error.pos, "is not valid JSON"
+        place = f"event {self.events}, byte {position}"
+        self.error = WireError(
+            "protocol_error", "bad_event", place, f"event {self.events} {why} (at its byte {position})"
+        )
         return None
 
     def _server_time(self, timings: Any) -> None:
@@ -151,9 +153,11 @@ class WireDecoder:
         if not isinstance(timings, Mapping):
             return
         parts = [timings.get("prompt_ms"), timings.get("predicted_ms")]
-        known = [float(p) for p in parts if isinstance(p, int | float) and not isinstance(p, bool) and 0 <= p < 1e12]
-        if known:
-            self.server_ms = sum(known)
+        durations = [
+            float(p) for p in parts if isinstance(p, int | float) and not isinstance(p, bool) and 0 <= p < 1e12
+        ]
+        if durations:
+            self.server_ms = sum(durations)
 
 
 def loads(data: bytes) -> Any:

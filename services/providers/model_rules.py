@@ -44,8 +44,8 @@ def bare(model: str) -> str:
 
 def version(model: str) -> tuple[int, int] | None:
     """(5, 4) for gpt-5.4 and its variants; None for a name that is no numbered GPT."""
-    found = _GPT.match(bare(model))
-    return (int(found[1]), int(found[2] or 0)) if found else None
+    match = _GPT.match(bare(model))
+    return (int(match[1]), int(match[2] or 0)) if match else None
 
 
 def reasons(model: str) -> bool:
@@ -95,9 +95,9 @@ def settle_gpt(model: str, choice: Choice) -> None:
     if not reasons(model):
         choice.drop("reasoning_effort", "this model does not reason")
         return
-    effort, known = choice.sent.get("reasoning_effort"), levels(model)
-    if effort is not None and known is not None and effort not in known:
-        choice.drop("reasoning_effort", f"this model knows {', '.join(known)}, not “{effort}”")
+    effort, allowed = choice.sent.get("reasoning_effort"), levels(model)
+    if effort is not None and allowed is not None and effort not in allowed:
+        choice.drop("reasoning_effort", f"this model knows {', '.join(allowed)}, not “{effort}”")
         effort = None
     choice.drop_all(dict.fromkeys(("frequency_penalty", "presence_penalty", "stop"), _WHY))
     if not samples(model, effort):
@@ -165,11 +165,11 @@ def parse(model: str) -> Claude | None:
     lowered = model.lower()
     if "claude" not in lowered:
         return None
-    found = _OLD.search(lowered) or _NEW.search(lowered)
-    if found is None:
+    match = _OLD.search(lowered) or _NEW.search(lowered)
+    if match is None:
         line = re.search(r"claude-([a-z]+)", lowered)
         return Claude(line.group(1) if line else "", (99, 0))
-    return Claude(found["line"], (int(found["major"]), int(found["minor"] or 0)))
+    return Claude(match["line"], (int(match["major"]), int(match["minor"] or 0)))
 
 
 def settle_claude(model: Claude, choice: Choice, max_tokens: int) -> dict[str, Any]:
@@ -186,8 +186,8 @@ def _thinking(model: Claude, choice: Choice, max_tokens: int) -> dict[str, Any]:
     if effort == "none":
         return _off(model, choice)
     if effort is not None and effort not in model.levels:
-        known = ", ".join(("none", *model.levels)) if model.levels else "no levels at all"
-        choice.drop("reasoning_effort", f"this model knows {known}, not “{effort}”")
+        levels = ", ".join(("none", *model.levels)) if model.levels else "no levels at all"
+        choice.drop("reasoning_effort", f"this model knows {levels}, not “{effort}”")
         effort = None
     if effort is not None and model.budget:
         return _budget(choice, str(effort), max_tokens)

@@ -196,9 +196,9 @@ def _whole(response: Mapping[str, Any]) -> Iterator[Delta]:
     for item in map(obj, output if isinstance(output, list) else []):
         content = item.get("content")
         if item.get("type") == "message" and isinstance(content, list):
-            for part in map(obj, content):
-                if part.get("type") == "output_text":
-                    yield Delta("answer", text(part.get("text")))
+            for block in map(obj, content):
+                if block.get("type") == "output_text":
+                    yield Delta("answer", text(block.get("text")))
 
 
 def responses_body(deployment: Deployment, ask: Ask, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -289,13 +289,13 @@ class ChatDecoder(WireDecoder):
 
 def _parts(content: list[Any]) -> Iterator[Delta]:
     """Content given as a list of typed parts (Mistral's reasoning models)."""
-    for part in map(obj, content):
-        if part.get("type") == "thinking":
-            inner = part.get("thinking")
+    for block in map(obj, content):
+        if block.get("type") == "thinking":
+            inner = block.get("thinking")
             for piece in inner if isinstance(inner, list) else []:
                 yield Delta("reasoning", text(obj(piece).get("text")))
         else:
-            yield Delta("answer", text(part.get("text")))
+            yield Delta("answer", text(block.get("text")))
 
 
 def chat_body(deployment: Deployment, ask: Ask, params: Mapping[str, Any], max_tokens_name: str) -> dict[str, Any]:

@@ -70,7 +70,7 @@ _COUNTS = (
 
 def run_json(run: Mapping[str, Any], calls: Sequence[Mapping[str, Any]], votes: Sequence[Mapping[str, Any]]) -> str:
     """The whole run as JSON (schema 1): the question, every call with every figure, the votes. Keys are scrubbed."""
-    whole = {
+    document = {
         "schema": SCHEMA,
         "product": "Inference Lab",
         "times": "milliseconds from t0, the first byte of the request handed to an open connection",
@@ -79,7 +79,7 @@ def run_json(run: Mapping[str, Any], calls: Sequence[Mapping[str, Any]], votes: 
         "calls": [of_call(row) for row in calls],
         "votes": [dict(vote) for vote in votes],
     }
-    return keys.scrub(json.dumps(whole, ensure_ascii=False, indent=2, default=_plain))
+    return keys.scrub(json.dumps(document, ensure_ascii=False, indent=2, default=_plain))
 
 
 def run_csv(calls: Sequence[Mapping[str, Any]]) -> str:
@@ -239,9 +239,9 @@ def usd(nanousd: int | None) -> str | None:
     """Nano-dollars as a decimal string of dollars, exact: 54_399_000 → "0.054399"."""
     if nanousd is None:
         return None
-    sign, rest = ("-", -nanousd) if nanousd < 0 else ("", nanousd)
-    whole, part = divmod(rest, 1_000_000_000)
-    return f"{sign}{whole}.{part:09d}".rstrip("0").rstrip(".")
+    sign, amount = ("-", -nanousd) if nanousd < 0 else ("", nanousd)
+    dollars, billionths = divmod(amount, 1_000_000_000)
+    return f"{sign}{dollars}.{billionths:09d}".rstrip("0").rstrip(".")
 
 
 def in_words(row: Mapping[str, Any]) -> dict[str, str]:

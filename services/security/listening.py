@@ -63,25 +63,25 @@ def _is_loopback(host: str) -> bool:
     return (mapped or address).is_loopback
 
 
-def resolve(given: str) -> Address:
+def resolve(text: str) -> Address:
     """The address that a person gave, as a literal. Raises `CannotListen` for what is none.
 
     A name becomes a literal once and for all: what is checked here is what is listened on. One that means several
     addresses counts as loopback only if each of them is.
     """
-    name = given.strip()
+    name = text.strip()
     if name.startswith("[") and name.endswith("]"):
         name = name[1:-1]
     if not name:
         raise CannotListen("The address is empty: give one, as in --address 127.0.0.1.")
     if "/" in name or re.fullmatch(r"[^:]*:\d+", name) or name.startswith("["):
-        raise CannotListen(f"“{given}” is no address: give it without http:// and port, and the port with --port.")
+        raise CannotListen(f"“{text}” is no address: give it without http:// and port, and the port with --port.")
     try:
         results = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError):
         zone = " or has no such network interface" if "%" in name else ""
         raise CannotListen(
-            f"The address “{given}” means nothing on this machine{zone}: give one that it has, as in --address "
+            f"The address “{text}” means nothing on this machine{zone}: give one that it has, as in --address "
             "127.0.0.1."
         ) from None
     hosts = list(dict.fromkeys(_literal(row[4]) for row in results))
@@ -97,19 +97,19 @@ def _literal(address: tuple[Any, ...]) -> str:
     return f"{host}%{socket.if_indextoname(scope)}" if scope and "%" not in host else host
 
 
-def free_port(address: str, wanted: int) -> int:
+def free_port(address: str, first: int) -> int:
     """``wanted`` if nobody listens there, else the next free port above it, else any free one.
 
     Raises `CannotListen` where no port of this address can be had: it is not this machine's, or the port is kept for
     the administrator.
     """
-    return port_of(resolve(address), wanted)
+    return port_of(resolve(address), first)
 
 
-def port_of(address: Address, wanted: int) -> int:
+def port_of(address: Address, first: int) -> int:
     """`free_port` for an address that is resolved already."""
-    last = min(wanted + PORTS_TRIED, 65_536)
-    for port in [*range(wanted, last), 0]:
+    last = min(first + PORTS_TRIED, 65_536)
+    for port in [*range(first, last), 0]:
         try:
             chosen = _bound(address.host, port)
         except OSError as error:
