@@ -25,7 +25,8 @@ from services.paths import ROOT
 from services.pricing import cost
 from services.pricing import price as pricing_price
 from services.pricing.cost import money
-from services.providers import model_rules as providers_model_rules
+from services.providers.anthropic import claude_of
+from services.providers.openai import bare, gpt_version
 from services.runs import compare
 from services.runs import view as runs_view
 from services.types import CacheMode, Deployment, Usage
@@ -64,7 +65,7 @@ def _nothing(result: Measured) -> str:
     """Why nothing was cached, as far as it is known."""
     if set(result.modes) == {"off"}:
         return "nothing was cached, because caching was off."
-    if set(result.modes) <= {None, "off"} and providers_model_rules.parse(result.deployment.model) is not None:
+    if set(result.modes) <= {None, "off"} and claude_of(result.deployment.model) is not None:
         return "nothing was cached: this service caches only what it is asked to; choose another mode than its own."
     tokens, shortest = result.prompt_tokens, minimum(result.deployment)
     if shortest is None:
@@ -241,9 +242,9 @@ def lifetime_min(deployment: Deployment, mode: CacheMode | None) -> int | None:
     """For how many minutes after its last use a prefix is kept in a mode; None where the service does not say."""
     if mode in MINUTES:
         return MINUTES[mode]
-    if mode == "auto" and providers_model_rules.parse(deployment.model) is not None:
+    if mode == "auto" and claude_of(deployment.model) is not None:
         return CLAUDE_UNASKED_MIN
-    version = providers_model_rules.version(deployment.model)
+    version = gpt_version(deployment.model)
     return OPENAI_MIN if mode != "off" and version is not None and version >= (5, 6) else None
 
 
@@ -408,8 +409,8 @@ def minimum(deployment: Deployment) -> Minimum | None:
 
 
 def _is(model: str, listed: str) -> bool:
-    claude, listed_claude = providers_model_rules.parse(model), providers_model_rules.parse(listed)
+    claude, listed_claude = claude_of(model), claude_of(listed)
     if claude is not None or listed_claude is not None:
         return claude == listed_claude
-    name = providers_model_rules.bare(model)
+    name = bare(model)
     return name.startswith(listed) or f".{listed}" in f".{name}"

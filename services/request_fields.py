@@ -23,7 +23,7 @@ class Refused(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class RequestFields:
     """An object of somebody else's making. Every method raises `Refused`; ``path`` is the way to it from the top."""
 
     values: Mapping[str, Any]
@@ -87,25 +87,25 @@ class Given:
             raise Refused(f"{self._called(name)} has to be a list of texts.")
         return tuple(_text(entry, f"What is in {self._called(name)}", longest) for entry in value)
 
-    def table(self, name: str) -> Given:
+    def table(self, name: str) -> RequestFields:
         """An object; empty where there is none."""
         value = self.values.get(name)
         if value is None:
-            return Given({}, self._path(name))
+            return RequestFields({}, self._path(name))
         if not isinstance(value, dict):
             raise Refused(f"{self._called(name)} has to be an object with fields.")
         if _depth_above(value, DEEPEST):
             raise Refused(f"{self._called(name)} is nested deeper than {DEEPEST} levels.")
-        return Given(value, self._path(name))
+        return RequestFields(value, self._path(name))
 
-    def tables(self, name: str) -> tuple[Given, ...]:
+    def tables(self, name: str) -> tuple[RequestFields, ...]:
         """A list of objects; empty where there is none."""
         value = self.values.get(name)
         if value is None:
             return ()
         if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
             raise Refused(f"{self._called(name)} has to be a list of objects.")
-        return tuple(Given(entry, f"{self._path(name)}[{index}]") for index, entry in enumerate(value))
+        return tuple(RequestFields(entry, f"{self._path(name)}[{index}]") for index, entry in enumerate(value))
 
     def moment(self, name: str) -> datetime:
         """A date and a time with its zone, as UTC."""

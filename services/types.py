@@ -12,6 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+# The body of somebody else's wire: JSON whose keys are theirs, and so is what stands under them.
+Json = dict[str, Any]
+JsonMapping = Mapping[str, Any]
+
 # What a column shows while a call lives. `PHASES` is the order in which they can follow each other.
 Phase = Literal["queued", "connecting", "waiting", "reasoning", "answering", "done"]
 PHASES: tuple[Phase, ...] = ("queued", "connecting", "waiting", "reasoning", "answering", "done")
@@ -153,7 +157,7 @@ class Deployment:
     limits: Limits = Limits()
     context_tokens: int | None = None
     labels: tuple[str, ...] = ()  # shown as small badges: "local", "simulated", …
-    extra_body: Mapping[str, Any] = field(default_factory=dict)  # merged into the request body last
+    extra_body: JsonMapping = field(default_factory=dict)  # merged into the request body last
     note: str = ""
     # The way out, where it is another than the environment's (`services.security.outbound`); only the file's are
     # heeded.
@@ -223,7 +227,7 @@ class Ask:
 
     messages: tuple[Message, ...]
     system: str | None = None
-    params: Mapping[str, Any] = field(default_factory=dict)
+    params: JsonMapping = field(default_factory=dict)
     cache: CacheMode | None = None
 
 
@@ -243,12 +247,12 @@ class WireRequest:
     method: str
     url: str
     headers: Mapping[str, str]
-    body: Mapping[str, Any]
+    body: JsonMapping
     # Header that carries the key, and its template with "{key}": ("x-api-key", "{key}"). None: no key is sent.
     auth: tuple[str, str] | None = None
     framing: Framing = "sse"
     sign: Signing | None = None
-    sent_params: Mapping[str, Any] = field(default_factory=dict)
+    sent_params: JsonMapping = field(default_factory=dict)
     dropped_params: Mapping[str, str] = field(default_factory=dict)  # name -> why it was not sent
 
 
@@ -267,7 +271,7 @@ class Usage:
     reasoning_output: int | None = None
     answer_output: int | None = None
     source: Literal["provider", "partial", "estimated", "none"] = "none"
-    raw: Mapping[str, Any] | None = None  # the service's own usage object, unchanged
+    raw: JsonMapping | None = None  # the service's own usage object, unchanged
 
     @property
     def input_total(self) -> int | None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from services.aws import credentials as aws_credentials
 from services.security import keys, outbound
-from services.types import Deployment
+from services.types import Deployment, Json
 
 if TYPE_CHECKING:
     from boto3.session import Session
@@ -129,7 +129,7 @@ def _client(service: str, place: Place, endpoint: str | None) -> Any:
         return session.client(service, config=config.merge(ways), endpoint_url=endpoint, verify=certificates, **keys)
 
 
-def _keys(service: str, place: Place) -> dict[str, Any]:
+def _keys(service: str, place: Place) -> Json:
     if service == "bedrock" and os.environ.get(aws_credentials.BEARER_ENV):
         return {}
     credentials = aws_credentials.frozen(place.profile)
@@ -181,7 +181,7 @@ def models(place: Place) -> tuple[list[Model], list[Model]]:
     return call("bedrock", place, read)
 
 
-def _model(row: dict[str, Any]) -> Model:
+def _model(row: Json) -> Model:
     ways = row.get("inferenceTypesSupported")
     title = " ".join(str(row[name]) for name in ("providerName", "modelName") if row.get(name))
     return Model(

@@ -9,13 +9,13 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
 from services.aws import bedrock_ids, control, provisioned, sagemaker
 from services.aws.control import AwsTrouble, Place
 from services.security import keys, outbound
-from services.types import Aws, Deployment
+from services.types import Aws, Deployment, Json
 
 CONNECT_S = 4.0
 Grade = Literal["ok", "note", "wrong"]
@@ -162,7 +162,7 @@ def _sagemaker(d: Deployment, place: Place) -> Finding:
 
 def _component(endpoint: str, name: str, place: Place) -> Finding:
     try:
-        row: dict[str, Any] = control.call(
+        row: Json = control.call(
             "sagemaker", place, lambda s: s.describe_inference_component(InferenceComponentName=name)
         )
     except AwsTrouble as error:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from services.aws import control
 from services.aws.control import AwsTrouble, Place
 from services.aws.instances import HourRate, of_unit, rate_from
+from services.types import JsonMapping
 
 Commitment = Literal["none", "1-month", "6-month"]
 
@@ -164,7 +165,7 @@ def check_name(name: str) -> None:
         raise AwsTrouble("invalid", "The name is made of letters, digits and single - or _ between them, at most 63.")
 
 
-def _read(row: Mapping[str, Any], place: Place) -> ProvisionedThroughput:
+def _read(row: JsonMapping, place: Place) -> ProvisionedThroughput:
     terms: dict[str, Commitment] = {term: name for name, term in COMMITMENTS.items() if term}
     commitment = terms.get(str(row.get("commitmentDuration")), "none")
     foundation = str(row.get("foundationModelArn") or row["modelArn"]).rpartition("/")[2]

@@ -16,6 +16,7 @@ from typing import Any
 from services.aws import control
 from services.aws.control import AwsTrouble, Place, explained
 from services.aws.instances import HourRate, of_instance, rate_from
+from services.types import JsonMapping
 
 DESCRIBED = 100  # endpoints that are looked at closely, the newest ones; the others are only named
 AT_ONCE = 8
@@ -157,7 +158,7 @@ def _components(sagemaker: Any) -> dict[str, list[Component]] | None:
     return by_endpoint
 
 
-def _named(row: Mapping[str, Any], trouble: str | None = None) -> SageMakerEndpoint:
+def _named(row: JsonMapping, trouble: str | None = None) -> SageMakerEndpoint:
     return SageMakerEndpoint(
         name=str(row["EndpointName"]),
         arn=str(row["EndpointArn"]),
@@ -169,7 +170,7 @@ def _named(row: Mapping[str, Any], trouble: str | None = None) -> SageMakerEndpo
     )
 
 
-def _looked_at(sagemaker: Any, row: Mapping[str, Any], place: Place) -> SageMakerEndpoint:
+def _looked_at(sagemaker: Any, row: JsonMapping, place: Place) -> SageMakerEndpoint:
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
@@ -178,7 +179,7 @@ def _looked_at(sagemaker: Any, row: Mapping[str, Any], place: Place) -> SageMake
         return _named(row, str(explained(error, "sagemaker", place)))
 
 
-def _described(sagemaker: Any, row: Mapping[str, Any], place: Place) -> SageMakerEndpoint:
+def _described(sagemaker: Any, row: JsonMapping, place: Place) -> SageMakerEndpoint:
     config = sagemaker.describe_endpoint_config(EndpointConfigName=row["EndpointConfigName"])
     declared = {v["VariantName"]: v for v in config.get("ProductionVariants", [])}
     running = {v["VariantName"]: v for v in row.get("ProductionVariants", [])}
@@ -189,9 +190,7 @@ def _described(sagemaker: Any, row: Mapping[str, Any], place: Place) -> SageMake
     return replace(_named(row), variants=tuple(variants))
 
 
-def _variant(
-    name: str, declared: Mapping[str, Any], running: Mapping[str, Any] | None, place: Place, status: str
-) -> Variant:
+def _variant(name: str, declared: JsonMapping, running: JsonMapping | None, place: Place, status: str) -> Variant:
     live = running or {}
     instance = declared.get("InstanceType")
     planned = declared.get("InitialInstanceCount")

@@ -17,7 +17,7 @@ from typing import Any
 from services.params import PARAMS
 from services.pricing import cost
 from services.providers import KINDS
-from services.request_fields import Given
+from services.request_fields import RequestFields
 from services.security import keys, network, outbound
 from services.security.network import on_amazon
 from services.types import Aws, Deployment, Limits
@@ -25,7 +25,7 @@ from services.types import Aws, Deployment, Limits
 MOST_COUNT = 10**9  # `validation` and `cost.check_price` know the real limits and say them
 
 
-def deployment_of(body: Given) -> Deployment:
+def deployment_of(body: RequestFields) -> Deployment:
     """The deployment of a request. Raises ValueError with one sentence."""
     row: dict[str, Any] = {name: body.text(name) for name in ("name", "kind", "model", "base_url")}
     row |= {name: body.words(name) for name in ("key_env", "region")}
@@ -48,11 +48,11 @@ def deployment_of(body: Given) -> Deployment:
     return Deployment.from_json(row)
 
 
-def _fields(table: Given, kind: type[Aws]) -> dict[str, str | None]:
+def _fields(table: RequestFields, kind: type[Aws]) -> dict[str, str | None]:
     return {setting.name: table.words(setting.name) for setting in fields(kind)}
 
 
-def _price(table: Given) -> dict[str, Any]:
+def _price(table: RequestFields) -> dict[str, Any]:
     row: dict[str, Any] = {name: table.words(name) for name in ("provider", "model", "per_hour", "instance")}
     if table.has("override"):
         rates = table.table("override")

@@ -17,7 +17,7 @@ from services import alerts as alerts_module
 from services.engine.background import BUSY_BATCH, IDLE_BATCH
 from services.engine.requests import answer, body_of, may, own
 from services.pricing import overview
-from services.request_fields import Given
+from services.request_fields import RequestFields
 from services.runs.spec import new_id
 from services.security import access
 
@@ -197,7 +197,7 @@ class _History:
         return answer({"ok": True})
 
 
-def _alert(body: Given) -> alerts_module.Alert:
+def _alert(body: RequestFields) -> alerts_module.Alert:
     """The alert of a request. Raises ValueError in words."""
     body.need("metric", "threshold")
     return alerts_module.Alert.from_row(

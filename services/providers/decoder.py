@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from services.providers.errors import plain, stated_error
-from services.types import Delta, Usage, WireError
+from services.types import Delta, Json, JsonMapping, Usage, WireError
 from services.wire.sse import ServerEvent
 
 _NOTHING: tuple[Delta, ...] = ()
@@ -33,7 +33,7 @@ class WireDecoder:
         self.response_id: str | None = None
         self.server_ms: float | None = None
         self.served_tier: str | None = None
-        self.facts: dict[str, Any] = {}
+        self.facts: Json = {}
         self.events = 0
         self.answered = False
         self.refused = False
@@ -88,7 +88,7 @@ class WireDecoder:
             self.answered = True
         return deltas
 
-    def take(self, name: str, body: Mapping[str, Any]) -> Sequence[Delta]:
+    def take(self, name: str, body: JsonMapping) -> Sequence[Delta]:
         """Decode one parsed event of the wire; may return empty deltas, which are dropped."""
         raise NotImplementedError
 
@@ -115,7 +115,7 @@ class WireDecoder:
         if isinstance(raw, str) and raw:
             self.finish_raw = plain(raw, 80)
 
-    def identify(self, body: Mapping[str, Any]) -> None:
+    def identify(self, body: JsonMapping) -> None:
         """Note the response's id and the model that answered, the first time each is said."""
         if self.response_id is None and isinstance(body.get("id"), str):
             self.response_id = plain(body["id"]) or None
@@ -130,7 +130,7 @@ class WireDecoder:
             elif isinstance(parsed, Mapping) and (parsed.get("error") or parsed.get("object") == "error"):
                 self.error = stated_error(parsed)
 
-    def _parse(self, data: bytes) -> Mapping[str, Any] | None:
+    def _parse(self, data: bytes) -> JsonMapping | None:
         body = loads(data)
         if isinstance(body, dict):
             return body

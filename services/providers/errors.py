@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from services.providers.usage import obj
-from services.types import Outcome, WireError
+from services.types import JsonMapping, Outcome, WireError
 
 MAX_MESSAGE = 200
 
@@ -119,7 +119,7 @@ def stated_error(value: Any, *, status: int | None = None, retry_after_s: float 
 
 
 def aws_error(
-    kind: str, body: Mapping[str, Any], *, status: int | None = None, retry_after_s: float | None = None
+    kind: str, body: JsonMapping, *, status: int | None = None, retry_after_s: float | None = None
 ) -> WireError:
     """A `WireError` from an error of AWS, by its type word."""
     outcome, code, message = meaning(kind, body, status)
@@ -263,7 +263,7 @@ _NO_ACCESS = (
 )
 
 
-def type_of(headers: Mapping[str, str], body: Mapping[str, Any]) -> str:
+def type_of(headers: Mapping[str, str], body: JsonMapping) -> str:
     """The error's bare name ("ThrottlingException"), or "" when this is no error of AWS. Header names in lower case."""
     stated = headers.get("x-amzn-errortype") or body.get("__type")
     return bare(stated) if isinstance(stated, str) else ""
@@ -279,7 +279,7 @@ def knows(kind: str) -> bool:
     return bare(kind).lower() in _OUTCOMES
 
 
-def meaning(kind: str, body: Mapping[str, Any], status: int | None) -> tuple[Outcome, str, str]:
+def meaning(kind: str, body: JsonMapping, status: int | None) -> tuple[Outcome, str, str]:
     """Outcome, code and message of an error of AWS; ``said`` is its body, ``status`` None inside a stream.
 
     The message says what to do where that is known, and is the service's own otherwise.
@@ -346,7 +346,7 @@ def _unauthorised(name: str, text: str) -> str:
     return text or _NO_ACCESS
 
 
-def _text(body: Mapping[str, Any], *names: str) -> str:
+def _text(body: JsonMapping, *names: str) -> str:
     for name in names:
         value = body.get(name)
         if isinstance(value, str) and value.strip():

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, TypeGuard
 
-from services.types import Usage
+from services.types import JsonMapping, Usage
 
 MOST_TOKENS = 10**9
 
@@ -22,12 +22,12 @@ def count(value: Any) -> int | None:
     return value if 0 <= value <= MOST_TOKENS else None
 
 
-def obj(value: Any) -> Mapping[str, Any]:
+def obj(value: Any) -> JsonMapping:
     """``value`` if it is a JSON object, else an empty one."""
     return value if type(value) is dict or isinstance(value, Mapping) else {}
 
 
-def from_messages(raw: Mapping[str, Any], *, final: bool) -> Usage:
+def from_messages(raw: JsonMapping, *, final: bool) -> Usage:
     """Usage of the Messages wire, where ``input_tokens`` excludes what was read from or written to the cache.
 
     ``final`` False: only message_start was seen, whose ``output_tokens`` is a placeholder and is not taken. Cache
@@ -55,7 +55,7 @@ def from_messages(raw: Mapping[str, Any], *, final: bool) -> Usage:
     )
 
 
-def from_openai(raw: Mapping[str, Any], *, source: Literal["provider", "partial"] = "provider") -> Usage | None:
+def from_openai(raw: JsonMapping, *, source: Literal["provider", "partial"] = "provider") -> Usage | None:
     """Usage of the Chat and Responses wires, where the input count includes cached tokens and the output count
     includes reasoning. None when the object holds no count at all.
 
@@ -85,7 +85,7 @@ def from_openai(raw: Mapping[str, Any], *, source: Literal["provider", "partial"
     return Usage(uncached, cached, write_short, write_long, reasoning, answer, source, dict(raw))
 
 
-def from_converse(raw: Mapping[str, Any]) -> Usage | None:
+def from_converse(raw: JsonMapping) -> Usage | None:
     """Usage of the Converse wire, where ``inputTokens`` excludes what was read from or written to the cache.
 
     ``cacheDetails`` splits the writes by TTL; writes without it are 5-minute ones, the service's default. Models whose
@@ -113,7 +113,7 @@ def from_converse(raw: Mapping[str, Any]) -> Usage | None:
     return Usage(inputs, read, short, long, None, outputs, "provider", dict(raw))
 
 
-def from_invocation(raw: Mapping[str, Any]) -> Usage | None:
+def from_invocation(raw: JsonMapping) -> Usage | None:
     """``amazon-bedrock-invocationMetrics``: Bedrock's own counts at the end of an InvokeModel stream, whose
     ``inputTokenCount`` excludes what was read from or written to the cache. None when there is no count."""
     inputs, outputs = count(raw.get("inputTokenCount")), count(raw.get("outputTokenCount"))
@@ -123,7 +123,7 @@ def from_invocation(raw: Mapping[str, Any]) -> Usage | None:
     return Usage(inputs, read, written, None, None, outputs, "provider", dict(raw))
 
 
-def from_tokens(input_count: Any, output_count: Any, raw: Mapping[str, Any]) -> Usage | None:
+def from_tokens(input_count: Any, output_count: Any, raw: JsonMapping) -> Usage | None:
     """Usage of the older wires, which count input and output and nothing else. None when neither is a count."""
     inputs, outputs = count(input_count), count(output_count)
     if inputs is None and outputs is None:
@@ -135,7 +135,7 @@ def _is_list(value: Any) -> TypeGuard[list[Any]]:
     return isinstance(value, list)
 
 
-def _openai_writes(details: Mapping[str, Any]) -> tuple[int | None, int | None]:
+def _openai_writes(details: JsonMapping) -> tuple[int | None, int | None]:
     written = count(details.get("cache_write_tokens"))
     long = count(obj(details.get("cache_write_tokens_details")).get("ttl_12h_tokens"))
     if written is None:

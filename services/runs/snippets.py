@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from services.aws.credentials import BEARER_ENV
-from services.types import Wire, WireRequest
+from services.types import Json, JsonMapping, Wire, WireRequest
 
 DUMMY_KEY = "no-key-needed"
 
@@ -58,8 +58,8 @@ def _json(request: WireRequest) -> str:
     return json.dumps(_body(request), ensure_ascii=False)
 
 
-def _body(request: WireRequest) -> dict[str, Any]:
-    plain: dict[str, Any] = json.loads(json.dumps(request.body))
+def _body(request: WireRequest) -> Json:
+    plain: Json = json.loads(json.dumps(request.body))
     return plain  # plain dicts and lists, whatever mappings the request was built from
 
 
@@ -87,7 +87,7 @@ def _import_os(key_env: str | None) -> str:
     return "import os\n\n" if key_env else ""
 
 
-def _arguments(body: Mapping[str, Any], *, extra: Mapping[str, Any] | None = None) -> str:
+def _arguments(body: JsonMapping, *, extra: JsonMapping | None = None) -> str:
     parts = [f"    {name}={_literal(value)}," for name, value in body.items()]
     if extra:
         parts.append(f"    extra_body={_literal(dict(extra))},")
@@ -151,7 +151,7 @@ _OPENAI_RESPONSES_NAMED = frozenset(
 )
 
 
-def _split(body: dict[str, Any], named: frozenset[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _split(body: Json, named: frozenset[str]) -> tuple[Json, Json]:
     return (
         {k: v for k, v in body.items() if k in named},
         {k: v for k, v in body.items() if k not in named and k != "stream"},
@@ -266,11 +266,11 @@ def signed_curl(request: WireRequest, body: str) -> str:
     return warning + setup + " \\\n".join(lines)
 
 
-def bedrock(request: WireRequest, wire: Wire, body: Mapping[str, Any], key_env: str | None) -> str:
+def bedrock(request: WireRequest, wire: Wire, body: JsonMapping, key_env: str | None) -> str:
     """boto3 code for a Bedrock call, printed as it arrives."""
     model = unquote(urlsplit(request.url).path.split("/model/", 1)[1].rsplit("/", 1)[0])
     bearer = "" if key_env in (None, BEARER_ENV) else f'os.environ["{BEARER_ENV}"] = os.environ["{key_env}"]\n'
-    arguments: dict[str, Any]
+    arguments: Json
     if wire == "converse":
         call, arguments, imports = "converse_stream", {"modelId": model, **body}, ""
         loop = (
@@ -289,7 +289,7 @@ def bedrock(request: WireRequest, wire: Wire, body: Mapping[str, Any], key_env: 
     )
 
 
-def sagemaker(request: WireRequest, body: Mapping[str, Any]) -> str:
+def sagemaker(request: WireRequest, body: JsonMapping) -> str:
     """boto3 code for a SageMaker endpoint; what the container writes is printed as it arrives."""
     endpoint = unquote(urlsplit(request.url).path.split("/endpoints/", 1)[1].rsplit("/", 1)[0])
     arguments = {"EndpointName": endpoint, "ContentType": "application/json", **_named(request, _SAGEMAKER_NAMES)}
@@ -345,7 +345,7 @@ def _named(request: WireRequest, names: Mapping[str, str]) -> dict[str, str]:
     return {names[name]: value for name, value in request.headers.items() if name in names}
 
 
-def _aws_arguments(values: Mapping[str, Any], body: tuple[str, Mapping[str, Any]] | None) -> str:
+def _aws_arguments(values: JsonMapping, body: tuple[str, JsonMapping] | None) -> str:
     lines = [f"    {name}={_literal(value)}," for name, value in values.items()]
     if body is not None:
         lines.append(f"    {body[0]}=json.dumps({_literal(dict(body[1]))}),")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from services import params
-from services.request_fields import Given
+from services.request_fields import RequestFields
 from services.types import CacheMode, StartMode
 
 
@@ -237,7 +237,7 @@ class RunSpec:
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> RunSpec:
         """Read a spec. Raises ValueError with one sentence when the shape is not one of ours."""
-        body = Given(value)
+        body = RequestFields(value)
         body.need("prompt", "columns")
         shared = body.table("variables")
         return RunSpec(

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from services.types import Framing
+from services.types import Framing, Json
 from services.wire.sse import MAX_LINE_BYTES, ServerEvent, SSEDecoder, StreamTooLarge
 
 # What the Content-Type of a streamed answer may begin with, and what the request asks for.
@@ -80,7 +80,7 @@ class EventStreamFramer:
         kind = headers.get(":message-type", "event")
         if kind == "event":
             return ServerEvent(str(headers.get(":event-type", "")), message.payload)
-        event: dict[str, Any] = {"type": str(headers.get(":exception-type") or headers.get(":error-code") or kind)}
+        event: Json = {"type": str(headers.get(":exception-type") or headers.get(":error-code") or kind)}
         if headers.get(":error-message"):
             event["message"] = str(headers[":error-message"])
         return ServerEvent("exception", orjson.dumps({**_object(message.payload), **event}))
@@ -169,7 +169,7 @@ FRAMERS: Mapping[Framing, Callable[[], Framer]] = {
 }
 
 
-def _object(data: bytes) -> dict[str, Any]:
+def _object(data: bytes) -> Json:
     try:
         body = orjson.loads(data)
     except orjson.JSONDecodeError:

@@ -42,7 +42,7 @@ from services.batch.types import (
     wire_id,
 )
 from services.providers import kind_of
-from services.providers.bedrock_streams import underlying
+from services.providers.bedrock import underlying
 from services.providers.usage import count, obj
 from services.types import Deployment
 
