@@ -28,7 +28,8 @@ import pandas as pd
 
 from db import sketch
 from db.history import Pieces, Wanted
-from services.pricing.cost import NANO, money
+from services.formatting import DASH, joined, money, plural
+from services.pricing.cost import NANO
 from services.security import keys, outbound
 
 TITLE = "Inference Lab"
@@ -196,11 +197,11 @@ def _texts(values: object) -> tuple[str, ...]:
 def sentence(alert: Alert, measured: Measured, names: Mapping[str, str], *, above: bool) -> str:
     """ "p95 time to first token of Haiku was 2.31 s over the last 15 min (412 calls): above 2 s." """
     whose = (
-        f" of {_listed([names.get(deployment_id, deployment_id) for deployment_id in alert.deployments])}"
+        f" of {joined([names.get(deployment_id, deployment_id) for deployment_id in alert.deployments])}"
         if alert.deployments
         else ""
     )
-    n = f"{measured.n:,} {'call' if measured.n == 1 else 'calls'}"
+    n = plural(measured.n, "call")
     prefix = "at least " if measured.bounded else ""
     was = f"was {prefix}{amount(alert.metric, measured.value)}"
     limit = amount(alert.metric, alert.threshold)
@@ -211,7 +212,7 @@ def sentence(alert: Alert, measured: Measured, names: Mapping[str, str], *, abov
 def amount(metric: Metric, value: float | None) -> str:
     """A figure with its unit: "2.31 s", "480 ms", "4.2 %", "$12.50"; "–" for none."""
     if value is None:
-        return "–"
+        return DASH
     if metric == "spend_day":
         return money(round(value * NANO))
     if metric == "error_rate":
@@ -226,10 +227,6 @@ def span(seconds: int) -> str:
             n = seconds // size
             return f"{n} {word}{'s' if n != 1 and word != 'min' else ''}"
     return f"{seconds} s"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,10 +21,10 @@ from functools import cache
 from typing import Any, cast
 
 from services import formatting
+from services.formatting import money
 from services.paths import ROOT
 from services.pricing import cost
 from services.pricing import price as pricing_price
-from services.pricing.cost import money
 from services.providers.anthropic import claude_of
 from services.providers.openai import bare, gpt_version
 from services.runs import compare

@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from datetime import datetime
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 DASH = "–"
+NANODOLLARS = 1_000_000_000  # in a dollar
 # Every ASCII punctuation character can be escaped in CommonMark; escaping all of them leaves nothing to interpret,
 # Streamlit's own directives (":red[…]", ":material/…:") included.
 _MARKDOWN = re.compile(r"([!-/:-@\[-`{-~])")
@@ -38,6 +41,42 @@ def rate(per_second: float | None, mark: str = "") -> str:
 def count(number: int | None, mark: str = "") -> str:
     """A count with thousands separators; None as a dash."""
     return DASH if number is None else f"{mark}{number:,}"
+
+
+def money(nanousd: int | None, mark: str = "") -> str:
+    """An amount for a reader: cents from one dollar up, three significant digits below it.
+
+    "$12.35", "$0.00123", "≥ $0.00091" with the mark "≥", "$0", and "no price" for None.
+    """
+    if nanousd is None:
+        return "no price"
+    dollars = Decimal(nanousd) / NANODOLLARS
+    if nanousd == 0:
+        text = "0"
+    elif abs(dollars) >= 1:
+        text = format(dollars.quantize(Decimal("0.01"), rounding=ROUND_HALF_UP), ",f")
+    else:
+        step = Decimal(1).scaleb(max(dollars.adjusted() - 2, -9))
+        text = format(dollars.quantize(step, rounding=ROUND_HALF_UP).normalize(), "f")
+        if len(text.partition(".")[2]) < 2:
+            text = format(Decimal(text), ".2f")
+    sign, text = ("−", text[1:]) if text.startswith("-") else ("", text)
+    return f"{mark} {sign}${text}" if mark else f"{sign}${text}"
+
+
+def percent(share: float) -> str:
+    """A share (0 to 1) as "3 %"; "under 1 %" for what would round to nothing."""
+    return "under 1 %" if 0 < share < 0.01 else f"{share * 100:.0f} %"
+
+
+def plural(n: int, noun: str, nouns: str | None = None) -> str:
+    """A count with its noun: "1 call", "2,000 calls"."""
+    return f"{n:,} {noun if n == 1 else nouns or noun + 's'}"
+
+
+def joined(names: Sequence[str]) -> str:
+    """Names as a list in a sentence: "a", "a and b", "a, b and c"."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def md_escape(text: str) -> str:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.pricing.hourly import CallSpan, Use, percent, share_nanousd, span_of_call, union, use_of, window_of, words
+from services.formatting import percent
+from services.pricing.hourly import CallSpan, Use, share_nanousd, span_of_call, union, use_of, window_of, words
 from services.runs import view
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)

@@ -21,6 +21,7 @@ from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Literal
 
 from services.aws import instances
+from services.formatting import money
 from services.pricing.price import RATE_NAMES, Price, PriceTier, completed, context_of, tier_asked
 from services.types import Deployment, PriceRef, Usage
 
@@ -266,27 +267,6 @@ def cost(usage: Usage, price: Price | None, *, complete: bool, max_output_tokens
 
 def _nano(count: int, rate: str) -> int:
     return int((count * Decimal(rate) * NANO_PER_RATE).to_integral_value(rounding=ROUND_HALF_UP))
-
-
-def money(nanousd: int | None, mark: str = "") -> str:
-    """An amount for a reader: cents from one dollar up, three significant digits below it.
-
-    "$12.35", "$0.00123", "≥ $0.00091" with the mark "≥", "$0", and "no price" for None.
-    """
-    if nanousd is None:
-        return "no price"
-    dollars = Decimal(nanousd) / NANO
-    if nanousd == 0:
-        text = "0"
-    elif abs(dollars) >= 1:
-        text = format(dollars.quantize(Decimal("0.01"), rounding=ROUND_HALF_UP), ",f")
-    else:
-        step = Decimal(1).scaleb(max(dollars.adjusted() - 2, -9))
-        text = format(dollars.quantize(step, rounding=ROUND_HALF_UP).normalize(), "f")
-        if len(text.partition(".")[2]) < 2:
-            text = format(Decimal(text), ".2f")
-    sign, text = ("−", text[1:]) if text.startswith("-") else ("", text)
-    return f"{mark} {sign}${text}" if mark else f"{sign}${text}"
 
 
 def mark_of(value: Cost) -> str:

@@ -25,8 +25,9 @@ from sqlmodel import Session, col
 from db import small_tables
 from db.models import DeploymentRow
 from db.small_tables import Meter
+from services.formatting import money, percent
 from services.pricing import cost
-from services.pricing.cost import Price, money
+from services.pricing.cost import Price
 from services.types import Deployment
 
 HOUR_US = 3_600_000_000
@@ -255,11 +256,6 @@ def words(use: Use) -> str:
     if use.per_1m_output is not None:
         parts.append(f"{'' if use.exact else '~'}{_dollars(use.per_1m_output)} per 1M output tokens")
     return " · ".join(parts)
-
-
-def percent(share: float) -> str:
-    """A share (0 to 1) as "3 %"; "under 1 %" for what would round to nothing."""
-    return "under 1 %" if 0 < share < 0.01 else f"{share * 100:.0f} %"
 
 
 def _window_words(window_s: float) -> str:

@@ -11,7 +11,7 @@ from statistics import median
 from typing import Any, Literal
 
 from db.run_queries import WARM_SHARE
-from services.pricing import cost as pricing_cost
+from services.formatting import money
 from services.pricing import hourly
 from services.pricing import price as pricing_price
 from services.pricing.price import normal_tier
@@ -84,7 +84,7 @@ def cost_words(row: Row) -> tuple[str, str]:
         return "", "free"
     if row.get("cost_nanousd") is None:
         return "", "no price" if state == "no_price" else "unknown"
-    return COST_MARKS.get(state, ""), pricing_cost.money(row["cost_nanousd"])
+    return COST_MARKS.get(state, ""), money(row["cost_nanousd"])
 
 
 def full_use(row: Row) -> int | None:
@@ -100,7 +100,7 @@ def cost_of_1000(rows: Sequence[Row]) -> str:
     """In place of a cost per 1,000 calls that is no number: "free", "no price", "$39.60 / h · ~$4.40 at full use"."""
     words = cost_words(rows[-1])[1]
     shares = [share for row in rows if row["state"] == "succeeded" and (share := full_use(row)) is not None]
-    return f"{words} · ~{pricing_cost.money(round(median(shares) * 1000))} at full use" if shares else words
+    return f"{words} · ~{money(round(median(shares) * 1000))} at full use" if shares else words
 
 
 def figures(row: Row) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def figures(row: Row) -> dict[str, Any]:
         "out_est": estimated,
         "cost": cost,
         "cost_mark": mark,
-        "cost_share": None if (share := full_use(row)) is None else f"~{pricing_cost.money(share)}",
+        "cost_share": None if (share := full_use(row)) is None else f"~{money(share)}",
     }
 
 
