@@ -30,7 +30,7 @@ class ModelId:
     region: str | None = None
 
     @property
-    def whole(self) -> str:
+    def full_name(self) -> str:
         """The identifier with its geography."""
         return f"{self.geography}.{self.model}" if self.geography else self.model
 

@@ -82,7 +82,7 @@ def profiles() -> list[str]:
 
 def regions() -> list[str]:
     """The regions that botocore knows Bedrock in; one it does not know yet may be written by hand."""
-    aws_credentials.loaded()
+    aws_credentials.load_boto()
     from boto3.session import Session
 
     return sorted(Session().get_available_regions("bedrock"))
@@ -93,7 +93,7 @@ def call(service: str, place: Place, use: Callable[[Any], T], *, endpoint: str |
 
     Raises `AwsTrouble`: one sentence for whatever went wrong.
     """
-    aws_credentials.loaded()
+    aws_credentials.load_boto()
     outbound.for_libraries()
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
@@ -143,7 +143,7 @@ def _keys(service: str, place: Place) -> Json:
 def _session(profile: str | None) -> Session:
     session = _sessions.get(profile)
     if session is None:
-        aws_credentials.loaded()
+        aws_credentials.load_boto()
         from boto3.session import Session
 
         session = _sessions[profile] = Session(profile_name=profile)

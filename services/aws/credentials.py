@@ -52,7 +52,7 @@ def signed_headers(
 _import_lock = threading.Lock()
 
 
-def loaded() -> None:
+def load_boto() -> None:
     """boto3 is there, whole. To be called before every import of it or of its parts."""
     with _import_lock:
         import boto3.exceptions
@@ -86,7 +86,7 @@ def frozen(profile: str | None) -> ReadOnlyCredentials:
     chain = _chain(profile)
     # One profile that hangs (a credential process, an SSO host that is silent) must not hold up the others.
     if not chain.lock.acquire(timeout=WAIT_S):
-        raise CredentialTrouble(late(profile))
+        raise CredentialTrouble(late_sentence(profile))
     try:
         if chain.credentials is None:
             if chain.trouble and time.monotonic() - chain.asked_at < ASK_AGAIN_S:
@@ -134,7 +134,7 @@ def _chain(profile: str | None) -> _Chain:
         return chain
 
 
-def late(profile: str | None) -> str:
+def late_sentence(profile: str | None) -> str:
     """What to say of a profile whose credentials did not come in time, as the rest of a sentence."""
     return (
         f"the credentials of {_named(profile)} did not come within {WAIT_S:g} s: check its credential process or sign "
@@ -234,13 +234,13 @@ BEARER_ENV = "AWS_BEARER_TOKEN_BEDROCK"
 _THREADS = ThreadPoolExecutor(16, thread_name_prefix="aws-credentials")
 
 
-async def soon(profile: str | None) -> ReadOnlyCredentials:
+async def frozen_soon(profile: str | None) -> ReadOnlyCredentials:
     """`frozen` for a coroutine, given up after `WAIT_S`. Raises `CredentialTrouble`."""
     credentials = asyncio.get_running_loop().run_in_executor(_THREADS, frozen, profile)
     try:
         return await asyncio.wait_for(credentials, WAIT_S)
     except TimeoutError:
-        raise CredentialTrouble(late(profile)) from None
+        raise CredentialTrouble(late_sentence(profile)) from None
 
 
 def forget() -> None:

@@ -76,7 +76,7 @@ def _llm(row: Row) -> Llm:
 
 @cache
 def instance_rows() -> tuple[Instance, ...]:
-    """EC2's and SageMaker's instances that have a price (`services.pricing.instances`)."""
+    """EC2's and SageMaker's instances that have a price (`services.aws.instances`)."""
     memory = {gpu.name: gpu.memory_gib for gpu, _ in gpu_rows()}
     return tuple(
         Instance(

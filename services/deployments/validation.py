@@ -1,6 +1,6 @@
 """What a deployment may be: the checks that hold for the file, the page, the catalogue and a request alike.
 
-`serialization.from_json` reads the snapshots of other versions and takes them as they are; a request is refused in
+`Deployment.from_json` reads the snapshots of other versions and takes them as they are; a request is refused in
 words instead. What the fields may say is judged by `validation`.
 """
 

@@ -146,7 +146,7 @@ def _bedrock_names(model_id: ModelId) -> Iterable[str]:
     A row without a region is the price of the US regions.
     """
     if model_id.geography is not None:
-        yield model_id.whole
+        yield model_id.full_name
         return
     if model_id.region is not None:
         yield f"bedrock/{model_id.region}/{model_id.model}"

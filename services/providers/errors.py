@@ -109,7 +109,7 @@ def stated_error(value: Any, *, status: int | None = None, retry_after_s: float 
     elif inner and not error.get("message"):
         error = {**error, "message": inner}
     kind, code = _word(error.get("type") or error.get("error_type")), _word(error.get("code"))
-    if knows(kind):
+    if is_aws_error(kind):
         return aws_error(kind, error, status=status, retry_after_s=retry_after_s)
     detail_code = _word(obj(error.get("details")).get("error_code")) or _word(error.get("error_code"))
     code = detail_code or code
@@ -122,8 +122,8 @@ def aws_error(
     kind: str, body: JsonMapping, *, status: int | None = None, retry_after_s: float | None = None
 ) -> WireError:
     """A `WireError` from an error of AWS, by its type word."""
-    outcome, code, message = meaning(kind, body, status)
-    return WireError(outcome, _word(bare(kind)) or None, _word(code) or None, plain(message), retry_after_s)
+    outcome, code, message = aws_outcome(kind, body, status)
+    return WireError(outcome, _word(bare_type(kind)) or None, _word(code) or None, plain(message), retry_after_s)
 
 
 def _word(value: Any) -> str:
@@ -157,7 +157,7 @@ def http_error(status: int, headers: Mapping[str, str], body: bytes) -> WireErro
         target = f" to {host}" if host else ""
         return WireError("http_error", "redirect", str(status), f"it redirects{target} and redirects are not followed")
     parsed = _json(body)
-    aws = type_of(lowered, obj(parsed))
+    aws = aws_error_type(lowered, obj(parsed))
     if aws and status >= 400:
         return aws_error(aws, obj(parsed), status=status, retry_after_s=wait)
     if parsed is not None:
@@ -263,28 +263,28 @@ _NO_ACCESS = (
 )
 
 
-def type_of(headers: Mapping[str, str], body: JsonMapping) -> str:
+def aws_error_type(headers: Mapping[str, str], body: JsonMapping) -> str:
     """The error's bare name ("ThrottlingException"), or "" when this is no error of AWS. Header names in lower case."""
     stated = headers.get("x-amzn-errortype") or body.get("__type")
-    return bare(stated) if isinstance(stated, str) else ""
+    return bare_type(stated) if isinstance(stated, str) else ""
 
 
-def bare(kind: str) -> str:
+def bare_type(kind: str) -> str:
     """The name without the namespace before "#" and the address after ":" that some services add."""
     return kind.partition(":")[0].rpartition("#")[2].strip()
 
 
-def knows(kind: str) -> bool:
+def is_aws_error(kind: str) -> bool:
     """Whether a type word is one of AWS's."""
-    return bare(kind).lower() in _OUTCOMES
+    return bare_type(kind).lower() in _OUTCOMES
 
 
-def meaning(kind: str, body: JsonMapping, status: int | None) -> tuple[Outcome, str, str]:
+def aws_outcome(kind: str, body: JsonMapping, status: int | None) -> tuple[Outcome, str, str]:
     """Outcome, code and message of an error of AWS; ``said`` is its body, ``status`` None inside a stream.
 
     The message says what to do where that is known, and is the service's own otherwise.
     """
-    name = bare(kind).lower()
+    name = bare_type(kind).lower()
     outcome = _OUTCOMES.get(name, "http_error" if status else "stream_error")
     if outcome == "stream_error" and status:
         outcome = "http_error"

@@ -277,7 +277,7 @@ async def way_soon(deployment: Deployment, url: str, allowed: Collection[str]) -
     return await asyncio.to_thread(way_of, deployment, url, allowed)
 
 
-def must_not_be_read(url: str, way: Way, *, secret: bool) -> None:
+def refuse_readable_secret(url: str, way: Way, *, secret: bool) -> None:
     """Raises `Forbidden` where a proxy would read a key, a signature or a login on its way.
 
     Over https:// nobody on the way can: the tunnel ends at the host. ``secret``: the request carries one.
@@ -353,14 +353,14 @@ def trust(ca_file: str | None = None) -> ssl.SSLContext:
     sources = tuple((setting, str(path), _stamp(path)) for setting, path in ca_sources())
     if ca_file is None:
         return _context(sources, None, None)
-    path = at_home(ca_file)
+    path = expanded(ca_file)
     trouble = ca_trouble(path, "ca_file")
     if trouble:
         raise ProxyTrouble(trouble)
     return _context(sources, str(path), _stamp(path))
 
 
-def at_home(path: str) -> Path:
+def expanded(path: str) -> Path:
     """A path with ~ as somebody's home; as it is written where nobody is called so, and then nothing is there."""
     return Path(os.path.expanduser(path))  # noqa: PTH111 - `Path.expanduser` raises for a person who is not there
 
@@ -433,7 +433,7 @@ def for_libraries() -> None:
 
 def bundle(ca_file: str) -> str:
     """A file of all certificates that count for a deployment with a ``ca_file``. Raises `ProxyTrouble`."""
-    path = at_home(ca_file)
+    path = expanded(ca_file)
     trouble = ca_trouble(path, "ca_file")
     if trouble:
         raise ProxyTrouble(trouble)

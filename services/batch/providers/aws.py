@@ -311,7 +311,7 @@ class Flow(io.RawIOBase):
 
 def upload(where: Place, to: Uri, flow: Flow, marks: dict[str, str]) -> None:
     """Write an object in parts of `PART_BYTES`, one part in memory at a time. It is there whole, or not at all."""
-    credentials.loaded()
+    credentials.load_boto()
     from boto3.s3.transfer import TransferConfig
 
     parts = TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, use_threads=False)
