@@ -124,7 +124,7 @@ def _lock_data(data: Path) -> Iterator[Callable[[Address, int], None]]:
 
 def _already_running(data: Path) -> str:
     end = time.monotonic() + 2
-    while (lab := health.noted(data)) is None and time.monotonic() < end:
+    while (lab := health.noted_lab(data)) is None and time.monotonic() < end:
         time.sleep(0.05)  # it was started at this moment and has not chosen its port yet
     place = f" at {lab.url}" if lab else ""
     return f"Inference Lab already runs{place} with the data in {data}: use that one, stop it, or give another --data."

@@ -28,7 +28,8 @@ import pandas as pd
 
 from db import sketch
 from db.history import Pieces, Wanted
-from services.pricing.cost import NANO, money
+from services.formatting import DASH, joined, money, plural
+from services.pricing.cost import NANO
 from services.security import keys, outbound
 
 TITLE = "Inference Lab"
@@ -65,9 +66,9 @@ def send(target: str, body: str, title: str = TITLE) -> Delivery:
     try:
         if not sender.add(address):
             return Delivery(False, f"{target} does not hold an address that can be sent to")
-        with apprise.LogCapture(level=logging.WARNING) as said:  # type: ignore[no-untyped-call]
+        with apprise.LogCapture(level=logging.WARNING) as captured:  # type: ignore[no-untyped-call]
             ok = bool(sender.notify(body=keys.scrub(body), title=title, body_format=apprise.NotifyFormat.TEXT))
-            why = _why(said.getvalue())
+            why = _why(captured.getvalue())
     except Exception as error:
         ok, why = False, type(error).__name__
     if ok:
@@ -75,11 +76,11 @@ def send(target: str, body: str, title: str = TITLE) -> Delivery:
     return Delivery(False, f"{target} did not accept it ({why})", again=True)
 
 
-def _why(said: str) -> str:
-    status = _STATUS.search(said)
+def _why(output: str) -> str:
+    status = _STATUS.search(output)
     if status:
         return status[1] or status[2]
-    if "onnection" not in said:
+    if "onnection" not in output:
         return "no reason given"
     through = outbound.settings()
     return f"no connection; the proxy of {through[0]} may be in the way" if through else "no connection"
@@ -144,7 +145,7 @@ class Alert:
             raise ValueError("The threshold and the window of an alert are numbers.") from None
         if any(not isinstance(row.get(name) or [], list | tuple) for name in ("deployments", "targets")):
             raise ValueError("The deployments and targets of an alert are lists of names.")
-        made = cls(
+        alert = cls(
             metric=cast(Metric, metric),
             threshold=threshold,
             window_s=DAY_S if metric == "spend_day" else window,
@@ -155,8 +156,8 @@ class Alert:
             id=str(row.get("id") or ""),
             firing=bool(row.get("firing")),
         )
-        made._check()
-        return made
+        alert._check()
+        return alert
 
     def _check(self) -> None:
         if not math.isfinite(self.threshold) or self.threshold <= 0:
@@ -190,15 +191,19 @@ class Measured:
 
 
 def _texts(values: object) -> tuple[str, ...]:
-    return tuple(str(one) for one in values) if isinstance(values, list | tuple) else ()
+    return tuple(str(value) for value in values) if isinstance(values, list | tuple) else ()
 
 
 def sentence(alert: Alert, measured: Measured, names: Mapping[str, str], *, above: bool) -> str:
     """ "p95 time to first token of Haiku was 2.31 s over the last 15 min (412 calls): above 2 s." """
-    whose = f" of {_listed([names.get(one, one) for one in alert.deployments])}" if alert.deployments else ""
-    n = f"{measured.n:,} {'call' if measured.n == 1 else 'calls'}"
-    least = "at least " if measured.bounded else ""
-    was = f"was {least}{amount(alert.metric, measured.value)}"
+    whose = (
+        f" of {joined([names.get(deployment_id, deployment_id) for deployment_id in alert.deployments])}"
+        if alert.deployments
+        else ""
+    )
+    n = plural(measured.n, "call")
+    prefix = "at least " if measured.bounded else ""
+    was = f"was {prefix}{amount(alert.metric, measured.value)}"
     limit = amount(alert.metric, alert.threshold)
     end = f"above {limit}" if above else f"no longer above {limit}"
     return f"{METRICS[alert.metric]}{whose} {was} over the last {span(alert.window_s)} ({n}): {end}."
@@ -207,7 +212,7 @@ def sentence(alert: Alert, measured: Measured, names: Mapping[str, str], *, abov
 def amount(metric: Metric, value: float | None) -> str:
     """A figure with its unit: "2.31 s", "480 ms", "4.2 %", "$12.50"; "–" for none."""
     if value is None:
-        return "–"
+        return DASH
     if metric == "spend_day":
         return money(round(value * NANO))
     if metric == "error_rate":
@@ -224,10 +229,6 @@ def span(seconds: int) -> str:
     return f"{seconds} s"
 
 
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """Whether an alert fires after an evaluation. ``changed``: it began or ended, and ``sentence`` is its notice."""
@@ -242,18 +243,18 @@ def check_limit(metric: Metric, threshold: float) -> None:
     that was kept before there was one can still be read."""
     if not threshold > 0:
         raise ValueError("The limit has to be above 0.")
-    most, words = MOST.get(metric, (math.inf, ""))
-    if threshold > most:
+    highest, words = MOST.get(metric, (math.inf, ""))
+    if threshold > highest:
         raise ValueError(f"The limit of this figure is at most {words}.")
 
 
-def check_targets(targets: Collection[str], known: Collection[str]) -> None:
+def check_targets(targets: Collection[str], allowed: Collection[str]) -> None:
     """Raises ValueError in words for a target that is not the name of a variable that holds an address.
 
     Only names that begin with ALERT_ are looked up: a page must not find out which other variables there are.
     """
     for name in targets:
-        if name not in known:
+        if name not in allowed:
             raise ValueError(
                 f'There is no variable {name[:60]} to send to: put an address like ALERT_WEBHOOK = "json://…" into '
                 "the environment or .streamlit/secrets.toml; its name begins with ALERT_."
@@ -270,31 +271,31 @@ def sketches_of(metric: Metric) -> Sequence[str]:
     return ("ttft",) if metric == "p95_ttft" else ()
 
 
-def measure(alert: Alert, found: Pieces, hours_nanousd: int = 0) -> Measured:
+def measure(alert: Alert, pieces: Pieces, hours_nanousd: int = 0) -> Measured:
     """The figure of an alert from the calls it looks at; ``hours_nanousd``: what being on cost meanwhile."""
     if alert.metric == "p95_ttft":
-        measured = _p95(found)
+        measured = _p95(pieces)
     elif alert.metric == "error_rate":
-        measured = _errors(found)
+        measured = _errors(pieces)
     else:
-        spent, n, bounded = (_sum(found, name) for name in ("cost_nanousd", "n", "n_bounded"))
+        spent, n, bounded = (_sum(pieces, name) for name in ("cost_nanousd", "n", "n_bounded"))
         measured = Measured((spent + hours_nanousd) / NANO, n, bounded > 0)
     return measured if measured.n >= NEEDED[alert.metric] else Measured(None, measured.n)
 
 
-def _p95(found: Pieces) -> Measured:
-    loose = found.calls["ttft"].dropna().to_numpy(dtype=float)
-    packed = [sketch.unpack(one) for one in found.cells["ttft"]] if len(found.cells) else []
-    if not any(one.n for one in packed):
+def _p95(pieces: Pieces) -> Measured:
+    loose = pieces.calls["ttft"].dropna().to_numpy(dtype=float)
+    packed = [sketch.unpack(cell) for cell in pieces.cells["ttft"]] if len(pieces.cells) else []
+    if not any(unpacked.n for unpacked in packed):
         # Interpolated between ranks, as on the page (`services.runs.compare`): both have to name the same figure.
         return Measured(float(np.quantile(loose, 0.95)) if len(loose) else None, len(loose))
-    whole = sketch.merged([*packed, sketch.of_values(list(loose))])
-    return Measured(whole.quantile(0.95), whole.n)
+    merged = sketch.merged([*packed, sketch.of_values(list(loose))])
+    return Measured(merged.quantile(0.95), merged.n)
 
 
-def _errors(found: Pieces) -> Measured:
+def _errors(pieces: Pieces) -> Measured:
     counted: dict[str, int] = {}
-    for frame in (found.cells, found.calls):
+    for frame in (pieces.cells, pieces.calls):
         if len(frame):
             for state, n in frame.groupby("state")["n"].sum().items():
                 counted[str(state)] = counted.get(str(state), 0) + int(n)
@@ -303,8 +304,8 @@ def _errors(found: Pieces) -> Measured:
     return Measured(wrong / total if total else None, total)
 
 
-def _sum(found: Pieces, name: str) -> int:
-    return sum(int(pd.to_numeric(frame[name]).sum()) for frame in (found.cells, found.calls) if len(frame))
+def _sum(pieces: Pieces, name: str) -> int:
+    return sum(int(pd.to_numeric(frame[name]).sum()) for frame in (pieces.cells, pieces.calls) if len(frame))
 
 
 def judge(alert: Alert, measured: Measured, names: Mapping[str, str]) -> Verdict:

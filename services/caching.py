@@ -21,113 +21,114 @@ from functools import cache
 from typing import Any, cast
 
 from services import formatting
-from services.deployments import config
+from services.formatting import money
 from services.paths import ROOT
 from services.pricing import cost
 from services.pricing import price as pricing_price
-from services.pricing.cost import money
-from services.providers import model_rules as providers_model_rules
+from services.providers.anthropic import claude_of
+from services.providers.openai import bare, gpt_version
 from services.runs import compare
 from services.runs import view as runs_view
 from services.types import CacheMode, Deployment, Usage
 
 
-def conclusion(found: Measured) -> str:
+def conclusion(result: Measured) -> str:
     """What the calls of one deployment show, in one sentence."""
-    name, good = found.deployment.name, found.succeeded
-    if not good:
-        ends = Counter(runs_view.words(row) for row in found.calls)
-        said = ", ".join(f"{n:,} {end}" for end, n in ends.items())
-        return f"{name}: no call succeeded ({said}), so nothing can be said about its cache."
-    if not found.reported:
+    name, succeeded = result.deployment.name, result.succeeded
+    if not succeeded:
+        ends = Counter(runs_view.words(row) for row in result.calls)
+        counts = ", ".join(f"{n:,} {end}" for end, n in ends.items())
+        return f"{name}: no call succeeded ({counts}), so nothing can be said about its cache."
+    if not result.reported:
         return f"{name} does not report cached tokens, so cold and warm calls cannot be told apart."
-    warm, cold = found.count("warm"), found.count("cold")
+    warm, cold = result.count("warm"), result.count("cold")
     if not warm:
-        return f"{name}: {_never_read(found) if _written(found) else _nothing(found)}"
+        return f"{name}: {_never_read(result) if _written(result) else _nothing(result)}"
     if not cold:
         calls = "the one call" if warm == 1 else f"all {warm:,} calls"
         return (
             f"{name}: {calls} found the prompt in the cache, warmed by an earlier run or by another deployment on the "
             "same server, so there is no cold one to compare with: start cold and ask it alone."
         )
-    if not found.warm or not found.cold:
+    if not result.warm or not result.cold:
         return (
             f"{name}: {cold:,} cold and {warm:,} warm calls, whose times do not count, because our own clock was late."
         )
-    return f"{name}: {_compared(found)}"
+    return f"{name}: {_compared(result)}"
 
 
-def _written(found: Measured) -> int:
-    return found.total("cache_write_5m", "cache_write_1h")
+def _written(result: Measured) -> int:
+    return result.total("cache_write_5m", "cache_write_1h")
 
 
-def _nothing(found: Measured) -> str:
+def _nothing(result: Measured) -> str:
     """Why nothing was cached, as far as it is known."""
-    if set(found.modes) == {"off"}:
+    if set(result.modes) == {"off"}:
         return "nothing was cached, because caching was off."
-    if set(found.modes) <= {None, "off"} and providers_model_rules.parse(found.deployment.model) is not None:
+    if set(result.modes) <= {None, "off"} and claude_of(result.deployment.model) is not None:
         return "nothing was cached: this service caches only what it is asked to; choose another mode than its own."
-    tokens, least = found.prompt_tokens, minimum(found.deployment)
-    if least is None:
+    tokens, shortest = result.prompt_tokens, minimum(result.deployment)
+    if shortest is None:
         return "nothing was cached; the minimum of this model is not known to us."
-    if tokens is not None and tokens < least.tokens:
-        return f"nothing was cached: this model needs {least.tokens:,} tokens and the prompt had {tokens:,}."
-    n = len(found.succeeded)
+    if tokens is not None and tokens < shortest.tokens:
+        return f"nothing was cached: this model needs {shortest.tokens:,} tokens and the prompt had {tokens:,}."
+    n = len(result.succeeded)
     if n == 1:
         return "nothing was cached at the first call, and there was no second one to find anything: make more calls."
     had = "" if tokens is None else f" had {tokens:,} tokens and"
-    enough = f" needs {least.tokens:,}" if least.tokens else " has no minimum"
+    enough = f" needs {shortest.tokens:,}" if shortest.tokens else " has no minimum"
     return (
         f"nothing was cached, although the prompt{had} this model{enough}: its entry may have been dropped, or the "
         "calls reached different servers."
     )
 
 
-def _never_read(found: Measured) -> str:
-    n = len(found.succeeded)
-    read = f"{_written(found):,} tokens were written to the cache and none was read back"
+def _never_read(result: Measured) -> str:
+    n = len(result.succeeded)
+    read = f"{_written(result):,} tokens were written to the cache and none was read back"
     if n == 1:
         return f"{read}, because there was only one call: make more."
     return f"{read} in {n:,} calls: each one paid for a cache that it did not use."
 
 
-def _compared(found: Measured) -> str:
-    cold, warm = compare.median_interval(found.cold), compare.median_interval(found.warm)
+def _compared(result: Measured) -> str:
+    cold, warm = compare.median_interval(result.cold), compare.median_interval(result.warm)
     assert cold.median is not None
     assert warm.median is not None
     first = f"with a warm cache the first token came after {formatting.seconds(warm.median)} instead of "
     first += f"{formatting.seconds(cold.median)} (medians of {warm.n:,} warm and {cold.n:,} cold)"
-    gap = found.difference
+    gap = result.difference
     if gap.low is not None and not gap.seen:
         first = (
             f"no difference is seen between {warm.n:,} warm calls ({formatting.seconds(warm.median)}) and {cold.n:,} "
             "cold "
             f"ones ({formatting.seconds(cold.median)})"
         )
-    return f"{first}{_money(found)}."
+    return f"{first}{_money(result)}."
 
 
-def _money(found: Measured) -> str:
-    if found.with_cache is None or found.without is None:
-        if found.cost_words == "free":
+def _money(result: Measured) -> str:
+    if result.with_cache is None or result.without is None:
+        if result.cost_words == "free":
             return ", and since this deployment is free the time is all that is saved"
-        if found.cost_words.endswith("/ h"):
-            return f", and since it costs {found.cost_words} whatever it is asked, the gain is capacity"
+        if result.cost_words.endswith("/ h"):
+            return f", and since it costs {result.cost_words} whatever it is asked, the gain is capacity"
         return ", and what that saves is not known, because its cost is" + (
-            " not known" if found.cost_words in ("no price", "unknown") else f" “{found.cost_words}”"
+            " not known" if result.cost_words in ("no price", "unknown") else f" “{result.cost_words}”"
         )
-    share = _percent(found.without - found.with_cache, found.without)
-    if found.without >= found.with_cache:
-        return f", and the calls cost {money(found.with_cache)} instead of {money(found.without)} ({share} less)"
-    more = _percent(found.with_cache - found.without, found.without)
+    share = _percent(result.without - result.with_cache, result.without)
+    if result.without >= result.with_cache:
+        return f", and the calls cost {money(result.with_cache)} instead of {money(result.without)} ({share} less)"
+    surplus = _percent(result.with_cache - result.without, result.without)
     return (
-        f", but the calls cost {money(found.with_cache)}, {more} more than the {money(found.without)} without a cache"
+        f", but the calls cost {money(result.with_cache)}, {surplus} more than the {money(result.without)} without a "
+        "cache"
     )
 
 
-def pays_when(found: Measured) -> str:
+def pays_when(result: Measured) -> str:
     """When caching pays by the price row stored with the calls, in one sentence; "" where tokens have no price."""
-    prices = found.prices
+    prices = result.prices
     if prices is None:
         return ""
     rates = f"Writing costs {_multiple(prices.write)} and reading {_multiple(prices.read)} the plain input price"
@@ -135,19 +136,19 @@ def pays_when(found: Measured) -> str:
         return f"{rates}, so by its prices the cache can save time but no money."
     if prices.hits == 0:
         return f"{rates}, so every hit saves and nothing is lost on a miss."
-    said = f"{rates}, so caching pays when more than {float(prices.hits) * 100:.1f} % of the prefix's uses are hits"
+    text = f"{rates}, so caching pays when more than {float(prices.hits) * 100:.1f} % of the prefix's uses are hits"
     if prices.burst is not None:
-        said += f"; of calls in a row, from {prices.burst:,} on"
+        text += f"; of calls in a row, from {prices.burst:,} on"
     if prices.gap_min is not None:
-        said += (
+        text += (
             f"; of uses at random moments, up to one in {prices.gap_min:,.0f} minutes on average (a prefix is kept "
             f"{prices.lifetime_min} minutes after its last use)"
         )
-    return f"{said}."
+    return f"{text}."
 
 
-def _percent(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.0f} %" if whole else "0 %"
+def _percent(amount: int, total: int) -> str:
+    return f"{100 * amount / total:.0f} %" if total else "0 %"
 
 
 def _multiple(multiple: object) -> str:
@@ -241,9 +242,9 @@ def lifetime_min(deployment: Deployment, mode: CacheMode | None) -> int | None:
     """For how many minutes after its last use a prefix is kept in a mode; None where the service does not say."""
     if mode in MINUTES:
         return MINUTES[mode]
-    if mode == "auto" and providers_model_rules.parse(deployment.model) is not None:
+    if mode == "auto" and claude_of(deployment.model) is not None:
         return CLAUDE_UNASKED_MIN
-    version = providers_model_rules.version(deployment.model)
+    version = gpt_version(deployment.model)
     return OPENAI_MIN if mode != "off" and version is not None and version >= (5, 6) else None
 
 
@@ -304,8 +305,8 @@ class Measured:
     @property
     def prompt_tokens(self) -> int | None:
         """Input tokens of one call: the median; None when unknown."""
-        known = [float(n) for row in self.succeeded if (n := runs_view.input_tokens(row)) is not None]
-        middle = compare.median_interval(known).median
+        lengths = [float(n) for row in self.succeeded if (n := runs_view.input_tokens(row)) is not None]
+        middle = compare.median_interval(lengths).median
         return None if middle is None else round(middle)
 
 
@@ -319,7 +320,7 @@ def measured(calls: Sequence[Row]) -> list[Measured]:
 
 
 def _of(rows: Sequence[Row]) -> Measured:
-    deployment = config.from_json(rows[0]["deployment"])
+    deployment = Deployment.from_json(rows[0]["deployment"])
     modes = tuple(dict.fromkeys(cast("CacheMode | None", row.get("cache_mode")) for row in rows))
     timed = [row for row in rows if row["state"] == "succeeded" and not row.get("lag_marked")]
     money = [(row, other) for row in rows if (other := cost_without(row)) is not None]
@@ -401,13 +402,15 @@ def minimum(deployment: Deployment) -> Minimum | None:
     if deployment.origin == "embedded":
         return Minimum(0, as_of)  # llama.cpp keeps any prefix
     service = "bedrock" if deployment.kind.startswith("bedrock") or deployment.aws is not None else deployment.kind
-    found = [tokens for where, model, tokens in rows if where == service and _is(deployment.model, model)]
-    return Minimum(found[0], as_of) if found else None
+    minimums = [
+        tokens for listed_service, model, tokens in rows if listed_service == service and _is(deployment.model, model)
+    ]
+    return Minimum(minimums[0], as_of) if minimums else None
 
 
 def _is(model: str, listed: str) -> bool:
-    named, wanted = providers_model_rules.parse(model), providers_model_rules.parse(listed)
-    if named is not None or wanted is not None:
-        return named == wanted
-    name = providers_model_rules.bare(model)
+    claude, listed_claude = claude_of(model), claude_of(listed)
+    if claude is not None or listed_claude is not None:
+        return claude == listed_claude
+    name = bare(model)
     return name.startswith(listed) or f".{listed}" in f".{name}"

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote, urlencode
 
 import httpx
@@ -24,8 +24,6 @@ from services.alerts import Alert
 from services.aws.control import Identity, Model
 from services.aws.provisioned import Commitment, ProvisionedThroughput, provisioned_from
 from services.aws.sagemaker import SageMakerEndpoint, endpoint_from
-from services.batch.service import BatchSpec
-from services.deployments import config
 from services.deployments.registry import DeploymentStatus
 from services.runs.spec import RunSpec
 from services.security import access
@@ -157,13 +155,13 @@ class EngineClient:
     def deployments(self) -> list[DeploymentStatus]:
         """Every deployment, with whether it can be called and what it needs if not."""
         return [
-            DeploymentStatus(config.from_json(v["deployment"]), v["ready"], v["needs"], v["test"], v["archived"])
+            DeploymentStatus(Deployment.from_json(v["deployment"]), v["ready"], v["needs"], v["test"], v["archived"])
             for v in self._call("GET", "/deployments")
         ]
 
     def save_deployment(self, deployment: Deployment) -> Deployment:
         """Add a deployment (empty id) or change one that was added on the page."""
-        return config.from_json(self._call("POST", "/deployments", config.to_json(deployment)))
+        return Deployment.from_json(self._call("POST", "/deployments", deployment.to_json()))
 
     def set_enabled(self, deployment_id: str, on: bool) -> None:
         """Switch a deployment on or off."""
@@ -247,12 +245,12 @@ class HistoryClient:
 
     def events(self, alert_id: str | None = None, limit: int = 20) -> list[dict[str, Any]]:
         """The last events, newest first."""
-        asked = {"limit": limit} | ({"alert": alert_id} if alert_id else {})
-        return list(self._engine("GET", f"/history/events?{urlencode(asked)}"))
+        query = {"limit": limit} | ({"alert": alert_id} if alert_id else {})
+        return list(self._engine("GET", f"/history/events?{urlencode(query)}"))
 
-    def add_note(self, at: datetime, note: str) -> str:
+    def add_note(self, moment: datetime, note: str) -> str:
         """Keep a note on a moment (aware); its id."""
-        return str(self._engine("POST", "/history/notes", {"at": at.isoformat(), "note": note})["id"])
+        return str(self._engine("POST", "/history/notes", {"at": moment.isoformat(), "note": note})["id"])
 
     def delete_note(self, note_id: str) -> None:
         """Take a note away."""
@@ -289,13 +287,19 @@ NO_SUCH = "This batch is not in the records; it may have been deleted."  # as th
 SUBMIT_WITHIN_S = 600.0  # a small file is checked once more before the answer, and a large one is hashed
 
 
+class BatchRequest(Protocol):
+    """What a batch is submitted as: `services.batch.service.BatchSpec`, of which only its JSON counts here."""
+
+    def to_json(self) -> dict[str, Any]: ...
+
+
 class BatchClient:
     """Everything that is done with batches. Every method raises `EngineError`, whose text is a sentence."""
 
     def __init__(self, engine: Callable[..., Any]) -> None:
         self._engine = engine
 
-    def submit(self, spec: BatchSpec) -> str:
+    def submit(self, spec: BatchRequest) -> str:
         """Submit a file; the id of its batch. Its lines are recorded while this has already returned.
 
         Refused, in words, for a file that changed or cannot be sent, for one that was sent before (unless
@@ -317,8 +321,8 @@ class BatchClient:
 
     def resend(self, batch_id: str) -> str:
         """Send the lines that were not answered again, as a batch linked to this one; its id."""
-        found = self._engine("POST", f"/batches/{_known_batch(batch_id)}/resend", {}, timeout=SUBMIT_WITHIN_S)
-        return str(found["batch_id"])
+        resent = self._engine("POST", f"/batches/{_known_batch(batch_id)}/resend", {}, timeout=SUBMIT_WITHIN_S)
+        return str(resent["batch_id"])
 
     def delete(self, batch_id: str) -> None:
         """Delete a batch that is over, with its lines, its calls and its files."""

@@ -145,61 +145,61 @@ def sentence(
     are taken out here. ``aws``: the call is signed with AWS credentials, and its details about them say what to do.
     """
     who = plain(name, 80) or "The deployment"
-    said = plain(detail).rstrip(" .;:,") if detail else ""
-    because = f" ({said})" if said else ""
+    reason = plain(detail).rstrip(" .;:,") if detail else ""
+    because = f" ({reason})" if reason else ""
     number = status if status and status >= 300 else None  # 200 says nothing about an error inside the stream
-    coded = f" ({number}: {said})" if number and said else f" ({number})" if number else because
+    coded = f" ({number}: {reason})" if number and reason else f" ({number})" if number else because
     about = "about " if tokens_estimated else "the "
-    kept = f"{about}{tokens:,} tokens received were kept" if tokens else "there was no text to keep"
-    after = f" after {seconds:g} s" if seconds else ""
+    saved = f"{about}{tokens:,} tokens received were kept" if tokens else "there was no text to keep"
+    late = f" after {seconds:g} s" if seconds else ""
     if aws and outcome == "unauthorised":
-        todo = "" if said else ": check the profile, the region and what it may use"
-        return f"{who} could not use its AWS credentials{coded}; {kept}{todo}."
+        todo = "" if reason else ": check the profile, the region and what it may use"
+        return f"{who} could not use its AWS credentials{coded}; {saved}{todo}."
     key = key_env or "its key"
-    here, place = ("in this region", "the region") if aws else ("at this address", "the base URL")
-    where = url_host or "its address"
+    location, place = ("in this region", "the region") if aws else ("at this address", "the base URL")
+    host = url_host or "its address"
     wait = f"in {retry_after_s:,.0f} s" if retry_after_s else "in a minute"
     if outcome == "cancelled" and detail == LAB_STOPPED:
-        return f"{who} was cut off because the lab was stopped; {kept}: run it again."
+        return f"{who} was cut off because the lab was stopped; {saved}: run it again."
     sentences: dict[Outcome, str] = {
         "ok": f"{who} answered completely.",
-        "max_tokens": f"{who} stopped at the token limit; {kept}: raise “Max output tokens” for a longer answer.",
-        "truncated": f"{who} was cut off before it had finished{because}; {kept}: run it again.",
-        "empty": f"{who} sent no answer{because}; {kept}: run it again, or raise “Max output tokens”.",
-        "refused": f"{who} refused to answer{because}; {kept}: change the prompt.",
-        "filtered": f"{who}'s content filter stopped the answer{because}; {kept}: change the prompt.",
-        "guardrail": f"{who} was stopped by the guardrail of its settings{because}; {kept}: change the prompt or the "
+        "max_tokens": f"{who} stopped at the token limit; {saved}: raise “Max output tokens” for a longer answer.",
+        "truncated": f"{who} was cut off before it had finished{because}; {saved}: run it again.",
+        "empty": f"{who} sent no answer{because}; {saved}: run it again, or raise “Max output tokens”.",
+        "refused": f"{who} refused to answer{because}; {saved}: change the prompt.",
+        "filtered": f"{who}'s content filter stopped the answer{because}; {saved}: change the prompt.",
+        "guardrail": f"{who} was stopped by the guardrail of its settings{because}; {saved}: change the prompt or the "
         "guardrail.",
-        "http_error": f"{who} rejected the request{coded}; {kept}: check the parameters and the model.",
-        "stream_error": f"{who} broke off with an error of its own{because}; {kept}: run it again.",
-        "throttled": f"{who} takes no more requests for now{coded}; {kept}: try again {wait}.",
-        "overloaded": f"{who} is overloaded{coded}; {kept}: try again {wait}.",
-        "not_ready": f"{who} is not ready to answer yet{coded}; {kept}: its model is being loaded, try again {wait}.",
-        "quota_exhausted": f"{who}'s account is out of credit or over its spending limit{because}; {kept}: top it up "
+        "http_error": f"{who} rejected the request{coded}; {saved}: check the parameters and the model.",
+        "stream_error": f"{who} broke off with an error of its own{because}; {saved}: run it again.",
+        "throttled": f"{who} takes no more requests for now{coded}; {saved}: try again {wait}.",
+        "overloaded": f"{who} is overloaded{coded}; {saved}: try again {wait}.",
+        "not_ready": f"{who} is not ready to answer yet{coded}; {saved}: its model is being loaded, try again {wait}.",
+        "quota_exhausted": f"{who}'s account is out of credit or over its spending limit{because}; {saved}: top it up "
         "or raise the limit at the provider.",
-        "unreachable": f"{who} could not be reached at {where}{because}; {kept}: check its address and that it runs.",
-        "unauthorised": f"{who} did not accept the key{coded}; {kept}: check {key} and what it may use.",
-        "not_found": f"{who} has no model “{plain(model, 80)}” {here}{coded}; {kept}: check the model's "
+        "unreachable": f"{who} could not be reached at {host}{because}; {saved}: check its address and that it runs.",
+        "unauthorised": f"{who} did not accept the key{coded}; {saved}: check {key} and what it may use.",
+        "not_found": f"{who} has no model “{plain(model, 80)}” {location}{coded}; {saved}: check the model's "
         f"name and {place}.",
-        "timeout_connect": f"{who} could not be connected to{after}{because}; {kept}: check its address and that it "
+        "timeout_connect": f"{who} could not be connected to{late}{because}; {saved}: check its address and that it "
         "runs.",
-        "timeout_headers": f"{who} did not begin to answer{after}{coded}; {kept}: run it again later.",
-        "timeout_first_token": f"{who} sent no token{after}{because}; {kept}: run it again, or allow it more time.",
-        "timeout_idle": f"{who} fell silent{after} without a token{because}; {kept}: run it again.",
-        "timeout_total": f"{who} was still writing{after} and was stopped{because}; {kept}: ask for less, or allow it "
+        "timeout_headers": f"{who} did not begin to answer{late}{coded}; {saved}: run it again later.",
+        "timeout_first_token": f"{who} sent no token{late}{because}; {saved}: run it again, or allow it more time.",
+        "timeout_idle": f"{who} fell silent{late} without a token{because}; {saved}: run it again.",
+        "timeout_total": f"{who} was still writing{late} and was stopped{because}; {saved}: ask for less, or allow it "
         "more time.",
-        "protocol_error": f"{who} sent something that is not the expected stream{because}; {kept}: check the base URL "
+        "protocol_error": f"{who} sent something that is not the expected stream{because}; {saved}: check the base URL "
         "and the wire.",
-        "cancelled": f"{who} was stopped by hand; {kept}: retry it when you like.",
-        "budget_denied": f"{who} was not called because the budget does not allow it{because}; {kept}: ask for a "
+        "cancelled": f"{who} was stopped by hand; {saved}: retry it when you like.",
+        "budget_denied": f"{who} was not called because the budget does not allow it{because}; {saved}: ask for a "
         "higher budget.",
-        "config_error": f"{who} is not set up correctly{because}; {kept}: correct its settings.",
-        "proxy_error": f"{who} could not be reached through the proxy{because}; {kept}: check the proxy's settings, "
+        "config_error": f"{who} is not set up correctly{because}; {saved}: correct its settings.",
+        "proxy_error": f"{who} could not be reached through the proxy{because}; {saved}: check the proxy's settings, "
         "lab doctor shows them.",
-        "lost": f"{who} was being called when our own process ended; {kept}: run it again.",
+        "lost": f"{who} was being called when our own process ended; {saved}: run it again.",
     }
     if outcome == "http_error" and number and number >= 500:
-        return f"{who} failed inside the service{coded}; {kept}: run it again, or see that the service is well."
+        return f"{who} failed inside the service{coded}; {saved}: run it again, or see that the service is well."
     if outcome == "http_error" and number and number < 400:
-        return f"{who} sent us to another address{coded}; {kept}: correct the base URL."
+        return f"{who} sent us to another address{coded}; {saved}: correct the base URL."
     return sentences[outcome]

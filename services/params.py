@@ -140,15 +140,15 @@ def _value(spec: ParamSpec, value: Any) -> Any:
 
 
 def _number(spec: ParamSpec, value: Any) -> float:
-    what = "a whole number" if spec.kind == "int" else "a number"
+    expected = "a whole number" if spec.kind == "int" else "a number"
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError(f"{spec.label} is {what}; {_shown(value)} is not.")
+        raise ValueError(f"{spec.label} is {expected}; {_shown(value)} is not.")
     try:
         number = float(value)
     except (ValueError, OverflowError):
-        raise ValueError(f"{spec.label} is {what}; “{value}” is not.") from None
+        raise ValueError(f"{spec.label} is {expected}; “{value}” is not.") from None
     if not math.isfinite(number) or (spec.kind == "int" and not number.is_integer()):
-        raise ValueError(f"{spec.label} is {what}; {value} is not.")
+        raise ValueError(f"{spec.label} is {expected}; {value} is not.")
     return number
 
 
@@ -161,10 +161,10 @@ def _shown(value: Any) -> str:
 
 
 def _stops(spec: ParamSpec, value: Any) -> list[str]:
-    given = [value] if isinstance(value, str) else value
-    if not isinstance(given, Sequence) or not all(isinstance(item, str) for item in given):
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, Sequence) or not all(isinstance(item, str) for item in texts):
         raise ValueError(f"{spec.label} is a list of texts; {_shown(value)} is not.")
-    stops = [item for item in given if item]
+    stops = [item for item in texts if item]
     if len(stops) > MAX_STOPS:
         raise ValueError(f"{spec.label}: at most {MAX_STOPS} are taken, {len(stops)} were given.")
     return stops

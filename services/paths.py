@@ -29,22 +29,24 @@ class NoPlace(Unusable):
     """The engine's socket can be nowhere."""
 
 
-def data_dir(given: str | Path | None = None) -> Path:
+def data_dir(folder: str | Path | None = None) -> Path:
     """The directory of database, logs and backups: the argument, else LAB_DATA, else ``data`` beside the product.
 
     Raises `Unusable` for a path that leads nowhere.
     """
-    return _settled("data directory", given or os.environ.get("LAB_DATA") or ROOT / "data", "--data")
+    return _settled("data directory", folder or os.environ.get("LAB_DATA") or ROOT / "data", "--data")
 
 
-def _settled(what: str, given: str | Path, option: str) -> Path:
+def _settled(subject: str, written: str | Path, option: str) -> Path:
     """A path as it is from any folder, without links. Raises `Unusable` where it cannot be followed."""
     try:
-        path = Path(given).expanduser()
+        path = Path(written).expanduser()
     except RuntimeError:
-        user = Path(given).parts[0]
+        user = Path(written).parts[0]
         whose = f"{user} is no user's home on this machine" if len(user) > 1 else "nobody knows where ~ is"
-        raise Unusable(f"The {what} {given} cannot be found ({whose}): give the whole path with {option}.") from None
+        raise Unusable(
+            f"The {subject} {written} cannot be found ({whose}): give the whole path with {option}."
+        ) from None
     try:
         settled = path.resolve()
         settled.is_dir()
@@ -57,15 +59,15 @@ def _settled(what: str, given: str | Path, option: str) -> Path:
         why = "the folder that this was started in is gone" if gone else error.strerror or type(error).__name__
     else:
         return settled
-    shown = str(given).replace("\0", "\\0")
-    raise Unusable(f"The {what} {shown} cannot be found ({why}): give another with {option}.")
+    printable = str(written).replace("\0", "\\0")
+    raise Unusable(f"The {subject} {printable} cannot be found ({why}): give another with {option}.")
 
 
 def settle_socket() -> None:
     """Make LAB_SOCKET mean, for every process started from here on, what it means in the folder we were started in."""
-    if given := os.environ.get("LAB_SOCKET"):
+    if socket := os.environ.get("LAB_SOCKET"):
         with contextlib.suppress(OSError):  # the folder is gone
-            os.environ["LAB_SOCKET"] = os.path.abspath(Path(os.path.expanduser(given)))  # noqa: PTH100, PTH111
+            os.environ["LAB_SOCKET"] = os.path.abspath(Path(os.path.expanduser(socket)))  # noqa: PTH100, PTH111
 
 
 def make_data(data: Path) -> None:
@@ -102,8 +104,8 @@ def socket_path(data: Path) -> Path:
     Every process has to name the same one, whatever its own TMPDIR is: so the engine notes it in the data directory.
     Raises `NoPlace` when it can be nowhere.
     """
-    if given := os.environ.get("LAB_SOCKET"):
-        return Path(given)
+    if socket := os.environ.get("LAB_SOCKET"):
+        return Path(socket)
     with contextlib.suppress(OSError, ValueError):
         noted = (data / POINTER).read_text(encoding="utf-8").strip()
         if noted and Path(noted).is_socket():
@@ -116,14 +118,14 @@ def new_socket_path(data: Path) -> Path:
 
     Raises `NoPlace` when there is none.
     """
-    if given := os.environ.get("LAB_SOCKET"):
-        if len(os.fsencode(given)) > LONGEST_SOCKET:
+    if socket := os.environ.get("LAB_SOCKET"):
+        if len(os.fsencode(socket)) > LONGEST_SOCKET:
             raise NoPlace(f"LAB_SOCKET is longer than {LONGEST_SOCKET} bytes, which no socket may be: shorten it.")
-        if not Path(given).parent.is_dir():
-            raise NoPlace(f"LAB_SOCKET lies in a directory that is not there: {Path(given).parent}.")
-        if _taken(Path(given)):
-            raise NoPlace(f"At LAB_SOCKET ({given}) there is something else than a socket: name another path.")
-        return Path(given)
+        if not Path(socket).parent.is_dir():
+            raise NoPlace(f"LAB_SOCKET lies in a directory that is not there: {Path(socket).parent}.")
+        if _taken(Path(socket)):
+            raise NoPlace(f"At LAB_SOCKET ({socket}) there is something else than a socket: name another path.")
+        return Path(socket)
     name = hashlib.sha256(str(data).encode("utf-8", "surrogateescape")).hexdigest()[:16]
     for private in _private_directories(data):
         for path in (private / f"{name}.sock", private / f"{name}-2.sock"):
@@ -171,10 +173,10 @@ def _taken(path: Path) -> bool:
         return False
 
 
-def deployments_file(given: str | Path | None = None) -> Path:
+def deployments_file(file: str | Path | None = None) -> Path:
     """The deployments file: the argument, else LAB_DEPLOYMENTS, else ``config.toml`` beside the product.
 
     Raises `Unusable` for a path that leads nowhere.
     """
-    path = given or os.environ.get("LAB_DEPLOYMENTS") or ROOT / "deployments.toml"
+    path = file or os.environ.get("LAB_DEPLOYMENTS") or ROOT / "deployments.toml"
     return _settled("deployments file", path, "--deployments")

@@ -11,10 +11,10 @@ from typing import BinaryIO
 class NotRegular(OSError):
     """What lies there is no file. ``what`` is what it is: "a pipe", "a device", "a socket"."""
 
-    def __init__(self, what: str) -> None:
-        super().__init__(None, f"it is {what}, not a file")
-        self.strerror = f"it is {what}, not a file"
-        self.what = what
+    def __init__(self, kind: str) -> None:
+        super().__init__(None, f"it is {kind}, not a file")
+        self.strerror = f"it is {kind}, not a file"
+        self.what = kind
 
 
 def regular(path: Path) -> BinaryIO:

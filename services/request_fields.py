@@ -23,11 +23,11 @@ class Refused(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
-    """An object of somebody else's making. Every method raises `Refused`; ``where`` is the way to it from the top."""
+class RequestFields:
+    """An object of somebody else's making. Every method raises `Refused`; ``path`` is the way to it from the top."""
 
     values: Mapping[str, Any]
-    where: str = ""
+    path: str = ""
 
     def has(self, name: str) -> bool:
         """Whether a field is there and is not null."""
@@ -85,46 +85,46 @@ class Given:
             return ()
         if not isinstance(value, list):
             raise Refused(f"{self._called(name)} has to be a list of texts.")
-        return tuple(_text(one, f"What is in {self._called(name)}", longest) for one in value)
+        return tuple(_text(entry, f"What is in {self._called(name)}", longest) for entry in value)
 
-    def table(self, name: str) -> Given:
+    def table(self, name: str) -> RequestFields:
         """An object; empty where there is none."""
         value = self.values.get(name)
         if value is None:
-            return Given({}, self._path(name))
+            return RequestFields({}, self._path(name))
         if not isinstance(value, dict):
             raise Refused(f"{self._called(name)} has to be an object with fields.")
         if _depth_above(value, DEEPEST):
             raise Refused(f"{self._called(name)} is nested deeper than {DEEPEST} levels.")
-        return Given(value, self._path(name))
+        return RequestFields(value, self._path(name))
 
-    def tables(self, name: str) -> tuple[Given, ...]:
+    def tables(self, name: str) -> tuple[RequestFields, ...]:
         """A list of objects; empty where there is none."""
         value = self.values.get(name)
         if value is None:
             return ()
-        if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+        if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
             raise Refused(f"{self._called(name)} has to be a list of objects.")
-        return tuple(Given(one, f"{self._path(name)}[{at}]") for at, one in enumerate(value))
+        return tuple(RequestFields(entry, f"{self._path(name)}[{index}]") for index, entry in enumerate(value))
 
     def moment(self, name: str) -> datetime:
         """A date and a time with its zone, as UTC."""
         try:
-            at = datetime.fromisoformat(self.text(name))
+            moment = datetime.fromisoformat(self.text(name))
         except Refused:
             raise
         except ValueError:
-            at = None
-        if at is None or at.tzinfo is None:
+            moment = None
+        if moment is None or moment.tzinfo is None:
             raise Refused(
                 f"{self._called(name)} has to be a date and a time with its zone, like 2026-11-24T12:00:00+00:00."
             )
-        if not FIRST_YEAR <= at.year <= LAST_YEAR:
+        if not FIRST_YEAR <= moment.year <= LAST_YEAR:
             raise Refused(f"{self._called(name)} has to lie between the years {FIRST_YEAR} and {LAST_YEAR}.")
-        return at.astimezone(UTC)
+        return moment.astimezone(UTC)
 
     def _path(self, name: str) -> str:
-        return f"{self.where}.{name}" if self.where else name
+        return f"{self.path}.{name}" if self.path else name
 
     def _called(self, name: str) -> str:
         return f"“{self._path(name)[:100]}”"
@@ -144,8 +144,8 @@ def _depth_above(value: object, limit: int) -> bool:
     for _ in range(limit):
         level = [
             inner
-            for one in level
-            if isinstance(one, dict | list)
-            for inner in (one.values() if isinstance(one, dict) else one)
+            for value in level
+            if isinstance(value, dict | list)
+            for inner in (value.values() if isinstance(value, dict) else value)
         ]
-    return any(isinstance(one, dict | list) for one in level)
+    return any(isinstance(value, dict | list) for value in level)

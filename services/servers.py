@@ -88,8 +88,8 @@ class Gauge:
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Gauge:
         """Inverse of `to_json`; fields it does not know are left out."""
-        known = {field.name: row[field.name] for field in dataclasses.fields(cls) if field.name in row}
-        return cls(**{**known, "unreadable": tuple(row.get("unreadable") or ())})
+        values = {field.name: row[field.name] for field in dataclasses.fields(cls) if field.name in row}
+        return cls(**{**values, "unreadable": tuple(row.get("unreadable") or ())})
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,12 +166,12 @@ Series = dict[str, list[float]]
 
 def read_metrics(page: bytes) -> Gauge:
     """The state that a /metrics page tells. Raises `NoMetrics` in words."""
-    found = _series(_lines(page))
-    if not found:
+    series = _series(_lines(page))
+    if not series:
         if _ANY.search(page[:_START_OF_PAGE]) is None:
             raise NoMetrics("What this address answers at /metrics is not a metrics page.")
         raise NoMetrics("This server's /metrics holds none of the figures of vLLM, SGLang, TGI or llama.cpp.")
-    gauges = [_gauge(dialect, found) for dialect in DIALECTS]
+    gauges = [_gauge(dialect, series) for dialect in DIALECTS]
     return max(gauges, key=_told)
 
 
@@ -186,19 +186,19 @@ def _lines(page: bytes) -> Iterator[str]:
     page = b"\n" + page
     taken = 0
     for start in _STARTS:
-        at = page.find(start)
-        while at >= 0 and taken < MAX_LINES:
-            end = page.find(b"\n", at + 1)
-            line = page[at + 1 : end if end >= 0 else len(page)]
+        start_of_line = page.find(start)
+        while start_of_line >= 0 and taken < MAX_LINES:
+            end = page.find(b"\n", start_of_line + 1)
+            line = page[start_of_line + 1 : end if end >= 0 else len(page)]
             if line[len(start) - 1 : len(start)] in (b"{", b" ", b"\t") and len(line) <= MAX_LINE:
                 taken += 1
                 yield line.decode("utf-8", "replace")
-            at = page.find(start, at + 1)
+            start_of_line = page.find(start, start_of_line + 1)
 
 
 def _series(lines: Iterable[str]) -> Series:
     """The values under each known name, whatever they are. A line that cannot be parsed is no line."""
-    found: Series = {}
+    series: Series = {}
     for line in lines:
         try:
             samples = [sample for family in text_string_to_metric_families(line + "\n") for sample in family.samples]
@@ -207,11 +207,11 @@ def _series(lines: Iterable[str]) -> Series:
         for sample in samples:
             first = all(sample.labels.get(rank, "0") in ("0", "") for rank in _RANKS)
             if sample.name in _KNOWN and first:
-                found.setdefault(sample.name, []).append(float(sample.value))
-    return found
+                series.setdefault(sample.name, []).append(float(sample.value))
+    return series
 
 
-def _gauge(dialect: _Dialect, found: Series) -> Gauge:
+def _gauge(dialect: _Dialect, series: Series) -> Gauge:
     odd: dict[str, None] = {}
 
     def take(figure: str, read: Callable[[], T]) -> T | None:
@@ -221,23 +221,23 @@ def _gauge(dialect: _Dialect, found: Series) -> Gauge:
             odd[figure] = None
             return None
 
-    queries, hits = take("prefix", lambda: _counters(dialect, found)) or (None, None)
+    queries, hits = take("prefix", lambda: _counters(dialect, series)) or (None, None)
     return Gauge(
         dialect.software,
-        running=take("running", lambda: _whole(_sum(dialect.running, found))),
-        waiting=take("waiting", lambda: _whole(_sum(dialect.waiting, found))),
-        kv_used=take("kv", lambda: _share(dialect.kv, found)),
+        running=take("running", lambda: _whole(_sum(dialect.running, series))),
+        waiting=take("waiting", lambda: _whole(_sum(dialect.waiting, series))),
+        kv_used=take("kv", lambda: _share(dialect.kv, series)),
         prefix_queries=queries,
         prefix_hits=hits,
-        hit_rate=None if queries is not None else take("prefix", lambda: _share(dialect.rate, found)),
+        hit_rate=None if queries is not None else take("prefix", lambda: _share(dialect.rate, series)),
         unreadable=tuple(odd),
     )
 
 
-def _counters(dialect: _Dialect, found: Series) -> tuple[float, float] | None:
+def _counters(dialect: _Dialect, series: Series) -> tuple[float, float] | None:
     """Tokens that were asked and those that were hits; None when one of the two is not stated."""
-    queries = _sum(dialect.queries, found) if all(name in found for name in dialect.queries) else None
-    hits = _sum(dialect.hits, found)
+    queries = _sum(dialect.queries, series) if all(name in series for name in dialect.queries) else None
+    hits = _sum(dialect.hits, series)
     if queries is None or hits is None:
         return None
     if hits > queries:
@@ -245,10 +245,10 @@ def _counters(dialect: _Dialect, found: Series) -> tuple[float, float] | None:
     return queries, hits
 
 
-def _sum(names: Names, found: Series) -> float | None:
+def _sum(names: Names, series: Series) -> float | None:
     """The sum over engines and names; None when there is none of them. One value that cannot be spoils it: the rest
     would be too small a sum. Raises `_Odd`."""
-    values = [value for name in names for value in found.get(name, ())]
+    values = [value for name in names for value in series.get(name, ())]
     if not all(0 <= value <= MOST_TOKENS for value in values):
         raise _Odd
     return math.fsum(values) if values else None
@@ -260,15 +260,15 @@ def _whole(value: float | None) -> int | None:
     return None if value is None else round(value)
 
 
-def _share(names: Names, found: Series) -> float | None:
+def _share(names: Names, series: Series) -> float | None:
     """The mean over engines of the first name that is there; None when there is none. Raises `_Odd`."""
-    values: list[float] = next((found[name] for name in names if name in found), [])
+    values: list[float] = next((series[name] for name in names if name in series), [])
     if not all(0 <= value <= 1.001 for value in values):
         raise _Odd
     return min(math.fsum(values) / len(values), 1.0) if values else None
 
 
-def hits_since(before: Gauge | None, now: Gauge) -> float | None:
+def hits_since(earlier: Gauge | None, now: Gauge) -> float | None:
     """The share (0 to 1) of prompt tokens that came from the prefix cache between two looks.
 
     None when nothing was asked between them, when the server does not count, or when it was started again (its counters
@@ -276,12 +276,12 @@ def hits_since(before: Gauge | None, now: Gauge) -> float | None:
     """
     if now.prefix_queries is None or now.prefix_hits is None:
         return now.hit_rate
-    asked, hit = now.prefix_queries, now.prefix_hits
-    if before is not None:
-        if before.prefix_queries is None or before.prefix_hits is None:
+    queries, hit = now.prefix_queries, now.prefix_hits
+    if earlier is not None:
+        if earlier.prefix_queries is None or earlier.prefix_hits is None:
             return None
-        asked, hit = asked - before.prefix_queries, hit - before.prefix_hits
-    return hit / asked if asked > 0 and 0 <= hit <= asked else None
+        queries, hit = queries - earlier.prefix_queries, hit - earlier.prefix_hits
+    return hit / queries if queries > 0 and 0 <= hit <= queries else None
 
 
 def lacks(gauge: Gauge) -> tuple[str, ...]:
@@ -336,8 +336,8 @@ class ServerFacts:
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> ServerFacts:
         """Inverse of `to_json`; fields it does not know are left out."""
-        known = {field.name: row[field.name] for field in dataclasses.fields(cls) if field.name in row}
-        return cls(**{**known, "models": tuple(row.get("models") or ())})
+        values = {field.name: row[field.name] for field in dataclasses.fields(cls) if field.name in row}
+        return cls(**{**values, "models": tuple(row.get("models") or ())})
 
 
 def has_server(deployment: Deployment) -> bool:
@@ -377,33 +377,33 @@ def from_models(body: bytes, model: str) -> ServerFacts | None:
 
 def refined(facts: ServerFacts, path: str, body: bytes) -> ServerFacts:
     """``facts`` with what the server said at one of the addresses of `MORE`; unchanged when that was nothing known."""
-    said = obj(loads(body))
+    answer = obj(loads(body))
     if path == "/version" and facts.software == VLLM:
-        return replace(facts, version=_words(said.get("version")))
+        return replace(facts, version=_words(answer.get("version")))
     if path == "/props" and facts.software == LLAMACPP:
-        settings = obj(said.get("default_generation_settings"))
+        settings = obj(answer.get("default_generation_settings"))
         return replace(
             facts,
-            version=_words(said.get("build_info")),
-            slots=_size(said.get("total_slots")),
+            version=_words(answer.get("build_info")),
+            slots=_size(answer.get("total_slots")),
             context_tokens=_size(settings.get("n_ctx")) or facts.context_tokens,
         )
     if path in MORE[SGLANG] and facts.software == SGLANG:
         return replace(
             facts,
-            version=_words(said.get("version")),
-            kv_tokens=_size(said.get("max_total_num_tokens")),
-            context_tokens=facts.context_tokens or _size(said.get("context_length")),
+            version=_words(answer.get("version")),
+            kv_tokens=_size(answer.get("max_total_num_tokens")),
+            context_tokens=facts.context_tokens or _size(answer.get("context_length")),
         )
-    if path == "/info" and facts.software is None and isinstance(said.get("model_id"), str):
-        if "max_total_tokens" not in said and said.get("router") != "text-generation-router":
+    if path == "/info" and facts.software is None and isinstance(answer.get("model_id"), str):
+        if "max_total_tokens" not in answer and answer.get("router") != "text-generation-router":
             return facts
         return replace(
             facts,
             software=TGI,
-            version=_words(said.get("version")),
-            context_tokens=_size(said.get("max_total_tokens")),
-            kv_tokens=_size(said.get("max_batch_total_tokens")),
+            version=_words(answer.get("version")),
+            context_tokens=_size(answer.get("max_total_tokens")),
+            kv_tokens=_size(answer.get("max_batch_total_tokens")),
         )
     return facts
 
@@ -412,8 +412,8 @@ def unserved(facts: ServerFacts, model: str) -> str | None:
     """A sentence when the server lists its models and the deployment's is not among them, else None."""
     if not facts.models or model in facts.models:
         return None
-    rest = f" and {len(facts.models) - 3} more" if len(facts.models) > 3 else ""
-    return f"This server does not list the model “{model}”; it serves {', '.join(facts.models[:3])}{rest}."
+    and_more = f" and {len(facts.models) - 3} more" if len(facts.models) > 3 else ""
+    return f"This server does not list the model “{model}”; it serves {', '.join(facts.models[:3])}{and_more}."
 
 
 def _size(value: Any) -> int | None:
@@ -422,5 +422,5 @@ def _size(value: Any) -> int | None:
 
 def _words(value: Any) -> str | None:
     # llama.cpp that was built outside its repository calls itself "b0-unknown".
-    known = isinstance(value, str) and "unknown" not in value
-    return plain(value, 60) or None if known else None
+    is_known = isinstance(value, str) and "unknown" not in value
+    return plain(value, 60) or None if is_known else None

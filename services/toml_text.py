@@ -19,10 +19,10 @@ class NotToml(ValueError):
     ``line`` is counted from 1, None where it is the end or is not known. ``deep``: it is nested too deeply.
     """
 
-    def __init__(self, what: str, line: int | None = None, *, place: str = "", deep: bool = False) -> None:
+    def __init__(self, mistake: str, line: int | None = None, *, place: str = "", deep: bool = False) -> None:
         place = place or (f"at line {line}" if line else "")
-        super().__init__(f"{what} ({place})" if place else what)
-        self.what, self.line, self.deep = what, line, deep
+        super().__init__(f"{mistake} ({place})" if place else mistake)
+        self.what, self.line, self.deep = mistake, line, deep
 
 
 def loads(text: str, *, parse_float: Callable[[str], Any] = float) -> dict[str, Any]:
@@ -32,9 +32,9 @@ def loads(text: str, *, parse_float: Callable[[str], Any] = float) -> dict[str, 
     except RecursionError:
         raise NotToml("it is nested too deeply", deep=True) from None
     except tomllib.TOMLDecodeError as error:
-        what, _, place = str(error).partition(" (")
-        at = re.search(r"at line (\d+), column (\d+)", str(error))
-        raise NotToml(what, int(at[1]) if at else None, place=place.rstrip(")")) from None
+        mistake, _, place = str(error).partition(" (")
+        position = re.search(r"at line (\d+), column (\d+)", str(error))
+        raise NotToml(mistake, int(position[1]) if position else None, place=place.rstrip(")")) from None
     except ArithmeticError:
         raise NotToml("a number is too large or too small", _line(_LONG_EXPONENT, text)) from None
     except ValueError:
@@ -48,8 +48,8 @@ def _too_long(text: str) -> NotToml:
     return NotToml(f"a whole number has more than {LONGEST:,} digits", _line(_LONG_NUMBER, text))
 
 
-def _line(wanted: re.Pattern[str], text: str) -> int | None:
-    match = wanted.search(text)
+def _line(pattern: re.Pattern[str], text: str) -> int | None:
+    match = pattern.search(text)
     return text.count("\n", 0, match.start()) + 1 if match else None
 
 

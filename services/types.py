@@ -1,14 +1,20 @@
-"""The nouns of the product: plain frozen dataclasses that every other module speaks.
+"""The nouns of the product: plain frozen dataclasses that every other module uses.
 
-Nothing here does anything. Times are milliseconds as float unless a name says otherwise; token counts are int;
+Times are milliseconds as float unless a name says otherwise; token counts are int;
 money is `decimal.Decimal` in US dollars. ``None`` always means "not known", never zero.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
+
+# The body of somebody else's wire: JSON whose keys are theirs, and so is what stands under them.
+Json = dict[str, Any]
+JsonMapping = Mapping[str, Any]
 
 # What a column shows while a call lives. `PHASES` is the order in which they can follow each other.
 Phase = Literal["queued", "connecting", "waiting", "reasoning", "answering", "done"]
@@ -151,13 +157,54 @@ class Deployment:
     limits: Limits = Limits()
     context_tokens: int | None = None
     labels: tuple[str, ...] = ()  # shown as small badges: "local", "simulated", …
-    extra_body: Mapping[str, Any] = field(default_factory=dict)  # merged into the request body last
+    extra_body: JsonMapping = field(default_factory=dict)  # merged into the request body last
     note: str = ""
     # The way out, where it is another than the environment's (`services.security.outbound`); only the file's are
     # heeded.
     proxy: str | None = None  # "http://host:port" without a password, or "none"
     proxy_env: str | None = None  # the *name* of the variable that holds the proxy's address, with its password
     ca_file: str | None = None  # certificates in PEM form that count beside the usual ones
+
+    def to_json(self) -> dict[str, Any]:
+        """The deployment as plain JSON values; `from_json` gives it back unchanged. It holds no key."""
+        row = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        price = self.price
+        row["params"] = None if self.params is None else list(self.params)
+        row["labels"] = list(self.labels)
+        row["headers"] = dict(self.headers)
+        row["extra_body"] = json.loads(json.dumps(dict(self.extra_body)))
+        row["limits"] = dataclasses.asdict(self.limits)
+        row["aws"] = None if self.aws is None else dataclasses.asdict(self.aws)
+        row["price"] = {
+            "provider": price.provider,
+            "model": price.model,
+            "override": None if price.override is None else dict(price.override),
+            "per_hour": price.per_hour,
+            "instance": price.instance,
+            "count": price.count,
+        }
+        return row
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Deployment:
+        """Inverse of `to_json`. Fields it does not know are ignored and missing ones take their defaults, so that
+        snapshots of other versions can be read. Raises KeyError without id, name, kind, model or base_url."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        values = {name: value for name, value in row.items() if name in names}
+        for name in ("id", "name", "kind", "model", "base_url"):
+            values[name] = row[name]
+        values["params"] = None if row.get("params") is None else tuple(row["params"])
+        values["labels"] = tuple(row.get("labels") or ())
+        values["headers"] = dict(row.get("headers") or {})
+        values["extra_body"] = dict(row.get("extra_body") or {})
+        values["limits"] = Limits(**_fields_of(Limits, row.get("limits") or {}))
+        values["aws"] = None if row.get("aws") is None else Aws(**_fields_of(Aws, row["aws"]))
+        values["price"] = PriceRef(**_fields_of(PriceRef, row.get("price") or {}))
+        return cls(**values)
+
+
+def _fields_of(kind: type[Limits] | type[PriceRef] | type[Aws], row: Mapping[str, Any]) -> dict[str, Any]:
+    return {field.name: row[field.name] for field in dataclasses.fields(kind) if field.name in row}
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +227,7 @@ class Ask:
 
     messages: tuple[Message, ...]
     system: str | None = None
-    params: Mapping[str, Any] = field(default_factory=dict)
+    params: JsonMapping = field(default_factory=dict)
     cache: CacheMode | None = None
 
 
@@ -200,12 +247,12 @@ class WireRequest:
     method: str
     url: str
     headers: Mapping[str, str]
-    body: Mapping[str, Any]
+    body: JsonMapping
     # Header that carries the key, and its template with "{key}": ("x-api-key", "{key}"). None: no key is sent.
     auth: tuple[str, str] | None = None
     framing: Framing = "sse"
     sign: Signing | None = None
-    sent_params: Mapping[str, Any] = field(default_factory=dict)
+    sent_params: JsonMapping = field(default_factory=dict)
     dropped_params: Mapping[str, str] = field(default_factory=dict)  # name -> why it was not sent
 
 
@@ -224,20 +271,20 @@ class Usage:
     reasoning_output: int | None = None
     answer_output: int | None = None
     source: Literal["provider", "partial", "estimated", "none"] = "none"
-    raw: Mapping[str, Any] | None = None  # the service's own usage object, unchanged
+    raw: JsonMapping | None = None  # the service's own usage object, unchanged
 
     @property
     def input_total(self) -> int | None:
         """All input tokens, cached or not; None when no part is known."""
         parts = [self.uncached_input, self.cache_read, self.cache_write_5m, self.cache_write_1h]
-        known = [p for p in parts if p is not None]
-        return sum(known) if known else None
+        stated = [p for p in parts if p is not None]
+        return sum(stated) if stated else None
 
     @property
     def output_total(self) -> int | None:
         """All output tokens, reasoning and answer; None when neither is known."""
-        known = [p for p in (self.reasoning_output, self.answer_output) if p is not None]
-        return sum(known) if known else None
+        stated = [p for p in (self.reasoning_output, self.answer_output) if p is not None]
+        return sum(stated) if stated else None
 
 
 # --- what a wire decoder says --------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services import caching as caching_module
-from services.deployments import config
 from services.deployments.catalog import embedded_deployments
 from services.runs import record as runs_record
 from services.runs import view
@@ -35,7 +34,7 @@ def row(repetition: int = 1, to: Deployment = CLAUDE, **values: Any) -> dict[str
         "repetition": repetition,
         "attempt_no": 1,
         "deployment_id": to.id,
-        "deployment": config.to_json(to),
+        "deployment": to.to_json(),
         "kind": to.kind,
         "wire": to.wire,
         "model": to.model,

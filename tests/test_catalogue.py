@@ -9,9 +9,10 @@ from anthropic.types.model_param import ModelParam
 from openai.types.shared.chat_model import ChatModel
 
 from services.deployments.catalog import CATALOGUE, embedded_deployments
-from services.deployments.config import Config, from_json, to_json, validate
+from services.deployments.config import Config, validate
 from services.pricing.cost import price_of
 from services.providers import KINDS
+from services.types import Deployment
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 EVERYTHING = (*embedded_deployments(), *CATALOGUE)
@@ -26,7 +27,7 @@ def test_every_model_of_the_catalogue_is_in_the_sdks_own_list() -> None:
 def test_every_deployment_that_comes_with_the_program_is_valid_and_survives_json() -> None:
     for one in EVERYTHING:
         validate(one, Config())
-        assert from_json(to_json(one)) == one
+        assert Deployment.from_json(one.to_json()) == one
 
 
 def test_identifiers_names_and_colours_are_each_ones_own() -> None:

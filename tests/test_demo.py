@@ -21,10 +21,9 @@ from db.engine import reader
 from db.writer import Writer
 from services.dashboard import demo
 from services.dashboard.demo_calls import PLANS
-from services.deployments.serialization import from_json
 from services.pricing import hourly
 from services.pricing.cost import Price, cost, plain_nanousd
-from services.types import Usage
+from services.types import Deployment, Usage
 from tests.db.rows import ask, do
 
 END = datetime(2026, 11, 20, 15, 30, tzinfo=UTC)
@@ -123,7 +122,7 @@ def test_figures_are_there_where_a_call_streamed_and_nowhere_else(calls: list[di
 
 def test_every_deployment_is_labelled_simulated_and_has_a_colour_of_its_own(made: Path) -> None:
     rows = run_queries.deployment_rows(reader(f"sqlite:///{made}"))
-    found = [from_json(row["spec"]) for row in rows]
+    found = [Deployment.from_json(row["spec"]) for row in rows]
     assert len(found) == 8 == len({row["color_slot"] for row in rows})
     assert all(one.labels == ("simulated",) and one.name.startswith("Demo ") for one in found)
     assert len({one.kind for one in found}) >= 5

@@ -19,15 +19,12 @@ from services.deployments.config import (
     Config,
     ConfigError,
     allowed_private,
-    from_json,
     load,
     parse,
     slug,
-    to_json,
-    to_toml,
     validate,
 )
-from services.deployments.toml_table import Source
+from services.deployments.toml_table import Source, to_toml
 from services.deployments.validation import is_key_name
 from services.pricing import cost
 from services.security.network import Forbidden, check_ip, check_url
@@ -399,7 +396,7 @@ deployments = st.builds(
 @settings(max_examples=40)
 @given(deployments)
 def test_a_deployment_survives_json_unchanged(one: Deployment) -> None:
-    assert from_json(json.loads(json.dumps(to_json(one)))) == one
+    assert Deployment.from_json(json.loads(json.dumps(one.to_json()))) == one
 
 
 @settings(max_examples=40)
@@ -417,9 +414,9 @@ def test_a_deployment_survives_toml_unchanged(one: Deployment) -> None:
 
 
 def test_a_snapshot_of_another_version_can_be_read() -> None:
-    row = {**to_json(PAGE), "from_the_future": 1, "limits": {"idle_s": 7.0, "new_s": 1}}
+    row = {**PAGE.to_json(), "from_the_future": 1, "limits": {"idle_s": 7.0, "new_s": 1}}
     del row["labels"], row["note"]
-    assert from_json(row) == replace(PAGE, limits=Limits(idle_s=7.0))
+    assert Deployment.from_json(row) == replace(PAGE, limits=Limits(idle_s=7.0))
 
 
 def test_an_identifier_is_short_plain_and_not_taken() -> None:

@@ -204,7 +204,7 @@ async def test_a_server_that_hangs_is_ended_long_before_the_probe_gives_up_and_o
         process = await asyncio.create_subprocess_exec(sys.executable, "-c", HANGS, kind, stdin=pipe, stdout=pipe)
         port = int(await process.stdout.readline())
         use = embedded_pool.Use()
-        use.begin()
+        use.touch()
         ends[kind] = asyncio.create_task(embedded_pool.watch(process, f"http://127.0.0.1:{port}", use)), process
     hanging, working = ends["hangs"], ends["works"]
     try:
@@ -212,7 +212,7 @@ async def test_a_server_that_hangs_is_ended_long_before_the_probe_gives_up_and_o
             assert await hanging[0] == "it no longer answered"
         assert not working[0].done()
     finally:
-        await asyncio.gather(embedded_pool.end(working[1]), embedded_pool.end(hanging[1]))
+        await asyncio.gather(embedded_pool.kill(working[1]), embedded_pool.kill(hanging[1]))
     assert await working[0] == "it was ended by SIGKILL"
 
 
@@ -339,15 +339,15 @@ async def test_the_server_gives_way_to_the_clock_and_sees_no_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-not-for-the-model")
-    process = await embedded_pool.begin(SMALL, tmp_path, "a key")
+    process = await embedded_pool.start_process(SMALL, tmp_path, "a key")
     try:
-        await embedded_pool.first_words(process)
+        await embedded_pool.await_address(process)
         seen = psutil.Process(process.pid)
         assert seen.nice() == NICENESS > 0
         assert "ANTHROPIC_API_KEY" not in seen.environ()
         assert {c.laddr.ip for c in seen.net_connections() if c.status == "LISTEN"} == {"127.0.0.1"}
     finally:
-        await embedded_pool.end(process)
+        await embedded_pool.kill(process)
 
 
 async def test_the_answers_leave_no_prompt_in_the_log(tmp_path: Path) -> None:

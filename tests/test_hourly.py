@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.pricing.hourly import Held, Use, held_of, percent, share_nanousd, union, use_of, window_of, words
+from services.formatting import percent
+from services.pricing.hourly import CallSpan, Use, share_nanousd, span_of_call, union, use_of, window_of, words
 from services.runs import view
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -17,7 +18,7 @@ DAY = (NOW - timedelta(hours=24), NOW)
 moments = st.integers(-200_000, 100_000).map(lambda s: NOW + timedelta(seconds=s / 2))
 calls = st.lists(
     st.builds(
-        lambda start, long, tokens: Held(start, start + timedelta(milliseconds=long), tokens),
+        lambda start, long, tokens: CallSpan(start, start + timedelta(milliseconds=long), tokens),
         moments,
         st.integers(0, 9_000_000),
         st.none() | st.integers(0, 5000),
@@ -27,7 +28,7 @@ calls = st.lists(
 
 
 @given(calls, st.randoms(use_true_random=False))
-def test_busy_time_fits_its_window_and_does_not_depend_on_the_order(held: list[Held], order: object) -> None:
+def test_busy_time_fits_its_window_and_does_not_depend_on_the_order(held: list[CallSpan], order: object) -> None:
     use = use_of(held, DAY, Decimal("1.41"))
     assert 0 <= use.busy_s <= use.window_s
     assert use.busy_s <= use.held_s + 1e-6
@@ -43,21 +44,21 @@ def test_busy_time_fits_its_window_and_does_not_depend_on_the_order(held: list[H
 
 
 @given(calls)
-def test_a_call_that_lies_within_others_adds_nothing_to_busy_time(held: list[Held]) -> None:
+def test_a_call_that_lies_within_others_adds_nothing_to_busy_time(held: list[CallSpan]) -> None:
     spans = [(one.start, one.end) for one in held]
     assert union(spans + spans) == union(spans)
     if spans:
         assert union(spans) <= max(end for _, end in spans) - min(start for start, _ in spans)
 
 
-def at(minutes: float, long: float, tokens: int | None = 100, exact: bool = True) -> Held:
+def at(minutes: float, long: float, tokens: int | None = 100, exact: bool = True) -> CallSpan:
     start = NOW - timedelta(minutes=minutes)
-    return Held(start, start + timedelta(minutes=long), tokens, exact)
+    return CallSpan(start, start + timedelta(minutes=long), tokens, exact)
 
 
 def test_a_day_with_four_calls_is_worked_out() -> None:
     # 60–30 and 45–20 overlap: 40 minutes; 10–5 adds 5; one began before the window and counts from its start.
-    early = Held(DAY[0] - timedelta(minutes=5), DAY[0] + timedelta(minutes=3), 100)
+    early = CallSpan(DAY[0] - timedelta(minutes=5), DAY[0] + timedelta(minutes=3), 100)
     use = use_of([at(60, 30), at(45, 25), at(10, 5), early], DAY, Decimal(2))
     assert use == Use(Decimal(2), 86_400.0, 48 * 60.0, 63 * 60.0, 4, 400, exact=True)
     assert use.utilisation == pytest.approx(48 / 1440)
@@ -108,12 +109,12 @@ def row(**values: object) -> dict[str, object]:
 
 
 def test_a_row_holds_the_machine_from_its_first_byte_to_its_end() -> None:
-    held = held_of(row(), NOW)
-    assert held == Held(NOW - timedelta(seconds=8), NOW - timedelta(seconds=6), 50)
-    assert held_of(row(usage_source="estimated"), NOW) == Held(held.start, held.end, 50, exact=False)  # type: ignore[union-attr]
-    assert held_of(row(started_at=None, state="failed"), NOW) is None, "it was never sent"
-    assert held_of(row(end_ms=None, state="lost"), NOW) is None, "nobody knows when it ended"
-    running = held_of(row(started_at=None, end_ms=None, state="running", output=None), NOW)
+    held = span_of_call(row(), NOW)
+    assert held == CallSpan(NOW - timedelta(seconds=8), NOW - timedelta(seconds=6), 50)
+    assert span_of_call(row(usage_source="estimated"), NOW) == CallSpan(held.start, held.end, 50, exact=False)  # type: ignore[union-attr]
+    assert span_of_call(row(started_at=None, state="failed"), NOW) is None, "it was never sent"
+    assert span_of_call(row(end_ms=None, state="lost"), NOW) is None, "nobody knows when it ended"
+    running = span_of_call(row(started_at=None, end_ms=None, state="running", output=None), NOW)
     assert running is not None
     use = use_of([running], DAY, Decimal(1))
     assert (use.busy_s, use.calls) == (pytest.approx(9.0), 0)

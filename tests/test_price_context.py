@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from services.aws import instances
 from services.calls.progress import Progress
 from services.calls.record import Ended, values
 from services.calls.stream import Ending
-from services.pricing import instances
 from services.pricing.cost import Price, cost, price_of, tier_asked
 from services.pricing.price import context_of
 from services.providers import kind_of

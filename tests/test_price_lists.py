@@ -12,8 +12,8 @@ from zipfile import ZipFile
 import pytest
 
 from scripts import refresh_litellm
+from services.aws.bedrock_ids import ModelId, parsed, same_model
 from services.pricing import sources as pricing_sources
-from services.providers.bedrock_ids import ModelId, parsed, same_model
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 BATCH = {"processing": "batch"}

@@ -146,13 +146,13 @@ def person_and_role() -> Person:
         return Person(VISITOR, "viewer")
     if identity is None:
         return Person(LOCAL, _local_role())
-    role = access.role_of(identity.name, sources.config().access, known=True)
+    role = access.role_of(identity.name, sources.config().access, signed_in=True)
     return Person(identity.name, role, identity.expires, identity.mark)
 
 
 def _local_role() -> Role:
     rules = sources.config().access
-    return "admin" if rules.mode == "open" else access.role_of(LOCAL, rules, known=True)
+    return "admin" if rules.mode == "open" else access.role_of(LOCAL, rules, signed_in=True)
 
 
 def _back_to_the_door() -> None:
@@ -194,7 +194,7 @@ def holds(ticket: Ticket, cookies: Mapping[str, str], origin: str | None) -> Tic
         raise BadTicket("The sign-in has ended.") from error
     if identity.name != ticket.person or ticket.mark in sign_in.ended:
         raise BadTicket("The ticket belongs to another sign-in.")
-    return replace(ticket, role=access.lesser(ticket.role, access.role_of(identity.name, rules, known=True)))
+    return replace(ticket, role=access.lesser(ticket.role, access.role_of(identity.name, rules, signed_in=True)))
 
 
 def engine() -> EngineClient:

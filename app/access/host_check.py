@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.deployments.configured_hosts import ConfiguredHosts
 from services.security.hosts import Host, Rules, parse_host
-from services.security.listening import Configured
 
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 # What a browser says of a request that one of its pages made without being sent here by a person.
@@ -33,11 +33,11 @@ class Doors:
     """
 
     def __init__(
-        self, app: ASGIApp, started_at: Callable[[], str | None], configured: Configured | None = None
+        self, app: ASGIApp, started_at: Callable[[], str | None], configured: ConfiguredHosts | None = None
     ) -> None:
         self.app = app
         self._started_at = started_at
-        self._configured = configured or Configured()
+        self._configured = configured or ConfiguredHosts()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):

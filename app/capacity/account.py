@@ -17,7 +17,8 @@ from app.access import auth
 from app.widgets.status import attempt
 from app.widgets.text import plain
 from services.aws.control import Identity, Model
-from services.aws.provisioned import HOURS_A_MONTH, Commitment, HourRate, ProvisionedThroughput, a_month
+from services.aws.instances import HOURS_A_MONTH, HourRate, a_month
+from services.aws.provisioned import Commitment, ProvisionedThroughput
 from services.aws.sagemaker import SageMakerEndpoint
 from services.client import AwsClient
 

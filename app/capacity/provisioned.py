@@ -15,7 +15,8 @@ from app.access import auth
 from app.capacity import account, endpoints
 from app.widgets.status import attempt, draw_refusal
 from app.widgets.text import plain
-from services.aws.provisioned import Commitment, HourRate, ProvisionedThroughput, check_name, of_unit
+from services.aws.instances import HourRate, of_unit
+from services.aws.provisioned import Commitment, ProvisionedThroughput, check_name
 from services.pricing.cost import decimal_amount
 
 TABLE = "cap_provisioned"

@@ -20,7 +20,7 @@ from services.aws import health
 from services.client import EngineClient, EngineDown
 from services.deployments import config as deployments_config
 from services.deployments.toml_table import changed_at
-from services.processes.health import noted
+from services.processes.health import noted_lab
 from services.security import keys, listening, outbound
 from services.types import Aws, Deployment
 
@@ -220,7 +220,7 @@ def _outbound(_data: Path, file: Path) -> Iterator[Finding]:
             says = f"{proxy.url}, by its own settings" if proxy is not None else "none, by its own settings"
             yield _finding("ok", f"proxy of {d.name}", says)
     named = [(setting, path, "certificates") for setting, path in outbound.ca_sources()]
-    named += [("ca_file", outbound.at_home(d.ca_file), f"certificates of {d.name}") for d in own if d.ca_file]
+    named += [("ca_file", outbound.expanded(d.ca_file), f"certificates of {d.name}") for d in own if d.ca_file]
     for setting, path, subject in named:
         trouble = outbound.ca_trouble(path, setting)
         says = f"{setting} adds those of {path} to the usual ones"
@@ -265,7 +265,7 @@ def _engine(data: Path, _file: Path) -> Iterator[Finding]:
     try:
         answer = EngineClient(paths.socket_path(data)).health()
     except (EngineDown, paths.NoPlace):
-        lab = noted(data)
+        lab = noted_lab(data)
         if lab is not None:
             yield _finding("wrong", "engine", f"does not answer although Inference Lab runs (process {lab.pid})")
             return
@@ -326,7 +326,7 @@ def _added(data: Path) -> list[Deployment]:
     except (SQLAlchemyError, ValueError, OSError):
         return []
     return [
-        replace(deployments_config.from_json(row["spec"]), enabled=row["enabled"])
+        replace(Deployment.from_json(row["spec"]), enabled=row["enabled"])
         for row in rows
         if row["origin"] == "page" and not row["archived"]
     ]

@@ -34,7 +34,7 @@ from services.dashboard.rebuild import OwnRollups, Rollups, rebuild
 from services.deployments import config
 from services.deployments.toml_table import changed_at
 from services.paths import socket_path
-from services.pricing import overview
+from services.pricing import budget
 from services.pricing.cost import money
 
 NANO = 1_000_000_000
@@ -125,7 +125,7 @@ def _with_ids(engine: Engine, filters: Filter) -> Filter:
 def every_figure(data: Data) -> dict[str, Any]:
     """The figures of every panel: latencies in ms, speeds in tok/s, money in nano-dollars unless a name says usd."""
     view, spent = data.window, figures.spend(data)
-    monthly = overview.monthly(data.engine)
+    monthly = budget.monthly(data.engine)
     month = data
     if data.filter.range != "mtd":
         this_month = data.filter.but(range="mtd", start=None, end=None)

@@ -15,7 +15,6 @@ from db import run_queries
 from db.engine import reader
 from services import formatting, paths
 from services.client import EngineError
-from services.deployments.config import to_json
 from services.engine.spawn import engine_for
 from services.runs import record
 
@@ -96,7 +95,7 @@ def list_deployments(data: Path, file: Path, *, test: bool, as_json: bool, perso
                 print(
                     json.dumps(
                         {
-                            "deployment": to_json(status.deployment),
+                            "deployment": status.deployment.to_json(),
                             "ready": status.ready,
                             "needs": status.needs,
                             "test": result,

@@ -16,8 +16,8 @@ from app.deployments import form
 from app.widgets.status import attempt, draw_refusal
 from app.widgets.text import plain
 from db import run_queries
-from services.deployments.config import to_toml
 from services.deployments.registry import DeploymentStatus
+from services.deployments.toml_table import to_toml
 from services.params import PARAMS
 from services.pricing import cost, hourly
 from services.providers import kind_of
@@ -223,7 +223,7 @@ def hour_words(d: Deployment) -> str | None:
         return None
     window = hourly.window_of(declared, now)
     rows = run_queries.held_by_calls(auth.database(), d.id, window[0])
-    intervals = [interval for row in rows if (interval := hourly.held_of(row, now)) is not None]
+    intervals = [interval for row in rows if (interval := hourly.span_of_call(row, now)) is not None]
     return hourly.words(hourly.use_of(intervals, window, Decimal(price.per_hour)))
 
 

@@ -26,7 +26,7 @@ from services.dashboard import figures
 from services.dashboard.calls import NO_TAG, UNKNOWN
 from services.dashboard.cost import BY_THE_HOUR, NO_PRICE_THEN, NO_PRICE_TODAY, NOT_COUNTED, NOT_READABLE, paid
 from services.dashboard.figures import COST_DRIVERS, Data, Pace
-from services.pricing import overview
+from services.pricing import budget
 from services.pricing.cost import NANO as cost_NANO
 from services.pricing.cost import money
 
@@ -271,8 +271,8 @@ def draw_month(data: Data) -> None:
 
 def pace(data: Data) -> figures.Pace:
     """The month so far of what is filtered, against the budget where everything is looked at."""
-    budget = overview.monthly(data.engine) if not data.filter.is_narrowed else None
-    return figures.pace(month_of(data), int(budget * 10**9) if budget is not None else None)
+    whole_month = budget.monthly(data.engine) if not data.filter.is_narrowed else None
+    return figures.pace(month_of(data), int(whole_month * 10**9) if whole_month is not None else None)
 
 
 MOST = 12  # bars; what is beyond is one more
@@ -509,14 +509,14 @@ REFUSED = "hx_budget_refused"
 
 def manage(database: Engine, person: auth.Person, *, demo: bool = False) -> None:
     """The popover "Budget": US dollars a month, for those who may change it; the others see it."""
-    amount = overview.monthly(database)
+    amount = budget.monthly(database)
     with st.popover("Budget", icon=":material/savings:"):
         sentence = f"{_dollars(amount)} a month." if amount is not None else "No budget is set."
         st.caption(f"{sentence} It is a line on the spending; nothing is stopped when it is crossed.")
         if not person.may("deploy") or demo:
             return
         with st.form("hx_budget", border=False):
-            typed = overview.written(amount) if amount is not None else ""
+            typed = budget.typed(amount) if amount is not None else ""
             st.text_input(
                 "US dollars a month",
                 key="hx_budget_usd",
@@ -537,8 +537,8 @@ def _set() -> None:
 def _keep(text: str | None) -> None:
     auth.engine().history.set_budget(text)
     # What is kept stands in the field, and not what was typed.
-    budget = overview.monthly(auth.database())
-    st.session_state["hx_budget_usd"] = overview.written(budget) if budget is not None else ""
+    amount = budget.monthly(auth.database())
+    st.session_state["hx_budget_usd"] = budget.typed(amount) if amount is not None else ""
 
 
 def _dollars(amount: Decimal) -> str:

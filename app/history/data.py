@@ -24,8 +24,8 @@ from app.history.filters import Source
 from db import history, run_queries
 from services.dashboard import figures
 from services.dashboard.figures import Data, Filter
+from services.formatting import safe_cell
 from services.runs import view
-from services.runs.record import safe_cell
 from services.security import keys
 
 # Drawing is one thread's work at a time whatever we do (the interpreter's lock): people who wait in a line are served

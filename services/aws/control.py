@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from services.aws import credentials as aws_credentials
 from services.security import keys, outbound
-from services.types import Deployment
+from services.types import Deployment, Json
 
 if TYPE_CHECKING:
     from boto3.session import Session
@@ -59,12 +59,12 @@ def place(profile: str | None, region: str | None) -> Place:
     named = (profile or "").strip() or None
     if named is not None and named not in profiles():
         raise AwsTrouble("credentials", f"There is no profile “{named}” in the AWS configuration: choose another.")
-    found = aws_credentials.region_of((region or "").strip() or None, named)
-    if found is None:
+    region_name = aws_credentials.region_of((region or "").strip() or None, named)
+    if region_name is None:
         raise AwsTrouble("invalid", "No region is known: choose one, or set AWS_REGION in the environment.")
-    if not REGION.match(found):
+    if not REGION.match(region_name):
         raise AwsTrouble("invalid", "That is not the name of a region; write it like us-east-1.")
-    return Place(named, found)
+    return Place(named, region_name)
 
 
 def profiles() -> list[str]:
@@ -82,72 +82,72 @@ def profiles() -> list[str]:
 
 def regions() -> list[str]:
     """The regions that botocore knows Bedrock in; one it does not know yet may be written by hand."""
-    aws_credentials.loaded()
+    aws_credentials.load_boto()
     from boto3.session import Session
 
     return sorted(Session().get_available_regions("bedrock"))
 
 
-def call(service: str, where: Place, use: Callable[[Any], T], *, endpoint: str | None = None) -> T:
+def call(service: str, place: Place, use: Callable[[Any], T], *, endpoint: str | None = None) -> T:
     """What ``use`` makes of a client of ``service``, which is asked at ``endpoint`` (None: its own or the variable's).
 
     Raises `AwsTrouble`: one sentence for whatever went wrong.
     """
-    aws_credentials.loaded()
+    aws_credentials.load_boto()
     outbound.for_libraries()
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        return use(_client(service, where, endpoint))
+        return use(_client(service, place, endpoint))
     except (BotoCoreError, ClientError, Boto3Error, OSError, ValueError) as error:
-        raise explained(error, service, where) from error
+        raise explained(error, service, place) from error
 
 
-def _client(service: str, where: Place, endpoint: str | None) -> Any:
+def _client(service: str, place: Place, endpoint: str | None) -> Any:
     from botocore.config import Config
 
     config = Config(
-        region_name=where.region,
+        region_name=place.region,
         connect_timeout=CONNECT_S,
         read_timeout=READ_S,
         retries={"total_max_attempts": ATTEMPTS, "mode": "standard"},
     )
-    keys = _keys(service, where)
-    own = where.deployment
+    keys = _keys(service, place)
+    own = place.deployment
     certificates = outbound.bundle(own.ca_file) if own is not None and own.ca_file and own.origin == "file" else None
     with _lock:  # making clients is not thread-safe; using them is
-        session = _session(where.profile)
-        made = session.client(service, config=config, endpoint_url=endpoint, verify=certificates, **keys)
+        session = _session(place.profile)
+        client = session.client(service, config=config, endpoint_url=endpoint, verify=certificates, **keys)
         if not outbound.any_proxy(own):
-            return made
+            return client
         # Its address is known only now. botocore reads the environment too, but neither ALL_PROXY nor ranges in
         # NO_PROXY, nor a deployment's own settings.
-        url = str(made.meta.endpoint_url)
+        url = str(client.meta.endpoint_url)
         proxy = outbound.proxy_for(url, own)
         ways = Config(proxies={url.partition("://")[0]: proxy.full} if proxy is not None else {})
         return session.client(service, config=config.merge(ways), endpoint_url=endpoint, verify=certificates, **keys)
 
 
-def _keys(service: str, where: Place) -> dict[str, Any]:
+def _keys(service: str, place: Place) -> Json:
     if service == "bedrock" and os.environ.get(aws_credentials.BEARER_ENV):
         return {}
-    found = aws_credentials.frozen(where.profile)
+    credentials = aws_credentials.frozen(place.profile)
     return {
-        "aws_access_key_id": found.access_key,
-        "aws_secret_access_key": found.secret_key,
-        "aws_session_token": found.token,
+        "aws_access_key_id": credentials.access_key,
+        "aws_secret_access_key": credentials.secret_key,
+        "aws_session_token": credentials.token,
     }
 
 
 def _session(profile: str | None) -> Session:
-    known = _sessions.get(profile)
-    if known is None:
-        aws_credentials.loaded()
+    session = _sessions.get(profile)
+    if session is None:
+        aws_credentials.load_boto()
         from boto3.session import Session
 
-        known = _sessions[profile] = Session(profile_name=profile)
-    return known
+        session = _sessions[profile] = Session(profile_name=profile)
+    return session
 
 
 def forget() -> None:
@@ -157,28 +157,31 @@ def forget() -> None:
     aws_credentials.forget()
 
 
-def identity(where: Place) -> Identity:
+def identity(place: Place) -> Identity:
     """Whose credentials these are, by the one call that needs no permission. Raises `AwsTrouble`."""
-    row = call("sts", where, lambda sts: sts.get_caller_identity())
+    row = call("sts", place, lambda sts: sts.get_caller_identity())
     return Identity(str(row.get("Account", "")), str(row.get("Arn", "")))
 
 
-def models(where: Place) -> tuple[list[Model], list[Model]]:
+def models(place: Place) -> tuple[list[Model], list[Model]]:
     """The text models of a region and its inference profiles. Raises `AwsTrouble`."""
 
     def read(bedrock: Any) -> tuple[list[Model], list[Model]]:
         listed = bedrock.list_foundation_models(byOutputModality="TEXT").get("modelSummaries", [])
         pages = bedrock.get_paginator("list_inference_profiles").paginate(PaginationConfig={"MaxItems": MOST})
-        routed = [one for page in pages for one in page.get("inferenceProfileSummaries", [])]
+        routed = [profile for page in pages for profile in page.get("inferenceProfileSummaries", [])]
         return (
-            [_model(one) for one in listed],
-            [Model(str(one["inferenceProfileId"]), str(one.get("inferenceProfileName", ""))) for one in routed],
+            [_model(model) for model in listed],
+            [
+                Model(str(profile["inferenceProfileId"]), str(profile.get("inferenceProfileName", "")))
+                for profile in routed
+            ],
         )
 
-    return call("bedrock", where, read)
+    return call("bedrock", place, read)
 
 
-def _model(row: dict[str, Any]) -> Model:
+def _model(row: Json) -> Model:
     ways = row.get("inferenceTypesSupported")
     title = " ".join(str(row[name]) for name in ("providerName", "modelName") if row.get(name))
     return Model(
@@ -290,9 +293,9 @@ class Place:
 class AwsTrouble(ValueError):
     """AWS could not be asked or said no. The message is one sentence; ``what`` is its class."""
 
-    def __init__(self, what: Trouble, sentence: str) -> None:
+    def __init__(self, kind: Trouble, sentence: str) -> None:
         super().__init__(keys.scrub(" ".join(sentence.split())))
-        self.what = what
+        self.what = kind
 
 
 def explained(error: Exception, service: str, place: Place) -> AwsTrouble:
@@ -312,15 +315,15 @@ def explained(error: Exception, service: str, place: Place) -> AwsTrouble:
     if kind in _CHAIN or isinstance(error, configparser.Error):
         return AwsTrouble("credentials", f"AWS was not asked: {aws_credentials.explained(error, place.profile)}.")
     if isinstance(error, OSError) and (error.errno in _DISK or error.filename):
-        at = f" {error.filename}" if error.filename else " of the data directory"
+        file = f" {error.filename}" if error.filename else " of the data directory"
         return AwsTrouble(
             "failed",
-            f"The file{at} could not be used ({error.strerror}): make room on this machine's "
+            f"The file{file} could not be used ({error.strerror}): make room on this machine's "
             "disk, or give the rights to it.",
         )
-    where = _address(error) or f"{service} in {place.region}"
+    address = _address(error) or f"{service} in {place.region}"
     if kind in _SLOW:
-        return AwsTrouble("timeout", f"There was no answer in time from {where}: check the network, then try again.")
+        return AwsTrouble("timeout", f"There was no answer in time from {address}: check the network, then try again.")
     if kind == "ProxyConnectionError":
         return AwsTrouble("unreachable", _by_proxy(error, place))
     if kind == "SSLError":
@@ -328,9 +331,9 @@ def explained(error: Exception, service: str, place: Place) -> AwsTrouble:
             "a certificate is not trusted here; behind a company's proxy, name its certificates in SSL_CERT_FILE, "
             "AWS_CA_BUNDLE or ca_file"
         )
-        return AwsTrouble("unreachable", f"No secure connection to {where} could be made: {mend}.")
+        return AwsTrouble("unreachable", f"No secure connection to {address} could be made: {mend}.")
     if kind in _NO_ANSWER or isinstance(error, OSError):
-        return AwsTrouble("unreachable", f"There is no answer at {where}: check the region and the network.")
+        return AwsTrouble("unreachable", f"There is no answer at {address}: check the region and the network.")
     if kind in ("ParamValidationError", "InvalidRegionError", "NoRegionError"):
         return AwsTrouble("invalid", f"AWS cannot be asked this way: {_stop(str(error))}")
     return AwsTrouble("failed", f"The call to {service} in {place.region} failed ({kind}): {_stop(str(error)[:300])}")
@@ -341,8 +344,8 @@ _NONE = "no AWS credentials were found"
 
 def _answered(response: dict[str, object], operation: str, service: str, place: Place) -> AwsTrouble:
     stated = response.get("Error")
-    said = stated if isinstance(stated, dict) else {}
-    code, message = str(said.get("Code", "")), _stop(str(said.get("Message", ""))[:400])
+    details = stated if isinstance(stated, dict) else {}
+    code, message = str(details.get("Code", "")), _stop(str(details.get("Message", ""))[:400])
     action = f"{service}:{operation}"
     if code in _EXPIRED:
         login = f"aws sso login --profile {place.profile}" if place.profile else "aws sso login"
@@ -373,8 +376,8 @@ def _answered(response: dict[str, object], operation: str, service: str, place: 
     if code in ("ConflictException", "ResourceInUseException", "ResourceInUse"):
         return AwsTrouble("conflict", f"AWS refused, because it is in use or committed: {message}")
     if code in _QUOTA:
-        more = "model units need a support request first. " if "Provisioned" in operation else ""
-        return AwsTrouble("quota", f"The account's quota does not allow this: {more}{message}")
+        hint = "model units need a support request first. " if "Provisioned" in operation else ""
+        return AwsTrouble("quota", f"The account's quota does not allow this: {hint}{message}")
     if code in ("ValidationException", "ValidationError"):
         if "could not find" in message.lower() or "not found" in message.lower():
             return AwsTrouble("not_found", f"AWS does not know it in {place.region}: {message}")
@@ -406,5 +409,5 @@ def _by_proxy(error: Exception, place: Place) -> str:
 
 
 def _address(error: Exception) -> str | None:
-    found = (getattr(error, "kwargs", None) or {}).get("endpoint_url")
-    return str(found).partition("?")[0] if found else None
+    url = (getattr(error, "kwargs", None) or {}).get("endpoint_url")
+    return str(url).partition("?")[0] if url else None

@@ -52,7 +52,7 @@ def signed_headers(
 _import_lock = threading.Lock()
 
 
-def loaded() -> None:
+def load_boto() -> None:
     """boto3 is there, whole. To be called before every import of it or of its parts."""
     with _import_lock:
         import boto3.exceptions
@@ -86,12 +86,12 @@ def frozen(profile: str | None) -> ReadOnlyCredentials:
     chain = _chain(profile)
     # One profile that hangs (a credential process, an SSO host that is silent) must not hold up the others.
     if not chain.lock.acquire(timeout=WAIT_S):
-        raise CredentialTrouble(late(profile))
+        raise CredentialTrouble(late_sentence(profile))
     try:
         if chain.credentials is None:
-            if chain.trouble and time.monotonic() - chain.asked < ASK_AGAIN_S:
+            if chain.trouble and time.monotonic() - chain.asked_at < ASK_AGAIN_S:
                 raise CredentialTrouble(chain.trouble)
-            chain.asked = time.monotonic()
+            chain.asked_at = time.monotonic()
             try:
                 chain.credentials = chain.session.get_credentials()
                 chain.trouble = None if chain.credentials is not None else _none(profile)
@@ -101,17 +101,17 @@ def frozen(profile: str | None) -> ReadOnlyCredentials:
                 _chains.pop(profile, None) if chain.trouble is None else None
                 raise CredentialTrouble(chain.trouble or _none(profile))
         try:
-            found = chain.credentials.get_frozen_credentials()
+            credentials = chain.credentials.get_frozen_credentials()
         except (BotoCoreError, OSError, ValueError) as error:
             chain.credentials = None
             chain.trouble = explained(error, profile)
             raise CredentialTrouble(chain.trouble) from error
     finally:
         chain.lock.release()
-    if not found.access_key or not found.secret_key:
+    if not credentials.access_key or not credentials.secret_key:
         raise CredentialTrouble(_none(profile))
-    keys.remember(found.access_key, found.secret_key, found.token or "")
-    return found
+    keys.remember(credentials.access_key, credentials.secret_key, credentials.token or "")
+    return credentials
 
 
 def trouble(profile: str | None) -> str | None:
@@ -128,13 +128,13 @@ def _chain(profile: str | None) -> _Chain:
 
     outbound.for_libraries()
     with _lock:
-        known = _chains.get(profile)
-        if known is None:
-            known = _chains[profile] = _Chain(botocore.session.Session(profile=profile))
-        return known
+        chain = _chains.get(profile)
+        if chain is None:
+            chain = _chains[profile] = _Chain(botocore.session.Session(profile=profile))
+        return chain
 
 
-def late(profile: str | None) -> str:
+def late_sentence(profile: str | None) -> str:
     """What to say of a profile whose credentials did not come in time, as the rest of a sentence."""
     return (
         f"the credentials of {_named(profile)} did not come within {WAIT_S:g} s: check its credential process or sign "
@@ -182,14 +182,14 @@ class _Chain:
     session: Session
     credentials: Any = None
     trouble: str | None = None
-    asked: float = 0.0
+    asked_at: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 @dataclass
 class _Seen:
     trouble: str | None = None
-    asked: float = float("-inf")
+    asked_at: float = float("-inf")
     busy: bool = False
 
 
@@ -205,26 +205,26 @@ def last_trouble(profile: str | None) -> str | None:
     """
     with _seen_lock:
         seen = _seen.setdefault(profile, _Seen())
-        if not seen.busy and time.monotonic() - seen.asked > ASK_AGAIN_S:
+        if not seen.busy and time.monotonic() - seen.asked_at > ASK_AGAIN_S:
             seen.busy = True
             threading.Thread(target=_ask, args=(profile, seen), name="aws-credentials", daemon=True).start()
         return seen.trouble
 
 
 def _ask(profile: str | None, seen: _Seen) -> None:
-    found: str | None = None
+    why: str | None = None
     try:
-        found = trouble(profile)
+        why = trouble(profile)
     finally:
         with _seen_lock:
-            seen.trouble, seen.asked, seen.busy = found, time.monotonic(), False
+            seen.trouble, seen.asked_at, seen.busy = why, time.monotonic(), False
 
 
 def look_again() -> None:
     """Look again the next time somebody asks; what was known stays until then."""
     with _seen_lock:
         for seen in _seen.values():
-            seen.asked = float("-inf")
+            seen.asked_at = float("-inf")
 
 
 BEARER_ENV = "AWS_BEARER_TOKEN_BEDROCK"
@@ -234,13 +234,13 @@ BEARER_ENV = "AWS_BEARER_TOKEN_BEDROCK"
 _THREADS = ThreadPoolExecutor(16, thread_name_prefix="aws-credentials")
 
 
-async def soon(profile: str | None) -> ReadOnlyCredentials:
+async def frozen_soon(profile: str | None) -> ReadOnlyCredentials:
     """`frozen` for a coroutine, given up after `WAIT_S`. Raises `CredentialTrouble`."""
-    asked = asyncio.get_running_loop().run_in_executor(_THREADS, frozen, profile)
+    credentials = asyncio.get_running_loop().run_in_executor(_THREADS, frozen, profile)
     try:
-        return await asyncio.wait_for(asked, WAIT_S)
+        return await asyncio.wait_for(credentials, WAIT_S)
     except TimeoutError:
-        raise CredentialTrouble(late(profile)) from None
+        raise CredentialTrouble(late_sentence(profile)) from None
 
 
 def forget() -> None:
@@ -259,10 +259,10 @@ def region_of(region: str | None, profile: str | None) -> str | None:
     from botocore.exceptions import BotoCoreError
 
     try:
-        found = _chain(profile).session.get_config_variable("region")
+        configured = _chain(profile).session.get_config_variable("region")
     except (BotoCoreError, configparser.Error, ValueError):
         return None
-    return str(found) if found else None
+    return str(configured) if configured else None
 
 
 def signing(deployment: Deployment, service: str) -> Signing | None:

@@ -9,14 +9,13 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
-from services.aws import control, provisioned, sagemaker
+from services.aws import bedrock_ids, control, provisioned, sagemaker
 from services.aws.control import AwsTrouble, Place
-from services.providers import bedrock_ids
 from services.security import keys, outbound
-from services.types import Aws, Deployment
+from services.types import Aws, Deployment, Json
 
 CONNECT_S = 4.0
 Grade = Literal["ok", "note", "wrong"]
@@ -50,8 +49,8 @@ def deployment(d: Deployment) -> Finding:
     if unreachable:
         return Finding("wrong", unreachable)
     if d.key_env:
-        found = keys.lookup(d.key_env) is not None
-        return Finding("ok", f"called with {d.key_env}") if found else Finding("wrong", f"{d.key_env} is not set")
+        is_set = keys.lookup(d.key_env) is not None
+        return Finding("ok", f"called with {d.key_env}") if is_set else Finding("wrong", f"{d.key_env} is not set")
     place = Place((d.aws or Aws()).profile, d.region or "", d)
     check = _CHECKS.get(d.kind)
     if check is None:
@@ -70,9 +69,9 @@ def _not_there(d: Deployment, place: Place) -> str:
     """What AWS does not know, and what to do: a name that is written wrong looks the same as another region's."""
     if d.kind == "bedrock":
         return _elsewhere(d.model, place)
-    what = "endpoint" if d.kind == "sagemaker" else "provisioned throughput"
+    noun = "endpoint" if d.kind == "sagemaker" else "provisioned throughput"
     return (
-        f"the account of {place.words} has no {what} {d.model} in {place.region}: set the deployment's region to the "
+        f"the account of {place.words} has no {noun} {d.model} in {place.region}: set the deployment's region to the "
         "one that it is in, or correct its name"
     )
 
@@ -112,17 +111,17 @@ def _bedrock(d: Deployment, place: Place) -> Finding:
 def _access(model: str, place: Place) -> Finding:
     """Whether the account may use a model: what the console's page of model access shows."""
     try:
-        said = control.call("bedrock", place, lambda b: b.get_foundation_model_availability(modelId=model))
+        availability = control.call("bedrock", place, lambda b: b.get_foundation_model_availability(modelId=model))
     except AwsTrouble as error:
         return Finding(
             "note", f"{model} is offered in {place.region}; whether the account may use it was not told: {error}"
         )
-    if said.get("regionAvailability") == "NOT_AVAILABLE":
+    if availability.get("regionAvailability") == "NOT_AVAILABLE":
         return Finding("wrong", _elsewhere(model, place))
-    if said.get("authorizationStatus") == "NOT_AUTHORIZED":
+    if availability.get("authorizationStatus") == "NOT_AUTHORIZED":
         needs = "its role needs bedrock:InvokeModelWithResponseStream"
         return Finding("wrong", f"no model access: {place.words} may not use {model}; {needs}")
-    if said.get("entitlementAvailability") == "NOT_AVAILABLE":
+    if availability.get("entitlementAvailability") == "NOT_AVAILABLE":
         return Finding(
             "wrong",
             f"no model access: the account has not agreed to the terms of {model}; open it once in Bedrock's "
@@ -137,30 +136,33 @@ def _provisioned(d: Deployment, place: Place) -> Finding:
         return Finding(
             "wrong", f"its ARN belongs to {stated} but its region is {place.region}: set its region to {stated}"
         )
-    one = provisioned.one(place, d.model)
-    if one.status not in ("InService", "Updating"):
-        why = f": {one.failure}" if one.failure else ""
-        return Finding("wrong", f"{one.name} is {one.status_words}{why}")
-    return Finding("ok", f"{one.name} is {one.status_words}, {one.units} model units of {one.foundation}")
+    throughput = provisioned.fetch(place, d.model)
+    if throughput.status not in ("InService", "Updating"):
+        why = f": {throughput.failure}" if throughput.failure else ""
+        return Finding("wrong", f"{throughput.name} is {throughput.status_words}{why}")
+    return Finding(
+        "ok",
+        f"{throughput.name} is {throughput.status_words}, {throughput.units} model units of {throughput.foundation}",
+    )
 
 
 def _sagemaker(d: Deployment, place: Place) -> Finding:
-    one = sagemaker.one(place, d.model)
-    if one.status not in sagemaker.SERVING:
-        why = f": {one.failure}" if one.failure else ""
-        return Finding("wrong", f"the endpoint {one.name} is {one.status_words} ({one.status}){why}")
+    endpoint = sagemaker.fetch(place, d.model)
+    if endpoint.status not in sagemaker.SERVING:
+        why = f": {endpoint.failure}" if endpoint.failure else ""
+        return Finding("wrong", f"the endpoint {endpoint.name} is {endpoint.status_words} ({endpoint.status}){why}")
     aws = d.aws or Aws()
-    names = [variant.name for variant in one.variants]
+    names = [variant.name for variant in endpoint.variants]
     if aws.variant and aws.variant not in names:
-        return Finding("wrong", f"the endpoint {one.name} has no variant {aws.variant}; it has {', '.join(names)}")
+        return Finding("wrong", f"the endpoint {endpoint.name} has no variant {aws.variant}; it has {', '.join(names)}")
     if aws.component:
-        return _component(one.name, aws.component, place)
-    return Finding("ok", f"the endpoint {one.name} is {one.status_words}")
+        return _component(endpoint.name, aws.component, place)
+    return Finding("ok", f"the endpoint {endpoint.name} is {endpoint.status_words}")
 
 
 def _component(endpoint: str, name: str, place: Place) -> Finding:
     try:
-        row: dict[str, Any] = control.call(
+        row: Json = control.call(
             "sagemaker", place, lambda s: s.describe_inference_component(InferenceComponentName=name)
         )
     except AwsTrouble as error:

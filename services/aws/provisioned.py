@@ -1,4 +1,4 @@
-"""Bedrock's provisioned throughput, model units that are paid by the hour whether used or not, and their rates.
+"""Bedrock's provisioned throughput: model units that are paid by the hour whether used or not.
 
 Listing, creating, renaming and deleting. Every function blocks and raises `AwsTrouble` in one sentence.
 """
@@ -9,12 +9,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from decimal import Decimal
 from typing import Any, Literal
 
 from services.aws import control
 from services.aws.control import AwsTrouble, Place
-from services.pricing import instances
+from services.aws.instances import HourRate, of_unit, rate_from
+from services.types import JsonMapping
 
 Commitment = Literal["none", "1-month", "6-month"]
 
@@ -28,15 +28,6 @@ STATUS_WORDS = {
 }
 
 NAME = re.compile(r"(?:[0-9a-zA-Z][_-]?){1,63}\Z")
-
-
-@dataclass(frozen=True, slots=True)
-class HourRate:
-    """US dollars an hour of one instance or unit (a decimal string), where that is from and of which day."""
-
-    usd: str
-    source: str
-    date: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +91,7 @@ def listed(place: Place) -> tuple[list[ProvisionedThroughput], bool]:
     return control.call("bedrock", place, read)
 
 
-def one(place: Place, arn: str) -> ProvisionedThroughput:
+def fetch(place: Place, arn: str) -> ProvisionedThroughput:
     """One of them as it is now, with the reason where it failed."""
     return control.call(
         "bedrock", place, lambda b: _read(b.get_provisioned_model_throughput(provisionedModelId=arn), place)
@@ -131,7 +122,7 @@ def create(
             **({"commitmentDuration": term} if term else {}),
         )["provisionedModelArn"],
     )
-    return one(place, arn)
+    return fetch(place, arn)
 
 
 def rename(place: Place, arn: str, name: str) -> ProvisionedThroughput:
@@ -142,7 +133,7 @@ def rename(place: Place, arn: str, name: str) -> ProvisionedThroughput:
         place,
         lambda b: b.update_provisioned_model_throughput(provisionedModelId=arn, desiredProvisionedModelName=name),
     )
-    return one(place, arn)
+    return fetch(place, arn)
 
 
 def delete(place: Place, arn: str) -> None:
@@ -155,16 +146,16 @@ def delete(place: Place, arn: str) -> None:
         raise AwsTrouble("conflict", _why_not(place, arn, str(error))) from error
 
 
-def _why_not(place: Place, arn: str, said: str) -> str:
+def _why_not(place: Place, arn: str, refusal: str) -> str:
     try:
-        found = one(place, arn)
+        throughput = fetch(place, arn)
     except AwsTrouble:
-        return said
-    if found.commitment == "none" or found.commitment_ends is None:
-        return said
+        return refusal
+    if throughput.commitment == "none" or throughput.commitment_ends is None:
+        return refusal
     return (
-        f"{found.name} was not deleted: it is committed, and AWS deletes a committed one only after its term ends on "
-        f"{found.commitment_ends:%Y-%m-%d}; until then it is paid for."
+        f"{throughput.name} was not deleted: it is committed, and AWS deletes a committed one only after its term ends "
+        f"on {throughput.commitment_ends:%Y-%m-%d}; until then it is paid for."
     )
 
 
@@ -174,7 +165,7 @@ def check_name(name: str) -> None:
         raise AwsTrouble("invalid", "The name is made of letters, digits and single - or _ between them, at most 63.")
 
 
-def _read(row: Mapping[str, Any], place: Place) -> ProvisionedThroughput:
+def _read(row: JsonMapping, place: Place) -> ProvisionedThroughput:
     terms: dict[str, Commitment] = {term: name for name, term in COMMITMENTS.items() if term}
     commitment = terms.get(str(row.get("commitmentDuration")), "none")
     foundation = str(row.get("foundationModelArn") or row["modelArn"]).rpartition("/")[2]
@@ -192,30 +183,3 @@ def _read(row: Mapping[str, Any], place: Place) -> ProvisionedThroughput:
         rate=of_unit(foundation, commitment, place.region),
         failure=row.get("failureMessage"),
     )
-
-
-HOURS_A_MONTH = 730  # as AWS counts a month
-
-
-def rate_from(row: Mapping[str, Any] | None) -> HourRate | None:
-    """A rate out of its plain values."""
-    return None if row is None else HourRate(**row)
-
-
-def of_instance(instance: str, region: str) -> HourRate | None:
-    """The price of one instance of a type ("ml.g5.xlarge": SageMaker's, "g5.xlarge": EC2's) in a region."""
-    found = instances.price(instance, region)
-    return None if found is None else HourRate(format(found.usd_per_hour, "f"), found.source, found.date)
-
-
-def of_unit(model: str, commitment: str, region: str) -> HourRate | None:
-    """The price of one model unit of Bedrock's in a region; ``commitment`` is none, 1-month or 6-month."""
-    found = instances.unit_price(model, commitment, region)
-    if found is None or found.usd_per_unit_hour is None:
-        return None
-    return HourRate(format(found.usd_per_unit_hour, "f"), found.source, found.date)
-
-
-def a_month(per_hour: Decimal) -> Decimal:
-    """US dollars for a month of being on."""
-    return per_hour * HOURS_A_MONTH

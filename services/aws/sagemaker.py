@@ -15,7 +15,8 @@ from typing import Any
 
 from services.aws import control
 from services.aws.control import AwsTrouble, Place, explained
-from services.aws.provisioned import HourRate, of_instance, rate_from
+from services.aws.instances import HourRate, of_instance, rate_from
+from services.types import JsonMapping
 
 DESCRIBED = 100  # endpoints that are looked at closely, the newest ones; the others are only named
 AT_ONCE = 8
@@ -87,8 +88,8 @@ class SageMakerEndpoint:
     def per_hour(self) -> Decimal | None:
         """US dollars an hour of all its instances; None when one variant's price or count is not known."""
         parts = [variant.per_hour for variant in self.variants]
-        known = [part for part in parts if part is not None]
-        return sum(known, Decimal()) if parts and len(known) == len(parts) else None
+        amounts = [amount for amount in parts if amount is not None]
+        return sum(amounts, Decimal()) if parts and len(amounts) == len(parts) else None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; `endpoint_from` gives it back."""
@@ -121,16 +122,16 @@ def listed(place: Place) -> tuple[list[SageMakerEndpoint], bool]:
         with ThreadPoolExecutor(AT_ONCE) as threads:
             close = list(threads.map(lambda row: _looked_at(sagemaker, row, place), rows[:DESCRIBED]))
         far = [_named(row, f"only the newest {DESCRIBED} are looked at closely") for row in rows[DESCRIBED:]]
-        known = [
+        endpoints = [
             replace(e, components=None if components is None else tuple(components.get(e.name, ())))
             for e in (*close, *far)
         ]
-        return known, bool(pages.resume_token)
+        return endpoints, bool(pages.resume_token)
 
     return control.call("sagemaker", place, read)
 
 
-def one(place: Place, name: str) -> SageMakerEndpoint:
+def fetch(place: Place, name: str) -> SageMakerEndpoint:
     """One endpoint as it is now. Raises `AwsTrouble`; "not_found" when the region has none of that name."""
     return control.call("sagemaker", place, lambda s: _described(s, s.describe_endpoint(EndpointName=name), place))
 
@@ -139,13 +140,13 @@ def _components(sagemaker: Any) -> dict[str, list[Component]] | None:
     """The components by endpoint; None where they cannot be listed, which the endpoints do not depend on."""
     from botocore.exceptions import BotoCoreError, ClientError
 
-    found: dict[str, list[Component]] = defaultdict(list)
+    by_endpoint: dict[str, list[Component]] = defaultdict(list)
     try:
         pages = sagemaker.get_paginator("list_inference_components").paginate(
             PaginationConfig={"MaxItems": control.MOST}
         )
         for row in (row for page in pages for row in page.get("InferenceComponents", [])):
-            found[str(row["EndpointName"])].append(
+            by_endpoint[str(row["EndpointName"])].append(
                 Component(
                     str(row["InferenceComponentName"]),
                     str(row.get("VariantName", "")),
@@ -154,10 +155,10 @@ def _components(sagemaker: Any) -> dict[str, list[Component]] | None:
             )
     except (BotoCoreError, ClientError):
         return None
-    return found
+    return by_endpoint
 
 
-def _named(row: Mapping[str, Any], trouble: str | None = None) -> SageMakerEndpoint:
+def _named(row: JsonMapping, trouble: str | None = None) -> SageMakerEndpoint:
     return SageMakerEndpoint(
         name=str(row["EndpointName"]),
         arn=str(row["EndpointArn"]),
@@ -169,7 +170,7 @@ def _named(row: Mapping[str, Any], trouble: str | None = None) -> SageMakerEndpo
     )
 
 
-def _looked_at(sagemaker: Any, row: Mapping[str, Any], place: Place) -> SageMakerEndpoint:
+def _looked_at(sagemaker: Any, row: JsonMapping, place: Place) -> SageMakerEndpoint:
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
@@ -178,7 +179,7 @@ def _looked_at(sagemaker: Any, row: Mapping[str, Any], place: Place) -> SageMake
         return _named(row, str(explained(error, "sagemaker", place)))
 
 
-def _described(sagemaker: Any, row: Mapping[str, Any], place: Place) -> SageMakerEndpoint:
+def _described(sagemaker: Any, row: JsonMapping, place: Place) -> SageMakerEndpoint:
     config = sagemaker.describe_endpoint_config(EndpointConfigName=row["EndpointConfigName"])
     declared = {v["VariantName"]: v for v in config.get("ProductionVariants", [])}
     running = {v["VariantName"]: v for v in row.get("ProductionVariants", [])}
@@ -189,9 +190,7 @@ def _described(sagemaker: Any, row: Mapping[str, Any], place: Place) -> SageMake
     return replace(_named(row), variants=tuple(variants))
 
 
-def _variant(
-    name: str, declared: Mapping[str, Any], running: Mapping[str, Any] | None, place: Place, status: str
-) -> Variant:
+def _variant(name: str, declared: JsonMapping, running: JsonMapping | None, place: Place, status: str) -> Variant:
     live = running or {}
     instance = declared.get("InstanceType")
     planned = declared.get("InitialInstanceCount")

@@ -22,8 +22,9 @@ from openpyxl.cell import WriteOnlyCell
 from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 
 from db.types import REPLACEMENT, storable
+from services.formatting import safe_cell
 from services.runs import view
-from services.runs.record import safe_cell, usd
+from services.runs.record import usd
 from services.security import keys
 
 Row = Mapping[str, Any]

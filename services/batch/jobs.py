@@ -45,7 +45,6 @@ from services.batch.types import (
     ask_of_json,
     no_of,
 )
-from services.deployments import config
 from services.pricing import cost as pricing_cost
 from services.runs.spec import new_id
 from services.security import keys
@@ -517,7 +516,7 @@ def call_row(
         "repetition": no,
         "attempt_no": 1,
         "deployment_id": deployment.id,
-        "deployment": config.to_json(deployment),
+        "deployment": deployment.to_json(),
         "kind": deployment.kind,
         "model": deployment.model,
         "wire": deployment.wire,

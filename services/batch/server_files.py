@@ -22,10 +22,10 @@ from typing import BinaryIO
 from services import paths
 from services.batch.files import Cancelled, spool
 from services.batch.types import Progress
+from services.deployments.configured_hosts import ConfiguredHosts
 from services.formatting import printable
 from services.regular_file import regular
 from services.security.access import may
-from services.security.listening import Configured
 
 LOCAL = "local"  # the person where nobody signs in
 ENDINGS = frozenset({"csv", "tsv", "tab", "txt", "jsonl", "ndjson", "json", "parquet", "pq", "xlsx", "xlsm", "gz"})
@@ -99,7 +99,7 @@ def allowed(
     if not may(role, "deploy"):
         return None
     # A name under which browsers may reach the pages means that others than this machine's own user do.
-    alone = loopback(address) and not Configured(lambda: file or paths.deployments_file()).hosts()
+    alone = loopback(address) and not ConfiguredHosts(lambda: file or paths.deployments_file()).hosts()
     anywhere = role == "admin" and person == LOCAL and alone
     never = (data, paths.ROOT / "data", paths.ROOT / ".streamlit", *((file,) if file is not None else ()))
     return Allowed(tuple(Path(one) for one in folders), anywhere, never)

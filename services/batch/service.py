@@ -38,10 +38,9 @@ from services.batch.types import (
     RouteName,
     options_to_json,
 )
-from services.deployments import config
 from services.deployments.registry import Registry
 from services.formatting import printable
-from services.request_fields import Given, Refused
+from services.request_fields import Refused, RequestFields
 from services.runs.spec import new_id
 from services.security import access
 from services.security.access import folded
@@ -261,7 +260,7 @@ class BatchDesk:
 
     def _late_estimate(self, row: Row, checked: Checked) -> Row | None:
         """The estimate of a batch whose file was checked after it was submitted."""
-        deployment = config.from_json(row["deployment"])
+        deployment = Deployment.from_json(row["deployment"])
         found = estimate_of(self._reader, checked, deployment, row["route"], row["max_lanes"], row["per_minute"])
         return batch_estimate.kept(found, confirmed=batch_estimate.confirmed(row["estimate"]))
 
@@ -366,7 +365,7 @@ def batch_row(spec: BatchSpec, deployment: Deployment, person: str, size: int, e
         "person": person,
         "name": spec.name or spec.file_name,
         "deployment_id": deployment.id,
-        "deployment": config.to_json(deployment),
+        "deployment": deployment.to_json(),
         "route": spec.route,
         "state": "queued",
         "said": "The lines are being recorded.",
@@ -600,7 +599,7 @@ class BatchSpec:
         }
 
 
-def spec_of(body: Given) -> BatchSpec:
+def spec_of(body: RequestFields) -> BatchSpec:
     """The spec that a request holds. Raises `Refused`, or ValueError in words for a value that cannot be."""
     sha256 = body.text("sha256", longest=64).lower()
     if len(sha256) != 64 or any(letter not in "0123456789abcdef" for letter in sha256):
@@ -632,19 +631,19 @@ def spec_of(body: Given) -> BatchSpec:
     )
 
 
-def _name(body: Given) -> str:
+def _name(body: RequestFields) -> str:
     """What a batch is called, on one line and without control characters; empty where nothing is left of it."""
     return " ".join(printable(body.words("name") or "").split())[:MAX_NAME]
 
 
-def _file_name(body: Given) -> str:
+def _file_name(body: RequestFields) -> str:
     name = body.text("file_name")
     if not name.strip(" .") or any(letter in "/\\" or ord(letter) < 32 or ord(letter) == 127 for letter in name):
         raise Refused("“file_name” has to be the name of a file, without a folder and without control characters.")
     return name[:MAX_NAME]
 
 
-def options_of(given: Given) -> Options:
+def options_of(given: RequestFields) -> Options:
     """The options that a request holds. Raises as `spec_of`."""
     params = given.table("params").values
     return Options(
@@ -662,7 +661,7 @@ def options_of(given: Given) -> Options:
     )
 
 
-def _one_of(given: Given, name: str, choices: tuple[Any, ...], default: Any) -> Any:
+def _one_of(given: RequestFields, name: str, choices: tuple[Any, ...], default: Any) -> Any:
     value = given.words(name)
     if value is None:
         return default
@@ -671,5 +670,5 @@ def _one_of(given: Given, name: str, choices: tuple[Any, ...], default: Any) -> 
     return value
 
 
-def _whole(body: Given, name: str, most: int) -> int | None:
+def _whole(body: RequestFields, name: str, most: int) -> int | None:
     return body.whole(name, 1, most) if body.has(name) else None

@@ -303,7 +303,7 @@ class Works:
         try:
             return self._around.registry.calling(batch["deployment_id"])
         except ValueError:
-            return config.from_json(batch["deployment"])
+            return Deployment.from_json(batch["deployment"])
 
     async def begin(self, batch_id: str) -> dict[str, Any]:
         """Take a batch up."""

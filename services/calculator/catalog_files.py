@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
 
+from services.aws import instances
+from services.aws.bedrock_ids import US_REGIONS
 from services.calculator.assumptions import ApiSpeed
 from services.calculator.catalog_rows import PRICE_CONTEXTS, AccountQuota, ApiModel, Instance, Unit
 from services.calculator.types import Gpu, Llm, Way
-from services.pricing import instances, sources
-from services.providers.bedrock_ids import US_REGIONS
+from services.pricing import sources
 
 Row = Mapping[str, str]
 
@@ -75,7 +76,7 @@ def _llm(row: Row) -> Llm:
 
 @cache
 def instance_rows() -> tuple[Instance, ...]:
-    """EC2's and SageMaker's instances that have a price (`services.pricing.instances`)."""
+    """EC2's and SageMaker's instances that have a price (`services.aws.instances`)."""
     memory = {gpu.name: gpu.memory_gib for gpu, _ in gpu_rows()}
     return tuple(
         Instance(

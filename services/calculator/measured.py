@@ -19,11 +19,11 @@ from sqlmodel import col
 from db import call_stats, run_queries
 from db.history import Wanted
 from db.models import Vote
+from services.aws.bedrock_ids import parsed, same_model
 from services.calculator import catalog
 from services.calculator.assumptions import ApiSpeed
 from services.calculator.types import FLAT, Reuse, Spread, Way, Workload
 from services.deployments import config as deployment_files
-from services.providers.bedrock_ids import parsed, same_model
 
 
 def wins(engine: Engine) -> dict[str, int]:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from services.aws.bedrock_ids import US_REGIONS
 from services.calculator import memory, options_api, queueing, token_cost
 from services.calculator import queueing as calculator_queueing
 from services.calculator.assumptions import Assumptions, discount, efficiency_for
@@ -34,7 +35,6 @@ from services.calculator.types import (
     Way,
     Workload,
 )
-from services.providers.bedrock_ids import US_REGIONS
 
 WAYS = (Way.EC2, Way.SAGEMAKER, Way.CONTAINER)
 

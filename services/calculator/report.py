@@ -13,7 +13,7 @@ from services.calculator import memory, presets, serialization
 from services.calculator import status as ranks
 from services.calculator.assumptions import Assumptions
 from services.calculator.types import HOURS_A_MONTH, Answer, Objectives, Option, Range, Workload
-from services.runs.record import safe_cell as safe
+from services.formatting import safe_cell as safe
 
 SCHEMA = 1
 GIB = 2**30

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from services import caching
 from services.caching import break_even_gap_min, break_even_hits, burst_that_pays
 from services.calculator.types import Reuse, Spread, Way, Workload
-from services.providers import model_rules
+from services.providers.anthropic import claude_of
 from services.types import CacheMode, Deployment
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def floor(way: Way, model: str) -> Floor:
     """What the service of a token-priced way caches of a model, and for how long (`services.caching`)."""
     deployment = Deployment("calculator", model, KINDS[way], model, "")
     minimum_tokens = caching.minimum(deployment)
-    names: tuple[CacheMode, ...] = ("5m", "1h") if model_rules.parse(model) is not None else ("auto",)
+    names: tuple[CacheMode, ...] = ("5m", "1h") if claude_of(model) is not None else ("auto",)
     known = [(str(name), caching.lifetime_min(deployment, name)) for name in names]
     lifetimes = tuple((name, float(minutes or LIFETIME_MIN)) for name, minutes in known)
     assumed = any(minutes is None for _, minutes in known)

@@ -115,7 +115,7 @@ class Calls:
             "attempt_no": attempt_no,
             "retry_of": retry_of,
             "deployment_id": deployment.id,
-            "deployment": config.to_json(deployment),
+            "deployment": deployment.to_json(),
             "kind": deployment.kind,
             "model": deployment.model,
             "wire": deployment.wire,
@@ -262,7 +262,7 @@ class Calls:
 
     async def _way(self, deployment: Deployment, request: WireRequest) -> outbound.Way:
         way = await outbound.way_soon(deployment, request.url, self._registry.allowed_private(deployment))
-        outbound.must_not_be_read(request.url, way, secret=bool(deployment.key_env or request.sign))
+        outbound.refuse_readable_secret(request.url, way, secret=bool(deployment.key_env or request.sign))
         return way
 
     def _session(self, near: bool, way: outbound.Way) -> aiohttp.ClientSession:
@@ -283,7 +283,7 @@ class Calls:
                 "AWS signatures may not be sent to this host; declare it in deployments.toml or list it in [keys.AWS]",
             )
         try:
-            frozen = await credentials.soon(signing.profile)
+            frozen = await credentials.frozen_soon(signing.profile)
         except credentials.CredentialTrouble as error:
             return Ending("unauthorised", str(error), "no_credentials")
 

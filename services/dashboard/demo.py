@@ -30,7 +30,6 @@ from db.permissions import private_directory
 from db.rollups import COUNTS
 from services.dashboard import demo_calls
 from services.dashboard.demo_calls import PLANS, SOURCE, TAGS, Calls, Story
-from services.deployments.serialization import to_json
 from services.pricing.cost import Price
 from services.security import keys
 
@@ -243,7 +242,7 @@ def _declare(session: Session, story: Story) -> None:
         session.execute(
             insert(DeploymentRow).values(
                 id=d.id,
-                spec=to_json(d),
+                spec=d.to_json(),
                 origin="page",
                 enabled=True,
                 color_slot=d.color_slot,

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from db.rollups import COUNTS
 from db.run_queries import WARM_SHARE
-from services.deployments.serialization import to_json
 from services.pricing.cost import Price
 from services.types import Aws, Deployment, PriceRef, Wire
 
@@ -313,7 +312,7 @@ def _columns(
 
 def _snapshot(deployment: Deployment) -> str:
     """The part of a deployment's snapshot that cannot be left out: it is stored with every call."""
-    full = to_json(deployment)
+    full = deployment.to_json()
     fields = ("id", "name", "kind", "model", "base_url", "wire", "color_slot", "labels")
     return orjson.dumps({name: full[name] for name in fields}).decode()
 

@@ -6,8 +6,10 @@ is a sentence that never repeats a value which could be a key.
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from pathlib import Path
@@ -15,16 +17,13 @@ from typing import Any, Literal
 
 from services import toml_text
 from services.aws.credentials import region_of
-from services.deployments.bounds import CALLS_PER_PERSON, batch_folders, calls_per_person
 from services.deployments.catalog import CATALOGUE, embedded_deployments
-from services.deployments.privacy import privacy
-from services.deployments.serialization import from_json, slug, to_json, to_toml
-from services.deployments.teams import teams
 from services.deployments.toml_table import ConfigError, Source, Table, did_you_mean, plain, read_source
 from services.deployments.validation import AWS_KEYS, faults, is_key_name, title
 from services.pricing import cost
 from services.providers import KINDS
 from services.providers.base import Kind
+from services.runs.spec import MAX_COLUMNS, MAX_REPETITIONS
 from services.security import keys
 from services.security import network as security_network
 from services.security.access import folded
@@ -39,12 +38,9 @@ __all__ = [
     "ConfigError",
     "allowed_private",
     "aws_host_allowed",
-    "from_json",
     "load",
     "parse",
     "slug",
-    "to_json",
-    "to_toml",
     "validate",
 ]
 
@@ -74,12 +70,15 @@ FIELDS = (
     "ca_file",
 )
 PRICE_FIELDS = ("provider", "model", *cost.RATE_NAMES, "per_hour", "instance", "count")
-BUILT_IN_IDS = frozenset(one.id for one in (*embedded_deployments(), *CATALOGUE))
+BUILT_IN_IDS = frozenset(built_in.id for built_in in (*embedded_deployments(), *CATALOGUE))
 SECTIONS = ("deployment", "network", "keys", "privacy", "access", "teams", "batch", "limits")
 # Services whose price is known from their address alone.
 LISTED_AT: Mapping[str, str] = {"api.anthropic.com": "anthropic", "api.openai.com": "openai"}
 # Kinds whose price is known from what they are.
 LISTED_FOR: Mapping[str, str] = {"bedrock": "aws"}
+MOST_DAYS = 36_500
+MOST_CALLS = 100_000
+CALLS_PER_PERSON = 2 * MAX_COLUMNS * MAX_REPETITIONS  # the largest run fits, and another beside it
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +96,18 @@ class Access:
 
 
 @dataclass(frozen=True, slots=True)
+class Privacy:
+    """``store_text`` false: texts are never written. ``text_days`` and ``call_days``: after so many days texts, and
+    whole calls, are deleted; None keeps them. Rollups are never deleted."""
+
+    store_text: bool = True
+    text_days: int | None = None
+    call_days: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
-    """All of deployments.toml; ``Config()`` is what holds without the file. A ``…_days`` None: they are kept."""
+    """All of deployments.toml; ``Config()`` is what holds without the file. A ``…_days`` None: they are privacy."""
 
     deployments: tuple[Deployment, ...] = ()
     allow_private_hosts: frozenset[str] = DEFAULT_PRIVATE_HOSTS
@@ -137,21 +146,21 @@ def parse(source: Source) -> Config:
         raise source.error("write [[deployment]] with two brackets, once for each deployment.", line)
     tables = [Table(source, "deployment", row, number, _title(row, number)) for number, row in enumerate(rows)]
     deployments = _unique(tables)
-    kept = privacy(Table(source, "privacy", data.get("privacy", {})))
+    privacy = _privacy(Table(source, "privacy", data.get("privacy", {})))
     network = Table(source, "network", data.get("network", {}))
     network.only(("allow_private_hosts",))
     private = network.texts("allow_private_hosts")
     config = Config(
         deployments=tuple(deployments),
-        allow_private_hosts=DEFAULT_PRIVATE_HOSTS if private is None else frozenset(one.lower() for one in private),
+        allow_private_hosts=DEFAULT_PRIVATE_HOSTS if private is None else frozenset(host.lower() for host in private),
         key_hosts=_key_hosts(source, data.get("keys", {}), deployments),
-        store_text=kept.store_text,
-        text_days=kept.text_days,
-        call_days=kept.call_days,
+        store_text=privacy.store_text,
+        text_days=privacy.text_days,
+        call_days=privacy.call_days,
         access=_access(Table(source, "access", data.get("access", {}))),
-        teams=teams(Table(source, "teams", data.get("teams", {}))),
-        batch_folders=batch_folders(Table(source, "batch", data.get("batch", {}))),
-        calls_per_person=calls_per_person(Table(source, "limits", data.get("limits", {}))),
+        teams=_teams(Table(source, "teams", data.get("teams", {}))),
+        batch_folders=_batch_folders(Table(source, "batch", data.get("batch", {}))),
+        calls_per_person=_calls_per_person(Table(source, "limits", data.get("limits", {}))),
     )
     for table, deployment in zip(tables, deployments, strict=True):
         for name, sentence in faults(deployment, allowed_private(deployment, config), config.key_hosts):
@@ -188,6 +197,17 @@ def aws_host_allowed(deployment: Deployment, url: str, config: Config) -> bool:
     return deployment.origin == "file" or on_amazon(url) or keys.allowed_host(AWS_KEYS, url, config.key_hosts)
 
 
+def slug(name: str, taken: Collection[str]) -> str:
+    """A short identifier made from ``name`` (a–z, 0–9, "-") that is not in ``taken``."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    base = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:48].strip("-") or "deployment"
+    candidate, number = base, 1
+    while candidate in taken:
+        number += 1
+        candidate = f"{base}-{number}"
+    return candidate
+
+
 # --- reading the file ------------------------------------------------------------------------------------------------
 
 
@@ -202,16 +222,16 @@ def _line_of_key(source: Source, key: str) -> int | None:
 
 
 def _unique(tables: list[Table]) -> list[Deployment]:
-    found: list[Deployment] = []
+    deployments: list[Deployment] = []
     for table in tables:
-        deployment = _deployment(table, {one.id for one in found})
+        deployment = _deployment(table, {earlier.id for earlier in deployments})
         for name in ("name", "id"):
-            if getattr(deployment, name) in {getattr(one, name) for one in found}:
+            if getattr(deployment, name) in {getattr(earlier, name) for earlier in deployments}:
                 raise table.error(f"has the same {name} as a deployment above: each needs its own.", name)
         if deployment.id in BUILT_IN_IDS:
             raise table.error("has the id of a deployment that comes with the program: give it another id.", "id")
-        found.append(deployment)
-    return found
+        deployments.append(deployment)
+    return deployments
 
 
 def _deployment(table: Table, taken: set[str]) -> Deployment:
@@ -327,11 +347,11 @@ def _key_hosts(source: Source, data: Any, deployments: list[Deployment]) -> dict
             )
         table = Table(source, f"keys.{name}", row)
         table.only(("hosts",))
-        bound.setdefault(name, []).extend(one.lower() for one in table.texts("hosts") or ())
-    for one in deployments:
-        if one.key_env and one.base_url.startswith(("http://", "https://")):
-            host = one.base_url.partition("://")[2].partition("/")[0].lower()
-            bound.setdefault(one.key_env, []).append(re.sub(r":\d+\Z", "", host))
+        bound.setdefault(name, []).extend(host.lower() for host in table.texts("hosts") or ())
+    for deployment in deployments:
+        if deployment.key_env and deployment.base_url.startswith(("http://", "https://")):
+            host = deployment.base_url.partition("://")[2].partition("/")[0].lower()
+            bound.setdefault(deployment.key_env, []).append(re.sub(r":\d+\Z", "", host))
     return {name: tuple(dict.fromkeys(hosts)) for name, hosts in bound.items()}
 
 
@@ -342,10 +362,10 @@ def _access(table: Table) -> Access:
         raise table.error('has an unknown mode; it can be "open" or "closed".', "mode")
     people = {}
     for role in ("senders", "admins"):
-        people[role] = tuple(folded(one) for one in table.texts(role) or ())
-        for one in people[role]:
-            if not re.fullmatch(r"[^@\s]+@[^@\s]+", one):
-                raise table.error(f"has {one!r} in {role!r}, which is not an e-mail address.", role)
+        people[role] = tuple(folded(address) for address in table.texts(role) or ())
+        for address in people[role]:
+            if not re.fullmatch(r"[^@\s]+@[^@\s]+", address):
+                raise table.error(f"has {address!r} in {role!r}, which is not an e-mail address.", role)
     hosts = table.texts("hosts") or ()
     for host in hosts:
         try:
@@ -359,3 +379,46 @@ def _access(table: Table) -> Access:
         hosts=hosts,
         trust_email=table.flag("trust_email", False),
     )
+
+
+def _privacy(table: Table) -> Privacy:
+    """The section as it is written."""
+    table.only(("store_text", "text_days", "call_days"))
+    texts = table.whole("text_days", minimum=1, maximum=MOST_DAYS)
+    calls = table.whole("call_days", minimum=1, maximum=MOST_DAYS)
+    if texts is not None and calls is not None and calls <= texts:
+        raise table.error(
+            f"has call_days = {calls}: calls go with their texts, so it has to be more than text_days = {texts}.",
+            "call_days",
+        )
+    return Privacy(table.flag("store_text", True), texts, calls)
+
+
+def _teams(table: Table) -> Mapping[str, tuple[str, ...]]:
+    """Team → its people (e-mail addresses, or names where nobody signs in), as they are recorded."""
+    teams: dict[str, tuple[str, ...]] = {}
+    for name in table.values:
+        if not name.strip():
+            raise table.error("has a team without a name.", name)
+        teams[name] = tuple(
+            dict.fromkeys(folded(member) if "@" in member else member for member in table.texts(name) or ())
+        )
+    return teams
+
+
+def _batch_folders(table: Table) -> tuple[str, ...]:
+    """The folders whose files may be named on the Batch page."""
+    table.only(("folders",))
+    folders = tuple(folder.strip() for folder in table.texts("folders") or ())
+    for folder in folders:
+        if not Path(folder).is_absolute() or os.path.normpath(folder) == "/" or "\0" in folder:
+            raise table.error(
+                f"has {folder!r} in 'folders': write the whole path of a folder, like \"/data/prompts\".", "folders"
+            )
+    return folders
+
+
+def _calls_per_person(table: Table) -> int:
+    """How many calls one person may have under way or waiting in runs."""
+    table.only(("calls_per_person",))
+    return table.whole("calls_per_person", minimum=1, maximum=MOST_CALLS) or CALLS_PER_PERSON

@@ -58,9 +58,9 @@ class Registry:
         self._rows = {row["id"]: row for row in run_queries.deployment_rows(self._reader)}
         self._all = {}
         for row in self._rows.values():
-            known = config.from_json(row["spec"])
+            deployment = Deployment.from_json(row["spec"])
             self._all[row["id"]] = replace(
-                known, color_slot=row["color_slot"], enabled=row["enabled"], origin=row["origin"]
+                deployment, color_slot=row["color_slot"], enabled=row["enabled"], origin=row["origin"]
             )
         for signed in self._all.values():
             if signed.aws is not None and not signed.key_env:
@@ -70,9 +70,9 @@ class Registry:
         """A deployment by id, or by name when no id matches (case is ignored)."""
         if name in self._all:
             return self._all[name]
-        wanted = name.strip().lower()
+        lowered = name.strip().lower()
         active = [d for d in self._all.values() if not self._rows[d.id]["archived"]]
-        matching = [d for d in active if wanted in (d.id.lower(), d.name.lower())]
+        matching = [d for d in active if lowered in (d.id.lower(), d.name.lower())]
         return next((d for d in matching if d.enabled), matching[0] if matching else None)
 
     def calling(self, name: str) -> Deployment:
@@ -160,11 +160,13 @@ class Registry:
 
     async def remove(self, deployment_id: str) -> None:
         """Take a page's deployment off the list; its calls and its colour stay in the history."""
-        known = self._all.get(deployment_id)
-        if known is None:
+        deployment = self._all.get(deployment_id)
+        if deployment is None:
             raise ValueError("That deployment is not known any more; reload the page.")
-        if known.origin != "page":
-            raise ValueError(f"{known.name} is declared in {_where(known)}: switch it off here or remove it there.")
+        if deployment.origin != "page":
+            raise ValueError(
+                f"{deployment.name} is declared in {_where(deployment)}: switch it off here or remove it there."
+            )
         await self._writer.write(
             lambda session: _and_meters(session, runs.archive_deployment, deployment_id=deployment_id)
         )
@@ -191,7 +193,7 @@ def _put(session: Any, deployment: Deployment) -> None:
     runs.upsert_deployment(
         session=session,
         deployment_id=deployment.id,
-        spec=config.to_json(deployment),
+        spec=deployment.to_json(),
         origin=deployment.origin,
         enabled=deployment.enabled,
     )

@@ -1,16 +1,19 @@
-"""Reads TOML tables with errors a person can act on: file, line, and what the field should look like."""
+"""The tables of deployments.toml: read with errors that name file, line and what is expected, and written."""
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
+import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from services.regular_file import regular
+from services.types import Deployment, PriceRef
 
 LARGEST = 4 * 2**20  # bytes of a file of deployments
 
@@ -34,8 +37,8 @@ class Source:
 
         A line that only looks like a header, inside a multi-line string, can mislead it; the sentence stays right.
         """
-        wanted = re.compile(r"\s*\[\[?\s*" + re.escape(header).replace(r"\.", r"\s*\.\s*") + r"\s*\]")
-        starts = [index for index, line in enumerate(self.lines) if wanted.match(line)]
+        table_header = re.compile(r"\s*\[\[?\s*" + re.escape(header).replace(r"\.", r"\s*\.\s*") + r"\s*\]")
+        starts = [index for index, line in enumerate(self.lines) if table_header.match(line)]
         if number >= len(starts):
             return None
         start = starts[number]
@@ -70,17 +73,17 @@ class Table:
         """A `ConfigError` at the line of ``key``."""
         return self.source.error(f"{self.title} {sentence}", self.source.line_of(self.header, self.number, key))
 
-    def only(self, known: Iterable[str]) -> None:
+    def only(self, allowed: Iterable[str]) -> None:
         """Refuses fields that are not in ``known``, with the nearest one that is."""
-        names = list(known)
+        names = list(allowed)
         for key in self.values:
             if key not in names:
                 raise self.error(f"has an unknown field {key!r}{did_you_mean(key, names)}", key)
 
-    def _get(self, key: str, kinds: tuple[type, ...], wanted: str) -> Any:
+    def _get(self, key: str, kinds: tuple[type, ...], expected: str) -> Any:
         value = self.values.get(key)
         if value is not None and (not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)):
-            raise self.error(f"has {key!r} as {_kind(value)}: it has to be {wanted}.", key)
+            raise self.error(f"has {key!r} as {_kind(value)}: it has to be {expected}.", key)
         return value
 
     def text(self, key: str) -> str | None:
@@ -103,18 +106,18 @@ class Table:
         value = self._get(key, (list,), 'a list of texts, like ["a", "b"]')
         if value is None:
             return None
-        if not all(isinstance(one, str) and one.strip() for one in value):
+        if not all(isinstance(text, str) and text.strip() for text in value):
             raise self.error(f'has something else than text in {key!r}: it has to be a list like ["a", "b"].', key)
-        return tuple(one.strip() for one in value)
+        return tuple(text.strip() for text in value)
 
     def table(self, key: str) -> Mapping[str, Any]:
         value = self._get(key, (Mapping,), "a table, like { a = 1 }")
         return {} if value is None else dict(value)
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
+def did_you_mean(word: str, allowed: Iterable[str]) -> str:
     """ "; did you mean 'model'?" or "; it can be a, b, c." as the end of a sentence."""
-    names = list(known)
+    names = list(allowed)
     near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     return f"; did you mean {near[0]!r}?" if near else f"; it can be {', '.join(names)}."
 
@@ -157,10 +160,84 @@ def plain(value: Any) -> Any:
     if isinstance(value, Decimal):
         return float(value)
     if isinstance(value, Mapping):
-        return {name: plain(one) for name, one in value.items()}
-    return [plain(one) for one in value] if isinstance(value, list) else value
+        return {name: plain(entry) for name, entry in value.items()}
+    return [plain(entry) for entry in value] if isinstance(value, list) else value
 
 
 def _kind(value: Any) -> str:
     names = {bool: "true or false", str: "text", int: "a number", Decimal: "a number", list: "a list", dict: "a table"}
     return names.get(type(value), "a date")
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+TEXT_FIELDS = (
+    "id",
+    "name",
+    "kind",
+    "model",
+    "base_url",
+    "wire",
+    "key_env",
+    "region",
+    "proxy",
+    "proxy_env",
+    "ca_file",
+)
+
+
+def to_toml(deployment: Deployment) -> str:
+    """The ``[[deployment]]`` table that declares this deployment in deployments.toml; defaults are left out.
+
+    Raises ValueError in words when ``extra_body`` holds a null, which TOML cannot say.
+    """
+    plain = Deployment(id="", name="", kind="", model="", base_url="")
+    lines = ["[[deployment]]"]
+    for name in (*TEXT_FIELDS, "params", "labels", "context_tokens", "enabled", "note", "headers", "extra_body"):
+        value = getattr(deployment, name)
+        if value != getattr(plain, name) or name == "wire":
+            lines.append(f"{name} = {_toml(value)}")
+    limits = {
+        name: value
+        for name, value in dataclasses.asdict(deployment.limits).items()
+        if value != getattr(plain.limits, name)
+    }
+    if deployment.aws is not None:
+        aws = {name: value for name, value in dataclasses.asdict(deployment.aws).items() if value is not None}
+        lines.append(f"aws = {_toml(aws)}")
+    price = _price_table(deployment.price)
+    lines += [f"limits = {_toml(limits)}"] if limits else []
+    lines += [f"price = {_toml(price)}"] if price else []
+    return "\n".join(lines) + "\n"
+
+
+def _price_table(price: PriceRef) -> dict[str, Any]:
+    if price.override is not None:
+        return {name: Decimal(value) for name, value in price.override.items()}
+    many = {"count": price.count} if price.count != 1 else {}
+    if price.per_hour is not None:
+        return {"per_hour": Decimal(price.per_hour), **many}
+    if price.instance is not None:
+        return {"instance": price.instance, **many}
+    return {name: value for name in ("provider", "model") if (value := getattr(price, name)) is not None}
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, Mapping):
+        inside = ", ".join(f"{_key(name)} = {_toml(entry)}" for name, entry in value.items())
+        return f"{{ {inside} }}" if inside else "{}"
+    if isinstance(value, Sequence):
+        return "[" + ", ".join(_toml(entry) for entry in value) + "]"
+    raise ValueError(f"TOML cannot hold {value!r}")
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _toml(name)

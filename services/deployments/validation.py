@@ -1,6 +1,6 @@
 """What a deployment may be: the checks that hold for the file, the page, the catalogue and a request alike.
 
-`serialization.from_json` reads the snapshots of other versions and takes them as they are; a request is refused in
+`Deployment.from_json` reads the snapshots of other versions and takes them as they are; a request is refused in
 words instead. What the fields may say is judged by `validation`.
 """
 
@@ -14,11 +14,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from services.deployments.serialization import from_json
 from services.params import PARAMS
 from services.pricing import cost
 from services.providers import KINDS
-from services.request_fields import Given
+from services.request_fields import RequestFields
 from services.security import keys, network, outbound
 from services.security.network import on_amazon
 from services.types import Aws, Deployment, Limits
@@ -26,7 +25,7 @@ from services.types import Aws, Deployment, Limits
 MOST_COUNT = 10**9  # `validation` and `cost.check_price` know the real limits and say them
 
 
-def deployment_of(body: Given) -> Deployment:
+def deployment_of(body: RequestFields) -> Deployment:
     """The deployment of a request. Raises ValueError with one sentence."""
     row: dict[str, Any] = {name: body.text(name) for name in ("name", "kind", "model", "base_url")}
     row |= {name: body.words(name) for name in ("key_env", "region")}
@@ -42,24 +41,24 @@ def deployment_of(body: Given) -> Deployment:
         "color_slot": body.whole("color_slot", 0, MOST_COUNT, default=0),
         "headers": {name: headers.text(name) for name in headers.values},
         "extra_body": body.table("extra_body").values,
-        "limits": {one.name: limits.number(one.name) for one in fields(Limits) if limits.has(one.name)},
+        "limits": {limit.name: limits.number(limit.name) for limit in fields(Limits) if limits.has(limit.name)},
         "aws": _fields(body.table("aws"), Aws) if body.has("aws") else None,
         "price": _price(body.table("price")),
     }
-    return from_json(row)
+    return Deployment.from_json(row)
 
 
-def _fields(given: Given, kind: type[Aws]) -> dict[str, str | None]:
-    return {one.name: given.words(one.name) for one in fields(kind)}
+def _fields(table: RequestFields, kind: type[Aws]) -> dict[str, str | None]:
+    return {setting.name: table.words(setting.name) for setting in fields(kind)}
 
 
-def _price(given: Given) -> dict[str, Any]:
-    row: dict[str, Any] = {name: given.words(name) for name in ("provider", "model", "per_hour", "instance")}
-    if given.has("override"):
-        rates = given.table("override")
+def _price(table: RequestFields) -> dict[str, Any]:
+    row: dict[str, Any] = {name: table.words(name) for name in ("provider", "model", "per_hour", "instance")}
+    if table.has("override"):
+        rates = table.table("override")
         row["override"] = {name: rates.text(name) for name in rates.values}
-    if given.has("count"):
-        row["count"] = given.whole("count", 0, MOST_COUNT)
+    if table.has("count"):
+        row["count"] = table.whole("count", 0, MOST_COUNT)
     return row
 
 
@@ -101,7 +100,7 @@ Fault = tuple[str, str]  # the field, and the rest of a sentence that starts wit
 def is_key_name(text: str) -> bool:
     """Is it the name of a variable, and not a key that was pasted in its place?"""
     # Names of variables are words joined by "_"; a long run without one is far more likely a key that was pasted.
-    longest = max((len(part) for part in text.split("_")), default=0)
+    longest = max((len(run) for run in text.split("_")), default=0)
     if longest > LONGEST_WORD or not KEY_NAME.match(text):
         return False
     return not keys.LOOKS_LIKE_KEY.search(text) and text not in keys.known_values()

@@ -42,8 +42,8 @@ def clear_away() -> None:
 
 def bundled() -> Path | None:
     """The OpenMP library inside the installed wheel of pykdtree, or None."""
-    found = importlib.util.find_spec("pykdtree")
-    for folder in (found.submodule_search_locations or []) if found else []:
+    spec = importlib.util.find_spec("pykdtree")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
         for path in sorted(Path(folder).parent.glob("pykdtree.libs/libgomp*.so*")):
             return path
     return None

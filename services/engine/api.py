@@ -16,7 +16,6 @@ from sqlalchemy.exc import IntegrityError
 
 from db import run_queries, runs
 from db.writer import WriteFailed
-from services.deployments import config
 from services.deployments.registry import DeploymentStatus
 from services.deployments.validation import deployment_of
 from services.engine import api_aws, api_batch, api_history
@@ -229,7 +228,7 @@ async def vote(request: web.Request) -> web.Response:
 
 def _status_json(status: DeploymentStatus) -> dict[str, Any]:
     return {
-        "deployment": config.to_json(status.deployment),
+        "deployment": status.deployment.to_json(),
         "ready": status.ready,
         "needs": status.needs,
         "test": status.test,
@@ -246,7 +245,7 @@ async def list_deployments(request: web.Request) -> web.Response:
 async def save_deployment(request: web.Request) -> web.Response:
     _may(request, "deploy")
     saved = await request.app[ENGINE].registry.save(deployment_of(await _body(request)))
-    return _json(config.to_json(saved))
+    return _json(saved.to_json())
 
 
 async def switch_deployment(request: web.Request) -> web.Response:

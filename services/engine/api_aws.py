@@ -18,7 +18,7 @@ from aiohttp import web
 from services.aws import control, credentials, provisioned, sagemaker
 from services.aws.control import AwsTrouble, Place
 from services.engine.requests import answer, body_of, may
-from services.request_fields import Given
+from services.request_fields import RequestFields
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -52,8 +52,8 @@ async def _ask(use: Callable[[], T]) -> T:
         ) from None
 
 
-async def _place(request: web.Request, body: Given | None = None) -> Place:
-    given = Given(request.query) if body is None else body
+async def _place(request: web.Request, body: RequestFields | None = None) -> Place:
+    given = RequestFields(request.query) if body is None else body
     profile, region = given.words("profile"), given.words("region")
     return await _ask(lambda: control.place(profile, region))
 
@@ -125,7 +125,7 @@ async def delete_provisioned(request: web.Request) -> web.Response:
     person, body = may(request, "deploy"), await body_of(request)
     arn, _ = body.text("arn"), body.words("confirm")
     place = await _place(request, body)
-    found = await _ask(lambda: provisioned.one(place, arn))
+    found = await _ask(lambda: provisioned.fetch(place, arn))
     _confirmed(body, found.name)
     await _ask(lambda: provisioned.delete(place, arn))
     log.info("%s deleted the provisioned throughput %s", person, arn)
@@ -139,7 +139,7 @@ async def refresh(request: web.Request) -> web.Response:
     return answer({"ok": True})
 
 
-def _confirmed(body: Given, wanted: str) -> None:
+def _confirmed(body: RequestFields, wanted: str) -> None:
     """What costs or ends something is asked for twice: the page's typed words are checked here too."""
     if (body.words("confirm") or "").strip() != wanted:
         raise AwsTrouble("invalid", f"Nothing was done: to go on, type “{wanted}” exactly.")

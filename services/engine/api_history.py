@@ -16,8 +16,8 @@ from db import models, rollups, small_tables
 from services import alerts as alerts_module
 from services.engine.background import BUSY_BATCH, IDLE_BATCH
 from services.engine.requests import answer, body_of, may, own
-from services.pricing import overview
-from services.request_fields import Given
+from services.pricing import budget
+from services.request_fields import RequestFields
 from services.runs.spec import new_id
 from services.security import access
 
@@ -185,7 +185,7 @@ class _History:
 
     async def get_budget(self, request: web.Request) -> web.Response:
         may(request, "look")
-        amount = await self._read(overview.monthly)
+        amount = await self._read(budget.monthly)
         return answer({"monthly_usd": None if amount is None else format(amount, "f")})
 
     async def set_budget(self, request: web.Request) -> web.Response:
@@ -193,11 +193,11 @@ class _History:
         body = await body_of(request)
         named = isinstance(body.values.get("monthly_usd"), str) or not body.has("monthly_usd")
         usd = body.words("monthly_usd", longest=40) if named else str(body.number("monthly_usd"))
-        await self._engine.writer.write(lambda session: overview.keep(session=session, usd=usd))
+        await self._engine.writer.write(lambda session: budget.set_monthly(session=session, usd=usd))
         return answer({"ok": True})
 
 
-def _alert(body: Given) -> alerts_module.Alert:
+def _alert(body: RequestFields) -> alerts_module.Alert:
     """The alert of a request. Raises ValueError in words."""
     body.need("metric", "threshold")
     return alerts_module.Alert.from_row(

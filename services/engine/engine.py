@@ -25,7 +25,6 @@ from services.calls.clock import Heartbeat, Ticker
 from services.calls.live import LiveCall, LiveColumn, LiveRun
 from services.calls.progress import Progress
 from services.calls.stream import opened_session
-from services.deployments import config
 from services.deployments.registry import Registry
 from services.embedded import EmbeddedPool
 from services.engine.alert_loop import Alerting
@@ -448,7 +447,7 @@ async def revived(reader: SqlEngine, run_id: str) -> LiveRun | None:
 
 
 def _column(row: Mapping[str, Any]) -> LiveColumn:
-    deployment = config.from_json(row["deployment"])
+    deployment = Deployment.from_json(row["deployment"])
     progress = Progress(None, Limits())
     progress.phase = "done"
     progress.answer = [row["answer"]] if row.get("answer") else []

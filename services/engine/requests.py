@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from services.request_fields import Given
+from services.request_fields import RequestFields
 from services.security import access
 
 
@@ -16,7 +16,7 @@ def answer(value: Any, status: int = 200) -> web.Response:
     return web.Response(body=orjson.dumps(value, default=str), status=status, content_type="application/json")
 
 
-async def body_of(request: web.Request) -> Given:
+async def body_of(request: web.Request) -> RequestFields:
     """The JSON object of a request, to be read field by field. Raises ValueError in words when it is none."""
     try:
         value = orjson.loads(await request.read() or b"{}")
@@ -24,7 +24,7 @@ async def body_of(request: web.Request) -> Given:
         raise ValueError("The request to the engine was not JSON.") from error
     if not isinstance(value, dict):
         raise ValueError("The request to the engine was not a JSON object.")
-    return Given(value)
+    return RequestFields(value)
 
 
 def may(request: web.Request, action: access.Action) -> str:

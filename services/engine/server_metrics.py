@@ -224,7 +224,7 @@ class Gauges:
             check_url(root, allow_private=allowed)
             headers = self._headers(deployment, root)
             way = await outbound.way_soon(deployment, root, allowed)
-            outbound.must_not_be_read(root, way, secret=bool(deployment.key_env))
+            outbound.refuse_readable_secret(root, way, secret=bool(deployment.key_env))
         except (Forbidden, outbound.ProxyTrouble) as error:
             raise Silent(keys.scrub(str(error))) from error
         return _Place(root, near=False, headers=headers, way=way)

@@ -20,7 +20,8 @@ from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Literal
 
-from services.pricing import instances
+from services.aws import instances
+from services.formatting import money
 from services.pricing.price import RATE_NAMES, Price, PriceTier, completed, context_of, tier_asked
 from services.types import Deployment, PriceRef, Usage
 
@@ -79,11 +80,11 @@ def plain_nanousd(usage: Usage, price: Price | None, standard: Price | None = No
     if plain is None or plain.per_hour is not None:
         return None
     counts = {name: getattr(usage, name) for name in DRIVERS}
-    known = {name: count for name, count in counts.items() if count is not None}
+    stated = {name: count for name, count in counts.items() if count is not None}
     charged, rates = price.rates_for(usage.input_total or 0), plain.rates_for(usage.input_total or 0)
-    if not known or "input" not in rates or "output" not in rates:
+    if not stated or "input" not in rates or "output" not in rates:
         return None
-    if any(count and DRIVERS[name] not in charged for name, count in known.items()):
+    if any(count and DRIVERS[name] not in charged for name, count in stated.items()):
         return None
     total = 0
     for side, tokens in (("input", usage.input_total or 0), ("output", usage.output_total or 0)):
@@ -177,7 +178,7 @@ def check_price(ref: PriceRef) -> None:
         raise ValueError('the price names a model without its provider, for example provider = "openai"')
 
 
-def price_of(deployment: Deployment, at: datetime, *, batch: bool = False, tier: str | None = None) -> Price | None:
+def price_of(deployment: Deployment, moment: datetime, *, batch: bool = False, tier: str | None = None) -> Price | None:
     """The price of one call of ``deployment`` that starts ``at`` (aware, or UTC when naive); None = no known price.
 
     Only ``deployment.price`` decides: a server of one's own that calls its model "claude-haiku-5-5" has no API price
@@ -190,7 +191,7 @@ def price_of(deployment: Deployment, at: datetime, *, batch: bool = False, tier:
     """
     ref = deployment.price
     check_price(ref)
-    day = (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC).date().isoformat()
+    day = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).date().isoformat()
     if ref.override is not None:
         rates = completed({name: decimal_amount(value) for name, value in ref.override.items()})
         return None if batch else Price("deployment", day, rates=_texts(rates))
@@ -204,27 +205,27 @@ def price_of(deployment: Deployment, at: datetime, *, batch: bool = False, tier:
     from services.pricing.sources import listed
 
     context = context_of(deployment, batch=batch, tier=tier)
-    found = listed(ref.provider, ref.model or deployment.model, at, context.listed, deployment.region)
-    return None if found is None else _from_list(found, context.told)
+    entry = listed(ref.provider, ref.model or deployment.model, moment, context.listed, deployment.region)
+    return None if entry is None else _from_list(entry, context.noted_tier)
 
 
 def _of_instance(name: str, count: int, region: str | None) -> Price | None:
-    found = instances.price(name, region)
-    if found is None:
+    entry = instances.price(name, region)
+    if entry is None:
         return None
-    per_hour = _hourly(found.usd_per_hour, count)
-    context = {"region": found.region}
-    return Price(found.source, found.date, per_hour=per_hour, context=context, instance=name, count=count)
+    per_hour = _hourly(entry.usd_per_hour, count)
+    context = {"region": entry.region}
+    return Price(entry.source, entry.date, per_hour=per_hour, context=context, instance=name, count=count)
 
 
-def _hourly(one: Decimal, count: int) -> str:
-    return format(one * count, "f")
+def _hourly(usd: Decimal, count: int) -> str:
+    return format(usd * count, "f")
 
 
-def _from_list(found: ListedPrice, told: Mapping[str, str]) -> Price:
-    tiers = tuple(PriceTier(above, _texts(rates)) for above, rates in found.tiers)
-    context = {**found.context, **told}
-    return Price(found.source, found.as_of, found.model, _texts(found.rates), tiers, context=context)
+def _from_list(entry: ListedPrice, noted_tier: Mapping[str, str]) -> Price:
+    tiers = tuple(PriceTier(above, _texts(rates)) for above, rates in entry.tiers)
+    context = {**entry.context, **noted_tier}
+    return Price(entry.source, entry.as_of, entry.model, _texts(entry.rates), tiers, context=context)
 
 
 def _texts(rates: Mapping[str, Decimal]) -> dict[str, str]:
@@ -243,14 +244,14 @@ def cost(usage: Usage, price: Price | None, *, complete: bool, max_output_tokens
     if price.per_hour is not None:
         return Cost("free", 0, 0) if Decimal(price.per_hour) == 0 else Cost("by_the_hour")
     counts = {name: getattr(usage, name) for name in DRIVERS}
-    known = {name: count for name, count in counts.items() if count is not None}
-    if not known:
+    stated = {name: count for name, count in counts.items() if count is not None}
+    if not stated:
         return Cost("unknown_usage")
     rates = price.rates_for(usage.input_total or 0)
     if not rates:
         return Cost("no_price")
-    drivers = {name: _nano(count, rates[DRIVERS[name]]) for name, count in known.items() if DRIVERS[name] in rates}
-    unpriced = any(count for name, count in known.items() if DRIVERS[name] not in rates)
+    drivers = {name: _nano(count, rates[DRIVERS[name]]) for name, count in stated.items() if DRIVERS[name] in rates}
+    unpriced = any(count for name, count in stated.items() if DRIVERS[name] not in rates)
     total = sum(drivers.values())
     both_sides = usage.input_total is not None and usage.output_total is not None
     if not complete or not both_sides or unpriced or usage.source == "partial":
@@ -266,27 +267,6 @@ def cost(usage: Usage, price: Price | None, *, complete: bool, max_output_tokens
 
 def _nano(count: int, rate: str) -> int:
     return int((count * Decimal(rate) * NANO_PER_RATE).to_integral_value(rounding=ROUND_HALF_UP))
-
-
-def money(nanousd: int | None, mark: str = "") -> str:
-    """An amount for a reader: cents from one dollar up, three significant digits below it.
-
-    "$12.35", "$0.00123", "≥ $0.00091" with the mark "≥", "$0", and "no price" for None.
-    """
-    if nanousd is None:
-        return "no price"
-    dollars = Decimal(nanousd) / NANO
-    if nanousd == 0:
-        text = "0"
-    elif abs(dollars) >= 1:
-        text = format(dollars.quantize(Decimal("0.01"), rounding=ROUND_HALF_UP), ",f")
-    else:
-        step = Decimal(1).scaleb(max(dollars.adjusted() - 2, -9))
-        text = format(dollars.quantize(step, rounding=ROUND_HALF_UP).normalize(), "f")
-        if len(text.partition(".")[2]) < 2:
-            text = format(Decimal(text), ".2f")
-    sign, text = ("−", text[1:]) if text.startswith("-") else ("", text)
-    return f"{mark} {sign}${text}" if mark else f"{sign}${text}"
 
 
 def mark_of(value: Cost) -> str:

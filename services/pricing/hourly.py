@@ -25,9 +25,9 @@ from sqlmodel import Session, col
 from db import small_tables
 from db.models import DeploymentRow
 from db.small_tables import Meter
-from services.deployments.serialization import from_json
+from services.formatting import money, percent
 from services.pricing import cost
-from services.pricing.cost import Price, money
+from services.pricing.cost import Price
 from services.types import Deployment
 
 HOUR_US = 3_600_000_000
@@ -35,25 +35,25 @@ HOUR_US = 3_600_000_000
 COLUMNS = ("deployment_id", "on_at", "off_at", "usd_per_hour", "nanousd")
 
 
-def hourly(deployment: Deployment, at: datetime) -> Price | None:
+def hourly(deployment: Deployment, moment: datetime) -> Price | None:
     """The price of a deployment that is paid by the hour; None for one that is not, is free, or has no known price."""
     ref = deployment.price
     if ref.override is not None or (ref.per_hour is None and ref.instance is None):
         return None
     try:
-        price = cost.price_of(deployment, at)
+        price = cost.price_of(deployment, moment)
     except ValueError:
         return None
     return price if price is not None and price.per_hour is not None and Decimal(price.per_hour) > 0 else None
 
 
-def settle(*, session: Session, at: datetime | None = None) -> int:
+def settle(*, session: Session, moment: datetime | None = None) -> int:
     """Bring the stretches in line with the deployments as they are in ``session``; returns how many changed.
 
     Call it in the transaction of every change to the deployments. One that was never on before counts since the last
     change of its declaration, which is where it was on before this was recorded.
     """
-    now = at or datetime.now(UTC)
+    now = moment or datetime.now(UTC)
     rows = session.execute(
         select(col(DeploymentRow.id), col(DeploymentRow.spec), col(DeploymentRow.updated_at)).where(
             col(DeploymentRow.enabled).is_(True), col(DeploymentRow.archived).is_(False)
@@ -61,7 +61,7 @@ def settle(*, session: Session, at: datetime | None = None) -> int:
     ).all()
     on: dict[str, Meter] = {}
     for deployment_id, spec, since in rows:
-        price = hourly(from_json(spec), now) if spec else None
+        price = hourly(Deployment.from_json(spec), now) if spec else None
         if price is not None and price.per_hour is not None:
             on[deployment_id] = Meter(price.per_hour, price.to_json(), since)
     return small_tables.settle(session=session, on=on, at=now)
@@ -86,11 +86,11 @@ def accrued(engine: Engine, start: datetime, end: datetime, now: datetime | None
     return frame.astype({"usd_per_hour": "float64", "nanousd": "int64"})
 
 
-def rates(engine: Engine, at: datetime) -> dict[str, int]:
+def rates(engine: Engine, moment: datetime) -> dict[str, int]:
     """What each hour-priced deployment that is on at a moment costs, in nano-dollars an hour."""
-    rows = small_tables.stretches(engine, at - timedelta(microseconds=1), at)
-    on = [row for row in rows if row["off_at"] is None or row["off_at"] > at]
-    return {row["deployment_id"]: nanousd(row["usd_per_hour"], at, at + timedelta(hours=1)) for row in on}
+    rows = small_tables.stretches(engine, moment - timedelta(microseconds=1), moment)
+    on = [row for row in rows if row["off_at"] is None or row["off_at"] > moment]
+    return {row["deployment_id"]: nanousd(row["usd_per_hour"], moment, moment + timedelta(hours=1)) for row in on}
 
 
 def nanousd(usd_per_hour: str | float, on_at: datetime, off_at: datetime) -> int:
@@ -110,7 +110,7 @@ MS_PER_HOUR = 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class CallSpan:
     """One call: from when to when (aware) it held the machine, and its output tokens. None: not known."""
 
     start: datetime
@@ -171,7 +171,7 @@ class Use:
         return self.cost * 1_000_000 / self.output_tokens if self.output_tokens else None
 
 
-def held_of(row: Mapping[str, Any], now: datetime) -> Held | None:
+def span_of_call(row: Mapping[str, Any], now: datetime) -> CallSpan | None:
     """A row of `db.run_queries.held_by_calls` as an interval; None for a call that never held the machine.
 
     One that is under way holds it until ``now``.
@@ -180,11 +180,11 @@ def held_of(row: Mapping[str, Any], now: datetime) -> Held | None:
     if start is None:
         return None
     if row["state"] == "running":
-        return Held(start, max(start, now) + timedelta(microseconds=1))
+        return CallSpan(start, max(start, now) + timedelta(microseconds=1))
     if row["end_ms"] is None:
         return None
     end = start + timedelta(milliseconds=max(row["end_ms"], 0.0))
-    return Held(start, end, row["output"], exact=row["usage_source"] == "provider")
+    return CallSpan(start, end, row["output"], exact=row["usage_source"] == "provider")
 
 
 def window_of(declared: datetime, now: datetime) -> tuple[datetime, datetime]:
@@ -192,21 +192,21 @@ def window_of(declared: datetime, now: datetime) -> tuple[datetime, datetime]:
     return min(max(now - WINDOW, declared), now), now
 
 
-def use_of(held: Iterable[Held], window: tuple[datetime, datetime], per_hour: Decimal) -> Use:
+def use_of(calls: Iterable[CallSpan], window: tuple[datetime, datetime], per_hour: Decimal) -> Use:
     """The use of a deployment in a window, from the calls that overlap it in any order."""
     start, end = window
-    inside = [one for one in held if one.end > start and one.start < end]
-    spans = [(max(one.start, start), min(one.end, end)) for one in inside]
-    ended = [one for one in inside if one.end <= end]
-    known = [one.output_tokens for one in ended if one.output_tokens is not None]
+    inside = [span for span in calls if span.end > start and span.start < end]
+    spans = [(max(span.start, start), min(span.end, end)) for span in inside]
+    ended = [span for span in inside if span.end <= end]
+    tokens = [span.output_tokens for span in ended if span.output_tokens is not None]
     return Use(
         per_hour=per_hour,
         window_s=(end - start).total_seconds(),
         busy_s=union(spans).total_seconds(),
         held_s=sum((b - a).total_seconds() for a, b in spans),
         calls=len(ended),
-        output_tokens=sum(known),
-        exact=len(known) == len(ended) and all(one.exact for one in ended),
+        output_tokens=sum(tokens),
+        exact=len(tokens) == len(ended) and all(span.exact for span in ended),
     )
 
 
@@ -256,11 +256,6 @@ def words(use: Use) -> str:
     if use.per_1m_output is not None:
         parts.append(f"{'' if use.exact else '~'}{_dollars(use.per_1m_output)} per 1M output tokens")
     return " · ".join(parts)
-
-
-def percent(share: float) -> str:
-    """A share (0 to 1) as "3 %"; "under 1 %" for what would round to nothing."""
-    return "under 1 %" if 0 < share < 0.01 else f"{share * 100:.0f} %"
 
 
 def _window_words(window_s: float) -> str:

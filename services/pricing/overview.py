@@ -1,4 +1,4 @@
-"""The prices in use, one line for each deployment, what changed since calls were made, and the monthly budget.
+"""The prices in use, one line for each deployment, and what changed since calls were made.
 
 Pricing old calls anew is a view: nothing here is written, and what a call cost stays what it was.
 """
@@ -6,26 +6,19 @@ Pricing old calls anew is a view: nothing here is written, and what a call cost 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, cast
 
-from sqlalchemy import Engine
-from sqlmodel import Session
-
-from db import small_tables
 from db.call_stats import PriceUse
-from services.deployments import config
+from services.aws.bedrock_ids import US_REGIONS
+from services.formatting import safe_cell
 from services.pricing import cost as pricing_cost
 from services.pricing import price as pricing_price
-from services.pricing.cost import MOST_DOLLARS
 from services.pricing.price import BATCH, RATE_NAMES, Price, PriceTier, context_of
 from services.providers import KINDS
-from services.providers.bedrock_ids import US_REGIONS
-from services.runs.record import safe_cell
 from services.types import Deployment, Usage
 
 SOURCE_OF_OURS = "own price"
@@ -52,13 +45,13 @@ class PriceLine:
         return pricing_cost.tier_asked(self.deployment) or "standard"
 
 
-def lines(known: Sequence[Deployment], uses: Sequence[PriceUse], now: datetime) -> list[PriceLine]:
+def lines(deployments: Sequence[Deployment], uses: Sequence[PriceUse], now: datetime) -> list[PriceLine]:
     """A line for every deployment that is switched on or was ever called."""
     called: dict[str, tuple[int, int]] = {}
     for use in uses:
         n, nanousd = called.get(use.deployment_id, (0, 0))
         called[use.deployment_id] = (n + use.n, nanousd + use.nanousd)
-    return [line(d, now, *called.get(d.id, (0, 0))) for d in known if d.enabled or d.id in called]
+    return [line(d, now, *called.get(d.id, (0, 0))) for d in deployments if d.enabled or d.id in called]
 
 
 def together(live: Sequence[Deployment] | None, rows: Sequence[Mapping[str, Any]]) -> list[Deployment]:
@@ -68,15 +61,15 @@ def together(live: Sequence[Deployment] | None, rows: Sequence[Mapping[str, Any]
 
     ``rows``: `db.run_queries.deployment_rows`. A row whose declaration this version cannot read is left out.
     """
-    here = {d.id for d in live or ()}
-    recorded = [deployment_of(row) for row in rows if row["id"] not in here]
+    live_ids = {d.id for d in live or ()}
+    recorded = [deployment_of(row) for row in rows if row["id"] not in live_ids]
     return [*(live or ()), *(replace(d, enabled=d.enabled and live is None) for d in recorded if d is not None)]
 
 
 def deployment_of(row: Mapping[str, Any]) -> Deployment | None:
     """The deployment of a row, with its colour; None for one that this version cannot read."""
     try:
-        d = config.from_json(row["spec"] or {})
+        d = Deployment.from_json(row["spec"] or {})
         pricing_cost.check_price(d.price)
     except (KeyError, TypeError, ValueError):
         return None
@@ -96,8 +89,8 @@ def what_to_do(d: Deployment) -> str:
     ref = d.price
     own = "give it a price of its own on the Deployments page"
     if ref.instance is not None:
-        where = f" in {d.region}" if d.region and d.region not in US_REGIONS else ""
-        return f"The file of instance prices does not know {ref.instance}{where}: {own}, per hour."
+        in_region = f" in {d.region}" if d.region and d.region not in US_REGIONS else ""
+        return f"The file of instance prices does not know {ref.instance}{in_region}: {own}, per hour."
     if ref.provider is None:
         return f"It names no price: {own}."
     context = context_of(d).listed
@@ -107,8 +100,8 @@ def what_to_do(d: Deployment) -> str:
     name = ref.model or d.model
     if name.startswith("arn:"):
         return f"The lists cannot tell which model this ARN stands for: name it in the price, or {own}."
-    where = f" in {d.region}" if d.region else ""
-    return f"No list names {name}{where} exactly, and a similar model's price is never taken: {own}."
+    in_region = f" in {d.region}" if d.region else ""
+    return f"No list names {name}{in_region} exactly, and a similar model's price is never taken: {own}."
 
 
 def source_words(price: Price) -> str:
@@ -125,9 +118,9 @@ def pair(rates: Mapping[str, str] | None) -> str:
 
 def dollars(amount: str) -> str:
     """A price as it is listed, without needless zeros: "$0.0375", "$3", "$2.50"."""
-    whole, _, part = format(pricing_cost.decimal_amount(amount), "f").partition(".")
-    part = part.rstrip("0")
-    return f"${int(whole):,}" + (f".{part:0<2}" if part else "")
+    units, _, decimals = format(pricing_cost.decimal_amount(amount), "f").partition(".")
+    decimals = decimals.rstrip("0")
+    return f"${int(units):,}" + (f".{decimals:0<2}" if decimals else "")
 
 
 def short(price: Price | None) -> str:
@@ -235,19 +228,19 @@ def _row(text: str | None) -> object:
 
 
 def changes(
-    known: Mapping[str, Deployment], uses: Sequence[PriceUse], at: Sequence[int], now: datetime
+    deployments: Mapping[str, Deployment], uses: Sequence[PriceUse], bounds: Sequence[int], now: datetime
 ) -> list[Change]:
     """What changed, newest last use first. ``at``: the bounds that ``uses`` were asked with."""
     groups: dict[tuple[str, Any], list[PriceUse]] = {}
     for use in uses:
-        if use.deployment_id in known:
+        if use.deployment_id in deployments:
             charged: Any = "damaged" if pricing_price.damaged(_row(use.price)) else _what_is_charged(stored(use.price))
             groups.setdefault((use.deployment_id, charged), []).append(use)
-    found = [_change(known[of], group, at, now) for (of, _), group in groups.items()]
-    return sorted((one for one in found if one is not None), key=lambda one: one.last, reverse=True)
+    changed = [_change(deployments[of], group, bounds, now) for (of, _), group in groups.items()]
+    return sorted((change for change in changed if change is not None), key=lambda change: change.last, reverse=True)
 
 
-def _change(d: Deployment, uses: Sequence[PriceUse], at: Sequence[int], now: datetime) -> Change | None:
+def _change(d: Deployment, uses: Sequence[PriceUse], bounds: Sequence[int], now: datetime) -> Change | None:
     was = stored(uses[-1].price)
     today = _today(d, was, now)
     damaged = pricing_price.damaged(_row(uses[-1].price))
@@ -266,7 +259,7 @@ def _change(d: Deployment, uses: Sequence[PriceUse], at: Sequence[int], now: dat
         first=min(use.first for use in uses),
         last=max(use.last for use in uses),
         nanousd=sum(use.nanousd for use in uses) if paid else None,
-        today_nanousd=_priced_anew(uses, today, at) if by_token and today is not None else None,
+        today_nanousd=_priced_anew(uses, today, bounds) if by_token and today is not None else None,
         inexact=any(use.n_inexact for use in uses),
         damaged=damaged,
     )
@@ -296,55 +289,16 @@ def _amounts(rates: Mapping[str, str] | None) -> tuple[Decimal | None, ...] | No
     return tuple(Decimal(rates[name]) if name in rates else None for name in RATE_NAMES)
 
 
-def _priced_anew(uses: Sequence[PriceUse], price: Price, at: Sequence[int]) -> int | None:
+def _priced_anew(uses: Sequence[PriceUse], price: Price, bounds: Sequence[int]) -> int | None:
     """The cost of the tokens of those calls. Each band is charged at the rates of the lengths in it."""
     total = 0
     for use in uses:
         if not any(use.counts.values()):
             continue
-        rates = price.rates_for(at[use.band - 1] + 1 if use.band else 0)
+        rates = price.rates_for(bounds[use.band - 1] + 1 if use.band else 0)
         usage = Usage(source="provider", **cast(dict[str, Any], use.counts))
         cost = pricing_cost.cost(usage, replace(price, rates=rates, tiers=()), complete=True)
         if cost.state != "exact" or cost.nanousd is None:
             return None
         total += cost.nanousd
     return total
-
-
-BUDGET = "budget"
-
-
-# Commas may only stand between thousands and a point only before cents: in "1.000,50" and in "1.000" nobody can tell
-# what is meant. Digits are those of ASCII.
-AMOUNT = re.compile(r"\$?\s?((?:[0-9]+|[0-9]{1,3}(?:,[0-9]{3})+)(?:\.[0-9]{1,2})?)")
-
-
-def monthly(engine: Engine) -> Decimal | None:
-    """US dollars a month; None where no budget was set."""
-    value = small_tables.read(engine, BUDGET)
-    return Decimal(value["monthly_usd"]) if value else None
-
-
-def keep(*, session: Session, usd: str | None) -> None:
-    """Set the monthly budget; None or "" removes it. Raises ValueError in words unless it is more than 0 dollars."""
-    text = (usd or "").strip()
-    if not text:
-        small_tables.write(session=session, key=BUDGET, value=None)
-        return
-    small_tables.write(session=session, key=BUDGET, value={"monthly_usd": format(_amount(text), "f")})
-
-
-def _amount(text: str) -> Decimal:
-    found = AMOUNT.fullmatch(text)
-    amount = Decimal(found[1].replace(",", "")) if found else Decimal(0)
-    if not 0 < amount <= MOST_DOLLARS:
-        raise ValueError(
-            f"This budget cannot be kept: it must be a number of US dollars above 0 and at most {MOST_DOLLARS:,}, "
-            f"written like 1000, 1,000 or 1,000.50, not {text!r}. Leave it empty for no budget."
-        )
-    return amount
-
-
-def written(amount: Decimal) -> str:
-    """A budget as somebody could type it, to the cent: "1,000.50"."""
-    return f"{amount:,.2f}".removesuffix(".00")

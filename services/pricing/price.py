@@ -139,14 +139,14 @@ def _amount(value: object) -> str:
     return text
 
 
-def completed(known: Mapping[str, Decimal], usual: Iterable[str] = ()) -> dict[str, Decimal]:
+def completed(listed: Mapping[str, Decimal], usual: Iterable[str] = ()) -> dict[str, Decimal]:
     """All five rates. One the source leaves out is charged as the less special kind it belongs to, which is what
     genai-prices' own decomposition does: cache write 1 h → 5 min → input, cache read → input.
 
     ``usual``: special rates that the source has for the same model elsewhere, so that leaving one out does not mean
     that it is charged like others: it is unknown and stays out.
     """
-    rates = dict(known)
+    rates = dict(listed)
     for name, less_special in LESS_SPECIAL.items():
         if name not in rates and name not in usual and less_special in rates:
             rates[name] = rates[less_special]
@@ -170,20 +170,20 @@ BATCH = {"processing": "batch"}
 
 @dataclass(frozen=True, slots=True)
 class PriceContext:
-    """``listed`` is looked up in the lists (empty: the standard price); ``told`` only informs (`Price.context`)."""
+    """``listed`` is looked up in the lists (empty: the standard price); ``noted_tier`` only informs."""
 
     listed: Mapping[str, str]
-    told: Mapping[str, str] = field(default_factory=dict)
+    noted_tier: Mapping[str, str] = field(default_factory=dict)
 
 
 def tier_asked(deployment: Deployment) -> str | None:
     """The service tier that a deployment's calls ask for by its settings; None: the service's own default."""
     if deployment.aws is not None and deployment.aws.service_tier:
         return deployment.aws.service_tier
-    asked = deployment.extra_body.get("service_tier")
-    if isinstance(asked, Mapping):  # Converse writes {"type": "flex"}
-        asked = asked.get("type")
-    return asked if isinstance(asked, str) else None
+    tier = deployment.extra_body.get("service_tier")
+    if isinstance(tier, Mapping):  # Converse writes {"type": "flex"}
+        tier = tier.get("type")
+    return tier if isinstance(tier, str) else None
 
 
 def normal_tier(word: str | None) -> str | None:
@@ -194,25 +194,25 @@ def normal_tier(word: str | None) -> str | None:
 
 def context_of(deployment: Deployment, *, batch: bool = False, tier: str | None = None) -> PriceContext:
     """The context of a call; ``tier`` is the one that served it, in the service's word, None where it said none."""
-    asked, served = normal_tier(tier_asked(deployment)), normal_tier(tier)
-    told: dict[str, str] = {}
-    paid = asked
-    if tier is not None and served != asked:
+    requested, served = normal_tier(tier_asked(deployment)), normal_tier(tier)
+    noted_tier: dict[str, str] = {}
+    paid = requested
+    if tier is not None and served != requested:
         if served is None or served in KNOWN:
             paid = served
-            told = {"asked": asked or "default"}
+            noted_tier = {"asked": requested or "default"}
         else:
-            told = {"served": served}
+            noted_tier = {"served": served}
     listed = dict(BATCH) if batch or paid == "batch" else {"service_tier": paid} if paid else {}
-    return PriceContext(listed | _others(deployment), told)
+    return PriceContext(listed | _others(deployment), noted_tier)
 
 
 def _others(deployment: Deployment) -> dict[str, str]:
-    found = _by_body(deployment.extra_body)
+    context = _by_body(deployment.extra_body)
     latency = deployment.aws.latency if deployment.aws is not None else None
     if latency is not None and latency != "standard":
-        found["latency"] = latency
-    return found
+        context["latency"] = latency
+    return context
 
 
 def _by_body(extra_body: Mapping[str, Any]) -> dict[str, str]:

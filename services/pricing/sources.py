@@ -47,12 +47,12 @@ from genai_prices.types import (
     TieredPrices,
 )
 
+from services.aws.bedrock_ids import GEOGRAPHIES, ModelId, parsed, same_model
 from services.pricing.price import completed
-from services.providers.bedrock_ids import GEOGRAPHIES, ModelId, parsed, same_model
 
 
 def listed(
-    provider: str, model: str, at: datetime, context: Mapping[str, str], region: str | None = None
+    provider: str, model: str, moment: datetime, context: Mapping[str, str], region: str | None = None
 ) -> ListedPrice | None:
     """The price of exactly that model in exactly that context at that moment; None = no price.
 
@@ -62,20 +62,20 @@ def listed(
     second = litellm_price(provider, model, context, region)
     if second is not None and _has_a_price_of_its_own(provider, model, region):
         return second
-    first = genai_price(provider, model, at, context, region)
+    first = genai_price(provider, model, moment, context, region)
     if first is not None or second is None:
         return first
-    standard = genai_price(provider, model, at, {}, region)
+    standard = genai_price(provider, model, moment, {}, region)
     return second if standard is None or _agree(standard, litellm_price(provider, model, {}, region)) else None
 
 
 def _has_a_price_of_its_own(provider: str, model: str, region: str | None) -> bool:
-    asked = parsed(model, region) if provider == BEDROCK else None
-    return asked is not None and not asked.in_us and asked.geography != "global"
+    model_id = parsed(model, region) if provider == BEDROCK else None
+    return model_id is not None and not model_id.in_us and model_id.geography != "global"
 
 
-def _agree(one: ListedPrice, other: ListedPrice | None) -> bool:
-    return other is not None and all(one.rates[name] == other.rates[name] for name in ("input", "output"))
+def _agree(first: ListedPrice, second: ListedPrice | None) -> bool:
+    return second is not None and all(first.rates[name] == second.rates[name] for name in ("input", "output"))
 
 
 FILE = "litellm_prices.json"
@@ -124,8 +124,8 @@ def _rates(tables: Mapping[str, Mapping[str, Mapping[str, str]]], name: str, abo
     own = tables[name].get(str(above), {})
     if not {"input", "output"} <= set(own):
         return {}
-    known = {rate: Decimal(value) for rate, value in own.items()}
-    return completed(known, usual=tables["standard"]["0"])
+    rates = {rate: Decimal(value) for rate, value in own.items()}
+    return completed(rates, usual=tables["standard"]["0"])
 
 
 def _key(provider_id: str, model_ref: str, region: str | None) -> str | None:
@@ -135,24 +135,24 @@ def _key(provider_id: str, model_ref: str, region: str | None) -> str | None:
     if provider_id != BEDROCK:
         name = model_ref.strip().lower()
         return name if name in models else None
-    asked = parsed(model_ref, region)
-    names = [] if asked is None else _bedrock_names(asked)
+    model_id = parsed(model_ref, region)
+    names = [] if model_id is None else _bedrock_names(model_id)
     return next((name for name in names if name in models), None)
 
 
-def _bedrock_names(asked: ModelId) -> Iterable[str]:
+def _bedrock_names(model_id: ModelId) -> Iterable[str]:
     """The list's names for exactly that model there: an inference profile as it is, else the region's own row.
 
     A row without a region is the price of the US regions.
     """
-    if asked.geography is not None:
-        yield asked.whole
+    if model_id.geography is not None:
+        yield model_id.full_name
         return
-    if asked.region is not None:
-        yield f"bedrock/{asked.region}/{asked.model}"
-        yield f"bedrock_mantle/{asked.region}/{asked.model}"
-    if asked.in_us:
-        yield from (asked.model, f"bedrock/{asked.model}", f"bedrock_mantle/{asked.model}")
+    if model_id.region is not None:
+        yield f"bedrock/{model_id.region}/{model_id.model}"
+        yield f"bedrock_mantle/{model_id.region}/{model_id.model}"
+    if model_id.in_us:
+        yield from (model_id.model, f"bedrock/{model_id.model}", f"bedrock_mantle/{model_id.model}")
 
 
 BEDROCK = "aws"
@@ -206,7 +206,7 @@ def _rate(price: Decimal | TieredPrices, start: int | None) -> Decimal:
 
 
 def genai_price(
-    provider_id: str, model_ref: str, at: datetime, context: Mapping[str, str], region: str | None = None
+    provider_id: str, model_ref: str, moment: datetime, context: Mapping[str, str], region: str | None = None
 ) -> ListedPrice | None:
     """The list's price of exactly that model at that moment, or None. ``region``: of a call to Bedrock.
 
@@ -214,16 +214,16 @@ def genai_price(
     genai-prices itself falls back to the standard price without a word.
     """
     model = find_model(provider_id, model_ref, region)
-    prices = None if model is None else _prices_at(model, at, context)
+    prices = None if model is None else _prices_at(model, moment, context)
     if model is None or prices is None:
         return None
-    found = {name: getattr(prices, key) for name, key in PRICE_KEYS.items()}
-    known = {name: price for name, price in found.items() if price is not None}
-    if "input" not in known or "output" not in known:
+    rates = {name: getattr(prices, key) for name, key in PRICE_KEYS.items()}
+    stated = {name: price for name, price in rates.items() if price is not None}
+    if "input" not in stated or "output" not in stated:
         return None
-    tiers = tuple((start, _rates_above(known, start)) for start in _starts(known))
+    tiers = tuple((start, _rates_above(stated, start)) for start in _starts(stated))
     source = f"genai-prices {genai_prices.__version__}"
-    return ListedPrice(source, newest_change().isoformat(), model.id, _rates_above(known, None), tiers, dict(context))
+    return ListedPrice(source, newest_change().isoformat(), model.id, _rates_above(stated, None), tiers, dict(context))
 
 
 def find_model(provider_id: str, model_ref: str, region: str | None = None) -> ModelInfo | None:
@@ -248,16 +248,16 @@ def _on_bedrock(model_ref: str, region: str | None) -> ModelInfo | None:
     region: 10 % above global since Claude 4.5) and ones without either, which are the prices of the US regions: its
     substrings would give them to "eu.amazon.nova-pro-v1:0" too, which costs 31 % more. GovCloud is priced by none.
     """
-    asked = parsed(model_ref, region)
-    if asked is None or asked.in_govcloud:
+    model_id = parsed(model_ref, region)
+    if model_id is None or model_id.in_govcloud:
         return None
     for row in _providers()[BEDROCK].models:
-        kind, _, rest = row.id.partition(".")
+        kind, _, name = row.id.partition(".")
         if kind in ("global", "regional"):
-            fits = (kind == "global") == (asked.geography == "global") and _covers(row, asked.geography)
+            fits = (kind == "global") == (model_id.geography == "global") and _covers(row, model_id.geography)
         else:
-            rest, fits = row.id, asked.in_us
-        if fits and same_model(rest.lower(), asked.model):
+            name, fits = row.id, model_id.in_us
+        if fits and same_model(name.lower(), model_id.model):
             return row
     return None
 
@@ -309,16 +309,16 @@ def _patterns(clause: Any) -> Iterator[str]:
         yield clause.regex
 
 
-def _prices_at(model: ModelInfo, at: datetime, context: Mapping[str, str]) -> ModelPrice | None:
-    if isinstance(model.prices, list) and not any(_active(entry, at) for entry in model.prices):
+def _prices_at(model: ModelInfo, moment: datetime, context: Mapping[str, str]) -> ModelPrice | None:
+    if isinstance(model.prices, list) and not any(_active(entry, moment) for entry in model.prices):
         return None
-    if context and not any(dict(v.when) == dict(context) and _active(v, at) for v in model.price_variants or ()):
+    if context and not any(dict(v.when) == dict(context) and _active(v, moment) for v in model.price_variants or ()):
         return None
-    return model.get_prices(at, dict(context))
+    return model.get_prices(moment, dict(context))
 
 
-def _active(entry: ConditionalPrice | PriceVariant, at: datetime) -> bool:
-    return entry.constraint is None or entry.constraint.active(at)
+def _active(entry: ConditionalPrice | PriceVariant, moment: datetime) -> bool:
+    return entry.constraint is None or entry.constraint.active(moment)
 
 
 @cache

@@ -33,10 +33,10 @@ class Vitals:
         """Whether a signal stopped it. One that a debugger holds is not meant."""
         return bool(self.state == psutil.STATUS_STOPPED)
 
-    def works_since(self, before: Vitals) -> bool:
+    def works_since(self, earlier: Vitals) -> bool:
         """Whether it did something since, or would if the machine let it: it waits for a processor or for a disk."""
         waits = self.state in (psutil.STATUS_RUNNING, psutil.STATUS_DISK_SLEEP, psutil.STATUS_TRACING_STOP)
-        return waits or self.cpu_s - before.cpu_s >= A_LITTLE_S
+        return waits or self.cpu_s - earlier.cpu_s >= A_LITTLE_S
 
 
 def vitals(pid: int) -> Vitals:
@@ -71,7 +71,7 @@ class Lab:
         return json.dumps(asdict(self)) + "\n"
 
 
-def noted(data: Path) -> Lab | None:
+def noted_lab(data: Path) -> Lab | None:
     """What the `lab run` of a data directory noted about itself; None where there is none."""
     try:
         return Lab(**json.loads((data / NOTE).read_text(encoding="utf-8")))
@@ -113,7 +113,7 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pa
 def main() -> int:
     """The exit code of a container's health check."""
     with contextlib.suppress(ValueError, paths.Unusable):
-        lab = noted(paths.data_dir())
+        lab = noted_lab(paths.data_dir())
         port = lab.port if lab else int(os.environ.get("LAB_PORT") or 8501)
         if asyncio.run(pages_answer(lab.host if lab else "127.0.0.1", port, WITHIN_S, ready=True)):
             return 0

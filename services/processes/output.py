@@ -37,11 +37,11 @@ class WholeWriter(io.RawIOBase):
 
     def write(self, data: ReadableBuffer, /) -> int:
         """Write all of ``data``; returns its number of bytes. Raises OSError when the descriptor takes no more."""
-        rest = memoryview(data).cast("B")
-        size = len(rest)
-        while rest:
+        remaining = memoryview(data).cast("B")
+        size = len(remaining)
+        while remaining:
             try:
-                rest = rest[os.write(self._descriptor, rest) :]
+                remaining = remaining[os.write(self._descriptor, remaining) :]
             except BlockingIOError:
                 select.select((), (self._descriptor,), ())
         return size

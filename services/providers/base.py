@@ -8,12 +8,24 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 from services.aws.credentials import BEARER_ENV, signing
 from services.params import PARAMS
-from services.types import Ask, CacheMode, Delta, Deployment, Signing, Usage, Wire, WireError, WireRequest
+from services.types import (
+    Ask,
+    CacheMode,
+    Delta,
+    Deployment,
+    Json,
+    JsonMapping,
+    Signing,
+    Usage,
+    Wire,
+    WireError,
+    WireRequest,
+)
 from services.wire.sse import ServerEvent
 
 _VERSION = re.compile(r"^v\d+[a-z0-9]*$")
@@ -39,13 +51,13 @@ def endpoint(base_url: str, path: str) -> str:
     """
     parts = urlsplit(base_url.strip())
     base = parts.path.rstrip("/")
-    for known in _WIRE_PATHS:
-        base = base.removesuffix(known)
+    for wire_path in _WIRE_PATHS:
+        base = base.removesuffix(wire_path)
     versioned = any(_VERSION.match(segment) for segment in base.split("/"))
     return urlunsplit((parts.scheme, parts.netloc, base + ("" if versioned else "/v1") + path, parts.query, ""))
 
 
-def merge(body: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+def merge(body: JsonMapping, extra: JsonMapping) -> Json:
     """``body`` with ``extra`` laid over it: objects are merged key by key, None takes a key out."""
     merged = dict(body)
     for name, value in extra.items():
@@ -62,7 +74,7 @@ def merge(body: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
 class Choice:
     """Which of the asked parameters are sent, and why the others are not."""
 
-    sent: dict[str, Any]
+    sent: Json
     dropped: dict[str, str] = field(default_factory=dict)
 
     def drop(self, name: str, why: str) -> None:
@@ -103,7 +115,7 @@ def allowed(deployment: Deployment, takes: frozenset[str]) -> frozenset[str]:
 def wire_request(
     deployment: Deployment,
     path: str,
-    body: Mapping[str, Any],
+    body: JsonMapping,
     choice: Choice,
     *,
     auth: tuple[str, str] | None,
@@ -150,7 +162,7 @@ class Decoder(Protocol):
     response_id: str | None
     server_ms: float | None
     served_tier: str | None  # which service tier really served the call, where the service says it
-    facts: dict[str, Any]  # further words of the service that belong into the record: request id, guardrail, variant
+    facts: Json  # further words of the service that belong into the record: request id, guardrail, variant
 
     def opened(self, headers: Mapping[str, str]) -> None:
         """The response's headers (names in lower case), before any event."""

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from services.providers.errors import plain, stated_error
-from services.types import Delta, Usage, WireError
+from services.types import Delta, Json, JsonMapping, Usage, WireError
 from services.wire.sse import ServerEvent
 
 _NOTHING: tuple[Delta, ...] = ()
@@ -33,7 +33,7 @@ class WireDecoder:
         self.response_id: str | None = None
         self.server_ms: float | None = None
         self.served_tier: str | None = None
-        self.facts: dict[str, Any] = {}
+        self.facts: Json = {}
         self.events = 0
         self.answered = False
         self.refused = False
@@ -88,16 +88,16 @@ class WireDecoder:
             self.answered = True
         return deltas
 
-    def take(self, name: str, body: Mapping[str, Any]) -> Sequence[Delta]:
+    def take(self, name: str, body: JsonMapping) -> Sequence[Delta]:
         """Decode one parsed event of the wire; may return empty deltas, which are dropped."""
         raise NotImplementedError
 
     def done(self) -> None:
         """The chat wire's ``[DONE]``; the other wires have no such event and take no notice of it."""
 
-    def fail(self, said: Any) -> None:
+    def fail(self, stated: Any) -> None:
         """End in the error that the service stated."""
-        self.error = stated_error(said)
+        self.error = stated_error(stated)
         if self.spoke and self.error.outcome == "timeout_first_token":
             self.error = replace(self.error, outcome="timeout_idle")
 
@@ -115,7 +115,7 @@ class WireDecoder:
         if isinstance(raw, str) and raw:
             self.finish_raw = plain(raw, 80)
 
-    def identify(self, body: Mapping[str, Any]) -> None:
+    def identify(self, body: JsonMapping) -> None:
         """Note the response's id and the model that answered, the first time each is said."""
         if self.response_id is None and isinstance(body.get("id"), str):
             self.response_id = plain(body["id"]) or None
@@ -124,26 +124,28 @@ class WireDecoder:
 
     def _odd_fields(self, event: ServerEvent) -> None:
         for field, value in event.fields:
-            said = loads(value)
+            parsed = loads(value)
             if field == "error":
-                self.error = stated_error(said if said is not None else value.decode("utf-8", "replace"))
-            elif isinstance(said, Mapping) and (said.get("error") or said.get("object") == "error"):
-                self.error = stated_error(said)
+                self.error = stated_error(parsed if parsed is not None else value.decode("utf-8", "replace"))
+            elif isinstance(parsed, Mapping) and (parsed.get("error") or parsed.get("object") == "error"):
+                self.error = stated_error(parsed)
 
-    def _parse(self, data: bytes) -> Mapping[str, Any] | None:
+    def _parse(self, data: bytes) -> JsonMapping | None:
         body = loads(data)
         if isinstance(body, dict):
             return body
-        where, why = 0, "is not a JSON object"
+        position, why = 0, "is not a JSON object"
         try:
             data.decode("utf-8")
             orjson.loads(data)
         except UnicodeDecodeError as error:
-            where, why = error.start, "is not valid UTF-8"
+            position, why = error.start, "is not valid UTF-8"
         except orjson.JSONDecodeError as error:
-            where, why = error.pos, "is not valid JSON"
-        place = f"event {self.events}, byte {where}"
-        self.error = WireError("protocol_error", "bad_event", place, f"event {self.events} {why} (at its byte {where})")
+            position, why = error.pos, "is not valid JSON"
+        place = f"event {self.events}, byte {position}"
+        self.error = WireError(
+            "protocol_error", "bad_event", place, f"event {self.events} {why} (at its byte {position})"
+        )
         return None
 
     def _server_time(self, timings: Any) -> None:
@@ -151,9 +153,11 @@ class WireDecoder:
         if not isinstance(timings, Mapping):
             return
         parts = [timings.get("prompt_ms"), timings.get("predicted_ms")]
-        known = [float(p) for p in parts if isinstance(p, int | float) and not isinstance(p, bool) and 0 <= p < 1e12]
-        if known:
-            self.server_ms = sum(known)
+        durations = [
+            float(p) for p in parts if isinstance(p, int | float) and not isinstance(p, bool) and 0 <= p < 1e12
+        ]
+        if durations:
+            self.server_ms = sum(durations)
 
 
 def loads(data: bytes) -> Any:

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from services.providers.usage import obj
-from services.types import Outcome, WireError
+from services.types import JsonMapping, Outcome, WireError
 
 MAX_MESSAGE = 200
 
@@ -73,9 +73,9 @@ def plain(text: Any, limit: int = MAX_MESSAGE) -> str:
     """``text`` on one line without control, format or private characters, at most ``limit`` characters long."""
     raw = text if isinstance(text, str) else "" if text is None else str(text)
     # One character can only shrink, so four times the limit is always enough and a huge text costs nothing.
-    kept = "".join(" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in raw[: limit * 4])
-    kept = "".join(c for c in kept if unicodedata.category(c) not in ("Cf", "Cs", "Co", "Cn"))
-    line = " ".join(kept.split())
+    letters = "".join(" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in raw[: limit * 4])
+    letters = "".join(c for c in letters if unicodedata.category(c) not in ("Cf", "Cs", "Co", "Cn"))
+    line = " ".join(letters.split())
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
 
 
@@ -109,21 +109,21 @@ def stated_error(value: Any, *, status: int | None = None, retry_after_s: float 
     elif inner and not error.get("message"):
         error = {**error, "message": inner}
     kind, code = _word(error.get("type") or error.get("error_type")), _word(error.get("code"))
-    if knows(kind):
+    if is_aws_error(kind):
         return aws_error(kind, error, status=status, retry_after_s=retry_after_s)
     detail_code = _word(obj(error.get("details")).get("error_code")) or _word(error.get("error_code"))
     code = detail_code or code
-    said = error.get("message") or error.get("detail") or error.get("msg") or ("" if error else value)
-    message = plain(said if isinstance(said, str) else orjson.dumps(said, default=str).decode("utf-8", "replace"))
+    stated = error.get("message") or error.get("detail") or error.get("msg") or ("" if error else value)
+    message = plain(stated if isinstance(stated, str) else orjson.dumps(stated, default=str).decode("utf-8", "replace"))
     return WireError(classify(kind, code, message, status), kind or None, code or None, message, retry_after_s)
 
 
 def aws_error(
-    kind: str, said: Mapping[str, Any], *, status: int | None = None, retry_after_s: float | None = None
+    kind: str, body: JsonMapping, *, status: int | None = None, retry_after_s: float | None = None
 ) -> WireError:
     """A `WireError` from an error of AWS, by its type word."""
-    outcome, code, message = meaning(kind, said, status)
-    return WireError(outcome, _word(bare(kind)) or None, _word(code) or None, plain(message), retry_after_s)
+    outcome, code, message = aws_outcome(kind, body, status)
+    return WireError(outcome, _word(bare_type(kind)) or None, _word(code) or None, plain(message), retry_after_s)
 
 
 def _word(value: Any) -> str:
@@ -154,16 +154,16 @@ def http_error(status: int, headers: Mapping[str, str], body: bytes) -> WireErro
     wait = retry_after(lowered)
     if 300 <= status < 400:
         host = plain(urlsplit_host(lowered.get("location", "")), 80)
-        where = f" to {host}" if host else ""
-        return WireError("http_error", "redirect", str(status), f"it redirects{where} and redirects are not followed")
+        target = f" to {host}" if host else ""
+        return WireError("http_error", "redirect", str(status), f"it redirects{target} and redirects are not followed")
     parsed = _json(body)
-    aws = type_of(lowered, obj(parsed))
+    aws = aws_error_type(lowered, obj(parsed))
     if aws and status >= 400:
         return aws_error(aws, obj(parsed), status=status, retry_after_s=wait)
     if parsed is not None:
-        found = _error_in(parsed, status)
-        if found is not None:
-            return stated_error(found, status=status, retry_after_s=wait)
+        error = _error_in(parsed, status)
+        if error is not None:
+            return stated_error(error, status=status, retry_after_s=wait)
     if 200 <= status < 300:
         return _not_a_stream(lowered.get("content-type", ""), body, parsed is not None)
     text = "" if b"<html" in body[:2000].lower() else plain(body[:2000].decode("utf-8", "replace"))
@@ -202,13 +202,13 @@ def _not_a_stream(content_type: str, body: bytes, is_json: bool) -> WireError:
         return WireError("empty", None, "200", "the service answered 200 with nothing in it")
     head = body[:2000].lower()
     if "html" in content_type.lower() or b"<html" in head or b"<!doctype" in head:
-        said = "it answered 200 with a web page instead of a stream of events"
+        problem = "it answered 200 with a web page instead of a stream of events"
     elif is_json:
-        said = "it answered 200 with one JSON document instead of a stream of events"
+        problem = "it answered 200 with one JSON document instead of a stream of events"
     else:
-        said = f"it answered 200 with {plain(content_type, 60) or 'no content type'} instead of a stream of events"
+        problem = f"it answered 200 with {plain(content_type, 60) or 'no content type'} instead of a stream of events"
     start = plain(body[:200].decode("utf-8", "replace"), 90)
-    return WireError("protocol_error", "not_a_stream", "200", plain(f"{said}; it begins: {start}"))
+    return WireError("protocol_error", "not_a_stream", "200", plain(f"{problem}; it begins: {start}"))
 
 
 _OUTCOMES: dict[str, Outcome] = {
@@ -263,41 +263,41 @@ _NO_ACCESS = (
 )
 
 
-def type_of(headers: Mapping[str, str], body: Mapping[str, Any]) -> str:
+def aws_error_type(headers: Mapping[str, str], body: JsonMapping) -> str:
     """The error's bare name ("ThrottlingException"), or "" when this is no error of AWS. Header names in lower case."""
     stated = headers.get("x-amzn-errortype") or body.get("__type")
-    return bare(stated) if isinstance(stated, str) else ""
+    return bare_type(stated) if isinstance(stated, str) else ""
 
 
-def bare(kind: str) -> str:
+def bare_type(kind: str) -> str:
     """The name without the namespace before "#" and the address after ":" that some services add."""
     return kind.partition(":")[0].rpartition("#")[2].strip()
 
 
-def knows(kind: str) -> bool:
+def is_aws_error(kind: str) -> bool:
     """Whether a type word is one of AWS's."""
-    return bare(kind).lower() in _OUTCOMES
+    return bare_type(kind).lower() in _OUTCOMES
 
 
-def meaning(kind: str, said: Mapping[str, Any], status: int | None) -> tuple[Outcome, str, str]:
+def aws_outcome(kind: str, body: JsonMapping, status: int | None) -> tuple[Outcome, str, str]:
     """Outcome, code and message of an error of AWS; ``said`` is its body, ``status`` None inside a stream.
 
     The message says what to do where that is known, and is the service's own otherwise.
     """
-    name = bare(kind).lower()
+    name = bare_type(kind).lower()
     outcome = _OUTCOMES.get(name, "http_error" if status else "stream_error")
     if outcome == "stream_error" and status:
         outcome = "http_error"
-    text = _text(said, "message", "Message")
-    code = _text(said, "ErrorCode", "errorCode", "code")
+    text = _text(body, "message", "Message")
+    code = _text(body, "ErrorCode", "errorCode", "code")
     if name == "modelstreamerror":
         outcome = _STREAM_CODES.get(code, outcome)
-    original = said.get("originalStatusCode", said.get("OriginalStatusCode"))
+    original = body.get("originalStatusCode", body.get("OriginalStatusCode"))
     if isinstance(original, int) and not isinstance(original, bool):
         code = str(original)
         if name in ("modelerror", "modelerrorexception"):
             outcome = {429: "throttled", 503: "overloaded"}.get(original, outcome)  # type: ignore[assignment]
-    cause = _text(said, "originalMessage", "OriginalMessage")
+    cause = _text(body, "originalMessage", "OriginalMessage")
     if cause and cause not in text:
         text = f"{text.rstrip('. ')}: {cause}" if text else cause
     if outcome == "unauthorised":
@@ -346,9 +346,9 @@ def _unauthorised(name: str, text: str) -> str:
     return text or _NO_ACCESS
 
 
-def _text(said: Mapping[str, Any], *names: str) -> str:
+def _text(body: JsonMapping, *names: str) -> str:
     for name in names:
-        value = said.get(name)
+        value = body.get(name)
         if isinstance(value, str) and value.strip():
             return " ".join(value.split())
     return ""

@@ -16,7 +16,6 @@ Sources: TGI's ``StreamResponse``; DJL Serving's "LMI handlers Inference API Sch
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import orjson
@@ -25,12 +24,12 @@ from services.aws.credentials import signing
 from services.params import PARAMS
 from services.providers import caching
 from services.providers.base import Choice, allowed, choose, merge
-from services.providers.bedrock_streams import served_prompt
 from services.providers.decoder import WireDecoder, text
 from services.providers.errors import http_error
+from services.providers.model_families import served_prompt
 from services.providers.openai import ChatDecoder, chat_body
 from services.providers.usage import from_tokens, obj
-from services.types import Ask, Aws, CacheMode, Delta, Deployment, Wire, WireError, WireRequest
+from services.types import Ask, Aws, CacheMode, Delta, Deployment, Json, JsonMapping, Wire, WireError, WireRequest
 
 MAX_BODY_BYTES = 6_291_456  # InvokeEndpointWithResponseStream takes no larger one
 
@@ -114,7 +113,7 @@ def _headers(aws: Aws) -> dict[str, str]:
     return headers
 
 
-def _check_size(body: Mapping[str, Any]) -> None:
+def _check_size(body: JsonMapping) -> None:
     size = len(orjson.dumps(body))
     if size > MAX_BODY_BYTES:
         raise ValueError(
@@ -136,7 +135,7 @@ TAKES = frozenset({"temperature", "top_p", "top_k", "max_tokens", "stop", "seed"
 class TokenDecoder(WireDecoder):
     """Decodes ``{"token": {"text": …}, "generated_text": …, "details": …}``, one object a token."""
 
-    def take(self, name: str, body: Mapping[str, Any]) -> Sequence[Delta]:
+    def take(self, name: str, body: JsonMapping) -> Sequence[Delta]:
         """One token, or one piece of the oldest lines. Special tokens are no content."""
         token = obj(body.get("token"))
         special = token.get("special") is True or token.get("special_token") is True
@@ -152,7 +151,7 @@ class TokenDecoder(WireDecoder):
             self._ended = True
         return (Delta("answer", piece),)
 
-    def _details(self, details: Mapping[str, Any]) -> None:
+    def _details(self, details: JsonMapping) -> None:
         counts = {name: details[name] for name in ("input_length", "generated_tokens") if name in details}
         self.usage = from_tokens(counts.get("input_length"), counts.get("generated_tokens"), counts) or self.usage
         self.finish(details.get("finish_reason"))
@@ -178,10 +177,10 @@ def settle(wire: str, choice: Choice) -> None:
         choice.drop_all(dict.fromkeys(("top_p", "top_k"), "greedy decoding draws nothing"))
 
 
-def tokens_body(wire: str, serves: str | None, ask: Ask, choice: Choice) -> dict[str, Any]:
+def tokens_body(wire: str, serves: str | None, ask: Ask, choice: Choice) -> Json:
     """The body for a container that takes a prompt. ``serves``: its model's name, for the prompt's template."""
     names = {"max_tokens": "max_new_tokens", **({"stop": "stop_sequences"} if wire == "lines" else {})}
-    parameters: dict[str, Any] = {names.get(name, name): value for name, value in choice.sent.items()}
+    parameters: Json = {names.get(name, name): value for name, value in choice.sent.items()}
     drawn = any(name in choice.sent for name in ("temperature", "top_p", "top_k"))
     parameters["do_sample"] = drawn and choice.sent.get("temperature") != 0
     parameters |= {"details": True, "return_full_text": False}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, TypeGuard
 
-from services.types import Usage
+from services.types import JsonMapping, Usage
 
 MOST_TOKENS = 10**9
 
@@ -22,12 +22,12 @@ def count(value: Any) -> int | None:
     return value if 0 <= value <= MOST_TOKENS else None
 
 
-def obj(value: Any) -> Mapping[str, Any]:
+def obj(value: Any) -> JsonMapping:
     """``value`` if it is a JSON object, else an empty one."""
     return value if type(value) is dict or isinstance(value, Mapping) else {}
 
 
-def from_messages(raw: Mapping[str, Any], *, final: bool) -> Usage:
+def from_messages(raw: JsonMapping, *, final: bool) -> Usage:
     """Usage of the Messages wire, where ``input_tokens`` excludes what was read from or written to the cache.
 
     ``final`` False: only message_start was seen, whose ``output_tokens`` is a placeholder and is not taken. Cache
@@ -55,7 +55,7 @@ def from_messages(raw: Mapping[str, Any], *, final: bool) -> Usage:
     )
 
 
-def from_openai(raw: Mapping[str, Any], *, source: Literal["provider", "partial"] = "provider") -> Usage | None:
+def from_openai(raw: JsonMapping, *, source: Literal["provider", "partial"] = "provider") -> Usage | None:
     """Usage of the Chat and Responses wires, where the input count includes cached tokens and the output count
     includes reasoning. None when the object holds no count at all.
 
@@ -63,43 +63,43 @@ def from_openai(raw: Mapping[str, Any], *, source: Literal["provider", "partial"
     long-lived (``cache_write_1h``). Services that count reasoning (or cache reads) beside their total instead of
     inside it are recognised by the total they state (or by a part larger than its whole).
     """
-    given = count(raw.get("prompt_tokens"))
-    given = count(raw.get("input_tokens")) if given is None else given
-    made = count(raw.get("completion_tokens"))
-    made = count(raw.get("output_tokens")) if made is None else made
-    if given is None and made is None:
+    inputs = count(raw.get("prompt_tokens"))
+    inputs = count(raw.get("input_tokens")) if inputs is None else inputs
+    outputs = count(raw.get("completion_tokens"))
+    outputs = count(raw.get("output_tokens")) if outputs is None else outputs
+    if inputs is None and outputs is None:
         return None
     details = obj(raw.get("prompt_tokens_details")) or obj(raw.get("input_tokens_details"))
     cached = count(details.get("cached_tokens"))
     cached = count(raw.get("prompt_cache_hit_tokens")) if cached is None else cached  # DeepSeek's own name
     write_short, write_long = _openai_writes(details)
     parts = (cached or 0) + (write_short or 0) + (write_long or 0)
-    uncached = given - parts if given is not None and parts <= given else given
+    uncached = inputs - parts if inputs is not None and parts <= inputs else inputs
     out_details = obj(raw.get("completion_tokens_details")) or obj(raw.get("output_tokens_details"))
     thought = count(out_details.get("reasoning_tokens"))
-    if made is not None and thought and _beside(given, made, thought, count(raw.get("total_tokens"))):
+    if outputs is not None and thought and _beside(inputs, outputs, thought, count(raw.get("total_tokens"))):
         reasoning: int | None = thought
-        answer: int | None = made
+        answer: int | None = outputs
     else:
-        reasoning, answer = _split_output(made, thought)
+        reasoning, answer = _split_output(outputs, thought)
     return Usage(uncached, cached, write_short, write_long, reasoning, answer, source, dict(raw))
 
 
-def from_converse(raw: Mapping[str, Any]) -> Usage | None:
+def from_converse(raw: JsonMapping) -> Usage | None:
     """Usage of the Converse wire, where ``inputTokens`` excludes what was read from or written to the cache.
 
     ``cacheDetails`` splits the writes by TTL; writes without it are 5-minute ones, the service's default. Models whose
     ``inputTokens`` includes the cached ones are recognised by the total they state. None when there is no count.
     """
-    given, made = count(raw.get("inputTokens")), count(raw.get("outputTokens"))
-    if given is None and made is None:
+    inputs, outputs = count(raw.get("inputTokens")), count(raw.get("outputTokens"))
+    if inputs is None and outputs is None:
         return None
     read, written = count(raw.get("cacheReadInputTokens")), count(raw.get("cacheWriteInputTokens"))
     read = count(raw.get("cacheReadInputTokenCount")) if read is None else read  # Nova's names over InvokeModel
     written = count(raw.get("cacheWriteInputTokenCount")) if written is None else written
     details = raw.get("cacheDetails")
     listed = map(obj, details) if _is_list(details) else ()
-    by_ttl = {str(one.get("ttl")): count(one.get("inputTokens")) for one in listed}
+    by_ttl = {str(write.get("ttl")): count(write.get("inputTokens")) for write in listed}
     long = by_ttl.get("1h")
     if written is None:
         short = by_ttl.get("5m")
@@ -108,24 +108,24 @@ def from_converse(raw: Mapping[str, Any]) -> Usage | None:
         short = written - (long or 0)
     cached = (read or 0) + (short or 0) + (long or 0)
     total = count(raw.get("totalTokens"))
-    if given is not None and cached and cached <= given and total == given + (made or 0):
-        given -= cached
-    return Usage(given, read, short, long, None, made, "provider", dict(raw))
+    if inputs is not None and cached and cached <= inputs and total == inputs + (outputs or 0):
+        inputs -= cached
+    return Usage(inputs, read, short, long, None, outputs, "provider", dict(raw))
 
 
-def from_invocation(raw: Mapping[str, Any]) -> Usage | None:
+def from_invocation(raw: JsonMapping) -> Usage | None:
     """``amazon-bedrock-invocationMetrics``: Bedrock's own counts at the end of an InvokeModel stream, whose
     ``inputTokenCount`` excludes what was read from or written to the cache. None when there is no count."""
-    given, made = count(raw.get("inputTokenCount")), count(raw.get("outputTokenCount"))
-    if given is None and made is None:
+    inputs, outputs = count(raw.get("inputTokenCount")), count(raw.get("outputTokenCount"))
+    if inputs is None and outputs is None:
         return None
     read, written = count(raw.get("cacheReadInputTokenCount")), count(raw.get("cacheWriteInputTokenCount"))
-    return Usage(given, read, written, None, None, made, "provider", dict(raw))
+    return Usage(inputs, read, written, None, None, outputs, "provider", dict(raw))
 
 
-def from_tokens(given: Any, made: Any, raw: Mapping[str, Any]) -> Usage | None:
+def from_tokens(input_count: Any, output_count: Any, raw: JsonMapping) -> Usage | None:
     """Usage of the older wires, which count input and output and nothing else. None when neither is a count."""
-    inputs, outputs = count(given), count(made)
+    inputs, outputs = count(input_count), count(output_count)
     if inputs is None and outputs is None:
         return None
     return Usage(uncached_input=inputs, answer_output=outputs, source="provider", raw=dict(raw))
@@ -135,7 +135,7 @@ def _is_list(value: Any) -> TypeGuard[list[Any]]:
     return isinstance(value, list)
 
 
-def _openai_writes(details: Mapping[str, Any]) -> tuple[int | None, int | None]:
+def _openai_writes(details: JsonMapping) -> tuple[int | None, int | None]:
     written = count(details.get("cache_write_tokens"))
     long = count(obj(details.get("cache_write_tokens_details")).get("ttl_12h_tokens"))
     if written is None:
@@ -145,8 +145,8 @@ def _openai_writes(details: Mapping[str, Any]) -> tuple[int | None, int | None]:
     return written - min(long, written), min(long, written)
 
 
-def _beside(given: int | None, made: int, thought: int, total: int | None) -> bool:
-    return thought > made or (total is not None and total == (given or 0) + made + thought)
+def _beside(inputs: int | None, outputs: int, thought: int, total: int | None) -> bool:
+    return thought > outputs or (total is not None and total == (inputs or 0) + outputs + thought)
 
 
 def _split_output(output: int | None, thought: int | None) -> tuple[int | None, int | None]:

@@ -1,1 +1,1 @@
-"""A run: what is asked for, what is drawn of it, and what is taken away."""
+"""A run: its request, its conversation, the figures of its calls, and its export."""

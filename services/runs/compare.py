@@ -53,16 +53,16 @@ def diff(first: str, second: str) -> Diff:
 
 
 def _segments(a: list[str], b: list[str]) -> tuple[Segment, ...]:
-    found: list[Segment] = []
+    segments: list[Segment] = []
     for tag, a0, a1, b0, b1 in SequenceMatcher(None, a, b, autojunk=len(a) + len(b) > 1000).get_opcodes():
         if tag == "equal":
-            found.append(Segment("equal", "".join(a[a0:a1])))
+            segments.append(Segment("equal", "".join(a[a0:a1])))
             continue
         if a1 > a0:
-            found.append(Segment("delete", "".join(a[a0:a1])))
+            segments.append(Segment("delete", "".join(a[a0:a1])))
         if b1 > b0:
-            found.append(Segment("insert", "".join(b[b0:b1])))
-    return tuple(found)
+            segments.append(Segment("insert", "".join(b[b0:b1])))
+    return tuple(segments)
 
 
 RESAMPLES = 2000
@@ -114,7 +114,7 @@ def difference(a: Sequence[float], b: Sequence[float], *, confidence: float = 0.
 
 def percentile(values: Sequence[float], q: float) -> float | None:
     """The q-quantile (0 < q < 1) with linear interpolation; None below the n that it needs (p95: 20, p99: 100)."""
-    if len(values) < max([n for at, n in NEEDED.items() if q >= at], default=1):
+    if len(values) < max([n for level, n in NEEDED.items() if q >= level], default=1):
         return None
     return float(np.quantile(np.asarray(values, dtype=float), q))
 
@@ -195,26 +195,28 @@ def compare(calls: Sequence[Mapping[str, Any]]) -> list[CompareRow]:
     columns: dict[int, list[Row]] = {}
     for row in runs_view.last_attempts(calls):
         columns.setdefault(row["column_no"], []).append(row)
-    lines = {at: rows for column, found in columns.items() for at, rows in _by_cache(column, found).items()}
+    lines = {
+        line: rows for column, column_rows in columns.items() for line, rows in _by_cache(column, column_rows).items()
+    }
     cells: dict[str, dict[At, Cell]] = {}
     for metric in METRICS:
-        values = {at: _values(metric, rows) for at, rows in lines.items()}
+        values = {line: _values(metric, rows) for line, rows in lines.items()}
         cells[metric.key] = {}
         for warm in (False, True):
-            alike = {at: found for at, found in values.items() if _warm(lines[at]) is warm}
+            alike = {line: measured for line, measured in values.items() if _warm(lines[line]) is warm}
             cells[metric.key] |= _cells(metric, alike, lines)
     return [
         CompareRow(
-            at[0],
-            _name(at, rows),
+            line[0],
+            _name(line, rows),
             str(rows[0]["deployment_id"]),
-            {metric.key: cells[metric.key][at] for metric in METRICS},
-            _succeeded(columns[at[0]]),
+            {metric.key: cells[metric.key][line] for metric in METRICS},
+            _succeeded(columns[line[0]]),
             "; ".join(filter(None, (_left_out(rows), runs_view.counted(filter(_counts, rows))))),
-            at[1],
+            line[1],
             _warm(rows),
         )
-        for at, rows in lines.items()
+        for line, rows in lines.items()
     ]
 
 
@@ -227,23 +229,23 @@ def _by_cache(column: int, rows: Sequence[Row]) -> dict[At, Sequence[Row]]:
 
     Calls that did not succeed enter no figure, so it does not matter where they stand.
     """
-    found = {state for row in rows if _counts(row) and (state := runs_view.state(row))}
-    if len(found) < 2:
+    states = {state for row in rows if _counts(row) and (state := runs_view.state(row))}
+    if len(states) < 2:
         return {(column, None): rows}
-    order = [*sorted(found), runs_view.NOT_REPORTED]
+    order = [*sorted(states), runs_view.NOT_REPORTED]
     groups: dict[At, list[Row]] = {(column, name): [] for name in order}
     for row in filter(_counts, rows):
         groups[column, runs_view.cache_words(row)].append(row)
-    return {at: group for at, group in groups.items() if group}
+    return {line: group for line, group in groups.items() if group}
 
 
 def _warm(rows: Sequence[Row]) -> bool:
     return any(_counts(row) and runs_view.state(row) == "warm" for row in rows)
 
 
-def _name(at: At, rows: Sequence[Row]) -> str:
+def _name(line: At, rows: Sequence[Row]) -> str:
     name = str(rows[0]["deployment"]["name"])
-    return f"{name} · {at[1]}" if at[1] else name
+    return f"{name} · {line[1]}" if line[1] else name
 
 
 def _usable(metric: Metric, row: Mapping[str, Any]) -> bool:
@@ -257,33 +259,33 @@ def _values(metric: Metric, rows: Sequence[Mapping[str, Any]]) -> list[float]:
 def _cells(
     metric: Metric, values: Mapping[At, list[float]], columns: Mapping[At, Sequence[Mapping[str, Any]]]
 ) -> dict[At, Cell]:
-    medians = {at: median_interval(found) for at, found in values.items()}
-    known = {at: m.median for at, m in medians.items() if m.median is not None}
-    best = _best(metric, known)
+    medians = {line: median_interval(measured) for line, measured in values.items()}
+    centres = {line: m.median for line, m in medians.items() if m.median is not None}
+    best = _best(metric, centres)
     cells = {}
-    for at, interval in medians.items():
+    for line, interval in medians.items():
         if interval.median is None:
-            cells[at] = Cell(formatting.DASH, None, beside=_why_missing(metric, columns[at]))
+            cells[line] = Cell(formatting.DASH, None, beside=_why_missing(metric, columns[line]))
             continue
         text = metric.write(interval.median)
         if interval.low is not None and interval.high is not None:
             text += f" ({metric.write(interval.low)} – {metric.write(interval.high)})"
         beside = ""
-        if best is not None and at != best:
-            several = len(values[at]) > 1 and len(values[best]) > 1
-            chance = several and not difference(values[at], values[best]).seen
-            beside = "no difference seen" if chance else _distance(interval.median, known[best])
-        cells[at] = Cell(text, interval.median, best=at == best, beside=beside)
+        if best is not None and line != best:
+            several = len(values[line]) > 1 and len(values[best]) > 1
+            chance = several and not difference(values[line], values[best]).seen
+            beside = "no difference seen" if chance else _distance(interval.median, centres[best])
+        cells[line] = Cell(text, interval.median, best=line == best, beside=beside)
     return cells
 
 
-def _best(metric: Metric, known: Mapping[At, float]) -> At | None:
+def _best(metric: Metric, centres: Mapping[At, float]) -> At | None:
     """The line with the best value; None for a tie, for a lone value, and where more is not better."""
-    if metric.better == "none" or len(known) < 2:
+    if metric.better == "none" or len(centres) < 2:
         return None
     pick = min if metric.better == "low" else max
-    top = pick(known.values())
-    winners = [at for at, value in known.items() if math.isclose(value, top, rel_tol=1e-9)]
+    top = pick(centres.values())
+    winners = [line for line, value in centres.items() if math.isclose(value, top, rel_tol=1e-9)]
     return winners[0] if len(winners) == 1 else None
 
 
@@ -314,8 +316,8 @@ def _why_missing(metric: Metric, rows: Sequence[Mapping[str, Any]]) -> str:
 def _succeeded(rows: Sequence[Mapping[str, Any]]) -> str:
     states = Counter(str(row["state"]) for row in rows)
     text = f"{states.pop('succeeded', 0)} of {len(rows)}"
-    others = [f"{n} {runs_view.STATE_WORDS.get(state, state)}" for state, n in sorted(states.items())]
-    return ", ".join([text, *others])
+    failures = [f"{n} {runs_view.STATE_WORDS.get(state, state)}" for state, n in sorted(states.items())]
+    return ", ".join([text, *failures])
 
 
 def _left_out(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from services.deployments import config
 from services.providers import kind_of
 from services.runs import view
-from services.types import Ask, Message, WireRequest
+from services.types import Ask, Deployment, Message, WireRequest
 
 KEPT = frozenset({"succeeded", "cancelled"})  # a stopped answer was read and may be continued
 
@@ -19,11 +18,11 @@ def conversation(calls: Sequence[Mapping[str, Any]], column: int, deployment_id:
     An error is never an assistant turn: when the call failed, its question is left out as well. A deployment that
     moved to another column keeps its own history; one that was not in the run begins anew (an empty tuple).
     """
-    mine = [c for c in view.last_attempts(calls) if c["deployment_id"] == deployment_id]
-    here = [c for c in mine if c["column_no"] == column] or mine
-    if not here:
+    own_calls = [c for c in view.last_attempts(calls) if c["deployment_id"] == deployment_id]
+    column_calls = [c for c in own_calls if c["column_no"] == column] or own_calls
+    if not column_calls:
         return ()
-    call = here[0]
+    call = column_calls[0]
     ask = ask_of(call)
     if ask is None:
         return ()
@@ -35,14 +34,14 @@ def conversation(calls: Sequence[Mapping[str, Any]], column: int, deployment_id:
 
 def ask_of(call: Mapping[str, Any]) -> Ask | None:
     """What a call was asked; None where the text was not kept."""
-    asked = (call.get("request") or {}).get("ask")
-    if not asked:
+    stored = (call.get("request") or {}).get("ask")
+    if not stored:
         return None
     return Ask(
-        tuple(Message(m["role"], m["text"]) for m in asked["messages"]),
-        asked.get("system"),
-        asked.get("params") or {},
-        asked.get("cache"),
+        tuple(Message(m["role"], m["text"]) for m in stored["messages"]),
+        stored.get("system"),
+        stored.get("params") or {},
+        stored.get("cache"),
     )
 
 
@@ -52,6 +51,7 @@ def request_of(call: Mapping[str, Any]) -> WireRequest | None:
     if ask is None:
         return None
     try:
-        return kind_of(config.from_json(call["deployment"])).request(config.from_json(call["deployment"]), ask)
+        deployment = Deployment.from_json(call["deployment"])
+        return kind_of(deployment).request(deployment, ask)
     except ValueError:
         return None

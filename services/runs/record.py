@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
@@ -18,8 +17,6 @@ from services.runs import view as runs_view
 from services.security import keys
 from services.types import Timing
 from services.wire import timing
-
-_RISKY = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 _RUN_FIELDS = (
     "id",
@@ -73,7 +70,7 @@ _COUNTS = (
 
 def run_json(run: Mapping[str, Any], calls: Sequence[Mapping[str, Any]], votes: Sequence[Mapping[str, Any]]) -> str:
     """The whole run as JSON (schema 1): the question, every call with every figure, the votes. Keys are scrubbed."""
-    whole = {
+    document = {
         "schema": SCHEMA,
         "product": "Inference Lab",
         "times": "milliseconds from t0, the first byte of the request handed to an open connection",
@@ -82,7 +79,7 @@ def run_json(run: Mapping[str, Any], calls: Sequence[Mapping[str, Any]], votes: 
         "calls": [of_call(row) for row in calls],
         "votes": [dict(vote) for vote in votes],
     }
-    return keys.scrub(json.dumps(whole, ensure_ascii=False, indent=2, default=_plain))
+    return keys.scrub(json.dumps(document, ensure_ascii=False, indent=2, default=_plain))
 
 
 def run_csv(calls: Sequence[Mapping[str, Any]]) -> str:
@@ -94,9 +91,9 @@ def run_csv(calls: Sequence[Mapping[str, Any]]) -> str:
     writer = csv.writer(out)
     lines = [_line(row) for row in calls]
     if lines:
-        writer.writerow([safe_cell(name) for name in lines[0]])
+        writer.writerow([formatting.safe_cell(name) for name in lines[0]])
     for line in lines:
-        writer.writerow([safe_cell(value) for value in line.values()])
+        writer.writerow([formatting.safe_cell(value) for value in line.values()])
     return keys.scrub(out.getvalue())
 
 
@@ -148,18 +145,6 @@ def _price_source(stored: object) -> str | None:
         return pricing_price.NOT_READABLE
     price = pricing_price.read(stored)
     return None if price is None else price.source
-
-
-def safe_cell(value: Any) -> Any:
-    """A cell that a spreadsheet will not run: see OWASP, CSV injection."""
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if not isinstance(value, str):
-        return value
-    # NFKC turns full-width forms of the same characters into the ones that spreadsheets act on.
-    first = unicodedata.normalize("NFKC", value[:1])
-    is_number = re.fullmatch(r"-?\d+(\.\d+)?", value) is not None
-    return f"'{value}" if first.startswith(_RISKY) and not is_number else value
 
 
 def file_name(run: Mapping[str, Any], ending: str) -> str:
@@ -254,9 +239,9 @@ def usd(nanousd: int | None) -> str | None:
     """Nano-dollars as a decimal string of dollars, exact: 54_399_000 → "0.054399"."""
     if nanousd is None:
         return None
-    sign, rest = ("-", -nanousd) if nanousd < 0 else ("", nanousd)
-    whole, part = divmod(rest, 1_000_000_000)
-    return f"{sign}{whole}.{part:09d}".rstrip("0").rstrip(".")
+    sign, amount = ("-", -nanousd) if nanousd < 0 else ("", nanousd)
+    dollars, billionths = divmod(amount, 1_000_000_000)
+    return f"{sign}{dollars}.{billionths:09d}".rstrip("0").rstrip(".")
 
 
 def in_words(row: Mapping[str, Any]) -> dict[str, str]:

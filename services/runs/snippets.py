@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from services.aws.credentials import BEARER_ENV
-from services.types import Wire, WireRequest
+from services.types import Json, JsonMapping, Wire, WireRequest
 
 DUMMY_KEY = "no-key-needed"
 
@@ -58,8 +58,8 @@ def _json(request: WireRequest) -> str:
     return json.dumps(_body(request), ensure_ascii=False)
 
 
-def _body(request: WireRequest) -> dict[str, Any]:
-    plain: dict[str, Any] = json.loads(json.dumps(request.body))
+def _body(request: WireRequest) -> Json:
+    plain: Json = json.loads(json.dumps(request.body))
     return plain  # plain dicts and lists, whatever mappings the request was built from
 
 
@@ -68,10 +68,10 @@ def _curl(request: WireRequest, key_env: str | None) -> str:
     for name, value in {"content-type": "application/json", **request.headers}.items():
         lines.append(f"  -H {shlex.quote(f'{name}: {value}')}")
     if request.auth and key_env:
-        before, after = request.auth[1].split("{key}")
+        prefix, suffix = request.auth[1].split("{key}")
         # The variable stands outside the single quotes, so that the shell fills it in and nothing else.
         lines.append(
-            f'  -H {shlex.quote(f"{request.auth[0]}: {before}")}"${{{key_env}}}"{shlex.quote(after) if after else ""}'
+            f'  -H {shlex.quote(f"{request.auth[0]}: {prefix}")}"${{{key_env}}}"{shlex.quote(suffix) if suffix else ""}'
         )
     if request.framing != "sse":
         lines.append("  --output -")
@@ -87,7 +87,7 @@ def _import_os(key_env: str | None) -> str:
     return "import os\n\n" if key_env else ""
 
 
-def _arguments(body: Mapping[str, Any], *, extra: Mapping[str, Any] | None = None) -> str:
+def _arguments(body: JsonMapping, *, extra: JsonMapping | None = None) -> str:
     parts = [f"    {name}={_literal(value)}," for name, value in body.items()]
     if extra:
         parts.append(f"    extra_body={_literal(dict(extra))},")
@@ -151,7 +151,7 @@ _OPENAI_RESPONSES_NAMED = frozenset(
 )
 
 
-def _split(body: dict[str, Any], named: frozenset[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _split(body: Json, named: frozenset[str]) -> tuple[Json, Json]:
     return (
         {k: v for k, v in body.items() if k in named},
         {k: v for k, v in body.items() if k not in named and k != "stream"},
@@ -201,11 +201,11 @@ def _httpx(request: WireRequest, key_env: str | None) -> str:
     headers = {"content-type": "application/json", **request.headers}
     lines = [f"    {json.dumps(name)}: {json.dumps(value)}," for name, value in headers.items()]
     if request.auth and key_env:
-        before, after = request.auth[1].split("{key}")
+        prefix, suffix = request.auth[1].split("{key}")
         value = " + ".join(
-            part
-            for part in (json.dumps(before) if before else "", _key(key_env), json.dumps(after) if after else "")
-            if part
+            piece
+            for piece in (json.dumps(prefix) if prefix else "", _key(key_env), json.dumps(suffix) if suffix else "")
+            if piece
         )
         lines.append(f"    {json.dumps(request.auth[0])}: {value},")
     return (
@@ -254,7 +254,7 @@ def signed_curl(request: WireRequest, body: str) -> str:
     export = f"aws configure export-credentials --profile {shlex.quote(sign.profile or '')} --format env"
     warning = "# Some versions of curl sign an address with “%” in it wrongly; AWS then refuses the signature.\n"
     warning = warning if "%" in request.url else ""
-    before = f'eval "$({export})"\n' if sign.profile else ""
+    setup = f'eval "$({export})"\n' if sign.profile else ""
     lines.append(f"  --aws-sigv4 {shlex.quote(f'aws:amz:{sign.region}:{sign.service}')}")
     lines.append('  --user "${AWS_ACCESS_KEY_ID}:${AWS_SECRET_ACCESS_KEY}"')
     lines.append('  ${AWS_SESSION_TOKEN:+-H "x-amz-security-token: ${AWS_SESSION_TOKEN}"}')
@@ -263,14 +263,14 @@ def signed_curl(request: WireRequest, body: str) -> str:
     if request.framing != "sse":
         lines.append("  --output -")
     lines.append(f"  --data-binary {shlex.quote(body)}")
-    return warning + before + " \\\n".join(lines)
+    return warning + setup + " \\\n".join(lines)
 
 
-def bedrock(request: WireRequest, wire: Wire, body: Mapping[str, Any], key_env: str | None) -> str:
+def bedrock(request: WireRequest, wire: Wire, body: JsonMapping, key_env: str | None) -> str:
     """boto3 code for a Bedrock call, printed as it arrives."""
     model = unquote(urlsplit(request.url).path.split("/model/", 1)[1].rsplit("/", 1)[0])
     bearer = "" if key_env in (None, BEARER_ENV) else f'os.environ["{BEARER_ENV}"] = os.environ["{key_env}"]\n'
-    arguments: dict[str, Any]
+    arguments: Json
     if wire == "converse":
         call, arguments, imports = "converse_stream", {"modelId": model, **body}, ""
         loop = (
@@ -289,7 +289,7 @@ def bedrock(request: WireRequest, wire: Wire, body: Mapping[str, Any], key_env: 
     )
 
 
-def sagemaker(request: WireRequest, body: Mapping[str, Any]) -> str:
+def sagemaker(request: WireRequest, body: JsonMapping) -> str:
     """boto3 code for a SageMaker endpoint; what the container writes is printed as it arrives."""
     endpoint = unquote(urlsplit(request.url).path.split("/endpoints/", 1)[1].rsplit("/", 1)[0])
     arguments = {"EndpointName": endpoint, "ContentType": "application/json", **_named(request, _SAGEMAKER_NAMES)}
@@ -324,15 +324,15 @@ def openai_client(request: WireRequest, base: str) -> str:
     )
 
 
-def _session(request: WireRequest, service: str, before: str, bearer: str = "") -> str:
+def _session(request: WireRequest, service: str, path: str, bearer: str = "") -> str:
     parts = urlsplit(request.url)
     host = parts.hostname or ""
     sign = request.sign
     # With a key of its own nothing is signed, and the region stands in AWS's own addresses only; boto3 insists on one.
-    found = next((one for one in host.split(".") if _REGION.fullmatch(one)), "us-east-1")
-    region = sign.region if sign is not None else found
+    host_region = next((label for label in host.split(".") if _REGION.fullmatch(label)), "us-east-1")
+    region = sign.region if sign is not None else host_region
     profile = f"profile_name={json.dumps(sign.profile)}, " if sign is not None and sign.profile else ""
-    base = f"{parts.scheme}://{parts.netloc}{parts.path.split(before)[0]}"
+    base = f"{parts.scheme}://{parts.netloc}{parts.path.split(path)[0]}"
     return (
         f"\nimport boto3\nfrom botocore.config import Config\n\n{bearer}"
         f"session = boto3.Session({profile}region_name={json.dumps(region)})\n"
@@ -345,7 +345,7 @@ def _named(request: WireRequest, names: Mapping[str, str]) -> dict[str, str]:
     return {names[name]: value for name, value in request.headers.items() if name in names}
 
 
-def _aws_arguments(values: Mapping[str, Any], body: tuple[str, Mapping[str, Any]] | None) -> str:
+def _aws_arguments(values: JsonMapping, body: tuple[str, JsonMapping] | None) -> str:
     lines = [f"    {name}={_literal(value)}," for name, value in values.items()]
     if body is not None:
         lines.append(f"    {body[0]}=json.dumps({_literal(dict(body[1]))}),")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from services import params
-from services.request_fields import Given
+from services.request_fields import RequestFields
 from services.types import CacheMode, StartMode
 
 
@@ -237,44 +237,45 @@ class RunSpec:
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> RunSpec:
         """Read a spec. Raises ValueError with one sentence when the shape is not one of ours."""
-        given = Given(value)
-        given.need("prompt", "columns")
-        shared = given.table("variables")
+        body = RequestFields(value)
+        body.need("prompt", "columns")
+        shared = body.table("variables")
         return RunSpec(
-            prompt=given.text("prompt", longest=MAX_TEXT),
-            system=given.words("system", longest=MAX_TEXT) or None,
+            prompt=body.text("prompt", longest=MAX_TEXT),
+            system=body.words("system", longest=MAX_TEXT) or None,
             columns=tuple(
                 ColumnSpec(
-                    one.text("deployment_id"),
-                    one.flag("use_shared_params", True),
-                    one.table("params").values,
-                    cast(CacheMode | None, one.words("cache")),
+                    column.text("deployment_id"),
+                    column.flag("use_shared_params", True),
+                    column.table("params").values,
+                    cast(CacheMode | None, column.words("cache")),
                 )
-                for one in given.tables("columns")
+                for column in body.tables("columns")
             ),
-            params=given.table("params").values,
-            repetitions=given.whole("repetitions", *ANY_COUNT, default=1),
-            start=cast(StartMode, given.text("start") if given.has("start") else "together"),
-            stagger_s=given.number("stagger_s", 0.5),
-            blind=given.flag("blind", False),
-            template=given.words("template"),
+            params=body.table("params").values,
+            repetitions=body.whole("repetitions", *ANY_COUNT, default=1),
+            start=cast(StartMode, body.text("start") if body.has("start") else "together"),
+            stagger_s=body.number("stagger_s", 0.5),
+            blind=body.flag("blind", False),
+            template=body.words("template"),
             variables={name: shared.text(name, longest=MAX_TEXT) for name in shared.values},
             attachments=tuple(
-                Attachment(one.text("name"), one.text("text", longest=MAX_TEXT)) for one in given.tables("attachments")
+                Attachment(attachment.text("name"), attachment.text("text", longest=MAX_TEXT))
+                for attachment in body.tables("attachments")
             ),
-            parent_run_id=given.words("parent_run_id"),
-            tags=given.texts("tags"),
-            source=given.words("source") or "playground",
-            pause_s=given.number("pause_s", 0.0),
+            parent_run_id=body.words("parent_run_id"),
+            tags=body.texts("tags"),
+            source=body.words("source") or "playground",
+            pause_s=body.number("pause_s", 0.0),
         )
 
 
 def new_id() -> str:
     """An id that cannot be guessed: 16 URL-safe characters, about 96 bits; the first is no "-", which a command line
     would take for an option."""
-    while (made := secrets.token_urlsafe(12)).startswith("-"):
+    while (candidate := secrets.token_urlsafe(12)).startswith("-"):
         pass
-    return made
+    return candidate
 
 
 MAX_ATTACHED_BYTES = 1_000_000

@@ -11,8 +11,7 @@ from statistics import median
 from typing import Any, Literal
 
 from db.run_queries import WARM_SHARE
-from services.deployments import config
-from services.pricing import cost as pricing_cost
+from services.formatting import money
 from services.pricing import hourly
 from services.pricing import price as pricing_price
 from services.pricing.price import normal_tier
@@ -49,13 +48,13 @@ NEVER_RED = frozenset({"running", "succeeded", "cancelled", "replayed"})
 
 def words(row: Row) -> str:
     """The state of a finished call in words, with the tokens it got to when it was cut."""
-    said = STATE_WORDS.get(str(row["state"]), str(row["state"]))
+    state_words = STATE_WORDS.get(str(row["state"]), str(row["state"]))
     if row.get("outcome") == "max_tokens":
         return "done, at the token limit"
     tokens = output_tokens(row)
     if row["state"] == "cut_off" and tokens:
         return f"cut off after {'' if row.get('usage_source') == 'provider' else '~'}{tokens:,} tokens"
-    return said
+    return state_words
 
 
 def input_tokens(row: Row) -> int | None:
@@ -69,8 +68,8 @@ def output_tokens(row: Row) -> int | None:
 
 
 def _sum(row: Row, names: Sequence[str]) -> int | None:
-    known = [row[name] for name in names if row.get(name) is not None]
-    return sum(known) if known else None
+    counts = [row[name] for name in names if row.get(name) is not None]
+    return sum(counts) if counts else None
 
 
 def cost_words(row: Row) -> tuple[str, str]:
@@ -85,7 +84,7 @@ def cost_words(row: Row) -> tuple[str, str]:
         return "", "free"
     if row.get("cost_nanousd") is None:
         return "", "no price" if state == "no_price" else "unknown"
-    return COST_MARKS.get(state, ""), pricing_cost.money(row["cost_nanousd"])
+    return COST_MARKS.get(state, ""), money(row["cost_nanousd"])
 
 
 def full_use(row: Row) -> int | None:
@@ -101,7 +100,7 @@ def cost_of_1000(rows: Sequence[Row]) -> str:
     """In place of a cost per 1,000 calls that is no number: "free", "no price", "$39.60 / h · ~$4.40 at full use"."""
     words = cost_words(rows[-1])[1]
     shares = [share for row in rows if row["state"] == "succeeded" and (share := full_use(row)) is not None]
-    return f"{words} · ~{pricing_cost.money(round(median(shares) * 1000))} at full use" if shares else words
+    return f"{words} · ~{money(round(median(shares) * 1000))} at full use" if shares else words
 
 
 def figures(row: Row) -> dict[str, Any]:
@@ -132,7 +131,7 @@ def figures(row: Row) -> dict[str, Any]:
         "out_est": estimated,
         "cost": cost,
         "cost_mark": mark,
-        "cost_share": None if (share := full_use(row)) is None else f"~{pricing_cost.money(share)}",
+        "cost_share": None if (share := full_use(row)) is None else f"~{money(share)}",
     }
 
 
@@ -189,35 +188,35 @@ def final(row: Row) -> dict[str, Any]:
 
 def other_tier(row: Row) -> str | None:
     """A sentence where another service tier served the call than the one that was asked for."""
-    asked, served = row.get("tier_asked"), row.get("tier_served")
-    if not asked or not served or normal_tier(str(asked)) == normal_tier(str(served)):
+    requested, served = row.get("tier_asked"), row.get("tier_served")
+    if not requested or not served or normal_tier(str(requested)) == normal_tier(str(served)):
         return None
-    return f"The service tier “{asked}” was asked for; “{served}” served this call and is what it was priced at."
+    return f"The service tier “{requested}” was asked for; “{served}” served this call and is what it was priced at."
 
 
 def last_attempts(calls: Sequence[Row]) -> list[Row]:
     """The latest attempt of each (column, repetition), in that order."""
     latest: dict[tuple[int, int], Row] = {}
     for row in calls:
-        at = (row["column_no"], row["repetition"])
-        if at not in latest or row["attempt_no"] > latest[at]["attempt_no"]:
-            latest[at] = row
-    return [latest[at] for at in sorted(latest)]
+        slot = (row["column_no"], row["repetition"])
+        if slot not in latest or row["attempt_no"] > latest[slot]["attempt_no"]:
+            latest[slot] = row
+    return [latest[slot] for slot in sorted(latest)]
 
 
 def shown_calls(calls: Sequence[Row]) -> list[Row]:
     """The call that each column shows: the last attempt of its last repetition."""
-    shown: dict[int, Row] = {}
+    last_by_column: dict[int, Row] = {}
     for row in last_attempts(calls):
-        shown[row["column_no"]] = row
-    return [shown[at] for at in sorted(shown)]
+        last_by_column[row["column_no"]] = row
+    return [last_by_column[column] for column in sorted(last_by_column)]
 
 
 def snapshot_from_rows(run: Row, calls: Sequence[Row]) -> dict[str, Any]:
     """The board's snapshot of a run that is no longer live, from its database rows."""
     columns = []
     for row in shown_calls(calls):
-        deployment = config.from_json(row["deployment"])
+        deployment = Deployment.from_json(row["deployment"])
         columns.append(
             {
                 **identity(row["column_no"], deployment, run["repetitions"]),
@@ -263,11 +262,11 @@ def state(row: Mapping[str, Any]) -> CacheState | None:
 
 def counted(rows: Iterable[Mapping[str, Any]]) -> str:
     """How many calls were what: "1 cold, 4 warm prompt cache"; "" when the service said it of none."""
-    found = Counter(state(row) for row in rows)
-    unknown = found.pop(None, 0)
-    if not found:
+    counts = Counter(state(row) for row in rows)
+    unknown = counts.pop(None, 0)
+    if not counts:
         return ""
-    parts = [f"{found[name]:,} {name}" for name in ("cold", "warm") if found[name]]
+    parts = [f"{counts[name]:,} {name}" for name in ("cold", "warm") if counts[name]]
     return ", ".join(parts) + " prompt cache" + (f", {unknown:,} {NOT_REPORTED}" if unknown else "")
 
 

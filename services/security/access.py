@@ -64,11 +64,11 @@ def require(role: str, action: Action) -> None:
         raise Denied(f"You can look at everything here, but not {WORDS[action]}; ask whoever runs this server.")
 
 
-def role_of(name: str, rules: Rules, *, known: bool) -> Role:
+def role_of(name: str, rules: Rules, *, signed_in: bool) -> Role:
     """The role of a person under the access rules. Somebody who is not signed in (``known`` false) may only look."""
-    if known and _listed(name, rules.admins):
+    if signed_in and _listed(name, rules.admins):
         return "admin"
-    if known and (rules.mode == "open" or _listed(name, rules.senders)):
+    if signed_in and (rules.mode == "open" or _listed(name, rules.senders)):
         return "member"
     return "viewer"
 
@@ -98,8 +98,8 @@ def person_name(text: str) -> str:
     Different names stay different: what is too long ends with a mark of the whole.
     """
     composed = unicodedata.normalize("NFC", text)
-    kept = composed if composed.isascii() == text.isascii() else text
-    name = "".join(letter for letter in kept if unicodedata.category(letter) not in ("Cc", "Cs", "Zl", "Zp"))
+    safe = composed if composed.isascii() == text.isascii() else text
+    name = "".join(letter for letter in safe if unicodedata.category(letter) not in ("Cc", "Cs", "Zl", "Zp"))
     if len(name) <= LONGEST_NAME:
         return name
     mark = hashlib.sha256(name.encode()).hexdigest()[:16]
@@ -133,22 +133,22 @@ def owns(role: str, person: str, owner: str | None) -> bool:
     return folded(person) == folded(own)  # one mailbox may be written Ada@ today and ada@ tomorrow
 
 
-def require_own(role: str, person: str, owner: str | None, what: str) -> None:
+def require_own(role: str, person: str, owner: str | None, noun: str) -> None:
     """Raise `Denied` with a sentence unless this ``what`` ("run", "batch") is the person's to change."""
     if not owns(role, person, owner):
-        raise Denied(f"This {what} is somebody else's, so nothing was changed: ask them, or whoever runs this server.")
+        raise Denied(f"This {noun} is somebody else's, so nothing was changed: ask them, or whoever runs this server.")
 
 
-def require_own_all(role: str, person: str, owners: Collection[str | None], what: str) -> None:
+def require_own_all(role: str, person: str, owners: Collection[str | None], noun: str) -> None:
     """`require_own` for several at once; either all of them are the person's, or nothing is done."""
     foreign = sum(not owns(role, person, owner) for owner in owners)
     if not foreign:
         return
     if len(owners) == 1:
-        require_own(role, person, next(iter(owners)), what)
+        require_own(role, person, next(iter(owners)), noun)
     if foreign == len(owners):
-        raise Denied(f"These {foreign:,} {what}s are somebody else's, so none was deleted.")
+        raise Denied(f"These {foreign:,} {noun}s are somebody else's, so none was deleted.")
     are, them = ("is", "it") if foreign == 1 else ("are", "them")
     raise Denied(
-        f"{foreign:,} of these {len(owners):,} {what}s {are} somebody else's, so none was deleted: leave {them} out."
+        f"{foreign:,} of these {len(owners):,} {noun}s {are} somebody else's, so none was deleted: leave {them} out."
     )

@@ -125,11 +125,11 @@ class KeyStore:
         stamp = (paths, tuple(map(_file_stamp, paths)), self._from_environment())
         if stamp == self._stamp:
             return
-        before = dict(self._contents)
-        after = {path: _read(path, before.get(path, _Contents())) for path in paths}
+        earlier = dict(self._contents)
+        contents = {path: _read(path, earlier.get(path, _Contents())) for path in paths}
         with self._lock:
-            strings = [pair for path in paths for pair in after[path].strings]
-            self._contents = after
+            strings = [pair for path in paths for pair in contents[path].strings]
+            self._contents = contents
             self._files = {name: value for name, value in reversed(strings) if "." not in name}
             values = {value for name, value in strings if "." not in name or SECRET_NAME.search(name.split(".")[-1])}
             values |= set(stamp[2])
@@ -137,18 +137,18 @@ class KeyStore:
             self._seen |= {value for value in values if len(value) >= SHORTEST} | self._told
             self._pattern = _compile(self._seen)
             self._stamp = stamp
-        for path, file in after.items():
-            if file.trouble and file.trouble != before.get(path, _Contents()).trouble:
+        for path, file in contents.items():
+            if file.trouble and file.trouble != earlier.get(path, _Contents()).trouble:
                 log.warning("%s", file.trouble)
 
     def _candidates(self) -> tuple[Path, ...]:
         if self._paths is not None:
             return tuple(self._paths)
         try:
-            here = Path.cwd()
+            folder = Path.cwd()
         except OSError:  # the folder that we were started in was removed or closed
-            here = PROJECT
-        return tuple(dict.fromkeys(base / ".streamlit" / "secrets.toml" for base in (here, PROJECT)))
+            folder = PROJECT
+        return tuple(dict.fromkeys(base / ".streamlit" / "secrets.toml" for base in (folder, PROJECT)))
 
     def _from_environment(self) -> tuple[str, ...]:
         names = [name for name in self._environ if name in self._asked or _secret_name(name)]
@@ -160,10 +160,10 @@ _NAMES: dict[str, bool] = {}
 
 def _secret_name(name: str) -> bool:
     """Cached, because `scrub` asks for every variable of the environment each time."""
-    known = _NAMES.get(name)
-    if known is None:
-        known = _NAMES[name] = bool(SECRET_NAME.search(name))
-    return known
+    is_secret = _NAMES.get(name)
+    if is_secret is None:
+        is_secret = _NAMES[name] = bool(SECRET_NAME.search(name))
+    return is_secret
 
 
 def _file_stamp(path: Path) -> tuple[int, int, int] | None:
@@ -209,20 +209,20 @@ def read_secrets(path: Path) -> dict[str, Any] | None:
         raise UnreadableSecrets("is nested too deeply to be read", content) from None
     except ValueError as error:
         # Never the error's own text: it can quote the line, and with it the key.
-        at = re.search(r"at line (\d+)", str(error))
-        line = int(at[1]) if at else (content or b"").count(b"\n") + 1
+        place = re.search(r"at line (\d+)", str(error))
+        line = int(place[1]) if place else (content or b"").count(b"\n") + 1
         raise UnreadableSecrets(f"has a mistake in line {line} and cannot be read", content) from None
 
 
-def _read(path: Path, before: _Contents) -> _Contents:
+def _read(path: Path, earlier: _Contents) -> _Contents:
     """A file's strings as they are now; those from ``before``, with a sentence, where it cannot be read."""
     try:
         return _Contents(tuple(_walk(read_secrets(path) or {}, "")))
     except UnreadableSecrets as error:
-        kept = "the keys read from it before are still used" if before.strings else "none of its keys is used"
+        consequence = "the keys read from it before are still used" if earlier.strings else "none of its keys is used"
         name = "/".join(path.parts[-2:])  # the folder tells which file; the whole path is nobody's business on a page
-        trouble = f"{name} {error}; {kept}. Mend it and save it: it is read again by itself."
-        return _Contents(before.strings, trouble)
+        trouble = f"{name} {error}; {consequence}. Mend it and save it: it is read again by itself."
+        return _Contents(earlier.strings, trouble)
 
 
 def _walk(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
@@ -250,8 +250,8 @@ def _compile(values: frozenset[str]) -> re.Pattern[str]:
 
 
 def _hide(match: re.Match[str]) -> str:
-    kept = match.group("scheme") or match.group("name") or ""
-    return f"{match.group('user')}{HIDDEN}@" if match.group("user") else kept + HIDDEN
+    prefix = match.group("scheme") or match.group("name") or ""
+    return f"{match.group('user')}{HIDDEN}@" if match.group("user") else prefix + HIDDEN
 
 
 _store = KeyStore()
@@ -297,7 +297,10 @@ def allowed_host(key_env: str, host: str, bound: Mapping[str, Sequence[str]]) ->
     address = address.lower().rstrip(".")
     name = address if address.count(":") > 1 and "]" not in address else re.sub(r":\d+\Z", "", address).strip("[]")
     names = {address, name.rstrip(".")}
-    return any(one.lower().rstrip(".") in names for one in (*BUILT_IN_HOSTS.get(key_env, ()), *bound.get(key_env, ())))
+    return any(
+        host_name.lower().rstrip(".") in names
+        for host_name in (*BUILT_IN_HOSTS.get(key_env, ()), *bound.get(key_env, ()))
+    )
 
 
 # --- nothing that is logged holds a key ------------------------------------------------------------------------------
@@ -330,7 +333,7 @@ def install_log_filter() -> None:
         sys.excepthook = _excepthook
         threading.excepthook = _thread_excepthook
     for handler in logging.getLogger().handlers:
-        if not any(isinstance(one, _Scrubbed) for one in handler.filters):
+        if not any(isinstance(log_filter, _Scrubbed) for log_filter in handler.filters):
             handler.addFilter(_Scrubbed())
 
 
@@ -339,7 +342,7 @@ def _scrub_record(record: logging.LogRecord) -> logging.LogRecord:
     if scrub(message) != message:
         record.msg = scrub(str(record.msg))
         if isinstance(record.args, tuple):  # kept in number: uvicorn's access log unpacks them
-            record.args = tuple(scrub(one) if isinstance(one, str) else one for one in record.args)
+            record.args = tuple(scrub(argument) if isinstance(argument, str) else argument for argument in record.args)
         message = _message(record)
         if scrub(message) != message:
             record.msg, record.args = scrub(message), None

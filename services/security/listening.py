@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import errno
 import ipaddress
-import logging
 import os
 import re
 import socket
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services import paths
 from services.paths import ROOT
-from services.security.hosts import BadHost, Host, configured_host
 from services.security.keys import UnreadableSecrets, read_secrets
 
-log = logging.getLogger(__name__)
-
 EVERYONE = "LAB_EVERYONE_IS_ADMIN"
-HOSTS = "LAB_HOSTS"
-LOOK_AGAIN_S = 1.0
 ON = frozenset({"1", "true", "yes", "on"})
 PORTS_TRIED = 50
 SHARED = ("redirect_uri", "cookie_secret")  # settings of [auth] that every provider needs
@@ -71,25 +63,25 @@ def _is_loopback(host: str) -> bool:
     return (mapped or address).is_loopback
 
 
-def resolve(given: str) -> Address:
+def resolve(text: str) -> Address:
     """The address that a person gave, as a literal. Raises `CannotListen` for what is none.
 
     A name becomes a literal once and for all: what is checked here is what is listened on. One that means several
     addresses counts as loopback only if each of them is.
     """
-    name = given.strip()
+    name = text.strip()
     if name.startswith("[") and name.endswith("]"):
         name = name[1:-1]
     if not name:
         raise CannotListen("The address is empty: give one, as in --address 127.0.0.1.")
     if "/" in name or re.fullmatch(r"[^:]*:\d+", name) or name.startswith("["):
-        raise CannotListen(f"“{given}” is no address: give it without http:// and port, and the port with --port.")
+        raise CannotListen(f"“{text}” is no address: give it without http:// and port, and the port with --port.")
     try:
         results = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError):
         zone = " or has no such network interface" if "%" in name else ""
         raise CannotListen(
-            f"The address “{given}” means nothing on this machine{zone}: give one that it has, as in --address "
+            f"The address “{text}” means nothing on this machine{zone}: give one that it has, as in --address "
             "127.0.0.1."
         ) from None
     hosts = list(dict.fromkeys(_literal(row[4]) for row in results))
@@ -105,19 +97,19 @@ def _literal(address: tuple[Any, ...]) -> str:
     return f"{host}%{socket.if_indextoname(scope)}" if scope and "%" not in host else host
 
 
-def free_port(address: str, wanted: int) -> int:
+def free_port(address: str, first: int) -> int:
     """``wanted`` if nobody listens there, else the next free port above it, else any free one.
 
     Raises `CannotListen` where no port of this address can be had: it is not this machine's, or the port is kept for
     the administrator.
     """
-    return port_of(resolve(address), wanted)
+    return port_of(resolve(address), first)
 
 
-def port_of(address: Address, wanted: int) -> int:
+def port_of(address: Address, first: int) -> int:
     """`free_port` for an address that is resolved already."""
-    last = min(wanted + PORTS_TRIED, 65_536)
-    for port in [*range(wanted, last), 0]:
+    last = min(first + PORTS_TRIED, 65_536)
+    for port in [*range(first, last), 0]:
         try:
             chosen = _bound(address.host, port)
         except OSError as error:
@@ -202,62 +194,3 @@ def sign_in_configured(files: Sequence[Path] | None = None) -> bool:
 
 def _has(table: Mapping[str, Any], names: Sequence[str]) -> bool:
     return all(isinstance(table.get(name), str) and table[name].strip() for name in names)
-
-
-# --- under which names browsers reach it ----------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Configured:
-    """The hosts that ``[access] hosts`` of the deployments file and LAB_HOSTS name, as they stand now.
-
-    The file is looked at again once a second at most, and read when it has changed. One that cannot be read leaves the
-    hosts that were read last; it never adds any.
-    """
-
-    file: Callable[[], Path] = paths.deployments_file
-    clock: Callable[[], float] = time.monotonic
-    _from_file: frozenset[Host] = frozenset()
-    _stamp: tuple[str, int, int, int] | None = None
-    _next_look: float = -1.0
-    _from_environment: tuple[str, frozenset[Host]] = field(default=("", frozenset()))
-
-    def hosts(self) -> frozenset[Host]:
-        """Every configured host. Never raises."""
-        text = os.environ.get(HOSTS, "")
-        if text != self._from_environment[0]:
-            self._from_environment = text, frozenset(_listed(text))
-        now = self.clock()
-        if now >= self._next_look:
-            self._next_look = now + LOOK_AGAIN_S
-            self._look()
-        return self._from_file | self._from_environment[1]
-
-    def _look(self) -> None:
-        path = self.file()
-        try:
-            state = path.stat()
-        except FileNotFoundError:
-            self._from_file, self._stamp = frozenset(), None
-            return
-        except OSError as error:
-            log.warning("The hosts in %s cannot be read: %s.", path.name, error.strerror or error)
-            return
-        stamp = (str(path), state.st_mtime_ns, state.st_size, state.st_ino)
-        if stamp == self._stamp:
-            return
-        self._stamp = stamp
-        from services.deployments import config  # only where there is a file: it brings every provider with it
-
-        try:
-            self._from_file = frozenset(configured_host(name) for name in config.load(path).access.hosts)
-        except (config.ConfigError, BadHost) as error:
-            log.warning("The hosts under [access] stay as they were: %s", error)
-
-
-def _listed(text: str) -> Iterable[Host]:
-    for entry in filter(None, (entry.strip() for entry in text.split(","))):
-        try:
-            yield configured_host(entry)
-        except BadHost as error:
-            log.warning("%s: %s", HOSTS, error)

@@ -135,9 +135,9 @@ def check_ip(ip: str, host: str, allow_private: Collection[str]) -> None:
     """
     address = ipaddress.ip_address(ip.partition("%")[0])
     meant = [address, *_wrapped(address)]
-    if any(one.version == net.version and one in net for one in meant for net in NEVER):
+    if any(ip.version == net.version and ip in net for ip in meant for net in NEVER):
         raise Forbidden(_never(host))
-    if all(one.is_global for one in meant) or _listed(host, meant, allow_private):
+    if all(ip.is_global for ip in meant) or _listed(host, meant, allow_private):
         return
     raise Forbidden(
         f"The host {host!r} is in a private network or on this machine, which may not be called: an administrator can "
@@ -153,11 +153,11 @@ def _wrapped(address: Address) -> list[IPv4Address]:
     """The IPv4 addresses inside an IPv6 address (mapped, compatible, 6to4, Teredo, NAT64)."""
     if isinstance(address, IPv4Address):
         return []
-    found = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
+    inner = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
     value = int(address)
     if any(address in net for net in NAT64) or 1 < value < 2**32:
-        found.append(IPv4Address(value & 0xFFFFFFFF))
-    return [one for one in found if one is not None]
+        inner.append(IPv4Address(value & 0xFFFFFFFF))
+    return [ip for ip in inner if ip is not None]
 
 
 def _listed(host: str, meant: Collection[Address], allow_private: Collection[str]) -> bool:
@@ -169,7 +169,7 @@ def _listed(host: str, meant: Collection[Address], allow_private: Collection[str
             net = ipaddress.ip_network(entry, strict=False)
         except ValueError:
             continue  # a host name
-        if any(one.version == net.version and one in net for one in meant):
+        if any(ip.version == net.version and ip in net for ip in meant):
             return True
     return False
 

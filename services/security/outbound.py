@@ -85,9 +85,9 @@ def proxy_of(text: str, setting: str) -> Proxy:
 
     Raises `ProxyTrouble`, which never repeats the text.
     """
-    whole = text if "://" in text else f"http://{text}"
+    url_text = text if "://" in text else f"http://{text}"
     try:
-        parts = urlsplit(whole.strip())
+        parts = urlsplit(url_text.strip())
         port = parts.port
     except ValueError:
         raise ProxyTrouble(f"{setting} is not the address of a proxy, such as http://proxy.example.com:3128") from None
@@ -97,7 +97,7 @@ def proxy_of(text: str, setting: str) -> Proxy:
             f"{setting} names a proxy of the kind {scheme}, which cannot be used: name an http:// one, or exempt the "
             "host with NO_PROXY"
         )
-    if not parts.hostname or re.search(r"\s", whole.strip()):
+    if not parts.hostname or re.search(r"\s", url_text.strip()):
         raise ProxyTrouble(f"{setting} is not the address of a proxy, such as http://proxy.example.com:3128")
     scheme = parts.scheme.lower()
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
@@ -128,11 +128,11 @@ def from_environment(url: str) -> Proxy | None:
 
     Raises `ProxyTrouble`.
     """
-    scheme, _, rest = url.partition("://")
+    scheme, _, remainder = url.partition("://")
     name = variable(scheme)
     if name is None:
         return None
-    parts = urlsplit(f"{scheme}://{rest}")
+    parts = urlsplit(f"{scheme}://{remainder}")
     if exempt(parts.hostname or "", parts.port or (443 if scheme == "https" else 80)):
         return None
     return _parsed(os.environ[name].strip(), name)
@@ -166,19 +166,19 @@ def exempt(host: str, port: int) -> bool:
     if _is_here(name):
         return True
     for entry in no_proxy():
-        wanted, only_port = _without_port(entry.lower())
+        pattern, only_port = _without_port(entry.lower())
         if only_port is not None and only_port != port:
             continue
-        wanted = wanted.strip("[]").rstrip(".")
-        if wanted == "*":
+        pattern = pattern.strip("[]").rstrip(".")
+        if pattern == "*":
             return True
         if address is not None:
             with contextlib.suppress(ValueError):
-                net = ipaddress.ip_network(wanted, strict=False)
+                net = ipaddress.ip_network(pattern, strict=False)
                 if net.version == address.version and address in net:
                     return True
             continue
-        suffix = wanted.removeprefix("*").lstrip(".")
+        suffix = pattern.removeprefix("*").lstrip(".")
         if suffix and (name == suffix or name.endswith(f".{suffix}")):
             return True
     return False
@@ -277,7 +277,7 @@ async def way_soon(deployment: Deployment, url: str, allowed: Collection[str]) -
     return await asyncio.to_thread(way_of, deployment, url, allowed)
 
 
-def must_not_be_read(url: str, way: Way, *, secret: bool) -> None:
+def refuse_readable_secret(url: str, way: Way, *, secret: bool) -> None:
     """Raises `Forbidden` where a proxy would read a key, a signature or a login on its way.
 
     Over https:// nobody on the way can: the tunnel ends at the host. ``secret``: the request carries one.
@@ -341,8 +341,8 @@ def ca_trouble(path: Path, setting: str) -> str | None:
 
 def environment_ca_trouble() -> str | None:
     """What is wrong with the first variable of certificates that cannot be used; None: nothing."""
-    found = (ca_trouble(path, setting) for setting, path in ca_sources())
-    return next((trouble for trouble in found if trouble), None)
+    troubles = (ca_trouble(path, setting) for setting, path in ca_sources())
+    return next((trouble for trouble in troubles if trouble), None)
 
 
 def trust(ca_file: str | None = None) -> ssl.SSLContext:
@@ -350,27 +350,27 @@ def trust(ca_file: str | None = None) -> ssl.SSLContext:
     names, and ``ca_file``. Raises `ProxyTrouble` for a ``ca_file`` that cannot be used; what the environment names and
     cannot be read counts for nothing, and is told when a certificate is refused.
     """
-    wanted = tuple((setting, str(path), _stamp(path)) for setting, path in ca_sources())
+    sources = tuple((setting, str(path), _stamp(path)) for setting, path in ca_sources())
     if ca_file is None:
-        return _context(wanted, None, None)
-    path = at_home(ca_file)
+        return _context(sources, None, None)
+    path = expanded(ca_file)
     trouble = ca_trouble(path, "ca_file")
     if trouble:
         raise ProxyTrouble(trouble)
-    return _context(wanted, str(path), _stamp(path))
+    return _context(sources, str(path), _stamp(path))
 
 
-def at_home(path: str) -> Path:
+def expanded(path: str) -> Path:
     """A path with ~ as somebody's home; as it is written where nobody is called so, and then nothing is there."""
     return Path(os.path.expanduser(path))  # noqa: PTH111 - `Path.expanduser` raises for a person who is not there
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
     try:
-        found = path.stat()
+        stat = path.stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size
+    return stat.st_mtime_ns, stat.st_size
 
 
 @lru_cache(maxsize=32)
@@ -386,9 +386,9 @@ def _context(
                 context.load_verify_locations(cafile=str(path))
                 continue
             context.load_verify_locations(capath=str(path))
-            for one in () if any(path.glob("*.0")) else _certificates(path):
+            for certificate in () if any(path.glob("*.0")) else _certificates(path):
                 with contextlib.suppress(OSError):
-                    context.load_verify_locations(cafile=str(one))
+                    context.load_verify_locations(cafile=str(certificate))
     if (sources or ca_file) and sys.version_info >= (3, 13):
         # Many a company's authority was made before Python became strict about what its certificate has to hold.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
@@ -397,7 +397,7 @@ def _context(
 
 def _certificates(folder: Path) -> Iterator[Path]:
     """The files of a folder that hold certificates by their names; the others are links to them."""
-    return (one for one in sorted(folder.iterdir()) if one.suffix in (".pem", ".crt", ".cer") and one.is_file())
+    return (file for file in sorted(folder.iterdir()) if file.suffix in (".pem", ".crt", ".cer") and file.is_file())
 
 
 @dataclass(slots=True)
@@ -433,12 +433,12 @@ def for_libraries() -> None:
 
 def bundle(ca_file: str) -> str:
     """A file of all certificates that count for a deployment with a ``ca_file``. Raises `ProxyTrouble`."""
-    path = at_home(ca_file)
+    path = expanded(ca_file)
     trouble = ca_trouble(path, "ca_file")
     if trouble:
         raise ProxyTrouble(trouble)
     sources = [source for _, source in ca_sources()]
-    return _bundle_of(tuple((str(one), _stamp(one)) for one in [*sources, path]))
+    return _bundle_of(tuple((str(source), _stamp(source)) for source in [*sources, path]))
 
 
 @lru_cache(maxsize=32)
@@ -453,9 +453,9 @@ def _bundled(paths: Collection[Path]) -> str:
         file.write(Path(certifi.where()).read_bytes())
         for path in paths:
             if ca_trouble(path, "") is None:
-                for one in _certificates(path) if path.is_dir() else (path,):
+                for certificate in _certificates(path) if path.is_dir() else (path,):
                     with contextlib.suppress(OSError):
-                        file.write(b"\n" + one.read_bytes())
+                        file.write(b"\n" + certificate.read_bytes())
     atexit.register(_removed(name))
     return name
 

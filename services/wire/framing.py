@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from services.types import Framing
+from services.types import Framing, Json
 from services.wire.sse import MAX_LINE_BYTES, ServerEvent, SSEDecoder, StreamTooLarge
 
 # What the Content-Type of a streamed answer may begin with, and what the request asks for.
@@ -80,10 +80,10 @@ class EventStreamFramer:
         kind = headers.get(":message-type", "event")
         if kind == "event":
             return ServerEvent(str(headers.get(":event-type", "")), message.payload)
-        said: dict[str, Any] = {"type": str(headers.get(":exception-type") or headers.get(":error-code") or kind)}
+        event: Json = {"type": str(headers.get(":exception-type") or headers.get(":error-code") or kind)}
         if headers.get(":error-message"):
-            said["message"] = str(headers[":error-message"])
-        return ServerEvent("exception", orjson.dumps({**_object(message.payload), **said}))
+            event["message"] = str(headers[":error-message"])
+        return ServerEvent("exception", orjson.dumps({**_object(message.payload), **event}))
 
 
 _SSE_FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
@@ -149,9 +149,9 @@ class JsonLines:
     def feed(self, chunk: bytes) -> list[ServerEvent]:
         """Lines completed by ``chunk``. Raises `StreamTooLarge` for a line above 1 MB."""
         self._tail += chunk
-        *lines, rest = bytes(self._tail).split(b"\n")
-        self._tail = bytearray(rest)
-        if len(rest) > MAX_LINE_BYTES:
+        *lines, partial = bytes(self._tail).split(b"\n")
+        self._tail = bytearray(partial)
+        if len(partial) > MAX_LINE_BYTES:
             raise StreamTooLarge(f"The service sent a single line of more than {MAX_LINE_BYTES:,} bytes.")
         return [ServerEvent("", line) for raw in lines if (line := raw.removeprefix(b"\xef\xbb\xbf").strip())]
 
@@ -169,9 +169,9 @@ FRAMERS: Mapping[Framing, Callable[[], Framer]] = {
 }
 
 
-def _object(data: bytes) -> dict[str, Any]:
+def _object(data: bytes) -> Json:
     try:
-        said = orjson.loads(data)
+        body = orjson.loads(data)
     except orjson.JSONDecodeError:
         return {}
-    return said if isinstance(said, dict) else {}
+    return body if isinstance(body, dict) else {}

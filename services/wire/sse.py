@@ -83,11 +83,11 @@ class SSEDecoder:
         )
         return out
 
-    def _keep(self, part: bytes) -> None:
-        self._tail_size += len(part)
+    def _keep(self, piece: bytes) -> None:
+        self._tail_size += len(piece)
         if self._tail_size > MAX_LINE_BYTES:
             raise StreamTooLarge(f"The service sent a single line of more than {MAX_LINE_BYTES:,} bytes.")
-        self._tail.append(part)
+        self._tail.append(piece)
 
     def _whole(self, end: bytes) -> bytes:
         self._keep(end)

@@ -49,14 +49,14 @@ class StampedHandler(ResponseHandler):
             super().data_received(data)
             self._hand_over(content, now)
             return
-        before = self._payload
+        earlier = self._payload
         super().data_received(data)
         payload = self._payload
-        if payload is not before and payload is not None:
+        if payload is not earlier and payload is not None:
             self.headers_ns = now
             self.marks.clear()
         elif payload is None:
-            payload = before
+            payload = earlier
         if payload is not None:
             self.marks.append((payload.total_bytes, now))
 

@@ -160,10 +160,10 @@ def _buffered(times: Sequence[int], t0: int) -> bool:
 
 def _percentile(ordered: Sequence[float], q: float) -> float:
     """Linear interpolation between closest ranks (numpy's default) of an ordered, non-empty sequence."""
-    at = q * (len(ordered) - 1)
-    low = int(at)
+    rank = q * (len(ordered) - 1)
+    low = int(rank)
     high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (ordered[high] - ordered[low]) * (at - low)
+    return ordered[low] + (ordered[high] - ordered[low]) * (rank - low)
 
 
 def _ms(ns: int) -> float:

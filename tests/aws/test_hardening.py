@@ -30,9 +30,9 @@ def profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_profile_that_hangs_holds_up_no_other_and_is_named(profiles: None) -> None:
-    hanging = asyncio.create_task(credentials.soon("hangs"))
+    hanging = asyncio.create_task(credentials.frozen_soon("hangs"))
     await asyncio.sleep(0.05)
-    assert (await credentials.soon("fine")).access_key == "AKIDEXAMPLE00"
+    assert (await credentials.frozen_soon("fine")).access_key == "AKIDEXAMPLE00"
     assert not hanging.done(), "the other one did not wait for it"
     with pytest.raises(credentials.CredentialTrouble, match="“hangs” did not come within"):
         await hanging

@@ -8,7 +8,7 @@ import pytest
 
 from services.batch.service import options_of, spec_of
 from services.batch.types import Options, options_of_json, options_to_json
-from services.request_fields import Given, Refused
+from services.request_fields import Refused, RequestFields
 
 EVERY = Options(
     format="openai",
@@ -30,9 +30,9 @@ def test_every_option_is_set_in_this_test() -> None:
 
 
 def test_options_come_through_a_request_and_through_the_records_unchanged() -> None:
-    assert options_of(Given(options_to_json(EVERY))) == EVERY
+    assert options_of(RequestFields(options_to_json(EVERY))) == EVERY
     assert options_of_json(options_to_json(EVERY)) == EVERY
-    assert options_of(Given(options_to_json(Options()))) == Options() == options_of_json({})
+    assert options_of(RequestFields(options_to_json(Options()))) == Options() == options_of_json({})
 
 
 @pytest.mark.parametrize(
@@ -40,13 +40,13 @@ def test_options_come_through_a_request_and_through_the_records_unchanged() -> N
 )
 def test_what_is_no_name_of_a_file_is_refused_in_one_sentence(name: str) -> None:
     with pytest.raises(Refused) as raised:
-        spec_of(Given({"deployment_id": "d", "sha256": "0" * 64, "file_name": name}))
+        spec_of(RequestFields({"deployment_id": "d", "sha256": "0" * 64, "file_name": name}))
     assert str(raised.value).startswith("“file_name” has to be the name of a file") and "\0" not in str(raised.value)
 
 
 @pytest.mark.parametrize("name", ["a.csv", ".hidden.csv", "Fragen und Antworten (3).xlsx", "質問.jsonl"])
 def test_names_of_files_are_kept_as_they_are(name: str) -> None:
-    assert spec_of(Given({"deployment_id": "d", "sha256": "0" * 64, "file_name": name})).file_name == name
+    assert spec_of(RequestFields({"deployment_id": "d", "sha256": "0" * 64, "file_name": name})).file_name == name
 
 
 @pytest.mark.parametrize(
@@ -61,4 +61,4 @@ def test_names_of_files_are_kept_as_they_are(name: str) -> None:
 )
 def test_the_name_of_a_batch_is_one_line_without_control_characters(name: str, kept: str) -> None:
     body = {"deployment_id": "d", "sha256": "0" * 64, "file_name": "a.csv", "name": name}
-    assert spec_of(Given(body)).name == kept
+    assert spec_of(RequestFields(body)).name == kept

@@ -30,13 +30,13 @@ def test_endpoints_are_listed_with_instances_and_price(endpoints: Any) -> None:
 def test_a_failed_endpoint_says_why(endpoints: Any) -> None:
     broken = next(iter(endpoints.endpoints.values()))
     broken.endpoint_status, broken.failure_reason = "Failed", "The container did not pass its health check."
-    found = sagemaker.one(HERE, broken.endpoint_name)
+    found = sagemaker.fetch(HERE, broken.endpoint_name)
     assert (found.status_words, found.failure) == ("failed", "The container did not pass its health check.")
 
 
 def test_an_endpoint_that_the_region_does_not_have_is_not_found(endpoints: Any) -> None:
     with pytest.raises(AwsTrouble, match="does not know it in us-east-1: Could not find endpoint") as caught:
-        sagemaker.one(HERE, "elsewhere")
+        sagemaker.fetch(HERE, "elsewhere")
     assert caught.value.what == "not_found"
 
 

@@ -9,7 +9,6 @@ from typing import Any
 from db import rollups, runs
 from db.models import DeploymentRow
 from db.writer import Writer
-from services.deployments import config
 from services.types import Deployment, PriceRef
 from tests.db.rows import call_row, do, run_row
 
@@ -88,7 +87,7 @@ def fill(writer: Writer, rows: list[dict[str, Any]] | None = None) -> None:
 
 def declare(writer: Writer, deployment: Deployment, slot: int, price: PriceRef | None = None) -> None:
     """Put a deployment into its table."""
-    spec = config.to_json(deployment)
+    spec = deployment.to_json()
     row = DeploymentRow(id=deployment.id, spec=spec, origin="page", color_slot=slot, created_at=START, updated_at=START)
     do(writer, lambda *, session: session.merge(row) and None)
 

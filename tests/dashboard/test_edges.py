@@ -12,7 +12,7 @@ from db.history import Pieces
 from services.alerts import Alert, _p95
 from services.dashboard.filters import Filter
 from services.dashboard.window import EARLIEST, resolve
-from services.request_fields import Given
+from services.request_fields import RequestFields
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -28,12 +28,12 @@ def test_a_stretch_from_the_beginning_of_the_calendar_can_be_looked_at(since: da
 @pytest.mark.parametrize("given", ["9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+14:00", "2201-01-01T00:00:00Z"])
 def test_a_note_beyond_any_calendar_is_refused_in_words(given: str) -> None:
     with pytest.raises(ValueError, match="between the years 2000 and 2200"):
-        Given({"at": given}).moment("at")
+        RequestFields({"at": given}).moment("at")
 
 
 def test_a_note_without_a_readable_moment_is_refused_in_words() -> None:
     with pytest.raises(ValueError, match="a date and a time"):
-        Given({"at": "yesterday"}).moment("at")
+        RequestFields({"at": "yesterday"}).moment("at")
 
 
 def test_the_alert_names_the_same_percentile_as_the_page() -> None:

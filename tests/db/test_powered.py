@@ -14,7 +14,6 @@ from db import runs
 from db.engine import reader
 from db.writer import Writer
 from services.deployments.registry import Registry
-from services.deployments.serialization import to_json
 from services.pricing import hourly
 from services.types import Deployment, PriceRef
 from tests.db.rows import ask, do
@@ -36,11 +35,11 @@ def declare(writer: Writer, deployment: Deployment, at: datetime) -> None:
         writer,
         runs.upsert_deployment,
         deployment_id=deployment.id,
-        spec=to_json(deployment),
+        spec=deployment.to_json(),
         origin="page",
         enabled=deployment.enabled,
     )
-    do(writer, hourly.settle, at=at)
+    do(writer, hourly.settle, moment=at)
 
 
 def stretches(url: str, start: datetime = DAY, end: datetime = DAY + timedelta(days=30), **more: Any) -> list[Any]:
@@ -79,7 +78,7 @@ def test_a_window_cuts_a_stretch_and_nothing_accrues_in_the_future(gpu: str) -> 
 
 
 def test_settling_again_as_a_new_engine_does_changes_nothing(gpu: str, writer: Writer) -> None:
-    assert do(writer, hourly.settle, at=DAY + timedelta(hours=4)) == 0
+    assert do(writer, hourly.settle, moment=DAY + timedelta(hours=4)) == 0
     assert len(ask(gpu, "SELECT 1 FROM powered")) == 1
 
 
@@ -95,7 +94,7 @@ def test_another_price_ends_a_stretch_and_begins_one_but_the_same_price_in_other
 def test_a_switch_ends_and_begins_a_stretch_and_the_hours_between_cost_nothing(gpu: str, writer: Writer) -> None:
     for hour, on in ((2, False), (6, True)):
         do(writer, runs.set_deployment_enabled, deployment_id="gpu", enabled=on)
-        do(writer, hourly.settle, at=DAY + timedelta(hours=hour))
+        do(writer, hourly.settle, moment=DAY + timedelta(hours=hour))
     end = DAY + timedelta(hours=7)
     assert stretches(gpu, end=end) == [(at(1), at(2), 3.0, 3_000_000_000), (at(6), at(7), 3.0, 3_000_000_000)]
 
@@ -118,8 +117,8 @@ def test_what_was_on_before_this_was_recorded_counts_since_its_declaration_last_
     url: str, writer: Writer
 ) -> None:
     before = datetime.now(UTC)
-    do(writer, runs.upsert_deployment, deployment_id="gpu", spec=to_json(GPU), origin="page", enabled=True)
-    do(writer, hourly.settle, at=before + timedelta(days=3))
+    do(writer, runs.upsert_deployment, deployment_id="gpu", spec=GPU.to_json(), origin="page", enabled=True)
+    do(writer, hourly.settle, moment=before + timedelta(days=3))
     frame = hourly.accrued(reader(url), before - timedelta(days=1), before + timedelta(days=9), before + DAYS_4)
     assert abs(frame["on_at"][0] - pd.Timestamp(before)) < timedelta(minutes=1)
 

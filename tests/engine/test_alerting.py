@@ -15,7 +15,7 @@ from db import runs, small_tables
 from services.engine import alert_loop
 from services.engine.alert_loop import Alerting
 from services.engine.api import make_app
-from services.pricing import overview
+from services.pricing import budget
 from tests.db.rows import call_row, run_row
 from tests.engine.house import House, table
 from tests.sinks import Webhook
@@ -236,12 +236,12 @@ async def test_alerts_notes_and_budget_are_changed_through_the_door_by_those_who
 
     assert (await asked(door, "PUT", "/history/budget", {"monthly_usd": "600"}, "member"))[0] == 403
     assert (await asked(door, "PUT", "/history/budget", {"monthly_usd": "6000.50"}))[0] == 200
-    assert str(overview.monthly(house.reader)) == "6000.50"
+    assert str(budget.monthly(house.reader)) == "6000.50"
     assert (await asked(door, "GET", "/history/budget", role="viewer"))[1] == {"monthly_usd": "6000.50"}
     for wrong_sum in ("0", "-5", "much"):
         assert (await asked(door, "PUT", "/history/budget", {"monthly_usd": wrong_sum}))[0] == 422
     assert (await asked(door, "PUT", "/history/budget", {"monthly_usd": None}))[0] == 200
-    assert overview.monthly(house.reader) is None
+    assert budget.monthly(house.reader) is None
 
 
 async def test_calls_are_forgotten_after_their_days_part_by_part_and_their_figures_stay(

@@ -9,7 +9,6 @@ from typing import Any, cast
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from services.deployments import config
 from services.engine.api import make_app
 from services.runs.spec import ColumnSpec, RunSpec
 from services.types import Deployment
@@ -20,22 +19,20 @@ WRITING = ("POST", "PUT", "PATCH")
 SPEC = RunSpec(
     "Hello", (ColumnSpec("nobody"),), system="s", template="t", parent_run_id="r", tags=("a",), variables={"x": "1"}
 ).to_json()
-MADE = config.to_json(
-    Deployment(
-        id="d",
-        name="D",
-        kind="openai-compatible",
-        model="m",
-        base_url="https://h.example/v1",
-        region="r",
-        headers={"x-a": "1"},
-        labels=("a",),
-        params=("seed",),
-        context_tokens=5,
-        key_env="A_KEY",
-        note="n",
-    )
-)
+MADE = Deployment(
+    id="d",
+    name="D",
+    kind="openai-compatible",
+    model="m",
+    base_url="https://h.example/v1",
+    region="r",
+    headers={"x-a": "1"},
+    labels=("a",),
+    params=("seed",),
+    context_tokens=5,
+    key_env="A_KEY",
+    note="n",
+).to_json()
 # "nowhere" is no region, so AWS is never asked.
 PLACE = {"profile": None, "region": "nowhere"}
 # What each route takes: every field here is given wrong values, one after the other.

@@ -10,8 +10,8 @@ import orjson
 import pytest
 
 from services.aws import credentials
-from services.deployments.config import ConfigError, from_json, parse, to_json, to_toml
-from services.deployments.toml_table import Source
+from services.deployments.config import ConfigError, parse
+from services.deployments.toml_table import Source, to_toml
 from services.runs.record import of_call
 from services.security import keys, outbound
 from services.security.network import Forbidden
@@ -315,7 +315,7 @@ def test_a_password_in_deployments_toml_is_refused_and_the_settings_survive_the_
         assert "sesame" not in str(refused.value)
     for extra in ('proxy = "http://p:1"\nca_file = "/a.pem"', 'proxy_env = "TEAM_PROXY"', 'proxy = "none"'):
         made = read(extra)
-        assert from_json(to_json(made)) == made
+        assert Deployment.from_json(made.to_json()) == made
         again = parse(Source("deployments.toml", to_toml(made))).deployments[0]
         assert again == made
 

@@ -97,7 +97,7 @@ async def test_a_server_that_nobody_asks_for_is_left_alone_and_is_probed_as_soon
         probes.append(url)
         return True
 
-    monkeypatch.setattr(pool, "answers", answers)
+    monkeypatch.setattr(pool, "is_healthy", answers)
     monkeypatch.setattr(pool, "PROBE_EVERY_S", 0.01)
     process = await asyncio.create_subprocess_exec("sleep", "60", stdout=asyncio.subprocess.PIPE)
     use = pool.Use()
@@ -105,7 +105,7 @@ async def test_a_server_that_nobody_asks_for_is_left_alone_and_is_probed_as_soon
     try:
         await until_still()
         assert probes == []
-        use.begin()
+        use.touch()
         async with asyncio.timeout(10):
             while len(probes) < 3:
                 await asyncio.sleep(0.01)

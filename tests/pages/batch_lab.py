@@ -18,7 +18,6 @@ from db.models import Batch, BatchJob, BatchLine
 from services.batch.service import BatchSpec
 from services.batch.types import LineState, ask_to_json
 from services.client import EngineError
-from services.deployments import config
 from services.runs.spec import ColumnSpec, RunSpec, new_id
 from services.types import Ask, Message
 from tests.pages.lab import Engine, Lab, call_row, finished, page, run_row
@@ -87,7 +86,7 @@ class BatchLab(Lab):
             "person": "local",
             "name": "Reviews",
             "deployment_id": d,
-            "deployment": config.to_json(deployment),
+            "deployment": deployment.to_json(),
             "route": "runner",
             "state": "ended",
             "file_name": "reviews.csv",

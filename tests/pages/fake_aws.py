@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from services.aws.control import Identity, Model
-from services.aws.provisioned import HourRate, ProvisionedThroughput, of_instance, of_unit
+from services.aws.instances import HourRate, of_instance, of_unit
+from services.aws.provisioned import ProvisionedThroughput
 from services.aws.sagemaker import Component, SageMakerEndpoint, Variant
 from services.client import EngineError, Places
 from services.security import access

@@ -9,7 +9,7 @@ from typing import Any
 from db import small_tables
 from services import alerts
 from services.client import EngineError
-from services.pricing import overview
+from services.pricing import budget
 from services.runs.spec import new_id
 
 
@@ -51,4 +51,4 @@ class History:
 
     def set_budget(self, usd: str | None) -> None:
         self._may("deploy")
-        self._write(overview.keep, usd=usd)
+        self._write(budget.set_monthly, usd=usd)

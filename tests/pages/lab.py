@@ -75,7 +75,7 @@ class Lab:
             self.write(
                 runs.upsert_deployment,
                 deployment_id=d.id,
-                spec=deployments_config.to_json(d),
+                spec=d.to_json(),
                 origin=d.origin,
                 enabled=d.enabled,
             )
@@ -272,7 +272,7 @@ def call_row(run: dict[str, Any], d: Deployment, column: int, repetition: int) -
         "repetition": repetition,
         "attempt_no": 1,
         "deployment_id": d.id,
-        "deployment": deployments_config.to_json(d),
+        "deployment": d.to_json(),
         "kind": d.kind,
         "model": d.model,
         "wire": d.wire,

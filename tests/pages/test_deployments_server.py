@@ -10,7 +10,6 @@ from streamlit.testing.v1 import AppTest
 
 from db import runs
 from db.models import Call, DeploymentRow
-from services.deployments import config
 from services.servers import Gauge, ServerFacts, read_metrics
 from services.types import Deployment, PriceRef
 from tests.pages.lab import NEEDY, Lab, page, said
@@ -23,7 +22,7 @@ def own(lab: Lab, **changes: object) -> Deployment:
     made = Deployment("mine", "Mine", "openai-compatible", "llama-8b", "https://llm.example.com/v1", origin="page")
     made = replace(made, **changes)  # type: ignore[arg-type]  # fields of a deployment
     lab.listed.insert(0, made)
-    lab.write(runs.upsert_deployment, deployment_id=made.id, spec=config.to_json(made), origin="page", enabled=True)
+    lab.write(runs.upsert_deployment, deployment_id=made.id, spec=made.to_json(), origin="page", enabled=True)
     return made
 
 

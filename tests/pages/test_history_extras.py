@@ -15,7 +15,7 @@ from app.widgets.text import NOTHING, plain
 from db import small_tables
 from services.alerts import Alert
 from services.dashboard import demo
-from services.pricing import overview
+from services.pricing import budget
 from tests.pages.fake_history import History
 from tests.pages.lab import Lab, buttons, said
 
@@ -223,10 +223,10 @@ def test_the_budget_is_set_as_it_is_typed_and_taken_away(lab: Lab) -> None:
     assert "No budget is set." in said(at)
     at.text_input(key="hx_budget_usd").input("$6,000")
     next(b for b in at.button if b.label == "Set budget").click().run()
-    assert overview.monthly(lab.database()) == 6000 and "$6,000.00 a month" in said(at)
+    assert budget.monthly(lab.database()) == 6000 and "$6,000.00 a month" in said(at)
     at.text_input(key="hx_budget_usd").input("-1")
     next(b for b in at.button if b.label == "Set budget").click().run()
-    assert overview.monthly(lab.database()) == 6000
+    assert budget.monthly(lab.database()) == 6000
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_the_budget_that_is_kept_stands_in_the_field(lab: Lab, typed: str, shown
     at.text_input(key="hx_budget_usd").input(typed)
     next(b for b in at.button if b.label == "Set budget").click().run()
     assert not at.exception and at.text_input(key="hx_budget_usd").value == shown
-    assert overview.monthly(lab.database()) == Decimal(shown.replace(",", ""))
+    assert budget.monthly(lab.database()) == Decimal(shown.replace(",", ""))
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_a_refused_budget_is_told_in_words_about_budgets(lab: Lab, typed: str) -
     at.text_input(key="hx_budget_usd").input(typed)
     next(b for b in at.button if b.label == "Set budget").click().run()
     assert "This budget cannot be kept: it must be a number of US dollars above 0" in said(at)
-    assert "price" not in said(at) and overview.monthly(lab.database()) is None
+    assert "price" not in said(at) and budget.monthly(lab.database()) is None
 
 
 def test_who_may_only_look_sees_everything_and_changes_nothing(lab: Lab) -> None:

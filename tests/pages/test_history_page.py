@@ -24,8 +24,8 @@ from db import rollups, runs
 from services.dashboard import figures
 from services.dashboard.calls import behind, wanted_behind
 from services.dashboard.figures import Data, Filter
-from services.deployments.config import Config, to_json
-from services.runs.record import safe_cell
+from services.deployments.config import Config
+from services.formatting import safe_cell
 from services.types import Deployment, PriceRef
 from tests.db.rows import call_row, run_row
 from tests.pages.lab import ROOT, Lab, buttons, page, said
@@ -61,7 +61,7 @@ def fill(lab: Lab, n: int, deployments: int = 2, *, days: float = 6.0, seed: int
                 outcome="ok" if ok else state,
                 kind="openai-compatible",
                 deployment_id=f"d{number % deployments}",
-                deployment=to_json(replace(FORM, id=f"d{number % deployments}")),
+                deployment=replace(FORM, id=f"d{number % deployments}").to_json(),
                 request={"ask": {"messages": [], "system": None, "params": {}}, "url": "http://h/v1", "body": {}},
                 model=f"m{number % deployments}",
                 created_at=now - timedelta(days=days) * dice.random(),

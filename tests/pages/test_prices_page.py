@@ -9,7 +9,6 @@ from sqlmodel import col, select
 
 from db import runs
 from db.models import Run
-from services.deployments import config
 from services.types import Deployment, PriceRef
 from tests.pages.lab import Lab, page, said
 
@@ -27,9 +26,7 @@ OWN = Deployment(
 def only(lab: Lab, *listed: Deployment) -> None:
     lab.listed = list(listed)
     for d in listed:
-        lab.write(
-            runs.upsert_deployment, deployment_id=d.id, spec=config.to_json(d), origin=d.origin, enabled=d.enabled
-        )
+        lab.write(runs.upsert_deployment, deployment_id=d.id, spec=d.to_json(), origin=d.origin, enabled=d.enabled)
 
 
 def record(lab: Lab, d: Deployment, **call: object) -> None:

@@ -13,8 +13,7 @@ from db import runs
 from db.models import Batch
 from services.batch import service
 from services.batch.files import spool
-from services.deployments import config
-from services.deployments.bounds import CALLS_PER_PERSON
+from services.deployments.config import CALLS_PER_PERSON
 from services.engine import call_limits
 from services.runs.spec import MAX_COLUMNS, MAX_REPETITIONS, new_id
 from tests.engine.house import table
@@ -145,7 +144,7 @@ async def test_batches_under_way_are_bounded_for_a_person(
         person=ADA,
         name="paused",
         deployment_id="quick",
-        deployment=config.to_json(deployment),
+        deployment=deployment.to_json(),
         route="runner",
         state="paused",
         wanted="pause",

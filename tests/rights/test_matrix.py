@@ -12,7 +12,6 @@ from sqlmodel import Session
 
 from db import batch_queries, models, run_queries, runs, small_tables
 from db.models import Batch
-from services.deployments import config
 from services.runs.spec import new_id
 from services.security.access import owns
 from tests.engine.house import House
@@ -49,7 +48,7 @@ async def a_batch(door: Door, owner: str, state: str) -> str:
         person=owner,
         name="words",
         deployment_id="quick",
-        deployment=config.to_json(deployment),
+        deployment=deployment.to_json(),
         route="runner",
         state=state,
         wanted="pause" if state == "paused" else "run",

@@ -66,7 +66,7 @@ def test_a_second_start_on_the_same_data_says_where_the_first_is(lab: Running) -
 
 
 def a_port_of(lab: Running) -> int:
-    noted = health.noted(lab.data)
+    noted = health.noted_lab(lab.data)
     assert noted is not None
     return noted.port
 

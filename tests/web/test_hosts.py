@@ -11,8 +11,8 @@ import aiohttp
 import pytest
 
 from services.deployments.config import ConfigError, load
+from services.deployments.configured_hosts import ConfiguredHosts
 from services.security.hosts import BadHost, Host, Rules, configured_host, parse_host
-from services.security.listening import Configured
 from tests.web.conftest import Pages, first_line, serve
 
 SPELLINGS: dict[str, Host | None] = {
@@ -175,7 +175,7 @@ def test_the_file_names_hosts_and_a_broken_one_opens_nothing_and_closes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file, now = tmp_path / "deployments.toml", [0.0]
-    configured = Configured(file=lambda: file, clock=lambda: now[0])
+    configured = ConfiguredHosts(file=lambda: file, clock=lambda: now[0])
 
     def after(text: str | None) -> set[str]:
         if text is None:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from services.outcomes import judge
-from services.providers import bedrock_streams, sagemaker
-from services.providers.bedrock_streams import ConverseDecoder
+from services.providers import bedrock, sagemaker
+from services.providers.bedrock import ConverseDecoder
 from services.providers.decoder import WireDecoder
 from services.types import Outcome, Wire
 from services.wire.framing import FRAMERS
@@ -62,7 +62,7 @@ class AwsGolden:
         if family == "converse":
             return ConverseDecoder
         if family == "invoke":
-            return lambda: bedrock_streams.decoder_of(_INVOKE[rest])
+            return lambda: bedrock.decoder_of(_INVOKE[rest])
         return sagemaker.DECODERS[self.wire]
 
 

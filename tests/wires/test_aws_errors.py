@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from services.outcomes import sentence
-from services.providers.bedrock_streams import ConverseDecoder, guardrail_words
+from services.providers.bedrock import ConverseDecoder, guardrail_words
 from services.providers.errors import http_error
 from services.providers.sagemaker import TokenDecoder
 from services.types import Outcome

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.outcomes import FINISH, STATE_OF
-from services.providers import bedrock_streams, sagemaker
+from services.providers import bedrock, sagemaker
 from services.wire.framing import EventStreamFramer, FramingError, SageMakerFramer
 from tests.wires.aws_goldens import AWS_GOLDENS, AwsGolden, read_aws
 from tests.wires.helpers import FOLDER
@@ -82,7 +82,7 @@ def test_what_was_whole_before_a_damaged_frame_is_not_lost_with_it() -> None:
 
 
 def test_every_stop_reason_that_ends_a_call_has_an_outcome() -> None:
-    for stops in (bedrock_streams.STOPS, sagemaker.STOPS, bedrock_streams._STOPS, bedrock_streams._TITAN_STOPS):
+    for stops in (bedrock.STOPS, sagemaker.STOPS, bedrock._STOPS, bedrock._TITAN_STOPS):
         assert stops <= FINISH.keys()
 
 
@@ -90,4 +90,4 @@ def test_the_converse_wires_stop_reasons_are_those_of_botocore() -> None:
     import botocore.session
 
     shape = botocore.session.get_session().get_service_model("bedrock-runtime").shape_for("StopReason")
-    assert set(shape.enum) == bedrock_streams.STOPS
+    assert set(shape.enum) == bedrock.STOPS

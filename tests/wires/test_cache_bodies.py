@@ -9,7 +9,8 @@ import pytest
 
 from services.deployments.catalog import embedded_deployments
 from services.providers import kind_of
-from services.providers.caching import DROPPED, prefix_key
+from services.providers.caching import DROPPED
+from services.providers.openai import prefix_key
 from services.runs import conversation
 from services.types import Ask, Aws, CacheMode, Deployment, Message, Wire
 from tests.wires.helpers import deployment

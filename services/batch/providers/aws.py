@@ -33,10 +33,11 @@ from services.batch.providers.common import answered, clean, tag_of, write_atomi
 from services.batch.types import Job, LineResult, Polled, SubmitLater, SubmitRefused
 from services.outcomes import STATE_OF, judge
 from services.pricing.cost import NANO
-from services.providers import bedrock_streams, kind_of
-from services.providers.bedrock_streams import ConverseDecoder, family
+from services.providers import kind_of
+from services.providers.bedrock import ConverseDecoder, decoder_of
 from services.providers.decoder import WireDecoder, text
 from services.providers.errors import stated_error
+from services.providers.model_families import family, prompted
 from services.providers.sagemaker import TokenDecoder
 from services.providers.usage import obj
 from services.security import keys
@@ -310,7 +311,7 @@ class Flow(io.RawIOBase):
 
 def upload(where: Place, to: Uri, flow: Flow, marks: dict[str, str]) -> None:
     """Write an object in parts of `PART_BYTES`, one part in memory at a time. It is there whole, or not at all."""
-    credentials.loaded()
+    credentials.load_boto()
     from boto3.s3.transfer import TransferConfig
 
     parts = TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, use_threads=False)
@@ -505,10 +506,8 @@ def invoked(wire_id: str, model: str, body: Mapping[str, Any]) -> LineResult:
         return converse(wire_id, body)
     if kind == "claude":
         return answered(wire_id, "messages", body, None)
-    if kind in ("llama", "titan") or (kind == "mistral" and bedrock_streams.prompted(model)):
-        return _line_result(
-            wire_id, bedrock_streams.decoder_of(model), [_chunk(_titan(body) if kind == "titan" else body)]
-        )
+    if kind in ("llama", "titan") or (kind == "mistral" and prompted(model)):
+        return _line_result(wire_id, decoder_of(model), [_chunk(_titan(body) if kind == "titan" else body)])
     return answered(wire_id, "chat", _chat(body), None)
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import orjson
 
-from services.aws import control
+from services.aws import bedrock_ids, control
 from services.aws.control import AwsTrouble
 from services.aws.control import Place as Account
 from services.batch.providers import aws as providers_aws
@@ -41,8 +41,8 @@ from services.batch.types import (
     SubmitRefused,
     wire_id,
 )
-from services.providers import bedrock_ids, kind_of
-from services.providers.bedrock_streams import underlying
+from services.providers import kind_of
+from services.providers.bedrock import underlying
 from services.providers.usage import count, obj
 from services.types import Deployment
 

@@ -115,7 +115,7 @@ def check(deployment: Deployment, url: str) -> None:
         )
     try:
         way = outbound.way_of(deployment, url, allowed)
-        outbound.must_not_be_read(url, way, secret=bool(deployment.key_env))
+        outbound.refuse_readable_secret(url, way, secret=bool(deployment.key_env))
     except outbound.ProxyTrouble as error:
         raise Forbidden(f"{deployment.name} cannot be called: {error}.") from None
     if way.proxy is not None:

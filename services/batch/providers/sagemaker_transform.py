@@ -15,7 +15,7 @@ from typing import Any
 from services.aws import control
 from services.aws.control import AwsTrouble
 from services.aws.control import Place as Account
-from services.aws.provisioned import of_instance
+from services.aws.instances import of_instance
 from services.batch.providers import aws
 from services.batch.providers.aws import Endpoint, Found, Uri
 from services.batch.providers.base import Place

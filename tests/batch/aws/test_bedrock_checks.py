@@ -6,12 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from services.aws import control
+from services.aws import bedrock_ids, control
 from services.batch.providers import aws, get
 from services.batch.providers import bedrock as providers_bedrock
 from services.batch.providers.base import RouteTrouble
 from services.batch.types import Job, SubmitRefused
-from services.providers import bedrock_ids
 from tests.batch.aws import house
 from tests.batch.aws.cloud import Cloud
 from tests.batch.aws.house import AWS, Desk, bedrock, lines

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from services.batch.files import check
 from services.batch.files.convert_bedrock import bedrock
 from services.batch.files.messages import Taken
-from services.providers.bedrock_streams import conversation, llama_prompt, mistral_prompt
+from services.providers.bedrock import conversation
+from services.providers.model_families import llama_prompt, mistral_prompt
 from services.types import Ask, Message
 from tests.batch.files.made import checked, jsonl, read
 

@@ -24,7 +24,6 @@ from db.migrate import upgrade
 from db.writer import Writer
 from services import paths
 from services.batch.types import ask_to_json
-from services.deployments import config
 from services.deployments.registry import Registry
 from services.runs.spec import new_id
 from services.types import Ask, Message
@@ -127,7 +126,7 @@ class Desk:
     async def _spec(self) -> dict[str, Any]:
         registry = Registry(self.writer, self.reader, self.file)
         await registry.refresh()
-        return config.to_json(registry.calling("fake"))
+        return registry.calling("fake").to_json()
 
     def worker(self, folder: Path | None = None) -> subprocess.Popen[bytes]:
         """A worker process that has begun; ``folder``: another data directory, as on another machine."""

@@ -17,12 +17,15 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
-from services.providers.bedrock_ids import US_REGIONS, parsed
+from services.aws.bedrock_ids import US_REGIONS, parsed
 
 UNITS_FILE = "provisioned_throughput.csv"
 
 QUOTE_NEEDED = "quote needed"
+
+HOURS_A_MONTH = 730  # as AWS counts a month
 
 
 # What the API calls a commitment → what the file does. AWS leaves the field out when there is none.
@@ -83,16 +86,16 @@ def unit_price(
     "OneMonth"; None or "" = no commitment. ``region`` None: not stated, the price of the US regions.
     """
     name, region = _name(model, region, provider)
-    wanted = COMMITMENTS.get((commitment or "").lower(), commitment)
+    term = COMMITMENTS.get((commitment or "").lower(), commitment)
     for row in unit_prices():
-        if (row.provider, row.model, row.commitment) == (provider, name, wanted) and _holds(row.region, region):
+        if (row.provider, row.model, row.commitment) == (provider, name, term) and _holds(row.region, region):
             return row
     return None
 
 
 def _name(model: str, region: str | None, provider: str) -> tuple[str, str | None]:
-    found = parsed(model, region) if provider == "bedrock" else None
-    return (model.strip().lower(), region) if found is None else (found.model, found.region)
+    bedrock_model = parsed(model, region) if provider == "bedrock" else None
+    return (model.strip().lower(), region) if bedrock_model is None else (bedrock_model.model, bedrock_model.region)
 
 
 def _holds(listed: str, region: str | None) -> bool:
@@ -149,3 +152,36 @@ def price(instance: str, region: str | None = None) -> InstancePrice | None:
     if region is not None and region not in US_REGIONS:
         return None
     return prices().get(instance.strip().lower())
+
+
+@dataclass(frozen=True, slots=True)
+class HourRate:
+    """US dollars an hour of one instance or unit (a decimal string), where that is from and of which day."""
+
+    usd: str
+    source: str
+    date: str
+
+
+def rate_from(row: Mapping[str, Any] | None) -> HourRate | None:
+    """A rate out of its plain values."""
+    return None if row is None else HourRate(**row)
+
+
+def of_instance(instance: str, region: str) -> HourRate | None:
+    """The price of one instance of a type ("ml.g5.xlarge": SageMaker's, "g5.xlarge": EC2's) in a region."""
+    listed = price(instance, region)
+    return None if listed is None else HourRate(format(listed.usd_per_hour, "f"), listed.source, listed.date)
+
+
+def of_unit(model: str, commitment: str, region: str) -> HourRate | None:
+    """The price of one model unit of Bedrock's in a region; ``commitment`` is none, 1-month or 6-month."""
+    listed = unit_price(model, commitment, region)
+    if listed is None or listed.usd_per_unit_hour is None:
+        return None
+    return HourRate(format(listed.usd_per_unit_hour, "f"), listed.source, listed.date)
+
+
+def a_month(per_hour: Decimal) -> Decimal:
+    """US dollars for a month of being on."""
+    return per_hour * HOURS_A_MONTH

@@ -30,7 +30,7 @@ class ModelId:
     region: str | None = None
 
     @property
-    def whole(self) -> str:
+    def full_name(self) -> str:
         """The identifier with its geography."""
         return f"{self.geography}.{self.model}" if self.geography else self.model
 
@@ -57,17 +57,17 @@ def parsed(ref: str, region: str | None = None) -> ModelId | None:
         ref, region = arn["id"], arn["region"] or region
     if "/" in ref or "." not in ref:
         return None
-    first, _, rest = ref.partition(".")
-    return ModelId(rest, first, region) if first in GEOGRAPHIES and "." in rest else ModelId(ref, None, region)
+    first, _, model = ref.partition(".")
+    return ModelId(model, first, region) if first in GEOGRAPHIES and "." in model else ModelId(ref, None, region)
 
 
-def same_model(listed: str, asked: str) -> bool:
+def same_model(listed: str, called: str) -> bool:
     """Whether two names without geography are one model: the listed one may leave out the date, both the version 1.
 
     "anthropic.claude-opus-4-5-v1:0" of the list is "anthropic.claude-opus-4-5-20251101-v1:0" of Bedrock;
     "amazon.nova-pro-v1:0" is not "amazon.nova-pro-v2:0".
     """
-    ours, theirs = VERSION.match(asked), VERSION.match(listed)
+    ours, theirs = VERSION.match(called), VERSION.match(listed)
     if ours is None or theirs is None or (ours["version"] or "1") != (theirs["version"] or "1"):
         return False
     if ours["minor"] and theirs["minor"] and ours["minor"] != theirs["minor"]:
