@@ -35,7 +35,7 @@ from services.batch.targets import Way, cheapest, cost_words, time_words
 from services.batch.targets import found as found_ways
 from services.batch.types import Checked, RouteName, options_to_json
 from services.client import EngineClient, EngineDown, EngineError
-from services.engine.spawn import engine_for
+from services.engine_process.spawn import engine_for
 from services.pricing.cost import money
 from services.runs.record import usd
 from services.types import Deployment

@@ -16,7 +16,7 @@ from db.engine import reader
 from services import formatting, paths
 from services.client import EngineError
 from services.deployments.config import to_json
-from services.engine.spawn import engine_for
+from services.engine_process.spawn import engine_for
 from services.runs import record
 
 

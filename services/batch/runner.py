@@ -31,9 +31,9 @@ from services.batch.lease import LEASE_S
 from services.batch.types import SOURCE, ask_of_json
 from services.calls.calls import Calls
 from services.calls.live import LiveCall
-from services.client import EngineClient, EngineError
 from services.deployments.registry import Registry
 from services.embedded import EmbeddedPool, EmbeddedUnavailable
+from services.engine_connection import EngineConnection, EngineError
 from services.pricing import cost as pricing_cost
 from services.security import keys
 from services.security.keys import scrub
@@ -124,15 +124,15 @@ class EnginePool(EmbeddedPool):
         return self._key
 
     def _ask(self, name: str) -> str:
-        client = EngineClient(paths.socket_path(self._data), person="worker", role="member")
+        engine = EngineConnection(paths.socket_path(self._data), person="worker", role="member")
         try:
-            address, self._key = client.batches.embedded_server(name)
+            address, self._key = engine.embedded_server(name)
             keys.remember(self._key)
             return address
         except EngineError as error:
             raise EmbeddedUnavailable(str(error).rstrip(".")) from None
         finally:
-            client.close()
+            engine.close()
 
 
 class LineCalls(Calls):

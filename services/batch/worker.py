@@ -39,11 +39,10 @@ from services.batch.providers.base import Get
 from services.batch.runner import Around, EnginePool, LineCalls, Sender, written
 from services.batch.workflows import Durable
 from services.calls.clock import Heartbeat, Ticker
-from services.calls.stream import opened_session
+from services.calls.stream import FAR_KEEPALIVE_S, NEAR_KEEPALIVE_S, opened_session
 from services.deployments import config
 from services.deployments.registry import Registry
 from services.deployments.toml_table import changed_at
-from services.engine.engine import FAR_KEEPALIVE_S, NEAR_KEEPALIVE_S
 from services.processes import logs
 from services.processes.lifetime import when_gone
 from services.processes.output import write_whole

@@ -10,7 +10,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from services.deployments import config
-from services.engine.api import make_app
+from services.engine_process.batches import make_app
 from services.runs.spec import ColumnSpec, RunSpec
 from services.types import Deployment
 from tests.engine.house import House
@@ -130,7 +130,7 @@ EITHER = {("/history/budget", "monthly_usd")}
 
 
 def _routes() -> list[tuple[str, str]]:
-    found = make_app(cast(Any, None)).router.routes()
+    found = make_app(cast(Any, None), cast(Any, None)).router.routes()
     return [(r.method, r.resource.canonical) for r in found if r.method in WRITING and r.resource is not None]
 
 
@@ -192,7 +192,7 @@ async def door(house: House, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[T
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
-    async with TestClient(TestServer(make_app(house.engine))) as client:
+    async with TestClient(TestServer(house.app())) as client:
         yield client
 
 

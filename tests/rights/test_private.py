@@ -148,14 +148,14 @@ def _left_alone(folder: Path) -> None:
     foreign.chmod(0o777)
     said = []
     argument = f"'--data', '{foreign}'"
-    engine = f"from services.engine.__main__ import main; import sys; sys.argv = ['x', {argument}]; main()"
+    engine = f"from services.engine_process.__main__ import main; import sys; sys.argv = ['x', {argument}]; main()"
     commands = ("'send', 'Hi', '-d', 'x'", "'deployments'", "'demo', '--calls', '5'", "'doctor'", "'worker'")
     calls = [
         f"from app.cli.main import main; import sys; sys.argv = ['lab', {one}, {argument}]; main()" for one in commands
     ]
     for call in (engine, *calls):
         # The modules are loaded first: another user may not be allowed to read them here.
-        program = f"import app.cli, services.engine.__main__, app.cli.doctor, os; os.setuid(65534); {call}"
+        program = f"import app.cli, services.engine_process.__main__, app.cli.doctor, os; os.setuid(65534); {call}"
         done = subprocess.run(
             [sys.executable, "-c", program],
             cwd=ROOT,

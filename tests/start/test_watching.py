@@ -18,7 +18,7 @@ from app import launcher
 from app.launcher import _Child, _Lab
 from services import paths
 from services.client import EngineClient, EngineError
-from services.engine import spawn
+from services.engine_process import spawn
 from services.processes import health
 from services.processes.health import Vitals
 from services.security import listening
