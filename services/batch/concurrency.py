@@ -98,11 +98,6 @@ class Turns:
         self._open_at = max(self._open_at, now + wait)
         return self._open_at - now
 
-    @property
-    def paused(self) -> bool:
-        """Whether nobody is sent just now."""
-        return self._open_at > time.monotonic()
-
     async def sleep(self, seconds: float) -> None:
         """Wait, but not beyond `close`."""
         await self._until(time.monotonic() + seconds)

@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -27,11 +27,10 @@ from services.aws.control import AwsTrouble, explained
 from services.batch import estimate as batch_estimate
 from services.batch import files
 from services.batch.files import Cancelled, spool
-from services.batch.files.errors import MAX_FAULTS, plural
+from services.batch.files.errors import plural
 from services.batch.providers.base import Route, RouteTrouble
 from services.batch.types import (
     Checked,
-    Fault,
     Line,
     Progress,
     Record,
@@ -356,84 +355,6 @@ def _filled_up(sizes: Sequence[int], starts: list[int], limits: RouteLimits) -> 
             "small. Add records, or run them through the on-demand queue instead."
         )
     return parts
-
-
-# --- sentences -----------------------------------------------------------------------------------------------------
-def why_too_few(n: int, limits: RouteLimits, title: str) -> str | None:
-    """What is said where a service takes no job so small; None where it does."""
-    if n >= limits.min_records:
-        return None
-    return (
-        f"{title} needs ≥{limits.min_records:,} records for this model, you have {n:,}. Run through the on-demand "
-        "queue instead?"
-    )
-
-
-def why_split(parts: Sequence[Part], limits: RouteLimits, title: str) -> str | None:
-    """What is said before a file becomes several jobs; None for one job."""
-    if len(parts) < 2:
-        return None
-    most = [
-        words
-        for words in (
-            None if limits.max_records is None else plural(limits.max_records, "record"),
-            None if limits.max_bytes is None else megabytes(limits.max_bytes),
-        )
-        if words
-    ]
-    sizes = ", ".join(f"{part.n:,}" for part in parts[:6]) + (" …" if len(parts) > 6 else "")
-    total = sum(part.n for part in parts)
-    return (
-        f"{total:,} records in {megabytes(sum(part.n_bytes for part in parts))} are more than one {title} job takes "
-        f"({' or '.join(most)}): they are sent as {len(parts):,} jobs, of {sizes} records."
-    )
-
-
-def why_mixed(models: Mapping[str, int], title: str) -> str | None:
-    """What is said of lines that name several models; None where they name at most one."""
-    if len(models) < 2:
-        return None
-    said = ", ".join(f"{name} {plural(n, 'line')}" for name, n in models.items())
-    article = "an" if title[:1] in "AEIO" else "a"
-    return f"{said}: {article} {title} file takes one model. Split into {len(models)}?"
-
-
-def too_large(sizes: Iterable[tuple[int, int]], limits: RouteLimits, title: str) -> tuple[list[Fault], int]:
-    """The records that are larger than the service takes in one request, of (line in the file, bytes): the first 20 as
-    faults, and how many there are."""
-    most = min((one for one in (limits.max_record_bytes, limits.max_bytes) if one is not None), default=None)
-    if most is None:
-        return [], 0
-    faults, n = [], 0
-    for line, size in sizes:
-        if size > most:
-            n += 1
-            if n <= MAX_FAULTS:
-                text = f"Line {line}: {megabytes(size)} as a request; {title} takes {megabytes(most)}. Shorten it."
-                faults.append(Fault(line, "too_large", text, found=f"{size:,} bytes"))
-    return faults, n
-
-
-def over_context(
-    records: Iterable[Record], context_tokens: int, *, chars_per_token: float = 4.0
-) -> tuple[list[Fault], int]:
-    """The records that are probably longer than the model's context, answer included: the first 20 as faults, and how
-    many there are. Tokens are estimated from characters, since no tokeniser is asked."""
-    from services.batch.files.messages import size
-
-    faults, n = [], 0
-    for record in records:
-        asked = size(record.ask) / chars_per_token
-        answer = record.ask.params.get("max_tokens") or 0
-        if asked + answer > context_tokens:
-            n += 1
-            if n <= MAX_FAULTS:
-                text = (
-                    f"Line {record.line}: about {asked:,.0f} tokens and up to {answer:,} of answer; the model's "
-                    f"context is {context_tokens:,}. Shorten the prompt or lower max_tokens."
-                )
-                faults.append(Fault(record.line, "over_context", text, found=f"about {asked:,.0f} tokens"))
-    return faults, n
 
 
 def megabytes(n: int) -> str:

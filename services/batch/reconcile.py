@@ -218,15 +218,6 @@ def account(
     return Account(n, counts, tuple(groups), n_recorded, n_left_out, at_limit, told, again, earlier)
 
 
-def resendable(rows: Iterable[Row], *, hopeless: bool = True) -> list[int]:
-    """The numbers (``no``) of lines that may be sent again; without the ``hopeless`` ones where that is not wanted."""
-    return [
-        int(row["no"])
-        for row in rows
-        if row["state"] in RESENT and (hopeless or row["state"] != "failed" or row.get("outcome") not in SAME_AGAIN)
-    ]
-
-
 def _group(at: tuple[LineState, str | None], found: _Found, name: str) -> Group:
     state, outcome = at
     raw, n_message = max(found.messages.items(), key=lambda one: one[1], default=("", 0))

@@ -112,11 +112,6 @@ class Summary:
         return None if self.cost_nanousd is None or not priced else round(self.cost_nanousd * 1000 / priced)
 
     @property
-    def lines_per_minute(self) -> float | None:
-        """Lines that ended per minute of the batch's duration; None while it has none."""
-        return self.over * 60 / self.seconds if self.seconds and self.over else None
-
-    @property
     def tokens_per_s(self) -> float | None:
         """Output tokens per second of the batch's duration, all lanes together."""
         made = self.output_tokens

@@ -5,21 +5,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from services.batch.files import detect
-from services.batch.files.errors import MAX_COLUMNS, LineFault, Log, Refused, listed, shown
-from services.batch.files.ids import Ids, key_of
+from services.batch.files.errors import (
+    MAX_COLUMNS,
+    LineFault,
+    Log,
+    Refused,
+    listed,
+    nearest,
+    no_column,
+    shown,
+)
 from services.batch.files.json import no_surrogate, nul
 from services.batch.files.messages import size
 from services.batch.files.opening import Opened, open_file
-from services.batch.files.own import Own
-from services.batch.files.settling import settle
+from services.batch.files.own import Own, described
 from services.batch.files.source import Source
 from services.batch.files.tables import NO_RESULT, Workbook
-from services.batch.types import Options, Record
-from services.params import clean
+from services.batch.files.templates import (
+    PROMPT_NAMES,
+    SYSTEM_NAMES,
+    Template,
+    braced,
+    candidates,
+    guess,
+    no_prompt,
+)
+from services.batch.files.vendor_formats import IDS, Vendor
+from services.batch.types import Choice, Options, Record
+from services.params import PARAMS, clean
 from services.types import Ask
 
 _TOGETHER = 1024  # records whose ids are looked up at once
@@ -193,3 +215,149 @@ def _sendable(values: Mapping[str, Any]) -> None:
             no_surrogate(value)
             if "\0" in value:
                 raise nul(value)
+
+
+# --- what is made of a record, settled once for a file ---
+ID_NAMES = ("id", "custom_id", "recordid")
+Make = Callable[[Mapping[str, Any]], Ask | None]
+
+
+def settle(opened: Opened, base: Mapping[str, Any], log: Log) -> tuple[Options, Make | None]:
+    """The options with nothing left open, and what makes an ask of a record; None where the file as a whole leaves open
+    what to ask, which is then a fault in ``log``. Raises `Refused` for an id column that is not there."""
+    options, columns = opened.options, list(opened.columns)
+    known = not opened.loose or bool(opened.samples)
+    if options.id_column is None:
+        names = ID_NAMES if opened.shape == "own" else (IDS[opened.shape].lower(),)
+        options = replace(options, id_column=guess(columns, names))
+    elif options.id_column not in columns and known:
+        near = nearest(options.id_column, columns)
+        raise Refused(
+            "unknown_column",
+            f"{no_column(options.id_column, columns)} Choose the column of the ids.",
+            choices=[Choice(f"Use “{shown(one, 40)}” as the id", replace(options, id_column=one)) for one in near],
+        )
+    if opened.shape != "own":
+        return options, Vendor(opened.shape, base, log, options.only_model)
+    if options.prompt is None:
+        found = guess(columns, PROMPT_NAMES)
+        talks = any("messages" in one for one in opened.samples) or "messages" in columns
+        if found is not None:
+            options = replace(options, prompt=braced(found))
+        elif not talks and known:
+            alone = len(opened.samples) == 1
+            for one in candidates(columns, options.id_column):
+                log.offer(Choice(f"Use column “{shown(one, 40)}” as the prompt", replace(options, prompt=braced(one))))
+            said = no_prompt(columns)
+            inside = [name for name, value in opened.samples[0].items() if isinstance(value, list)] if alone else []
+            if inside:
+                said += f" If the list '{shown(inside[0], 40)}' holds the records, save that list as the file."
+            log.add(None, LineFault("no_prompt", said, field="prompt"))
+            return options, None
+    if options.system is None and (found := guess(columns, SYSTEM_NAMES)) is not None:
+        options = replace(options, system=braced(found))
+    prompt = None if options.prompt is None else Template(options.prompt, columns)
+    system = Template(options.system, columns) if options.system else None
+    if known and not _whole(opened, options, columns, log, prompt, system):
+        return options, None
+    if not opened.loose:
+        used = {*(prompt.columns if prompt else ()), *(system.columns if system else ())}
+        if unused := [name for name in columns if name in PARAMS and name not in used]:
+            log.notice(described(unused))
+    return options, Own(prompt, system, base, log, loose=opened.loose, own_system=options.system != "")
+
+
+def _whole(
+    opened: Opened, options: Options, columns: list[str], log: Log, prompt: Template | None, system: Template | None
+) -> bool:
+    """Whether the templates can be filled from this file at all; what is missing is a fault of the whole file."""
+    good = True
+    if opened.samples and all("messages" in one for one in opened.samples):
+        return good  # the templates are not used
+    for name, template in (("prompt", prompt), ("system", system)):
+        if template is None:
+            continue
+        text = getattr(options, name)
+        if name == "prompt" and not text.strip():
+            said = f"The template for the prompt is empty. {no_prompt(columns)}"
+            log.add(None, LineFault("no_prompt", said, field=name))
+            good = False
+        elif name == "prompt" and not template.columns:
+            log.notice("The template uses no column: every record asks the same.")
+        for wanted in template.unknown(columns):
+            good = False
+            for near in nearest(wanted, columns):
+                other = text.replace(braced(wanted), braced(near))
+                if other != text:
+                    log.offer(
+                        Choice(
+                            f"Use “{shown(near, 40)}” for {braced(shown(wanted, 40))}",
+                            replace(options, **{name: other}),
+                        )
+                    )
+            said = f"{no_column(wanted, columns)} The {name} template uses it; correct the template or the file."
+            log.add(None, LineFault("unknown_column", said, field=name, found=braced(shown(wanted, 40))))
+    return good
+
+
+# --- double ids ---
+_U64 = NDArray[np.uint64]
+
+
+class _Run(NamedTuple):
+    first: _U64  # sorted
+    second: _U64
+    line: _U64
+
+
+def key_of(record_id: str) -> bytes:
+    """The digest under which an id is known: capitals and spaces do not make ids different."""
+    same = " ".join(record_id.split()).casefold()
+    return blake2b(same.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+class Ids:
+    """The ids of a file so far, in 24 bytes for each record: a 128-bit digest of the id, and its line.
+
+    That two different ids of a billion have one digest is less likely than 10⁻²⁰. The digests lie in a few sorted
+    arrays that are merged as they grow, so that many records are looked up at once.
+    """
+
+    def __init__(self) -> None:
+        self._runs: list[_Run] = []
+
+    def look(self, keys: Sequence[bytes]) -> list[int]:
+        """For each key the line it was first seen on, 0 for a new one. Nothing is added."""
+        found = np.zeros(len(keys), dtype=np.uint64)
+        if not keys or not self._runs:
+            return found.tolist()
+        pairs = np.frombuffer(b"".join(keys), dtype=np.uint64).reshape(-1, 2)
+        first, second = pairs[:, 0], pairs[:, 1]
+        for run in self._runs:
+            places = np.searchsorted(run.first, first)
+            inside = places < len(run.first)
+            hit = np.zeros(len(keys), dtype=bool)
+            hit[inside] = run.first[places[inside]] == first[inside]
+            for index in np.flatnonzero(hit):
+                place = int(places[index])
+                while place < len(run.first) and run.first[place] == first[index]:
+                    if run.second[place] == second[index]:
+                        found[index] = run.line[place]
+                        break
+                    place += 1
+        return found.tolist()
+
+    def add(self, keys: Sequence[bytes], lines: Sequence[int]) -> None:
+        """Keep new keys, none of which is known yet."""
+        if not keys:
+            return
+        pairs = np.frombuffer(b"".join(keys), dtype=np.uint64).reshape(-1, 2)
+        self._runs.append(_sorted(pairs[:, 0], pairs[:, 1], np.asarray(lines, dtype=np.uint64)))
+        while len(self._runs) > 1 and len(self._runs[-2].first) < 2 * len(self._runs[-1].first):
+            last, before = self._runs.pop(), self._runs.pop()
+            self._runs.append(_sorted(*(np.concatenate(both) for both in zip(before, last, strict=True))))
+
+
+def _sorted(first: _U64, second: _U64, line: _U64) -> _Run:
+    order = np.argsort(first, kind="stable")
+    return _Run(first[order], second[order], line[order])

@@ -16,7 +16,7 @@ import pytest
 
 import services
 from services.batch.files import Cancelled, check, records, sha256_of, source, spool
-from services.batch.files.ids import Ids, key_of
+from services.batch.files.read import Ids, key_of
 from services.batch.files.source import safe_name
 from services.batch.types import Options
 from tests.batch.files.made import checked, jsonl, put
