@@ -31,8 +31,7 @@ from services.batch.estimate import Estimate
 from services.batch.export import ENDINGS, Kind, write
 from services.batch.reading_options import flags
 from services.batch.service import BatchSpec
-from services.batch.targets import Way, cheapest, cost_words, time_words
-from services.batch.targets import found as found_ways
+from services.batch.targets import Way, cheapest, cost_words, time_words, ways_to
 from services.batch.types import Checked, RouteName, options_to_json
 from services.client import EngineClient, EngineDown, EngineError
 from services.engine_process.spawn import engine_for
@@ -100,7 +99,7 @@ def check_file(
 
 def _ways(found: Checked, name: str, data: Path, file: Path, person: str) -> list[Way]:
     with engine_for(data, file, person=person, role="admin", embedded=False) as engine:
-        return found_ways(database(data), found, [named(engine, name)])
+        return ways_to(database(data), found, [named(engine, name)])
 
 
 def named(engine: EngineClient, name: str) -> Deployment:
@@ -204,7 +203,7 @@ def _running(data: Path) -> bool:
 
 def _spec(file: Path, found: Checked, wanted: Wanted, engine: EngineClient, data: Path) -> BatchSpec:
     deployment = named(engine, wanted.deployment)
-    estimate = _chosen(found_ways(database(data), found, [deployment]), wanted.route)
+    estimate = _chosen(ways_to(database(data), found, [deployment]), wanted.route)
     runner = estimate.route == "runner"
     _confirmed(found, wanted, estimate, data)
     return BatchSpec(
@@ -415,7 +414,7 @@ def in_words(read: Engine, row: BatchRow) -> Iterator[str]:
     name = (row.get("deployment") or {}).get("name") or row["deployment_id"]
     yield f"{row['name']} · {row['file_name']} · {name} by {text.route(row['route'])} · {row['person']}"
     counts, spent = batches.counts(read, row["id"]), batches.spent(read, row["id"])
-    told = status.said(row)
+    told = status.last_sentence(row)
     yield f"{status.stand(row, counts).words}{f' · {told}' if told else ''}"
     if row["n_lines"]:
         many = f"{row['n_lines']:,} {'line' if row['n_lines'] == 1 else 'lines'}"

@@ -142,7 +142,7 @@ def checked_file(file: Path, reading: Reading) -> Checked:
             sys.stderr.write(f"\r\x1b[KReading every line: {progress.n_records:,} so far, {share:.0%}")
             sys.stderr.flush()
 
-    found = check(file, options_of(reading), told=told)
+    found = check(file, options_of(reading), on_progress=told)
     if live:
         sys.stderr.write("\r\x1b[K")
     return found

@@ -26,11 +26,11 @@ MOST_PLACES = 64
 
 @dataclass(slots=True)
 class Identity:
-    """``place`` and ``id`` of this process; ``held`` keeps the place for as long as the process lives."""
+    """``place`` and ``id`` of this process; ``lock`` keeps the place for as long as the process lives."""
 
     place: str
     id: str
-    held: IO[str]
+    lock: IO[str]
 
 
 def settle(folder: Path) -> Identity:
@@ -58,9 +58,9 @@ def place_of(worker: str) -> str:
 def _mark(file: Path) -> str:
     """Six letters that tell this folder from one of the same name on another disk."""
     try:
-        with file.open("x", encoding="ascii") as made:
-            made.write(secrets.token_hex(3))
+        with file.open("x", encoding="ascii") as stream:
+            stream.write(secrets.token_hex(3))
     except FileExistsError:
         pass
-    kept = re.sub(r"[^a-z0-9]", "", file.read_text(encoding="ascii"))[:12]
-    return kept or "000000"
+    letters = re.sub(r"[^a-z0-9]", "", file.read_text(encoding="ascii"))[:12]
+    return letters or "000000"

@@ -200,7 +200,7 @@ class Sender:
         self.batch = batch
         self.id: str = batch["id"]
         self.deployment = deployment
-        self.lanes = Lanes(most=self._share(batch["max_lanes"]) or MOST, objective_ms=batch["objective_ms"])
+        self.lanes = Lanes(max_limit=self._share(batch["max_lanes"]) or MOST, objective_ms=batch["objective_ms"])
         self.turns = Turns(self.lanes, Spacing(self._share(batch["per_minute"])))
         self.purse = Purse(batch, deployment, around.reader, around.workers)
         self.stopping: asyncio.Future[bool] | None = None

@@ -196,13 +196,13 @@ class Job:
 class Polled:
     """What a service says of a job. ``counts``: total, succeeded, failed (and others) where it counts while it runs.
 
-    ``vendor_state`` is the service's own word, ``state`` ours; ``over``: it will not change any more; ``collectable``:
-    there are results to read, complete or not.
+    ``vendor_state`` is the service's own word, ``state`` ours, ``sentence`` the same in words; ``over``: it will not
+    change any more; ``collectable``: there are results to read, complete or not.
     """
 
     state: BatchState
     vendor_state: str
-    said: str
+    sentence: str
     over: bool
     collectable: bool
     counts: Mapping[str, int] | None = None
@@ -254,19 +254,19 @@ class SubmitStopped(SubmitLater):
 
 def ask_to_json(ask: Ask) -> dict[str, Any]:
     """An ask as a line keeps it."""
-    found: dict[str, Any] = {"messages": [{"role": one.role, "text": one.text} for one in ask.messages]}
+    values: dict[str, Any] = {"messages": [{"role": message.role, "text": message.text} for message in ask.messages]}
     if ask.system is not None:
-        found["system"] = ask.system
+        values["system"] = ask.system
     if ask.params:
-        found["params"] = dict(ask.params)
+        values["params"] = dict(ask.params)
     if ask.cache is not None:
-        found["cache"] = ask.cache
-    return found
+        values["cache"] = ask.cache
+    return values
 
 
 def ask_of_json(value: Mapping[str, Any]) -> Ask:
     """The ask of `ask_to_json`."""
-    messages = tuple(Message(one["role"], one["text"]) for one in value["messages"])
+    messages = tuple(Message(message["role"], message["text"]) for message in value["messages"])
     return Ask(messages, value.get("system"), value.get("params") or {}, value.get("cache"))
 
 

@@ -92,7 +92,7 @@ class Worker:
             reader=self.reader,
             data=data,
             get=get,
-            wanted=self.wanted,
+            wanted_of=self.wanted,
             deployment_of=self.works.deployment_of,
         )
         self.durable = Durable(self.works, data, url, self.me.place)
@@ -125,10 +125,10 @@ class Worker:
         open_ids = [row["id"] for row in await asyncio.to_thread(batches_module.unfinished, self.reader)]
 
         def write(session: Session) -> None:
-            for before in batches_module.not_stopped(session=session):
-                if lease.place_of(before) == self.me.place:
-                    batches_module.release(session=session, worker=before, batch_ids=open_ids)
-                    batches_module.leave(session=session, worker=before)
+            for earlier in batches_module.not_stopped(session=session):
+                if lease.place_of(earlier) == self.me.place:
+                    batches_module.release(session=session, worker=earlier, batch_ids=open_ids)
+                    batches_module.leave(session=session, worker=earlier)
             batches_module.adopt_worker(session=session, worker=self.me.id, host=socket.gethostname(), pid=os.getpid())
 
         await written(self.writer, write)
@@ -217,10 +217,10 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--deployments")
     parser.add_argument("--parent-pid", type=int, help="stop when this process is gone")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     write_whole()
-    data = paths.data_dir(given.data)
-    work(data, paths.deployments_file(given.deployments), parent=given.parent_pid, say=_say)
+    data = paths.data_dir(arguments.data)
+    work(data, paths.deployments_file(arguments.deployments), parent=arguments.parent_pid, say=_say)
 
 
 def work(
@@ -241,8 +241,8 @@ def work(
         (data / "logs").mkdir(exist_ok=True)
         logs.log_to(data / "logs" / "worker.log")
     except OSError as error:
-        at = data / "logs" / "worker.log"
-        unwritable = f"The log {at} cannot be written ({error.strerror}): mend that, or give another --data."
+        log_file = data / "logs" / "worker.log"
+        unwritable = f"The log {log_file} cannot be written ({error.strerror}): mend that, or give another --data."
         say({"error": str(error) if isinstance(error, paths.Unusable) else unwritable})
         sys.exit(4)
     for chatty in ("aiohttp", "httpx", "httpx2", "httpcore", "alembic"):
@@ -337,25 +337,25 @@ class Works:
 
     async def _sender(self, batch_id: str) -> Sender | None:
         """The sender of a batch; None when nothing is to be sent of it."""
-        known = self.senders.get(batch_id)
-        if known is not None and not known.turns.closed:
-            return known
-        if known is not None:
-            await known.settled()
+        sender = self.senders.get(batch_id)
+        if sender is not None and not sender.turns.closed:
+            return sender
+        if sender is not None:
+            await sender.settled()
         await self._around.registry.refresh()
         batch = await self._batch(batch_id)
         if batch is None or batch["state"] in batches_module.OVER or batch["wanted"] != "run":
             return None
-        known = self.senders.get(batch_id)  # another chunk may have been quicker
-        if known is None or known.turns.closed:
-            known = self.senders[batch_id] = Sender(self._around, batch, self.deployment_of(batch))
-        return known
+        sender = self.senders.get(batch_id)  # another chunk may have been quicker
+        if sender is None or sender.turns.closed:
+            sender = self.senders[batch_id] = Sender(self._around, batch, self.deployment_of(batch))
+        return sender
 
     async def settle(self, batch_id: str) -> str:
         """What comes next for a batch: "again", "over" or "leave"."""
         await self._go_on()
-        if (known := self.senders.get(batch_id)) is not None:
-            await known.settled()
+        if (sender := self.senders.get(batch_id)) is not None:
+            await sender.settled()
         batch = await self._batch(batch_id)
         if batch is None or batch["state"] in batches_module.OVER:
             return "leave"
@@ -369,8 +369,8 @@ class Works:
         counted = await asyncio.to_thread(batches_module.counts, self._reader, batch_id)
         if any(counted.get(state) for state in batches_module.OPEN):
             return "again"
-        state, left = await self._how(batch)
-        return "over" if await self._end(batch, state, left) else "leave"
+        state, n_left = await self._how(batch)
+        return "over" if await self._end(batch, state, n_left) else "leave"
 
     async def _how(self, batch: Row) -> tuple[str, str]:
         """How a batch whose lines are all over has ended, from its jobs."""
@@ -383,13 +383,13 @@ class Works:
             return "cancelled", "cancelled"
         return "ended", "missing"
 
-    async def _end(self, batch: Row, state: str, left: str) -> bool:
+    async def _end(self, batch: Row, state: str, left_state: str) -> bool:
         counted = await asyncio.to_thread(batches_module.counts, self._reader, batch["id"])
         jobs = await asyncio.to_thread(batches_module.jobs, self._reader, batch["id"])
-        more = [job["said"] for job in jobs if job["said"]]
-        tally = reconcile.tally(reconcile.closed(counted, left))
-        said = " ".join([f"{tally[:1].upper()}{tally[1:]}.", *dict.fromkeys(more[:3])])
-        return await written(self._writer, partial(_end, batch["id"], state, said, left))
+        job_sentences = [job["said"] for job in jobs if job["said"]]
+        tally = reconcile.tally(reconcile.closed(counted, left_state))
+        sentence = " ".join([f"{tally[:1].upper()}{tally[1:]}.", *dict.fromkeys(job_sentences[:3])])
+        return await written(self._writer, partial(_end, batch["id"], state, sentence, left_state))
 
     async def plan_jobs(self, batch_id: str) -> list[int]:
         """Cut a batch into jobs."""
@@ -426,8 +426,8 @@ class Works:
             return
         counted = await asyncio.to_thread(batches_module.counts, self._reader, batch_id)
         spent = await asyncio.to_thread(batches_module.spent, self._reader, batch_id)
-        told = await asyncio.to_thread(reconcile.send, batch["notify"], reconcile.sentence(batch, counted, spent))
-        await written(self._writer, partial(_notified, batch_id, told))
+        trouble = await asyncio.to_thread(reconcile.send, batch["notify"], reconcile.sentence(batch, counted, spent))
+        await written(self._writer, partial(_notified, batch_id, trouble))
 
     async def _batch(self, batch_id: str) -> Row | None:
         return await asyncio.to_thread(batches_module.batch, self._reader, batch_id)
@@ -442,15 +442,15 @@ def _move(batch_id: str, states: list[str], while_wanted: str, values: Row, sess
     return batches_module.move(session=session, batch_id=batch_id, states=states, while_wanted=while_wanted, **values)
 
 
-def _end(batch_id: str, state: str, said: str, left: str, session: Session) -> bool:
-    return batches_module.end_batch(session=session, batch_id=batch_id, state=state, said=said, left=left)
+def _end(batch_id: str, state: str, sentence: str, left_state: str, session: Session) -> bool:
+    return batches_module.end_batch(session=session, batch_id=batch_id, state=state, said=sentence, left=left_state)
 
 
-def _notified(batch_id: str, told: str, session: Session) -> None:
-    batches_module.set_batch(session=session, batch_id=batch_id, unless_over=False, notified=told)
+def _notified(batch_id: str, trouble: str, session: Session) -> None:
+    batches_module.set_batch(session=session, batch_id=batch_id, unless_over=False, notified=trouble)
 
 
-def _refused(batch: Row, said: str, session: Session) -> None:
+def _refused(batch: Row, sentence: str, session: Session) -> None:
     batches_module.insert_jobs(
         session=session,
         rows=[
@@ -462,12 +462,12 @@ def _refused(batch: Row, said: str, session: Session) -> None:
                 "last_no": batch["n_lines"],
                 "n_lines": batch["n_lines"],
                 "state": "failed",
-                "said": said,
+                "said": sentence,
                 "ended_at": datetime.now(UTC),
             }
         ],
     )
-    batches_module.close_lines(session=session, batch_id=batch["id"], state="failed", message=said)
+    batches_module.close_lines(session=session, batch_id=batch["id"], state="failed", message=sentence)
 
 
 class WorkerRegistry(Registry):

@@ -43,7 +43,7 @@ class Durable:
         self._place = place
         self._url = system_database(data, url)
         self._looked: dict[str, float] = {}
-        self._known: set[str] = set()
+        self._unfinished: set[str] = set()
         self._over: set[str] = set()
         self._cleared = 0.0
         self.launched = False
@@ -74,10 +74,10 @@ class Durable:
 
     async def start_missing(self, rows: Sequence[Row]) -> None:
         """Give every batch that is to go on a workflow, unless it has one. Several workers may do this at once."""
-        here = {row["id"] for row in rows}
-        self._over |= self._known - here
-        self._known = here
-        self._looked = {batch_id: at for batch_id, at in self._looked.items() if batch_id in here}
+        batch_ids = {row["id"] for row in rows}
+        self._over |= self._unfinished - batch_ids
+        self._unfinished = batch_ids
+        self._looked = {batch_id: looked_at for batch_id, looked_at in self._looked.items() if batch_id in batch_ids}
         await self._clear_away()
         for row in rows:
             if not row["n_lines"] or (row["state"] == "paused" and row["wanted"] == "pause"):
@@ -94,17 +94,17 @@ class Durable:
     async def _ensure(self, batch_id: str) -> None:
         from dbos import DBOS, SetWorkflowID
 
-        known = await DBOS.list_workflows_async(
+        started = await DBOS.list_workflows_async(
             workflow_id_prefix=f"{batch_id}.", name=BATCH, load_input=False, load_output=False
         )
-        if any(one.status in LIVE for one in known):
+        if any(workflow.status in LIVE for workflow in started):
             return
-        broken = [one for one in known if one.status != "SUCCESS"]
+        broken = [workflow for workflow in started if workflow.status != "SUCCESS"]
         if broken:
-            last = max(one.updated_at or 0 for one in broken) / 1000
+            last = max(workflow.updated_at or 0 for workflow in broken) / 1000
             if time.time() - last < min(LONGEST_WAIT_S, 2.0 ** len(broken)):
                 return
-        with SetWorkflowID(f"{batch_id}.{len(known)}"):
+        with SetWorkflowID(f"{batch_id}.{len(started)}"):
             await DBOS.enqueue_workflow_async(BATCHES, run_batch, batch_id)
 
     async def _clear_away(self) -> None:
@@ -119,9 +119,9 @@ class Durable:
                 parts = await DBOS.list_workflows_async(
                     workflow_id_prefix=f"{batch_id}.", load_input=False, load_output=False
                 )
-                if any(one.status in LIVE for one in parts):
+                if any(workflow.status in LIVE for workflow in parts):
                     continue  # its notice is being sent
-                ids = [one.workflow_id for one in parts]
+                ids = [workflow.workflow_id for workflow in parts]
                 for start in range(0, len(ids), CLEARED_AT_ONCE):
                     await DBOS.delete_workflows_async(ids[start : start + CLEARED_AT_ONCE])
             except Exception:
@@ -138,11 +138,11 @@ class Durable:
             load_input=False,
             load_output=False,
         )
-        left = [one.workflow_id for one in pending if one.executor_id not in alive]
-        if left:
-            log.warning("%d parts of batches are taken over from workers that are gone", len(left))
-            await DBOS.resume_workflows_async(left)
-        return len(left)
+        orphans = [workflow.workflow_id for workflow in pending if workflow.executor_id not in alive]
+        if orphans:
+            log.warning("%d parts of batches are taken over from workers that are gone", len(orphans))
+            await DBOS.resume_workflows_async(orphans)
+        return len(orphans)
 
 
 def system_database(data: Path, url: str) -> str:

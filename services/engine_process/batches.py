@@ -13,21 +13,21 @@ from aiohttp import web
 from db import batch_queries
 from db import batches as batches_module
 from services.batch.lease import STALE_S
-from services.batch.service import MOST_NANOUSD, BatchDesk, spec_of
+from services.batch.service import MOST_NANOUSD, BatchService, spec_of
 from services.engine import api
 from services.engine.engine import Engine
 from services.engine.requests import answer, body_of, may, own
 from services.security import access
 
 
-def batch_service(engine: Engine, data: Path | None) -> BatchDesk:
+def batch_service(engine: Engine, data: Path | None) -> BatchService:
     """The batch service of an engine, which starts and ends with it; without ``data`` it takes no batch."""
-    service = BatchDesk(engine.writer, engine.reader, engine.registry, data=data, wake=engine.batch_taken)
+    service = BatchService(engine.writer, engine.reader, engine.registry, data=data, wake=engine.batch_taken)
     engine.companions.append(service)
     return service
 
 
-def make_app(engine: Engine, service: BatchDesk) -> web.Application:
+def make_app(engine: Engine, service: BatchService) -> web.Application:
     """The whole application of the engine's process."""
     return api.make_app(engine, routes(engine, service))
 
@@ -35,7 +35,7 @@ def make_app(engine: Engine, service: BatchDesk) -> web.Application:
 class _Handlers:
     """The handlers, with the engine and the batch service that they ask."""
 
-    def __init__(self, engine: Engine, service: BatchDesk) -> None:
+    def __init__(self, engine: Engine, service: BatchService) -> None:
         self._engine = engine
         self._batches = service
 
@@ -111,7 +111,7 @@ class _Handlers:
         return answer({"workers": told, "said": self._engine.batch_worker.said})
 
 
-def routes(engine: Engine, service: BatchDesk) -> list[web.RouteDef]:
+def routes(engine: Engine, service: BatchService) -> list[web.RouteDef]:
     """The routes for batches."""
     handlers = _Handlers(engine, service)
     return [

@@ -36,12 +36,12 @@ class Table:
                 self.delimiter = hint[1]  # Excel's own first line
                 continue
             if self.bad is not None:
-                where = f"Line {self.line}{f', {self.bad.at}' if self.bad.at else ''}"
-                raise Refused(self.bad.code, f"{where}: {self.bad.text}", line=self.line, found=self.bad.found)
+                location = f"Line {self.line}{f', {self.bad.position}' if self.bad.position else ''}"
+                raise Refused(self.bad.code, f"{location}: {self.bad.text}", line=self.line, found=self.bad.found)
             self.header = named(cells)
             return self.header
-        what = "has only blank lines" if self.log.n_blank else "is empty"
-        raise Refused("empty", f"No records found. The file {what}.")
+        state = "has only blank lines" if self.log.n_blank else "is empty"
+        raise Refused("empty", f"No records found. The file {state}.")
 
     def rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """The records behind the header that have as many fields as it."""
@@ -67,7 +67,7 @@ class Table:
                 # Told when the record it belongs to is known; its quotes still count.
                 fault = not_text(raw, error.start, self.encoding)
                 if self.pieces:
-                    fault.at = f"byte {error.start + 1} of line {self.line}"
+                    fault.position = f"byte {error.start + 1} of line {self.line}"
                 self.bad = self.bad or fault
                 text = raw.decode("latin-1")
             if "\0" in text:
@@ -102,11 +102,11 @@ class Table:
                 delimiter = self.delimiter
                 reader = csv.reader(feed, delimiter=delimiter, strict=True)
 
-    def _broken(self, first: int, said: str) -> LineFault:
+    def _broken(self, first: int, reason: str) -> LineFault:
         """A record that the reader refused. Where it cannot be known what comes behind it, the file is refused."""
         opened = open_quote(self.pieces, first, self.delimiter)
-        whole = "".join(self.pieces)
-        if opened is not None and "expected after" not in said:
+        record = "".join(self.pieces)
+        if opened is not None and "expected after" not in reason:
             self._unclosed(opened)
         if len(self.pieces) > 1:
             raise Refused(
@@ -116,13 +116,13 @@ class Table:
                 line=first,
                 found=shown(self.pieces[-1]),
             )
-        if whole.count('"') % 2:
+        if record.count('"') % 2:
             self._unclosed(first)
         return LineFault(
             "bad_quote",
             'a quote inside a quoted text is not doubled. Write "" for each quote that belongs to the text'
-            + (', also where there is a backslash before it (\\").' if '\\"' in whole else "."),
-            found=shown(whole.strip()),
+            + (', also where there is a backslash before it (\\").' if '\\"' in record else "."),
+            found=shown(record.strip()),
         )
 
     def _unclosed(self, opened: int) -> NoReturn:
@@ -181,26 +181,26 @@ def open_quote(pieces: list[str], first: int, delimiter: str) -> int | None:
     """The line where the quote was opened that is open at the end of these lines; None when none is."""
     opened: int | None = None
     for line, text in enumerate(pieces, first):
-        at = 0
-        while at < len(text):
+        pos = 0
+        while pos < len(text):
             if opened is None:
-                starts = text.startswith('"', at)
+                starts = text.startswith('"', pos)
                 if starts:
-                    opened, at = line, at + 1
+                    opened, pos = line, pos + 1
                     continue
-                end = text.find(delimiter, at)
+                end = text.find(delimiter, pos)
                 if end < 0:
                     break
-                at = end + 1
+                pos = end + 1
             else:
-                end = text.find('"', at)
+                end = text.find('"', pos)
                 if end < 0:
                     break
                 if text.startswith('"', end + 1):
-                    at = end + 2
+                    pos = end + 2
                     continue
-                opened, at = None, end + 1
+                opened, pos = None, end + 1
                 # Behind a closing quote only the delimiter or the end may come.
-                end = text.find(delimiter, at)
-                at = end + 1 if end >= 0 else len(text)
+                end = text.find(delimiter, pos)
+                pos = end + 1 if end >= 0 else len(text)
     return opened

@@ -31,7 +31,7 @@ class Opened:
     shape: Shape = "own"
     loose: bool = False
     samples: tuple[dict[str, Any], ...] = ()
-    held: Workbook | Columns | None = None
+    table: Workbook | Columns | None = None
 
 
 def open_file(source: Source, options: Options, name: str, log: Log) -> Opened:
@@ -40,25 +40,25 @@ def open_file(source: Source, options: Options, name: str, log: Log) -> Opened:
     if kind == "text":
         return _text(source, options, name, log)
     if options.format not in (None, kind):
-        what, asked = detect.WORDS[kind], detect.WORDS[options.format]
-        again = Choice(f"Read it as {what}", replace(options, format=kind))
-        raise Refused("format", f"The file is {what}, not {asked}. Read it as what it is.", choices=(again,))
-    held: Workbook | Columns = Workbook(source, log, options) if kind == "excel" else Columns(source, log)
+        actual, requested = detect.WORDS[kind], detect.WORDS[options.format]
+        again = Choice(f"Read it as {actual}", replace(options, format=kind))
+        raise Refused("format", f"The file is {actual}, not {requested}. Read it as what it is.", choices=(again,))
+    table: Workbook | Columns = Workbook(source, log, options) if kind == "excel" else Columns(source, log)
     try:
-        columns = dict.fromkeys(held.start())
+        columns = dict.fromkeys(table.start())
     except Refused:
-        held.close()
+        table.close()
         raise
-    sheet = held.sheet if isinstance(held, Workbook) else None
-    return Opened(replace(options, format=kind, sheet=sheet), held.rows(), columns, held=held)
+    sheet = table.sheet if isinstance(table, Workbook) else None
+    return Opened(replace(options, format=kind, sheet=sheet), table.rows(), columns, table=table)
 
 
 def _text(source: Source, options: Options, name: str, log: Log) -> Opened:
     head = detect.text_head(source)
     if options.format in ("parquet", "excel"):
         again = Choice("Recognise what it is", replace(options, format=None))
-        what = detect.WORDS[options.format]
-        raise Refused("format", f"The file is text, not {what}. Read it as what it is.", choices=(again,))
+        requested = detect.WORDS[options.format]
+        raise Refused("format", f"The file is text, not {requested}. Read it as what it is.", choices=(again,))
     form = detect.text_format(head, name, options.format)
     if form in ("csv", "tsv"):
         delimiter = options.delimiter or ("\t" if form == "tsv" else ",")
@@ -94,10 +94,10 @@ def _doubt_delimiter(table: Table, options: Options) -> None:
     likely = sorted((mark for mark in NAMES if mark in header and mark != table.delimiter), key=header.count)[::-1]
     if len(table.header) > 1 or not likely:
         return
-    said = " or ".join("tab" if mark == "\t" else f"'{mark}'" for mark in likely)
+    delimiters = " or ".join("tab" if mark == "\t" else f"'{mark}'" for mark in likely)
     raise Refused(
         "delimiter",
-        f"Only one column '{shown(header, 60)}'. Delimiter {said}?",
+        f"Only one column '{shown(header, 60)}'. Delimiter {delimiters}?",
         line=1,
         found=shown(header),
         choices=[
@@ -119,11 +119,11 @@ def _offer_array(source: Source, head: bytes, options: Options) -> None:
     if count == 0:
         raise Refused("empty", "No records found. The JSON array is empty.")
     these = "This is" if count == 1 else "These are"
-    said = f"{these} {plural(count, 'JSON object')} spread over several lines"
+    description = f"{these} {plural(count, 'JSON object')} spread over several lines"
     if head.lstrip()[:1] == b"[":
-        said = f"This is one JSON array of {plural(count, 'item')}"
+        description = f"This is one JSON array of {plural(count, 'item')}"
     choice = Choice("Convert to JSONL", replace(options, format="json"))
-    raise Refused("json_array", f"{said}: convert to JSONL?", line=1, choices=(choice,))
+    raise Refused("json_array", f"{description}: convert to JSONL?", line=1, choices=(choice,))
 
 
 def _json_lines(source: Source, log: Log, options: Options) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -46,22 +46,22 @@ class Vendor:
 
     def __call__(self, values: Mapping[str, Any]) -> Ask | None:
         """The ask. Raises LineFault in words."""
-        found = shape_of(values)
-        if found != self.shape:
-            wanted = {
+        shape = shape_of(values)
+        if shape != self.shape:
+            required = {
                 "openai": "'body' and 'url' are",
                 "anthropic": "'params' with 'messages' is",
                 "bedrock": "'modelInput' is",
             }
-            other = f" It looks like {TITLES[found]} line." if found != "own" else ""
+            other = f" It looks like {TITLES[shape]} line." if shape != "own" else ""
             raise LineFault(
                 "format",
-                f"not {TITLES[self.shape]} batch line: {wanted[self.shape]} missing.{other}",
+                f"not {TITLES[self.shape]} batch line: {required[self.shape]} missing.{other}",
                 found=shown(dict(values)),
             )
         taken = Taken()
-        ask, given = self.convert(values, taken)
-        params = params_of(given, self.base)
+        ask, values_given = self.convert(values, taken)
+        params = params_of(values_given, self.base)
         if taken.model is not None:
             self.log.named(taken.model)
         if self.only_model is not None and taken.model != self.only_model:
@@ -95,31 +95,31 @@ def _openai(values: Mapping[str, Any], taken: Taken) -> tuple[Ask, dict[str, Any
 
 
 def _chat(body: Mapping[str, Any], taken: Taken) -> tuple[Ask, dict[str, Any]]:
-    given = {name: body[name] for name in PARAMS if name in body}
-    if given.get("max_tokens") is None and "max_completion_tokens" in body:
-        given["max_tokens"] = body["max_completion_tokens"]
-    known = {"model", "messages", "max_completion_tokens", *PARAMS}
-    taken.dropped += not_carried(body, known, {"n": 1, "response_format": {"type": "text"}})
-    turns, system = conversation(body.get("messages"), taken, where="body.messages")
-    return Ask(turns, system), nonzero(given)
+    params = {name: body[name] for name in PARAMS if name in body}
+    if params.get("max_tokens") is None and "max_completion_tokens" in body:
+        params["max_tokens"] = body["max_completion_tokens"]
+    carried = {"model", "messages", "max_completion_tokens", *PARAMS}
+    taken.dropped += not_carried(body, carried, {"n": 1, "response_format": {"type": "text"}})
+    turns, system = conversation(body.get("messages"), taken, path="body.messages")
+    return Ask(turns, system), nonzero(params)
 
 
 def _responses(body: Mapping[str, Any], taken: Taken) -> tuple[Ask, dict[str, Any]]:
-    given = {name: body[name] for name in ("temperature", "top_p", "top_k", "seed") if name in body}
-    given["max_tokens"] = body.get("max_output_tokens")
+    params = {name: body[name] for name in ("temperature", "top_p", "top_k", "seed") if name in body}
+    params["max_tokens"] = body.get("max_output_tokens")
     reasoning = body.get("reasoning")
     if isinstance(reasoning, Mapping):
-        given["reasoning_effort"] = reasoning.get("effort")
+        params["reasoning_effort"] = reasoning.get("effort")
         taken.dropped += [f"reasoning.{name}" for name in reasoning if name != "effort" and reasoning[name]]
-    known = {"model", "input", "instructions", "max_output_tokens", "reasoning", *given}
+    carried = {"model", "input", "instructions", "max_output_tokens", "reasoning", *params}
     plain_text = {"text": {"format": {"type": "text"}}}
-    taken.dropped += not_carried(body, known, plain_text)
-    asked = body.get("input")
-    if isinstance(asked, str):
-        asked = [{"role": "user", "content": asked}]
+    taken.dropped += not_carried(body, carried, plain_text)
+    messages = body.get("input")
+    if isinstance(messages, str):
+        messages = [{"role": "user", "content": messages}]
     system = system_text(body.get("instructions"), taken, "body.instructions")
-    turns, system = conversation(asked, taken, system=system, where="body.input")
-    return Ask(turns, system), nonzero(given)
+    turns, system = conversation(messages, taken, system=system, path="body.input")
+    return Ask(turns, system), nonzero(params)
 
 
 def _anthropic(values: Mapping[str, Any], taken: Taken) -> tuple[Ask, dict[str, Any]]:
@@ -128,19 +128,19 @@ def _anthropic(values: Mapping[str, Any], taken: Taken) -> tuple[Ask, dict[str, 
     return messages_body(body, taken, "params")
 
 
-def messages_body(body: Mapping[str, Any], taken: Taken, where: str) -> tuple[Ask, dict[str, Any]]:
+def messages_body(body: Mapping[str, Any], taken: Taken, path: str) -> tuple[Ask, dict[str, Any]]:
     """A body of Anthropic's Messages API."""
-    given = {name: body[name] for name in ("temperature", "top_p", "top_k", "max_tokens") if name in body}
-    given["stop"] = body.get("stop_sequences")
-    known = {"model", "messages", "system", "stop_sequences", "output_config", "anthropic_version", *given}
+    params = {name: body[name] for name in ("temperature", "top_p", "top_k", "max_tokens") if name in body}
+    params["stop"] = body.get("stop_sequences")
+    carried = {"model", "messages", "system", "stop_sequences", "output_config", "anthropic_version", *params}
     config = body.get("output_config")
     if isinstance(config, Mapping):
-        given["reasoning_effort"] = config.get("effort")
+        params["reasoning_effort"] = config.get("effort")
         taken.dropped += [f"output_config.{name}" for name in config if name != "effort" and config[name]]
-    taken.dropped += not_carried(body, known, {"thinking": {"type": "disabled"}, "service_tier": "auto"})
-    system = system_text(body.get("system"), taken, f"{where}.system")
-    turns, system = conversation(body.get("messages"), taken, system=system, where=f"{where}.messages")
-    return Ask(turns, system), nonzero(given)
+    taken.dropped += not_carried(body, carried, {"thinking": {"type": "disabled"}, "service_tier": "auto"})
+    system = system_text(body.get("system"), taken, f"{path}.system")
+    turns, system = conversation(body.get("messages"), taken, system=system, path=f"{path}.messages")
+    return Ask(turns, system), nonzero(params)
 
 
 def _bedrock(values: Mapping[str, Any], taken: Taken) -> tuple[Ask, dict[str, Any]]:
@@ -148,8 +148,8 @@ def _bedrock(values: Mapping[str, Any], taken: Taken) -> tuple[Ask, dict[str, An
     taken.model = _model(values) or _model(body)
     if "anthropic_version" in body:
         return messages_body(body, taken, "modelInput")
-    ask, given = bedrock(body, taken)
-    return ask, nonzero(given)
+    ask, params = bedrock(body, taken)
+    return ask, nonzero(params)
 
 
 def _model(body: Mapping[str, Any]) -> str | None:
@@ -157,18 +157,18 @@ def _model(body: Mapping[str, Any]) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def nonzero(given: Mapping[str, Any]) -> dict[str, Any]:
+def nonzero(params: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters that are set."""
-    return {name: value for name, value in given.items() if value is not None}
+    return {name: value for name, value in params.items() if value is not None}
 
 
-def not_carried(body: Mapping[str, Any], known: set[str], quiet: Mapping[str, Any]) -> list[str]:
+def not_carried(body: Mapping[str, Any], carried: set[str], quiet: Mapping[str, Any]) -> list[str]:
     """The names in a body that have no place in an ask; those that say nothing (null, false, empty, the default) are
     passed over."""
     return [
         name
         for name, value in body.items()
-        if name not in known and value not in (None, False, "", [], {}) and quiet.get(name, _NEVER) != value
+        if name not in carried and value not in (None, False, "", [], {}) and quiet.get(name, _NEVER) != value
     ]
 
 

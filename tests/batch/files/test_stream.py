@@ -82,7 +82,7 @@ def test_progress_is_told_with_every_piece_that_is_read_and_to_the_end(tmp_path,
     monkeypatch.setattr(source, "_TELL_EVERY_S", 0)
     path = put(tmp_path, lines_of(20_000))
     heard = []
-    found = check(path, Options(), told=heard.append)
+    found = check(path, Options(), on_progress=heard.append)
     assert heard[-1] == (found.n_bytes, found.n_bytes, 20_000)
     assert [one.n_records for one in heard] == sorted(one.n_records for one in heard)
     done = [one.done_bytes for one in heard]

@@ -39,7 +39,7 @@ class Steps:
             reader=desk.reader,
             data=desk.folder,
             get=lambda _name: cast(Route, route),
-            wanted=lambda batch_id: str(desk.row(batch_id)["wanted"]),
+            wanted_of=lambda batch_id: str(desk.row(batch_id)["wanted"]),
             deployment_of=self._deployment_of,
         )
 
