@@ -10,6 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+# The body of somebody else's wire: JSON whose keys are theirs, and so is what stands under them.
+Json = dict[str, Any]
+JsonMapping = Mapping[str, Any]
+
 # What a column shows while a call lives. `PHASES` is the order in which they can follow each other.
 Phase = Literal["queued", "connecting", "waiting", "reasoning", "answering", "done"]
 PHASES: tuple[Phase, ...] = ("queued", "connecting", "waiting", "reasoning", "answering", "done")

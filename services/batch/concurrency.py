@@ -1,6 +1,6 @@
-"""How many lines our own runner has under way at once, learnt from how those before ended, and whose turn it is.
+"""Concurrency of our own runner: how many lines are sent at once (an AIMD limiter), and the queue of turns.
 
-Nothing here waits or knows a clock: every moment is given, in seconds. Two ways of finding the number:
+The limiter reads no clock: every moment is passed in, in seconds. It finds the number in two ways:
 
 * with an objective (the time to last token that 95 % of lines stay under) it is Clipper's AIMD: wider by one lane for
   each round trip that kept the objective, narrower by a tenth for one that did not. Up to the first breach it doubles;

@@ -24,7 +24,7 @@ from services.batch.types import Checked, Line, RouteLimits, RouteName
 from services.pricing.cost import NANO, NANO_PER_RATE, Price, money, price_of
 from services.providers import kind_of
 from services.runs import view
-from services.types import Ask, Deployment
+from services.types import Ask, Deployment, Json
 
 Row = Mapping[str, Any]
 
@@ -75,7 +75,7 @@ class Estimate:
     why_not: str | None = None
     unpriced: str | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """As `Batch.estimate` keeps it."""
         return asdict(self) | {"notes": list(self.notes)}
 
@@ -329,7 +329,7 @@ def above(estimate: Mapping[str, Any] | None, budget_nanousd: int | None) -> str
     return None
 
 
-def to_store(estimate: Mapping[str, Any] | None, *, confirmed: bool) -> dict[str, Any] | None:
+def to_store(estimate: Mapping[str, Any] | None, *, confirmed: bool) -> Json | None:
     """An estimate as a batch keeps it, with the person's word on its budget."""
     values = {} if estimate is None else {name: value for name, value in estimate.items() if name != CONFIRMED}
     return (values | {CONFIRMED: True} if confirmed else values) or None

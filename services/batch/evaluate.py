@@ -1,4 +1,4 @@
-"""Answers judged: checks of each line against what is expected, and two batches of one file line beside line.
+"""Checks of each answer against what is expected, and a comparison of two batches of one file, line by line.
 
 What is expected is a fixed text or holds columns of the file as ``{{label}}``. Patterns and schemas of a person run in
 a process of their own, one second a line (`services.batch.sandbox`).

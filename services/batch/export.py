@@ -1,4 +1,4 @@
-"""A batch's results beside the columns that it was made from, in the file's order, as CSV, JSONL, Parquet or Excel.
+"""Export of a batch: its results beside the columns of its file, in the file's order; CSV, JSONL, Parquet, Excel.
 
 Written line by line: memory does not grow with the batch. JSONL holds every value as it was; in CSV and Excel a text
 that a spreadsheet would run is preceded by an apostrophe, unless a machine reads it (``escape=False``). No key leaves.

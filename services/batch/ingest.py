@@ -1,7 +1,7 @@
-"""A batch recorded line by line from its file, wherever that lies, and cut into jobs that its service takes.
+"""Recording a batch: its file is fetched, its lines are written to the database, and jobs of a service are cut.
 
-Until the last line is there a batch has ``n_lines`` 0, and no worker touches it. What a crash broke off is gone on with
-at the next start, from the first line that is missing.
+Until the last line is recorded a batch has ``n_lines`` 0, and no worker touches it. After a crash the next start
+continues with the first line that is missing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The jobs of a batch at a batch service: cut, submitted once, asked after, and read back line by line.
+"""The jobs of a batch at a batch service: planned, submitted exactly once, polled, and collected line by line.
 
-Everything that blocks runs in threads. Whatever is repeated after a crash ends the same: a submit has its token, and a
-line that has its end keeps it.
+Everything that blocks runs in threads. Every step can be repeated after a crash with the same result: a submit carries
+a token, and a line that has ended stays as it is.
 """
 
 from __future__ import annotations
@@ -141,7 +141,9 @@ class Jobs:
                 Line(r["no"], ask_of_json(r["request"]))
                 for r in self._rows(batch["id"], row["first_no"], row["last_no"], no)
             )
-            submitted_job = await asyncio.to_thread(route.submit, deployment, job, lines, self._spot(batch["id"], no))
+            submitted_job = await asyncio.to_thread(
+                route.submit, deployment, job, lines, self._context(batch["id"], no)
+            )
         except SubmitStopped as error:
             return await self._cancelled(batch, no, str(error))
         except SubmitLater as error:
@@ -176,7 +178,7 @@ class Jobs:
         row = await self._row(batch["id"], no)
         if row is None or row["state"] in batches.OVER or row["state"] == "collecting":
             return None
-        if not row["vendor_id"]:  # the service gave it back, to be sent anew (`job_units.polled`)
+        if not row["vendor_id"]:  # the service gave it back, to be sent anew (`record_poll`)
             again = await self.submit(batch, no) if row["state"] in ("waiting_for_quota", "sending") else None
             sent = await self._row(batch["id"], no)
             return again if again is not None or sent is None or not sent["vendor_id"] else PACE[0][1] * self._pace
@@ -212,10 +214,10 @@ class Jobs:
         facts = row["facts"] or {}
         end: BatchState = facts.get("end") or "ended"
         strays: Counter[str] = Counter()
-        sentence, spot = facts.get("word", row["said"]), self._spot(batch["id"], no)
+        sentence, context = facts.get("word", row["said"]), self._context(batch["id"], no)
         if facts.get("collectable"):
             try:
-                strays = await asyncio.to_thread(self._read, batch, row, spot)
+                strays = await asyncio.to_thread(self._read, batch, row, context)
             except ResultsGone as error:
                 sentence = str(error)
             except RouteTrouble as error:
@@ -227,16 +229,16 @@ class Jobs:
                 sentence = f"{error} It was given up after {tries} tries."
         strays_text = "; ".join(counted(noun, n) for noun, n in strays.items())
         stray_notes = [f"The service also sent {strays_text}."] if strays_text else []
-        sentence = " ".join(clause for clause in (sentence, *spot.notes, *stray_notes) if clause) or None
+        sentence = " ".join(clause for clause in (sentence, *context.notes, *stray_notes) if clause) or None
         facts = {name: value for name, value in facts.items() if name != "collect_tries"} | {"strays": dict(strays)}
         await self._say_job(batch, no, state=end, sentence=sentence, facts=facts, ended=True)
         await self._close(batch, no, end, sentence)
         return None
 
-    def _read(self, batch: Row, row: Row, spot: Spot) -> Counter[str]:
+    def _read(self, batch: Row, row: Row, context: JobContext) -> Counter[str]:
         deployment = self._deployment_of(batch)
         route, job = self._get(batch["route"]), _job(batch["id"], row)
-        results = partial(route.results, deployment, job, spot)
+        results = partial(route.results, deployment, job, context)
         return record(self._writer, batch, row, deployment, results)
 
     async def _close(self, batch: Row, no: int, end: str, sentence: str | None) -> None:
@@ -281,10 +283,12 @@ class Jobs:
         jobs = await asyncio.to_thread(batches.jobs, self._reader, batch_id)
         return next((job for job in jobs if job["no"] == no), None)
 
-    def _spot(self, batch_id: str, no: int) -> Spot:
+    def _context(self, batch_id: str, no: int) -> JobContext:
         folder = self._data / "batches" / batch_id
         folder.mkdir(parents=True, exist_ok=True)
-        return Spot(folder, lambda text: self._tell(batch_id, no, text), lambda: self._wanted_of(batch_id) == "cancel")
+        return JobContext(
+            folder, lambda text: self._tell(batch_id, no, text), lambda: self._wanted_of(batch_id) == "cancel"
+        )
 
     def _tell(self, batch_id: str, no: int, text: str) -> None:
         self._writer.submit(partial(tell, batch_id, no, text))
@@ -388,7 +392,7 @@ def set_batch(batch_id: str, values: Row, session: Session) -> None:
 
 
 @dataclass(slots=True)
-class Spot:
+class JobContext:
     """``tell`` shows a sentence on the page; ``notes`` are those that stay when the job is over."""
 
     folder: Path

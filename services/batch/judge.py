@@ -1,7 +1,7 @@
-"""A model as judge of two batches: a file of questions, one for each pair of answers, to be submitted like any other.
+"""A model as judge of two batches: a file with one question for each pair of answers, submitted like any other file.
 
-Which answer is shown first is drawn by a seed for each pair and stands in the file, so that a judge who likes the first
-place likes both batches alike, and so that this can be seen. What cannot be read is no verdict.
+Which answer comes first is drawn for each pair from a seed and written into the file, so that a judge that prefers the
+first place favours neither batch. A reply that cannot be read is no verdict.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Literal
 from services.batch.evaluate import Pair, Tally
 from services.batch.stats import wilson
 from services.batch.types import Options
+from services.types import Json
 
 Row = Mapping[str, Any]
 Choice = Literal["a", "b", "tie"]
@@ -252,7 +253,7 @@ def parse(text: str) -> tuple[str | None, str]:
     return (named.pop() if len(named) == 1 else None), ""
 
 
-def _object(text: str) -> dict[str, Any] | None:
+def _object(text: str) -> Json | None:
     decoder, start = json.JSONDecoder(), text.find("{")
     for _ in range(_OBJECTS):
         if start < 0:

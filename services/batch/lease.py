@@ -1,9 +1,9 @@
-"""Who a worker is, and how others learn that it is gone.
+"""The identity of a worker, and how others learn that it is gone.
 
 A worker has a *place*: the host, the data directory's own mark and the first number that no other worker there holds
-(a file lock, which the system takes away from the dead). DBOS knows a worker by its place, so one that starts again
-at once goes on with what the one before it left. Lines and calls know it by its *id*, which is another for every
-process, so that what a dead one had in hand is told apart from what its successor has.
+(a file lock, which the system takes away from the dead). DBOS knows a worker by its place, so one that is started again
+continues with what its predecessor left. Lines and calls know it by its *id*, which differs for every process, so that
+the lines of a dead worker are told apart from those of its successor.
 """
 
 from __future__ import annotations

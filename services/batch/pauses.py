@@ -1,7 +1,7 @@
-"""How long batches worked and how long they stood still: nobody writes down when a batch is paused, but its calls tell.
+"""How long batches worked and how long they were idle. Pauses are not recorded; they are computed from the calls.
 
-A batch of our own runner stands still while no call of it is under way: it is paused, its worker is away, or it waits
-before it tries again. What a batch service does meanwhile is not known.
+A batch of our own runner is idle while none of its calls is under way: it is paused, its worker is away, or it waits
+before a retry. What a batch service does is not known.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from sqlalchemy import Engine
 from db import batch_queries
 from db.batch_queries import run_stretches
 from services.batch import stats
+from services.types import Json
 
 LEAST_S = 5.0  # shorter gaps are the way from one line to the next
 
@@ -93,7 +94,7 @@ def rate(database: Engine, batch: Row, window_s: float, now: datetime | None = N
     return n, max((until - since).total_seconds() - stood, 1.0)
 
 
-def working(database: Engine, finished: Sequence[Row]) -> list[dict[str, Any]]:
+def working(database: Engine, finished: Sequence[Row]) -> list[Json]:
     """Finished batches (`db.batch_queries.finished_batches`) with ``seconds`` of work alone, where our own runner did
     it.
 

@@ -1,4 +1,5 @@
-"""A file checked as the page and the command line both do it: what has one plain answer is not asked."""
+"""The check of a file for the page and the command line, with a delimiter that is plain from the header, and the flags
+of the options."""
 
 from __future__ import annotations
 

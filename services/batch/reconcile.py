@@ -1,4 +1,4 @@
-"""Every line accounted for, the notice at the end of a batch, and what is forgotten of it in time."""
+"""Reconciliation of a batch's lines, the notice at its end, and retention."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from services.deployments.registry import Registry
 from services.formatting import printable
 from services.pricing.cost import money
 from services.security.keys import scrub
-from services.types import Outcome
+from services.types import Json, Outcome
 
 Row = Mapping[str, Any]
 
@@ -134,7 +134,7 @@ class Reconciliation:
         return sum(group.n for group in self.groups if group.same_again)
 
     @property
-    def table(self) -> list[dict[str, Any]]:
+    def table(self) -> list[Json]:
         """What the page shows: one row for each state there can be, and the sum."""
         states = [state for state in ORDER if self.counts[state] or state in ("succeeded", "failed", "missing")]
         rows = [{"state": WORDS[state], "lines": self.counts[state], "meaning": MEANING[state]} for state in states]

@@ -1,4 +1,4 @@
-"""Asks the process of `services.batch.sandbox_process`, and ends it where it does not answer in time."""
+"""A sandbox process (`sandbox_process`) for patterns and schemas, which is ended when it does not answer in time."""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""A process that looks at texts with a pattern or a JSON schema, each within a time. It knows only this file.
+"""The sandbox process: matches texts against a pattern or a JSON schema, each within a time limit.
 
-A person's regular expression can take longer than the universe has existed, and Python cannot stop it in a thread. So
-it runs here: an alarm stops one text after its time, and whoever asked ends the process if even that does not help.
+A person's regular expression can run for ever, and Python cannot stop it in a thread. So it runs in a process that
+imports nothing else of ours: an alarm stops one text after its time, and whoever asked ends the process if even that
+does not help.
+
 Lines of JSON: first ``{"kind": "regex"|"schema", "what": …, "flags": int, "seconds": float}`` ("what" None: each text
 brings its own), answered by ``{"ok": bool, "why": …}``; then ``[what or null, text]`` for each text, answered by
 ``[verdict, why]``: verdict true, false or null, which is "not known".

@@ -1,6 +1,6 @@
-"""Which files of the server a visitor may name for a batch, and the one moment in which such a file is read.
+"""Files of the server that a visitor names for a batch: which ones are allowed, and how they are copied.
 
-A path is a wish: what lies there can be swapped for a link at any time. So the file is opened first, and whether it may
+What lies at a path can be swapped for a link at any time. So the file is opened first, and whether it may
 be read is decided by where the open file really lies. It is copied to the uploads from that very handle; everything
 later reads the copy.
 """

@@ -1,4 +1,4 @@
-"""What people do with batches, as the engine does it: submit, pause, resume, cancel, send again, delete."""
+"""The batch service: what people do with batches (submit, pause, resume, cancel, send again, delete)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from services.request_fields import Given, Refused
 from services.runs.spec import new_id
 from services.security import access
 from services.security.access import folded
-from services.types import Deployment
+from services.types import Deployment, Json
 
 log = logging.getLogger(__name__)
 
@@ -186,7 +186,7 @@ class BatchService:
                 raise ValueError(why)
 
     async def _not_twice(self, spec: BatchSpec) -> None:
-        """So that nobody waits for a check in vain; what decides is the unit of the writer (`desk_units.insert`)."""
+        """So that nobody waits for a check in vain; what decides is the transaction (`insert`)."""
         earlier = await asyncio.to_thread(batches.same_file, self._reader, spec.sha256)
         if earlier:
             raise ValueError(submitted_before(earlier[0]))
@@ -573,8 +573,8 @@ class BatchSpec:
     again: bool = False
     over_budget: bool = False
 
-    def to_json(self) -> dict[str, Any]:
-        """A JSON object that `from_given` reads back to an equal spec."""
+    def to_json(self) -> Json:
+        """A JSON object that `spec_of` reads back to an equal spec."""
         return {
             "deployment_id": self.deployment_id,
             "sha256": self.sha256,

@@ -1,4 +1,4 @@
-"""How a batch stands, in words, with an icon and a colour that do not say more than is true of its lines."""
+"""The status of a batch in words, with an icon and a colour, as its lines support it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A way for a file: one deployment by one route, with what it costs and takes there, in words."""
+"""The targets of a file: a deployment by a route, with cost and time there in words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a batch is called on its page: states, routes, how far it is and how long the rest takes, in words."""
+"""Words for batches: states, routes, progress and the time that remains."""
 
 from __future__ import annotations
 

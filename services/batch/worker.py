@@ -1,10 +1,9 @@
 """The worker: a process of its own that sends batches. ``python -m services.batch.worker --data DIR``.
 
-It keeps its place in DBOS, watches what people want of their batches, and does what the workflows of `workflows` ask
-for. Any number of them may work on one PostgreSQL database; on SQLite any number on one machine.
+It keeps its place in DBOS, watches what people want of their batches, and does the steps of the workflows
+(`workflows`). Any number of workers may work on one PostgreSQL database; on SQLite any number on one machine.
 
-Each of these may be asked for again after a crash, by the same worker or by another, and then changes nothing that is
-settled already.
+Every step may be repeated after a crash, by the same worker or another; it then changes nothing that is done already.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from services.batch import lease, providers, reconcile
 from services.batch.jobs import Jobs
 from services.batch.providers.base import Get
 from services.batch.runner import Around, EnginePool, LineCalls, Sender, written
-from services.batch.workflows import Durable
+from services.batch.workflows import Beginning, Durable
 from services.calls.clock import Heartbeat, Ticker
 from services.calls.stream import FAR_KEEPALIVE_S, NEAR_KEEPALIVE_S, opened_session
 from services.deployments import config
@@ -50,7 +49,7 @@ from services.runs.spec import new_id
 from services.security import keys
 from services.security.keys import scrub
 from services.security.network import GuardedResolver
-from services.types import Deployment
+from services.types import Deployment, Json
 
 log = logging.getLogger(__name__)
 
@@ -86,16 +85,16 @@ class Worker:
         self._workers: Counter[str] = Counter(alive=1)
         self._around = Around(self.me.id, self.writer, self.reader, self.registry, self.calls, self._workers)
         self._rows: dict[str, Row] = {}
-        self.works = Works(self._around)
-        self.works.jobs = Jobs(
+        self.steps = WorkflowSteps(self._around)
+        self.steps.jobs = Jobs(
             writer=self.writer,
             reader=self.reader,
             data=data,
             get=get,
             wanted_of=self.wanted,
-            deployment_of=self.works.deployment_of,
+            deployment_of=self.steps.deployment_of,
         )
-        self.durable = Durable(self.works, data, url, self.me.place)
+        self.durable = Durable(self.steps, data, url, self.me.place)
         providers.configure(lambda: self.registry.config)
 
     async def run(self, stopping: asyncio.Event, ready: Callable[[], None] = lambda: None) -> None:
@@ -134,11 +133,11 @@ class Worker:
         await written(self.writer, write)
 
     async def _close(self, loops: list[asyncio.Task[None]]) -> None:
-        self.works.closing = True
-        for sender in self.works.senders.values():
+        self.steps.closing = True
+        for sender in self.steps.senders.values():
             sender.turns.close()
         await self._under_way(GRACE_S)
-        for sender in self.works.senders.values():
+        for sender in self.steps.senders.values():
             sender.abort(lab_stopped=True)
         await self._under_way(1.0)
         for task in loops:
@@ -151,7 +150,7 @@ class Worker:
 
     async def _under_way(self, seconds: float) -> None:
         """Wait for the lines under way, but not longer."""
-        waiting = [asyncio.create_task(sender.turns.all_free()) for sender in self.works.senders.values()]
+        waiting = [asyncio.create_task(sender.turns.all_free()) for sender in self.steps.senders.values()]
         if waiting:
             await asyncio.wait(waiting, timeout=seconds)
 
@@ -160,17 +159,17 @@ class Worker:
     async def _watch_once(self) -> None:
         rows = {row["id"]: row for row in await asyncio.to_thread(batches_module.unfinished, self.reader)}
         self._rows = rows
-        for batch_id, sender in list(self.works.senders.items()):
+        for batch_id, sender in list(self.steps.senders.items()):
             sender.look(rows.get(batch_id))
             if batch_id not in rows and not sender.busy:
-                del self.works.senders[batch_id]
+                del self.steps.senders[batch_id]
             elif batch_id in rows and (news := sender.news()):
                 self.writer.submit(partial(_news, batch_id, news))
         if self.durable.launched:
             await self.durable.start_missing(list(rows.values()))
 
     async def _beat(self) -> None:
-        alive = await self.writer.write(partial(_beat, self.me.id, [*self.works.senders]))
+        alive = await self.writer.write(partial(_beat, self.me.id, [*self.steps.senders]))
         self._workers["alive"] = max(1, len(alive))
         if self.durable.launched:
             await self.durable.take_over({lease.place_of(worker) for worker in alive})
@@ -228,7 +227,7 @@ def work(
     file: Path,
     *,
     parent: int | None = None,
-    say: Callable[[dict[str, Any]], None],
+    say: Callable[[Json], None],
     get: Get = providers.get,
 ) -> None:
     """Work on a data directory until a signal or the end of ``parent``; ends the process.
@@ -263,9 +262,7 @@ def work(
     os._exit(0)
 
 
-async def _serve(
-    data: Path, file: Path, url: str, parent: int | None, say: Callable[[dict[str, Any]], None], get: Get
-) -> None:
+async def _serve(data: Path, file: Path, url: str, parent: int | None, say: Callable[[Json], None], get: Get) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -280,14 +277,14 @@ def _wake(loop: asyncio.AbstractEventLoop, stopping: asyncio.Event) -> None:
     loop.call_soon_threadsafe(stopping.set)
 
 
-def _say(words: dict[str, Any]) -> None:
+def _say(words: Json) -> None:
     print(json.dumps(words), flush=True)
 
 
 SMALLEST_CHUNK, LARGEST_CHUNK, CHUNKS_WANTED = 20, 128, 40  # lines, lines, chunks of a batch
 
 
-class Works:
+class WorkflowSteps:
     """The work of one worker. ``senders``: of the batches that it sends through our own runner."""
 
     def __init__(self, around: Around) -> None:
@@ -304,7 +301,7 @@ class Works:
         except ValueError:
             return config.from_json(batch["deployment"])
 
-    async def begin(self, batch_id: str) -> dict[str, Any]:
+    async def begin(self, batch_id: str) -> Beginning:
         """Take a batch up."""
         batch = await self._batch(batch_id)
         if batch is None or batch["state"] in batches_module.OVER:

@@ -1,7 +1,7 @@
-"""The workflows of batches, as DBOS keeps them: which chunk or job comes next survives any crash.
+"""The DBOS workflows of batches: which chunk or job comes next survives any crash.
 
-Nothing here decides about a line, and what a step answers is never more than where to go on: the truth is in our own
-tables, and every step may be repeated. Loading DBOS takes over a second, so only a worker imports this.
+Nothing here decides about a line: what a step returns only says where to continue, all data is in our own tables, and
+every step may be repeated. Loading DBOS takes over a second, so only a worker imports this.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypedDict
 
 from dbos import DBOS, SetEnqueueOptions, SetWorkflowID
 from sqlalchemy.engine import make_url
@@ -39,7 +39,7 @@ CLEAR_EVERY_S, CLEARED_AT_ONCE = 5.0, 200
 class Durable:
     """The durable side of one worker; ``place`` is its executor id."""
 
-    def __init__(self, works: Works, data: Path, url: str, place: str) -> None:
+    def __init__(self, steps: Steps, data: Path, url: str, place: str) -> None:
         self._place = place
         self._url = system_database(data, url)
         self._looked: dict[str, float] = {}
@@ -47,7 +47,7 @@ class Durable:
         self._over: set[str] = set()
         self._cleared = 0.0
         self.launched = False
-        bind(works)
+        bind(steps)
 
     async def launch(self) -> None:
         """Begin; from a coroutine, so that the workflows run on that loop. Takes over what this place left behind."""
@@ -171,11 +171,18 @@ POLL_S = float(os.environ.get("LAB_WORKER_POLL", "0.25"))  # tests look more oft
 BETWEEN_ROUNDS_S, LONGEST_BETWEEN_S = 0.5, 60.0
 
 
-class Works(Protocol):
+class Beginning(TypedDict):
+    """How a batch goes on (DBOS stores it): the step that is next, and how many lines a chunk has."""
+
+    go: Literal["chunks", "jobs", "settle", "leave"]
+    size: int
+
+
+class Steps(Protocol):
     """What a worker does for the workflows. Every one of these may be asked for again after a crash."""
 
-    async def begin(self, batch_id: str) -> dict[str, Any]:
-        """Take a batch up: ``{"go": "chunks" | "jobs" | "settle" | "leave", "size": lines of a chunk}``."""
+    async def begin(self, batch_id: str) -> Beginning:
+        """Take a batch up."""
 
     async def groups(self, batch_id: str, size: int) -> list[int]:
         """The chunks that have lines which are not over."""
@@ -202,13 +209,13 @@ class Works(Protocol):
         """Send the notice, if one was asked for and not sent yet."""
 
 
-_works: Works | None = None
+_steps: Steps | None = None
 
 
-def bind(works: Works) -> None:
-    """From now on the workflows of this process are done by ``works``."""
-    global _works
-    _works = works
+def bind(steps: Steps) -> None:
+    """From now on the workflows of this process are done by ``steps``."""
+    global _steps
+    _steps = steps
 
 
 async def register() -> None:
@@ -222,10 +229,10 @@ async def register() -> None:
     )
 
 
-def works() -> Works:
+def steps() -> Steps:
     """Who does the work of this process."""
-    assert _works is not None
-    return _works
+    assert _steps is not None
+    return _steps
 
 
 @DBOS.workflow(name=BATCH, max_recovery_attempts=None)
@@ -303,45 +310,45 @@ async def run_job(batch_id: str, no: int) -> None:
 
 # --- steps ---------------------------------------------------------------------------------------------------------
 @DBOS.step(name="begin")
-async def _begin(batch_id: str) -> dict[str, Any]:
-    return await works().begin(batch_id)
+async def _begin(batch_id: str) -> Beginning:
+    return await steps().begin(batch_id)
 
 
 @DBOS.step(name="groups")
 async def _groups(batch_id: str, size: int) -> list[int]:
-    return await works().groups(batch_id, size)
+    return await steps().groups(batch_id, size)
 
 
 @DBOS.step(name="chunk")
 async def _chunk(batch_id: str, group: int, size: int) -> bool:
-    return await works().chunk(batch_id, group, size)
+    return await steps().chunk(batch_id, group, size)
 
 
 @DBOS.step(name="settle")
 async def _settle(batch_id: str) -> str:
-    return await works().settle(batch_id)
+    return await steps().settle(batch_id)
 
 
 @DBOS.step(name="plan_jobs")
 async def _plan_jobs(batch_id: str) -> list[int]:
-    return await works().plan_jobs(batch_id)
+    return await steps().plan_jobs(batch_id)
 
 
 @DBOS.step(name="submit_job")
 async def _submit_job(batch_id: str, no: int) -> float | None:
-    return await works().submit_job(batch_id, no)
+    return await steps().submit_job(batch_id, no)
 
 
 @DBOS.step(name="poll_job")
 async def _poll_job(batch_id: str, no: int) -> float | None:
-    return await works().poll_job(batch_id, no)
+    return await steps().poll_job(batch_id, no)
 
 
 @DBOS.step(name="collect_job")
 async def _collect_job(batch_id: str, no: int) -> float | None:
-    return await works().collect_job(batch_id, no)
+    return await steps().collect_job(batch_id, no)
 
 
 @DBOS.step(name="notify")
 async def _notify(batch_id: str) -> None:
-    await works().notify(batch_id)
+    await steps().notify(batch_id)

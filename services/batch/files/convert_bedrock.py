@@ -11,7 +11,7 @@ from typing import Any
 
 from services.batch.files.errors import LineFault, shown
 from services.batch.files.messages import Taken, conversation, system_text
-from services.types import Ask, Message
+from services.types import Ask, Json, Message
 
 _NAMES = {
     "maxTokens": "max_tokens",
@@ -36,7 +36,7 @@ _HEADER, _HEADER_END, _EOT = "<|start_header_id|>", "<|end_header_id|>", "<|eot_
 _SYS = re.compile(r"\A\s*<<SYS>>\n?(.*?)\n?<</SYS>>\s*", re.S)
 
 
-def bedrock(body: Mapping[str, Any], taken: Taken) -> tuple[Ask, dict[str, Any]]:
+def bedrock(body: Mapping[str, Any], taken: Taken) -> tuple[Ask, Json]:
     """The ask and the parameters. Raises LineFault for a body of no known kind."""
     if isinstance(body.get("prompt"), str):
         return _prompt(body["prompt"]), _params(body, {"prompt"}, taken)
@@ -77,9 +77,9 @@ def _note_dropped(body: Mapping[str, Any], carried: set[str], taken: Taken) -> N
     ]
 
 
-def _params(config: Mapping[str, Any], carried: set[str], taken: Taken) -> dict[str, Any]:
+def _params(config: Mapping[str, Any], carried: set[str], taken: Taken) -> Json:
     _note_dropped(config, {*carried, *_NAMES}, taken)
-    params: dict[str, Any] = {}
+    params: Json = {}
     for name, value in config.items():
         if name in _NAMES:
             params.setdefault(_NAMES[name], value)

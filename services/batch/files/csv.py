@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator
-from typing import Any, Literal, NoReturn
+from typing import Literal, NoReturn
 
 from services.batch.files.errors import MAX_COLUMNS, MAX_RECORD_BYTES, LineFault, Log, Refused, listed, plural, shown
 from services.batch.files.json import not_text, nul, too_long
 from services.batch.files.source import Source, TooLong, lines
+from services.types import Json
 
 _SEP = re.compile(r"sep=([,;\t|])\r?\n?\Z")
 NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
@@ -43,7 +44,7 @@ class Table:
         state = "has only blank lines" if self.log.n_blank else "is empty"
         raise Refused("empty", f"No records found. The file {state}.")
 
-    def rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
+    def rows(self) -> Iterator[tuple[int, Json]]:
         """The records behind the header that have as many fields as it."""
         width, log = len(self.header), self.log
         for line, cells in self._records():

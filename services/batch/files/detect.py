@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes and lines; its name only decides where those leave it open."""
+"""The format of a file, from its first bytes and lines; its name only decides where those leave it open."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a check says what is wrong: one record's fault, a whole file's refusal, and the log that counts them."""
+"""What is wrong with a file: the fault of one record, the refusal of the whole file, and the log that counts them."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from typing import Any, Literal, NoReturn
 import orjson
 
 from services.batch.files.errors import MAX_RECORD_BYTES, LineFault, Refused, plural, shown
+from services.types import Json
 
 MAX_DEPTH = 64
 
@@ -68,7 +69,7 @@ def not_text(raw: bytes, start: int, encoding: str) -> LineFault:
     return LineFault("not_utf8", text, found=near, position=location)
 
 
-def parse(raw: bytes, encoding: Literal["utf-8", "cp1252"] = "utf-8", *, brief: bool = False) -> dict[str, Any]:
+def parse(raw: bytes, encoding: Literal["utf-8", "cp1252"] = "utf-8", *, brief: bool = False) -> Json:
     """The object in one line. Raises LineFault for anything else; ``brief``: without looking for the words."""
     if len(raw) > MAX_RECORD_BYTES:
         raise too_long()
@@ -109,7 +110,7 @@ def not_object(value: object) -> LineFault:
     return LineFault("not_object", text, found=shown(value))
 
 
-def _count(value: dict[str, Any] | list[Any], depth: int) -> int:
+def _count(value: Json | list[Any], depth: int) -> int:
     """How many keys there are in it. Raises for what is too deep, and `_Doubtful` for a number that was changed."""
     if depth > MAX_DEPTH:
         raise _deep()
@@ -179,7 +180,7 @@ def _shallow(raw: bytes) -> None:
             depth -= 1
 
 
-def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _pairs(pairs: list[tuple[str, Any]]) -> Json:
     values = dict(pairs)
     if len(values) == len(pairs):
         return values

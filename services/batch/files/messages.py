@@ -1,4 +1,4 @@
-"""Conversations out of a file: roles, parts and places, as messages of ours; what cannot be one is a fault in words."""
+"""Lists of messages in a file, converted to our `Message`; what cannot be converted is a fault with a sentence."""
 
 from __future__ import annotations
 

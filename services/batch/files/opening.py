@@ -1,4 +1,4 @@
-"""Opening a file as what it is: its rows as (line, values), its columns, and the options that say how it was read."""
+"""Opening a file in its format: its rows as (line, values), its columns, and the options it was read with."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from services.batch.files.source import Source, TooLong, lines
 from services.batch.files.tables import Columns, Workbook
 from services.batch.files.vendor_formats import Shape
 from services.batch.types import Choice, Options
+from services.types import Json
 
 _SAMPLE = 20
 
@@ -26,11 +27,11 @@ class Opened:
     then those of the first ones (``samples``), and more may come."""
 
     options: Options
-    rows: Iterator[tuple[int, dict[str, Any]]]
+    rows: Iterator[tuple[int, Json]]
     columns: dict[str, None]
     shape: Shape = "own"
     loose: bool = False
-    samples: tuple[dict[str, Any], ...] = ()
+    samples: tuple[Json, ...] = ()
     table: Workbook | Columns | None = None
 
 
@@ -126,7 +127,7 @@ def _offer_array(source: Source, head: bytes, options: Options) -> None:
     raise Refused("json_array", f"{description}: convert to JSONL?", line=1, choices=(choice,))
 
 
-def _json_lines(source: Source, log: Log, options: Options) -> Iterator[tuple[int, dict[str, Any]]]:
+def _json_lines(source: Source, log: Log, options: Options) -> Iterator[tuple[int, Json]]:
     encoding = options.encoding
     for line, raw in enumerate(lines(source.text()), 1):
         if raw.isspace():
@@ -141,7 +142,7 @@ def _json_lines(source: Source, log: Log, options: Options) -> Iterator[tuple[in
             log.add(line, fault)
 
 
-def _items(source: Source, log: Log, options: Options) -> Iterator[tuple[int, dict[str, Any]]]:
+def _items(source: Source, log: Log, options: Options) -> Iterator[tuple[int, Json]]:
     for line, raw in items(source.text()):
         log.n_records += 1
         try:

@@ -1,4 +1,4 @@
-"""What is asked by a record of our own kind: a row whose columns fill templates, or a list of messages."""
+"""The request in a record of our own format: a row whose columns fill templates, or a list of messages."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A file being read: what the options leave open is settled once, then every record comes out in order or is a fault.
+"""Reading a file: what the options leave open is decided once, then every record is yielded in order or is a fault.
 
-`check` and `records` both read through this, so that both see the same records.
+`check` and `records` both use this, so that both see the same records.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from services.batch.files.templates import (
 from services.batch.files.vendor_formats import IDS, Vendor
 from services.batch.types import Choice, Options, Record
 from services.params import PARAMS, clean
-from services.types import Ask
+from services.types import Ask, Json
 
 _TOGETHER = 1024  # records whose ids are looked up at once
 _TOGETHER_CHARS = 1_000_000
@@ -53,7 +53,7 @@ class _ParsedRecord(NamedTuple):
     record: int
     id: str
     ask: Ask
-    values: dict[str, Any]
+    values: Json
 
 
 class Reading:

@@ -1,5 +1,4 @@
-"""The bytes of a file as a stream, hashed and counted while they pass, and an upload stored under the hash of what it
-is.
+"""The bytes of a file as a stream, hashed and counted on the way, and uploads stored under their SHA-256.
 
 Nothing here keeps more than a chunk and the line that is being put together.
 """

@@ -15,6 +15,7 @@ from services.batch.files.errors import LineFault, Log, Refused, listed, plural,
 from services.batch.files.source import MAX_RATIO, Source
 from services.batch.files.templates import plain
 from services.batch.types import Choice, Options
+from services.types import Json
 
 MAX_GROUP_BYTES = 4_000_000_000
 
@@ -59,7 +60,7 @@ class Columns:
             raise Refused("empty", "No records found. The Parquet file has columns and no rows.")
         return header
 
-    def rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
+    def rows(self) -> Iterator[tuple[int, Json]]:
         """Every row."""
         row, size, log = 0, self.source.n_bytes, self.log
         all_rows = max(1, self.file.metadata.num_rows)
@@ -190,7 +191,7 @@ class Workbook:
             return self.header
         raise Refused("empty", f"No records found. The sheet “{shown(self.sheet, 40)}” is empty.")
 
-    def rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
+    def rows(self) -> Iterator[tuple[int, Json]]:
         """The rows below the header; empty cells are None."""
         width, log = len(self.header), self.log
         cut = 0

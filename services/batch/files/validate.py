@@ -1,4 +1,4 @@
-"""The check of a file: all of it is read once as a stream, and all that a person has to know is in one answer."""
+"""The check of a file: it is read once as a stream, and everything that a person has to know is in one `Checked`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lines of the vendors' batch formats as asks of ours: what carries over, what does not, and what cannot be asked.
+"""Lines of the vendors' batch formats converted to our requests: what carries over and what does not.
 
 A part of a body that only changes how the answer is delivered or shaped (stream, tools, response_format …) is left
 aside and counted by name. Content that is no text is a fault of its line: without it, it would be another question.
@@ -14,7 +14,7 @@ from services.batch.files.errors import LineFault, Log, shown
 from services.batch.files.messages import Taken, conversation, params_of, system_text
 from services.batch.files.own import JOINED
 from services.params import PARAMS
-from services.types import Ask
+from services.types import Ask, Json
 
 Shape = Literal["own", "openai", "anthropic", "bedrock"]
 TITLES = {"openai": "an OpenAI", "anthropic": "an Anthropic", "bedrock": "a Bedrock", "own": "our own"}
@@ -38,7 +38,7 @@ class Vendor:
 
     def __init__(self, shape: Shape, base: Mapping[str, Any], log: Log, only_model: str | None) -> None:
         self.shape, self.base, self.log, self.only_model = shape, base, log, only_model
-        self.convert: Callable[[Mapping[str, Any], Taken], tuple[Ask, dict[str, Any]]] = {
+        self.convert: Callable[[Mapping[str, Any], Taken], tuple[Ask, Json]] = {
             "openai": _openai,
             "anthropic": _anthropic,
             "bedrock": _bedrock,
@@ -76,7 +76,7 @@ class Vendor:
         return Ask(ask.messages, ask.system, params)
 
 
-def _openai(values: Mapping[str, Any], taken: Taken) -> tuple[Ask, dict[str, Any]]:
+def _openai(values: Mapping[str, Any], taken: Taken) -> tuple[Ask, Json]:
     url, body = values.get("url"), values["body"]
     if url not in (None, *_URLS):
         raise LineFault(
@@ -94,7 +94,7 @@ def _openai(values: Mapping[str, Any], taken: Taken) -> tuple[Ask, dict[str, Any
     return (_responses if responses else _chat)(body, taken)
 
 
-def _chat(body: Mapping[str, Any], taken: Taken) -> tuple[Ask, dict[str, Any]]:
+def _chat(body: Mapping[str, Any], taken: Taken) -> tuple[Ask, Json]:
     params = {name: body[name] for name in PARAMS if name in body}
     if params.get("max_tokens") is None and "max_completion_tokens" in body:
         params["max_tokens"] = body["max_completion_tokens"]
@@ -104,7 +104,7 @@ def _chat(body: Mapping[str, Any], taken: Taken) -> tuple[Ask, dict[str, Any]]:
     return Ask(turns, system), nonzero(params)
 
 
-def _responses(body: Mapping[str, Any], taken: Taken) -> tuple[Ask, dict[str, Any]]:
+def _responses(body: Mapping[str, Any], taken: Taken) -> tuple[Ask, Json]:
     params = {name: body[name] for name in ("temperature", "top_p", "top_k", "seed") if name in body}
     params["max_tokens"] = body.get("max_output_tokens")
     reasoning = body.get("reasoning")
@@ -122,13 +122,13 @@ def _responses(body: Mapping[str, Any], taken: Taken) -> tuple[Ask, dict[str, An
     return Ask(turns, system), nonzero(params)
 
 
-def _anthropic(values: Mapping[str, Any], taken: Taken) -> tuple[Ask, dict[str, Any]]:
+def _anthropic(values: Mapping[str, Any], taken: Taken) -> tuple[Ask, Json]:
     body = values["params"]
     taken.model = _model(body)
     return messages_body(body, taken, "params")
 
 
-def messages_body(body: Mapping[str, Any], taken: Taken, path: str) -> tuple[Ask, dict[str, Any]]:
+def messages_body(body: Mapping[str, Any], taken: Taken, path: str) -> tuple[Ask, Json]:
     """A body of Anthropic's Messages API."""
     params = {name: body[name] for name in ("temperature", "top_p", "top_k", "max_tokens") if name in body}
     params["stop"] = body.get("stop_sequences")
@@ -143,7 +143,7 @@ def messages_body(body: Mapping[str, Any], taken: Taken, path: str) -> tuple[Ask
     return Ask(turns, system), nonzero(params)
 
 
-def _bedrock(values: Mapping[str, Any], taken: Taken) -> tuple[Ask, dict[str, Any]]:
+def _bedrock(values: Mapping[str, Any], taken: Taken) -> tuple[Ask, Json]:
     body = values["modelInput"]
     taken.model = _model(values) or _model(body)
     if "anthropic_version" in body:
@@ -157,7 +157,7 @@ def _model(body: Mapping[str, Any]) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def nonzero(params: Mapping[str, Any]) -> dict[str, Any]:
+def nonzero(params: Mapping[str, Any]) -> Json:
     """The parameters that are set."""
     return {name: value for name, value in params.items() if value is not None}
 

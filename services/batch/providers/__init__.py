@@ -1,4 +1,4 @@
-"""The batch services, by name. Each is imported when it is first asked for, and its SDK when it first calls."""
+"""The batch services by name. Each is imported when it is first used, and its SDK at its first call."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Anthropic's Message Batches: one request holds the whole job, and its results come as JSON lines.
 
 No second job: the service has neither idempotency keys nor metadata. What it gives back of a line is its custom_id, and
-only when the job has ended, so the custom_id is our own (`wire_id`) with a journal of the token behind it
+only when the job has ended, so the custom_id is our own (`wire_id`) with a digest of the token behind it
 (``r0000000001-3f2a…``), which proves a job ours. Until then a job whose answer was lost is recognised by three things:
 it is newer than the newest one before our first try, it holds as many lines, and no other submit of ours has claimed
 it. If there is one such job it is taken for ours (facts ``{"adopted": True}``) and proved at its end; if it proves to
@@ -53,7 +53,7 @@ from services.batch.types import SubmitRefused as Refused
 from services.providers import kind_of
 from services.providers.decoder import loads
 from services.providers.usage import obj
-from services.types import Deployment
+from services.types import Deployment, Json
 
 if TYPE_CHECKING:
     from anthropic import Anthropic
@@ -70,7 +70,7 @@ LOOK_AT_MOST = 2000
 
 LIVE_ONLY = ("stream", "service_tier")  # a batch is a tier of its own
 
-TAG_BYTES = 13  # "-" and the journal, in every custom_id
+TAG_BYTES = 13  # "-" and the digest, in every custom_id
 
 AROUND = len(b'{"requests":[]}\n')
 
@@ -82,7 +82,7 @@ _one_by_one = threading.Lock()
 
 
 class AnthropicRoute:
-    """Anthropic's batches, over the SDK. ``settle_s``: see `submit_journal`."""
+    """Anthropic's batches, over the SDK. ``settle_s``: see `SubmitJournal.wait`."""
 
     name: RouteName = "anthropic"
     title = "Anthropic Message Batches"
@@ -102,7 +102,7 @@ class AnthropicRoute:
         return None
 
     def limits(self, deployment: Deployment, *, ask: bool = False) -> RouteLimits:
-        """What one job may hold, less the journal that every line gets."""
+        """What one job may hold, less the digest that every line gets."""
         limits = providers_common.limits_of("anthropic")
         if limits.max_bytes is None:
             return limits
@@ -255,7 +255,7 @@ class AnthropicRoute:
             yield batch
 
     def _proof(self, client: Anthropic, batch: MessageBatch, tag: str) -> bool | None:
-        """Whether the first line of its results carries the journal of our token; None while that cannot be read."""
+        """Whether the first line of its results carries the digest of our token; None while that cannot be read."""
         if batch.processing_status != "ended" or not batch.results_url:
             return None
         with client.messages.batches.with_streaming_response.results(batch.id) as response:
@@ -378,7 +378,7 @@ def total(batch: MessageBatch) -> int:
 def polled(batch: MessageBatch, now: datetime) -> Polled:
     """What a retrieved batch says. It counts nothing before its end; then it does."""
     created = batch.created_at.timestamp()
-    facts: dict[str, Any] = {"results_until": created + KEPT_S}
+    facts: Json = {"results_until": created + KEPT_S}
     word, expires = str(batch.processing_status), batch.expires_at.timestamp()
     if word == "in_progress":
         sentence = f"Anthropic is working on {total(batch):,} lines; it counts none of them before all have ended."
@@ -455,7 +455,7 @@ def foreign(status: Polled, proof: bool | None) -> Polled:
 
 
 def carries(line: str, tag: str) -> bool | None:
-    """Whether a line of results has the journal of our token in its custom_id; None when it cannot be read."""
+    """Whether a line of results has the digest of our token in its custom_id; None when it cannot be read."""
     row = loads(line.encode())
     name = obj(row).get("custom_id")
     return name.endswith(f"-{tag}") and no_of(name[: -len(tag) - 1]) is not None if isinstance(name, str) else None

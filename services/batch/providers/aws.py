@@ -1,9 +1,9 @@
-"""What the batch services of AWS share: where they are, files in S3, endpoints, whole answers, and a check beforehand.
+"""What the batch services of AWS share: accounts, files in S3, endpoints, complete answers, and the check beforehand.
 
 A sentence that begins with `UNSURE` says what could not be found out; all others would make a submit fail.
 
-So a batch's line is judged by the very code that judges a live call: what counts as an end, what as a refusal, how
-tokens are counted. `whole_answers` does the same for the wires of Anthropic and OpenAI, which Claude and the
+A batch's line is judged by the code that judges a live call: what counts as an end, what as a refusal, how tokens are
+counted. `whole_answers` does the same for the wires of Anthropic and OpenAI, which Claude and the
 chat-shaped models also speak inside InvokeModel.
 """
 
@@ -40,7 +40,7 @@ from services.providers.errors import stated_error
 from services.providers.sagemaker import TokenDecoder
 from services.providers.usage import obj
 from services.security import keys
-from services.types import Aws, Deployment, Usage, WireError
+from services.types import Aws, Deployment, Json, Usage, WireError
 from services.wire.sse import ServerEvent
 
 FRESH_S = 60.0
@@ -98,7 +98,7 @@ def _places(row: Mapping[str, Any]) -> Mapping[str, Any]:
     return (row.get("AsyncInferenceConfig") or {}).get("OutputConfig") or {}
 
 
-def plain_body(deployment: Deployment, ask: Any) -> dict[str, Any]:
+def plain_body(deployment: Deployment, ask: Any) -> Json:
     """The body of one call that does not stream. Raises ValueError in words."""
     body = dict(kind_of(deployment).request(deployment, ask).body)
     return {name: value for name, value in body.items() if name not in ("stream", "stream_options")}

@@ -1,4 +1,4 @@
-"""What the batch services share: limits, the meaning of errors, the journal of submits, and answers that come whole.
+"""What the batch services share: limits, the meaning of errors, the submit journal, and complete answers.
 
 A journal is one small file for each token beside the batch's files. `SubmitJournal.doubt` says that a try was begun
 and that its end is not known: the service is then asked for the job before another one is made, and for `SETTLE_S`
@@ -34,7 +34,7 @@ from services.providers.openai import ChatDecoder, ResponsesDecoder
 from services.providers.usage import obj
 from services.security import keys
 from services.security.network import Forbidden
-from services.types import Outcome, Usage, Wire, WireError
+from services.types import Json, Outcome, Usage, Wire, WireError
 from services.wire.sse import ServerEvent
 
 
@@ -250,7 +250,7 @@ def _ids(root: Path, but: Path) -> Iterator[str]:
             yield vendor_id
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> Json:
     try:
         values = json.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -297,8 +297,8 @@ def limits_of(service: str) -> RouteLimits:
 
 
 @functools.cache
-def _limits() -> dict[str, Any]:
-    limits: dict[str, Any] = json.loads(LIMITS_FILE.read_text(encoding="utf-8"))
+def _limits() -> Json:
+    limits: Json = json.loads(LIMITS_FILE.read_text(encoding="utf-8"))
     return limits
 
 

@@ -1,4 +1,4 @@
-"""Where the vendors' SDKs may connect, and with which key: the same walls that live calls stand behind.
+"""The HTTP client of the vendors' SDKs: where they may connect, and with which key, by the rules of live calls.
 
 The SDKs follow redirects, read proxies, further keys and headers from the environment, and go where an answer tells
 them to (Anthropic's ``results_url``). So they are given an HTTP client of ours, which follows nothing, reads nothing

@@ -35,7 +35,7 @@ from services.batch.types import SubmitRefused as Refused
 from services.providers import kind_of
 from services.providers.base import endpoint
 from services.providers.usage import obj
-from services.types import Deployment
+from services.types import Deployment, Json
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -58,7 +58,7 @@ CODES = {"batch_expired": "expired", "batch_cancelled": "cancelled"}
 
 
 class OpenAIRoute:
-    """OpenAI's batches, over the SDK. ``settle_s``: see `submit_journal`."""
+    """OpenAI's batches, over the SDK. ``settle_s``: see `SubmitJournal.wait`."""
 
     name: RouteName = "openai"
     title = "OpenAI Batch"
@@ -350,7 +350,7 @@ def polled(batch: Batch) -> Polled:
     word = str(batch.status)
     strange = f"OpenAI calls its state “{clean(word, 40)}”, which is not known here; it is watched on."
     state, sentence, over = _WORDS.get(word, ("running", strange, False))
-    facts: dict[str, Any] = {"input_file_id": batch.input_file_id, "results_until": batch.created_at + KEPT_S}
+    facts: Json = {"input_file_id": batch.input_file_id, "results_until": batch.created_at + KEPT_S}
     for name in ("output_file_id", "error_file_id"):
         if getattr(batch, name):
             facts[name] = getattr(batch, name)

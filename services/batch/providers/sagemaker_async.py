@@ -1,6 +1,6 @@
 """SageMaker asynchronous inference: one invocation per line, queued at the endpoint, answered into S3.
 
-There is no job at SageMaker. What stands for one is the ledger of what was sent (`sagemaker_async_ledger`), in a file
+There is no job at SageMaker. What stands for one is the ledger of what was sent (`Ledger`), in a file
 beside the batch's own: an invocation cannot be listed, so a restarted worker reads there what it need not send again. A
 line that was on its way when the worker died is looked for by the name its answer would have, and sent again only when
 there is none; the second answer then takes the place of the first.
@@ -51,7 +51,7 @@ from services.batch.types import (
 from services.deployments import config
 from services.providers.decoder import loads
 from services.security.network import Forbidden
-from services.types import Deployment
+from services.types import Deployment, Json
 
 INLINE_BYTES = 128_000
 
@@ -223,7 +223,7 @@ class _Sender:
 
     def _send(self, client: Any, line: Line, body: bytes) -> None:
         ident = wire_id(line.no)
-        asks: dict[str, Any] = {
+        asks: Json = {
             "EndpointName": self._deployment.model.strip(),
             "ContentType": "application/json",
             "InferenceId": ident,
@@ -258,7 +258,7 @@ class _Sender:
         if len(self._ledger.sent) % 100 == 0:
             self._place.say(f"Sending to SageMaker: {len(self._ledger.sent):,} of {self._job.n_lines:,} lines.")
 
-    def _invoke(self, client: Any, asks: dict[str, Any]) -> Any:
+    def _invoke(self, client: Any, asks: Json) -> Any:
         from botocore.exceptions import BotoCoreError, ClientError
 
         for wait_s in (*BACKOFF_S, None):
@@ -518,7 +518,7 @@ class Ledger:
         """SageMaker said that it takes a line not now: it is as if it had never been sent."""
         self._add({"no": no, "free": True})
 
-    def _add(self, row: dict[str, Any]) -> None:
+    def _add(self, row: Json) -> None:
         with self._lock:
             if self._file is None:
                 raise RuntimeError("the ledger is not open")
@@ -526,7 +526,7 @@ class Ledger:
             self._file.flush()
             self._take(row)
 
-    def _take(self, row: dict[str, Any]) -> None:
+    def _take(self, row: Json) -> None:
         no: int = row["no"]
         self.tried.add(no)
         if row.get("free") is True:

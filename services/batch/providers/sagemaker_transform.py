@@ -31,7 +31,7 @@ from services.batch.types import (
     SubmitRefused,
     wire_id,
 )
-from services.types import Deployment
+from services.types import Deployment, Json
 
 FILE_BYTES = 32_000_000
 
@@ -303,7 +303,7 @@ def create(account: Account, name: str, base: Uri, endpoint: Endpoint) -> Mappin
     return row
 
 
-def instances(row: Mapping[str, Any], account: Account) -> dict[str, Any]:
+def instances(row: Mapping[str, Any], account: Account) -> Json:
     """What the job's own instances cost, as facts: type, count, US dollars an hour of one, and when they ran."""
     resources = row.get("TransformResources") or {}
     rate = of_instance(str(resources.get("InstanceType", "")), account.region)
