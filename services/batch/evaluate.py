@@ -17,7 +17,7 @@ from decimal import Decimal, InvalidOperation
 from itertools import groupby
 from typing import Any, Literal, NoReturn
 
-from services.batch.sandbox import Watched
+from services.batch.sandbox import Sandbox
 from services.batch.stats import Summary, Sums, wilson
 from services.runs import compare as runs_compare
 
@@ -149,19 +149,19 @@ def run(check: Check, rows: Iterable[Row]) -> Iterator[Verdict]:
     if why := check.why_not():
         raise ValueError(why)
     with ExitStack() as stack:
-        watched = stack.enter_context(_watched(check)) if check.kind in ("regex", "schema") else None
+        sandbox = stack.enter_context(_sandbox_of(check)) if check.kind in ("regex", "schema") else None
         for row in rows:
-            yield _verdict(check, row, watched)
+            yield _verdict(check, row, sandbox)
 
 
-def _watched(check: Check) -> Watched:
+def _sandbox_of(check: Check) -> Sandbox:
     fixed = None if check.columns else check.expected
     if check.kind == "regex":
-        return Watched("regex", fixed, flags=0 if check.exactly else re.IGNORECASE)
-    return Watched("schema", fixed)
+        return Sandbox("regex", fixed, flags=0 if check.exactly else re.IGNORECASE)
+    return Sandbox("schema", fixed)
 
 
-def _verdict(check: Check, row: Row, watched: Watched | None) -> Verdict:
+def _verdict(check: Check, row: Row, sandbox: Sandbox | None) -> Verdict:
     no = int(row["no"])
     if row["state"] != "succeeded" or row.get("answer") is None:
         return Verdict(no, None, "the line has no answer")
@@ -174,7 +174,7 @@ def _verdict(check: Check, row: Row, watched: Watched | None) -> Verdict:
         if isinstance(filled, Verdict):
             return Verdict(no, None, filled.why)
         expected = filled
-    passed, why = _judged(check, answer, expected, watched)
+    passed, why = _judged(check, answer, expected, sandbox)
     return Verdict(no, passed, why)
 
 
@@ -189,7 +189,7 @@ def _filled(check: Check, original: Mapping[str, Any]) -> str | Verdict:
     return _VARIABLE.sub(lambda match: values[match.group(1)], check.expected)
 
 
-def _judged(check: Check, answer: str, expected: str, watched: Watched | None) -> tuple[bool | None, str]:
+def _judged(check: Check, answer: str, expected: str, sandbox: Sandbox | None) -> tuple[bool | None, str]:
     if check.kind == "exact":
         same = answer == expected if check.exactly else normalised(answer) == normalised(expected)
         return same, "" if same else f"“{_short(answer)}” is not “{_short(expected)}”"
@@ -200,11 +200,11 @@ def _judged(check: Check, answer: str, expected: str, watched: Watched | None) -
         return _near(check, answer, expected)
     if check.kind == "json":
         return _json(answer)
-    assert watched is not None
+    assert sandbox is not None
     if check.kind == "regex":
-        return watched.ask(answer, expected if check.columns else None)
+        return sandbox.ask(answer, expected if check.columns else None)
     parsed, why = _json(answer)
-    return watched.ask(unfenced(answer), expected if check.columns else None) if parsed else (parsed, why)
+    return sandbox.ask(unfenced(answer), expected if check.columns else None) if parsed else (parsed, why)
 
 
 def unfenced(answer: str) -> str:

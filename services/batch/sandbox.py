@@ -19,7 +19,7 @@ START_S = 20.0
 MOST_SLOW = 3  # texts that took too long, until the rest is not tried
 
 
-class Watched:
+class Sandbox:
     """Verdicts of one pattern or one schema on many texts, each within ``seconds``. To be used with ``with``.
 
     Entering raises ValueError in words for a pattern or a schema that cannot be used.
@@ -37,7 +37,7 @@ class Watched:
         self._closed = threading.Event()
         self.slow = 0
 
-    def __enter__(self) -> Watched:
+    def __enter__(self) -> Sandbox:
         """Start the process and have it look at the pattern."""
         threading.Thread(target=self._watch, name="checks-watch", daemon=True).start()
         try:

@@ -16,7 +16,7 @@ ENDINGS = {"ended": "check_circle", "cancelled": "cancel", "expired": "timer_off
 _TALLY = re.compile(r"^(?:Nothing|[\d,]+ [a-z]+[a-z ,\d]*) of [\d,]+ lines?\.\s*")
 
 
-class Stand(NamedTuple):
+class Status(NamedTuple):
     """Words as they stand in a sentence, an icon of Material, a colour of Streamlit (None: that of the text)."""
 
     words: str
@@ -35,32 +35,32 @@ def recording(row: Row) -> bool:
     return not row["n_lines"] and not words.over(row)
 
 
-def stand(row: Row, counts: Mapping[str, int], *, short: bool = False) -> Stand:
+def stand(row: Row, counts: Mapping[str, int], *, short: bool = False) -> Status:
     """How it stands. ``counts``: its lines by state. ``short``: without what stands behind a colon."""
     name = str(row["state"])
     if name == "queued" and recording(row):
-        return Stand("its lines are being recorded", "hourglass_empty")
+        return Status("its lines are being recorded", "hourglass_empty")
     if not words.over(row):
-        return Stand(words.state(name, short=short), words.ICONS.get(name, "info"))
+        return Status(words.state(name, short=short), words.ICONS.get(name, "info"))
     if name == "failed":
         # A batch whose file could not be recorded never came to a service.
-        return Stand(words.state(name) if counts else "not sent", "error", "red")
+        return Status(words.state(name) if counts else "not sent", "error", "red")
     total, answered = sum(counts.values()), counts.get("succeeded", 0)
     label, _, why = words.state(name).partition(":")
     why = f":{why}" if why and not short else ""
     if not total:
-        return Stand(f"{label}, no line was sent{why}", ENDINGS[name], "orange")
+        return Status(f"{label}, no line was sent{why}", ENDINGS[name], "orange")
     if not answered:
-        return Stand(
+        return Status(
             f"{label}, nothing answered{why}",
             "error" if name == "ended" else ENDINGS[name],
             "red" if name == "ended" else "orange",
         )
     if answered == total:
-        return Stand(f"{label}, all answered{why}", ENDINGS[name], "green" if name == "ended" else "orange")
+        return Status(f"{label}, all answered{why}", ENDINGS[name], "green" if name == "ended" else "orange")
     if name != "ended":
-        return Stand(f"{label}, {answered:,} of {total:,} answered{why}", ENDINGS[name], "orange")
-    return Stand(f"{label}, {_unanswered(counts, total)}", "warning", "orange")
+        return Status(f"{label}, {answered:,} of {total:,} answered{why}", ENDINGS[name], "orange")
+    return Status(f"{label}, {_unanswered(counts, total)}", "warning", "orange")
 
 
 def last_sentence(row: Row) -> str | None:

@@ -9,8 +9,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from services.batch.files.errors import LineFault, shown
-from services.batch.files.messages import Taken, conversation, system_text
+from services.batch.files.errors import LineFault, excerpt
+from services.batch.files.messages import ConversionNotes, conversation, system_text
 from services.types import Ask, Json, Message
 
 _NAMES = {
@@ -36,49 +36,51 @@ _HEADER, _HEADER_END, _EOT = "<|start_header_id|>", "<|end_header_id|>", "<|eot_
 _SYS = re.compile(r"\A\s*<<SYS>>\n?(.*?)\n?<</SYS>>\s*", re.S)
 
 
-def bedrock(body: Mapping[str, Any], taken: Taken) -> tuple[Ask, Json]:
+def bedrock(body: Mapping[str, Any], notes: ConversionNotes) -> tuple[Ask, Json]:
     """The ask and the parameters. Raises LineFault for a body of no known kind."""
     if isinstance(body.get("prompt"), str):
-        return _prompt(body["prompt"]), _params(body, {"prompt"}, taken)
+        return _prompt(body["prompt"]), _params(body, {"prompt"}, notes)
     if isinstance(body.get("inputText"), str):
         config = _inside(body, "textGenerationConfig")
-        _note_dropped(body, {"inputText", "textGenerationConfig"}, taken)
-        return Ask((_user(body["inputText"]),)), _params(config, set(), taken)
+        _note_dropped(body, {"inputText", "textGenerationConfig"}, notes)
+        return Ask((_user(body["inputText"]),)), _params(config, set(), notes)
     if "messages" not in body:
         raise LineFault(
             "model_input",
             "modelInput is of no kind that can be converted: neither 'messages' (Converse, Claude, Nova, Mistral) nor "
             "'prompt' (Llama, Mistral) nor 'inputText' (Titan).",
             field="modelInput",
-            found=shown(dict(body)),
+            found=excerpt(dict(body)),
         )
-    system = system_text(body.get("system"), taken, "modelInput.system")
-    turns, system = conversation(body["messages"], taken, system=system, path="modelInput.messages")
+    system = system_text(body.get("system"), notes, "modelInput.system")
+    turns, system = conversation(body["messages"], notes, system=system, path="modelInput.messages")
     config = {**_inside(body, "inferenceConfig"), **_inside(body, "additionalModelRequestFields")}
     if "inferenceConfig" not in body:  # the OpenAI-like bodies of Mistral, gpt-oss, Qwen …
         config |= {name: body[name] for name in _NAMES if name in body}
     groups = {"messages", "system", "inferenceConfig", "additionalModelRequestFields", "schemaVersion"}
-    _note_dropped(body, groups if "inferenceConfig" in body else {*groups, *_NAMES}, taken)
-    return Ask(turns, system), _params(config, set(), taken)
+    _note_dropped(body, groups if "inferenceConfig" in body else {*groups, *_NAMES}, notes)
+    return Ask(turns, system), _params(config, set(), notes)
 
 
 def _inside(body: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     value = body.get(name)
     if value is not None and not isinstance(value, Mapping):
-        raise LineFault("model_input", f"{name} is {shown(value, 30)}, not an object.", field=name, found=shown(value))
+        raise LineFault(
+            "model_input", f"{name} is {excerpt(value, 30)}, not an object.", field=name, found=excerpt(value)
+        )
     return value or {}
 
 
-def _note_dropped(body: Mapping[str, Any], carried: set[str], taken: Taken) -> None:
-    taken.dropped += [
+def _note_dropped(body: Mapping[str, Any], carried: set[str], notes: ConversionNotes) -> None:
+    notes.dropped += [
         name
         for name, value in body.items()
         if name not in carried and value not in (None, False, "", [], {}) and name not in ("model", "modelId")
     ]
 
 
-def _params(config: Mapping[str, Any], carried: set[str], taken: Taken) -> Json:
-    _note_dropped(config, {*carried, *_NAMES}, taken)
+def _params(config: Mapping[str, Any], carried: set[str], notes: ConversionNotes) -> Json:
+    _note_dropped(config, {*carried, *_NAMES}, notes)
     params: Json = {}
     for name, value in config.items():
         if name in _NAMES:
@@ -126,6 +128,6 @@ def _mistral(text: str) -> list[tuple[str, str]]:
 
 def _turns(turns: Sequence[tuple[str, str]]) -> Ask:
     messages, system = conversation(
-        [{"role": role, "content": content} for role, content in turns], Taken(), path="modelInput.prompt"
+        [{"role": role, "content": content} for role, content in turns], ConversionNotes(), path="modelInput.prompt"
     )
     return Ask(messages, system)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Literal, NoReturn
 
-from services.batch.files.errors import MAX_COLUMNS, MAX_RECORD_BYTES, LineFault, Log, Refused, listed, plural, shown
+from services.batch.files.errors import MAX_COLUMNS, MAX_RECORD_BYTES, LineFault, Log, Refused, excerpt, listed, plural
 from services.batch.files.json import not_text, nul, too_long
 from services.batch.files.source import Source, TooLong, lines
 from services.types import Json
@@ -115,7 +115,7 @@ class Table:
                 f"The quote opened on line {first} is closed on line {self.line} in the middle of a text, so it cannot "
                 'be known where its record ends. Write quotes inside a text twice ("").',
                 line=first,
-                found=shown(self.pieces[-1]),
+                found=excerpt(self.pieces[-1]),
             )
         if record.count('"') % 2:
             self._unclosed(first)
@@ -123,7 +123,7 @@ class Table:
             "bad_quote",
             'a quote inside a quoted text is not doubled. Write "" for each quote that belongs to the text'
             + (', also where there is a backslash before it (\\").' if '\\"' in record else "."),
-            found=shown(record.strip()),
+            found=excerpt(record.strip()),
         )
 
     def _unclosed(self, opened: int) -> NoReturn:
@@ -132,7 +132,7 @@ class Table:
             f"Quote opened on line {opened} is never closed. What follows it cannot be told apart: close it, and write "
             'quotes inside a text twice ("").',
             line=opened,
-            found=shown(self.pieces[0].strip()),
+            found=excerpt(self.pieces[0].strip()),
         )
 
     def _too_long(self) -> NoReturn:
@@ -144,7 +144,7 @@ class Table:
                 f"Quote opened on line {opened} is never closed, at least not in {MAX_RECORD_BYTES:,} bytes, which is "
                 "the longest that a record may be. Close it.",
                 line=opened,
-                found=shown(self.pieces[0].strip()),
+                found=excerpt(self.pieces[0].strip()),
             )
         raise Refused("too_long", f"Line {first}: {too_long().text}", line=first)
 
@@ -164,9 +164,9 @@ def named(cells: list[str]) -> list[str]:
         if name in names[:place]:
             raise Refused(
                 "duplicate_column",
-                f"The column '{shown(name, 40)}' stands twice in the header (places {names.index(name) + 1} and "
+                f"The column '{excerpt(name, 40)}' stands twice in the header (places {names.index(name) + 1} and "
                 f"{place + 1}). Rename one of them. Found: {listed(names)}.",
-                found=shown(name),
+                found=excerpt(name),
             )
     return names
 
@@ -175,7 +175,7 @@ def ragged(cells: list[str], width: int) -> LineFault:
     """A record with other than as many fields as the header."""
     advice = "Put a text that holds the delimiter in quotes." if len(cells) > width else "Fill in what is missing."
     text = f"{plural(len(cells), 'field')}, header has {width}. {advice}"
-    return LineFault("ragged", text, found=shown(",".join(cells)))
+    return LineFault("ragged", text, found=excerpt(",".join(cells)))
 
 
 def open_quote(pieces: list[str], first: int, delimiter: str) -> int | None:

@@ -49,7 +49,7 @@ class Refused(Exception):
         return Fault(self.line, self.code, self.text, found=self.found)
 
 
-def shown(value: object, limit: int = _MAX_FOUND) -> str:
+def excerpt(value: object, limit: int = _MAX_FOUND) -> str:
     """What was found, on one line: what cannot be printed as an escape, at most ``limit`` characters.
 
     Whole keys in it are hidden by whoever keeps it (`Log.add`, `Refused`); of a long word that is cut only the start
@@ -78,7 +78,7 @@ def _json(value: object) -> str:
 
 def listed(names: Iterable[str], limit: int = 8) -> str:
     """Names as a list for people, cut after ``limit``."""
-    every = [shown(name, 40) for name in names]
+    every = [excerpt(name, 40) for name in names]
     further = f" and {len(every) - limit} more" if len(every) > limit else ""
     return ", ".join(every[:limit]) + further
 
@@ -99,8 +99,8 @@ def nearest(name: str, names: Iterable[str], n: int = 3) -> list[str]:
 def no_column(name: str, columns: Sequence[str]) -> str:
     """Sentences for a column that is not there: what is, and what may be meant."""
     near = nearest(name, columns)
-    meant = f" Did you mean {' or '.join(shown(column, 40) for column in near)}?" if near else ""
-    return f"No column '{shown(name, 40)}'. Found: {listed(columns) or 'none'}.{meant}"
+    meant = f" Did you mean {' or '.join(excerpt(column, 40) for column in near)}?" if near else ""
+    return f"No column '{excerpt(name, 40)}'. Found: {listed(columns) or 'none'}.{meant}"
 
 
 @dataclass
@@ -153,11 +153,11 @@ class Log:
 
     def drop(self, names: Iterable[str]) -> None:
         """These parts of a record do not carry over."""
-        _count(self.dropped, {shown(name, 40) for name in names})
+        _count(self.dropped, {excerpt(name, 40) for name in names})
 
     def named(self, model: str) -> None:
         """A record names this model."""
-        _count(self.models, (shown(model),))
+        _count(self.models, (excerpt(model),))
 
 
 def _count(counter: Counter[str], names: Iterable[str]) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Literal, NoReturn
 
 import orjson
 
-from services.batch.files.errors import MAX_RECORD_BYTES, LineFault, Refused, plural, shown
+from services.batch.files.errors import MAX_RECORD_BYTES, LineFault, Refused, excerpt, plural
 from services.types import Json
 
 MAX_DEPTH = 64
@@ -56,7 +56,7 @@ def not_text(raw: bytes, start: int, encoding: str) -> LineFault:
     """What is said of a byte that is not of the encoding. ``field`` stays empty; code "not_utf8" where the line may be
     Windows-1252, "not_text" where it cannot be, "not_cp1252" where it was to be read as that."""
     byte, location = raw[start], f"byte {start + 1}"
-    near = shown(raw[max(0, start - 20) : start + 20].decode("cp1252", "replace").strip(), 60)
+    near = excerpt(raw[max(0, start - 20) : start + 20].decode("cp1252", "replace").strip(), 60)
     if encoding == "cp1252":
         text = f"0x{byte:02X} is no letter of Windows-1252 either. Save the file as UTF-8."
         return LineFault("not_cp1252", text, found=near, position=location)
@@ -107,7 +107,7 @@ def not_object(value: object) -> LineFault:
     """JSON, but no record."""
     kind = _KINDS.get(type(value), "something else")
     text = f"this is {kind}, not an object. Each line has to be one {{…}} with named values."
-    return LineFault("not_object", text, found=shown(value))
+    return LineFault("not_object", text, found=excerpt(value))
 
 
 def _count(value: Json | list[Any], depth: int) -> int:
@@ -148,7 +148,7 @@ def nul(text: str) -> LineFault:
     """A text with U+0000, which no database and few servers keep."""
     pos = text.index("\0")
     return LineFault(
-        "nul", "there is a NUL character (U+0000) in it. Take it out.", found=shown(text[max(0, pos - 20) :])
+        "nul", "there is a NUL character (U+0000) in it. Take it out.", found=excerpt(text[max(0, pos - 20) :])
     )
 
 
@@ -186,12 +186,12 @@ def _pairs(pairs: list[tuple[str, Any]]) -> Json:
         return values
     counts = Counter(name for name, _ in pairs)
     twice = [name for name, n in counts.items() if n > 1][:_MAX_KEYS_SHOWN]
-    keys_shown = ", ".join(f"'{shown(name, 40)}'" for name in twice)
+    keys_shown = ", ".join(f"'{excerpt(name, 40)}'" for name in twice)
     raise LineFault(
         "duplicate_key",
         f"key {keys_shown} stands twice in one object; only one value could be sent. Take one away.",
-        field=shown(twice[0], 40),
-        found=shown([value for name, value in pairs if name == twice[0]]),
+        field=excerpt(twice[0], 40),
+        found=excerpt([value for name, value in pairs if name == twice[0]]),
     )
 
 
@@ -206,7 +206,7 @@ def _bounded_int(digits: str) -> int:
         raise LineFault(
             "number",
             f"a whole number of {plural(len(digits.lstrip('-')), 'digit')}. Write it as a text in quotes.",
-            found=shown(digits),
+            found=excerpt(digits),
         )
     return int(digits)
 
@@ -215,7 +215,9 @@ def _fraction(digits: str) -> float:
     value = float(digits)
     if not math.isfinite(value):
         raise LineFault(
-            "number", f"{shown(digits, 30)} is too large a number. Write it as a text in quotes.", found=shown(digits)
+            "number",
+            f"{excerpt(digits, 30)} is too large a number. Write it as a text in quotes.",
+            found=excerpt(digits),
         )
     return value
 
@@ -240,7 +242,7 @@ def no_surrogate(text: str) -> None:
         raise LineFault(
             "surrogate",
             f"a lone surrogate (\\u{ord(text[error.start]):04x}) is half a character and cannot be sent. Take it out.",
-            found=shown(text[max(0, error.start - 20) :]),
+            found=excerpt(text[max(0, error.start - 20) :]),
         ) from None
 
 
@@ -254,9 +256,9 @@ def _malformed(text: str, error: json.JSONDecodeError) -> LineFault:
         if pattern.search(text[:2000]):
             reason = f"{reason}; {hint}"
             break
-    near = shown(text[max(0, error.pos - 20) :].strip())
+    near = excerpt(text[max(0, error.pos - 20) :].strip())
     end = "" if reason.endswith(("?", ".")) else "."
-    location = f"near “{shown(near, 40)}”: " if near else ""
+    location = f"near “{excerpt(near, 40)}”: " if near else ""
     return LineFault("not_json", f"not JSON, {location}{reason}{end}", found=near, position=f"column {error.pos + 1}")
 
 
@@ -401,7 +403,7 @@ class _Splitter:
     def lost(self, offset: int, reason: str = "") -> Refused:
         """What is said where the structure cannot be followed."""
         self.drop(offset)
-        beginning = shown(self.buffer[self.pos : self.pos + 200].decode("utf-8", "replace"))
+        beginning = excerpt(self.buffer[self.pos : self.pos + 200].decode("utf-8", "replace"))
         reason = reason or f"“{beginning[:1]}” is not expected here"
         return Refused(
             "not_json", f"Line {self.line}: not JSON: {reason}. Correct it.", line=self.line, found=beginning

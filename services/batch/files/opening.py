@@ -10,7 +10,7 @@ from typing import Any
 
 from services.batch.files import detect
 from services.batch.files.csv import NAMES, Table
-from services.batch.files.errors import MAX_COLUMNS, LineFault, Log, Refused, plural, shown
+from services.batch.files.errors import MAX_COLUMNS, LineFault, Log, Refused, excerpt, plural
 from services.batch.files.json import items, parse, too_long
 from services.batch.files.source import Source, TooLong, lines
 from services.batch.files.tables import Columns, Workbook
@@ -98,9 +98,9 @@ def _doubt_delimiter(table: Table, options: Options) -> None:
     delimiters = " or ".join("tab" if mark == "\t" else f"'{mark}'" for mark in likely)
     raise Refused(
         "delimiter",
-        f"Only one column '{shown(header, 60)}'. Delimiter {delimiters}?",
+        f"Only one column '{excerpt(header, 60)}'. Delimiter {delimiters}?",
         line=1,
-        found=shown(header),
+        found=excerpt(header),
         choices=[
             Choice(
                 f"Read with a {NAMES[mark]} as the delimiter",

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from services.batch.files.errors import LineFault, Log, shown
-from services.batch.files.messages import Taken, conversation, params_of, system_text
+from services.batch.files.errors import LineFault, Log, excerpt
+from services.batch.files.messages import ConversionNotes, conversation, params_of, system_text
 from services.batch.files.templates import PROMPT_NAMES, SYSTEM_NAMES, Template, braced, guess
 from services.params import PARAMS
 from services.types import Ask, Message
 
 
-class Own:
+class OwnFormat:
     """Makes asks of records. ``loose``: records are JSON objects, each with its own keys, messages and parameters;
     otherwise a table, where only the templates' columns count. ``own_system``: a record that has a system prompt which
     the first ones had not is asked with it; False where the person wants none."""
@@ -52,7 +52,7 @@ class Own:
         if self.loose and "messages" in values and not self._asks(template, values):
             raise _no_talk(values["messages"])
         if template is None:
-            names = ", ".join(shown(name, 30) for name in list(values)[:8])
+            names = ", ".join(excerpt(name, 30) for name in list(values)[:8])
             raise LineFault("no_prompt", f"neither 'messages' nor a prompt. Found: {names or 'nothing'}.")
         text, empty = template.prompt(values)
         self.log.part_empty += bool(empty)
@@ -66,11 +66,11 @@ class Own:
         return not template.columns or any(values.get(name) is not None for name in template.columns)
 
     def _conversation(self, values: Mapping[str, Any], params: Mapping[str, Any]) -> Ask:
-        taken = Taken()
-        turns, system = conversation(values["messages"], taken, system=system_text(values.get("system"), taken))
-        if taken.dropped:
-            self.log.drop(taken.dropped)
-        if taken.joined:
+        notes = ConversionNotes()
+        turns, system = conversation(values["messages"], notes, system=system_text(values.get("system"), notes))
+        if notes.dropped:
+            self.log.drop(notes.dropped)
+        if notes.joined:
             self.log.notice(JOINED)
         return Ask(turns, system, params)
 
@@ -83,10 +83,10 @@ class Own:
         if template is None:
             return None
         if template.only is not None and isinstance(value := values[template.only], list | dict):
-            return system_text(value, Taken(), template.only)
+            return system_text(value, ConversionNotes(), template.only)
         if template.only is not None and self.loose and isinstance(value := values[template.only], int | float):
-            sentence = f"{shown(template.only, 40)} is {_json(value)}, not text. Put it in quotes."
-            raise LineFault("system_not_text", sentence, field=template.only, found=shown(value))
+            sentence = f"{excerpt(template.only, 40)} is {_json(value)}, not text. Put it in quotes."
+            raise LineFault("system_not_text", sentence, field=template.only, found=excerpt(value))
         text, _ = template.fill(values)
         return text if text.strip() else None
 
@@ -102,19 +102,19 @@ def _object(value: Any) -> Mapping[str, Any]:
     if isinstance(value, Mapping):
         return value
     sentence = f'params is {_json(value)}, not an object. Write it like {{"max_tokens": 100}}, or take it out.'
-    raise LineFault("param", sentence, field="params", found=shown(value))
+    raise LineFault("param", sentence, field="params", found=excerpt(value))
 
 
 def _no_talk(value: Any) -> LineFault:
     sentence = (
         f"messages is {_json(value)}, not a list of messages with a role and a text, and there is no prompt either."
     )
-    return LineFault("messages", f"{sentence} Fill one of them in.", field="messages", found=shown(value))
+    return LineFault("messages", f"{sentence} Fill one of them in.", field="messages", found=excerpt(value))
 
 
 def _json(value: Any) -> str:
     """A value as the person wrote it."""
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else shown(value, 40)
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else excerpt(value, 40)
 
 
 JOINED = "Messages of several parts of text became one text each, with an empty line between the parts."

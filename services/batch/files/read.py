@@ -19,15 +19,15 @@ from services.batch.files.errors import (
     LineFault,
     Log,
     Refused,
+    excerpt,
     listed,
     nearest,
     no_column,
-    shown,
 )
 from services.batch.files.json import no_surrogate, nul
 from services.batch.files.messages import size
 from services.batch.files.opening import Opened, open_file
-from services.batch.files.own import Own, described
+from services.batch.files.own import OwnFormat, described
 from services.batch.files.source import Source
 from services.batch.files.tables import NO_RESULT, Workbook
 from services.batch.files.templates import (
@@ -39,7 +39,7 @@ from services.batch.files.templates import (
     guess,
     no_prompt,
 )
-from services.batch.files.vendor_formats import IDS, Vendor
+from services.batch.files.vendor_formats import IDS, VendorFormat
 from services.batch.types import Choice, Options, Record
 from services.params import PARAMS, clean
 from services.types import Ask, Json
@@ -87,7 +87,7 @@ class Reading:
         promised = detect.suffix_format(self.name)
         if promised is not None and form is not None and detect.family(promised) != detect.family(form):
             description = detect.WORDS[form]
-            self.log.notice(f"The file is named {shown(self.name, 60)} but is {description}; it was read as that.")
+            self.log.notice(f"The file is named {excerpt(self.name, 60)} but is {description}; it was read as that.")
         self.options, self._make = settle(self.opened, base, self.log)
 
     def records(self) -> Iterator[Record]:
@@ -143,11 +143,11 @@ class Reading:
         table = self.opened.table if self.opened is not None else None
         if not isinstance(table, Workbook) or not table.lacking:
             return
-        used = self._make.columns if isinstance(self._make, Own) else frozenset[str]()
+        used = self._make.columns if isinstance(self._make, OwnFormat) else frozenset[str]()
         needed = [name for name in table.lacking if name in used or name == self.options.id_column]
         if needed:
             noun = "a formula" if len(needed) == 1 else "formulas"
-            names = f"'{shown(needed[0], 40)}' holds" if len(needed) == 1 else f"{listed(needed)} hold"
+            names = f"'{excerpt(needed[0], 40)}' holds" if len(needed) == 1 else f"{listed(needed)} hold"
             raise LineFault("formula", f"{names} {noun} {NO_RESULT}", field=needed[0])
         self.log.not_computed += 1
 
@@ -161,9 +161,9 @@ class Reading:
         elif value is not None:
             raise LineFault(
                 "id",
-                f"the id is {shown(value, 40)}; it has to be a text or a number.",
+                f"the id is {excerpt(value, 40)}; it has to be a text or a number.",
                 field=column,
-                found=shown(value),
+                found=excerpt(value),
             )
         self.log.no_id += 1
         return f"line-{line}"
@@ -198,13 +198,13 @@ class Reading:
 
 
 def _double(record_id: str, first: int, line: int, word: str, column: str) -> LineFault:
-    shown_id = shown(record_id, 40)
+    shown_id = excerpt(record_id, 40)
     return LineFault(
         "duplicate_id",
         f"id '{shown_id}' on {word.lower()}s {first} and {line} (capitals and spaces do not make ids different). "
         "Change one, or press “Make double ids different”.",
         field=column,
-        found=shown(record_id),
+        found=excerpt(record_id),
     )
 
 
@@ -236,11 +236,11 @@ def settle(opened: Opened, base: Mapping[str, Any], log: Log) -> tuple[Options, 
             "unknown_column",
             f"{no_column(options.id_column, columns)} Choose the column of the ids.",
             choices=[
-                Choice(f"Use “{shown(column, 40)}” as the id", replace(options, id_column=column)) for column in near
+                Choice(f"Use “{excerpt(column, 40)}” as the id", replace(options, id_column=column)) for column in near
             ],
         )
     if opened.shape != "own":
-        return options, Vendor(opened.shape, base, log, options.only_model)
+        return options, VendorFormat(opened.shape, base, log, options.only_model)
     if options.prompt is None:
         column = guess(columns, PROMPT_NAMES)
         talks = any("messages" in sample for sample in opened.samples) or "messages" in columns
@@ -251,13 +251,14 @@ def settle(opened: Opened, base: Mapping[str, Any], log: Log) -> tuple[Options, 
             for candidate in candidates(columns, options.id_column):
                 log.offer(
                     Choice(
-                        f"Use column “{shown(candidate, 40)}” as the prompt", replace(options, prompt=braced(candidate))
+                        f"Use column “{excerpt(candidate, 40)}” as the prompt",
+                        replace(options, prompt=braced(candidate)),
                     )
                 )
             sentence = no_prompt(columns)
             inside = [name for name, value in opened.samples[0].items() if isinstance(value, list)] if alone else []
             if inside:
-                sentence += f" If the list '{shown(inside[0], 40)}' holds the records, save that list as the file."
+                sentence += f" If the list '{excerpt(inside[0], 40)}' holds the records, save that list as the file."
             log.add(None, LineFault("no_prompt", sentence, field="prompt"))
             return options, None
     if options.system is None and (column := guess(columns, SYSTEM_NAMES)) is not None:
@@ -270,7 +271,7 @@ def settle(opened: Opened, base: Mapping[str, Any], log: Log) -> tuple[Options, 
         used = {*(prompt.columns if prompt else ()), *(system.columns if system else ())}
         if unused := [name for name in columns if name in PARAMS and name not in used]:
             log.notice(described(unused))
-    return options, Own(prompt, system, base, log, loose=opened.loose, own_system=options.system != "")
+    return options, OwnFormat(prompt, system, base, log, loose=opened.loose, own_system=options.system != "")
 
 
 def _templates_fit(
@@ -297,12 +298,12 @@ def _templates_fit(
                 if other != text:
                     log.offer(
                         Choice(
-                            f"Use “{shown(near, 40)}” for {braced(shown(column, 40))}",
+                            f"Use “{excerpt(near, 40)}” for {braced(excerpt(column, 40))}",
                             replace(options, **{name: other}),
                         )
                     )
             sentence = f"{no_column(column, columns)} The {name} template uses it; correct the template or the file."
-            log.add(None, LineFault("unknown_column", sentence, field=name, found=braced(shown(column, 40))))
+            log.add(None, LineFault("unknown_column", sentence, field=name, found=braced(excerpt(column, 40))))
     return usable
 
 

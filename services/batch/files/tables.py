@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from services.batch.files.csv import named
-from services.batch.files.errors import LineFault, Log, Refused, listed, plural, shown
+from services.batch.files.errors import LineFault, Log, Refused, excerpt, listed, plural
 from services.batch.files.source import MAX_RATIO, Source
 from services.batch.files.templates import plain
 from services.batch.types import Choice, Options
@@ -80,7 +80,7 @@ class Columns:
 
 
 def _damaged_parquet(error: Exception) -> Refused:
-    reason = shown(str(error), 60)
+    reason = excerpt(str(error), 60)
     return Refused("damaged", f"The Parquet file is damaged or cut short ({reason}). Write or upload it again.")
 
 
@@ -156,19 +156,19 @@ class Workbook:
             raise Refused("empty", "No records found. The workbook has no sheet with cells.")
         self.sheet = names[0] if options.sheet is None else options.sheet
         sheet_choices = [
-            Choice(f"Read the sheet “{shown(n, 40)}”", _with_sheet(options, n)) for n in names if n != self.sheet
+            Choice(f"Read the sheet “{excerpt(n, 40)}”", _with_sheet(options, n)) for n in names if n != self.sheet
         ]
         if self.sheet not in names:
             self.close()
             raise Refused(
-                "no_sheet", f"No sheet '{shown(self.sheet, 40)}'. Found: {listed(names)}.", choices=sheet_choices[:10]
+                "no_sheet", f"No sheet '{excerpt(self.sheet, 40)}'. Found: {listed(names)}.", choices=sheet_choices[:10]
             )
         self.formulas = Formulas(source.path, self.sheet) if any_formula(source.path) else None
         self.lacking: tuple[str, ...] = ()
         for choice in sheet_choices[:10]:
             log.offer(choice)
         if sheet_choices:
-            log.notice(f"The workbook has {len(names)} sheets; “{shown(self.sheet, 40)}” was read.")
+            log.notice(f"The workbook has {len(names)} sheets; “{excerpt(self.sheet, 40)}” was read.")
         self.cells = self._cells()
         self.header: list[str] = []
 
@@ -189,7 +189,7 @@ class Workbook:
                 texts.pop()
             self.header = named(texts)
             return self.header
-        raise Refused("empty", f"No records found. The sheet “{shown(self.sheet, 40)}” is empty.")
+        raise Refused("empty", f"No records found. The sheet “{excerpt(self.sheet, 40)}” is empty.")
 
     def rows(self) -> Iterator[tuple[int, Json]]:
         """The rows below the header; empty cells are None."""
@@ -200,7 +200,7 @@ class Workbook:
             beyond = [value for value in values[width:] if value is not None]
             if beyond:
                 text = f"{plural(len(values), 'field')}, header has {width}. Give every column a name in the header."
-                log.add(row, LineFault("ragged", text, found=shown(beyond[0])))
+                log.add(row, LineFault("ragged", text, found=excerpt(beyond[0])))
                 continue
             padded = values[:width] + [None] * (width - len(values))
             cut += any(isinstance(value, str) and len(value) >= _CUT_AT for value in padded)
@@ -243,7 +243,7 @@ class Workbook:
 
 
 def _damaged(error: Exception) -> Refused:
-    reason = shown(str(error), 60)
+    reason = excerpt(str(error), 60)
     return Refused("damaged", f"The Excel workbook is damaged and cannot be read ({reason}). Open and save it again.")
 
 

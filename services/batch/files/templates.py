@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from services.batch.files.errors import LineFault, nearest, no_column, shown
+from services.batch.files.errors import LineFault, excerpt, nearest, no_column
 from services.runs.spec import variables
 
 _BRACES = re.compile(r"\{\{([^{}\r\n]{1,300})\}\}")
@@ -82,13 +82,13 @@ class Template:
         if self.only is not None and type(value := values.get(self.only)) in (int, float, bool, list, dict):
             raise LineFault(
                 "prompt_not_text",
-                f"{shown(self.only, 40)} is {shown(value, 40)}, not text. Put it in quotes.",
+                f"{excerpt(self.only, 40)} is {excerpt(value, 40)}, not text. Put it in quotes.",
                 field=self.only,
-                found=shown(value),
+                found=excerpt(value),
             )
         text, empty = self.fill(values)
         if self.columns and len(empty) == len(self.columns):
-            names = " and ".join(f"'{shown(name, 40)}'" for name in empty)
+            names = " and ".join(f"'{excerpt(name, 40)}'" for name in empty)
             subject = f"column {names} has" if len(empty) == 1 else f"columns {names} have"
             raise LineFault(
                 "empty_prompt", f"the prompt is empty: {subject} nothing in it. Fill it in.", field=empty[0], found=""

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from services.batch.files.convert_bedrock import bedrock
-from services.batch.files.errors import LineFault, Log, shown
-from services.batch.files.messages import Taken, conversation, params_of, system_text
+from services.batch.files.errors import LineFault, Log, excerpt
+from services.batch.files.messages import ConversionNotes, conversation, params_of, system_text
 from services.batch.files.own import JOINED
 from services.params import PARAMS
 from services.types import Ask, Json
@@ -33,12 +33,12 @@ def shape_of(values: Mapping[str, Any]) -> Shape:
     return "own"
 
 
-class Vendor:
+class VendorFormat:
     """Makes asks of one vendor's lines. ``only_model``: lines that name another are passed over (None is returned)."""
 
     def __init__(self, shape: Shape, base: Mapping[str, Any], log: Log, only_model: str | None) -> None:
         self.shape, self.base, self.log, self.only_model = shape, base, log, only_model
-        self.convert: Callable[[Mapping[str, Any], Taken], tuple[Ask, Json]] = {
+        self.convert: Callable[[Mapping[str, Any], ConversionNotes], tuple[Ask, Json]] = {
             "openai": _openai,
             "anthropic": _anthropic,
             "bedrock": _bedrock,
@@ -57,78 +57,78 @@ class Vendor:
             raise LineFault(
                 "format",
                 f"not {TITLES[self.shape]} batch line: {required[self.shape]} missing.{other}",
-                found=shown(dict(values)),
+                found=excerpt(dict(values)),
             )
-        taken = Taken()
-        ask, values_given = self.convert(values, taken)
+        notes = ConversionNotes()
+        ask, values_given = self.convert(values, notes)
         params = params_of(values_given, self.base)
-        if taken.model is not None:
-            self.log.named(taken.model)
-        if self.only_model is not None and taken.model != self.only_model:
+        if notes.model is not None:
+            self.log.named(notes.model)
+        if self.only_model is not None and notes.model != self.only_model:
             self.log.other_model += 1
             return None
-        if taken.url:
-            self.log.urls[taken.url] += 1
-        if taken.dropped:
-            self.log.drop(taken.dropped)
-        if taken.joined:
+        if notes.url:
+            self.log.urls[notes.url] += 1
+        if notes.dropped:
+            self.log.drop(notes.dropped)
+        if notes.joined:
             self.log.notice(JOINED)
         return Ask(ask.messages, ask.system, params)
 
 
-def _openai(values: Mapping[str, Any], taken: Taken) -> tuple[Ask, Json]:
+def _openai(values: Mapping[str, Any], notes: ConversionNotes) -> tuple[Ask, Json]:
     url, body = values.get("url"), values["body"]
     if url not in (None, *_URLS):
         raise LineFault(
             "url",
-            f"the url is {shown(url, 40)}; only {' and '.join(_URLS)} can be converted.",
+            f"the url is {excerpt(url, 40)}; only {' and '.join(_URLS)} can be converted.",
             field="url",
-            found=shown(url),
+            found=excerpt(url),
         )
     method = values.get("method", "POST")
     if method != "POST":
-        raise LineFault("method", f"the method is {shown(method, 20)}; it has to be POST.", field="method")
-    taken.model = _model(body)
+        raise LineFault("method", f"the method is {excerpt(method, 20)}; it has to be POST.", field="method")
+    notes.model = _model(body)
     responses = url == _URLS[1] or (url is None and "input" in body)
-    taken.url = _URLS[responses]
-    return (_responses if responses else _chat)(body, taken)
+    notes.url = _URLS[responses]
+    return (_responses if responses else _chat)(body, notes)
 
 
-def _chat(body: Mapping[str, Any], taken: Taken) -> tuple[Ask, Json]:
+def _chat(body: Mapping[str, Any], notes: ConversionNotes) -> tuple[Ask, Json]:
     params = {name: body[name] for name in PARAMS if name in body}
     if params.get("max_tokens") is None and "max_completion_tokens" in body:
         params["max_tokens"] = body["max_completion_tokens"]
     carried = {"model", "messages", "max_completion_tokens", *PARAMS}
-    taken.dropped += not_carried(body, carried, {"n": 1, "response_format": {"type": "text"}})
-    turns, system = conversation(body.get("messages"), taken, path="body.messages")
+    notes.dropped += not_carried(body, carried, {"n": 1, "response_format": {"type": "text"}})
+    turns, system = conversation(body.get("messages"), notes, path="body.messages")
     return Ask(turns, system), nonzero(params)
 
 
-def _responses(body: Mapping[str, Any], taken: Taken) -> tuple[Ask, Json]:
+def _responses(body: Mapping[str, Any], notes: ConversionNotes) -> tuple[Ask, Json]:
     params = {name: body[name] for name in ("temperature", "top_p", "top_k", "seed") if name in body}
     params["max_tokens"] = body.get("max_output_tokens")
     reasoning = body.get("reasoning")
     if isinstance(reasoning, Mapping):
         params["reasoning_effort"] = reasoning.get("effort")
-        taken.dropped += [f"reasoning.{name}" for name in reasoning if name != "effort" and reasoning[name]]
+        notes.dropped += [f"reasoning.{name}" for name in reasoning if name != "effort" and reasoning[name]]
     carried = {"model", "input", "instructions", "max_output_tokens", "reasoning", *params}
     plain_text = {"text": {"format": {"type": "text"}}}
-    taken.dropped += not_carried(body, carried, plain_text)
+    notes.dropped += not_carried(body, carried, plain_text)
     messages = body.get("input")
     if isinstance(messages, str):
         messages = [{"role": "user", "content": messages}]
-    system = system_text(body.get("instructions"), taken, "body.instructions")
-    turns, system = conversation(messages, taken, system=system, path="body.input")
+    system = system_text(body.get("instructions"), notes, "body.instructions")
+    turns, system = conversation(messages, notes, system=system, path="body.input")
     return Ask(turns, system), nonzero(params)
 
 
-def _anthropic(values: Mapping[str, Any], taken: Taken) -> tuple[Ask, Json]:
+def _anthropic(values: Mapping[str, Any], notes: ConversionNotes) -> tuple[Ask, Json]:
     body = values["params"]
-    taken.model = _model(body)
-    return messages_body(body, taken, "params")
+    notes.model = _model(body)
+    return messages_body(body, notes, "params")
 
 
-def messages_body(body: Mapping[str, Any], taken: Taken, path: str) -> tuple[Ask, Json]:
+def messages_body(body: Mapping[str, Any], notes: ConversionNotes, path: str) -> tuple[Ask, Json]:
     """A body of Anthropic's Messages API."""
     params = {name: body[name] for name in ("temperature", "top_p", "top_k", "max_tokens") if name in body}
     params["stop"] = body.get("stop_sequences")
@@ -136,19 +136,19 @@ def messages_body(body: Mapping[str, Any], taken: Taken, path: str) -> tuple[Ask
     config = body.get("output_config")
     if isinstance(config, Mapping):
         params["reasoning_effort"] = config.get("effort")
-        taken.dropped += [f"output_config.{name}" for name in config if name != "effort" and config[name]]
-    taken.dropped += not_carried(body, carried, {"thinking": {"type": "disabled"}, "service_tier": "auto"})
-    system = system_text(body.get("system"), taken, f"{path}.system")
-    turns, system = conversation(body.get("messages"), taken, system=system, path=f"{path}.messages")
+        notes.dropped += [f"output_config.{name}" for name in config if name != "effort" and config[name]]
+    notes.dropped += not_carried(body, carried, {"thinking": {"type": "disabled"}, "service_tier": "auto"})
+    system = system_text(body.get("system"), notes, f"{path}.system")
+    turns, system = conversation(body.get("messages"), notes, system=system, path=f"{path}.messages")
     return Ask(turns, system), nonzero(params)
 
 
-def _bedrock(values: Mapping[str, Any], taken: Taken) -> tuple[Ask, Json]:
+def _bedrock(values: Mapping[str, Any], notes: ConversionNotes) -> tuple[Ask, Json]:
     body = values["modelInput"]
-    taken.model = _model(values) or _model(body)
+    notes.model = _model(values) or _model(body)
     if "anthropic_version" in body:
-        return messages_body(body, taken, "modelInput")
-    ask, params = bedrock(body, taken)
+        return messages_body(body, notes, "modelInput")
+    ask, params = bedrock(body, notes)
     return ask, nonzero(params)
 
 
