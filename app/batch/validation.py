@@ -294,7 +294,7 @@ class Checking:
             try:
                 path = self._file(self)
                 if not self.stopped:
-                    found = self._check(path, self._options, told=self.told, stopped=lambda: self.stopped)
+                    found = self._check(path, self._options, on_progress=self.told, stopped=lambda: self.stopped)
                     self.found = None if self.stopped else found
             finally:
                 self._turn.release()

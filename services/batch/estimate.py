@@ -21,12 +21,11 @@ from db import batch_queries
 from services.batch import pauses
 from services.batch.stats import Summary
 from services.batch.types import Checked, Line, RouteLimits, RouteName
+from services.batch.types import ReadRow as Row
 from services.pricing.cost import NANO, NANO_PER_RATE, Price, money, price_of
 from services.providers import kind_of
 from services.runs import view
 from services.types import Ask, Deployment, Json
-
-Row = Mapping[str, Any]
 
 Range = tuple[int | None, int | None, int | None]
 

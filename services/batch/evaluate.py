@@ -19,9 +19,8 @@ from typing import Any, Literal, NoReturn
 
 from services.batch.sandbox import Sandbox
 from services.batch.stats import Summary, Sums, wilson
+from services.batch.types import ReadRow as Row
 from services.runs import compare as runs_compare
-
-Row = Mapping[str, Any]
 
 CheckKind = Literal["exact", "contains", "regex", "json", "schema", "number"]
 

@@ -22,11 +22,10 @@ from openpyxl.cell import WriteOnlyCell
 from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 
 from db.types import REPLACEMENT, storable
+from services.batch.types import ReadRow as Row
 from services.runs import view
 from services.runs.record import safe_cell, usd
 from services.security import keys
-
-Row = Mapping[str, Any]
 
 Kind = Literal["csv", "jsonl", "parquet", "excel"]
 

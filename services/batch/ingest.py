@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import Engine
 from sqlmodel import Session
@@ -35,6 +35,7 @@ from services.batch.types import (
     Progress,
     Record,
     RouteLimits,
+    Row,
     ask_of_json,
     ask_to_json,
     options_of_json,
@@ -45,8 +46,6 @@ from services.security.keys import scrub
 from services.types import Deployment
 
 log = logging.getLogger(__name__)
-
-Row = dict[str, Any]
 
 AT_ONCE = 1000  # lines in one transaction
 

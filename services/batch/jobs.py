@@ -20,7 +20,6 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import Engine
 from sqlmodel import Session
@@ -39,6 +38,7 @@ from services.batch.types import (
     LineResult,
     LineState,
     Polled,
+    Row,
     SubmitLater,
     SubmitRefused,
     SubmitStopped,
@@ -53,8 +53,6 @@ from services.security.keys import scrub
 from services.types import Deployment, Usage
 
 log = logging.getLogger(__name__)
-
-Row = dict[str, Any]
 
 READ_AT_ONCE = 500
 

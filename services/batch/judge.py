@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, BinaryIO, Literal
+from typing import BinaryIO, Literal
 
 from services.batch.evaluate import Pair, Tally
 from services.batch.stats import wilson
 from services.batch.types import Options
+from services.batch.types import ReadRow as Row
 from services.types import Json
 
-Row = Mapping[str, Any]
 Choice = Literal["a", "b", "tie"]
 LONGEST = 20_000  # characters of a question and of each answer
 MAX_TOKENS = 1024  # reasoning counts too

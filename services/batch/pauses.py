@@ -7,16 +7,16 @@ before a retry. What a batch service does is not known.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from sqlalchemy import Engine
 
 from db import batch_queries
 from db.batch_queries import run_stretches
 from services.batch import stats
+from services.batch.types import ReadRow as Row
 from services.types import Json
 
 LEAST_S = 5.0  # shorter gaps are the way from one line to the next
@@ -61,8 +61,6 @@ def worked(database: Engine, row: Row) -> Worked:
     calls = run_stretches(database, str(row["run_id"]))
     return Worked(seconds, min(still(calls, row["started_at"], row["ended_at"], least_s(row)), seconds))
 
-
-Row = Mapping[str, Any]
 
 MINUTE = 60.0
 

@@ -19,13 +19,12 @@ from db import batches
 from db.writer import Writer
 from services import alerts, outcomes
 from services.batch.types import LINES_OVER, BatchState, LineState
+from services.batch.types import ReadRow as Row
 from services.deployments.registry import Registry
 from services.formatting import printable
 from services.pricing.cost import money
 from services.security.keys import scrub
 from services.types import Json, Outcome
-
-Row = Mapping[str, Any]
 
 OUTCOMES = frozenset(get_args(Outcome))
 

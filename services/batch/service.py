@@ -26,7 +26,7 @@ from services.batch import estimate as batch_estimate
 from services.batch import files, providers, server_files
 from services.batch.ingest import CHANGED, Dropped, Recording, refusal, store_file, stored_file
 from services.batch.server_files import Allowed
-from services.batch.types import OVER, SOURCE, Checked, Format, Options, RouteName, options_to_json
+from services.batch.types import OVER, SOURCE, Checked, Format, Options, RouteName, Row, options_to_json
 from services.deployments import config
 from services.deployments.registry import Registry
 from services.formatting import printable
@@ -37,8 +37,6 @@ from services.security.access import folded
 from services.types import Deployment, Json
 
 log = logging.getLogger(__name__)
-
-Row = dict[str, Any]
 
 EACH, TOGETHER = 50, 500  # batches under way of one person, and of everybody
 

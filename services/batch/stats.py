@@ -11,13 +11,12 @@ from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 import numpy as np
 
+from services.batch.types import ReadRow as Row
 from services.runs import compare
 
-Row = Mapping[str, Any]
 COUNTS = ("uncached_input", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning_output", "answer_output")
 INPUT = COUNTS[:4]
 OUTPUT = COUNTS[4:]

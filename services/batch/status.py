@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from services.batch import text as words
 from services.batch.reconcile import Group
+from services.batch.types import ReadRow as Row
 
-Row = Mapping[str, Any]
 UNANSWERED = ("failed", "missing", "expired", "cancelled")
 ENDINGS = {"ended": "check_circle", "cancelled": "cancel", "expired": "timer_off"}
 _TALLY = re.compile(r"^(?:Nothing|[\d,]+ [a-z]+[a-z ,\d]*) of [\d,]+ lines?\.\s*")

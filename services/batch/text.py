@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
 
 from services.batch.types import OVER, Checked, Format
+from services.batch.types import ReadRow as Row
 
-Row = Mapping[str, Any]
 STATES: dict[str, str] = {
     "queued": "waiting for a worker",
     "sending": "the file is on its way to the service",

@@ -41,6 +41,9 @@ RouteName = Literal["runner", "openai", "anthropic", "bedrock", "transform", "as
 Format = Literal["csv", "tsv", "jsonl", "json", "openai", "anthropic", "bedrock", "parquet", "excel"]
 SOURCE = "batch"
 
+Row = Json  # of a table, by column
+ReadRow = Mapping[str, Any]
+
 
 def wire_id(no: int) -> str:
     """What a line is called on every wire: letters and digits, at least 11 of them, whatever the person's id is."""

@@ -36,6 +36,7 @@ from services.batch import lease, providers, reconcile
 from services.batch.jobs import Jobs
 from services.batch.providers.base import Get
 from services.batch.runner import Around, EnginePool, LineCalls, Sender, written
+from services.batch.types import Row
 from services.batch.workflows import Beginning, Durable
 from services.calls.clock import Heartbeat, Ticker
 from services.calls.stream import FAR_KEEPALIVE_S, NEAR_KEEPALIVE_S, opened_session
@@ -52,8 +53,6 @@ from services.security.network import GuardedResolver
 from services.types import Deployment, Json
 
 log = logging.getLogger(__name__)
-
-Row = dict[str, Any]
 
 WATCH_S = 0.5
 

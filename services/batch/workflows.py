@@ -18,8 +18,7 @@ from dbos import DBOS, SetEnqueueOptions, SetWorkflowID
 from sqlalchemy.engine import make_url
 
 from db.engine import sqlite_file
-
-Row = dict[str, Any]
+from services.batch.types import Row
 
 NAME = "inference-lab"
 
