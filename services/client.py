@@ -6,7 +6,6 @@ What is there already is read from the database (`db.batches`).
 from __future__ import annotations
 
 import re
-import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,42 +15,23 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode
 
-import httpx
-import orjson
-
 from services import paths
 from services.alerts import Alert
 from services.aws.control import Identity, Model
 from services.aws.provisioned import Commitment, ProvisionedThroughput, provisioned_from
 from services.aws.sagemaker import SageMakerEndpoint, endpoint_from
 from services.deployments.registry import DeploymentStatus
+from services.engine_connection import EngineConnection, EngineDown, EngineError, quoted
 from services.runs.spec import RunSpec
-from services.security import access
 from services.types import Deployment
+
+__all__ = ["EngineClient", "EngineDown", "EngineError"]
 
 HEALTH_S = 5.0  # whoever asks only this must not wait for one that hangs
 
 RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 
 NO_SUCH_RUN = "There is no run at this address; it may have been deleted."
-
-
-# The socket is on this machine: a file of certificates that cannot be read is no reason not to use it.
-_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-
-
-UNSENDABLE = (
-    "Nothing was sent: the request holds a whole number of more than 64 bits, or a text that is no UTF-8; mend it and "
-    "send it again."
-)
-
-
-class EngineError(Exception):
-    """The engine refused or failed; the text is a sentence for the person."""
-
-
-class EngineDown(EngineError):
-    """No engine answers on the socket."""
 
 
 class EngineClient:
@@ -61,37 +41,14 @@ class EngineClient:
         self.socket = socket
         self.person = person
         self.role = role
-        self._http = httpx.Client(
-            transport=httpx.HTTPTransport(
-                uds=str(socket), limits=httpx.Limits(max_keepalive_connections=4), trust_env=False, verify=_NO_TLS
-            ),
-            base_url="http://engine",
-            timeout=httpx.Timeout(30, connect=2),
-            headers={access.PERSON_HEADER: access.person_header(person), "x-lab-role": role},
-            trust_env=False,
-        )
+        self._connection = EngineConnection(socket, person=person, role=role)
 
     def close(self) -> None:
         """Close the connections to the engine."""
-        self._http.close()
+        self._connection.close()
 
     def _call(self, method: str, path: str, body: Any = None, timeout: float | None = None) -> Any:
-        content = _content(body)
-        try:
-            response = self._http.request(
-                method, path, content=content, timeout=self._http.timeout if timeout is None else timeout
-            )
-        except (httpx.TransportError, OSError) as error:
-            raise EngineDown(
-                "The engine does not answer; it is started again within a few seconds, and what was recorded is kept."
-            ) from error
-        try:
-            value = orjson.loads(response.content)
-        except orjson.JSONDecodeError as error:
-            raise EngineError(f"The engine answered {response.status_code} without words; see its log.") from error
-        if response.status_code >= 400:
-            raise EngineError(str(value.get("error", f"The engine answered {response.status_code}.")))
-        return value
+        return self._connection.call(method, path, body, timeout)
 
     def health(self) -> dict[str, Any]:
         """How the engine is: ``{ok, engine_id, uptime_s, loop_lag_ms, embedded, live_runs, db, …}``."""
@@ -128,11 +85,8 @@ class EngineClient:
     @contextmanager
     def stream(self, run_id: str) -> Iterator[Iterator[dict[str, Any]]]:
         """The board's frames of a live run, one dict each, until its end; no frames when it is not live."""
-        with self._http.stream("GET", f"/runs/{_known(run_id)}/stream", timeout=None) as response:
-            if response.status_code != 200:
-                yield iter(())
-                return
-            yield (orjson.loads(line) for line in response.iter_lines() if line)
+        with self._connection.lines(f"/runs/{_known(run_id)}/stream") as lines:
+            yield lines
 
     def annotate(
         self, run_id: str, *, starred: bool | None = None, tags: Sequence[str] | None = None, note: str | None = None
@@ -212,16 +166,6 @@ def _known(run_id: str) -> str:
     if not RUN_ID.match(run_id):
         raise EngineError(NO_SUCH_RUN)
     return run_id
-
-
-def _content(body: Any) -> bytes | None:
-    """A request's body as JSON. Raises `EngineError` for what JSON of the engine cannot hold."""
-    if body is None:
-        return None
-    try:
-        return orjson.dumps(body)
-    except orjson.JSONEncodeError as error:
-        raise EngineError(UNSENDABLE) from error
 
 
 class HistoryClient:
@@ -336,22 +280,12 @@ class BatchClient:
         """Keep which answer to one line is liked better ("a", "b", "tie"); None takes it back (`db.batch_queries`)."""
         self._engine("POST", "/batches/votes", {"batch_a": batch_a, "batch_b": batch_b, "no": no, "choice": choice})
 
-    def embedded_server(self, name: str) -> tuple[str, str]:
-        """Address and key of a server of the local model, for the worker; waits until it is ready."""
-        server = self._engine("GET", f"/embedded/{_quoted(name)}/url", timeout=120)
-        return str(server["url"]), str(server["key"])
-
-
-def _quoted(name: str) -> str:
-    """A name as one part of a path, also one that a path would take for a step up."""
-    return quote(name, safe="", errors="replace").replace(".", "%2E")
-
 
 def _known_batch(batch_id: str) -> str:
     """A batch's id, fit for a path. What comes out of an address could be anything. Raises `EngineError`."""
     if not batch_id:
         raise EngineError(NO_SUCH)
-    return _quoted(batch_id)
+    return quoted(batch_id)
 
 
 PATIENCE_S = 90.0  # more than the engine waits for AWS, twice: it looks before it deletes

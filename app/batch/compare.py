@@ -95,7 +95,7 @@ def draw(row: Row, person: auth.Person) -> None:
         return
     with st.spinner("Comparing line by line"):
         totals = comparison(auth.database(), row, other, (str(row["ended_at"]), str(other["ended_at"])))
-    st.markdown(plain(totals.told("this batch", "the other")))
+    st.markdown(plain(totals.sentence_with("this batch", "the other")))
     _figures(row, other, totals)
     draw_tally(row, other)
     _lines(row, other, totals, person)

@@ -20,7 +20,7 @@ from db import batches
 from services.batch import pauses
 from services.batch import status as stands
 from services.batch import text as words
-from services.batch.reconcile import Account
+from services.batch.reconcile import Reconciliation
 from services.pricing.cost import money
 
 Row = Mapping[str, Any]
@@ -105,7 +105,7 @@ def _head(row: Row) -> None:
     links.draw(row)
 
 
-def _standing(row: Row, person: auth.Person) -> Account | None:
+def _standing(row: Row, person: auth.Person) -> Reconciliation | None:
     """State, why it is so, progress, figures and what can be done, of now. The account of a batch that is over."""
     try:
         reader = auth.database()
@@ -122,7 +122,7 @@ def _standing(row: Row, person: auth.Person) -> Account | None:
         if person.may_change("send", row):
             _controls(row, person)
     account = summary.account_of(row, counts) if words.over(row) else None
-    if explanation := stands.said(row) or (_no_worker() if row["state"] == "queued" else None):
+    if explanation := stands.last_sentence(row) or (_no_worker() if row["state"] == "queued" else None):
         stopped = row["state"] in STOPPED and explanation != BY_HAND
         st.markdown(f":orange[{plain(explanation)}]") if stopped else st.caption(plain(explanation))
     if account is not None:

@@ -26,7 +26,7 @@ from db import batch_queries, batches
 from services import formatting as units
 from services.batch import text as words
 from services.batch.export import ENDINGS, TYPES, Kind, write
-from services.batch.reconcile import Account
+from services.batch.reconcile import Reconciliation
 from services.runs import view
 
 Row = Mapping[str, Any]
@@ -36,7 +36,7 @@ TABLE, PAGE, SEARCH, ONLY, PAGE_SIZE = "bt_lines", "bt_page", "bt_search", "bt_o
 AWAY = "The lines cannot be read just now; they are kept. Reload the page in a moment."
 
 
-def draw(row: Row, account: Account, person: auth.Person) -> None:
+def draw(row: Row, account: Reconciliation, person: auth.Person) -> None:
     """Everything that a batch which is over shows below how it stands."""
     if not account.n:
         st.caption("No line was sent.")

@@ -25,7 +25,7 @@ from services.batch import reconcile, stats
 from services.batch import text as words
 from services.batch.estimate import Against, against
 from services.batch.pauses import Worked, worked
-from services.batch.reconcile import Account
+from services.batch.reconcile import Reconciliation
 from services.batch.status import together
 from services.pricing.cost import money
 from services.security import keys
@@ -45,7 +45,7 @@ class Sums:
     """One batch that is being added up. ``account`` and ``summary`` are there when it is ``over`` without trouble."""
 
     def __init__(self, database: Engine, row: Row) -> None:
-        self.account: Account | None = None
+        self.account: Reconciliation | None = None
         self.summary: stats.Summary | None = None
         self.against: Against | None = None
         self.worked = Worked()
@@ -113,14 +113,14 @@ def sums_of(row: Row, wait_s: float = WAIT_S) -> Sums:
     return sums
 
 
-def account_of(row: Row, counts: Mapping[str, int]) -> Account:
+def account_of(row: Row, counts: Mapping[str, int]) -> Reconciliation:
     """Every line accounted for: with the reasons where they are known by now, else by counts alone."""
     sums = sums_of(row)
     left_out = row.get("n_left_out") or 0
     return sums.account or reconcile.by_counts(counts, n_recorded=row["n_lines"], n_left_out=left_out)
 
 
-def draw_failures(account: Account) -> None:
+def draw_failures(account: Reconciliation) -> None:
     """Why lines have no answer, the commonest reason first, and what to do."""
     for group in together(account.groups):
         icon = ":red[:material/error:]" if group.state == "failed" else ":orange[:material/info:]"
@@ -128,7 +128,7 @@ def draw_failures(account: Account) -> None:
         st.caption(f"{sentence}{plain(reconcile.first_lines(group).capitalize())}.")
 
 
-def draw(row: Row, account: Account) -> None:
+def draw(row: Row, account: Reconciliation) -> None:
     """The reconciliation, the figures, and the card against one by one."""
     sums = sums_of(row)
     if not sums.over.is_set():

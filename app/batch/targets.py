@@ -17,12 +17,12 @@ from services.batch.targets import (
     Way,
     cheapest,
     cost_words,
-    found,
     jobs_words,
     label,
     plain_words,
     time_words,
     tokens_words,
+    ways_to,
 )
 from services.batch.types import Checked
 from services.deployments.registry import DeploymentStatus
@@ -35,7 +35,7 @@ def draw(checked: Checked, statuses: Sequence[DeploymentStatus]) -> Way | None:
     ready = [status.deployment for status in statuses if status.ready]
     try:
         bound = st.session_state
-        ways = found(
+        ways = ways_to(
             auth.database(), checked, ready, lanes=bound.get(upload.LANES), per_minute=bound.get(upload.PER_MINUTE)
         )
     except SQLAlchemyError:

@@ -296,7 +296,7 @@ class Checking:
             try:
                 path = self._file(self)
                 if not self.stopped:
-                    checked = self._check(path, self._options, told=self.told, stopped=lambda: self.stopped)
+                    checked = self._check(path, self._options, on_progress=self.told, stopped=lambda: self.stopped)
                     self.found = None if self.stopped else checked
             finally:
                 self._turn.release()
@@ -348,9 +348,11 @@ class Readings:
             reading.fetching = True
             uploads = paths.data_dir() / "uploads"
             if path.startswith("s3://"):
-                got = fetch(path, uploads, told=reading.told, stopped=lambda: reading.stopped)
+                got = fetch(path, uploads, on_progress=reading.told, stopped=lambda: reading.stopped)
             else:
-                got = server_files.copied(path, rule, uploads, told=reading.told, stopped=lambda: reading.stopped)
+                got = server_files.copied(
+                    path, rule, uploads, on_progress=reading.told, stopped=lambda: reading.stopped
+                )
             self._fetched[file_key] = got
             reading.fetching = False
         return self._fetched[file_key]

@@ -38,11 +38,10 @@ from services.batch.estimate import Estimate
 from services.batch.export import ENDINGS, Kind, write
 from services.batch.reading_options import flags
 from services.batch.service import BatchSpec
-from services.batch.targets import Way, cheapest, cost_words, time_words
-from services.batch.targets import found as find_ways
+from services.batch.targets import Way, cheapest, cost_words, time_words, ways_to
 from services.batch.types import Checked, RouteName, options_to_json
 from services.client import EngineClient, EngineDown, EngineError
-from services.engine.spawn import engine_for
+from services.engine_process.spawn import engine_for
 from services.pricing.cost import money
 from services.runs.record import usd
 from services.types import Deployment
@@ -112,7 +111,7 @@ def check_file(
 
 def _ways_of(checked: Checked, name: str, data: Path, file: Path, person: str) -> list[Way]:
     with engine_for(data, file, person=person, role="admin", embedded=False) as engine:
-        return find_ways(open_database(data), checked, [deployment_called(engine, name)])
+        return ways_to(open_database(data), checked, [deployment_called(engine, name)])
 
 
 def deployment_called(engine: EngineClient, name: str) -> Deployment:
@@ -219,7 +218,7 @@ def _engine_runs(data: Path) -> bool:
 
 def _batch_spec(file: Path, checked: Checked, submission: Submission, engine: EngineClient, data: Path) -> BatchSpec:
     deployment = deployment_called(engine, submission.deployment)
-    estimate = _choose_route(find_ways(open_database(data), checked, [deployment]), submission.route)
+    estimate = _choose_route(ways_to(open_database(data), checked, [deployment]), submission.route)
     runner = estimate.route == "runner"
     _refuse_unconfirmed(checked, submission, estimate, data)
     return BatchSpec(
@@ -422,7 +421,7 @@ def describe_batch(read: Engine, row: BatchRow) -> Iterator[str]:
     name = (row.get("deployment") or {}).get("name") or row["deployment_id"]
     yield f"{row['name']} · {row['file_name']} · {name} by {text.route(row['route'])} · {row['person']}"
     counts, spent = batches.counts(read, row["id"]), batches.spent(read, row["id"])
-    explanation = status.said(row)
+    explanation = status.last_sentence(row)
     yield f"{status.stand(row, counts).words}{f' · {explanation}' if explanation else ''}"
     if row["n_lines"]:
         yield f"{text.done(counts):,} of {count_lines(row['n_lines'])} · {text.by_state(counts) or 'none yet'}"

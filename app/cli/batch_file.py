@@ -143,7 +143,7 @@ def check_with_progress(file: Path, reading: ReadingOptions) -> Checked:
             sys.stderr.write(f"\r\x1b[KReading every line: {progress.n_records:,} so far, {share:.0%}")
             sys.stderr.flush()
 
-    checked = check(file, file_options(reading), told=draw)
+    checked = check(file, file_options(reading), on_progress=draw)
     if live:
         sys.stderr.write("\r\x1b[K")
     return checked

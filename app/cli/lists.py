@@ -15,7 +15,7 @@ from db import run_queries
 from db.engine import reader
 from services import formatting, paths
 from services.client import EngineError
-from services.engine.spawn import engine_for
+from services.engine_process.spawn import engine_for
 from services.runs import record
 
 

@@ -16,7 +16,7 @@ from db import run_queries
 from db.engine import database_url, reader
 from services import formatting, params, paths
 from services.client import EngineClient, EngineError
-from services.engine.spawn import engine_for
+from services.engine_process.spawn import engine_for
 from services.providers.caching import DROPPED, LABEL
 from services.runs import record
 from services.runs.spec import SUGGESTED, ColumnSpec, RunSpec

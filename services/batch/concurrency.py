@@ -1,6 +1,6 @@
-"""How many lines our own runner has under way at once, learnt from how those before ended, and whose turn it is.
+"""Concurrency of our own runner: how many lines are sent at once (an AIMD limiter), and the queue of turns.
 
-Nothing here waits or knows a clock: every moment is given, in seconds. Two ways of finding the number:
+The limiter reads no clock: every moment is passed in, in seconds. It finds the number in two ways:
 
 * with an objective (the time to last token that 95 % of lines stay under) it is Clipper's AIMD: wider by one lane for
   each round trip that kept the objective, narrower by a tenth for one that did not. Up to the first breach it doubles;
@@ -98,11 +98,6 @@ class Turns:
         self._open_at = max(self._open_at, now + wait)
         return self._open_at - now
 
-    @property
-    def paused(self) -> bool:
-        """Whether nobody is sent just now."""
-        return self._open_at > time.monotonic()
-
     async def sleep(self, seconds: float) -> None:
         """Wait, but not beyond `close`."""
         await self._until(time.monotonic() + seconds)
@@ -120,11 +115,11 @@ class Turns:
         await self._free.wait()
 
     async def _until(self, moment: float) -> None:
-        left = moment - time.monotonic()
-        if left <= 0 or self.closed:
+        remaining_s = moment - time.monotonic()
+        if remaining_s <= 0 or self.closed:
             return
         try:
-            await asyncio.wait_for(self._shut.wait(), left)
+            await asyncio.wait_for(self._shut.wait(), remaining_s)
         except TimeoutError:
             return
 
@@ -170,19 +165,20 @@ class _Window:
 
 
 class Lanes:
-    """The width for one batch in one worker. ``most``: it never goes above. Call `ended` for every line that ended."""
+    """How many lines of one batch one worker sends at once, never more than ``max_limit``. `ended` is called for every
+    line that ended."""
 
-    def __init__(self, *, most: int = MOST, objective_ms: float | None = None, first: int = FIRST) -> None:
-        self.most = max(1, most)
+    def __init__(self, *, max_limit: int = MOST, objective_ms: float | None = None, first: int = FIRST) -> None:
+        self.most = max(1, max_limit)
         self.objective_ms = objective_ms
         self._width = float(min(first, self.most))
         self._changed = 0.0
         self._window = _Window()
         self._doubling = True
         self._throttled_at: float | None = None
-        self._before: tuple[float, float] | None = None  # width and throughput that this width is compared with
+        self._baseline: tuple[float, float] | None = None  # width and throughput that this width is compared with
         self._trial: str | None = "wider"
-        self._held = 0
+        self._n_flat = 0
         self._narrow_next = True
         self._best = 0.0  # throughput, of late: narrower by small steps must not add up to a loss
         self.why = "starting"
@@ -192,9 +188,9 @@ class Lanes:
         """How many lines may be under way now."""
         return max(1, min(self.most, int(self._width + 1e-9)))
 
-    def bound(self, most: int) -> None:
-        """Never go above ``most`` from now on."""
-        self.most = max(1, most)
+    def bound(self, max_limit: int) -> None:
+        """Never go above ``max_limit`` from now on."""
+        self.most = max(1, max_limit)
         if self._width > self.most:
             self._set(self.most, self._changed, "bounded")
 
@@ -205,10 +201,10 @@ class Lanes:
 
         ``latency_ms``: its time to last token, None when it failed. Returns whether `limit` changed.
         """
-        before = self.limit
+        limit_before = self.limit
         if throttled:
             self._throttle(began, now)
-            return self.limit != before
+            return self.limit != limit_before
         window = self._window
         if window.start is None:
             if began >= self._changed:
@@ -218,9 +214,9 @@ class Lanes:
         window.full += in_use >= self.limit
         if latency_ms is not None and window.latencies is not None:
             window.latencies.append(latency_ms)
-        if window.n >= self._needed() and now - window.start >= self._least_s():
+        if window.n >= self._needed() and now - window.start >= self._shortest_window_s():
             self._close(now)
-        return self.limit != before
+        return self.limit != limit_before
 
     def _needed(self) -> int:
         """How many ends make a window: a round trip or two where a rough figure will do, more where it must be fine.
@@ -228,12 +224,12 @@ class Lanes:
         Whole round trips: of a service that takes the same time for each, all lanes end together.
         """
         if self.objective_ms is not None or self._throttled_at is not None:
-            least, trips = 10, 1
+            min_calls, trips = 10, 1
         else:
-            least, trips = (12, 1) if self._doubling else (30, 6)
-        return self.limit * max(trips, ceil(least / self.limit))
+            min_calls, trips = (12, 1) if self._doubling else (30, 6)
+        return self.limit * max(trips, ceil(min_calls / self.limit))
 
-    def _least_s(self) -> float:
+    def _shortest_window_s(self) -> float:
         return 0.05 if self._doubling else 0.5
 
     def _throttle(self, began: float, now: float) -> None:
@@ -278,17 +274,17 @@ class Lanes:
     def _knee(self, rate: float, now: float) -> None:
         self._best = max(rate, self._best * FORGET)
         if self._trial is None:
-            self._before = (self.limit, rate)
-            self._held += 1
+            self._baseline = (self.limit, rate)
+            self._n_flat += 1
             self._window = _Window(start=now, latencies=[])
-            if self._held >= HOLD:
+            if self._n_flat >= HOLD:
                 self._try(now)
             return
-        if self._before is None:  # the first window of all: nothing to compare with
-            self._before = (self.limit, rate)
+        if self._baseline is None:  # the first window of all: nothing to compare with
+            self._baseline = (self.limit, rate)
             self._widen(now)
             return
-        width, rate_before = self._before
+        width, rate_before = self._baseline
         grew = rate / max(rate_before, 1e-9)
         if self._trial == "narrower":
             if rate * NOTICED >= self._best:
@@ -300,10 +296,10 @@ class Lanes:
         share = self.limit / width - 1
         if self._doubling and grew - 1 < STEEP * share:
             # The knee lies between the two widths, about where the throughput says; from there on in fine steps.
-            self._doubling, self._before = False, None
+            self._doubling, self._baseline = False, None
             self._set(max(width, min(self.limit, width * grew * MARGIN)), now, "near the knee")
         elif grew - 1 >= WORTH * share and self.limit < self.most:
-            self._before = (self.limit, rate)
+            self._baseline = (self.limit, rate)
             self._widen(now, steep=grew - 1 >= STEEP * share)
         elif grew >= NOTICED:
             self._settle(self._width, (self.limit, rate), now, "no faster beyond")
@@ -319,7 +315,7 @@ class Lanes:
             self._widen(now)
 
     def _narrow(self, now: float) -> None:
-        self._held = 0
+        self._n_flat = 0
         if self.limit > 1:
             self._trial = "narrower"
             self._set(min(self.limit - 1, self.limit * NARROWER), now, "trying fewer lanes")
@@ -328,13 +324,13 @@ class Lanes:
         self._trial = "wider"
         factor = DOUBLE if self._doubling else FINE**2 if steep else FINE
         if self.limit >= self.most:
-            self._settle(self._width, self._before, now, "as many lanes as are allowed")
+            self._settle(self._width, self._baseline, now, "as many lanes as are allowed")
             return
         self._set(max(self.limit + 1, self.limit * factor), now, "looking for more throughput")
 
-    def _settle(self, width: float, known: tuple[float, float] | None, now: float, why: str) -> None:
-        self._trial, self._held, self._doubling = None, 0, False
-        self._before = known or self._before
+    def _settle(self, width: float, interval: tuple[float, float] | None, now: float, why: str) -> None:
+        self._trial, self._n_flat, self._doubling = None, 0, False
+        self._baseline = interval or self._baseline
         self._set(width, now, why)
 
     def _set(self, width: float, now: float, why: str) -> None:
@@ -358,6 +354,6 @@ class Spacing:
 
     def turn(self, now: float) -> float:
         """The moment at which the next line may begin; it is taken."""
-        at = max(now, self._next)
-        self._next = at + self._gap_s
-        return at
+        start_at = max(now, self._next)
+        self._next = start_at + self._gap_s
+        return start_at

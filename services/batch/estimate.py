@@ -21,12 +21,11 @@ from db import batch_queries
 from services.batch import pauses
 from services.batch.stats import Summary
 from services.batch.types import Checked, Line, RouteLimits, RouteName
+from services.batch.types import ReadRow as Row
 from services.pricing.cost import NANO, NANO_PER_RATE, Price, money, price_of
 from services.providers import kind_of
 from services.runs import view
-from services.types import Ask, Deployment
-
-Row = Mapping[str, Any]
+from services.types import Ask, Deployment, Json
 
 Range = tuple[int | None, int | None, int | None]
 
@@ -75,7 +74,7 @@ class Estimate:
     why_not: str | None = None
     unpriced: str | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """As `Batch.estimate` keeps it."""
         return asdict(self) | {"notes": list(self.notes)}
 
@@ -97,14 +96,14 @@ def estimates(
     since the last time; no service is asked anything.
     """
     past: dict[str, list[Row]] = defaultdict(list)
-    for row in batch_queries.recent_calls(engine, [one.id for one in deployments]):
+    for row in batch_queries.recent_calls(engine, [deployment.id for deployment in deployments]):
         past[row["deployment_id"]].append(row)
     finished = pauses.working(engine, batch_queries.finished_batches(engine))
     services = list(routes)
     return [
-        one
+        estimate
         for deployment in deployments
-        for one in _of(deployment, checked, past[deployment.id], finished, now, services, lanes, per_minute)
+        for estimate in _of(deployment, checked, past[deployment.id], finished, now, services, lanes, per_minute)
     ]
 
 
@@ -123,11 +122,14 @@ def _of(
         return [Estimate(deployment.id, "runner", why_not="The file has no valid line to send.")]
     limit, refused = _limit(deployment, checked)
     if refused is not None:
-        return [Estimate(deployment.id, name, why_not=refused) for name in ("runner", *(one.name for one in services))]
-    talk = talk_of([one.ask for one in checked.preview])
+        return [
+            Estimate(deployment.id, name, why_not=refused)
+            for name in ("runner", *(service.name for service in services))
+        ]
+    talk = talk_of([record.ask for record in checked.preview])
     tokens_in, tokens_out = inputs(past, checked.chars_in, n, talk), outputs(past, n, limit)
-    here = [row for row in finished if row["deployment_id"] == deployment.id]
-    pace = by_runner(past, [row for row in here if row["route"] == "runner"], n, tokens_out, lanes, per_minute)
+    of_deployment = [row for row in finished if row["deployment_id"] == deployment.id]
+    pace = by_runner(past, [row for row in of_deployment if row["route"] == "runner"], n, tokens_out, lanes, per_minute)
     standard = _price(deployment, now, batch=False)
     base = Estimate(
         deployment.id,
@@ -145,8 +147,8 @@ def _of(
     return [
         own,
         *(
-            _by(one, deployment, checked, base, plain, notes, here, finished, now, (tokens_in, tokens_out))
-            for one in services
+            _by(service, deployment, checked, base, plain, notes, of_deployment, finished, now, (tokens_in, tokens_out))
+            for service in services
         ),
     ]
 
@@ -158,7 +160,7 @@ def _by(
     base: Estimate,
     plain: Range,
     notes: Sequence[str],
-    here: Sequence[Row],
+    of_deployment: Sequence[Row],
     finished: Sequence[Row],
     now: datetime,
     tokens: tuple[Tokens, Tokens],
@@ -173,15 +175,17 @@ def _by(
         )
     if why_not is not None:
         return Estimate(deployment.id, service.name, why_not=why_not)
-    jobs, said = _jobs(service, deployment, checked, limits)
-    mine, others = ([row for row in rows if row["route"] == service.name] for rows in (here, finished))
-    pace = by_service(service.title, limits, mine, others, n)
+    jobs, problems = _jobs(service, deployment, checked, limits)
+    same_deployment, all_deployments = (
+        [row for row in rows if row["route"] == service.name] for rows in (of_deployment, finished)
+    )
+    pace = by_service(service.title, limits, same_deployment, all_deployments, n)
     price = _price(deployment, now, batch=True)
     cost, why = _cost(price, *tokens, pace, n)
     if price is None:
         why = "No batch price is known for this deployment, so what it costs this way cannot be told."
-    found = _with(base, cost, plain, pace, [*said, *notes, *([why] if why else []), *pace.notes], why)
-    return replace(found, route=service.name, n_jobs=jobs)
+    estimate = _with(base, cost, plain, pace, [*problems, *notes, *([why] if why else []), *pace.notes], why)
+    return replace(estimate, route=service.name, n_jobs=jobs)
 
 
 def _with(base: Estimate, cost: Range, plain: Range, pace: Pace, notes: Iterable[str], why: str | None) -> Estimate:
@@ -208,16 +212,18 @@ def _price(deployment: Deployment, now: datetime, *, batch: bool) -> Price | Non
         return None  # the deployment's own page says what is wrong with its price
 
 
-def _cost(price: Price | None, given: Tokens, made: Tokens, pace: Pace, n: int) -> tuple[Range, str | None]:
+def _cost(
+    price: Price | None, input_tokens: Tokens, output_tokens: Tokens, pace: Pace, n: int
+) -> tuple[Range, str | None]:
     """The range of costs, and a sentence where it is not known."""
     if price is None:
         return NOTHING, "No price is known for this deployment."
     if price.per_hour is not None:
         return _by_the_hour(Decimal(price.per_hour), pace)
-    low = tokens_nanousd(price, given.low, made.low, n)
-    mid = tokens_nanousd(price, given.mid, made.mid, n)
-    high = tokens_nanousd(price, given.high, made.high, n)
-    if low is None and given.low is not None:
+    low = tokens_nanousd(price, input_tokens.low, output_tokens.low, n)
+    mid = tokens_nanousd(price, input_tokens.mid, output_tokens.mid, n)
+    high = tokens_nanousd(price, input_tokens.high, output_tokens.high, n)
+    if low is None and input_tokens.low is not None:
         return NOTHING, "The price list has no price for requests of this length."
     return (low, mid, high), None
 
@@ -226,8 +232,8 @@ def _by_the_hour(per_hour: Decimal, pace: Pace) -> tuple[Range, str | None]:
     if per_hour == 0:
         return (0, 0, 0), None
     low, mid, high = (
-        None if one is None else _whole(per_hour * NANO * Decimal(str(one)) / 3600)
-        for one in (pace.low, pace.mid, pace.high)
+        None if hours_s is None else _rounded(per_hour * NANO * Decimal(str(hours_s)) / 3600)
+        for hours_s in (pace.low, pace.mid, pace.high)
     )
     why = f"It is paid by the hour (${per_hour:f}): the cost is that of the time the file takes, idle time not counted."
     if mid is None and high is None:
@@ -244,12 +250,12 @@ def tokens_nanousd(price: Price, tokens_in: int | None, tokens_out: int | None, 
     if "input" not in rates or "output" not in rates:
         return None
     return sum(
-        _whole(count * Decimal(rates[side]) * NANO_PER_RATE)
+        _rounded(count * Decimal(rates[side]) * NANO_PER_RATE)
         for side, count in (("input", tokens_in), ("output", tokens_out))
     )
 
 
-def _whole(value: Decimal) -> int:
+def _rounded(value: Decimal) -> int:
     return int(value.to_integral_value(rounding=ROUND_HALF_UP))
 
 
@@ -265,18 +271,18 @@ def _limit(deployment: Deployment, checked: Checked) -> tuple[float | None, str 
             sent = kind_of(deployment).request(deployment, checked.preview[0].ask).sent_params
         except ValueError as error:
             return None, str(error)
-        most = sent.get("max_tokens")
-        if not isinstance(most, int):
+        sent_limit = sent.get("max_tokens")
+        if not isinstance(sent_limit, int):
             limit = None  # this kind takes no limit
-        elif limit is None and all("max_tokens" not in one.ask.params for one in checked.preview):
-            limit = float(most)
+        elif limit is None and all("max_tokens" not in record.ask.params for record in checked.preview):
+            limit = float(sent_limit)
     return limit, None
 
 
-def _longest(deployment: Deployment, checked: Checked, given: Tokens) -> list[str]:
-    if not deployment.context_tokens or not checked.chars_in or given.mid is None:
+def _longest(deployment: Deployment, checked: Checked, input_tokens: Tokens) -> list[str]:
+    if not deployment.context_tokens or not checked.chars_in or input_tokens.mid is None:
         return []
-    tokens = checked.longest * given.mid / checked.chars_in
+    tokens = checked.longest * input_tokens.mid / checked.chars_in
     if tokens <= deployment.context_tokens:
         return []
     return [
@@ -288,20 +294,20 @@ def _longest(deployment: Deployment, checked: Checked, given: Tokens) -> list[st
 def _jobs(service: Service, deployment: Deployment, checked: Checked, limits: RouteLimits) -> tuple[int, list[str]]:
     """How many jobs the file becomes, by the number of lines and by bytes (from the previewed lines, as a service
     would get them)."""
-    n, said = checked.n_valid, []
+    n, problems = checked.n_valid, []
     bodies, chars = [], 0
     for record in checked.preview:
         try:
             bodies.append(len(service.body(deployment, Line(record.no, record.ask))))
         except ValueError as error:
-            said.append(str(error))
+            problems.append(str(error))
             continue
-        chars += sum(len(one.text) for one in record.ask.messages) + len(record.ask.system or "")
+        chars += sum(len(message.text) for message in record.ask.messages) + len(record.ask.system or "")
     jobs = -(-n // limits.max_records) if limits.max_records else 1
     if bodies and limits.max_bytes:
         around = max(sum(bodies) - chars, 0) / len(bodies)
         jobs = max(jobs, -(-int(checked.chars_in + around * n) // limits.max_bytes))
-    return max(jobs, 1), said[:1]
+    return max(jobs, 1), problems[:1]
 
 
 CONFIRMED = "over_budget"  # in what is kept of an estimate: the person has agreed to more than the budget
@@ -312,20 +318,20 @@ ASK = "Resume to send it all the same, with a larger budget if you like, or canc
 def above(estimate: Mapping[str, Any] | None, budget_nanousd: int | None) -> str | None:
     """The sentence, without its end, when the most that it can cost is above the budget, or the least where nothing
     bounds it; None when it is not, or when nothing is known."""
-    most, least = ((estimate or {}).get(name) for name in ("cost_high", "cost_low"))
+    cost_high, cost_low = ((estimate or {}).get(name) for name in ("cost_high", "cost_low"))
     if budget_nanousd is None:
         return None
-    if isinstance(most, int) and most > budget_nanousd:
-        return f"This can cost up to {money(most)}, which is above the budget of {money(budget_nanousd)}"
-    if most is None and isinstance(least, int) and least > budget_nanousd:
-        return f"This costs at least {money(least)}, which is above the budget of {money(budget_nanousd)}"
+    if isinstance(cost_high, int) and cost_high > budget_nanousd:
+        return f"This can cost up to {money(cost_high)}, which is above the budget of {money(budget_nanousd)}"
+    if cost_high is None and isinstance(cost_low, int) and cost_low > budget_nanousd:
+        return f"This costs at least {money(cost_low)}, which is above the budget of {money(budget_nanousd)}"
     return None
 
 
-def kept(estimate: Mapping[str, Any] | None, *, confirmed: bool) -> dict[str, Any] | None:
+def to_store(estimate: Mapping[str, Any] | None, *, confirmed: bool) -> Json | None:
     """An estimate as a batch keeps it, with the person's word on its budget."""
-    told = {} if estimate is None else {name: value for name, value in estimate.items() if name != CONFIRMED}
-    return (told | {CONFIRMED: True} if confirmed else told) or None
+    values = {} if estimate is None else {name: value for name, value in estimate.items() if name != CONFIRMED}
+    return (values | {CONFIRMED: True} if confirmed else values) or None
 
 
 def confirmed(estimate: Mapping[str, Any] | None) -> bool:
@@ -420,7 +426,7 @@ def of_history(
     """`against` from interactive calls that were read already."""
     times = [float(row["ttlt_ms"]) for row in past if row.get("ttlt_ms") is not None and not row.get("lag_marked")]
     middle = median(times) if len(times) >= FEW else None
-    each = None if middle is None else middle / 1000
+    seconds_each = None if middle is None else middle / 1000
     lanes = max(1, min(concurrency, summary.n or 1))
     return Against(
         n=summary.n,
@@ -428,8 +434,8 @@ def of_history(
         plain_nanousd=summary.plain_nanousd,
         n_priced=summary.n_plain,
         seconds=seconds,
-        one_by_one_s=None if each is None else each * summary.n,
-        at_once_s=None if each is None else each * summary.n / lanes,
+        one_by_one_s=None if seconds_each is None else seconds_each * summary.n,
+        at_once_s=None if seconds_each is None else seconds_each * summary.n / lanes,
         concurrency=lanes,
         median_ms=middle,
         n_history=len(times),
@@ -461,19 +467,24 @@ class Pace:
 
 
 def by_runner(
-    past: Sequence[Row], batches: Sequence[Row], n: int, made: Tokens, lanes: int | None, per_minute: int | None
+    past: Sequence[Row],
+    batches: Sequence[Row],
+    n: int,
+    output_tokens: Tokens,
+    lanes: int | None,
+    per_minute: int | None,
 ) -> Pace:
     """Our own runner: from the pace of finished batches of this deployment, else from recorded times of single calls
     and an assumed number of lanes."""
     rates = [row["n_lines"] / row["seconds"] for row in batches[:LATEST] if row["n_lines"] >= LONG_ENOUGH]
-    found = _by_pace(rates, n) if rates else _by_calls(past, n, made, lanes)
-    if per_minute and found.mid is not None:
-        least = n / per_minute * MINUTE
-        if least > found.mid:
-            note = f"At most {per_minute:,} lines a minute were allowed, which alone takes {words(least)}."
-            low, mid, high = (max(one or least, least) for one in (found.low, found.mid, found.high))
-            return Pace(low, mid, high, (*found.notes, note))
-    return found
+    pace = _by_pace(rates, n) if rates else _by_calls(past, n, output_tokens, lanes)
+    if per_minute and pace.mid is not None:
+        limit_s = n / per_minute * MINUTE
+        if limit_s > pace.mid:
+            note = f"At most {per_minute:,} lines a minute were allowed, which alone takes {words(limit_s)}."
+            low, mid, high = (max(seconds or limit_s, limit_s) for seconds in (pace.low, pace.mid, pace.high))
+            return Pace(low, mid, high, (*pace.notes, note))
+    return pace
 
 
 def _by_pace(rates: Sequence[float], n: int) -> Pace:
@@ -488,39 +499,41 @@ def _by_pace(rates: Sequence[float], n: int) -> Pace:
     return Pace(n / high, n / middle, n / low, (note,))
 
 
-def _by_calls(past: Sequence[Row], n: int, made: Tokens, lanes: int | None) -> Pace:
+def _by_calls(past: Sequence[Row], n: int, output_tokens: Tokens, lanes: int | None) -> Pace:
     timed = [row for row in past if row.get("ttlt_ms") is not None and not row.get("lag_marked")]
     if len(timed) < ENOUGH:
         return Pace(notes=(f"Time: not known, {few_words(len(timed), 'times')}.",))
-    each = _seconds_each(timed, n, made)
+    seconds_each = _seconds_each(timed, n, output_tokens)
     at_once = min(lanes, n) if lanes else min(LANES, n)
-    most = min(lanes, n) if lanes else min(MOST_LANES, n)
+    max_lanes = min(lanes, n) if lanes else min(MOST_LANES, n)
     assumed = "" if lanes else " (an assumption: the runner finds the best number while it runs)"
     note = (
-        f"Time: from {len(timed):,} recorded calls, {words(each)} a line, with {at_once} at once{assumed}; the range "
-        f"is one after the other to {most} at once."
+        f"Time: from {len(timed):,} recorded calls, {words(seconds_each)} a line, with {at_once} at once{assumed}; the "
+        f"range is one after the other to {max_lanes} at once."
     )
-    return Pace(n * each / most, n * each / at_once, n * each, (note,))
+    return Pace(n * seconds_each / max_lanes, n * seconds_each / at_once, n * seconds_each, (note,))
 
 
-def _seconds_each(timed: Sequence[Row], n: int, made: Tokens) -> float:
+def _seconds_each(timed: Sequence[Row], n: int, output_tokens: Tokens) -> float:
     """Seconds of one line: the first token and then the expected number of tokens; else the mean of all recorded."""
     first = [row["ttft_ms"] for row in timed if row.get("ttft_ms") is not None]
     pace = [row["tpot_ms"] for row in timed if row.get("tpot_ms") is not None]
-    if len(first) >= ENOUGH and len(pace) >= ENOUGH and made.mid is not None:
-        return float(median(first) + max(made.mid / n - 1, 0) * median(pace)) / 1000
+    if len(first) >= ENOUGH and len(pace) >= ENOUGH and output_tokens.mid is not None:
+        return float(median(first) + max(output_tokens.mid / n - 1, 0) * median(pace)) / 1000
     return float(fmean(row["ttlt_ms"] for row in timed)) / 1000
 
 
-def by_service(title: str, limits: RouteLimits, mine: Sequence[Row], others: Sequence[Row], n: int) -> Pace:
+def by_service(
+    title: str, limits: RouteLimits, of_deployment: Sequence[Row], of_service: Sequence[Row], n: int
+) -> Pace:
     """A batch service: at most its window, and what finished batches say: of this deployment, else of the service."""
     window = None if limits.window_h is None else limits.window_h * 3600
     promised = f"{title} promises an end within {limits.window_h:g} h" if limits.window_h is not None else ""
-    rows, whose = (mine, "of this deployment there") if mine else (others, "there")
+    rows, whose = (of_deployment, "of this deployment there") if of_deployment else (of_service, "there")
     seconds = [float(row["seconds"]) for row in rows[:LATEST]]
     if not seconds:
-        known = f"{promised}, often much sooner" if promised else f"{title} promises no time"
-        return Pace(None, None, window, (f"Time: {known}; nothing was recorded yet.",))
+        promise = f"{promised}, often much sooner" if promised else f"{title} promises no time"
+        return Pace(None, None, window, (f"Time: {promise}; nothing was recorded yet.",))
     middle = median(seconds)
     high = window if window is not None else max(seconds)
     ending = f"; {promised}" if promised else ""
@@ -611,7 +624,7 @@ def talk_of(asks: Sequence[Ask]) -> Talk:
     if not asks:
         return ONE
     n = len(asks)
-    return Talk(sum(len(one.messages) for one in asks) / n, sum(bool(one.system) for one in asks) / n)
+    return Talk(sum(len(ask.messages) for ask in asks) / n, sum(bool(ask.system) for ask in asks) / n)
 
 
 def inputs(past: Sequence[Row], chars: int, n: int, talk: Talk = ONE) -> Tokens:
@@ -622,24 +635,30 @@ def inputs(past: Sequence[Row], chars: int, n: int, talk: Talk = ONE) -> Tokens:
     they do not, the range is what it can be (from nothing to all that the characters leave over), which is nothing to
     speak of for lines as long as those.
     """
-    found = [
+    calls = [
         (float(row["chars"]), float(tokens))
         for row in past
         if row["usage_source"] == "provider" and row.get("chars") and (tokens := view.input_tokens(row))
     ]
-    if len(found) < ENOUGH:
-        return _by_thumb(chars, n, len(found), talk)
-    known = np.asarray(found)
-    ways, note = _ways(known)
+    if len(calls) < ENOUGH:
+        return _by_thumb(chars, n, len(calls), talk)
+    measured = np.asarray(calls)
+    ways, note = _ways(measured)
     around, rate = ways[0]
-    spread = known[:, 1] / np.maximum(around + rate * known[:, 0], 1.0)
+    spread = measured[:, 1] / np.maximum(around + rate * measured[:, 0], 1.0)
     low, high = (float(x) for x in np.quantile(spread, (0.1, 0.9)))
-    each = [start * n + per * chars for start, per in ways]
-    more = [max(talk.turns - 1, 0) * marks * n for marks in MARKS]
+    estimates_each = [start * n + per * chars for start, per in ways]
+    turn_marks = [max(talk.turns - 1, 0) * marks * n for marks in MARKS]
     text = rate * chars * OTHER_TEXT
-    bounds = (min(each) * min(low, 1.0) - text, each[0], max(each) * max(high, 1.0) + text)
-    least, middle, most = (_at_least(one + two, n) for one, two in zip(bounds, more, strict=True))
-    return Tokens(least, middle, most, (f"Input tokens: from {len(found):,} recorded calls, {note}.",))
+    bounds = (
+        min(estimates_each) * min(low, 1.0) - text,
+        estimates_each[0],
+        max(estimates_each) * max(high, 1.0) + text,
+    )
+    low_tokens, middle, high_tokens = (
+        _at_least(text_tokens + two, n) for text_tokens, two in zip(bounds, turn_marks, strict=True)
+    )
+    return Tokens(low_tokens, middle, high_tokens, (f"Input tokens: from {len(calls):,} recorded calls, {note}.",))
 
 
 def _by_thumb(chars: int, n: int, recorded: int, talk: Talk) -> Tokens:
@@ -649,40 +668,43 @@ def _by_thumb(chars: int, n: int, recorded: int, talk: Talk) -> Tokens:
         f"(3 to 5, and {around[0]:,.0f} to {around[2]:,.0f}): {few_words(recorded, 'calls')}."
     )
     low, mid, high = (
-        _at_least(chars / per + more * n, n) for per, more in zip((LOOSE, CHARS_PER_TOKEN, DENSE), around, strict=True)
+        _at_least(chars / per + marks * n, n)
+        for per, marks in zip((LOOSE, CHARS_PER_TOKEN, DENSE), around, strict=True)
     )
     return Tokens(low, mid, high, (note,))
 
 
-def few_words(recorded: int, what: str) -> str:
-    """Why nothing can be told from what was recorded of a deployment; ``what``: "calls", "answers"."""
+def few_words(recorded: int, noun: str) -> str:
+    """Why nothing can be told from what was recorded of a deployment; ``noun``: "calls", "answers"."""
     if not recorded:
-        return f"this deployment has no recorded {what}"
-    one = recorded == 1
-    some = what.removesuffix("s") if one else what
-    return f"{recorded} recorded {some} of this deployment {'is' if one else 'are'} too few"
+        return f"this deployment has no recorded {noun}"
+    single = recorded == 1
+    some = noun.removesuffix("s") if single else noun
+    return f"{recorded} recorded {some} of this deployment {'is' if single else 'are'} too few"
 
 
-def _ways(known: Any) -> tuple[list[tuple[float, float]], str]:
+def _ways(measured: Any) -> tuple[list[tuple[float, float]], str]:
     """(tokens around each prompt, tokens per character) as they may be, the likeliest first, and that in words.
 
     Short prompts are mostly what a service puts around them, so a plain ratio from short ones would be several times
     too much for long ones, and one from long ones too little for short ones.
     """
-    chars, tokens = known[:, 0], known[:, 1]
-    if len(known) >= FITTED and chars.max() >= ALIKE * chars.min():
+    chars, tokens = measured[:, 0], measured[:, 1]
+    if len(measured) >= FITTED and chars.max() >= ALIKE * chars.min():
         rate, around = np.polyfit(chars, tokens, 1)
         if 1 / 12 <= rate <= 2 and around >= 0:
             about = f", and {around:,.0f} more around each line" if around >= 1 else ""
             return [(float(around), float(rate))], f"{1 / rate:.1f} characters per token{about}"
-    each, length = float(tokens.mean()), float(chars.mean())
-    ratio = each / length
-    ways = [(each - length / per, 1 / per) for per in (CHARS_PER_TOKEN, LOOSE, DENSE) if each >= length / per]
+    tokens_each, length = float(tokens.mean()), float(chars.mean())
+    ratio = tokens_each / length
+    ways = [
+        (tokens_each - length / per, 1 / per) for per in (CHARS_PER_TOKEN, LOOSE, DENSE) if tokens_each >= length / per
+    ]
     if not ways or ratio <= DENSEST:
         ways.append((0.0, ratio))
     around = min(ways[0][0], MOST_AROUND)
-    if (each - around) / length <= DENSEST:  # more than a template puts around: the text itself is dense
-        ways.insert(0, (around, (each - around) / length))
+    if (tokens_each - around) / length <= DENSEST:  # more than a template puts around: the text itself is dense
+        ways.insert(0, (around, (tokens_each - around) / length))
     return ways, f"{1 / ratio:.1f} characters per token with what is sent around them"
 
 
@@ -696,15 +718,15 @@ def outputs(past: Sequence[Row], n: int, limit: float | None) -> Tokens:
     With history: every line like the mean of the recorded answers (a sum follows the mean, not the median); the range
     is every line like the shortest tenth and like the longest. Without: from nothing to the limit.
     """
-    made = [float(tokens) for row in past if (tokens := view.output_tokens(row)) is not None]
-    if len(made) < ENOUGH:
-        return _unknown(n, limit, len(made))
-    known = np.minimum(np.asarray(made), limit if limit is not None else np.inf)
-    low, middle, high = (float(x) for x in np.quantile(known, (0.1, 0.5, 0.9)))
-    mean = float(known.mean())
+    recorded = [float(tokens) for row in past if (tokens := view.output_tokens(row)) is not None]
+    if len(recorded) < ENOUGH:
+        return _unknown(n, limit, len(recorded))
+    limited = np.minimum(np.asarray(recorded), limit if limit is not None else np.inf)
+    low, middle, high = (float(x) for x in np.quantile(limited, (0.1, 0.5, 0.9)))
+    mean = float(limited.mean())
     capped = f", none above the limit of {limit:,.0f}" if limit is not None else ""
     notes = [
-        f"Output tokens: from {len(made):,} recorded answers, {mean:,.0f} on average (median {middle:,.0f}, most "
+        f"Output tokens: from {len(recorded):,} recorded answers, {mean:,.0f} on average (median {middle:,.0f}, most "
         f"between {low:,.0f} and {high:,.0f}){capped}."
     ]
     cut = sum(1 for row in past if row.get("outcome") == "max_tokens")

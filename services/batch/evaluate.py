@@ -1,4 +1,4 @@
-"""Answers judged: checks of each line against what is expected, and two batches of one file line beside line.
+"""Checks of each answer against what is expected, and a comparison of two batches of one file, line by line.
 
 What is expected is a fixed text or holds columns of the file as ``{{label}}``. Patterns and schemas of a person run in
 a process of their own, one second a line (`services.batch.sandbox`).
@@ -17,11 +17,10 @@ from decimal import Decimal, InvalidOperation
 from itertools import groupby
 from typing import Any, Literal, NoReturn
 
-from services.batch.sandbox import Watched
+from services.batch.sandbox import Sandbox
 from services.batch.stats import Summary, Sums, wilson
+from services.batch.types import ReadRow as Row
 from services.runs import compare as runs_compare
-
-Row = Mapping[str, Any]
 
 CheckKind = Literal["exact", "contains", "regex", "json", "schema", "number"]
 
@@ -79,7 +78,7 @@ class Check:
             return "Write what is expected: a fixed text, or a column of the file as {{column}}."
         if len(self.expected) > LONGEST_PATTERN and self.kind != "schema":
             return f"What is expected is longer than {LONGEST_PATTERN:,} characters."
-        missing = [one for one in self.columns if columns is not None and one not in columns]
+        missing = [column for column in self.columns if columns is not None and column not in columns]
         if missing:
             return f"The file has no column “{missing[0]}”; it has {', '.join(columns or ())}."
         if self.kind == "number":
@@ -126,21 +125,21 @@ class Rate:
     def sentence(self) -> str:
         """The rate in words, with what was left out."""
         lines = "line" if self.unknown == 1 else "lines"
-        rest = f" {self.unknown:,} {lines} could not be judged." if self.unknown else ""
+        left_out = f" {self.unknown:,} {lines} could not be judged." if self.unknown else ""
         if self.interval is None:
-            return f"No line could be judged.{rest}"
+            return f"No line could be judged.{left_out}"
         low, high = self.interval
         return (
             f"{self.passed:,} of {self.n:,} passed ({self.passed / self.n:.1%}, 95 % interval {low:.1%} – {high:.1%})."
-            f"{rest}"
+            f"{left_out}"
         )
 
 
 def rate(verdicts: Iterable[Verdict]) -> Rate:
     """Verdicts added up."""
     n = {True: 0, False: 0, None: 0}
-    for one in verdicts:
-        n[one.passed] += 1
+    for verdict in verdicts:
+        n[verdict.passed] += 1
     return Rate(n[True], n[False], n[None])
 
 
@@ -149,19 +148,19 @@ def run(check: Check, rows: Iterable[Row]) -> Iterator[Verdict]:
     if why := check.why_not():
         raise ValueError(why)
     with ExitStack() as stack:
-        watched = stack.enter_context(_watched(check)) if check.kind in ("regex", "schema") else None
+        sandbox = stack.enter_context(_sandbox_of(check)) if check.kind in ("regex", "schema") else None
         for row in rows:
-            yield _verdict(check, row, watched)
+            yield _verdict(check, row, sandbox)
 
 
-def _watched(check: Check) -> Watched:
+def _sandbox_of(check: Check) -> Sandbox:
     fixed = None if check.columns else check.expected
     if check.kind == "regex":
-        return Watched("regex", fixed, flags=0 if check.exactly else re.IGNORECASE)
-    return Watched("schema", fixed)
+        return Sandbox("regex", fixed, flags=0 if check.exactly else re.IGNORECASE)
+    return Sandbox("schema", fixed)
 
 
-def _verdict(check: Check, row: Row, watched: Watched | None) -> Verdict:
+def _verdict(check: Check, row: Row, sandbox: Sandbox | None) -> Verdict:
     no = int(row["no"])
     if row["state"] != "succeeded" or row.get("answer") is None:
         return Verdict(no, None, "the line has no answer")
@@ -174,7 +173,7 @@ def _verdict(check: Check, row: Row, watched: Watched | None) -> Verdict:
         if isinstance(filled, Verdict):
             return Verdict(no, None, filled.why)
         expected = filled
-    passed, why = _judged(check, answer, expected, watched)
+    passed, why = _judged(check, answer, expected, sandbox)
     return Verdict(no, passed, why)
 
 
@@ -186,10 +185,10 @@ def _filled(check: Check, original: Mapping[str, Any]) -> str | Verdict:
             return Verdict(0, None, f"the column “{name}” is empty in this line")
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         values[name] = re.escape(text) if check.kind == "regex" else text
-    return _VARIABLE.sub(lambda found: values[found.group(1)], check.expected)
+    return _VARIABLE.sub(lambda match: values[match.group(1)], check.expected)
 
 
-def _judged(check: Check, answer: str, expected: str, watched: Watched | None) -> tuple[bool | None, str]:
+def _judged(check: Check, answer: str, expected: str, sandbox: Sandbox | None) -> tuple[bool | None, str]:
     if check.kind == "exact":
         same = answer == expected if check.exactly else normalised(answer) == normalised(expected)
         return same, "" if same else f"“{_short(answer)}” is not “{_short(expected)}”"
@@ -200,11 +199,11 @@ def _judged(check: Check, answer: str, expected: str, watched: Watched | None) -
         return _near(check, answer, expected)
     if check.kind == "json":
         return _json(answer)
-    assert watched is not None
+    assert sandbox is not None
     if check.kind == "regex":
-        return watched.ask(answer, expected if check.columns else None)
+        return sandbox.ask(answer, expected if check.columns else None)
     parsed, why = _json(answer)
-    return watched.ask(unfenced(answer), expected if check.columns else None) if parsed else (parsed, why)
+    return sandbox.ask(unfenced(answer), expected if check.columns else None) if parsed else (parsed, why)
 
 
 def unfenced(answer: str) -> str:
@@ -212,8 +211,8 @@ def unfenced(answer: str) -> str:
     text = answer.strip()
     if len(text) < 6 or not (text.startswith(FENCE) and text.endswith(FENCE)):
         return answer
-    first, newline, rest = text[len(FENCE) : -len(FENCE)].partition("\n")
-    return rest if newline and (not first.strip() or first.strip().isalnum()) else answer
+    first, newline, body = text[len(FENCE) : -len(FENCE)].partition("\n")
+    return body if newline and (not first.strip() or first.strip().isalnum()) else answer
 
 
 def _json(answer: str) -> tuple[bool, str]:
@@ -231,21 +230,21 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _near(check: Check, answer: str, expected: str) -> tuple[bool | None, str]:
-    wanted, found = _number(expected), _number(answer)
-    if wanted is None:
+    expected_number, number = _number(expected), _number(answer)
+    if expected_number is None:
         return None, f"“{_short(expected)}” in the file is no number"
-    if found is None:
+    if number is None:
         return False, "there is no number in the answer"
-    allowed = Decimal(str(check.tolerance)) * (abs(wanted) if check.relative else 1)
-    near = abs(found - wanted) <= allowed
-    return near, "" if near else f"{found} is not {wanted}{f' ± {allowed}' if allowed else ''}"
+    allowed = Decimal(str(check.tolerance)) * (abs(expected_number) if check.relative else 1)
+    near = abs(number - expected_number) <= allowed
+    return near, "" if near else f"{number} is not {expected_number}{f' ± {allowed}' if allowed else ''}"
 
 
 def _number(text: str) -> Decimal | None:
     """The last number in a text."""
-    for found in reversed(_NUMBER.findall(text)):
+    for match in reversed(_NUMBER.findall(text)):
         try:
-            value = Decimal(found.replace(",", "").replace("−", "-"))
+            value = Decimal(match.replace(",", "").replace("−", "-"))
         except InvalidOperation:
             continue  # a sign or an exponent alone
         if value.is_finite():
@@ -334,33 +333,33 @@ class Comparison:
     @property
     def sentence(self) -> str:
         """The agreement in words."""
-        return self.told("the first", "the second")
+        return self.sentence_with("the first", "the second")
 
-    def told(self, first: str, second: str) -> str:
+    def sentence_with(self, first: str, second: str) -> str:
         """The agreement in words, with names for the two."""
-        rest = self._not_compared(first, second)
+        left_out = self._not_compared(first, second)
         if not self.n_answered:
-            return f"No line was answered by both, so there is nothing to compare.{rest}"
+            return f"No line was answered by both, so there is nothing to compare.{left_out}"
         low, high = self.interval or (0.0, 1.0)
         n = self.n_answered
         return (
             f"{self.n_same / n:.1%} the same of {n:,} {'line' if n == 1 else 'lines'} that both answered "
             f"({self.n_same:,} the same, {n - self.n_same:,} different; 95 % interval {low:.1%} – {high:.1%}); "
-            f"{NORMALISED}.{rest}"
+            f"{NORMALISED}.{left_out}"
         )
 
     def _not_compared(self, first: str, second: str) -> str:
-        left = [
+        clauses = [
             f"{n:,} {'line' if n == 1 else 'lines'} that only {who} answered"
             for n, who in ((self.a_alone, first), (self.b_alone, second))
             if n
         ]
-        left += [
+        clauses += [
             f"{n:,} {'line' if n == 1 else 'lines'} that {'is' if n == 1 else 'are'} only in {who}"
             for n, who in ((self.only_a, first), (self.only_b, second))
             if n
         ]
-        return f" Not compared: {', '.join(left)}." if left else ""
+        return f" Not compared: {', '.join(clauses)}." if clauses else ""
 
 
 def normalised(text: str) -> str:
@@ -419,22 +418,22 @@ def compare(a: Iterable[Row], b: Iterable[Row], *, same_file: bool) -> Compariso
 
 
 def _by_place(a: Iterable[Row], b: Iterable[Row]) -> Iterator[Pair]:
-    left, right = (groupby(rows, lambda row: int(row["line"])) for rows in (a, b))
-    at_a, at_b = next(left, None), next(right, None)
+    groups_a, right = (groupby(rows, lambda row: int(row["line"])) for rows in (a, b))
+    at_a, at_b = next(groups_a, None), next(right, None)
     while at_a is not None or at_b is not None:
         if at_b is None or (at_a is not None and at_a[0] < at_b[0]):
             assert at_a is not None
             yield from (Pair(_key(row), row, None) for row in at_a[1])
-            at_a = next(left, None)
+            at_a = next(groups_a, None)
         elif at_a is None or at_b[0] < at_a[0]:
             yield from (Pair(_key(row), None, row) for row in at_b[1])
             at_b = next(right, None)
         else:
-            yield from _of_one_place(list(at_a[1]), list(at_b[1]))
-            at_a, at_b = next(left, None), next(right, None)
+            yield from _pairs_of_line(list(at_a[1]), list(at_b[1]))
+            at_a, at_b = next(groups_a, None), next(right, None)
 
 
-def _of_one_place(a: list[Row], b: list[Row]) -> Iterator[Pair]:
+def _pairs_of_line(a: list[Row], b: list[Row]) -> Iterator[Pair]:
     if len(a) == len(b) == 1:
         yield Pair(_key(a[0]), a[0], b[0])
         return
@@ -446,8 +445,8 @@ def _by_id(a: Iterable[Row], b: Iterable[Row]) -> Iterator[Pair]:
     for row in b:
         waiting.setdefault(_key(row), []).append(row)
     for row in a:
-        found = waiting.get(_key(row))
-        yield Pair(_key(row), row, found.pop(0) if found else None)
+        same_key = waiting.get(_key(row))
+        yield Pair(_key(row), row, same_key.pop(0) if same_key else None)
     for rows in waiting.values():
         yield from (Pair(_key(row), None, row) for row in rows)
 

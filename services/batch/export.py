@@ -1,4 +1,4 @@
-"""A batch's results beside the columns that it was made from, in the file's order, as CSV, JSONL, Parquet or Excel.
+"""Export of a batch: its results beside the columns of its file, in the file's order; CSV, JSONL, Parquet, Excel.
 
 Written line by line: memory does not grow with the batch. JSONL holds every value as it was; in CSV and Excel a text
 that a spreadsheet would run is preceded by an apostrophe, unless a machine reads it (``escape=False``). No key leaves.
@@ -22,12 +22,11 @@ from openpyxl.cell import WriteOnlyCell
 from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 
 from db.types import REPLACEMENT, storable
+from services.batch.types import ReadRow as Row
 from services.formatting import safe_cell
 from services.runs import view
 from services.runs.record import usd
 from services.security import keys
-
-Row = Mapping[str, Any]
 
 Kind = Literal["csv", "jsonl", "parquet", "excel"]
 
@@ -108,8 +107,8 @@ class Sheet:
 
 def sheet(columns: Sequence[str]) -> Sheet:
     """Where a name of ours is one of the file's (whatever its case), ours gets a number behind it."""
-    own = tuple(dict.fromkeys(storable(str(one)) for one in columns))
-    taken, results, renamed = {one.casefold() for one in own}, [], {}
+    own = tuple(dict.fromkeys(storable(str(column)) for column in columns))
+    taken, results, renamed = {name.casefold() for name in own}, [], {}
     for column in RESULTS:
         usual = PREFIX + column.name
         name = _free(usual, taken)
@@ -134,8 +133,8 @@ def write(
     ``n``: how many there will be, where that is known, so that Excel can refuse before any is read. Raises ValueError
     in words for more than a sheet of Excel holds; nothing has been written to ``target`` then.
     """
-    head, again = sheet(columns), Again()
-    rows = again.counted(rows)
+    head, resent = sheet(columns), ResentLines()
+    rows = resent.counted(rows)
     if kind == "csv":
         done, notes = _csv(rows, head, target, escape)
     elif kind == "jsonl":
@@ -147,13 +146,13 @@ def write(
             done, notes = parquet(chunks(rows), head, target)
         else:
             done, notes = excel(chunks(rows), head, target, escape, n)
-    said = [
+    notices = [
         f"“{usual}” is a column of the file already: ours is called “{name}”." for usual, name in head.renamed.items()
     ]
-    return Written(done, head.names, (*said, *notes, *again.said(head)))
+    return Written(done, head.names, (*notices, *notes, *resent.notices(head)))
 
 
-class Again:
+class ResentLines:
     """Counts the lines that were sent more than once: only their costs are of all attempts."""
 
     n = 0
@@ -164,20 +163,20 @@ class Again:
             self.n += (row.get("attempts") or 0) > 1
             yield row
 
-    def said(self, head: Sheet) -> list[str]:
+    def notices(self, head: Sheet) -> list[str]:
         """The sentence on them."""
         if not self.n:
             return []
         lines = "1 line was" if self.n == 1 else f"{self.n:,} lines were"
-        name = head.results[[one.name for one in RESULTS].index("cost_usd")]
+        name = head.results[[column.name for column in RESULTS].index("cost_usd")]
         return [f"{lines} sent more than once: “{name}” is what all attempts cost, the rest is of the last one."]
 
 
 def chunks(rows: Iterable[Row]) -> Iterator[list[tuple[Mapping[str, Any], list[Any]]]]:
     """Lines in portions: of each its original values by name and our values in the order of `RESULTS`; without keys."""
-    left = iter(rows)
-    while portion := list(islice(left, AT_ONCE)):
-        yield scrubbed([(row.get("original") or {}, [one.read(row) for one in RESULTS]) for row in portion])
+    remaining = iter(rows)
+    while portion := list(islice(remaining, AT_ONCE)):
+        yield scrubbed([(row.get("original") or {}, [column.read(row) for column in RESULTS]) for row in portion])
 
 
 def cells(original: Mapping[str, Any], head: Sheet) -> list[Any]:
@@ -214,12 +213,12 @@ def _csv(rows: Iterable[Row], head: Sheet, target: BinaryIO, escape: bool) -> tu
     out, n, odd = io.StringIO(newline=""), 0, 0
     writer = csv.writer(out)
     safe: Callable[[Any], Any] = _safe if escape else lambda value: value
-    known = frozenset(head.columns)
+    columns = frozenset(head.columns)
     writer.writerow([safe(name) for name in head.names])
     for portion in chunks(rows):
         for original, results in portion:
-            writer.writerow([safe(one) for one in (*cells(original, head), *results)])
-            odd += not known.issuperset(original)
+            writer.writerow([safe(cell) for cell in (*cells(original, head), *results)])
+            odd += not columns.issuperset(original)
         n += len(portion)
         _drain(out, target)
     _drain(out, target)
@@ -290,18 +289,18 @@ def excel(
         raise ValueError(_too_many())
     book = Workbook(write_only=True)
     try:
-        made = book.create_sheet("results")
-        writer = _Cells(made, escape)
-        made.append([writer.cell(name) for name in head.names])
+        worksheet = book.create_sheet("results")
+        writer = _Cells(worksheet, escape)
+        worksheet.append([writer.cell(name) for name in head.names])
         done = odd = 0
-        known = frozenset(head.columns)
+        columns = frozenset(head.columns)
         for portion in portions:
             done += len(portion)
             if done > EXCEL_ROWS:
                 raise ValueError(_too_many())
             for original, results in portion:
-                odd += not known.issuperset(original)
-                made.append([writer.cell(one) for one in (*cells(original, head), *_as_numbers(results))])
+                odd += not columns.issuperset(original)
+                worksheet.append([writer.cell(cell) for cell in (*cells(original, head), *_as_numbers(results))])
         book.save(target)
     except BaseException:
         _forget(book)
@@ -312,11 +311,11 @@ def excel(
 def _forget(book: Workbook) -> None:
     """Take away the temporary files of sheets that were never saved: openpyxl would keep them until the end of the
     process."""
-    for one in book.worksheets:
-        writer = getattr(one, "_writer", None)
+    for worksheet in book.worksheets:
+        writer = getattr(worksheet, "_writer", None)
         if writer is not None:
             with suppress(Exception):
-                one.close()
+                worksheet.close()
             with suppress(OSError):
                 writer.cleanup()
 
@@ -336,8 +335,8 @@ def _as_numbers(results: Sequence[Any]) -> list[Any]:
 class _Cells:
     """Makes cells that are what they are: a text is never a formula, a number never loses digits."""
 
-    def __init__(self, made: Any, escape: bool) -> None:
-        self.sheet, self.escape = made, escape
+    def __init__(self, worksheet: Any, escape: bool) -> None:
+        self.sheet, self.escape = worksheet, escape
         self.cut = self.replaced = 0
 
     def cell(self, value: Any) -> Any:
@@ -358,19 +357,21 @@ class _Cells:
         if len(text.encode("utf-16-le")) // 2 > EXCEL_TEXT:
             self.cut += 1
             text = text.encode("utf-16-le")[: 2 * (EXCEL_TEXT - 1)].decode("utf-16-le", "ignore") + "…"
-        found = WriteOnlyCell(self.sheet, value=text)
-        found.data_type = "s"  # openpyxl would make a formula of "=…" and an error of "#N/A"
-        return found
+        cell = WriteOnlyCell(self.sheet, value=text)
+        cell.data_type = "s"  # openpyxl would make a formula of "=…" and an error of "#N/A"
+        return cell
 
     def notes(self) -> list[str]:
-        found = []
+        notices = []
         if self.cut:
-            what = "text is" if self.cut == 1 else "texts are"
-            found.append(f"{self.cut:,} {what} longer than Excel's {EXCEL_TEXT:,} characters a cell and end in “…”.")
+            subject = "text is" if self.cut == 1 else "texts are"
+            notices.append(
+                f"{self.cut:,} {subject} longer than Excel's {EXCEL_TEXT:,} characters a cell and end in “…”."
+            )
         if self.replaced:
-            what = "cell" if self.replaced == 1 else "cells"
-            found.append(f"{self.replaced:,} {what} had control characters that Excel refuses, replaced by “�”.")
-        return found
+            subject = "cell" if self.replaced == 1 else "cells"
+            notices.append(f"{self.replaced:,} {subject} had control characters that Excel refuses, replaced by “�”.")
+        return notices
 
 
 # --- Parquet -------------------------------------------------------------------------------------------------------
@@ -383,10 +384,10 @@ def parquet(portions: Iterable[Portion], head: Sheet, target: BinaryIO) -> tuple
     kinds: dict[str, set[str]] = {name: set() for name in head.columns}
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="surrogatepass", newline="\n") as laid:
         done, odd = _lay(portions, head, laid, kinds)
-        types = {name: _type(found) for name, found in kinds.items()}
+        types = {name: _type(kind_names) for name, kind_names in kinds.items()}
         arrow = {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "str": pa.string()}
         own = {str: "str", int: "int", float: "float"}
-        results = ["float" if one.name == "cost_usd" else own[one.holds] for one in RESULTS]
+        results = ["float" if column.name == "cost_usd" else own[column.holds] for column in RESULTS]
         fields = [*types.values(), *results]
         schema = pa.schema([(name, arrow[kind]) for name, kind in zip(head.names, fields, strict=True)])
         with pq.ParquetWriter(target, schema, compression="zstd") as writer:
@@ -397,20 +398,22 @@ def parquet(portions: Iterable[Portion], head: Sheet, target: BinaryIO) -> tuple
                     for column, kind in zip(columns, fields, strict=True)
                 ]
                 writer.write_table(pa.Table.from_arrays(arrays, schema=schema), row_group_size=GROUP)
-    mixed = [name for name, found in kinds.items() if types[name] == "str" and not found <= {"str", "none", "json"}]
+    mixed = [
+        name for name, kind_names in kinds.items() if types[name] == "str" and not kind_names <= {"str", "none", "json"}
+    ]
     notes = [f"“{name}” holds values of different kinds and is written as text." for name in mixed]
     return done, [*notes, *beyond(odd)]
 
 
 def _lay(portions: Iterable[Portion], head: Sheet, laid: IO[str], kinds: dict[str, set[str]]) -> tuple[int, int]:
     done = odd = 0
-    known = frozenset(head.columns)
+    columns = frozenset(head.columns)
     for portion in portions:
         for original, results in portion:
             row = [original.get(name) for name in head.columns]
             for name, value in zip(head.columns, row, strict=True):
                 kinds[name].add(_kind(value))
-            odd += not known.issuperset(original)
+            odd += not columns.issuperset(original)
             # ASCII: no line of the temporary file is cut by a character that only some take for an end of line.
             laid.write(json.dumps([*row, *_as_numbers(results)], default=str) + "\n")
         done += len(portion)
@@ -430,12 +433,12 @@ def _kind(value: Any) -> str:
 
 def _type(kinds: set[str]) -> str:
     """The type of a column; "str" for what no other can hold exactly."""
-    found = kinds - {"none"}
-    if found and found <= {"int", "long"}:
+    present = kinds - {"none"}
+    if present and present <= {"int", "long"}:
         return "int"
-    if found and found <= {"int", "float"}:
+    if present and present <= {"int", "float"}:
         return "float"
-    return "bool" if found == {"bool"} else "str"
+    return "bool" if present == {"bool"} else "str"
 
 
 def _as(value: Any, kind: str) -> Any:
@@ -457,32 +460,32 @@ def scrubbed(lines: list[Line]) -> list[Line]:
     """The same lines; where a text in them holds a key, with ``[hidden]`` in its place. Other values are untouched."""
     texts = [text for original, results in lines for value in (original, results) for text in _texts(value)]
     joined = BETWEEN.join(texts)
-    found = keys.scrub(joined)
-    if found == joined:
+    scrubbed_text = keys.scrub(joined)
+    if scrubbed_text == joined:
         return lines
-    parts = found.split(BETWEEN)
+    parts = scrubbed_text.split(BETWEEN)
     if len(parts) != len(texts):
         parts = [keys.scrub(text) for text in texts]
-    left = iter(parts)
-    return [(_rebuilt(original, left), _rebuilt(results, left)) for original, results in lines]
+    remaining = iter(parts)
+    return [(_rebuilt(original, remaining), _rebuilt(results, remaining)) for original, results in lines]
 
 
 def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
-        for one in value.values():
-            yield from _texts(one)
+        for entry in value.values():
+            yield from _texts(entry)
     elif isinstance(value, list | tuple):
-        for one in value:
-            yield from _texts(one)
+        for entry in value:
+            yield from _texts(entry)
 
 
-def _rebuilt(value: Any, left: Iterator[str]) -> Any:
+def _rebuilt(value: Any, texts: Iterator[str]) -> Any:
     if isinstance(value, str):
-        return next(left)
+        return next(texts)
     if isinstance(value, Mapping):
-        return {name: _rebuilt(one, left) for name, one in value.items()}
+        return {name: _rebuilt(entry, texts) for name, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_rebuilt(one, left) for one in value]
+        return [_rebuilt(entry, texts) for entry in value]
     return value

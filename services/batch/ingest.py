@@ -1,7 +1,7 @@
-"""A batch recorded line by line from its file, wherever that lies, and cut into jobs that its service takes.
+"""Recording a batch: its file is fetched, its lines are written to the database, and jobs of a service are cut.
 
-Until the last line is there a batch has ``n_lines`` 0, and no worker touches it. What a crash broke off is gone on with
-at the next start, from the first line that is missing.
+Until the last line is recorded a batch has ``n_lines`` 0, and no worker touches it. After a crash the next start
+continues with the first line that is missing.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import os
 import shutil
 import time
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import Engine
 from sqlmodel import Session
@@ -27,15 +27,15 @@ from services.aws.control import AwsTrouble, explained
 from services.batch import estimate as batch_estimate
 from services.batch import files
 from services.batch.files import Cancelled, spool
-from services.batch.files.errors import MAX_FAULTS, plural
+from services.batch.files.errors import plural
 from services.batch.providers.base import Route, RouteTrouble
 from services.batch.types import (
     Checked,
-    Fault,
     Line,
     Progress,
     Record,
     RouteLimits,
+    Row,
     ask_of_json,
     ask_to_json,
     options_of_json,
@@ -46,8 +46,6 @@ from services.security.keys import scrub
 from services.types import Deployment
 
 log = logging.getLogger(__name__)
-
-Row = dict[str, Any]
 
 AT_ONCE = 1000  # lines in one transaction
 
@@ -62,7 +60,7 @@ class Dropped(Exception):
     """The batch was cancelled, or its recording is to be gone on with later."""
 
 
-def keep_file(source: Path, folder: Path, *, linked: bool) -> Path:
+def store_file(source: Path, folder: Path, *, linked: bool) -> Path:
     """The file as ``folder/input.<ext>``, whole or not at all. ``linked``: it is ours and nobody changes it.
 
     Raises ValueError in words when the disk does not take it.
@@ -79,9 +77,9 @@ def keep_file(source: Path, folder: Path, *, linked: bool) -> Path:
                 pass
             else:
                 return target
-        part = folder / ".part"
-        shutil.copyfile(source, part)
-        part.replace(target)
+        partial_file = folder / ".part"
+        shutil.copyfile(source, partial_file)
+        partial_file.replace(target)
     except OSError as error:
         raise _not_stored(source, error) from None
     return target
@@ -95,8 +93,8 @@ def _not_stored(source: Path, error: OSError) -> ValueError:
     return ValueError(f"{source.name} could not be stored ({error.strerror}); make room, then submit again.")
 
 
-def kept_file(folder: Path) -> Path | None:
-    """The file that `keep_file` made; None where it never came to that."""
+def stored_file(folder: Path) -> Path | None:
+    """The file that `store_file` made; None where it never came to that."""
     return next(iter(sorted(folder.glob("input.*"))), None)
 
 
@@ -142,16 +140,16 @@ class Recording:
             checked = self._check(batch, path)
             estimate = self._estimate(batch, checked)
         last = batches.last_no(self._reader, batch["id"])
-        told = time.monotonic()
-        coming: Iterator[Record] = (one for one in files.records(path, checked.options) if one.no > last)
+        told_at = time.monotonic()
+        coming: Iterator[Record] = (record for record in files.records(path, checked.options) if record.no > last)
         n = last
-        while part := list(islice(coming, AT_ONCE)):
+        while portion := list(islice(coming, AT_ONCE)):
             self._go_on(batch["id"])
-            self._writer.submit(partial(_insert, [_line(batch["id"], one) for one in part])).result()
-            n = part[-1].no
-            if time.monotonic() - told > TELL_EVERY_S:
+            self._writer.submit(partial(_insert, [_line(batch["id"], record) for record in portion])).result()
+            n = portion[-1].no
+            if time.monotonic() - told_at > TELL_EVERY_S:
                 self._say(batch["id"], f"Recording: {n:,} of {checked.n_valid:,} lines.")
-                told = time.monotonic()
+                told_at = time.monotonic()
             time.sleep(BREATH_S)
         if n == 0:
             raise ValueError("No line of this file can be sent.")
@@ -175,24 +173,24 @@ class Recording:
         if row is None or row["wanted"] == "cancel" or row["state"] in batches.OVER:
             raise Dropped
 
-    def _say(self, batch_id: str, said: str) -> None:
-        self._writer.submit(partial(_say, batch_id, said)).result()
+    def _say(self, batch_id: str, sentence: str) -> None:
+        self._writer.submit(partial(_say, batch_id, sentence)).result()
 
-    def fail(self, batch_id: str, said: str) -> None:
+    def fail(self, batch_id: str, sentence: str) -> None:
         """The batch cannot be recorded, and so it is over."""
-        self._writer.submit(partial(_fail, batch_id, scrub(said))).result()
+        self._writer.submit(partial(_fail, batch_id, scrub(sentence))).result()
 
 
-def _line(batch_id: str, one: Record) -> Row:
+def _line(batch_id: str, record: Record) -> Row:
     return {
         "batch_id": batch_id,
-        "no": one.no,
-        "line": one.line,
-        "record_id": one.id,
+        "no": record.no,
+        "line": record.line,
+        "record_id": record.id,
         "state": "waiting",
         "attempts": 0,
-        "request": ask_to_json(one.ask),
-        "original": dict(one.original),
+        "request": ask_to_json(record.ask),
+        "original": dict(record.original),
     }
 
 
@@ -200,14 +198,14 @@ def _insert(rows: list[Row], session: Session) -> None:
     batches.insert_lines(session=session, rows=rows)
 
 
-def _say(batch_id: str, said: str, session: Session) -> None:
-    batches.set_batch(session=session, batch_id=batch_id, said=said)
+def _say(batch_id: str, sentence: str, session: Session) -> None:
+    batches.set_batch(session=session, batch_id=batch_id, said=sentence)
 
 
 def _complete(batch: Row, n: int, checked: Checked, estimate: Row | None, session: Session) -> None:
     """Every line is there. Of a file that was too large to be checked at the submit, the question of the budget is
     asked now: the batch waits, and whoever resumes it has answered."""
-    told: Row = {} if estimate is None else {"estimate": estimate}
+    values: Row = {} if estimate is None else {"estimate": estimate}
     batches.set_batch(
         session=session,
         batch_id=batch["id"],
@@ -216,20 +214,20 @@ def _complete(batch: Row, n: int, checked: Checked, estimate: Row | None, sessio
         columns=list(checked.columns),
         options=options_to_json(checked.options),
         said=None,
-        **told,
+        **values,
     )
     runs.set_run_calls(session=session, run_id=batch["run_id"], n_calls=n)
     dear = batch_estimate.above(estimate, batch["budget_nanousd"])
     if dear is None or batch_estimate.confirmed(estimate):
         return
-    said = f"Paused before the first line. {dear}. {batch_estimate.ASK}"
-    waits = partial(batches.move, session=session, batch_id=batch["id"], said=said)
+    sentence = f"Paused before the first line. {dear}. {batch_estimate.ASK}"
+    waits = partial(batches.move, session=session, batch_id=batch["id"], said=sentence)
     # One that was paused by hand meanwhile is paused for this reason too.
     _ = waits(states=["queued"], wanted="pause", state="paused") or waits(states=["paused"], while_wanted="pause")
 
 
-def _fail(batch_id: str, said: str, session: Session) -> None:
-    batches.end_batch(session=session, batch_id=batch_id, state="failed", said=said, left="failed")
+def _fail(batch_id: str, sentence: str, session: Session) -> None:
+    batches.end_batch(session=session, batch_id=batch_id, state="failed", said=sentence, left="failed")
 
 
 def cut(
@@ -248,10 +246,12 @@ def cut(
         except ValueError as error:
             refused.append((row["no"], scrub(str(error))))
             continue
-        most = min((one for one in (limits.max_record_bytes, limits.max_bytes) if one is not None), default=n)
-        if n > most:
-            said = f"This line is {n:,} bytes long and {route.title} takes {most:,}: shorten it."
-            refused.append((row["no"], said))
+        max_bytes = min(
+            (limit for limit in (limits.max_record_bytes, limits.max_bytes) if limit is not None), default=n
+        )
+        if n > max_bytes:
+            sentence = f"This line is {n:,} bytes long and {route.title} takes {max_bytes:,}: shorten it."
+            refused.append((row["no"], sentence))
             continue
         numbers.append(row["no"])
         sizes.append(n)
@@ -261,12 +261,12 @@ def cut(
             "batch_id": batch_id,
             "no": no,
             "token": f"lab-{new_id()}",
-            "first_no": numbers[part.first_no - 1],
-            "last_no": numbers[part.last_no - 1],
-            "n_lines": part.n,
+            "first_no": numbers[job.first_no - 1],
+            "last_no": numbers[job.last_no - 1],
+            "n_lines": job.n,
             "state": "waiting",
         }
-        for no, part in enumerate(parts, 1)
+        for no, job in enumerate(parts, 1)
     ]
     return jobs, refused
 
@@ -294,21 +294,21 @@ def split(n_records: int, sizes: Iterable[int], limits: RouteLimits) -> list[Par
     A last job that would be below the service's minimum is filled up from the one before. Raises ValueError in words
     where no division keeps to the limits: one record that is too large, too few records.
     """
-    kept = array("q", sizes)  # 8 bytes for each record
-    if len(kept) != n_records:
-        raise ValueError(f"{n_records:,} records were announced and {len(kept):,} came; check the file again.")
-    most = min((one for one in (limits.max_record_bytes, limits.max_bytes) if one is not None), default=None)
-    if most is not None:
-        for no, size in enumerate(kept, 1):
-            if size > most:
+    record_sizes = array("q", sizes)  # 8 bytes for each record
+    if len(record_sizes) != n_records:
+        raise ValueError(f"{n_records:,} records were announced and {len(record_sizes):,} came; check the file again.")
+    max_bytes = min((limit for limit in (limits.max_record_bytes, limits.max_bytes) if limit is not None), default=None)
+    if max_bytes is not None:
+        for no, size in enumerate(record_sizes, 1):
+            if size > max_bytes:
                 raise ValueError(
-                    f"Record {no} is {megabytes(size)} as a request, and the service takes {megabytes(most)}. Shorten "
-                    "it or leave it out."
+                    f"Record {no} is {megabytes(size)} as a request, and the service takes {megabytes(max_bytes)}. "
+                    "Shorten it or leave it out."
                 )
-    starts = _starts(kept, limits)
-    parts = _parts(kept, starts)
-    if len(parts) > 1 and min(part.n for part in parts) < limits.min_records:
-        parts = _filled_up(kept, starts, limits)
+    starts = _starts(record_sizes, limits)
+    parts = _parts(record_sizes, starts)
+    if len(parts) > 1 and min(job.n for job in parts) < limits.min_records:
+        parts = _filled_up(record_sizes, starts, limits)
     if parts and parts[-1].n < limits.min_records:
         raise ValueError(
             f"The service takes no job of fewer than {plural(limits.min_records, 'record')}; there "
@@ -318,16 +318,16 @@ def split(n_records: int, sizes: Iterable[int], limits: RouteLimits) -> list[Par
 
 
 def _starts(sizes: Sequence[int], limits: RouteLimits) -> list[int]:
-    found: list[int] = []
+    starts: list[int] = []
     n = n_bytes = 0
     for index, size in enumerate(sizes):
         full = limits.max_records is not None and n >= limits.max_records
-        if not found or full or (limits.max_bytes is not None and n_bytes + size > limits.max_bytes):
-            found.append(index)
+        if not starts or full or (limits.max_bytes is not None and n_bytes + size > limits.max_bytes):
+            starts.append(index)
             n = n_bytes = 0
         n += 1
         n_bytes += size
-    return found
+    return starts
 
 
 def _parts(sizes: Sequence[int], starts: list[int]) -> list[Part]:
@@ -343,97 +343,19 @@ def _filled_up(sizes: Sequence[int], starts: list[int], limits: RouteLimits) -> 
         moved[place] = min(moved[place], end - limits.min_records)
         end = moved[place]
     parts = _parts(sizes, moved)
-    good = all(
-        part.n >= limits.min_records
-        and (limits.max_records is None or part.n <= limits.max_records)
-        and (limits.max_bytes is None or part.n_bytes <= limits.max_bytes)
-        for part in parts
+    allowed = all(
+        job.n >= limits.min_records
+        and (limits.max_records is None or job.n <= limits.max_records)
+        and (limits.max_bytes is None or job.n_bytes <= limits.max_bytes)
+        for job in parts
     )
-    if not good:
+    if not allowed:
         raise ValueError(
             f"The records cannot be divided into jobs of at least {limits.min_records:,} records and at most "
             f"{'any size' if limits.max_bytes is None else megabytes(limits.max_bytes)}; one job would be too "
             "small. Add records, or run them through the on-demand queue instead."
         )
     return parts
-
-
-# --- sentences -----------------------------------------------------------------------------------------------------
-def why_too_few(n: int, limits: RouteLimits, title: str) -> str | None:
-    """What is said where a service takes no job so small; None where it does."""
-    if n >= limits.min_records:
-        return None
-    return (
-        f"{title} needs ≥{limits.min_records:,} records for this model, you have {n:,}. Run through the on-demand "
-        "queue instead?"
-    )
-
-
-def why_split(parts: Sequence[Part], limits: RouteLimits, title: str) -> str | None:
-    """What is said before a file becomes several jobs; None for one job."""
-    if len(parts) < 2:
-        return None
-    most = [
-        words
-        for words in (
-            None if limits.max_records is None else plural(limits.max_records, "record"),
-            None if limits.max_bytes is None else megabytes(limits.max_bytes),
-        )
-        if words
-    ]
-    sizes = ", ".join(f"{part.n:,}" for part in parts[:6]) + (" …" if len(parts) > 6 else "")
-    total = sum(part.n for part in parts)
-    return (
-        f"{total:,} records in {megabytes(sum(part.n_bytes for part in parts))} are more than one {title} job takes "
-        f"({' or '.join(most)}): they are sent as {len(parts):,} jobs, of {sizes} records."
-    )
-
-
-def why_mixed(models: Mapping[str, int], title: str) -> str | None:
-    """What is said of lines that name several models; None where they name at most one."""
-    if len(models) < 2:
-        return None
-    said = ", ".join(f"{name} {plural(n, 'line')}" for name, n in models.items())
-    article = "an" if title[:1] in "AEIO" else "a"
-    return f"{said}: {article} {title} file takes one model. Split into {len(models)}?"
-
-
-def too_large(sizes: Iterable[tuple[int, int]], limits: RouteLimits, title: str) -> tuple[list[Fault], int]:
-    """The records that are larger than the service takes in one request, of (line in the file, bytes): the first 20 as
-    faults, and how many there are."""
-    most = min((one for one in (limits.max_record_bytes, limits.max_bytes) if one is not None), default=None)
-    if most is None:
-        return [], 0
-    faults, n = [], 0
-    for line, size in sizes:
-        if size > most:
-            n += 1
-            if n <= MAX_FAULTS:
-                text = f"Line {line}: {megabytes(size)} as a request; {title} takes {megabytes(most)}. Shorten it."
-                faults.append(Fault(line, "too_large", text, found=f"{size:,} bytes"))
-    return faults, n
-
-
-def over_context(
-    records: Iterable[Record], context_tokens: int, *, chars_per_token: float = 4.0
-) -> tuple[list[Fault], int]:
-    """The records that are probably longer than the model's context, answer included: the first 20 as faults, and how
-    many there are. Tokens are estimated from characters, since no tokeniser is asked."""
-    from services.batch.files.messages import size
-
-    faults, n = [], 0
-    for record in records:
-        asked = size(record.ask) / chars_per_token
-        answer = record.ask.params.get("max_tokens") or 0
-        if asked + answer > context_tokens:
-            n += 1
-            if n <= MAX_FAULTS:
-                text = (
-                    f"Line {record.line}: about {asked:,.0f} tokens and up to {answer:,} of answer; the model's "
-                    f"context is {context_tokens:,}. Shorten the prompt or lower max_tokens."
-                )
-                faults.append(Fault(record.line, "over_context", text, found=f"about {asked:,.0f} tokens"))
-    return faults, n
 
 
 def megabytes(n: int) -> str:
@@ -453,7 +375,7 @@ def fetch(
     uri: str,
     folder: Path,
     *,
-    told: Callable[[Progress], None] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
     stopped: Callable[[], bool] | None = None,
     profile: str | None = None,
     region: str | None = None,
@@ -467,18 +389,18 @@ def fetch(
     if not uri.startswith("s3://") or not bucket or not key.strip("/"):
         raise ValueError(f"“{uri[:120]}” does not name a file in S3; it looks like s3://bucket/folder/file.csv.")
 
-    where = control.place(profile, region)
+    account = control.place(profile, region)
     try:
-        found = control.call("s3", where, lambda s3: s3.get_object(Bucket=bucket, Key=key))
+        s3_object = control.call("s3", account, lambda s3: s3.get_object(Bucket=bucket, Key=key))
     except AwsTrouble as error:
         raise _named(uri, error) from error
-    chunks = _watched(found["Body"].iter_chunks(CHUNK_BYTES), int(found["ContentLength"]), told, stopped)
+    chunks = _watched(s3_object["Body"].iter_chunks(CHUNK_BYTES), int(s3_object["ContentLength"]), on_progress, stopped)
     try:
         return spool(chunks, folder, key.rpartition("/")[2])
     except (Cancelled, ValueError):
         raise
     except Exception as error:  # what breaks off while the bytes come is urllib3's or botocore's
-        raise _named(uri, explained(error, "s3", where)) from error
+        raise _named(uri, explained(error, "s3", account)) from error
 
 
 def _named(uri: str, error: AwsTrouble) -> AwsTrouble:
@@ -486,13 +408,16 @@ def _named(uri: str, error: AwsTrouble) -> AwsTrouble:
 
 
 def _watched(
-    chunks: Iterable[bytes], whole: int, told: Callable[[Progress], None] | None, stopped: Callable[[], bool] | None
+    chunks: Iterable[bytes],
+    n_bytes: int,
+    on_progress: Callable[[Progress], None] | None,
+    stopped: Callable[[], bool] | None,
 ) -> Iterator[bytes]:
     done = 0
     for chunk in chunks:
         if stopped is not None and stopped():
             raise Cancelled("The copy was stopped; nothing was sent.")
         done += len(chunk)
-        if told is not None:
-            told(Progress(done, whole, 0))
+        if on_progress is not None:
+            on_progress(Progress(done, n_bytes, 0))
         yield chunk

@@ -1,7 +1,7 @@
-"""The jobs of a batch at a batch service: cut, submitted once, asked after, and read back line by line.
+"""The jobs of a batch at a batch service: planned, submitted exactly once, polled, and collected line by line.
 
-Everything that blocks runs in threads. Whatever is repeated after a crash ends the same: a submit has its token, and a
-line that has its end keeps it.
+Everything that blocks runs in threads. Every step can be repeated after a crash with the same result: a submit carries
+a token, and a line that has ended stays as it is.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import Engine
 from sqlmodel import Session
@@ -39,6 +38,7 @@ from services.batch.types import (
     LineResult,
     LineState,
     Polled,
+    Row,
     SubmitLater,
     SubmitRefused,
     SubmitStopped,
@@ -52,8 +52,6 @@ from services.security.keys import scrub
 from services.types import Deployment, Usage
 
 log = logging.getLogger(__name__)
-
-Row = dict[str, Any]
 
 READ_AT_ONCE = 500
 
@@ -76,7 +74,7 @@ LEFT: Mapping[str, LineState] = {"cancelled": "cancelled", "expired": "expired",
 
 
 class Jobs:
-    """What a worker does for batches that go to a service. ``wanted``: what is wanted of a batch now."""
+    """What a worker does for batches that go to a service. ``wanted_of``: what is wanted of a batch now."""
 
     def __init__(
         self,
@@ -85,14 +83,14 @@ class Jobs:
         reader: Engine,
         data: Path,
         get: Get,
-        wanted: Callable[[str], str],
+        wanted_of: Callable[[str], str],
         deployment_of: Callable[[Row], Deployment],
     ) -> None:
         self._writer = writer
         self._reader = reader
         self._data = data
         self._get = get
-        self._wanted = wanted
+        self._wanted_of = wanted_of
         self._deployment_of = deployment_of
         self._pace = float(os.environ.get("LAB_BATCH_POLL", "1"))  # tests make it faster
 
@@ -100,15 +98,15 @@ class Jobs:
 
     async def plan(self, batch: Row) -> list[int]:
         """Cut the lines into jobs that the service takes; the numbers of all jobs. Lines it cannot take fail here."""
-        known = await asyncio.to_thread(batches.jobs, self._reader, batch["id"])
-        if not known:
+        planned = await asyncio.to_thread(batches.jobs, self._reader, batch["id"])
+        if not planned:
             route, deployment = self._get(batch["route"]), self._deployment_of(batch)
             await asyncio.to_thread(_look, route, deployment)
             rows = self._rows(batch["id"], 1, None)
             cut, refused = await asyncio.to_thread(ingest.cut, batch["id"], rows, route, deployment)
             await written(self._writer, partial(keep_plan, batch["id"], cut, refused))
-            known = cut
-        return [job["no"] for job in known]
+            planned = cut
+        return [job["no"] for job in planned]
 
     def _rows(self, batch_id: str, first: int, last: int | None, job_no: int | None = None) -> Iterator[Row]:
         end = last if last is not None else batches.last_no(self._reader, batch_id)
@@ -125,32 +123,36 @@ class Jobs:
         row = await self._row(batch["id"], no)
         if row is None or row["vendor_id"] or row["state"] in batches.OVER:
             return None
-        facts, stopped = row["facts"] or {}, self._wanted(batch["id"]) == "cancel"
+        facts, stopped = row["facts"] or {}, self._wanted_of(batch["id"]) == "cancel"
         if stopped and not facts.get("tried_at"):
             return await self._cancelled(batch, no, "Cancelled before it was sent.")
-        if not stopped and (left := float(facts.get("again_at") or 0.0) - time.time()) > 0:
-            return min(left, LOOK_S * self._pace)
+        if not stopped and (remaining_s := float(facts.get("again_at") or 0.0) - time.time()) > 0:
+            return min(remaining_s, LOOK_S * self._pace)
         route, deployment, job = self._get(batch["route"]), self._deployment_of(batch), _job(batch["id"], row)
         # When it was first tried is kept before it is: a worker elsewhere then looks for what a lost answer left there,
         # and so does a cancel: what an earlier try has sent must be collected.
         facts = {"tried_at": time.time(), **facts}
-        await self._say_job(batch, no, state="sending", said=None, facts=facts)
+        await self._say_job(batch, no, state="sending", sentence=None, facts=facts)
         try:
             lines = (
                 Line(r["no"], ask_of_json(r["request"]))
                 for r in self._rows(batch["id"], row["first_no"], row["last_no"], no)
             )
-            made = await asyncio.to_thread(route.submit, deployment, job, lines, self._spot(batch["id"], no))
+            submitted_job = await asyncio.to_thread(
+                route.submit, deployment, job, lines, self._context(batch["id"], no)
+            )
         except SubmitStopped as error:
             return await self._cancelled(batch, no, str(error))
         except SubmitLater as error:
-            if error.leave and self._wanted(batch["id"]) == "cancel":
+            if error.leave and self._wanted_of(batch["id"]) == "cancel":
                 return await self._cancelled(batch, no, str(error))
             return await self._later(batch, no, facts, error)
         except SubmitRefused as error:
-            await self._say_job(batch, no, state="failed", said=str(error), ended=True)
+            await self._say_job(batch, no, state="failed", sentence=str(error), ended=True)
             return None
-        await written(self._writer, partial(submitted, batch["id"], no, made.vendor_id, dict(made.facts)))
+        await written(
+            self._writer, partial(submitted, batch["id"], no, submitted_job.vendor_id, dict(submitted_job.facts))
+        )
         await self._say_batch(batch["id"])
         return None
 
@@ -159,11 +161,11 @@ class Jobs:
         tries = int(facts.get("tries", 0)) + 1
         wait = error.retry_after_s or min(LONGEST_AGAIN_S, SUBMIT_AGAIN_S * 2 ** min(tries - 1, 6))
         facts = facts | {"tries": tries, "again_at": time.time() + wait * self._pace}
-        await self._say_job(batch, no, state="waiting_for_quota", said=str(error), facts=facts)
+        await self._say_job(batch, no, state="waiting_for_quota", sentence=str(error), facts=facts)
         return min(wait, LOOK_S) * self._pace
 
-    async def _cancelled(self, batch: Row, no: int, said: str) -> float | None:
-        await self._say_job(batch, no, state="cancelled", said=said, ended=True)
+    async def _cancelled(self, batch: Row, no: int, sentence: str) -> float | None:
+        await self._say_job(batch, no, state="cancelled", sentence=sentence, ended=True)
         return None
 
     # --- asking ----------------------------------------------------------------------------------------------------
@@ -173,19 +175,19 @@ class Jobs:
         row = await self._row(batch["id"], no)
         if row is None or row["state"] in batches.OVER or row["state"] == "collecting":
             return None
-        if not row["vendor_id"]:  # the service gave it back, to be sent anew (`job_units.polled`)
+        if not row["vendor_id"]:  # the service gave it back, to be sent anew (`record_poll`)
             again = await self.submit(batch, no) if row["state"] in ("waiting_for_quota", "sending") else None
             sent = await self._row(batch["id"], no)
             return again if again is not None or sent is None or not sent["vendor_id"] else PACE[0][1] * self._pace
         route, deployment, job = self._get(batch["route"]), self._deployment_of(batch), _job(batch["id"], row)
         try:
-            if self._wanted(batch["id"]) == "cancel" and not job.facts.get("cancel_asked"):
+            if self._wanted_of(batch["id"]) == "cancel" and not job.facts.get("cancel_asked"):
                 await asyncio.to_thread(route.cancel, deployment, job)
                 row["facts"] = dict(job.facts) | {"cancel_asked": True}
-                await self._say_job(batch, no, state="cancelling", said=None, facts=row["facts"])
+                await self._say_job(batch, no, state="cancelling", sentence=None, facts=row["facts"])
             polled = await asyncio.to_thread(route.poll, deployment, job)
         except RouteTrouble as error:
-            await self._say_job(batch, no, state=row["state"], said=str(error))
+            await self._say_job(batch, no, state=row["state"], sentence=str(error))
             return TROUBLE_S * self._pace
         wait = float(polled.facts.get("resubmit_after_s") or SUBMIT_AGAIN_S)
         again_at = time.time() + wait * self._pace
@@ -209,46 +211,46 @@ class Jobs:
         facts = row["facts"] or {}
         end: BatchState = facts.get("end") or "ended"
         strays: Counter[str] = Counter()
-        said, spot = facts.get("word", row["said"]), self._spot(batch["id"], no)
+        sentence, context = facts.get("word", row["said"]), self._context(batch["id"], no)
         if facts.get("collectable"):
             try:
-                strays = await asyncio.to_thread(self._read, batch, row, spot)
+                strays = await asyncio.to_thread(self._read, batch, row, context)
             except ResultsGone as error:
-                said = str(error)
+                sentence = str(error)
             except RouteTrouble as error:
                 tries = int(facts.get("collect_tries", 0)) + 1
                 if tries < COLLECT_TRIES:
                     facts = facts | {"collect_tries": tries}
-                    await self._say_job(batch, no, state="collecting", said=str(error), facts=facts)
+                    await self._say_job(batch, no, state="collecting", sentence=str(error), facts=facts)
                     return TROUBLE_S * self._pace
-                said = f"{error} It was given up after {tries} tries."
-        told = "; ".join(counted(what, n) for what, n in strays.items())
-        more = [f"The service also sent {told}."] if told else []
-        said = " ".join(part for part in (said, *spot.notes, *more) if part) or None
+                sentence = f"{error} It was given up after {tries} tries."
+        strays_text = "; ".join(counted(noun, n) for noun, n in strays.items())
+        stray_notes = [f"The service also sent {strays_text}."] if strays_text else []
+        sentence = " ".join(clause for clause in (sentence, *context.notes, *stray_notes) if clause) or None
         facts = {name: value for name, value in facts.items() if name != "collect_tries"} | {"strays": dict(strays)}
-        await self._say_job(batch, no, state=end, said=said, facts=facts, ended=True)
-        await self._close(batch, no, end, said)
+        await self._say_job(batch, no, state=end, sentence=sentence, facts=facts, ended=True)
+        await self._close(batch, no, end, sentence)
         return None
 
-    def _read(self, batch: Row, row: Row, spot: Spot) -> Counter[str]:
+    def _read(self, batch: Row, row: Row, context: JobContext) -> Counter[str]:
         deployment = self._deployment_of(batch)
         route, job = self._get(batch["route"]), _job(batch["id"], row)
-        results = partial(route.results, deployment, job, spot)
+        results = partial(route.results, deployment, job, context)
         return record(self._writer, batch, row, deployment, results)
 
-    async def _close(self, batch: Row, no: int, end: str, said: str | None) -> None:
+    async def _close(self, batch: Row, no: int, end: str, sentence: str | None) -> None:
         """What the service did not answer."""
-        left = LEFT.get(end, "missing")
-        message = said if left == "failed" else nothing_came(said) if left == "missing" else None
-        await written(self._writer, partial(close, batch["id"], no, left, message))
+        line_state = LEFT.get(end, "missing")
+        message = sentence if line_state == "failed" else nothing_came(sentence) if line_state == "missing" else None
+        await written(self._writer, partial(close, batch["id"], no, line_state, message))
         await self._say_batch(batch["id"])
 
     # --- what the page shows ---------------------------------------------------------------------------------------
 
     async def _say_job(
-        self, batch: Row, no: int, *, state: str, said: str | None, facts: Row | None = None, ended: bool = False
+        self, batch: Row, no: int, *, state: str, sentence: str | None, facts: Row | None = None, ended: bool = False
     ) -> None:
-        values: Row = {"state": state, "said": scrub(said) if said else None}
+        values: Row = {"state": state, "said": scrub(sentence) if sentence else None}
         values |= {} if facts is None else {"facts": facts}
         values |= {"ended_at": datetime.now(UTC)} if ended else {}
         await written(self._writer, partial(set_job, batch["id"], no, values))
@@ -266,22 +268,24 @@ class Jobs:
             "cancelling",
             "collecting",
         )
-        state = next((one for one in order if one in states), None)
+        state = next((job_state for job_state in order if job_state in states), None)
         if state is None:
             return
-        if self._wanted(batch_id) == "cancel":
+        if self._wanted_of(batch_id) == "cancel":
             state = "cancelling"
-        said = next((job["said"] for job in jobs if job["state"] == state and job["said"]), None)
-        await written(self._writer, partial(set_batch, batch_id, {"state": state, "said": said}))
+        sentence = next((job["said"] for job in jobs if job["state"] == state and job["said"]), None)
+        await written(self._writer, partial(set_batch, batch_id, {"state": state, "said": sentence}))
 
     async def _row(self, batch_id: str, no: int) -> Row | None:
         jobs = await asyncio.to_thread(batches.jobs, self._reader, batch_id)
         return next((job for job in jobs if job["no"] == no), None)
 
-    def _spot(self, batch_id: str, no: int) -> Spot:
+    def _context(self, batch_id: str, no: int) -> JobContext:
         folder = self._data / "batches" / batch_id
         folder.mkdir(parents=True, exist_ok=True)
-        return Spot(folder, lambda text: self._tell(batch_id, no, text), lambda: self._wanted(batch_id) == "cancel")
+        return JobContext(
+            folder, lambda text: self._tell(batch_id, no, text), lambda: self._wanted_of(batch_id) == "cancel"
+        )
 
     def _tell(self, batch_id: str, no: int, text: str) -> None:
         self._writer.submit(partial(tell, batch_id, no, text))
@@ -294,7 +298,7 @@ def _job(batch_id: str, row: Row) -> Job:
 def _look(route: Route, deployment: Deployment) -> None:
     """Raises ValueError in words when something is missing without which every submit would fail: role, bucket, key."""
     try:
-        troubles = [one for one in route.check(deployment) if not one.startswith(UNSURE)]
+        troubles = [trouble for trouble in route.check(deployment) if not trouble.startswith(UNSURE)]
     except RouteTrouble:
         return
     if troubles:
@@ -307,8 +311,8 @@ def given_back(polled: Polled) -> bool:
 
 
 def keep_plan(batch_id: str, jobs: list[Row], refused: list[tuple[int, str]], session: Session) -> None:
-    for no, said in refused:
-        batches.refuse_line(session=session, batch_id=batch_id, no=no, message=said)
+    for no, sentence in refused:
+        batches.refuse_line(session=session, batch_id=batch_id, no=no, message=sentence)
     if jobs:
         batches.insert_jobs(session=session, rows=jobs)
 
@@ -327,10 +331,10 @@ def submitted(batch_id: str, no: int, vendor_id: str | None, facts: Row, session
     batches.sent(session=session, batch_id=batch_id, job_no=no)
 
 
-def record_poll(batch_id: str, row: Row, told: Polled, again_at: float, session: Session) -> None:
+def record_poll(batch_id: str, row: Row, polled: Polled, again_at: float, session: Session) -> None:
     """What a service said of a job; one that it gave back is submitted anew at ``again_at`` (Unix seconds)."""
-    facts = (row["facts"] or {}) | dict(told.facts)
-    if given_back(told):
+    facts = (row["facts"] or {}) | dict(polled.facts)
+    if given_back(polled):
         batches.set_job(
             session=session,
             batch_id=batch_id,
@@ -339,24 +343,28 @@ def record_poll(batch_id: str, row: Row, told: Polled, again_at: float, session:
             vendor_id=None,
             facts={"again_at": again_at},
             state="waiting_for_quota",
-            vendor_state=told.vendor_state,
+            vendor_state=polled.vendor_state,
             polled_at=datetime.now(UTC),
-            said=scrub(told.said),
+            said=scrub(polled.sentence),
         )
         return
-    if told.over:
+    if polled.over:
         # Its last word is kept apart from what is said while the results are read.
-        facts |= {"end": told.state, "collectable": told.collectable, "word": scrub(told.said) if told.said else None}
-    expires = datetime.fromtimestamp(told.expires_at, UTC) if told.expires_at else row["expires_at"]
+        facts |= {
+            "end": polled.state,
+            "collectable": polled.collectable,
+            "word": scrub(polled.sentence) if polled.sentence else None,
+        }
+    expires = datetime.fromtimestamp(polled.expires_at, UTC) if polled.expires_at else row["expires_at"]
     batches.set_job(
         session=session,
         batch_id=batch_id,
         no=row["no"],
         facts=facts,
-        vendor_state=told.vendor_state,
-        state="collecting" if told.over else told.state,
-        said=scrub(told.said) if told.said else None,
-        counts=dict(told.counts) if told.counts else row["counts"],
+        vendor_state=polled.vendor_state,
+        state="collecting" if polled.over else polled.state,
+        said=scrub(polled.sentence) if polled.sentence else None,
+        counts=dict(polled.counts) if polled.counts else row["counts"],
         polled_at=datetime.now(UTC),
         expires_at=expires,
     )
@@ -381,7 +389,7 @@ def set_batch(batch_id: str, values: Row, session: Session) -> None:
 
 
 @dataclass(slots=True)
-class Spot:
+class JobContext:
     """``tell`` shows a sentence on the page; ``notes`` are those that stay when the job is over."""
 
     folder: Path
@@ -395,10 +403,10 @@ class Spot:
 
     def note(self, text: str) -> None:
         """Show this sentence, and keep it with what is said of the job when it is over."""
-        kept = scrub(text)
-        if kept not in self.notes:
-            self.notes.append(kept)
-        self.tell(kept)
+        stored = scrub(text)
+        if stored not in self.notes:
+            self.notes.append(stored)
+        self.tell(stored)
 
     def stopped(self) -> bool:
         """Whether the person cancelled."""
@@ -435,8 +443,8 @@ def record(
     strays: Counter[str] = Counter()
     seen: set[int] = set()
     trouble: RouteTrouble | None = None
-    more = True
-    while more:
+    going_on = True
+    while going_on:
         n, rows = 0, []
         try:
             for result in islice(coming, AT_ONCE):
@@ -448,7 +456,7 @@ def record(
             trouble = error
         if rows:
             writer.submit(partial(_keep, batch["id"], job["no"], rows)).result()
-        more = n == AT_ONCE and trouble is None
+        going_on = n == AT_ONCE and trouble is None
     if trouble is not None:
         raise trouble
     return strays
@@ -487,14 +495,14 @@ def _keep(batch_id: str, job_no: int, rows: list[tuple[int, Row, Row]], session:
         batches.keep_result(session=session, batch_id=batch_id, job_no=job_no, no=no, call=call, line=line)
 
 
-def nothing_came(said: str | None) -> str:
-    """Why a line has no answer that its job, which is over, did not tell of. ``said``: how the job ended."""
-    return f"{said or 'The service has ended the job.'} Nothing came back for this line: send it again."
+def nothing_came(sentence: str | None) -> str:
+    """Why a line has no answer that its job, which is over, did not tell of. ``sentence``: how the job ended."""
+    return f"{sentence or 'The service has ended the job.'} Nothing came back for this line: send it again."
 
 
-def counted(what: str, n: int) -> str:
+def counted(noun: str, n: int) -> str:
     """What belongs to no line, with its number: "1 result that could not be read"."""
-    return f"{n:,} {_ONE.get(what, what) if n == 1 else what}"
+    return f"{n:,} {_ONE.get(noun, noun) if n == 1 else noun}"
 
 
 BILLED_STATES = frozenset({"succeeded"})
@@ -584,11 +592,11 @@ def on_instances(job: Row) -> bool:
     return "instance_count" in (job["facts"] or {})
 
 
-def share(whole: int, n: int, rank: int) -> int:
-    """The part of the ``rank``-th (from 0) of ``n`` lines in ``whole`` nano-dollars: all are equal to the nano-dollar,
+def share(total: int, n: int, rank: int) -> int:
+    """The part of the ``rank``-th (from 0) of ``n`` lines in ``total`` nano-dollars: all are equal to the nano-dollar,
     the first ones have what is left over, and together they are the whole."""
-    one, rest = divmod(whole, n)
-    return one + (rank < rest)
+    equal_share, remainder = divmod(total, n)
+    return equal_share + (rank < remainder)
 
 
 def _share(job: Row, no: int, among: Sequence[int]) -> Row | None:
@@ -598,10 +606,10 @@ def _share(job: Row, no: int, among: Sequence[int]) -> Row | None:
         return None
     from services.batch.providers.aws import instance_cost_nanousd
 
-    whole = instance_cost_nanousd(job["facts"])
-    if whole is None:
+    total = instance_cost_nanousd(job["facts"])
+    if total is None:
         return None
-    cost = share(whole, max(len(among), 1), bisect_left(among, no))
+    cost = share(total, max(len(among), 1), bisect_left(among, no))
     return {
         "cost_state": "estimated",
         "cost_nanousd": cost,
@@ -612,7 +620,7 @@ def _share(job: Row, no: int, among: Sequence[int]) -> Row | None:
 
 
 def _cost(
-    result: LineResult, usage: Usage, price: pricing_cost.Price | None, deployment: Deployment, at: datetime
+    result: LineResult, usage: Usage, price: pricing_cost.Price | None, deployment: Deployment, moment: datetime
 ) -> Row:
     """What it cost at the batch price. What was not answered is not billed by any of the services."""
     if result.state not in BILLED_STATES and usage.source == "none":
@@ -624,7 +632,7 @@ def _cost(
             "plain_nanousd": 0,
         }
     cost = pricing_cost.cost(usage, price, complete=True)
-    standard = pricing_cost.price_of(deployment, at, tier="default") if pricing_cost.is_discounted(price) else None
+    standard = pricing_cost.price_of(deployment, moment, tier="default") if pricing_cost.is_discounted(price) else None
     return {
         "cost_state": cost.state,
         "cost_nanousd": cost.nanousd,

@@ -1,23 +1,24 @@
-"""A model as judge of two batches: a file of questions, one for each pair of answers, to be submitted like any other.
+"""A model as judge of two batches: a file with one question for each pair of answers, submitted like any other file.
 
-Which answer is shown first is drawn by a seed for each pair and stands in the file, so that a judge who likes the first
-place likes both batches alike, and so that this can be seen. What cannot be read is no verdict.
+Which answer comes first is drawn for each pair from a seed and written into the file, so that a judge that prefers the
+first place favours neither batch. A reply that cannot be read is no verdict.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, BinaryIO, Literal
+from typing import BinaryIO, Literal
 
 from services.batch.evaluate import Pair, Tally
 from services.batch.stats import wilson
 from services.batch.types import Options
+from services.batch.types import ReadRow as Row
+from services.types import Json
 
-Row = Mapping[str, Any]
 Choice = Literal["a", "b", "tie"]
 LONGEST = 20_000  # characters of a question and of each answer
 MAX_TOKENS = 1024  # reasoning counts too
@@ -112,16 +113,16 @@ class Judged:
     @property
     def sentence(self) -> str:
         """Who is preferred, and what could not be read."""
-        left = [
-            f"1 {one}" if n == 1 else f"{n:,} {many}"
-            for n, one, many in (
+        left_out = [
+            f"1 {singular}" if n == 1 else f"{n:,} {many}"
+            for n, singular, many in (
                 (self.n_unreadable, "verdict could not be read", "verdicts could not be read"),
                 (self.n_unanswered, "question was not answered", "questions were not answered"),
             )
             if n
         ]
         who = "it counts" if self.n_unreadable + self.n_unanswered == 1 else "they count"
-        return self.tally.sentence + (f" {', '.join(left)}: {who} for nobody." if left else "")
+        return self.tally.sentence + (f" {', '.join(left_out)}: {who} for nobody." if left_out else "")
 
 
 def write(
@@ -141,13 +142,13 @@ def write(
             continue
         n += 1
         first = _first(seed, int(pair.a["no"]), int(pair.b["no"]))
-        texts = [asked(pair.a), str(pair.a["answer"]), str(pair.b["answer"])]
-        cut += sum(len(one) > LONGEST for one in texts)
-        question, answer_a, answer_b = (one if len(one) <= LONGEST else one[:LONGEST] + CUT for one in texts)
-        shown = (answer_a, answer_b) if first == "a" else (answer_b, answer_a)
+        texts = [question_of(pair.a), str(pair.a["answer"]), str(pair.b["answer"])]
+        cut += sum(len(text) > LONGEST for text in texts)
+        question, answer_a, answer_b = (text if len(text) <= LONGEST else text[:LONGEST] + CUT for text in texts)
+        ordered = (answer_a, answer_b) if first == "a" else (answer_b, answer_a)
         line = {
             "id": f"pair-{pair.a['no']}",
-            "prompt": _prompt(question, *shown, criteria),
+            "prompt": _prompt(question, *ordered, criteria),
             "first": first,
             "no_a": int(pair.a["no"]),
             "no_b": int(pair.b["no"]),
@@ -171,14 +172,14 @@ def file_name(first: str, second: str) -> str:
 
 def judged_by(name: str) -> tuple[str, str] | None:
     """The two batches that a file of questions names (`file_name`); None for any other file."""
-    found = _FILE.fullmatch(name)
-    return (found[1], found[2]) if found is not None else None
+    match = _FILE.fullmatch(name)
+    return (match[1], match[2]) if match is not None else None
 
 
-def asked(row: Row) -> str:
+def question_of(row: Row) -> str:
     """What a line was asked, as one text: a single turn as it is, several with their roles."""
     request = row.get("request") or {}
-    turns = [(one["role"], one["text"]) for one in request.get("messages") or ()]
+    turns = [(message["role"], message["text"]) for message in request.get("messages") or ()]
     system = request.get("system")
     if len(turns) == 1 and not system:
         return str(turns[0][1])
@@ -201,30 +202,30 @@ def _prompt(question: str, first: str, second: str, criteria: str) -> str:
 def verdicts(rows: Iterable[Row]) -> Iterator[Verdict | None]:
     """The verdicts in the lines of the judge's batch (`db.batches.each_line`); None for a line that has no answer."""
     for row in rows:
-        kept = row.get("original") or {}
-        if row["state"] != "succeeded" or row.get("answer") is None or kept.get("first") not in ("a", "b"):
+        original = row.get("original") or {}
+        if row["state"] != "succeeded" or row.get("answer") is None or original.get("first") not in ("a", "b"):
             yield None
             continue
-        first: Literal["a", "b"] = kept["first"]
+        first: Literal["a", "b"] = original["first"]
         place, why = parse(str(row["answer"]))
         choice = _of_place(place, first)
-        yield Verdict(int(kept["no_a"]), int(kept["no_b"]), first, choice, why, str(row["answer"])[:LONGEST])
+        yield Verdict(int(original["no_a"]), int(original["no_b"]), first, choice, why, str(row["answer"])[:LONGEST])
 
 
-def judged(found: Iterable[Verdict | None]) -> Judged:
+def judged(verdicts: Iterable[Verdict | None]) -> Judged:
     """Verdicts added up."""
     n: dict[str, int] = dict.fromkeys(("all", "unread", "none", "first", "a", "b", "tie"), 0)
     lines: dict[int, dict[str, str]] = {}
-    for one in found:
+    for verdict in verdicts:
         n["all"] += 1
-        if one is None:
+        if verdict is None:
             n["none"] += 1
-        elif one.choice is None:
+        elif verdict.choice is None:
             n["unread"] += 1
         else:
-            n[one.choice] += 1
-            n["first"] += one.choice == one.first
-            lines[one.no_a] = {"judge": one.choice}
+            n[verdict.choice] += 1
+            n["first"] += verdict.choice == verdict.first
+            lines[verdict.no_a] = {"judge": verdict.choice}
     return Judged(Tally(n["a"], n["b"], n["tie"], lines), n["all"], n["unread"], n["none"], n["first"])
 
 
@@ -241,29 +242,29 @@ def parse(text: str) -> tuple[str | None, str]:
     """("A", "B", "tie" or None, why) from whatever a model wrote: the first JSON object that has "better", else the
     one verdict that its words give. A text with two different verdicts, or with another value, cannot be read."""
     text = text[:_LOOKED_AT]
-    found = _object(text)
-    if found is not None:
-        why = found.get("why")
-        return _place(found["better"]), why.strip() if isinstance(why, str) else ""
+    values = _object(text)
+    if values is not None:
+        why = values.get("why")
+        return _place(values["better"]), why.strip() if isinstance(why, str) else ""
     alone = _place(text.strip())
     if alone is not None:
         return alone, ""
-    said = {_place(match) for pattern in _SAID for match in pattern.findall(text)}
-    return (said.pop() if len(said) == 1 else None), ""
+    named = {_place(match) for pattern in _SAID for match in pattern.findall(text)}
+    return (named.pop() if len(named) == 1 else None), ""
 
 
-def _object(text: str) -> dict[str, Any] | None:
-    decoder, at = json.JSONDecoder(), text.find("{")
+def _object(text: str) -> Json | None:
+    decoder, start = json.JSONDecoder(), text.find("{")
     for _ in range(_OBJECTS):
-        if at < 0:
+        if start < 0:
             return None
         try:
-            value, _end = decoder.raw_decode(text, at)
+            value, _end = decoder.raw_decode(text, start)
         except (ValueError, RecursionError):
             value = None
         if isinstance(value, dict) and "better" in value:
             return value
-        at = text.find("{", at + 1)
+        start = text.find("{", start + 1)
     return None
 
 

@@ -1,9 +1,9 @@
-"""Who a worker is, and how others learn that it is gone.
+"""The identity of a worker, and how others learn that it is gone.
 
 A worker has a *place*: the host, the data directory's own mark and the first number that no other worker there holds
-(a file lock, which the system takes away from the dead). DBOS knows a worker by its place, so one that starts again
-at once goes on with what the one before it left. Lines and calls know it by its *id*, which is another for every
-process, so that what a dead one had in hand is told apart from what its successor has.
+(a file lock, which the system takes away from the dead). DBOS knows a worker by its place, so one that is started again
+continues with what its predecessor left. Lines and calls know it by its *id*, which differs for every process, so that
+the lines of a dead worker are told apart from those of its successor.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ MOST_PLACES = 64
 
 @dataclass(slots=True)
 class Identity:
-    """``place`` and ``id`` of this process; ``held`` keeps the place for as long as the process lives."""
+    """``place`` and ``id`` of this process; ``lock`` keeps the place for as long as the process lives."""
 
     place: str
     id: str
-    held: IO[str]
+    lock: IO[str]
 
 
 def settle(folder: Path) -> Identity:
@@ -58,9 +58,9 @@ def place_of(worker: str) -> str:
 def _mark(file: Path) -> str:
     """Six letters that tell this folder from one of the same name on another disk."""
     try:
-        with file.open("x", encoding="ascii") as made:
-            made.write(secrets.token_hex(3))
+        with file.open("x", encoding="ascii") as stream:
+            stream.write(secrets.token_hex(3))
     except FileExistsError:
         pass
-    kept = re.sub(r"[^a-z0-9]", "", file.read_text(encoding="ascii"))[:12]
-    return kept or "000000"
+    letters = re.sub(r"[^a-z0-9]", "", file.read_text(encoding="ascii"))[:12]
+    return letters or "000000"

@@ -1,42 +1,43 @@
-"""How long batches worked and how long they stood still: nobody writes down when a batch is paused, but its calls tell.
+"""How long batches worked and how long they were idle. Pauses are not recorded; they are computed from the calls.
 
-A batch of our own runner stands still while no call of it is under way: it is paused, its worker is away, or it waits
-before it tries again. What a batch service does meanwhile is not known.
+A batch of our own runner is idle while none of its calls is under way: it is paused, its worker is away, or it waits
+before a retry. What a batch service does is not known.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from sqlalchemy import Engine
 
 from db import batch_queries
 from db.batch_queries import run_stretches
 from services.batch import stats
+from services.batch.types import ReadRow as Row
+from services.types import Json
 
 LEAST_S = 5.0  # shorter gaps are the way from one line to the next
 
 
 def still(
-    calls: Iterable[tuple[datetime, datetime | None]], began: datetime, ended: datetime, least: float = LEAST_S
+    calls: Iterable[tuple[datetime, datetime | None]], began: datetime, ended: datetime, min_s: float = LEAST_S
 ) -> float:
-    """Seconds of the gaps of at least ``least`` seconds between ``began`` and ``ended`` in which no call was under way.
+    """Seconds of the gaps of at least ``min_s`` seconds between ``began`` and ``ended`` in which no call was under way.
     ``calls``: (from, to) in the order in which they began."""
-    at, found, any_call = began, 0.0, False
+    reached, idle_s, any_call = began, 0.0, False
     for first, last in calls:
         any_call = True
-        found += _gap(at, first, least)
-        at = max(at, last or first)
-    return found + _gap(at, ended, least) if any_call else 0.0
+        idle_s += _gap(reached, first, min_s)
+        reached = max(reached, last or first)
+    return idle_s + _gap(reached, ended, min_s) if any_call else 0.0
 
 
-def _gap(since: datetime, until: datetime, least: float) -> float:
+def _gap(since: datetime, until: datetime, min_s: float) -> float:
     seconds = (until - since).total_seconds()
-    return seconds if seconds >= least else 0.0
+    return seconds if seconds >= min_s else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +62,13 @@ def worked(database: Engine, row: Row) -> Worked:
     return Worked(seconds, min(still(calls, row["started_at"], row["ended_at"], least_s(row)), seconds))
 
 
-Row = Mapping[str, Any]
-
 MINUTE = 60.0
 
 MOST_LINES = 100_000  # of finished batches, whose calls are read in one go
 
 KEPT = 10_000
 
-_known: dict[tuple[str, str], float] = {}  # (database, run) → seconds: a batch that is over changes no more
+_cache: dict[tuple[str, str], float] = {}  # (database, run) → seconds: a batch that is over changes no more
 
 
 def least_s(batch: Row) -> float:
@@ -86,41 +85,41 @@ def rate(database: Engine, batch: Row, window_s: float, now: datetime | None = N
     since = max(since, batch.get("started_at") or since)
     n, calls = batch_queries.latest(database, str(batch["id"]), since)
     under_way = ((first, last or until) for first, last in calls)
-    known = (
+    cached = (
         calls[0][0] if len(calls) >= batch_queries.LATEST else since
     )  # so many leave no room for a pause before them
-    stood = still(under_way, max(since, known), until, least_s(batch)) if n else 0.0
+    stood = still(under_way, max(since, cached), until, least_s(batch)) if n else 0.0
     return n, max((until - since).total_seconds() - stood, 1.0)
 
 
-def working(database: Engine, finished: Sequence[Row]) -> list[dict[str, Any]]:
+def working(database: Engine, finished: Sequence[Row]) -> list[Json]:
     """Finished batches (`db.batch_queries.finished_batches`) with ``seconds`` of work alone, where our own runner did
     it.
 
     The calls of each are read once; of more than `MOST_LINES` lines together only those of the latest batches are, and
     the seconds of the others stay those from beginning to end. One statement.
     """
-    at, lines, missing = str(database.url), 0, list[Row]()
+    address, lines, missing = str(database.url), 0, list[Row]()
     for row in finished:
-        if row["route"] == "runner" and row["run_id"] and (at, row["run_id"]) not in _known:
+        if row["route"] == "runner" and row["run_id"] and (address, row["run_id"]) not in _cache:
             lines += row["n_lines"]
             if lines > MOST_LINES:
                 break
             missing.append(row)
     if missing:
-        _learn(database, at, missing)
+        _learn(database, address, missing)
     return [
-        dict(row) | {"seconds": max(row["seconds"] - _known.get((at, row["run_id"] or ""), 0.0), 1e-3)}
+        dict(row) | {"seconds": max(row["seconds"] - _cache.get((address, row["run_id"] or ""), 0.0), 1e-3)}
         for row in finished
     ]
 
 
-def _learn(database: Engine, at: str, rows: Sequence[Row]) -> None:
+def _learn(database: Engine, address: str, rows: Sequence[Row]) -> None:
     calls: dict[str, list[tuple[datetime, datetime | None]]] = defaultdict(list)
     for run_id, began, ended in batch_queries.stretches(database, [row["run_id"] for row in rows]):
         calls[run_id].append((began, ended))
-    if len(_known) > KEPT:
-        _known.clear()
+    if len(_cache) > KEPT:
+        _cache.clear()
     for row in rows:
         stood = still(calls[row["run_id"]], row["began"], row["ended_at"], least_s(row))
-        _known[at, row["run_id"]] = min(stood, row["seconds"])
+        _cache[address, row["run_id"]] = min(stood, row["seconds"])

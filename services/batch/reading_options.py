@@ -1,4 +1,5 @@
-"""A file checked as the page and the command line both do it: what has one plain answer is not asked."""
+"""The check of a file for the page and the command line, with a delimiter that is plain from the header, and the flags
+of the options."""
 
 from __future__ import annotations
 
@@ -28,29 +29,33 @@ def check(
     path: Path,
     options: Options,
     *,
-    told: Callable[[Progress], None] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
     stopped: Callable[[], bool] | None = None,
 ) -> Checked:
     """`services.batch.files.check`; and where the header shows another delimiter, and only one, and every record has as
     many fields with it as the header, the file is read with that."""
-    found = check_file(path, options, told=told, stopped=stopped)
-    if found.refused is None or [fault.code for fault in found.faults] != ["delimiter"] or len(found.choices) != 1:
-        return found
-    other = check_file(path, found.choices[0].options, told=told, stopped=stopped)
+    checked = check_file(path, options, on_progress=on_progress, stopped=stopped)
+    if (
+        checked.refused is None
+        or [fault.code for fault in checked.faults] != ["delimiter"]
+        or len(checked.choices) != 1
+    ):
+        return checked
+    other = check_file(path, checked.choices[0].options, on_progress=on_progress, stopped=stopped)
     if other.refused is not None or any(fault.code == "ragged" for fault in other.faults):
-        return found
+        return checked
     mark = DELIMITERS.get(other.options.delimiter or "", "other sign")
     return replace(other, notices=(f"The columns are parted by a {mark}, as the header shows.", *other.notices))
 
 
-def flags(before: Options, after: Options) -> str | None:
+def flags(current: Options, wanted_options: Options) -> str | None:
     """The options of `lab batch` that turn one way of reading into another; None where it has none for that."""
-    found = []
+    flag_list = []
     for name in Options.__slots__:
-        value = getattr(after, name)
-        if value == getattr(before, name):
+        value = getattr(wanted_options, name)
+        if value == getattr(current, name):
             continue
         if name not in FLAGS or value is None:
             return None
-        found.append(FLAGS[name] if value is True else f"{FLAGS[name]} {shlex.quote(str(value))}")
-    return " ".join(found) or None
+        flag_list.append(FLAGS[name] if value is True else f"{FLAGS[name]} {shlex.quote(str(value))}")
+    return " ".join(flag_list) or None

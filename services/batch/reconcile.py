@@ -1,4 +1,4 @@
-"""Every line accounted for, the notice at the end of a batch, and what is forgotten of it in time."""
+"""Reconciliation of a batch's lines, the notice at its end, and retention."""
 
 from __future__ import annotations
 
@@ -19,13 +19,12 @@ from db import batches
 from db.writer import Writer
 from services import alerts, outcomes
 from services.batch.types import LINES_OVER, BatchState, LineState
+from services.batch.types import ReadRow as Row
 from services.deployments.registry import Registry
 from services.formatting import printable
 from services.pricing.cost import money
 from services.security.keys import scrub
-from services.types import Outcome
-
-Row = Mapping[str, Any]
+from services.types import Json, Outcome
 
 OUTCOMES = frozenset(get_args(Outcome))
 
@@ -96,7 +95,7 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class Reconciliation:
     """The reconciliation of a batch. ``counts`` sum to ``n``; ``even`` says that this is also what was recorded as
     sent. ``strays``: what a service sent back that belongs to no line (word → n). ``n_again``: lines that were sent
     more than once; their attempts before the last one cost ``earlier_nanousd``, which is in every sum. ``resent``: the
@@ -134,10 +133,10 @@ class Account:
         return sum(group.n for group in self.groups if group.same_again)
 
     @property
-    def table(self) -> list[dict[str, Any]]:
+    def table(self) -> list[Json]:
         """What the page shows: one row for each state there can be, and the sum."""
-        shown = [state for state in ORDER if self.counts[state] or state in ("succeeded", "failed", "missing")]
-        rows = [{"state": WORDS[one], "lines": self.counts[one], "meaning": MEANING[one]} for one in shown]
+        states = [state for state in ORDER if self.counts[state] or state in ("succeeded", "failed", "missing")]
+        rows = [{"state": WORDS[state], "lines": self.counts[state], "meaning": MEANING[state]} for state in states]
         return [*rows, {"state": "sent", "lines": self.n, "meaning": "the sum of the above"}]
 
     @property
@@ -156,7 +155,7 @@ class Account:
                 f"{self.n_left_out:,} {'line' if self.n_left_out == 1 else 'lines'} of the file "
                 f"{'was' if self.n_left_out == 1 else 'were'} not valid and left out before."
             )
-        parts += [f"The service also sent {n:,} {what}." for what, n in self.strays.items() if n]
+        parts += [f"The service also sent {n:,} {noun}." for noun, n in self.strays.items() if n]
         if self.to_resend and self.over and not self.resent:
             again = f", {self.same_again:,} of them likely in vain unless something is changed" * bool(self.same_again)
             parts.append(f"{self.to_resend:,} can be sent again{again}.")
@@ -171,14 +170,14 @@ class Account:
         return f"{lines} sent more than once{cost}."
 
 
-def by_counts(counts: Mapping[Any, int], *, n_recorded: int | None = None, n_left_out: int = 0) -> Account:
+def by_counts(counts: Mapping[Any, int], *, n_recorded: int | None = None, n_left_out: int = 0) -> Reconciliation:
     """The account from counts alone (`db.batches.counts`): cheap enough to be asked for while a batch runs."""
-    known: dict[LineState, int] = {state: int(counts.get(state, 0)) for state in ORDER}
-    return Account(sum(known.values()), known, n_recorded=n_recorded, n_left_out=n_left_out)
+    by_state: dict[LineState, int] = {state: int(counts.get(state, 0)) for state in ORDER}
+    return Reconciliation(sum(by_state.values()), by_state, n_recorded=n_recorded, n_left_out=n_left_out)
 
 
 @dataclass(slots=True)
-class _Found:
+class _Counting:
     n: int = 0
     lines: list[int] = field(default_factory=list)
     messages: dict[str, int] = field(default_factory=dict)
@@ -191,10 +190,10 @@ def account(
     n_recorded: int | None = None,
     n_left_out: int = 0,
     strays: Mapping[str, int] | None = None,
-) -> Account:
+) -> Reconciliation:
     """The account from the lines themselves, with the reasons. ``name``: of the deployment, for the sentences."""
     counts: dict[LineState, int] = dict.fromkeys(ORDER, 0)
-    found: dict[tuple[LineState, str | None], _Found] = {}
+    counts_by_reason: dict[tuple[LineState, str | None], _Counting] = {}
     at_limit = n = again = earlier = 0
     for row in rows:
         state: LineState = row["state"]
@@ -206,34 +205,27 @@ def account(
         earlier += row.get("earlier_nanousd") or 0
         if state not in RESENT:
             continue
-        group = found.setdefault((state, outcome), _Found())
+        group = counts_by_reason.setdefault((state, outcome), _Counting())
         group.n += 1
         if len(group.lines) < EXAMPLES:
             group.lines.append(int(row.get("line") or row["no"]))
         message = str(row.get("message") or "")[: 2 * LONGEST]
         if message and (message in group.messages or len(group.messages) < MESSAGES):
             group.messages[message] = group.messages.get(message, 0) + 1
-    groups = sorted((_group(at, one, name) for at, one in found.items()), key=lambda one: -one.n)
-    told = dict(strays or {})
-    return Account(n, counts, tuple(groups), n_recorded, n_left_out, at_limit, told, again, earlier)
+    groups = sorted(
+        (_group(reason, group, name) for reason, group in counts_by_reason.items()), key=lambda group: -group.n
+    )
+    stray_counts = dict(strays or {})
+    return Reconciliation(n, counts, tuple(groups), n_recorded, n_left_out, at_limit, stray_counts, again, earlier)
 
 
-def resendable(rows: Iterable[Row], *, hopeless: bool = True) -> list[int]:
-    """The numbers (``no``) of lines that may be sent again; without the ``hopeless`` ones where that is not wanted."""
-    return [
-        int(row["no"])
-        for row in rows
-        if row["state"] in RESENT and (hopeless or row["state"] != "failed" or row.get("outcome") not in SAME_AGAIN)
-    ]
-
-
-def _group(at: tuple[LineState, str | None], found: _Found, name: str) -> Group:
-    state, outcome = at
-    raw, n_message = max(found.messages.items(), key=lambda one: one[1], default=("", 0))
+def _group(reason: tuple[LineState, str | None], counted: _Counting, name: str) -> Group:
+    state, outcome = reason
+    raw, n_message = max(counted.messages.items(), key=lambda pair: pair[1], default=("", 0))
     message = printable(scrub(" ".join(raw.split())))[:LONGEST] or None
     same = state == "failed" and outcome in SAME_AGAIN
     text = _text(state, outcome, name, message)
-    return Group(state, outcome, found.n, text, message, n_message, tuple(found.lines), same)
+    return Group(state, outcome, counted.n, text, message, n_message, tuple(counted.lines), same)
 
 
 def _text(state: LineState, outcome: str | None, name: str, message: str | None) -> str:
@@ -249,18 +241,20 @@ def _text(state: LineState, outcome: str | None, name: str, message: str | None)
         )
     if outcome not in OUTCOMES or outcome in ("ok", "max_tokens"):
         return f"{who} did not answer these lines, and gave no reason: send them again."
-    known: Outcome = outcome  # type: ignore[assignment]  # just looked up
+    known_outcome: Outcome = outcome  # type: ignore[assignment]  # just looked up
     # A runner's message is such a sentence already, with what was kept of each line: it would be told twice.
     detail = None if message and message.startswith(name) else message
-    return outcomes.sentence(known, name=name, detail=detail).replace("there was no text to keep", "nothing was kept")
+    return outcomes.sentence(known_outcome, name=name, detail=detail).replace(
+        "there was no text to keep", "nothing was kept"
+    )
 
 
 def first_lines(group: Group) -> str:
     """ "lines 3, 17, 20, 31, 44 and 12 more" of the file."""
-    listed: Sequence[str] = [f"{one:,}" for one in group.lines]
-    rest = group.n - len(listed)
+    listed: Sequence[str] = [f"{line:,}" for line in group.lines]
+    n_more = group.n - len(listed)
     word = "line" if group.n == 1 else "lines"
-    return f"{word} {', '.join(listed)}" + (f" and {rest:,} more" if rest else "")
+    return f"{word} {', '.join(listed)}" + (f" and {n_more:,} more" if n_more else "")
 
 
 NOTICE_WORDS: Mapping[BatchState, str] = {
@@ -286,31 +280,31 @@ OPEN = ("waiting", "running")
 
 def tally(counts: Mapping[str, int]) -> str:
     """The lines in words: "1,990 answered, 10 failed of 2,000 lines"."""
-    told = [f"{counts[state]:,} {word}" for state, word in STATES if counts.get(state)]
+    clauses = [f"{counts[state]:,} {word}" for state, word in STATES if counts.get(state)]
     total = sum(counts.values())
-    return f"{', '.join(told) or 'nothing'} of {total:,} {'line' if total == 1 else 'lines'}"
+    return f"{', '.join(clauses) or 'nothing'} of {total:,} {'line' if total == 1 else 'lines'}"
 
 
-def closed(counts: Mapping[str, int], left: str) -> dict[str, int]:
-    """How many lines are in each state once those that are not over have become ``left``."""
-    found = {state: n for state, n in counts.items() if state not in OPEN}
+def closed(counts: Mapping[str, int], left_state: str) -> dict[str, int]:
+    """How many lines are in each state once those that are not over have become ``left_state``."""
+    over = {state: n for state, n in counts.items() if state not in OPEN}
     still = sum(counts.get(state, 0) for state in OPEN)
-    return found | ({left: found.get(left, 0) + still} if still else {})
+    return over | ({left_state: over.get(left_state, 0) + still} if still else {})
 
 
 def sentence(batch: Mapping[str, Any], counts: Mapping[str, int], spent: int | None) -> str:
     """What is sent: which batch, how it ended, the lines and the money, and what was said last."""
     name = printable(batch["name"] or batch["file_name"])[:100]
     cost = f"; {money(spent)}" if spent else ""
-    said = f" {batch['said']}" if batch["state"] in ("failed", "paused") and batch["said"] else ""
-    return f"Batch “{name}” {NOTICE_WORDS.get(batch['state'], batch['state'])}: {tally(counts)}{cost}.{said}"
+    why = f" {batch['said']}" if batch["state"] in ("failed", "paused") and batch["said"] else ""
+    return f"Batch “{name}” {NOTICE_WORDS.get(batch['state'], batch['state'])}: {tally(counts)}{cost}.{why}"
 
 
 def send(targets: Sequence[str], body: str) -> str:
     """Send it to each target, and say what became of that. Blocks for up to a minute each: call it in a thread."""
     done = [alerts.send(target, body).words for target in dict.fromkeys(targets)]
-    told = "; ".join(done)
-    return f"{told[:1].upper()}{told[1:]}." if told else ""
+    clauses_text = "; ".join(done)
+    return f"{clauses_text[:1].upper()}{clauses_text[1:]}." if clauses_text else ""
 
 
 log = logging.getLogger(__name__)
@@ -335,26 +329,26 @@ async def forget_texts(writer: Writer, days: int | None, data: Path) -> list[str
     """Forget the texts of batches that are over and older than ``days``, and their files; which those were."""
     if days is None:
         return []
-    before = datetime.now(UTC) - timedelta(days=days)
-    forgotten = await writer.write(partial(_forget, before))
+    oldest = datetime.now(UTC) - timedelta(days=days)
+    forgotten = await writer.write(partial(_forget, oldest))
     for batch_id in forgotten:
         await asyncio.to_thread(shutil.rmtree, data / "batches" / batch_id, True)
     return forgotten
 
 
-def _forget(before: datetime, session: Session) -> list[str]:
-    return batches.forget_texts(session=session, older_than=before)
+def _forget(oldest: datetime, session: Session) -> list[str]:
+    return batches.forget_texts(session=session, older_than=oldest)
 
 
-def _old_uploads(folder: Path, before: float) -> None:
+def _old_uploads(folder: Path, oldest: float) -> None:
     """Files that were checked and never submitted."""
-    for one in folder.glob("*"):
+    for entry in folder.glob("*"):
         try:
-            if one.stat().st_mtime > before or any(inner.stat().st_mtime > before for inner in one.glob("*")):
+            if entry.stat().st_mtime > oldest or any(inner.stat().st_mtime > oldest for inner in entry.glob("*")):
                 continue
         except OSError:
             continue
-        if one.is_dir():
-            shutil.rmtree(one, ignore_errors=True)
+        if entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
         else:
-            one.unlink(missing_ok=True)
+            entry.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""One batch in the hands of one worker: its lines are sent through our own runner, within budget, and tried again.
+"""Our own runner: sends the lines of one batch from one worker, within its budget, with retries.
 
 A service that asks to wait (throttled, overloaded, its model loading) is waited for as it asks, by all lanes. While it
 answers nobody that is no line's fault: no line uses up its tries on it. After `PATIENT_S` without one answer, or when
@@ -31,9 +31,9 @@ from services.batch.lease import LEASE_S
 from services.batch.types import SOURCE, ask_of_json
 from services.calls.calls import Calls
 from services.calls.live import LiveCall
-from services.client import EngineClient, EngineError
 from services.deployments.registry import Registry
 from services.embedded import EmbeddedPool, EmbeddedUnavailable
+from services.engine_connection import EngineConnection, EngineError
 from services.pricing import cost as pricing_cost
 from services.security import keys
 from services.security.keys import scrub
@@ -106,8 +106,8 @@ class EnginePool(EmbeddedPool):
     async def url(self, name: str) -> str:
         """The address of a server, asked of the engine. Raises `EmbeddedUnavailable` in words."""
         async with self._asking:
-            asked, address = self._known.get(name, (0.0, ""))
-            if address and (name not in self._doubted or time.monotonic() - asked < ASKED_EVERY_S):
+            asked_at, address = self._known.get(name, (0.0, ""))
+            if address and (name not in self._doubted or time.monotonic() - asked_at < ASKED_EVERY_S):
                 return address
             address = await asyncio.to_thread(self._ask, name)
             self._known[name] = time.monotonic(), address
@@ -124,15 +124,15 @@ class EnginePool(EmbeddedPool):
         return self._key
 
     def _ask(self, name: str) -> str:
-        client = EngineClient(paths.socket_path(self._data), person="worker", role="member")
+        engine = EngineConnection(paths.socket_path(self._data), person="worker", role="member")
         try:
-            address, self._key = client.batches.embedded_server(name)
+            address, self._key = engine.embedded_server(name)
             keys.remember(self._key)
             return address
         except EngineError as error:
             raise EmbeddedUnavailable(str(error).rstrip(".")) from None
         finally:
-            client.close()
+            engine.close()
 
 
 class LineCalls(Calls):
@@ -200,12 +200,12 @@ class Sender:
         self.batch = batch
         self.id: str = batch["id"]
         self.deployment = deployment
-        self.lanes = Lanes(most=self._share(batch["max_lanes"]) or MOST, objective_ms=batch["objective_ms"])
+        self.lanes = Lanes(max_limit=self._share(batch["max_lanes"]) or MOST, objective_ms=batch["objective_ms"])
         self.turns = Turns(self.lanes, Spacing(self._share(batch["per_minute"])))
-        self.purse = Purse(batch, deployment, around.reader, around.workers)
+        self.purse = BudgetGuard(batch, deployment, around.reader, around.workers)
         self.stopping: asyncio.Future[bool] | None = None
         self._cancelled = False
-        self._patience = Patience(deployment.name, self.turns)
+        self._patience = RetryPolicy(deployment.name, self.turns)
         self._live: set[LiveCall] = set()
         self._told: Row = {"lanes": None, "said": None}
 
@@ -213,15 +213,15 @@ class Sender:
 
     def look(self, batch: Row | None) -> None:
         """The batch as it is in the records now; None when it is not there any more, or over."""
-        wanted = "cancel" if batch is None else batch["wanted"]
+        target = "cancel" if batch is None else batch["wanted"]
         if batch is not None:
             self.batch = batch
             self.lanes.bound(self._share(batch["max_lanes"]) or MOST)
             self.turns.spacing.limit(self._share(batch["per_minute"]))
             self.purse.look(batch)
-        if wanted != "run":
+        if target != "run":
             self.turns.close()
-        if wanted == "cancel" and not self._cancelled:
+        if target == "cancel" and not self._cancelled:
             self._cancelled = True
             self.abort()
 
@@ -246,9 +246,9 @@ class Sender:
         """Whether a line is under way."""
         return self.turns.in_use > 0
 
-    def _share(self, whole: int | None) -> int | None:
+    def _share(self, allowed: int | None) -> int | None:
         """A worker's part of what was allowed for the batch."""
-        return max(1, whole // max(1, self._around.workers["alive"])) if whole else None
+        return max(1, allowed // max(1, self._around.workers["alive"])) if allowed else None
 
     # --- lines -----------------------------------------------------------------------------------------------------
 
@@ -257,11 +257,11 @@ class Sender:
 
         Lines that another worker has in hand are waited for: it may be dead, and its lease runs out.
         """
-        left = await self._some(first, last, batches.OPEN)
-        while left and not self.turns.closed:
+        open_lines = await self._some(first, last, batches.OPEN)
+        while open_lines and not self.turns.closed:
             tasks: list[asyncio.Task[bool]] = []
             try:
-                for row in left:
+                for row in open_lines:
                     if not await self.turns.take():
                         break
                     if not await self._afford(row):
@@ -274,10 +274,10 @@ class Sender:
                     task.cancel()
                 raise
             if all(ours) or self.turns.closed:
-                left = [] if self.turns.closed else await self._some(first, last, batches.OPEN)
+                open_lines = [] if self.turns.closed else await self._some(first, last, batches.OPEN)
                 continue
             await self.turns.sleep(LOOK_AGAIN_S)
-            left = await self._some(first, last, batches.OPEN)
+            open_lines = await self._some(first, last, batches.OPEN)
 
     async def _some(self, first: int, last: int, states: tuple[str, ...]) -> deque[Row]:
         return deque(await asyncio.to_thread(batches.lines_between, self._around.reader, self.id, first, last, states))
@@ -356,13 +356,13 @@ class Sender:
             await self.stop(ends.verdict.pause)
         return ends.verdict
 
-    async def stop(self, said: str) -> None:
+    async def stop(self, reason: str) -> None:
         """Pause the batch for a reason of ours; what is under way ends, nothing else is begun, in any worker."""
         if self.turns.closed:
             return
         self.turns.close()
-        log.warning("batch %s: %s", self.id, scrub(said))
-        writing = written(self._around.writer, partial(_pause, self.id, scrub(said)))
+        log.warning("batch %s: %s", self.id, scrub(reason))
+        writing = written(self._around.writer, partial(_pause, self.id, scrub(reason)))
         self.stopping = asyncio.ensure_future(writing)
         await self.stopping
 
@@ -376,9 +376,9 @@ def _claim(batch_id: str, no: int, worker: str, values: Row, session: Any) -> Ro
     return batches.claim(session=session, batch_id=batch_id, no=no, worker=worker, lease_s=LEASE_S, call=values)
 
 
-def _pause(batch_id: str, said: str, session: Any) -> bool:
+def _pause(batch_id: str, reason: str, session: Any) -> bool:
     return batches.move(
-        session=session, batch_id=batch_id, states=("queued", "running"), wanted="pause", state="pausing", said=said
+        session=session, batch_id=batch_id, states=("queued", "running"), wanted="pause", state="pausing", said=reason
     )
 
 
@@ -395,7 +395,7 @@ REFRESH_S = 5.0
 AnyRow = Mapping[str, Any]
 
 
-class Purse:
+class BudgetGuard:
     """What a batch may still spend in this worker. Without a budget, or without a price by the token, anything.
 
     Several workers share what is left evenly, from one look at the records to the next.
@@ -439,8 +439,8 @@ class Purse:
         if self._spent is None or (n > 1 and time.monotonic() - self._looked > REFRESH_S):
             self._spent = await asyncio.to_thread(batches.spent, self._reader, self._id) or 0
             self._looked, self._since = time.monotonic(), 0
-        left = (self._budget or 0) - self._spent
-        return self._since + sum(self._in_hand.values()) + cost <= left // n
+        budget_left = (self._budget or 0) - self._spent
+        return self._since + sum(self._in_hand.values()) + cost <= budget_left // n
 
     def give_back(self, row: AnyRow) -> None:
         """The line is over, or is not sent after all."""
@@ -465,11 +465,11 @@ def worst(row: AnyRow, price: pricing_cost.Price) -> int:
     """The most that a line can cost, in nano-dollars."""
     request = row["request"] or {}
     turns = request.get("messages") or ()
-    chars = len(request.get("system") or "") + sum(len(one["text"]) for one in turns)
-    most = (request.get("params") or {}).get("max_tokens")
+    chars = len(request.get("system") or "") + sum(len(message["text"]) for message in turns)
+    max_tokens = (request.get("params") or {}).get("max_tokens")
     usage = Usage(
         uncached_input=round(chars / CHARS_PER_TOKEN) + OVERHEAD_TOKENS + MARKS_TOKENS * max(len(turns) - 1, 0),
-        answer_output=most if isinstance(most, int) else OUTPUT_TOKENS,
+        answer_output=max_tokens if isinstance(max_tokens, int) else OUTPUT_TOKENS,
         source="estimated",
     )
     return pricing_cost.cost(usage, price, complete=True).nanousd or 0
@@ -532,7 +532,7 @@ class Tries:
         return self.counts[outcome] <= AGAIN[outcome] and self.counts.total() <= max(AGAIN.values())
 
 
-class Patience:
+class RetryPolicy:
     """The judgement of one batch in one worker. ``name``: of the deployment. Call `verdict` for every call that ended;
     ``patient_s``: so long nothing need be answered."""
 
@@ -576,16 +576,16 @@ class Patience:
 
     def _failed(self, final: Row, outcome: str, tries: Tries) -> Verdict:
         lanes = self._turns.lanes.limit
-        most = MOST_UNREACHABLE if outcome in UNREACHED else MOST_FAILED
-        if self._failed_in_a_row >= max(most, 2 * lanes if lanes > 1 else 0):
-            said = f"Paused: {self._failed_in_a_row} calls in a row failed. The last one: {final.get('message')}"
-            return Verdict(WAITS, pause=f"{said} {RESUME}")
+        max_failures = MOST_UNREACHABLE if outcome in UNREACHED else MOST_FAILED
+        if self._failed_in_a_row >= max(max_failures, 2 * lanes if lanes > 1 else 0):
+            sentence = f"Paused: {self._failed_in_a_row} calls in a row failed. The last one: {final.get('message')}"
+            return Verdict(WAITS, pause=f"{sentence} {RESUME}")
         if not tries.one_more(outcome):
             return Verdict(over(final, "failed"))
-        asked = final.get("retry_after_s")
+        retry_after_s = final.get("retry_after_s")
         if outcome in UNREACHED:
-            return Verdict(WAITS, wait_s=self._turns.pause(asked))
-        wait = asked or min(LONGEST_WAIT_S, FIRST_WAIT_S * 4 ** (tries.counts[outcome] - 1))
+            return Verdict(WAITS, wait_s=self._turns.pause(retry_after_s))
+        wait = retry_after_s or min(LONGEST_WAIT_S, FIRST_WAIT_S * 4 ** (tries.counts[outcome] - 1))
         return Verdict(WAITS, wait_s=wait)
 
     def _asked_to_wait(self, final: Row, outcome: str, tries: Tries) -> Verdict:
@@ -605,11 +605,13 @@ class Patience:
         wait = self._turns.pause(final.get("retry_after_s"))
         if now + wait - self._refused_at <= self._patient_s:
             return Verdict(WAITS, wait_s=wait)
-        lasted, asked = now - self._refused_at, final.get("retry_after_s")
+        lasted, retry_after_s = now - self._refused_at, final.get("retry_after_s")
         long = f"has answered nothing for {words(lasted)}" if lasted >= 1 else "answers nothing"
-        asks = f" and asks for a wait of {words(asked)}" if asked else ""
-        said = f"Paused: {self._name} {long}{asks}. The last one: {final.get('message')} No line was given up for it."
-        return Verdict(WAITS, pause=f"{said} {RESUME}")
+        asks = f" and asks for a wait of {words(retry_after_s)}" if retry_after_s else ""
+        sentence = (
+            f"Paused: {self._name} {long}{asks}. The last one: {final.get('message')} No line was given up for it."
+        )
+        return Verdict(WAITS, pause=f"{sentence} {RESUME}")
 
 
 def over(final: Row, state: str) -> Row:

@@ -1,4 +1,4 @@
-"""Asks the process of `services.batch.sandbox_process`, and ends it where it does not answer in time."""
+"""A sandbox process (`sandbox_process`) for patterns and schemas, which is ended when it does not answer in time."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ START_S = 20.0
 MOST_SLOW = 3  # texts that took too long, until the rest is not tried
 
 
-class Watched:
+class Sandbox:
     """Verdicts of one pattern or one schema on many texts, each within ``seconds``. To be used with ``with``.
 
     Entering raises ValueError in words for a pattern or a schema that cannot be used.
     """
 
     def __init__(
-        self, kind: Literal["regex", "schema"], what: str | None, *, flags: int = 0, seconds: float = SECONDS
+        self, kind: Literal["regex", "schema"], pattern: str | None, *, flags: int = 0, seconds: float = SECONDS
     ) -> None:
-        self._first = {"kind": kind, "what": what, "flags": flags, "seconds": seconds}
+        self._first = {"kind": kind, "what": pattern, "flags": flags, "seconds": seconds}
         self._seconds = seconds
         self._name = "pattern" if kind == "regex" else "schema"
         self._process: subprocess.Popen[str] | None = None
@@ -37,7 +37,7 @@ class Watched:
         self._closed = threading.Event()
         self.slow = 0
 
-    def __enter__(self) -> Watched:
+    def __enter__(self) -> Sandbox:
         """Start the process and have it look at the pattern."""
         threading.Thread(target=self._watch, name="checks-watch", daemon=True).start()
         try:
@@ -52,13 +52,13 @@ class Watched:
     ) -> None:
         self.close()
 
-    def ask(self, text: str, what: str | None = None) -> tuple[bool | None, str]:
-        """The verdict on one text and why; None: not known. ``what``: a pattern or schema for this text alone."""
+    def ask(self, text: str, pattern: str | None = None) -> tuple[bool | None, str]:
+        """The verdict on one text and why; None: not known. ``pattern``: a pattern or schema for this text alone."""
         if self.slow >= MOST_SLOW:
             return None, f"not checked: the {self._name} took more than {self._seconds:g} s on {self.slow} lines"
         if self._process is None:
             self._start()
-        answer = self._exchange([what, text], self._seconds + GRACE_S)
+        answer = self._exchange([pattern, text], self._seconds + GRACE_S)
         if answer is None or answer[1] == "slow":
             self.slow += 1
             return None, f"not checked: the {self._name} took more than {self._seconds:g} s on this answer"
@@ -79,11 +79,11 @@ class Watched:
             text=True,
             encoding="utf-8",
         )
-        told = self._exchange(self._first, START_S)
-        if told is None:
+        answer = self._exchange(self._first, START_S)
+        if answer is None:
             raise ValueError(f"The {self._name} is too much to be looked at: make it simpler.")
-        if not told["ok"]:
-            raise ValueError(f"The {self._name} cannot be used: {told['why']}.")
+        if not answer["ok"]:
+            raise ValueError(f"The {self._name} cannot be used: {answer['why']}.")
 
     def _exchange(self, message: object, seconds: float) -> Any:
         """One question and its answer; None when the process had to be ended or ended by itself."""

@@ -1,7 +1,9 @@
-"""A process that looks at texts with a pattern or a JSON schema, each within a time. It knows only this file.
+"""The sandbox process: matches texts against a pattern or a JSON schema, each within a time limit.
 
-A person's regular expression can take longer than the universe has existed, and Python cannot stop it in a thread. So
-it runs here: an alarm stops one text after its time, and whoever asked ends the process if even that does not help.
+A person's regular expression can run for ever, and Python cannot stop it in a thread. So it runs in a process that
+imports nothing else of ours: an alarm stops one text after its time, and whoever asked ends the process if even that
+does not help.
+
 Lines of JSON: first ``{"kind": "regex"|"schema", "what": …, "flags": int, "seconds": float}`` ("what" None: each text
 brings its own), answered by ``{"ok": bool, "why": …}``; then ``[what or null, text]`` for each text, answered by
 ``[verdict, why]``: verdict true, false or null, which is "not known".
@@ -28,30 +30,30 @@ class TooLong(Exception):
 
 def main() -> None:
     """Answer until the input ends."""
-    told = json.loads(sys.stdin.readline())
+    request = json.loads(sys.stdin.readline())
 
     @lru_cache(maxsize=64)
-    def made(what: str) -> Look:
-        return by_regex(what, told["flags"]) if told["kind"] == "regex" else by_schema(what)
+    def compiled_check(pattern: str) -> Look:
+        return by_regex(pattern, request["flags"]) if request["kind"] == "regex" else by_schema(pattern)
 
     alarms = hasattr(signal, "setitimer")
     if alarms:
         signal.signal(signal.SIGALRM, _too_long)
-    usual = told["what"]
+    usual = request["what"]
     try:
         if usual is not None:
-            made(usual)
+            compiled_check(usual)
     except Exception as error:  # whatever a pattern or a schema can do wrong: it is told
         say({"ok": False, "why": _short(error)})
         return
     say({"ok": True, "why": ""})
     for line in sys.stdin:
-        what, text = json.loads(line)
+        pattern, text = json.loads(line)
         verdict: tuple[bool | None, str]
         try:
             if alarms:
-                signal.setitimer(signal.ITIMER_REAL, told["seconds"])
-            verdict = made(usual if what is None else what)(text)
+                signal.setitimer(signal.ITIMER_REAL, request["seconds"])
+            verdict = compiled_check(usual if pattern is None else pattern)(text)
         except TooLong:
             verdict = None, SLOW
         except RecursionError:
@@ -84,8 +86,8 @@ def by_regex(pattern: str, flags: int) -> Look:
     compiled = re.compile(pattern, flags)
 
     def look(text: str) -> tuple[bool, str]:
-        found = compiled.search(text) is not None
-        return found, "" if found else "the pattern is not in the answer"
+        matched = compiled.search(text) is not None
+        return matched, "" if matched else "the pattern is not in the answer"
 
     return look
 
@@ -105,8 +107,8 @@ def by_schema(schema_text: str) -> Look:
         error = next(iter(validator.iter_errors(json.loads(text))), None)
         if error is None:
             return True, ""
-        where = "/".join(str(part) for part in error.absolute_path)
-        return False, f"{f'at “{where}”: ' if where else ''}{error.message}"[:SHOWN]
+        location = "/".join(str(step) for step in error.absolute_path)
+        return False, f"{f'at “{location}”: ' if location else ''}{error.message}"[:SHOWN]
 
     return look
 

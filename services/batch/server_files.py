@@ -1,6 +1,6 @@
-"""Which files of the server a visitor may name for a batch, and the one moment in which such a file is read.
+"""Files of the server that a visitor names for a batch: which ones are allowed, and how they are copied.
 
-A path is a wish: what lies there can be swapped for a link at any time. So the file is opened first, and whether it may
+What lies at a path can be swapped for a link at any time. So the file is opened first, and whether it may
 be read is decided by where the open file really lies. It is copied to the uploads from that very handle; everything
 later reads the copy.
 """
@@ -102,7 +102,7 @@ def allowed(
     alone = loopback(address) and not ConfiguredHosts(lambda: file or paths.deployments_file()).hosts()
     anywhere = role == "admin" and person == LOCAL and alone
     never = (data, paths.ROOT / "data", paths.ROOT / ".streamlit", *((file,) if file is not None else ()))
-    return Allowed(tuple(Path(one) for one in folders), anywhere, never)
+    return Allowed(tuple(Path(folder) for folder in folders), anywhere, never)
 
 
 def pages_address() -> str:
@@ -120,39 +120,39 @@ class Named:
     key: str
 
 
-def named(asked: str, rule: Allowed | None) -> Named:
+def named(path: str, rule: Allowed | None) -> Named:
     """The file that a path names. Raises ValueError in words when there is none that may be read."""
-    with _opened(asked, rule) as (handle, real):
+    with _opened(path, rule) as (handle, real):
         status = os.fstat(handle.fileno())
         key = f"{real} {status.st_dev} {status.st_ino} {status.st_mtime_ns} {status.st_size}"
         return Named(str(real), real.name, status.st_size, key)
 
 
 def copied(
-    asked: str,
+    path: str,
     rule: Allowed | None,
     uploads: Path,
     *,
-    told: Callable[[Progress], None] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
     stopped: Callable[[], bool] | None = None,
 ) -> Path:
     """A copy of the file in ``uploads``/<its SHA-256>/. Raises ValueError in words for a file that may not be read, one
     that grows, or a disk that does not take it; `Cancelled` once ``stopped`` is true."""
-    with _opened(asked, rule) as (handle, real):
+    with _opened(path, rule) as (handle, real):
         size = os.fstat(handle.fileno()).st_size
         uploads.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(uploads).free < size + ROOM_LEFT:
             raise ValueError(
                 f"There is no room for a copy of {printable(real.name)}; nothing was kept. Make room first."
             )
-        return spool(_blocks(handle, real, size, told, stopped), uploads, real.name)
+        return spool(_blocks(handle, real, size, on_progress, stopped), uploads, real.name)
 
 
 def _blocks(
     file: BinaryIO,
     real: Path,
     size: int,
-    told: Callable[[Progress], None] | None,
+    on_progress: Callable[[Progress], None] | None,
     stopped: Callable[[], bool] | None,
 ) -> Iterator[bytes]:
     done = 0
@@ -168,17 +168,17 @@ def _blocks(
             raise ValueError(f"{printable(real.name)} is still being written: wait until it is whole, then take it.")
         if stopped is not None and stopped():
             raise Cancelled("The copy was stopped; nothing was sent.")
-        if told is not None:
-            told(Progress(done, size, 0))
+        if on_progress is not None:
+            on_progress(Progress(done, size, 0))
         yield block
 
 
 @contextmanager
-def _opened(asked: str, rule: Allowed | None) -> Iterator[tuple[BinaryIO, Path]]:
+def _opened(path_text: str, rule: Allowed | None) -> Iterator[tuple[BinaryIO, Path]]:
     """The file, open, and where it really lies."""
     if rule is None:
         raise NotAllowed(NOT_YOURS)
-    path = _absolute(asked, rule)
+    path = _absolute(path_text, rule)
     # Before it is opened, so that no answer tells what lies outside, and nothing is done to a device.
     try:
         _check(Path(os.path.realpath(path)), rule)
@@ -187,7 +187,7 @@ def _opened(asked: str, rule: Allowed | None) -> Iterator[tuple[BinaryIO, Path]]
         raise _refusal(path, error) from None
     with file:
         try:
-            real = _where(file)
+            real = _real_path(file)
             _check(real, rule)
         except (OSError, ValueError) as error:
             raise _refusal(path, error) from None
@@ -199,16 +199,16 @@ def _opened(asked: str, rule: Allowed | None) -> Iterator[tuple[BinaryIO, Path]]
         yield file, real
 
 
-def _absolute(asked: str, rule: Allowed) -> Path:
-    if "\0" in asked:
+def _absolute(path: str, rule: Allowed) -> Path:
+    if "\0" in path:
         raise ValueError("A path cannot hold a NUL character: take it out.")
     try:
-        too_long = len(asked.encode()) > LONGEST
+        too_long = len(path.encode()) > LONGEST
     except UnicodeEncodeError:
         raise ValueError("The path holds characters that no file name has: write it again.") from None
     if too_long:
         raise ValueError("The path is longer than any file's can be; check it.")
-    home = Path(asked).expanduser() if rule.anywhere and asked.startswith("~/") else Path(asked)
+    home = Path(path).expanduser() if rule.anywhere and path.startswith("~/") else Path(path)
     if not home.is_absolute():
         raise ValueError("Write the whole path of a file on the server, like /data/prompts.csv.")
     return home
@@ -247,12 +247,12 @@ def _below(real: Path, rule: Allowed) -> Path | None:
 
 
 def _private(real: Path, inside: Path, rule: Allowed) -> bool:
-    if any(part.startswith(".") for part in inside.parts):
+    if any(name.startswith(".") for name in inside.parts):
         return True
     chosen_freely = inside == real.relative_to("/")
     if SECRET_NAMES.search(real.name) and (chosen_freely or _ending(real) in KEY_ENDINGS):
         return True
-    if any(part.casefold() in SECRET_FOLDERS for part in real.parts):
+    if any(name.casefold() in SECRET_FOLDERS for name in real.parts):
         return True
     if any(real.is_relative_to(place) for place in SYSTEM):
         return True
@@ -273,7 +273,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _where(file: BinaryIO) -> Path:
+def _real_path(file: BinaryIO) -> Path:
     """Where an open file really lies. Raises OSError when that cannot be told."""
     if sys.platform == "darwin":
         raw = fcntl.fcntl(file.fileno(), fcntl.F_GETPATH, b"\0" * 1024)

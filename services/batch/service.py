@@ -1,4 +1,4 @@
-"""What people do with batches, as the engine does it: submit, pause, resume, cancel, send again, delete."""
+"""The batch service: what people do with batches (submit, pause, resume, cancel, send again, delete)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from services import params as parameters
 from services.alerts import TARGET_PREFIX
 from services.batch import estimate as batch_estimate
 from services.batch import files, providers, server_files
-from services.batch.ingest import CHANGED, Dropped, Recording, keep_file, kept_file, refusal
+from services.batch.ingest import CHANGED, Dropped, Recording, refusal, store_file, stored_file
 from services.batch.server_files import Allowed
 from services.batch.types import (
     MOST_LANES,
@@ -36,6 +36,7 @@ from services.batch.types import (
     Format,
     Options,
     RouteName,
+    Row,
     options_to_json,
 )
 from services.deployments.registry import Registry
@@ -44,11 +45,9 @@ from services.request_fields import Refused, RequestFields
 from services.runs.spec import new_id
 from services.security import access
 from services.security.access import folded
-from services.types import Deployment
+from services.types import Deployment, Json
 
 log = logging.getLogger(__name__)
-
-Row = dict[str, Any]
 
 EACH, TOGETHER = 50, 500  # batches under way of one person, and of everybody
 
@@ -89,7 +88,7 @@ COPIED = (
 )
 
 
-class BatchDesk:
+class BatchService:
     """``data``: the data directory; None where there is none, and then no batch is taken. ``wake``: there is work."""
 
     def __init__(
@@ -150,7 +149,7 @@ class BatchDesk:
         await self._registry.refresh()
         deployment = self._registry.calling(spec.deployment_id)
         await self._can_be_sent(deployment, spec)
-        if spec.parent_id is not None and await self._found(spec.parent_id) is None:
+        if spec.parent_id is not None and await self._row(spec.parent_id) is None:
             raise ValueError(NO_PARENT)
         rule = server_files.allowed(
             person=person,
@@ -174,11 +173,11 @@ class BatchDesk:
         dear = batch_estimate.above(estimate, spec.budget_nanousd)
         if dear is not None and not spec.over_budget:
             raise ValueError(f"{dear}: raise the budget, send fewer lines, or confirm.")
-        row = batch_row(spec, deployment, person, size, batch_estimate.kept(estimate, confirmed=spec.over_budget))
+        row = batch_row(spec, deployment, person, size, batch_estimate.to_store(estimate, confirmed=spec.over_budget))
         run = run_row(row, store=self._registry.config.store_text)
-        before = await self._insert(data / "batches" / row["id"], source, partial(insert, run, row, spec.again))
-        if before is not None:
-            raise ValueError(submitted_before(before))
+        earlier = await self._insert(data / "batches" / row["id"], source, partial(insert, run, row, spec.again))
+        if earlier is not None:
+            raise ValueError(submitted_before(earlier))
         self._spawn(row, checked)
         return str(row["id"])
 
@@ -196,10 +195,10 @@ class BatchDesk:
                 raise ValueError(why)
 
     async def _not_twice(self, spec: BatchSpec) -> None:
-        """So that nobody waits for a check in vain; what decides is the unit of the writer (`desk_units.insert`)."""
-        before = await asyncio.to_thread(batches.same_file, self._reader, spec.sha256)
-        if before:
-            raise ValueError(submitted_before(before[0]))
+        """So that nobody waits for a check in vain; what decides is the transaction (`insert`)."""
+        earlier = await asyncio.to_thread(batches.same_file, self._reader, spec.sha256)
+        if earlier:
+            raise ValueError(submitted_before(earlier[0]))
 
     def _checked(self, source: Path, spec: BatchSpec) -> Checked:
         checked = files.check(source, spec.options, file_name=spec.file_name)
@@ -212,19 +211,19 @@ class BatchDesk:
     async def _insert(self, folder: Path, file: Path | None, unit: Callable[[Session], Row | None]) -> Row | None:
         """Keep the file of a new batch in its folder and record it. The batch that stands in its way, instead; then, as
         after any error, nothing is left in the folder."""
-        made = False
+        recorded = False
         try:
             if file is not None:
-                await asyncio.to_thread(partial(keep_file, file, folder, linked=True))
-            before = await self._writer.write(unit)
-            made = before is None
+                await asyncio.to_thread(partial(store_file, file, folder, linked=True))
+            earlier = await self._writer.write(unit)
+            recorded = earlier is None
         except asyncio.CancelledError:
-            made = True  # the write goes on without us
+            recorded = True  # the write goes on without us
             raise
         finally:
-            if not made:
+            if not recorded:
                 await asyncio.to_thread(shutil.rmtree, folder, True)
-        return before
+        return earlier
 
     # --- recording -------------------------------------------------------------------------------------------------
 
@@ -246,13 +245,13 @@ class BatchDesk:
             log.warning("batch %s waits to be recorded: %s", row["id"], error)
         except Exception:
             log.exception("a batch could not be recorded")
-            said = "The lines could not be recorded; the engine's log says more. Submit the file again."
-            await asyncio.to_thread(self._recording.fail, row["id"], said)
+            sentence = "The lines could not be recorded; the engine's log says more. Submit the file again."
+            await asyncio.to_thread(self._recording.fail, row["id"], sentence)
         self._wake()
 
     def _record_in_thread(self, row: Row, checked: Checked | None) -> None:
         folder = self._folder() / "batches" / row["id"]
-        path = kept_file(folder)
+        path = stored_file(folder)
         if path is None:
             shutil.rmtree(folder, ignore_errors=True)  # half a copy
             raise ValueError("The program was stopped before the file was copied: submit it again.")
@@ -261,14 +260,14 @@ class BatchDesk:
     def _late_estimate(self, row: Row, checked: Checked) -> Row | None:
         """The estimate of a batch whose file was checked after it was submitted."""
         deployment = Deployment.from_json(row["deployment"])
-        found = estimate_of(self._reader, checked, deployment, row["route"], row["max_lanes"], row["per_minute"])
-        return batch_estimate.kept(found, confirmed=batch_estimate.confirmed(row["estimate"]))
+        estimate = estimate_of(self._reader, checked, deployment, row["route"], row["max_lanes"], row["per_minute"])
+        return batch_estimate.to_store(estimate, confirmed=batch_estimate.confirmed(row["estimate"]))
 
     # --- afterwards ------------------------------------------------------------------------------------------------
 
     async def pause(self, batch_id: str) -> None:
         """Begin no line any more. Raises ValueError in words for what cannot be paused."""
-        row = await self._one(batch_id)
+        row = await self._required(batch_id)
         if row["route"] != "runner":
             raise ValueError("A batch service cannot be paused: cancel the batch, or let it end.")
         if not await self._writer.write(partial(pause, batch_id)):
@@ -276,14 +275,14 @@ class BatchDesk:
 
     async def resume(self, batch_id: str, budget_nanousd: int | None) -> None:
         """Go on with a batch that is paused, perhaps with another budget."""
-        await self._one(batch_id)
+        await self._required(batch_id)
         if not await self._writer.write(partial(resume, batch_id, budget_nanousd)):
             raise ValueError("This batch is not paused.")
         self._wake()
 
     async def cancel(self, batch_id: str) -> None:
         """Stop a batch; what was answered is kept."""
-        await self._one(batch_id)
+        await self._required(batch_id)
         await self._writer.write(partial(cancel, batch_id))
         self._wake()
 
@@ -294,7 +293,7 @@ class BatchDesk:
             return await self._resend(batch_id, person)
 
     async def _resend(self, batch_id: str, person: str) -> str:
-        data, row = self._folder(), await self._one(batch_id, over=None)
+        data, row = self._folder(), await self._required(batch_id, over=None)
         if row["state"] not in batches.OVER:
             raise ValueError("This batch is not over yet; what fails can be sent again when it is.")
         again = partial(batches.lines, self._reader, batch_id, states=RESENT, limit=1)
@@ -319,15 +318,15 @@ class BatchDesk:
         run = run_row(new, store=self._registry.config.store_text)
         unit = partial(insert_copy, run, new, batch_id)
         folder = data / "batches"
-        before = await self._insert(folder / str(new["id"]), kept_file(folder / batch_id), unit)
-        if before is not None:
-            raise ValueError(sent_again_before(before))
+        earlier = await self._insert(folder / str(new["id"]), stored_file(folder / batch_id), unit)
+        if earlier is not None:
+            raise ValueError(sent_again_before(earlier))
         self._wake()
         return str(new["id"])
 
     async def delete(self, batch_id: str) -> bool:
         """Delete a batch that is over with everything that belongs to it; whether there was one."""
-        row = await self._found(batch_id)
+        row = await self._row(batch_id)
         if row is None:
             return False
         if row["state"] not in batches.OVER:
@@ -337,15 +336,15 @@ class BatchDesk:
             await asyncio.to_thread(shutil.rmtree, self._data / "batches" / batch_id, True)
         return True
 
-    async def _one(self, batch_id: str, over: bool | None = False) -> Row:
-        row = await self._found(batch_id)
+    async def _required(self, batch_id: str, over: bool | None = False) -> Row:
+        row = await self._row(batch_id)
         if row is None:
             raise ValueError(NO_SUCH)
         if over is False and row["state"] in batches.OVER:
             raise ValueError("This batch is over already.")
         return row
 
-    async def _found(self, batch_id: str) -> Row | None:
+    async def _row(self, batch_id: str) -> Row | None:
         return await asyncio.to_thread(batches.batch, self._reader, batch_id)
 
     def _folder(self) -> Path:
@@ -422,9 +421,9 @@ def insert(run: Row, row: Row, again: bool, session: Session) -> Row | None:
 
 def pause(batch_id: str, session: Session) -> bool:
     waiting = partial(batches.move, session=session, batch_id=batch_id)
-    said = "Paused by hand."
-    return waiting(states=["queued"], wanted="pause", state="paused", said=said) or waiting(
-        states=["running"], wanted="pause", state="pausing", said=said
+    sentence = "Paused by hand."
+    return waiting(states=["queued"], wanted="pause", state="paused", said=sentence) or waiting(
+        states=["running"], wanted="pause", state="pausing", said=sentence
     )
 
 
@@ -436,19 +435,19 @@ def resume(batch_id: str, budget: int | None, session: Session) -> bool:
 
 def cancel(batch_id: str, session: Session) -> None:
     """At once where no worker has begun; else the worker is told."""
-    for wanted in ("run", "pause"):
+    for wanted_now in ("run", "pause"):
         idle = batches.move(
             session=session,
             batch_id=batch_id,
             states=["queued", "paused"],
-            while_wanted=wanted,
+            while_wanted=wanted_now,
             wanted="cancel",
             state="cancelling",
             said=None,
         )
         if idle and not batches.has_jobs(session=session, batch_id=batch_id):
-            said = "Cancelled by hand."
-            batches.end_batch(session=session, batch_id=batch_id, state="cancelled", said=said, left="cancelled")
+            sentence = "Cancelled by hand."
+            batches.end_batch(session=session, batch_id=batch_id, state="cancelled", said=sentence, left="cancelled")
             return
     batches.set_batch(session=session, batch_id=batch_id, wanted="cancel", state="cancelling", said=None)
 
@@ -471,10 +470,10 @@ def source_of(data: Path, spec: BatchSpec, rule: Allowed | None) -> Path:
     allows it. Raises ValueError in words, `access.Denied` for the path of one who may not name any."""
     if spec.path is None:
         folder = data / "uploads" / spec.sha256
-        kept = sorted(one for one in folder.glob("*") if one.is_file() and not one.name.startswith("."))
-        if not kept:
+        uploads = sorted(path for path in folder.glob("*") if path.is_file() and not path.name.startswith("."))
+        if not uploads:
             raise ValueError("The upload is not on this server any more: upload the file again.")
-        return next((one for one in kept if one.name == spec.file_name), kept[0])
+        return next((path for path in uploads if path.name == spec.file_name), uploads[0])
     if rule is None:
         raise access.Denied(server_files.NOT_YOURS)
     if "://" in spec.path:
@@ -507,27 +506,27 @@ def estimate_of(
     from services.batch.estimate import estimates
 
     services = [] if route == "runner" else [providers.get(route)]
-    found = estimates(reader, checked, [deployment], datetime.now(UTC), services, lanes=lanes, per_minute=per_minute)
-    chosen = next((one for one in found if one.route == route), None)
+    by_route = estimates(reader, checked, [deployment], datetime.now(UTC), services, lanes=lanes, per_minute=per_minute)
+    chosen = next((estimate for estimate in by_route if estimate.route == route), None)
     return chosen.to_json() if chosen is not None else None
 
 
-def submitted_before(before: Mapping[str, Any]) -> str:
+def submitted_before(batch: Mapping[str, Any]) -> str:
     """The sentence for a file that was submitted before."""
-    named = str(before["name"])[:SHOWN]
-    return f"This file was submitted {ago(before['created_at'])} as “{named}”: confirm to send it again."
+    named = str(batch["name"])[:SHOWN]
+    return f"This file was submitted {ago(batch['created_at'])} as “{named}”: confirm to send it again."
 
 
-def sent_again_before(before: Mapping[str, Any]) -> str:
+def sent_again_before(batch: Mapping[str, Any]) -> str:
     """The sentence for lines that were sent again before (`db.batches.resend_once`)."""
-    named, left = str(before["name"])[:SHOWN], before["left"]
-    said = f"The lines without an answer were sent again {ago(before['created_at'])} as “{named}”"
-    if before["state"] not in OVER:
-        return f"{said}, which is not over yet: wait for its end, or cancel it and send its lines again."
-    if not left:
-        return f"{said}, which answered all of them: there is nothing to send again."
-    has = "1 line has" if left == 1 else f"{left:,} lines have"
-    return f"{said}, where {has} no answer yet: send those of that batch again."
+    named, n_unanswered = str(batch["name"])[:SHOWN], batch["left"]
+    beginning = f"The lines without an answer were sent again {ago(batch['created_at'])} as “{named}”"
+    if batch["state"] not in OVER:
+        return f"{beginning}, which is not over yet: wait for its end, or cancel it and send its lines again."
+    if not n_unanswered:
+        return f"{beginning}, which answered all of them: there is nothing to send again."
+    has = "1 line has" if n_unanswered == 1 else f"{n_unanswered:,} lines have"
+    return f"{beginning}, where {has} no answer yet: send those of that batch again."
 
 
 def ago(moment: datetime) -> str:
@@ -577,8 +576,8 @@ class BatchSpec:
     again: bool = False
     over_budget: bool = False
 
-    def to_json(self) -> dict[str, Any]:
-        """A JSON object that `from_given` reads back to an equal spec."""
+    def to_json(self) -> Json:
+        """A JSON object that `spec_of` reads back to an equal spec."""
         return {
             "deployment_id": self.deployment_id,
             "sha256": self.sha256,
@@ -615,14 +614,14 @@ def spec_of(body: RequestFields) -> BatchSpec:
         deployment_id=body.text("deployment_id"),
         sha256=sha256,
         file_name=_file_name(body),
-        route=_one_of(body, "route", ROUTES, "runner"),
+        route=_choice_of(body, "route", ROUTES, "runner"),
         path=body.words("path", longest=4096) or None,
         options=options_of(body.table("options")),
         name=_name(body),
-        budget_nanousd=_whole(body, "budget_nanousd", MOST_NANOUSD),
+        budget_nanousd=_whole_number(body, "budget_nanousd", MOST_NANOUSD),
         objective_ms=objective,
-        max_lanes=_whole(body, "max_lanes", MOST_LANES),
-        per_minute=_whole(body, "per_minute", MOST_PER_MINUTE),
+        max_lanes=_whole_number(body, "max_lanes", MOST_LANES),
+        per_minute=_whole_number(body, "per_minute", MOST_PER_MINUTE),
         notify=tuple(dict.fromkeys(notify)),
         parent_id=body.words("parent_id"),
         estimate=estimate,
@@ -643,26 +642,26 @@ def _file_name(body: RequestFields) -> str:
     return name[:MAX_NAME]
 
 
-def options_of(given: RequestFields) -> Options:
+def options_of(fields: RequestFields) -> Options:
     """The options that a request holds. Raises as `spec_of`."""
-    params = given.table("params").values
+    params = fields.table("params").values
     return Options(
-        format=_one_of(given, "format", FORMATS, None),
-        encoding=_one_of(given, "encoding", ("utf-8", "cp1252"), "utf-8"),
-        delimiter=given.words("delimiter", longest=1) or None,
-        id_column=given.words("id_column"),
-        prompt=given.words("prompt", longest=MAX_TEMPLATE),
-        system=given.words("system", longest=MAX_TEMPLATE),
+        format=_choice_of(fields, "format", FORMATS, None),
+        encoding=_choice_of(fields, "encoding", ("utf-8", "cp1252"), "utf-8"),
+        delimiter=fields.words("delimiter", longest=1) or None,
+        id_column=fields.words("id_column"),
+        prompt=fields.words("prompt", longest=MAX_TEMPLATE),
+        system=fields.words("system", longest=MAX_TEMPLATE),
         params=parameters.clean(params),
-        suffix_ids=given.flag("suffix_ids", False),
-        sheet=given.words("sheet"),
-        leave_out=given.flag("leave_out", False),
-        only_model=given.words("only_model"),
+        suffix_ids=fields.flag("suffix_ids", False),
+        sheet=fields.words("sheet"),
+        leave_out=fields.flag("leave_out", False),
+        only_model=fields.words("only_model"),
     )
 
 
-def _one_of(given: RequestFields, name: str, choices: tuple[Any, ...], default: Any) -> Any:
-    value = given.words(name)
+def _choice_of(fields: RequestFields, name: str, choices: tuple[Any, ...], default: Any) -> Any:
+    value = fields.words(name)
     if value is None:
         return default
     if value not in choices:
@@ -670,5 +669,5 @@ def _one_of(given: RequestFields, name: str, choices: tuple[Any, ...], default: 
     return value
 
 
-def _whole(body: RequestFields, name: str, most: int) -> int | None:
-    return body.whole(name, 1, most) if body.has(name) else None
+def _whole_number(body: RequestFields, name: str, maximum: int) -> int | None:
+    return body.whole(name, 1, maximum) if body.has(name) else None

@@ -11,13 +11,12 @@ from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 import numpy as np
 
+from services.batch.types import ReadRow as Row
 from services.runs import compare
 
-Row = Mapping[str, Any]
 COUNTS = ("uncached_input", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning_output", "answer_output")
 INPUT = COUNTS[:4]
 OUTPUT = COUNTS[4:]
@@ -87,8 +86,9 @@ class Summary:
         if not self.n_late and (not timed or untold <= 0):
             return None
         late = f"for {self.n_late:,} our own machine was too busy to time them exactly" if self.n_late else ""
-        rest = f"{untold:,} came without a time" if untold > 0 else ""
-        return f"Times are of {timed:,} of {answered:,} answers: {' and '.join(one for one in (late, rest) if one)}."
+        without_time = f"{untold:,} came without a time" if untold > 0 else ""
+        clauses = " and ".join(clause for clause in (late, without_time) if clause)
+        return f"Times are of {timed:,} of {answered:,} answers: {clauses}."
 
     @property
     def input_tokens(self) -> int | None:
@@ -112,15 +112,10 @@ class Summary:
         return None if self.cost_nanousd is None or not priced else round(self.cost_nanousd * 1000 / priced)
 
     @property
-    def lines_per_minute(self) -> float | None:
-        """Lines that ended per minute of the batch's duration; None while it has none."""
-        return self.over * 60 / self.seconds if self.seconds and self.over else None
-
-    @property
     def tokens_per_s(self) -> float | None:
         """Output tokens per second of the batch's duration, all lanes together."""
-        made = self.output_tokens
-        return made / self.seconds if self.seconds and made is not None else None
+        n_tokens = self.output_tokens
+        return n_tokens / self.seconds if self.seconds and n_tokens is not None else None
 
 
 @dataclass(slots=True)
@@ -156,9 +151,9 @@ class Sums:
             if row.get("lag_marked"):
                 self.n_late += 1
             else:
-                for name, kept in self.times.items():
+                for name, times in self.times.items():
                     if row.get(name) is not None:
-                        kept.append(row[name])
+                        times.append(row[name])
         counted = False
         for name in COUNTS:
             if row.get(name) is not None:
@@ -191,7 +186,7 @@ class Sums:
         return Summary(
             n=self.n,
             states=dict(self.states),
-            times={name: spread(kept) for name, kept in self.times.items()},
+            times={name: spread(values) for name, values in self.times.items()},
             counts={name: self.counts.get(name) for name in COUNTS},
             n_counted=self.n_counted,
             cost_nanousd=self.cost if self.n_priced else None,
@@ -246,5 +241,5 @@ def wilson(hits: int, n: int) -> tuple[float, float] | None:
 
 
 def _sum_known(counts: Mapping[str, int | None], names: Iterable[str]) -> int | None:
-    known = [value for name in names if (value := counts.get(name)) is not None]
-    return sum(known) if known else None
+    numbers = [value for name in names if (value := counts.get(name)) is not None]
+    return sum(numbers) if numbers else None

@@ -1,4 +1,4 @@
-"""A way for a file: one deployment by one route, with what it costs and takes there, in words."""
+"""The targets of a file: a deployment by a route, with cost and time there in words."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Way:
         return f"{self.deployment.name} · {words.route(self.estimate.route)}"
 
 
-def found(
+def ways_to(
     database: Engine,
     checked: Checked,
     deployments: Sequence[Deployment],
@@ -45,20 +45,22 @@ def found(
     per_minute: int | None = None,
 ) -> list[Way]:
     """Every way of a file to these deployments. ``lanes``, ``per_minute``: what our own runner is bound to."""
-    by_id = {one.id: one for one in deployments}
-    made = estimates(database, checked, deployments, datetime.now(UTC), services(), lanes=lanes, per_minute=per_minute)
-    return [Way(by_id[one.deployment_id], one) for one in made]
+    by_id = {deployment.id: deployment for deployment in deployments}
+    estimated = estimates(
+        database, checked, deployments, datetime.now(UTC), services(), lanes=lanes, per_minute=per_minute
+    )
+    return [Way(by_id[estimate.deployment_id], estimate) for estimate in estimated]
 
 
 def services() -> list[Route]:
     """The batch services; one whose library is missing is left aside."""
     from services.batch import providers
 
-    made = []
+    kinds = []
     for name in providers.SERVICES:
         with contextlib.suppress(ImportError):
-            made.append(providers.get(name))
-    return made
+            kinds.append(providers.get(name))
+    return kinds
 
 
 def cheapest(ways: Sequence[Way]) -> Way:
@@ -69,17 +71,17 @@ def cheapest(ways: Sequence[Way]) -> Way:
 def label(way: Way) -> str:
     """A way as a choice: its name, cost and time."""
     parts = [way.name, cost_words(way.estimate), time_words(way.estimate)]
-    return " · ".join(part for part in parts if part != "–")
+    return " · ".join(clause for clause in parts if clause != "–")
 
 
-def cost_words(one: Estimate) -> str:
+def cost_words(estimate: Estimate) -> str:
     """ "$0.12–0.4", "free", or a dash where it is not known."""
-    return money_range(one.cost_low, one.cost_high, one.cost_mid)
+    return money_range(estimate.cost_low, estimate.cost_high, estimate.cost_mid)
 
 
-def plain_words(one: Estimate) -> str:
+def plain_words(estimate: Estimate) -> str:
     """The same for one call after the other, at the interactive price."""
-    return money_range(one.plain_low, one.plain_high, one.plain_mid)
+    return money_range(estimate.plain_low, estimate.plain_high, estimate.plain_mid)
 
 
 def money_range(low: int | None, high: int | None, mid: int | None) -> str:
@@ -88,7 +90,7 @@ def money_range(low: int | None, high: int | None, mid: int | None) -> str:
         return "–"
     if low == high == 0:
         return "free"
-    first, last = (money(one) if one is not None else "" for one in (low, high))
+    first, last = (money(bound) if bound is not None else "" for bound in (low, high))
     if not first:
         return f"up to {last}" if last else f"~{money(mid)}"
     if not last:
@@ -96,23 +98,23 @@ def money_range(low: int | None, high: int | None, mid: int | None) -> str:
     return f"~{first}" if first == last else f"{first}–{last.removeprefix('$')}"
 
 
-def time_words(one: Estimate) -> str:
+def time_words(estimate: Estimate) -> str:
     """ "~4–9 min", "up to 24 h", or a dash where it is not known."""
-    low, high = one.seconds_low, one.seconds_high
+    low, high = estimate.seconds_low, estimate.seconds_high
     if high is None:
-        return "–" if one.seconds_mid is None else f"~{words.span(one.seconds_mid)}"
+        return "–" if estimate.seconds_mid is None else f"~{words.span(estimate.seconds_mid)}"
     return f"up to {words.span(high)}" if low is None else f"~{words.spans(low, high)}"
 
 
-def jobs_words(one: Estimate) -> str:
+def jobs_words(estimate: Estimate) -> str:
     """ "3 jobs" where a service's limits split the file, "1 job" where not, a dash for our own runner."""
-    if one.route == "runner":
+    if estimate.route == "runner":
         return "–"
-    return f"{one.n_jobs:,} {'job' if one.n_jobs == 1 else 'jobs'}"
+    return f"{estimate.n_jobs:,} {'job' if estimate.n_jobs == 1 else 'jobs'}"
 
 
-def tokens_words(one: Estimate) -> str:
+def tokens_words(estimate: Estimate) -> str:
     """ "~12,000 + 6,400"; a dash where it is not known."""
-    if one.input_tokens is None and one.output_mid is None:
+    if estimate.input_tokens is None and estimate.output_mid is None:
         return "–"
-    return " + ".join(f"~{n:,}" if n is not None else "–" for n in (one.input_tokens, one.output_mid))
+    return " + ".join(f"~{n:,}" if n is not None else "–" for n in (estimate.input_tokens, estimate.output_mid))

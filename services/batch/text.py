@@ -1,15 +1,14 @@
-"""What a batch is called on its page: states, routes, how far it is and how long the rest takes, in words."""
+"""Words for batches: states, routes, progress and the time that remains."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
 
 from services.batch.types import OVER, Checked, Format
+from services.batch.types import ReadRow as Row
 
-Row = Mapping[str, Any]
 STATES: dict[str, str] = {
     "queued": "waiting for a worker",
     "sending": "the file is on its way to the service",
@@ -85,7 +84,7 @@ def line(checked: Checked) -> str:
         else "",
         size(checked.n_bytes),
     ]
-    return " · ".join(part for part in parts if part)
+    return " · ".join(clause for clause in parts if clause)
 
 
 def size(n_bytes: int) -> str:
@@ -101,8 +100,8 @@ def size(n_bytes: int) -> str:
 
 def state(name: str, *, short: bool = False) -> str:
     """A state in words; ``short``: without what stands behind its colon."""
-    said = STATES.get(name, name)
-    return said.partition(":")[0] if short else said
+    label = STATES.get(name, name)
+    return label.partition(":")[0] if short else label
 
 
 def over(row: Row) -> bool:
@@ -133,9 +132,9 @@ def span(seconds: float) -> str:
     minutes = round(seconds / 60)
     if minutes < 90:
         return f"{minutes} min"
-    hours, rest = divmod(minutes, 60)
+    hours, remainder = divmod(minutes, 60)
     if hours < 36:
-        return f"{hours} h {rest} min" if rest and hours < 10 else f"{hours} h"
+        return f"{hours} h {remainder} min" if remainder and hours < 10 else f"{hours} h"
     return f"{hours // 24} d {hours % 24} h"
 
 
@@ -148,17 +147,17 @@ def spans(low: float, high: float) -> str:
     return f"{number}–{b}" if unit == other else f"{a} – {b}"
 
 
-def eta_s(left: int, ended: int, window_s: float) -> tuple[float, float] | None:
+def eta_s(n_left: int, ended: int, window_s: float) -> tuple[float, float] | None:
     """From how many seconds to how many the rest takes, after ``ended`` lines in the last ``window_s`` seconds.
 
     The range is what chance alone makes of such a count (twice its root). None where too few have ended to tell.
     """
-    if not left:
+    if not n_left:
         return 0.0, 0.0
     if ended < SURE_BELOW or window_s <= 0:
         return None
     spread = min(2 * math.sqrt(ended), 0.8 * ended)
-    return left * window_s / (ended + spread), left * window_s / (ended - spread)
+    return n_left * window_s / (ended + spread), n_left * window_s / (ended - spread)
 
 
 def rate(ended: int, window_s: float) -> str:
@@ -169,10 +168,10 @@ def rate(ended: int, window_s: float) -> str:
     return f"{per_second:.1f} lines/s" if per_second >= 1 else f"{per_second * 60:.1f} lines/min"
 
 
-def ago(at: datetime, now: datetime | None = None) -> str:
+def ago(moment: datetime, now: datetime | None = None) -> str:
     """How long ago: "just now", "5 min ago", "3 h ago", "2 d ago"."""
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    seconds = ((now or datetime.now(UTC)) - at).total_seconds()
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    seconds = ((now or datetime.now(UTC)) - moment).total_seconds()
     return "just now" if seconds < 45 else f"{span(seconds)} ago"
 
 

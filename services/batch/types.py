@@ -1,8 +1,8 @@
-"""The nouns of batches, which everything in `services.batch` speaks. Nothing here does anything.
+"""The types that every module of `services.batch` shares, and their JSON.
 
 The way of a batch: a file is spooled to disk and checked as a stream (`files`), a route is chosen (`providers`), its
-cost and time are estimated (`estimate`), its valid lines are recorded and a worker (`worker`) sends them, through a
-batch service or one by one with our own runner; what came back is told line by line (`results`).
+cost and time are estimated (`estimate`), its valid lines are recorded (`ingest`), and a worker (`worker`) sends them,
+through a batch service (`jobs`) or one by one with our own runner (`runner`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from services.types import Ask, Message, Outcome, Usage
+from services.types import Ask, Json, Message, Outcome, Usage
 
 # queued: recorded, no worker has begun. sending: files go to the service. checking: the service looks at them.
 # waiting_for_quota: the service will take it later. running, pausing → paused. cancelling. collecting: results come.
@@ -44,6 +44,9 @@ SOURCE = "batch"
 MOST_LANES = 1024
 MOST_PER_MINUTE = 1_000_000
 MOST_NANOUSD = 10**15  # a million dollars
+
+Row = Json  # of a table, by column
+ReadRow = Mapping[str, Any]
 
 
 def wire_id(no: int) -> str:
@@ -200,13 +203,13 @@ class Job:
 class Polled:
     """What a service says of a job. ``counts``: total, succeeded, failed (and others) where it counts while it runs.
 
-    ``vendor_state`` is the service's own word, ``state`` ours; ``over``: it will not change any more; ``collectable``:
-    there are results to read, complete or not.
+    ``vendor_state`` is the service's own word, ``state`` ours, ``sentence`` the same in words; ``over``: it will not
+    change any more; ``collectable``: there are results to read, complete or not.
     """
 
     state: BatchState
     vendor_state: str
-    said: str
+    sentence: str
     over: bool
     collectable: bool
     counts: Mapping[str, int] | None = None
@@ -256,25 +259,25 @@ class SubmitStopped(SubmitLater):
     """The person cancelled before anything was submitted, and it is certain that the service has nothing of the job."""
 
 
-def ask_to_json(ask: Ask) -> dict[str, Any]:
+def ask_to_json(ask: Ask) -> Json:
     """An ask as a line keeps it."""
-    found: dict[str, Any] = {"messages": [{"role": one.role, "text": one.text} for one in ask.messages]}
+    values: Json = {"messages": [{"role": message.role, "text": message.text} for message in ask.messages]}
     if ask.system is not None:
-        found["system"] = ask.system
+        values["system"] = ask.system
     if ask.params:
-        found["params"] = dict(ask.params)
+        values["params"] = dict(ask.params)
     if ask.cache is not None:
-        found["cache"] = ask.cache
-    return found
+        values["cache"] = ask.cache
+    return values
 
 
 def ask_of_json(value: Mapping[str, Any]) -> Ask:
     """The ask of `ask_to_json`."""
-    messages = tuple(Message(one["role"], one["text"]) for one in value["messages"])
+    messages = tuple(Message(message["role"], message["text"]) for message in value["messages"])
     return Ask(messages, value.get("system"), value.get("params") or {}, value.get("cache"))
 
 
-def options_to_json(options: Options) -> dict[str, Any]:
+def options_to_json(options: Options) -> Json:
     """Options as a batch keeps them."""
     return {
         name: dict(value) if name == "params" else value

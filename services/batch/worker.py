@@ -1,10 +1,9 @@
 """The worker: a process of its own that sends batches. ``python -m services.batch.worker --data DIR``.
 
-It keeps its place in DBOS, watches what people want of their batches, and does what the workflows of `workflows` ask
-for. Any number of them may work on one PostgreSQL database; on SQLite any number on one machine.
+It keeps its place in DBOS, watches what people want of their batches, and does the steps of the workflows
+(`workflows`). Any number of workers may work on one PostgreSQL database; on SQLite any number on one machine.
 
-Each of these may be asked for again after a crash, by the same worker or by another, and then changes nothing that is
-settled already.
+Every step may be repeated after a crash, by the same worker or another; it then changes nothing that is done already.
 """
 
 from __future__ import annotations
@@ -37,13 +36,13 @@ from services.batch import lease, providers, reconcile
 from services.batch.jobs import Jobs
 from services.batch.providers.base import Get
 from services.batch.runner import Around, EnginePool, LineCalls, Sender, written
-from services.batch.workflows import Durable
+from services.batch.types import Row
+from services.batch.workflows import Beginning, Durable
 from services.calls.clock import Heartbeat, Ticker
-from services.calls.stream import opened_session
+from services.calls.stream import FAR_KEEPALIVE_S, NEAR_KEEPALIVE_S, opened_session
 from services.deployments import config
 from services.deployments.registry import Registry
 from services.deployments.toml_table import changed_at
-from services.engine.engine import FAR_KEEPALIVE_S, NEAR_KEEPALIVE_S
 from services.processes import logs
 from services.processes.lifetime import when_gone
 from services.processes.output import write_whole
@@ -51,11 +50,9 @@ from services.runs.spec import new_id
 from services.security import keys
 from services.security.keys import scrub
 from services.security.network import GuardedResolver
-from services.types import Deployment
+from services.types import Deployment, Json
 
 log = logging.getLogger(__name__)
-
-Row = dict[str, Any]
 
 WATCH_S = 0.5
 
@@ -87,16 +84,16 @@ class Worker:
         self._workers: Counter[str] = Counter(alive=1)
         self._around = Around(self.me.id, self.writer, self.reader, self.registry, self.calls, self._workers)
         self._rows: dict[str, Row] = {}
-        self.works = Works(self._around)
-        self.works.jobs = Jobs(
+        self.steps = WorkflowSteps(self._around)
+        self.steps.jobs = Jobs(
             writer=self.writer,
             reader=self.reader,
             data=data,
             get=get,
-            wanted=self.wanted,
-            deployment_of=self.works.deployment_of,
+            wanted_of=self.wanted,
+            deployment_of=self.steps.deployment_of,
         )
-        self.durable = Durable(self.works, data, url, self.me.place)
+        self.durable = Durable(self.steps, data, url, self.me.place)
         providers.configure(lambda: self.registry.config)
 
     async def run(self, stopping: asyncio.Event, ready: Callable[[], None] = lambda: None) -> None:
@@ -126,20 +123,20 @@ class Worker:
         open_ids = [row["id"] for row in await asyncio.to_thread(batches_module.unfinished, self.reader)]
 
         def write(session: Session) -> None:
-            for before in batches_module.not_stopped(session=session):
-                if lease.place_of(before) == self.me.place:
-                    batches_module.release(session=session, worker=before, batch_ids=open_ids)
-                    batches_module.leave(session=session, worker=before)
+            for earlier in batches_module.not_stopped(session=session):
+                if lease.place_of(earlier) == self.me.place:
+                    batches_module.release(session=session, worker=earlier, batch_ids=open_ids)
+                    batches_module.leave(session=session, worker=earlier)
             batches_module.adopt_worker(session=session, worker=self.me.id, host=socket.gethostname(), pid=os.getpid())
 
         await written(self.writer, write)
 
     async def _close(self, loops: list[asyncio.Task[None]]) -> None:
-        self.works.closing = True
-        for sender in self.works.senders.values():
+        self.steps.closing = True
+        for sender in self.steps.senders.values():
             sender.turns.close()
         await self._under_way(GRACE_S)
-        for sender in self.works.senders.values():
+        for sender in self.steps.senders.values():
             sender.abort(lab_stopped=True)
         await self._under_way(1.0)
         for task in loops:
@@ -152,7 +149,7 @@ class Worker:
 
     async def _under_way(self, seconds: float) -> None:
         """Wait for the lines under way, but not longer."""
-        waiting = [asyncio.create_task(sender.turns.all_free()) for sender in self.works.senders.values()]
+        waiting = [asyncio.create_task(sender.turns.all_free()) for sender in self.steps.senders.values()]
         if waiting:
             await asyncio.wait(waiting, timeout=seconds)
 
@@ -161,17 +158,17 @@ class Worker:
     async def _watch_once(self) -> None:
         rows = {row["id"]: row for row in await asyncio.to_thread(batches_module.unfinished, self.reader)}
         self._rows = rows
-        for batch_id, sender in list(self.works.senders.items()):
+        for batch_id, sender in list(self.steps.senders.items()):
             sender.look(rows.get(batch_id))
             if batch_id not in rows and not sender.busy:
-                del self.works.senders[batch_id]
+                del self.steps.senders[batch_id]
             elif batch_id in rows and (news := sender.news()):
                 self.writer.submit(partial(_news, batch_id, news))
         if self.durable.launched:
             await self.durable.start_missing(list(rows.values()))
 
     async def _beat(self) -> None:
-        alive = await self.writer.write(partial(_beat, self.me.id, [*self.works.senders]))
+        alive = await self.writer.write(partial(_beat, self.me.id, [*self.steps.senders]))
         self._workers["alive"] = max(1, len(alive))
         if self.durable.launched:
             await self.durable.take_over({lease.place_of(worker) for worker in alive})
@@ -218,10 +215,10 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--deployments")
     parser.add_argument("--parent-pid", type=int, help="stop when this process is gone")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     write_whole()
-    data = paths.data_dir(given.data)
-    work(data, paths.deployments_file(given.deployments), parent=given.parent_pid, say=_say)
+    data = paths.data_dir(arguments.data)
+    work(data, paths.deployments_file(arguments.deployments), parent=arguments.parent_pid, say=_say)
 
 
 def work(
@@ -229,7 +226,7 @@ def work(
     file: Path,
     *,
     parent: int | None = None,
-    say: Callable[[dict[str, Any]], None],
+    say: Callable[[Json], None],
     get: Get = providers.get,
 ) -> None:
     """Work on a data directory until a signal or the end of ``parent``; ends the process.
@@ -242,8 +239,8 @@ def work(
         (data / "logs").mkdir(exist_ok=True)
         logs.log_to(data / "logs" / "worker.log")
     except OSError as error:
-        at = data / "logs" / "worker.log"
-        unwritable = f"The log {at} cannot be written ({error.strerror}): mend that, or give another --data."
+        log_file = data / "logs" / "worker.log"
+        unwritable = f"The log {log_file} cannot be written ({error.strerror}): mend that, or give another --data."
         say({"error": str(error) if isinstance(error, paths.Unusable) else unwritable})
         sys.exit(4)
     for chatty in ("aiohttp", "httpx", "httpx2", "httpcore", "alembic"):
@@ -264,9 +261,7 @@ def work(
     os._exit(0)
 
 
-async def _serve(
-    data: Path, file: Path, url: str, parent: int | None, say: Callable[[dict[str, Any]], None], get: Get
-) -> None:
+async def _serve(data: Path, file: Path, url: str, parent: int | None, say: Callable[[Json], None], get: Get) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -281,14 +276,14 @@ def _wake(loop: asyncio.AbstractEventLoop, stopping: asyncio.Event) -> None:
     loop.call_soon_threadsafe(stopping.set)
 
 
-def _say(words: dict[str, Any]) -> None:
+def _say(words: Json) -> None:
     print(json.dumps(words), flush=True)
 
 
 SMALLEST_CHUNK, LARGEST_CHUNK, CHUNKS_WANTED = 20, 128, 40  # lines, lines, chunks of a batch
 
 
-class Works:
+class WorkflowSteps:
     """The work of one worker. ``senders``: of the batches that it sends through our own runner."""
 
     def __init__(self, around: Around) -> None:
@@ -305,7 +300,7 @@ class Works:
         except ValueError:
             return Deployment.from_json(batch["deployment"])
 
-    async def begin(self, batch_id: str) -> dict[str, Any]:
+    async def begin(self, batch_id: str) -> Beginning:
         """Take a batch up."""
         batch = await self._batch(batch_id)
         if batch is None or batch["state"] in batches_module.OVER:
@@ -338,25 +333,25 @@ class Works:
 
     async def _sender(self, batch_id: str) -> Sender | None:
         """The sender of a batch; None when nothing is to be sent of it."""
-        known = self.senders.get(batch_id)
-        if known is not None and not known.turns.closed:
-            return known
-        if known is not None:
-            await known.settled()
+        sender = self.senders.get(batch_id)
+        if sender is not None and not sender.turns.closed:
+            return sender
+        if sender is not None:
+            await sender.settled()
         await self._around.registry.refresh()
         batch = await self._batch(batch_id)
         if batch is None or batch["state"] in batches_module.OVER or batch["wanted"] != "run":
             return None
-        known = self.senders.get(batch_id)  # another chunk may have been quicker
-        if known is None or known.turns.closed:
-            known = self.senders[batch_id] = Sender(self._around, batch, self.deployment_of(batch))
-        return known
+        sender = self.senders.get(batch_id)  # another chunk may have been quicker
+        if sender is None or sender.turns.closed:
+            sender = self.senders[batch_id] = Sender(self._around, batch, self.deployment_of(batch))
+        return sender
 
     async def settle(self, batch_id: str) -> str:
         """What comes next for a batch: "again", "over" or "leave"."""
         await self._go_on()
-        if (known := self.senders.get(batch_id)) is not None:
-            await known.settled()
+        if (sender := self.senders.get(batch_id)) is not None:
+            await sender.settled()
         batch = await self._batch(batch_id)
         if batch is None or batch["state"] in batches_module.OVER:
             return "leave"
@@ -370,8 +365,8 @@ class Works:
         counted = await asyncio.to_thread(batches_module.counts, self._reader, batch_id)
         if any(counted.get(state) for state in batches_module.OPEN):
             return "again"
-        state, left = await self._how(batch)
-        return "over" if await self._end(batch, state, left) else "leave"
+        state, n_left = await self._how(batch)
+        return "over" if await self._end(batch, state, n_left) else "leave"
 
     async def _how(self, batch: Row) -> tuple[str, str]:
         """How a batch whose lines are all over has ended, from its jobs."""
@@ -384,13 +379,13 @@ class Works:
             return "cancelled", "cancelled"
         return "ended", "missing"
 
-    async def _end(self, batch: Row, state: str, left: str) -> bool:
+    async def _end(self, batch: Row, state: str, left_state: str) -> bool:
         counted = await asyncio.to_thread(batches_module.counts, self._reader, batch["id"])
         jobs = await asyncio.to_thread(batches_module.jobs, self._reader, batch["id"])
-        more = [job["said"] for job in jobs if job["said"]]
-        tally = reconcile.tally(reconcile.closed(counted, left))
-        said = " ".join([f"{tally[:1].upper()}{tally[1:]}.", *dict.fromkeys(more[:3])])
-        return await written(self._writer, partial(_end, batch["id"], state, said, left))
+        job_sentences = [job["said"] for job in jobs if job["said"]]
+        tally = reconcile.tally(reconcile.closed(counted, left_state))
+        sentence = " ".join([f"{tally[:1].upper()}{tally[1:]}.", *dict.fromkeys(job_sentences[:3])])
+        return await written(self._writer, partial(_end, batch["id"], state, sentence, left_state))
 
     async def plan_jobs(self, batch_id: str) -> list[int]:
         """Cut a batch into jobs."""
@@ -427,8 +422,8 @@ class Works:
             return
         counted = await asyncio.to_thread(batches_module.counts, self._reader, batch_id)
         spent = await asyncio.to_thread(batches_module.spent, self._reader, batch_id)
-        told = await asyncio.to_thread(reconcile.send, batch["notify"], reconcile.sentence(batch, counted, spent))
-        await written(self._writer, partial(_notified, batch_id, told))
+        trouble = await asyncio.to_thread(reconcile.send, batch["notify"], reconcile.sentence(batch, counted, spent))
+        await written(self._writer, partial(_notified, batch_id, trouble))
 
     async def _batch(self, batch_id: str) -> Row | None:
         return await asyncio.to_thread(batches_module.batch, self._reader, batch_id)
@@ -443,15 +438,15 @@ def _move(batch_id: str, states: list[str], while_wanted: str, values: Row, sess
     return batches_module.move(session=session, batch_id=batch_id, states=states, while_wanted=while_wanted, **values)
 
 
-def _end(batch_id: str, state: str, said: str, left: str, session: Session) -> bool:
-    return batches_module.end_batch(session=session, batch_id=batch_id, state=state, said=said, left=left)
+def _end(batch_id: str, state: str, sentence: str, left_state: str, session: Session) -> bool:
+    return batches_module.end_batch(session=session, batch_id=batch_id, state=state, said=sentence, left=left_state)
 
 
-def _notified(batch_id: str, told: str, session: Session) -> None:
-    batches_module.set_batch(session=session, batch_id=batch_id, unless_over=False, notified=told)
+def _notified(batch_id: str, trouble: str, session: Session) -> None:
+    batches_module.set_batch(session=session, batch_id=batch_id, unless_over=False, notified=trouble)
 
 
-def _refused(batch: Row, said: str, session: Session) -> None:
+def _refused(batch: Row, sentence: str, session: Session) -> None:
     batches_module.insert_jobs(
         session=session,
         rows=[
@@ -463,12 +458,12 @@ def _refused(batch: Row, said: str, session: Session) -> None:
                 "last_no": batch["n_lines"],
                 "n_lines": batch["n_lines"],
                 "state": "failed",
-                "said": said,
+                "said": sentence,
                 "ended_at": datetime.now(UTC),
             }
         ],
     )
-    batches_module.close_lines(session=session, batch_id=batch["id"], state="failed", message=said)
+    batches_module.close_lines(session=session, batch_id=batch["id"], state="failed", message=sentence)
 
 
 class WorkerRegistry(Registry):

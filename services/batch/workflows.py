@@ -1,7 +1,7 @@
-"""The workflows of batches, as DBOS keeps them: which chunk or job comes next survives any crash.
+"""The DBOS workflows of batches: which chunk or job comes next survives any crash.
 
-Nothing here decides about a line, and what a step answers is never more than where to go on: the truth is in our own
-tables, and every step may be repeated. Loading DBOS takes over a second, so only a worker imports this.
+Nothing here decides about a line: what a step returns only says where to continue, all data is in our own tables, and
+every step may be repeated. Loading DBOS takes over a second, so only a worker imports this.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ import time
 from collections import deque
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypedDict
 
 from dbos import DBOS, SetEnqueueOptions, SetWorkflowID
 from sqlalchemy.engine import make_url
 
 from db.engine import sqlite_file
-
-Row = dict[str, Any]
+from services.batch.types import Row
 
 NAME = "inference-lab"
 
@@ -39,15 +38,15 @@ CLEAR_EVERY_S, CLEARED_AT_ONCE = 5.0, 200
 class Durable:
     """The durable side of one worker; ``place`` is its executor id."""
 
-    def __init__(self, works: Works, data: Path, url: str, place: str) -> None:
+    def __init__(self, steps: Steps, data: Path, url: str, place: str) -> None:
         self._place = place
         self._url = system_database(data, url)
         self._looked: dict[str, float] = {}
-        self._known: set[str] = set()
+        self._unfinished: set[str] = set()
         self._over: set[str] = set()
         self._cleared = 0.0
         self.launched = False
-        bind(works)
+        bind(steps)
 
     async def launch(self) -> None:
         """Begin; from a coroutine, so that the workflows run on that loop. Takes over what this place left behind."""
@@ -74,10 +73,10 @@ class Durable:
 
     async def start_missing(self, rows: Sequence[Row]) -> None:
         """Give every batch that is to go on a workflow, unless it has one. Several workers may do this at once."""
-        here = {row["id"] for row in rows}
-        self._over |= self._known - here
-        self._known = here
-        self._looked = {batch_id: at for batch_id, at in self._looked.items() if batch_id in here}
+        batch_ids = {row["id"] for row in rows}
+        self._over |= self._unfinished - batch_ids
+        self._unfinished = batch_ids
+        self._looked = {batch_id: looked_at for batch_id, looked_at in self._looked.items() if batch_id in batch_ids}
         await self._clear_away()
         for row in rows:
             if not row["n_lines"] or (row["state"] == "paused" and row["wanted"] == "pause"):
@@ -94,17 +93,17 @@ class Durable:
     async def _ensure(self, batch_id: str) -> None:
         from dbos import DBOS, SetWorkflowID
 
-        known = await DBOS.list_workflows_async(
+        started = await DBOS.list_workflows_async(
             workflow_id_prefix=f"{batch_id}.", name=BATCH, load_input=False, load_output=False
         )
-        if any(one.status in LIVE for one in known):
+        if any(workflow.status in LIVE for workflow in started):
             return
-        broken = [one for one in known if one.status != "SUCCESS"]
+        broken = [workflow for workflow in started if workflow.status != "SUCCESS"]
         if broken:
-            last = max(one.updated_at or 0 for one in broken) / 1000
+            last = max(workflow.updated_at or 0 for workflow in broken) / 1000
             if time.time() - last < min(LONGEST_WAIT_S, 2.0 ** len(broken)):
                 return
-        with SetWorkflowID(f"{batch_id}.{len(known)}"):
+        with SetWorkflowID(f"{batch_id}.{len(started)}"):
             await DBOS.enqueue_workflow_async(BATCHES, run_batch, batch_id)
 
     async def _clear_away(self) -> None:
@@ -119,9 +118,9 @@ class Durable:
                 parts = await DBOS.list_workflows_async(
                     workflow_id_prefix=f"{batch_id}.", load_input=False, load_output=False
                 )
-                if any(one.status in LIVE for one in parts):
+                if any(workflow.status in LIVE for workflow in parts):
                     continue  # its notice is being sent
-                ids = [one.workflow_id for one in parts]
+                ids = [workflow.workflow_id for workflow in parts]
                 for start in range(0, len(ids), CLEARED_AT_ONCE):
                     await DBOS.delete_workflows_async(ids[start : start + CLEARED_AT_ONCE])
             except Exception:
@@ -138,11 +137,11 @@ class Durable:
             load_input=False,
             load_output=False,
         )
-        left = [one.workflow_id for one in pending if one.executor_id not in alive]
-        if left:
-            log.warning("%d parts of batches are taken over from workers that are gone", len(left))
-            await DBOS.resume_workflows_async(left)
-        return len(left)
+        orphans = [workflow.workflow_id for workflow in pending if workflow.executor_id not in alive]
+        if orphans:
+            log.warning("%d parts of batches are taken over from workers that are gone", len(orphans))
+            await DBOS.resume_workflows_async(orphans)
+        return len(orphans)
 
 
 def system_database(data: Path, url: str) -> str:
@@ -171,11 +170,18 @@ POLL_S = float(os.environ.get("LAB_WORKER_POLL", "0.25"))  # tests look more oft
 BETWEEN_ROUNDS_S, LONGEST_BETWEEN_S = 0.5, 60.0
 
 
-class Works(Protocol):
+class Beginning(TypedDict):
+    """How a batch goes on (DBOS stores it): the step that is next, and how many lines a chunk has."""
+
+    go: Literal["chunks", "jobs", "settle", "leave"]
+    size: int
+
+
+class Steps(Protocol):
     """What a worker does for the workflows. Every one of these may be asked for again after a crash."""
 
-    async def begin(self, batch_id: str) -> dict[str, Any]:
-        """Take a batch up: ``{"go": "chunks" | "jobs" | "settle" | "leave", "size": lines of a chunk}``."""
+    async def begin(self, batch_id: str) -> Beginning:
+        """Take a batch up."""
 
     async def groups(self, batch_id: str, size: int) -> list[int]:
         """The chunks that have lines which are not over."""
@@ -202,13 +208,13 @@ class Works(Protocol):
         """Send the notice, if one was asked for and not sent yet."""
 
 
-_works: Works | None = None
+_steps: Steps | None = None
 
 
-def bind(works: Works) -> None:
-    """From now on the workflows of this process are done by ``works``."""
-    global _works
-    _works = works
+def bind(steps: Steps) -> None:
+    """From now on the workflows of this process are done by ``steps``."""
+    global _steps
+    _steps = steps
 
 
 async def register() -> None:
@@ -222,10 +228,10 @@ async def register() -> None:
     )
 
 
-def works() -> Works:
+def steps() -> Steps:
     """Who does the work of this process."""
-    assert _works is not None
-    return _works
+    assert _steps is not None
+    return _steps
 
 
 @DBOS.workflow(name=BATCH, max_recovery_attempts=None)
@@ -303,45 +309,45 @@ async def run_job(batch_id: str, no: int) -> None:
 
 # --- steps ---------------------------------------------------------------------------------------------------------
 @DBOS.step(name="begin")
-async def _begin(batch_id: str) -> dict[str, Any]:
-    return await works().begin(batch_id)
+async def _begin(batch_id: str) -> Beginning:
+    return await steps().begin(batch_id)
 
 
 @DBOS.step(name="groups")
 async def _groups(batch_id: str, size: int) -> list[int]:
-    return await works().groups(batch_id, size)
+    return await steps().groups(batch_id, size)
 
 
 @DBOS.step(name="chunk")
 async def _chunk(batch_id: str, group: int, size: int) -> bool:
-    return await works().chunk(batch_id, group, size)
+    return await steps().chunk(batch_id, group, size)
 
 
 @DBOS.step(name="settle")
 async def _settle(batch_id: str) -> str:
-    return await works().settle(batch_id)
+    return await steps().settle(batch_id)
 
 
 @DBOS.step(name="plan_jobs")
 async def _plan_jobs(batch_id: str) -> list[int]:
-    return await works().plan_jobs(batch_id)
+    return await steps().plan_jobs(batch_id)
 
 
 @DBOS.step(name="submit_job")
 async def _submit_job(batch_id: str, no: int) -> float | None:
-    return await works().submit_job(batch_id, no)
+    return await steps().submit_job(batch_id, no)
 
 
 @DBOS.step(name="poll_job")
 async def _poll_job(batch_id: str, no: int) -> float | None:
-    return await works().poll_job(batch_id, no)
+    return await steps().poll_job(batch_id, no)
 
 
 @DBOS.step(name="collect_job")
 async def _collect_job(batch_id: str, no: int) -> float | None:
-    return await works().collect_job(batch_id, no)
+    return await steps().collect_job(batch_id, no)
 
 
 @DBOS.step(name="notify")
 async def _notify(batch_id: str) -> None:
-    await works().notify(batch_id)
+    await steps().notify(batch_id)

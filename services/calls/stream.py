@@ -33,6 +33,10 @@ from services.wire.stamps import StampedHandler, handler_of, stamped_connector
 
 MAX_ERROR_BYTES = 65_536
 
+NEAR_KEEPALIVE_S = 3.0  # llama.cpp closes an idle connection after 5 s
+
+FAR_KEEPALIVE_S = 15.0
+
 
 # (method, url, headers, body as it is sent) → the headers to send: a signature over all of them.
 Sign = Callable[[str, str, Mapping[str, str], bytes], dict[str, str]]

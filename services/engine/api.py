@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -18,7 +18,8 @@ from db import run_queries, runs
 from db.writer import WriteFailed
 from services.deployments.registry import DeploymentStatus
 from services.deployments.validation import deployment_of
-from services.engine import api_aws, api_batch, api_history
+from services.embedded import EmbeddedUnavailable
+from services.engine import api_aws, api_history
 from services.engine.call_limits import TooMany
 from services.engine.connection_test import probe
 from services.engine.engine import Engine
@@ -39,8 +40,8 @@ HOST = "engine"  # what every client of ours asks for
 WRONG_HOST = "This socket is the engine's; it answers the host name engine alone, as the pages and lab ask for it."
 
 
-def make_app(engine: Engine) -> web.Application:
-    """The aiohttp application of one engine."""
+def make_app(engine: Engine, more_routes: Sequence[web.RouteDef] = ()) -> web.Application:
+    """The aiohttp application of one engine; ``more_routes``: of what is served beside it (batches)."""
     app = web.Application(middlewares=[_our_clients_only, _plain_errors], client_max_size=MAX_BODY)
     app[ENGINE] = engine
     app.add_routes(
@@ -62,11 +63,12 @@ def make_app(engine: Engine) -> web.Application:
             web.get("/deployments/{id}/server", look_at_server),
             web.post("/catalogue/{provider}", switch_catalogue),
             web.post("/embedded/{name}/restart", restart_embedded),
+            web.get("/embedded/{name}/url", embedded_url),
             *api_aws.routes(),
             *api_history.routes(engine),
             *api_history.scenario_routes(engine),
             *api_history.rollup_routes(engine),
-            *api_batch.routes(engine),
+            *more_routes,
         ]
     )
     return app
@@ -284,3 +286,13 @@ async def restart_embedded(request: web.Request) -> web.Response:
         raise access.Denied("The local model is at work for everybody: only whoever runs this server may restart it.")
     await pool.restart(name)
     return _json({"ok": True})
+
+
+async def embedded_url(request: web.Request) -> web.Response:
+    _may(request, "send")
+    try:
+        pool = request.app[ENGINE].pool
+        return _json({"url": await pool.url(request.match_info["name"]), "key": pool.key})
+    except EmbeddedUnavailable as error:
+        sentence = str(error)
+        raise ValueError(f"{sentence[:1].upper()}{sentence[1:]}.") from None

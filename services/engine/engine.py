@@ -9,29 +9,27 @@ import os
 import socket
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import Engine as SqlEngine
 
 from db import run_queries, runs
 from db.writer import Writer
-from services.batch.reconcile import keep_forgetting
-from services.batch.service import BatchDesk
 from services.calls.calls import Calls
 from services.calls.clock import Heartbeat, Ticker
 from services.calls.live import LiveCall, LiveColumn, LiveRun
 from services.calls.progress import Progress
-from services.calls.stream import opened_session
+from services.calls.stream import FAR_KEEPALIVE_S, NEAR_KEEPALIVE_S, opened_session
 from services.deployments.registry import Registry
 from services.embedded import EmbeddedPool
 from services.engine.alert_loop import Alerting
 from services.engine.background import Rolling, Upkeep
+from services.engine.batch_worker import BatchWorker
 from services.engine.call_limits import Allowance, Hold
 from services.engine.server_metrics import Gauges
-from services.engine.spawn import BatchWorker
 from services.outcomes import LAB_STOPPED
 from services.runs import conversation, view
 from services.runs.spec import ColumnSpec, RunSpec, new_id
@@ -42,9 +40,13 @@ log = logging.getLogger(__name__)
 
 REMEMBERED_RUNS = 100
 
-NEAR_KEEPALIVE_S = 3.0  # llama.cpp closes an idle connection after 5 s
 
-FAR_KEEPALIVE_S = 15.0
+class Companion(Protocol):
+    """What starts and ends with the engine without belonging to it: the batch service."""
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
 
 
 class Engine:
@@ -85,7 +87,7 @@ class Engine:
         self.upkeep.batching = lambda: self.batch_worker.needed
         self.calls.began, self.calls.ended = self.ticker.wake, self.rolling.wake
         self.calls.kept_back, self.batch_worker.turned = self.upkeep.wake, self._batches_turned
-        self.batches = BatchDesk(writer, reader, registry, data=data, wake=self._batch_taken)
+        self.companions: list[Companion] = []
         self._retrying: set[tuple[str, int]] = set()  # run and column: two requests at once are one retry
         self._tasks: set[asyncio.Task[Any]] = set()
         self.lost_at_start: list[str] = []
@@ -111,12 +113,16 @@ class Engine:
         self._spawn(self.rolling.run(), "rolling")
         self._spawn(self.alerting.run(), "alerting")
         self._spawn(self.gauges.follow(lambda: self.runs.values()), "gauges")
-        await self.batches.start()
+        for companion in self.companions:
+            await companion.start()
 
     def keep_worker(self, data: Path, file: Path) -> None:
         """From now on a worker is started when there is a batch to send."""
-        self._spawn(self.batch_worker.keep(data, file), "batch worker")
-        self._spawn(keep_forgetting(self.writer, self.registry, data), "batches forgetting")
+        self.keep(self.batch_worker.keep(data, file), "batch worker")
+
+    def keep(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Do ``work`` beside the calls until the engine ends."""
+        self._spawn(work, name)
 
     async def close(self) -> None:
         """Stop every call, finish its row, and let go."""
@@ -126,7 +132,8 @@ class Engine:
         if tasks:
             await asyncio.wait(tasks, timeout=5)
         await self.ticker.close()
-        await self.batches.close()
+        for companion in self.companions:
+            await companion.close()
         for task in self._tasks:
             task.cancel()
         await self.batch_worker.close()
@@ -374,7 +381,8 @@ class Engine:
         self.ticker.wake()
         self.gauges.wake()
 
-    def _batch_taken(self) -> None:
+    def batch_taken(self) -> None:
+        """A batch has been submitted or goes on: the worker is needed."""
         self.batch_worker.needed = True
         self.batch_worker.wake()
         self._batches_turned()

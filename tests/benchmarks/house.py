@@ -17,7 +17,7 @@ from pathlib import Path
 
 from services import paths
 from services.client import EngineClient
-from services.engine import spawn
+from services.engine_process import spawn
 from tests.fake.fixture import ROOT, FakeServerProcess
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")

@@ -44,7 +44,7 @@ async def measure(url: str, streams: int, model: str) -> dict[str, Any]:
 
 async def _runs(engine: Engine, streams: int) -> dict[str, Any]:
     await _run(engine, "warm", [0])
-    settle()  # as services/engine/__main__.py does
+    settle()  # as services/engine_process/__main__.py does
     cpu, wall = time.process_time_ns(), perf_counter_ns()
 
     async def later(start: int) -> LiveRun:

@@ -85,7 +85,7 @@ class LiveLab:
         """The engine's process."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         for child in children:
-            if b"services.engine" in Path(f"/proc/{child}/cmdline").read_bytes():
+            if b"services.engine_process" in Path(f"/proc/{child}/cmdline").read_bytes():
                 return int(child)
         raise LookupError("there is no engine")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from aiohttp import web
 
 from db import run_queries
 from db.engine import reader
@@ -18,6 +19,7 @@ from services.calls.live import LiveRun
 from services.deployments.registry import Registry
 from services.embedded import EmbeddedPool
 from services.engine.engine import Engine
+from services.engine_process.batches import batch_service, make_app
 from services.runs.spec import ColumnSpec, RunSpec
 from tests.fake.fixture import FakeServer
 
@@ -79,7 +81,12 @@ class House:
             pool=EmbeddedPool((), log_dir=self.folder),
             single_owner=self.url.startswith("sqlite"),
         )
+        self.batches = batch_service(self.engine, None)
         await self.engine.start()
+
+    def app(self) -> web.Application:
+        """What the engine's process serves."""
+        return make_app(self.engine, self.batches)
 
     async def close(self) -> None:
         """End it in good order."""

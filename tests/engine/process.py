@@ -11,7 +11,7 @@ from pathlib import Path
 
 from services import paths
 from services.client import EngineClient
-from services.engine import spawn
+from services.engine_process import spawn
 
 
 class EngineProcess:

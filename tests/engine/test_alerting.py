@@ -14,7 +14,6 @@ from aiohttp.test_utils import TestClient, TestServer
 from db import runs, small_tables
 from services.engine import alert_loop
 from services.engine.alert_loop import Alerting
-from services.engine.api import make_app
 from services.pricing import budget
 from tests.db.rows import call_row, run_row
 from tests.engine.house import House, table
@@ -187,7 +186,7 @@ def test_it_looks_at_most_every_30_s_every_60_while_calls_are_under_way_and_only
 
 @pytest.fixture
 async def door(house: House) -> Any:
-    async with TestClient(TestServer(make_app(house.engine)), headers={"host": "engine"}) as client:
+    async with TestClient(TestServer(house.app()), headers={"host": "engine"}) as client:
         yield client
 
 

@@ -16,7 +16,6 @@ from aiohttp import web
 from services.client import EngineClient, EngineError
 from services.embedded import EmbeddedPool, ServerSpec
 from services.engine import server_metrics
-from services.engine.api import make_app
 from services.engine.connection_test import probe
 from tests.engine.house import KEY, KEY_NAME, House, frames_of, table
 
@@ -244,7 +243,7 @@ async def test_a_blind_run_asks_nobody(house: House, server: Inference, monkeypa
 
 async def test_the_engines_door_shows_a_server_to_whoever_may_look(house: House, server: Inference) -> None:
     await house.declare(table("a", LLAMA, server.url))
-    runner = web.AppRunner(make_app(house.engine), shutdown_timeout=0.1)
+    runner = web.AppRunner(house.app(), shutdown_timeout=0.1)
     await runner.setup()
     await web.UnixSite(runner, str(house.folder / "s")).start()
     client = EngineClient(house.folder / "s", role="viewer")

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from services.engine.api import make_app
+from services.engine_process.batches import make_app
 from services.runs.spec import ColumnSpec, RunSpec
 from services.types import Deployment
 from tests.engine.house import House
@@ -127,7 +127,7 @@ EITHER = {("/history/budget", "monthly_usd")}
 
 
 def _routes() -> list[tuple[str, str]]:
-    found = make_app(cast(Any, None)).router.routes()
+    found = make_app(cast(Any, None), cast(Any, None)).router.routes()
     return [(r.method, r.resource.canonical) for r in found if r.method in WRITING and r.resource is not None]
 
 
@@ -189,7 +189,7 @@ async def door(house: House, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[T
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
-    async with TestClient(TestServer(make_app(house.engine))) as client:
+    async with TestClient(TestServer(house.app())) as client:
         yield client
 
 

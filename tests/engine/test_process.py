@@ -158,7 +158,7 @@ def test_without_an_engine_the_client_says_so_in_a_sentence(tmp_path: Path) -> N
 
 def test_an_engine_whose_starter_is_gone_ends(tmp_path: Path, fake: FakeServerThread) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from services.engine import spawn\n"
+        "import sys, time; from pathlib import Path; from services.engine_process import spawn\n"
         "p = spawn.popen(Path(sys.argv[1]), Path(sys.argv[2]), embedded=False); spawn.first_words(p)\n"
         "print(p.pid, flush=True); time.sleep(600)"
     )

@@ -17,7 +17,7 @@ from db.batch_queries import Costs
 from services.batch import pauses, reading_options
 from services.batch.reconcile import Group
 from services.batch.status import costs_nothing, differing, recording, stand, together
-from services.batch.status import said as told
+from services.batch.status import last_sentence as told
 from services.batch.types import Options
 from tests.pages.batch_lab import BatchLab, arranged, opened
 from tests.pages.lab import buttons, page, said

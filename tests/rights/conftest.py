@@ -9,7 +9,6 @@ import aiohttp
 import pytest_asyncio
 from aiohttp import web
 
-from services.engine.api import make_app
 from tests.engine.house import House, table
 from tests.rights.door import SENT, SLOW, Door
 
@@ -18,7 +17,7 @@ from tests.rights.door import SENT, SLOW, Door
 async def door(tmp_path: Path) -> AsyncIterator[Door]:
     async with House(tmp_path) as house:
         await house.declare(table("quick", SENT, house.fake.url), table("slow", SLOW, house.fake.url))
-        runner = web.AppRunner(make_app(house.engine))
+        runner = web.AppRunner(house.app())
         await runner.setup()
         socket = tmp_path / "engine.sock"
         await web.UnixSite(runner, str(socket)).start()

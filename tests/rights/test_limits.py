@@ -134,7 +134,7 @@ async def test_batches_under_way_are_bounded_for_a_person(
     monkeypatch.setattr(service, "EACH", 3)
     full = service.FULL.replace("50", "3")
     monkeypatch.setattr(service, "FULL", full)
-    door.house.engine.batches._data = tmp_path
+    door.house.batches._data = tmp_path
     deployment = next(one for one in door.house.engine.registry.statuses() if one.deployment.id == "quick").deployment
     run = {"id": new_id(), "created_at": datetime.now(UTC), "person": ADA, "source": "batch"}
     await door.write(runs.insert_run, values=run)

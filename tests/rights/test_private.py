@@ -148,7 +148,7 @@ def _left_alone(folder: Path) -> None:
     foreign.chmod(0o777)
     said = []
     argument = f"'--data', '{foreign}'"
-    engine = f"from services.engine.__main__ import main; import sys; sys.argv = ['x', {argument}]; main()"
+    engine = f"from services.engine_process.__main__ import main; import sys; sys.argv = ['x', {argument}]; main()"
     commands = ("'send', 'Hi', '-d', 'x'", "'deployments'", "'demo', '--calls', '5'", "'doctor'", "'worker'")
     calls = [
         f"from app.cli.main import main; import sys; sys.argv = ['lab', {one}, {argument}]; main()" for one in commands
@@ -156,7 +156,8 @@ def _left_alone(folder: Path) -> None:
     for call in (engine, *calls):
         # The modules are loaded first: another user may not be allowed to read them here.
         program = (
-            "from tests import every_module; every_module.load(); import services.engine.__main__, app.cli.main, os; "
+            "from tests import every_module; every_module.load(); "
+            "import services.engine_process.__main__, app.cli.main, os; "
             f"os.setuid(65534); {call}"
         )
         done = subprocess.run(

@@ -305,7 +305,7 @@ def test_a_file_that_grows_is_not_followed_for_ever(places: dict[str, Path], tmp
 
     rule = everybody(places)["the local one with a folder"]
     with pytest.raises(ValueError, match="still being written"):
-        copied(str(file), rule, tmp_path / "uploads", told=grow)
+        copied(str(file), rule, tmp_path / "uploads", on_progress=grow)
     assert not [one for one in (tmp_path / "uploads").rglob("*") if one.is_file()], "and nothing of it is kept"
 
 

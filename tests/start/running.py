@@ -107,7 +107,7 @@ class Running:
         return self
 
     def child(self, name: str) -> int:
-        """The pid of "services.engine" or "app.server"; 0 while there is none."""
+        """The pid of "services.engine_process" or "app.server"; 0 while there is none."""
         with contextlib.suppress(OSError):
             folder = Path(f"/proc/{self.process.pid}/task")
             for thread in folder.iterdir():

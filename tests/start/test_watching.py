@@ -18,7 +18,7 @@ from app import launcher
 from app.launcher import _Child, _Lab
 from services import paths
 from services.client import EngineClient, EngineError
-from services.engine import spawn
+from services.engine_process import spawn
 from services.processes import health
 from services.processes.health import Vitals
 from services.security import listening
@@ -34,7 +34,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory):
         yield made.up()
 
 
-@pytest.mark.parametrize(("name", "module"), [("engine", "services.engine"), ("pages", "app.server")])
+@pytest.mark.parametrize(("name", "module"), [("engine", "services.engine_process"), ("pages", "app.server")])
 def test_what_is_frozen_is_named_within_ten_seconds_and_started_again(lab: Running, name: str, module: str) -> None:
     before, lines = lab.child(module), len(lab.lines)
     os.kill(before, signal.SIGSTOP)
@@ -50,7 +50,7 @@ def test_what_is_frozen_is_named_within_ten_seconds_and_started_again(lab: Runni
 
 
 def test_what_dies_is_started_again_and_its_end_is_told(lab: Running) -> None:
-    before, lines = lab.child("services.engine"), len(lab.lines)
+    before, lines = lab.child("services.engine_process"), len(lab.lines)
     os.kill(before, signal.SIGKILL)
     assert lab.says("engine process ended (ended by SIGKILL); starting it again", after=lines)
     lab.says("answers again", after=lines)
@@ -94,7 +94,7 @@ def test_the_supervisor_sleeps_between_its_looks(lab: Running) -> None:
 def test_after_kill_9_nothing_stays_behind_and_the_next_start_waits_for_the_last_end(tmp_path: Path) -> None:
     with running(tmp_path) as first:
         first.up()
-        children = [first.child("services.engine"), first.child("app.server")]
+        children = [first.child("services.engine_process"), first.child("app.server")]
         first.process.kill()
         with running(tmp_path) as second:
             second.up()
@@ -107,7 +107,7 @@ def test_a_second_signal_while_it_stops_ends_it_at_once_and_leaves_nothing(
 ) -> None:
     with running(tmp_path) as lab:
         lab.up()
-        children = [lab.child("services.engine"), lab.child("app.server")]
+        children = [lab.child("services.engine_process"), lab.child("app.server")]
         lab.process.send_signal(number)
         lab.process.send_signal(number)
         lab.process.send_signal(signal.SIGINT)

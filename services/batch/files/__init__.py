@@ -1,7 +1,7 @@
 """Files of prompts: recognised, checked as a stream, converted to what is asked, and given out record by record.
 
-`check` says everything that a person has to know before anything is sent; `records` gives the valid ones, in the same
-order and with the same eyes; `spool` stores an upload.
+`check` reports everything that a person has to know before anything is sent; `records` yields the valid records in the
+same order, read by the same code; `spool` stores an upload.
 """
 
 from services.batch.files.errors import MAX_RECORD_BYTES, Cancelled

@@ -9,9 +9,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from services.batch.files.errors import LineFault, shown
-from services.batch.files.messages import Taken, conversation, system_text
-from services.types import Ask, Message
+from services.batch.files.errors import LineFault, excerpt
+from services.batch.files.messages import ConversionNotes, conversation, system_text
+from services.types import Ask, Json, Message
 
 _NAMES = {
     "maxTokens": "max_tokens",
@@ -36,54 +36,56 @@ _HEADER, _HEADER_END, _EOT = "<|start_header_id|>", "<|end_header_id|>", "<|eot_
 _SYS = re.compile(r"\A\s*<<SYS>>\n?(.*?)\n?<</SYS>>\s*", re.S)
 
 
-def bedrock(body: Mapping[str, Any], taken: Taken) -> tuple[Ask, dict[str, Any]]:
+def bedrock(body: Mapping[str, Any], notes: ConversionNotes) -> tuple[Ask, Json]:
     """The ask and the parameters. Raises LineFault for a body of no known kind."""
     if isinstance(body.get("prompt"), str):
-        return _prompt(body["prompt"]), _params(body, {"prompt"}, taken)
+        return _prompt(body["prompt"]), _params(body, {"prompt"}, notes)
     if isinstance(body.get("inputText"), str):
         config = _inside(body, "textGenerationConfig")
-        _rest(body, {"inputText", "textGenerationConfig"}, taken)
-        return Ask((_user(body["inputText"]),)), _params(config, set(), taken)
+        _note_dropped(body, {"inputText", "textGenerationConfig"}, notes)
+        return Ask((_user(body["inputText"]),)), _params(config, set(), notes)
     if "messages" not in body:
         raise LineFault(
             "model_input",
             "modelInput is of no kind that can be converted: neither 'messages' (Converse, Claude, Nova, Mistral) nor "
             "'prompt' (Llama, Mistral) nor 'inputText' (Titan).",
             field="modelInput",
-            found=shown(dict(body)),
+            found=excerpt(dict(body)),
         )
-    system = system_text(body.get("system"), taken, "modelInput.system")
-    turns, system = conversation(body["messages"], taken, system=system, where="modelInput.messages")
+    system = system_text(body.get("system"), notes, "modelInput.system")
+    turns, system = conversation(body["messages"], notes, system=system, path="modelInput.messages")
     config = {**_inside(body, "inferenceConfig"), **_inside(body, "additionalModelRequestFields")}
     if "inferenceConfig" not in body:  # the OpenAI-like bodies of Mistral, gpt-oss, Qwen …
         config |= {name: body[name] for name in _NAMES if name in body}
     groups = {"messages", "system", "inferenceConfig", "additionalModelRequestFields", "schemaVersion"}
-    _rest(body, groups if "inferenceConfig" in body else {*groups, *_NAMES}, taken)
-    return Ask(turns, system), _params(config, set(), taken)
+    _note_dropped(body, groups if "inferenceConfig" in body else {*groups, *_NAMES}, notes)
+    return Ask(turns, system), _params(config, set(), notes)
 
 
 def _inside(body: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = body.get(name)
-    if found is not None and not isinstance(found, Mapping):
-        raise LineFault("model_input", f"{name} is {shown(found, 30)}, not an object.", field=name, found=shown(found))
-    return found or {}
+    value = body.get(name)
+    if value is not None and not isinstance(value, Mapping):
+        raise LineFault(
+            "model_input", f"{name} is {excerpt(value, 30)}, not an object.", field=name, found=excerpt(value)
+        )
+    return value or {}
 
 
-def _rest(body: Mapping[str, Any], known: set[str], taken: Taken) -> None:
-    taken.dropped += [
+def _note_dropped(body: Mapping[str, Any], carried: set[str], notes: ConversionNotes) -> None:
+    notes.dropped += [
         name
         for name, value in body.items()
-        if name not in known and value not in (None, False, "", [], {}) and name not in ("model", "modelId")
+        if name not in carried and value not in (None, False, "", [], {}) and name not in ("model", "modelId")
     ]
 
 
-def _params(config: Mapping[str, Any], known: set[str], taken: Taken) -> dict[str, Any]:
-    _rest(config, {*known, *_NAMES}, taken)
-    found: dict[str, Any] = {}
+def _params(config: Mapping[str, Any], carried: set[str], notes: ConversionNotes) -> Json:
+    _note_dropped(config, {*carried, *_NAMES}, notes)
+    params: Json = {}
     for name, value in config.items():
         if name in _NAMES:
-            found.setdefault(_NAMES[name], value)
-    return found
+            params.setdefault(_NAMES[name], value)
+    return params
 
 
 def _user(text: str) -> Message:
@@ -103,18 +105,18 @@ def _prompt(text: str) -> Ask:
 
 def _llama(text: str) -> list[tuple[str, str]]:
     turns: list[tuple[str, str]] = []
-    for part in text.split(_HEADER)[1:]:
-        role, _, said = part.partition(_HEADER_END)
-        turns.append((role.strip(), said.removeprefix("\n\n").partition(_EOT)[0]))
+    for section in text.split(_HEADER)[1:]:
+        role, _, content = section.partition(_HEADER_END)
+        turns.append((role.strip(), content.removeprefix("\n\n").partition(_EOT)[0]))
     # Where the model is to speak.
     return turns[:-1] if turns[-1][0] == "assistant" and not turns[-1][1].strip() else turns
 
 
 def _mistral(text: str) -> list[tuple[str, str]]:
     turns: list[tuple[str, str]] = []
-    for part in text.split("[INST]")[1:]:
-        asked, _, answered = part.partition("[/INST]")
-        turns.append(("user", asked.removeprefix(" ").removesuffix(" ")))
+    for section in text.split("[INST]")[1:]:
+        question, _, answered = section.partition("[/INST]")
+        turns.append(("user", question.removeprefix(" ").removesuffix(" ")))
         answer = answered.partition("</s>")[0].removeprefix(" ")
         if answer.strip():
             turns.append(("assistant", answer))
@@ -126,6 +128,6 @@ def _mistral(text: str) -> list[tuple[str, str]]:
 
 def _turns(turns: Sequence[tuple[str, str]]) -> Ask:
     messages, system = conversation(
-        [{"role": role, "content": said} for role, said in turns], Taken(), where="modelInput.prompt"
+        [{"role": role, "content": content} for role, content in turns], ConversionNotes(), path="modelInput.prompt"
     )
     return Ask(messages, system)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator
-from typing import Any, Literal, NoReturn
+from typing import Literal, NoReturn
 
-from services.batch.files.errors import MAX_COLUMNS, MAX_RECORD_BYTES, LineFault, Log, Refused, listed, plural, shown
+from services.batch.files.errors import MAX_COLUMNS, MAX_RECORD_BYTES, LineFault, Log, Refused, excerpt, listed, plural
 from services.batch.files.json import not_text, nul, too_long
 from services.batch.files.source import Source, TooLong, lines
+from services.types import Json
 
 _SEP = re.compile(r"sep=([,;\t|])\r?\n?\Z")
 NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
@@ -36,14 +37,14 @@ class Table:
                 self.delimiter = hint[1]  # Excel's own first line
                 continue
             if self.bad is not None:
-                where = f"Line {self.line}{f', {self.bad.at}' if self.bad.at else ''}"
-                raise Refused(self.bad.code, f"{where}: {self.bad.text}", line=self.line, found=self.bad.found)
+                location = f"Line {self.line}{f', {self.bad.position}' if self.bad.position else ''}"
+                raise Refused(self.bad.code, f"{location}: {self.bad.text}", line=self.line, found=self.bad.found)
             self.header = named(cells)
             return self.header
-        what = "has only blank lines" if self.log.n_blank else "is empty"
-        raise Refused("empty", f"No records found. The file {what}.")
+        state = "has only blank lines" if self.log.n_blank else "is empty"
+        raise Refused("empty", f"No records found. The file {state}.")
 
-    def rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
+    def rows(self) -> Iterator[tuple[int, Json]]:
         """The records behind the header that have as many fields as it."""
         width, log = len(self.header), self.log
         for line, cells in self._records():
@@ -67,7 +68,7 @@ class Table:
                 # Told when the record it belongs to is known; its quotes still count.
                 fault = not_text(raw, error.start, self.encoding)
                 if self.pieces:
-                    fault.at = f"byte {error.start + 1} of line {self.line}"
+                    fault.position = f"byte {error.start + 1} of line {self.line}"
                 self.bad = self.bad or fault
                 text = raw.decode("latin-1")
             if "\0" in text:
@@ -102,11 +103,11 @@ class Table:
                 delimiter = self.delimiter
                 reader = csv.reader(feed, delimiter=delimiter, strict=True)
 
-    def _broken(self, first: int, said: str) -> LineFault:
+    def _broken(self, first: int, reason: str) -> LineFault:
         """A record that the reader refused. Where it cannot be known what comes behind it, the file is refused."""
         opened = open_quote(self.pieces, first, self.delimiter)
-        whole = "".join(self.pieces)
-        if opened is not None and "expected after" not in said:
+        record = "".join(self.pieces)
+        if opened is not None and "expected after" not in reason:
             self._unclosed(opened)
         if len(self.pieces) > 1:
             raise Refused(
@@ -114,15 +115,15 @@ class Table:
                 f"The quote opened on line {first} is closed on line {self.line} in the middle of a text, so it cannot "
                 'be known where its record ends. Write quotes inside a text twice ("").',
                 line=first,
-                found=shown(self.pieces[-1]),
+                found=excerpt(self.pieces[-1]),
             )
-        if whole.count('"') % 2:
+        if record.count('"') % 2:
             self._unclosed(first)
         return LineFault(
             "bad_quote",
             'a quote inside a quoted text is not doubled. Write "" for each quote that belongs to the text'
-            + (', also where there is a backslash before it (\\").' if '\\"' in whole else "."),
-            found=shown(whole.strip()),
+            + (', also where there is a backslash before it (\\").' if '\\"' in record else "."),
+            found=excerpt(record.strip()),
         )
 
     def _unclosed(self, opened: int) -> NoReturn:
@@ -131,7 +132,7 @@ class Table:
             f"Quote opened on line {opened} is never closed. What follows it cannot be told apart: close it, and write "
             'quotes inside a text twice ("").',
             line=opened,
-            found=shown(self.pieces[0].strip()),
+            found=excerpt(self.pieces[0].strip()),
         )
 
     def _too_long(self) -> NoReturn:
@@ -143,7 +144,7 @@ class Table:
                 f"Quote opened on line {opened} is never closed, at least not in {MAX_RECORD_BYTES:,} bytes, which is "
                 "the longest that a record may be. Close it.",
                 line=opened,
-                found=shown(self.pieces[0].strip()),
+                found=excerpt(self.pieces[0].strip()),
             )
         raise Refused("too_long", f"Line {first}: {too_long().text}", line=first)
 
@@ -163,9 +164,9 @@ def named(cells: list[str]) -> list[str]:
         if name in names[:place]:
             raise Refused(
                 "duplicate_column",
-                f"The column '{shown(name, 40)}' stands twice in the header (places {names.index(name) + 1} and "
+                f"The column '{excerpt(name, 40)}' stands twice in the header (places {names.index(name) + 1} and "
                 f"{place + 1}). Rename one of them. Found: {listed(names)}.",
-                found=shown(name),
+                found=excerpt(name),
             )
     return names
 
@@ -174,33 +175,33 @@ def ragged(cells: list[str], width: int) -> LineFault:
     """A record with other than as many fields as the header."""
     advice = "Put a text that holds the delimiter in quotes." if len(cells) > width else "Fill in what is missing."
     text = f"{plural(len(cells), 'field')}, header has {width}. {advice}"
-    return LineFault("ragged", text, found=shown(",".join(cells)))
+    return LineFault("ragged", text, found=excerpt(",".join(cells)))
 
 
 def open_quote(pieces: list[str], first: int, delimiter: str) -> int | None:
     """The line where the quote was opened that is open at the end of these lines; None when none is."""
     opened: int | None = None
     for line, text in enumerate(pieces, first):
-        at = 0
-        while at < len(text):
+        pos = 0
+        while pos < len(text):
             if opened is None:
-                starts = text.startswith('"', at)
+                starts = text.startswith('"', pos)
                 if starts:
-                    opened, at = line, at + 1
+                    opened, pos = line, pos + 1
                     continue
-                end = text.find(delimiter, at)
+                end = text.find(delimiter, pos)
                 if end < 0:
                     break
-                at = end + 1
+                pos = end + 1
             else:
-                end = text.find('"', at)
+                end = text.find('"', pos)
                 if end < 0:
                     break
                 if text.startswith('"', end + 1):
-                    at = end + 2
+                    pos = end + 2
                     continue
-                opened, at = None, end + 1
+                opened, pos = None, end + 1
                 # Behind a closing quote only the delimiter or the end may come.
-                end = text.find(delimiter, at)
-                at = end + 1 if end >= 0 else len(text)
+                end = text.find(delimiter, pos)
+                pos = end + 1 if end >= 0 else len(text)
     return opened

@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes and lines; its name only decides where those leave it open."""
+"""The format of a file, from its first bytes and lines; its name only decides where those leave it open."""
 
 from __future__ import annotations
 
@@ -98,11 +98,13 @@ def refuse_binary(start: bytes, subject: str) -> None:
     """Raises `Refused` for what begins like something that is no UTF-8 text."""
     for mark, name in _WIDE:
         if start.startswith(mark):
-            said = " ".join(f"{byte:02X}" for byte in mark)
-            raise Refused("utf16", f"File looks like {name} (first bytes {said}). Save as UTF-8.", found=said)
-    for mark, what in _MARKS:
+            mark_bytes = " ".join(f"{byte:02X}" for byte in mark)
+            raise Refused(
+                "utf16", f"File looks like {name} (first bytes {mark_bytes}). Save as UTF-8.", found=mark_bytes
+            )
+    for mark, description in _MARKS:
         if start.startswith(mark):
-            raise Refused("binary", f"{subject} {what}")
+            raise Refused("binary", f"{subject} {description}")
 
 
 def text_head(source: Source) -> bytes:
@@ -140,23 +142,23 @@ def samples(head: bytes, encoding: str = "utf-8") -> list[Any]:
     """The first lines of a text that are JSON, parsed; the last, cut one only if it is whole."""
     if encoding != "utf-8":
         head = head.decode(encoding, "replace").encode()
-    found: list[Any] = []
+    parsed: list[Any] = []
     for line in head.splitlines()[:200]:
         if not line.strip():
             continue
         try:
-            found.append(orjson.loads(line))
+            parsed.append(orjson.loads(line))
         except orjson.JSONDecodeError:
             continue
-        if len(found) == _SAMPLE:
+        if len(parsed) == _SAMPLE:
             break
-    return found
+    return parsed
 
 
-def text_format(head: bytes, name: str, asked: Format | None) -> Format:
+def text_format(head: bytes, name: str, requested: Format | None) -> Format:
     """Which format of text it is; "jsonl" stands for the vendors' too, which `vendor` tells apart."""
-    if asked is not None:
-        return "jsonl" if asked in _JSONS[2:] else asked
+    if requested is not None:
+        return "jsonl" if requested in _JSONS[2:] else requested
     promised = suffix_format(name)
     first = head.lstrip()[:1]
     if first == b"[" and not (promised in ("csv", "tsv") and not _ARRAY.match(head)):
@@ -196,8 +198,8 @@ def _tabular(head: bytes) -> bool:
 
 def shape(values: list[Any]) -> Shape:
     """Whose format most of the first records are in."""
-    found = [shape_of(value) for value in values if isinstance(value, dict)]
-    return max(set(found), key=lambda one: (found.count(one), one != "own"), default="own")
+    shapes = [shape_of(value) for value in values if isinstance(value, dict)]
+    return max(set(shapes), key=lambda shape_name: (shapes.count(shape_name), shape_name != "own"), default="own")
 
 
 def vendor(options: Options, values: list[Any]) -> Shape:
@@ -207,12 +209,12 @@ def vendor(options: Options, values: list[Any]) -> Shape:
     if options.format not in ("openai", "anthropic", "bedrock"):
         return "own" if options.format == "jsonl" else seen
     if seen != "own" and seen != options.format:
-        what = WORDS[seen]
+        description = WORDS[seen]
         raise Refused(
             "wrong_vendor",
-            f"This is {what}, not {WORDS[options.format]}; convert? Its lines become requests to any deployment; what "
-            "does not carry over is listed.",
-            choices=(Choice(f"Convert it from {what}", replace(options, format=seen)),),
+            f"This is {description}, not {WORDS[options.format]}; convert? Its lines become requests to any "
+            "deployment; what does not carry over is listed.",
+            choices=(Choice(f"Convert it from {description}", replace(options, format=seen)),),
         )
     return options.format
 

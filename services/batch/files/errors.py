@@ -1,4 +1,4 @@
-"""How a check says what is wrong: one record's fault, a whole file's refusal, and the log that counts them."""
+"""What is wrong with a file: the fault of one record, the refusal of the whole file, and the log that counts them."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Cancelled(Exception):
 
 
 class LineFault(Exception):
-    """What is wrong with one record. ``at``: where in its line, such as "column 17"; ``text``: sentences without the
-    line, which the log puts before them."""
+    """What is wrong with one record. ``position``: where in its line, such as "column 17"; ``text``: sentences without
+    the line, which the log puts before them."""
 
-    def __init__(self, code: str, text: str, *, field: str = "", found: str = "", at: str = "") -> None:
+    def __init__(self, code: str, text: str, *, field: str = "", found: str = "", position: str = "") -> None:
         super().__init__(text)
-        self.code, self.text, self.field, self.found, self.at = code, text, field, found, at
+        self.code, self.text, self.field, self.found, self.position = code, text, field, found, position
 
 
 class Refused(Exception):
@@ -49,21 +49,23 @@ class Refused(Exception):
         return Fault(self.line, self.code, self.text, found=self.found)
 
 
-def shown(value: object, limit: int = _MAX_FOUND) -> str:
+def excerpt(value: object, limit: int = _MAX_FOUND) -> str:
     """What was found, on one line: what cannot be printed as an escape, at most ``limit`` characters.
 
     Whole keys in it are hidden by whoever keeps it (`Log.add`, `Refused`); of a long word that is cut only the start
     stays, so that no part of a key does.
     """
     text = value if isinstance(value, str) else _json(value)
-    made = text[: limit + 1]
-    if not made.isprintable():
-        made = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in made)
-    if len(made) <= limit:
-        return made
-    made = made[: limit - 1]
-    word = _CUT_WORD.search(made)
-    return (made if word is None else made[: word.start() + 4]) + "…"
+    text_line = text[: limit + 1]
+    if not text_line.isprintable():
+        text_line = "".join(
+            c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text_line
+        )
+    if len(text_line) <= limit:
+        return text_line
+    text_line = text_line[: limit - 1]
+    word = _CUT_WORD.search(text_line)
+    return (text_line if word is None else text_line[: word.start() + 4]) + "…"
 
 
 def _json(value: object) -> str:
@@ -76,29 +78,29 @@ def _json(value: object) -> str:
 
 def listed(names: Iterable[str], limit: int = 8) -> str:
     """Names as a list for people, cut after ``limit``."""
-    every = [shown(name, 40) for name in names]
-    more = f" and {len(every) - limit} more" if len(every) > limit else ""
-    return ", ".join(every[:limit]) + more
+    every = [excerpt(name, 40) for name in names]
+    further = f" and {len(every) - limit} more" if len(every) > limit else ""
+    return ", ".join(every[:limit]) + further
 
 
-def plural(n: int, one: str, many: str | None = None) -> str:
+def plural(n: int, noun: str, nouns: str | None = None) -> str:
     """A count with its noun: "1 record", "2,000 records"."""
-    return f"{n:,} {one if n == 1 else many or one + 's'}"
+    return f"{n:,} {noun if n == 1 else nouns or noun + 's'}"
 
 
 def nearest(name: str, names: Iterable[str], n: int = 3) -> list[str]:
     """The names that look most like this one, best first; capitals do not count."""
     folded: dict[str, str] = {}
-    for one in names:
-        folded.setdefault(one.casefold().strip(), one)
+    for candidate in names:
+        folded.setdefault(candidate.casefold().strip(), candidate)
     return [folded[hit] for hit in get_close_matches(name.casefold().strip(), list(folded), n=n, cutoff=0.6)]
 
 
 def no_column(name: str, columns: Sequence[str]) -> str:
     """Sentences for a column that is not there: what is, and what may be meant."""
     near = nearest(name, columns)
-    meant = f" Did you mean {' or '.join(shown(one, 40) for one in near)}?" if near else ""
-    return f"No column '{shown(name, 40)}'. Found: {listed(columns) or 'none'}.{meant}"
+    meant = f" Did you mean {' or '.join(excerpt(column, 40) for column in near)}?" if near else ""
+    return f"No column '{excerpt(name, 40)}'. Found: {listed(columns) or 'none'}.{meant}"
 
 
 @dataclass
@@ -134,9 +136,9 @@ class Log:
         self.n_faults += 1
         self.codes.add(fault.code)
         if len(self.faults) < MAX_FAULTS and not self.quiet:
-            where = "" if line is None else f"{self.word} {line}{f', {fault.at}' if fault.at else ''}: "
+            prefix = "" if line is None else f"{self.word} {line}{f', {fault.position}' if fault.position else ''}: "
             number = None if line is None else record or self.n_records
-            text, found = scrub(where + fault.text), scrub(fault.found)
+            text, found = scrub(prefix + fault.text), scrub(fault.found)
             self.faults.append(Fault(line, fault.code, text, fault.field, found, number))
 
     def offer(self, choice: Choice) -> None:
@@ -151,11 +153,11 @@ class Log:
 
     def drop(self, names: Iterable[str]) -> None:
         """These parts of a record do not carry over."""
-        _count(self.dropped, {shown(name, 40) for name in names})
+        _count(self.dropped, {excerpt(name, 40) for name in names})
 
     def named(self, model: str) -> None:
         """A record names this model."""
-        _count(self.models, (shown(model),))
+        _count(self.models, (excerpt(model),))
 
 
 def _count(counter: Counter[str], names: Iterable[str]) -> None:

@@ -15,7 +15,8 @@ from typing import Any, Literal, NoReturn
 
 import orjson
 
-from services.batch.files.errors import MAX_RECORD_BYTES, LineFault, Refused, plural, shown
+from services.batch.files.errors import MAX_RECORD_BYTES, LineFault, Refused, excerpt, plural
+from services.types import Json
 
 MAX_DEPTH = 64
 
@@ -54,21 +55,21 @@ def decoded(raw: bytes, encoding: Literal["utf-8", "cp1252"] = "utf-8") -> str:
 def not_text(raw: bytes, start: int, encoding: str) -> LineFault:
     """What is said of a byte that is not of the encoding. ``field`` stays empty; code "not_utf8" where the line may be
     Windows-1252, "not_text" where it cannot be, "not_cp1252" where it was to be read as that."""
-    byte, at = raw[start], f"byte {start + 1}"
-    near = shown(raw[max(0, start - 20) : start + 20].decode("cp1252", "replace").strip(), 60)
+    byte, location = raw[start], f"byte {start + 1}"
+    near = excerpt(raw[max(0, start - 20) : start + 20].decode("cp1252", "replace").strip(), 60)
     if encoding == "cp1252":
         text = f"0x{byte:02X} is no letter of Windows-1252 either. Save the file as UTF-8."
-        return LineFault("not_cp1252", text, found=near, at=at)
+        return LineFault("not_cp1252", text, found=near, position=location)
     try:
         raw.decode("cp1252")
         text = f"not UTF-8 (0x{byte:02X}). Looks like Windows-1252: convert the file, or press “Read as Windows-1252”."
     except UnicodeDecodeError:
         text = f"not UTF-8 (0x{byte:02X}). Save the file as UTF-8."
-        return LineFault("not_text", text, found=near, at=at)
-    return LineFault("not_utf8", text, found=near, at=at)
+        return LineFault("not_text", text, found=near, position=location)
+    return LineFault("not_utf8", text, found=near, position=location)
 
 
-def parse(raw: bytes, encoding: Literal["utf-8", "cp1252"] = "utf-8", *, brief: bool = False) -> dict[str, Any]:
+def parse(raw: bytes, encoding: Literal["utf-8", "cp1252"] = "utf-8", *, brief: bool = False) -> Json:
     """The object in one line. Raises LineFault for anything else; ``brief``: without looking for the words."""
     if len(raw) > MAX_RECORD_BYTES:
         raise too_long()
@@ -106,10 +107,10 @@ def not_object(value: object) -> LineFault:
     """JSON, but no record."""
     kind = _KINDS.get(type(value), "something else")
     text = f"this is {kind}, not an object. Each line has to be one {{…}} with named values."
-    return LineFault("not_object", text, found=shown(value))
+    return LineFault("not_object", text, found=excerpt(value))
 
 
-def _count(value: dict[str, Any] | list[Any], depth: int) -> int:
+def _count(value: Json | list[Any], depth: int) -> int:
     """How many keys there are in it. Raises for what is too deep, and `_Doubtful` for a number that was changed."""
     if depth > MAX_DEPTH:
         raise _deep()
@@ -145,9 +146,9 @@ def _no_nul(value: object) -> None:
 
 def nul(text: str) -> LineFault:
     """A text with U+0000, which no database and few servers keep."""
-    at = text.index("\0")
+    pos = text.index("\0")
     return LineFault(
-        "nul", "there is a NUL character (U+0000) in it. Take it out.", found=shown(text[max(0, at - 20) :])
+        "nul", "there is a NUL character (U+0000) in it. Take it out.", found=excerpt(text[max(0, pos - 20) :])
     )
 
 
@@ -159,7 +160,7 @@ def _slow(raw: bytes) -> Any:
     _shallow(raw)
     try:
         value = json.loads(
-            text, object_pairs_hook=_pairs, parse_constant=_constant, parse_int=_whole, parse_float=_fraction
+            text, object_pairs_hook=_pairs, parse_constant=_constant, parse_int=_bounded_int, parse_float=_fraction
         )
     except json.JSONDecodeError as error:
         raise _malformed(text, error) from None
@@ -179,18 +180,18 @@ def _shallow(raw: bytes) -> None:
             depth -= 1
 
 
-def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) == len(pairs):
-        return found
+def _pairs(pairs: list[tuple[str, Any]]) -> Json:
+    values = dict(pairs)
+    if len(values) == len(pairs):
+        return values
     counts = Counter(name for name, _ in pairs)
     twice = [name for name, n in counts.items() if n > 1][:_MAX_KEYS_SHOWN]
-    said = ", ".join(f"'{shown(name, 40)}'" for name in twice)
+    keys_shown = ", ".join(f"'{excerpt(name, 40)}'" for name in twice)
     raise LineFault(
         "duplicate_key",
-        f"key {said} stands twice in one object; only one value could be sent. Take one away.",
-        field=shown(twice[0], 40),
-        found=shown([value for name, value in pairs if name == twice[0]]),
+        f"key {keys_shown} stands twice in one object; only one value could be sent. Take one away.",
+        field=excerpt(twice[0], 40),
+        found=excerpt([value for name, value in pairs if name == twice[0]]),
     )
 
 
@@ -200,12 +201,12 @@ def _constant(name: str) -> NoReturn:
     )
 
 
-def _whole(digits: str) -> int:
+def _bounded_int(digits: str) -> int:
     if len(digits.lstrip("-")) > MAX_DIGITS:
         raise LineFault(
             "number",
             f"a whole number of {plural(len(digits.lstrip('-')), 'digit')}. Write it as a text in quotes.",
-            found=shown(digits),
+            found=excerpt(digits),
         )
     return int(digits)
 
@@ -214,7 +215,9 @@ def _fraction(digits: str) -> float:
     value = float(digits)
     if not math.isfinite(value):
         raise LineFault(
-            "number", f"{shown(digits, 30)} is too large a number. Write it as a text in quotes.", found=shown(digits)
+            "number",
+            f"{excerpt(digits, 30)} is too large a number. Write it as a text in quotes.",
+            found=excerpt(digits),
         )
     return value
 
@@ -239,24 +242,24 @@ def no_surrogate(text: str) -> None:
         raise LineFault(
             "surrogate",
             f"a lone surrogate (\\u{ord(text[error.start]):04x}) is half a character and cannot be sent. Take it out.",
-            found=shown(text[max(0, error.start - 20) :]),
+            found=excerpt(text[max(0, error.start - 20) :]),
         ) from None
 
 
 def _malformed(text: str, error: json.JSONDecodeError) -> LineFault:
-    said = error.msg[0].lower() + error.msg[1:]
+    reason = error.msg[0].lower() + error.msg[1:]
     if error.msg == "Extra data":
-        said = "there is more behind the end of the object; each line holds one"
+        reason = "there is more behind the end of the object; each line holds one"
     elif error.msg.startswith("Unterminated string") or error.pos >= len(text.rstrip()):
-        said = "it ends in the middle. A record is one line: was it cut, or spread over several?"
+        reason = "it ends in the middle. A record is one line: was it cut, or spread over several?"
     for pattern, hint in _HINTS:
         if pattern.search(text[:2000]):
-            said = f"{said}; {hint}"
+            reason = f"{reason}; {hint}"
             break
-    near = shown(text[max(0, error.pos - 20) :].strip())
-    end = "" if said.endswith(("?", ".")) else "."
-    where = f"near “{shown(near, 40)}”: " if near else ""
-    return LineFault("not_json", f"not JSON, {where}{said}{end}", found=near, at=f"column {error.pos + 1}")
+    near = excerpt(text[max(0, error.pos - 20) :].strip())
+    end = "" if reason.endswith(("?", ".")) else "."
+    location = f"near “{excerpt(near, 40)}”: " if near else ""
+    return LineFault("not_json", f"not JSON, {location}{reason}{end}", found=near, position=f"column {error.pos + 1}")
 
 
 # Possessive, so that a text of millions of escapes keeps no way back.
@@ -303,23 +306,23 @@ class _Splitter:
 
     def block(self) -> Iterator[tuple[int, bytes]]:
         """The items of an array up to its end, or one object: one pass over the marks of as much as is there."""
-        depth, at = 0, 0
+        depth, offset = 0, 0
         while True:
-            found = _NEXT.search(self.buffer, self.pos + at)
-            if found is None:
-                at = len(self.buffer) - self.pos
+            match = _NEXT.search(self.buffer, self.pos + offset)
+            if match is None:
+                offset = len(self.buffer) - self.pos
                 self.read()
                 continue
-            mark, start = found[0], found.start() - self.pos
-            at = start + 1
+            mark, start = match[0], match.start() - self.pos
+            offset = start + 1
             if mark == b'"':
-                at = self.string(start)
+                offset = self.string(start)
             elif mark in b"[{":
                 depth += 1
             elif mark == b",":
                 if depth == 0:
                     yield self.item(start)
-                    at = 0
+                    offset = 0
             elif depth == 0:
                 if mark != b"]" or not self.listed:
                     raise self.lost(start)
@@ -328,8 +331,8 @@ class _Splitter:
             else:
                 depth -= 1
                 if depth == 0 and not self.listed:
-                    line, raw = self.line, self.buffer[self.pos : self.pos + at]
-                    self.drop(at)
+                    line, raw = self.line, self.buffer[self.pos : self.pos + offset]
+                    self.drop(offset)
                     yield line, raw
                     return
 
@@ -344,9 +347,9 @@ class _Splitter:
 
     def string(self, start: int) -> int:
         """Where a string ends."""
-        while (found := _STRING.match(self.buffer, self.pos + start)) is None:
+        while (match := _STRING.match(self.buffer, self.pos + start)) is None:
             self.read()
-        return found.end() - self.pos
+        return match.end() - self.pos
 
     def drop(self, n: int) -> None:
         """Be done with ``n`` bytes, counting the lines that end in them (no item ends between \\r and \\n)."""
@@ -369,11 +372,11 @@ class _Splitter:
 
     def more(self) -> bool:
         """Put as much again behind what is there, so that looking again costs no more than twice in all."""
-        rest = self.buffer[self.pos :]
-        parts, wanted = [rest], max(1, len(rest))
-        while wanted > 0 and (chunk := next(self.chunks, None)) is not None:
+        unread = self.buffer[self.pos :]
+        parts, missing = [unread], max(1, len(unread))
+        while missing > 0 and (chunk := next(self.chunks, None)) is not None:
             parts.append(chunk)
-            wanted -= len(chunk)
+            missing -= len(chunk)
         if len(parts) == 1:
             return False
         self.buffer, self.pos = b"".join(parts), 0
@@ -389,17 +392,19 @@ class _Splitter:
                 line=self.line,
             )
         if not self.more():
-            what = "The JSON array is" if self.listed else "The last JSON object is"
+            subject = "The JSON array is" if self.listed else "The last JSON object is"
             raise Refused(
                 "not_json",
-                f"{what} never closed: the file ends inside the record that begins on line {self.line}. It was cut "
+                f"{subject} never closed: the file ends inside the record that begins on line {self.line}. It was cut "
                 "short, or a bracket or quote is missing; upload it again or correct it.",
                 line=self.line,
             )
 
-    def lost(self, at: int, said: str = "") -> Refused:
+    def lost(self, offset: int, reason: str = "") -> Refused:
         """What is said where the structure cannot be followed."""
-        self.drop(at)
-        found = shown(self.buffer[self.pos : self.pos + 200].decode("utf-8", "replace"))
-        said = said or f"“{found[:1]}” is not expected here"
-        return Refused("not_json", f"Line {self.line}: not JSON: {said}. Correct it.", line=self.line, found=found)
+        self.drop(offset)
+        beginning = excerpt(self.buffer[self.pos : self.pos + 200].decode("utf-8", "replace"))
+        reason = reason or f"“{beginning[:1]}” is not expected here"
+        return Refused(
+            "not_json", f"Line {self.line}: not JSON: {reason}. Correct it.", line=self.line, found=beginning
+        )

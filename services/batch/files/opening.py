@@ -1,4 +1,4 @@
-"""Opening a file as what it is: its rows as (line, values), its columns, and the options that say how it was read."""
+"""Opening a file in its format: its rows as (line, values), its columns, and the options it was read with."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Any
 
 from services.batch.files import detect
 from services.batch.files.csv import NAMES, Table
-from services.batch.files.errors import MAX_COLUMNS, LineFault, Log, Refused, plural, shown
+from services.batch.files.errors import MAX_COLUMNS, LineFault, Log, Refused, excerpt, plural
 from services.batch.files.json import items, parse, too_long
 from services.batch.files.source import Source, TooLong, lines
 from services.batch.files.tables import Columns, Workbook
 from services.batch.files.vendor_formats import Shape
 from services.batch.types import Choice, Options
+from services.types import Json
 
 _SAMPLE = 20
 
@@ -26,12 +27,12 @@ class Opened:
     then those of the first ones (``samples``), and more may come."""
 
     options: Options
-    rows: Iterator[tuple[int, dict[str, Any]]]
+    rows: Iterator[tuple[int, Json]]
     columns: dict[str, None]
     shape: Shape = "own"
     loose: bool = False
-    samples: tuple[dict[str, Any], ...] = ()
-    held: Workbook | Columns | None = None
+    samples: tuple[Json, ...] = ()
+    table: Workbook | Columns | None = None
 
 
 def open_file(source: Source, options: Options, name: str, log: Log) -> Opened:
@@ -40,25 +41,25 @@ def open_file(source: Source, options: Options, name: str, log: Log) -> Opened:
     if kind == "text":
         return _text(source, options, name, log)
     if options.format not in (None, kind):
-        what, asked = detect.WORDS[kind], detect.WORDS[options.format]
-        again = Choice(f"Read it as {what}", replace(options, format=kind))
-        raise Refused("format", f"The file is {what}, not {asked}. Read it as what it is.", choices=(again,))
-    held: Workbook | Columns = Workbook(source, log, options) if kind == "excel" else Columns(source, log)
+        actual, requested = detect.WORDS[kind], detect.WORDS[options.format]
+        again = Choice(f"Read it as {actual}", replace(options, format=kind))
+        raise Refused("format", f"The file is {actual}, not {requested}. Read it as what it is.", choices=(again,))
+    table: Workbook | Columns = Workbook(source, log, options) if kind == "excel" else Columns(source, log)
     try:
-        columns = dict.fromkeys(held.start())
+        columns = dict.fromkeys(table.start())
     except Refused:
-        held.close()
+        table.close()
         raise
-    sheet = held.sheet if isinstance(held, Workbook) else None
-    return Opened(replace(options, format=kind, sheet=sheet), held.rows(), columns, held=held)
+    sheet = table.sheet if isinstance(table, Workbook) else None
+    return Opened(replace(options, format=kind, sheet=sheet), table.rows(), columns, table=table)
 
 
 def _text(source: Source, options: Options, name: str, log: Log) -> Opened:
     head = detect.text_head(source)
     if options.format in ("parquet", "excel"):
         again = Choice("Recognise what it is", replace(options, format=None))
-        what = detect.WORDS[options.format]
-        raise Refused("format", f"The file is text, not {what}. Read it as what it is.", choices=(again,))
+        requested = detect.WORDS[options.format]
+        raise Refused("format", f"The file is text, not {requested}. Read it as what it is.", choices=(again,))
     form = detect.text_format(head, name, options.format)
     if form in ("csv", "tsv"):
         delimiter = options.delimiter or ("\t" if form == "tsv" else ",")
@@ -94,12 +95,12 @@ def _doubt_delimiter(table: Table, options: Options) -> None:
     likely = sorted((mark for mark in NAMES if mark in header and mark != table.delimiter), key=header.count)[::-1]
     if len(table.header) > 1 or not likely:
         return
-    said = " or ".join("tab" if mark == "\t" else f"'{mark}'" for mark in likely)
+    delimiters = " or ".join("tab" if mark == "\t" else f"'{mark}'" for mark in likely)
     raise Refused(
         "delimiter",
-        f"Only one column '{shown(header, 60)}'. Delimiter {said}?",
+        f"Only one column '{excerpt(header, 60)}'. Delimiter {delimiters}?",
         line=1,
-        found=shown(header),
+        found=excerpt(header),
         choices=[
             Choice(
                 f"Read with a {NAMES[mark]} as the delimiter",
@@ -119,14 +120,14 @@ def _offer_array(source: Source, head: bytes, options: Options) -> None:
     if count == 0:
         raise Refused("empty", "No records found. The JSON array is empty.")
     these = "This is" if count == 1 else "These are"
-    said = f"{these} {plural(count, 'JSON object')} spread over several lines"
+    description = f"{these} {plural(count, 'JSON object')} spread over several lines"
     if head.lstrip()[:1] == b"[":
-        said = f"This is one JSON array of {plural(count, 'item')}"
+        description = f"This is one JSON array of {plural(count, 'item')}"
     choice = Choice("Convert to JSONL", replace(options, format="json"))
-    raise Refused("json_array", f"{said}: convert to JSONL?", line=1, choices=(choice,))
+    raise Refused("json_array", f"{description}: convert to JSONL?", line=1, choices=(choice,))
 
 
-def _json_lines(source: Source, log: Log, options: Options) -> Iterator[tuple[int, dict[str, Any]]]:
+def _json_lines(source: Source, log: Log, options: Options) -> Iterator[tuple[int, Json]]:
     encoding = options.encoding
     for line, raw in enumerate(lines(source.text()), 1):
         if raw.isspace():
@@ -141,7 +142,7 @@ def _json_lines(source: Source, log: Log, options: Options) -> Iterator[tuple[in
             log.add(line, fault)
 
 
-def _items(source: Source, log: Log, options: Options) -> Iterator[tuple[int, dict[str, Any]]]:
+def _items(source: Source, log: Log, options: Options) -> Iterator[tuple[int, Json]]:
     for line, raw in items(source.text()):
         log.n_records += 1
         try:

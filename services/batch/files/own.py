@@ -1,18 +1,18 @@
-"""What is asked by a record of our own kind: a row whose columns fill templates, or a list of messages."""
+"""The request in a record of our own format: a row whose columns fill templates, or a list of messages."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from services.batch.files.errors import LineFault, Log, shown
-from services.batch.files.messages import Taken, conversation, params_of, system_text
+from services.batch.files.errors import LineFault, Log, excerpt
+from services.batch.files.messages import ConversionNotes, conversation, params_of, system_text
 from services.batch.files.templates import PROMPT_NAMES, SYSTEM_NAMES, Template, braced, guess
 from services.params import PARAMS
 from services.types import Ask, Message
 
 
-class Own:
+class OwnFormat:
     """Makes asks of records. ``loose``: records are JSON objects, each with its own keys, messages and parameters;
     otherwise a table, where only the templates' columns count. ``own_system``: a record that has a system prompt which
     the first ones had not is asked with it; False where the person wants none."""
@@ -42,8 +42,8 @@ class Own:
             params = params_of(
                 {name: values[name] for name in PARAMS if name in values and name in self.param_names}, self.base
             )
-        if self.takes_params and (given := values.get("params")) is not None:
-            params = params_of(_object(given), params)
+        if self.takes_params and (record_params := values.get("params")) is not None:
+            params = params_of(_object(record_params), params)
         if values.get("messages") is not None and not isinstance(values["messages"], str):
             return self._conversation(values, params)
         template = self.prompt
@@ -52,8 +52,8 @@ class Own:
         if self.loose and "messages" in values and not self._asks(template, values):
             raise _no_talk(values["messages"])
         if template is None:
-            found = ", ".join(shown(name, 30) for name in list(values)[:8])
-            raise LineFault("no_prompt", f"neither 'messages' nor a prompt. Found: {found or 'nothing'}.")
+            names = ", ".join(excerpt(name, 30) for name in list(values)[:8])
+            raise LineFault("no_prompt", f"neither 'messages' nor a prompt. Found: {names or 'nothing'}.")
         text, empty = template.prompt(values)
         self.log.part_empty += bool(empty)
         return Ask((Message("user", text),), self._system(values), params)
@@ -66,11 +66,11 @@ class Own:
         return not template.columns or any(values.get(name) is not None for name in template.columns)
 
     def _conversation(self, values: Mapping[str, Any], params: Mapping[str, Any]) -> Ask:
-        taken = Taken()
-        turns, system = conversation(values["messages"], taken, system=system_text(values.get("system"), taken))
-        if taken.dropped:
-            self.log.drop(taken.dropped)
-        if taken.joined:
+        notes = ConversionNotes()
+        turns, system = conversation(values["messages"], notes, system=system_text(values.get("system"), notes))
+        if notes.dropped:
+            self.log.drop(notes.dropped)
+        if notes.joined:
             self.log.notice(JOINED)
         return Ask(turns, system, params)
 
@@ -83,10 +83,10 @@ class Own:
         if template is None:
             return None
         if template.only is not None and isinstance(value := values[template.only], list | dict):
-            return system_text(value, Taken(), template.only)
+            return system_text(value, ConversionNotes(), template.only)
         if template.only is not None and self.loose and isinstance(value := values[template.only], int | float):
-            said = f"{shown(template.only, 40)} is {_json(value)}, not text. Put it in quotes."
-            raise LineFault("system_not_text", said, field=template.only, found=shown(value))
+            sentence = f"{excerpt(template.only, 40)} is {_json(value)}, not text. Put it in quotes."
+            raise LineFault("system_not_text", sentence, field=template.only, found=excerpt(value))
         text, _ = template.fill(values)
         return text if text.strip() else None
 
@@ -97,22 +97,24 @@ class Own:
         return None if column is None else Template(braced(column), values)
 
 
-def _object(given: Any) -> Mapping[str, Any]:
+def _object(value: Any) -> Mapping[str, Any]:
     """The parameters of a record. Raises LineFault for what is no object."""
-    if isinstance(given, Mapping):
-        return given
-    said = f'params is {_json(given)}, not an object. Write it like {{"max_tokens": 100}}, or take it out.'
-    raise LineFault("param", said, field="params", found=shown(given))
+    if isinstance(value, Mapping):
+        return value
+    sentence = f'params is {_json(value)}, not an object. Write it like {{"max_tokens": 100}}, or take it out.'
+    raise LineFault("param", sentence, field="params", found=excerpt(value))
 
 
-def _no_talk(given: Any) -> LineFault:
-    said = f"messages is {_json(given)}, not a list of messages with a role and a text, and there is no prompt either."
-    return LineFault("messages", f"{said} Fill one of them in.", field="messages", found=shown(given))
+def _no_talk(value: Any) -> LineFault:
+    sentence = (
+        f"messages is {_json(value)}, not a list of messages with a role and a text, and there is no prompt either."
+    )
+    return LineFault("messages", f"{sentence} Fill one of them in.", field="messages", found=excerpt(value))
 
 
 def _json(value: Any) -> str:
     """A value as the person wrote it."""
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else shown(value, 40)
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else excerpt(value, 40)
 
 
 JOINED = "Messages of several parts of text became one text each, with an empty line between the parts."
@@ -120,5 +122,5 @@ JOINED = "Messages of several parts of text became one text each, with an empty 
 
 def described(names: Sequence[str]) -> str:
     """The sentence on columns of a table that look like parameters and are not used as such."""
-    said = ", ".join(f"'{name}'" for name in names)
-    return f"Columns named like parameters are kept as data: {said}. JSON Lines can set parameters for each record."
+    quoted = ", ".join(f"'{name}'" for name in names)
+    return f"Columns named like parameters are kept as data: {quoted}. JSON Lines can set parameters for each record."

@@ -1,37 +1,59 @@
-"""A file being read: what the options leave open is settled once, then every record comes out in order or is a fault.
+"""Reading a file: what the options leave open is decided once, then every record is yielded in order or is a fault.
 
-`check` and `records` both read through this, so that both see the same records.
+`check` and `records` both use this, so that both see the same records.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from services.batch.files import detect
-from services.batch.files.errors import MAX_COLUMNS, LineFault, Log, Refused, listed, shown
-from services.batch.files.ids import Ids, key_of
+from services.batch.files.errors import (
+    MAX_COLUMNS,
+    LineFault,
+    Log,
+    Refused,
+    excerpt,
+    listed,
+    nearest,
+    no_column,
+)
 from services.batch.files.json import no_surrogate, nul
 from services.batch.files.messages import size
 from services.batch.files.opening import Opened, open_file
-from services.batch.files.own import Own
-from services.batch.files.settling import settle
+from services.batch.files.own import OwnFormat, described
 from services.batch.files.source import Source
 from services.batch.files.tables import NO_RESULT, Workbook
-from services.batch.types import Options, Record
-from services.params import clean
-from services.types import Ask
+from services.batch.files.templates import (
+    PROMPT_NAMES,
+    SYSTEM_NAMES,
+    Template,
+    braced,
+    candidates,
+    guess,
+    no_prompt,
+)
+from services.batch.files.vendor_formats import IDS, VendorFormat
+from services.batch.types import Choice, Options, Record
+from services.params import PARAMS, clean
+from services.types import Ask, Json
 
 _TOGETHER = 1024  # records whose ids are looked up at once
 _TOGETHER_CHARS = 1_000_000
 
 
-class _One(NamedTuple):
+class _ParsedRecord(NamedTuple):
     line: int
     record: int
     id: str
     ask: Ask
-    values: dict[str, Any]
+    values: Json
 
 
 class Reading:
@@ -50,8 +72,8 @@ class Reading:
 
     def close(self) -> None:
         """Give the file back."""
-        if self.opened is not None and self.opened.held is not None:
-            self.opened.held.close()
+        if self.opened is not None and self.opened.table is not None:
+            self.opened.table.close()
         self.source.close()
 
     def open(self) -> None:
@@ -64,8 +86,8 @@ class Reading:
         form = self.opened.options.format
         promised = detect.suffix_format(self.name)
         if promised is not None and form is not None and detect.family(promised) != detect.family(form):
-            what = detect.WORDS[form]
-            self.log.notice(f"The file is named {shown(self.name, 60)} but is {what}; it was read as that.")
+            description = detect.WORDS[form]
+            self.log.notice(f"The file is named {excerpt(self.name, 60)} but is {description}; it was read as that.")
         self.options, self._make = settle(self.opened, base, self.log)
 
     def records(self) -> Iterator[Record]:
@@ -77,28 +99,28 @@ class Reading:
             return
         no = 0
         ids = Ids()
-        asked = self._asked()
+        records = self._parsed_records()
         while True:
-            held: list[_One] = []
+            pending: list[_ParsedRecord] = []
             chars = 0
-            for one in asked:
-                held.append(one)
-                chars += size(one.ask)
-                if len(held) >= _TOGETHER or chars >= _TOGETHER_CHARS:
+            for record in records:
+                pending.append(record)
+                chars += size(record.ask)
+                if len(pending) >= _TOGETHER or chars >= _TOGETHER_CHARS:
                     break
-            if not held:
+            if not pending:
                 return
-            for one in self._distinct(held, ids):
+            for record in self._distinct(pending, ids):
                 no += 1
-                yield Record(no, one.line, one.id, one.values, one.ask)
+                yield Record(no, record.line, record.id, record.values, record.ask)
 
-    def _asked(self) -> Iterator[_One]:
+    def _parsed_records(self) -> Iterator[_ParsedRecord]:
         """Every record of which an ask could be made, with its id; whether the id is double is not known yet."""
         opened, make = self.opened, self._make
         assert opened is not None
         assert make is not None
         log, source, id_column = self.log, self.source, self.options.id_column
-        columns, loose, typed = opened.columns, opened.loose, opened.held is not None
+        columns, loose, typed = opened.columns, opened.loose, opened.table is not None
         for line, values in opened.rows:
             source.n_records = log.n_records
             if loose and not values.keys() <= columns.keys() and len(columns) < MAX_COLUMNS:
@@ -114,19 +136,19 @@ class Reading:
             except LineFault as fault:
                 log.add(line, fault)
                 continue
-            yield _One(line, log.n_records, record_id, ask, values)
+            yield _ParsedRecord(line, log.n_records, record_id, ask, values)
 
     def _computed(self) -> None:
         """Raises LineFault for a row whose prompt or id would be the result of a formula, and the file has none."""
-        held = self.opened.held if self.opened is not None else None
-        if not isinstance(held, Workbook) or not held.lacking:
+        table = self.opened.table if self.opened is not None else None
+        if not isinstance(table, Workbook) or not table.lacking:
             return
-        used = self._make.columns if isinstance(self._make, Own) else frozenset[str]()
-        needed = [name for name in held.lacking if name in used or name == self.options.id_column]
+        used = self._make.columns if isinstance(self._make, OwnFormat) else frozenset[str]()
+        needed = [name for name in table.lacking if name in used or name == self.options.id_column]
         if needed:
-            said = "a formula" if len(needed) == 1 else "formulas"
-            names = f"'{shown(needed[0], 40)}' holds" if len(needed) == 1 else f"{listed(needed)} hold"
-            raise LineFault("formula", f"{names} {said} {NO_RESULT}", field=needed[0])
+            noun = "a formula" if len(needed) == 1 else "formulas"
+            names = f"'{excerpt(needed[0], 40)}' holds" if len(needed) == 1 else f"{listed(needed)} hold"
+            raise LineFault("formula", f"{names} {noun} {NO_RESULT}", field=needed[0])
         self.log.not_computed += 1
 
     def _id(self, values: Mapping[str, Any], column: str, line: int) -> str:
@@ -139,27 +161,27 @@ class Reading:
         elif value is not None:
             raise LineFault(
                 "id",
-                f"the id is {shown(value, 40)}; it has to be a text or a number.",
+                f"the id is {excerpt(value, 40)}; it has to be a text or a number.",
                 field=column,
-                found=shown(value),
+                found=excerpt(value),
             )
         self.log.no_id += 1
         return f"line-{line}"
 
-    def _distinct(self, held: list[_One], ids: Ids) -> Iterable[_One]:
+    def _distinct(self, records: list[_ParsedRecord], ids: Ids) -> Iterable[_ParsedRecord]:
         """Those whose id is new; the others are faults, or get an id of their own where that is wanted."""
         if self.options.id_column is None:
-            return held
-        keys = [key_of(one.id) for one in held]
+            return records
+        keys = [key_of(record.id) for record in records]
         seen = ids.look(keys)
         fresh: dict[bytes, int] = {}
-        found: list[_One] = []
-        for one, key, before in zip(held, keys, seen, strict=True):
-            line, record_id = one.line, one.id
-            first = before or fresh.get(key, 0)
+        distinct: list[_ParsedRecord] = []
+        for record, key, earlier in zip(records, keys, seen, strict=True):
+            line, record_id = record.line, record.id
+            first = earlier or fresh.get(key, 0)
             if first and not self.options.suffix_ids:
                 double = _double(record_id, first, line, self.log.word, self.options.id_column)
-                self.log.add(line, double, one.record)
+                self.log.add(line, double, record.record)
                 continue
             tried = record_id
             attempt = 0
@@ -170,19 +192,19 @@ class Reading:
                 first = fresh.get(key, 0) or ids.look([key])[0]
             self.log.suffixed += attempt > 0
             fresh[key] = line
-            found.append(one._replace(id=tried) if attempt else one)
+            distinct.append(record._replace(id=tried) if attempt else record)
         ids.add(list(fresh), list(fresh.values()))
-        return found
+        return distinct
 
 
 def _double(record_id: str, first: int, line: int, word: str, column: str) -> LineFault:
-    said = shown(record_id, 40)
+    shown_id = excerpt(record_id, 40)
     return LineFault(
         "duplicate_id",
-        f"id '{said}' on {word.lower()}s {first} and {line} (capitals and spaces do not make ids different). Change "
-        "one, or press “Make double ids different”.",
+        f"id '{shown_id}' on {word.lower()}s {first} and {line} (capitals and spaces do not make ids different). "
+        "Change one, or press “Make double ids different”.",
         field=column,
-        found=shown(record_id),
+        found=excerpt(record_id),
     )
 
 
@@ -193,3 +215,156 @@ def _sendable(values: Mapping[str, Any]) -> None:
             no_surrogate(value)
             if "\0" in value:
                 raise nul(value)
+
+
+# --- what is made of a record, settled once for a file ---
+ID_NAMES = ("id", "custom_id", "recordid")
+Make = Callable[[Mapping[str, Any]], Ask | None]
+
+
+def settle(opened: Opened, base: Mapping[str, Any], log: Log) -> tuple[Options, Make | None]:
+    """The options with nothing left open, and what makes an ask of a record; None where the file as a whole leaves open
+    what to ask, which is then a fault in ``log``. Raises `Refused` for an id column that is not there."""
+    options, columns = opened.options, list(opened.columns)
+    columns_known = not opened.loose or bool(opened.samples)
+    if options.id_column is None:
+        names = ID_NAMES if opened.shape == "own" else (IDS[opened.shape].lower(),)
+        options = replace(options, id_column=guess(columns, names))
+    elif options.id_column not in columns and columns_known:
+        near = nearest(options.id_column, columns)
+        raise Refused(
+            "unknown_column",
+            f"{no_column(options.id_column, columns)} Choose the column of the ids.",
+            choices=[
+                Choice(f"Use “{excerpt(column, 40)}” as the id", replace(options, id_column=column)) for column in near
+            ],
+        )
+    if opened.shape != "own":
+        return options, VendorFormat(opened.shape, base, log, options.only_model)
+    if options.prompt is None:
+        column = guess(columns, PROMPT_NAMES)
+        talks = any("messages" in sample for sample in opened.samples) or "messages" in columns
+        if column is not None:
+            options = replace(options, prompt=braced(column))
+        elif not talks and columns_known:
+            alone = len(opened.samples) == 1
+            for candidate in candidates(columns, options.id_column):
+                log.offer(
+                    Choice(
+                        f"Use column “{excerpt(candidate, 40)}” as the prompt",
+                        replace(options, prompt=braced(candidate)),
+                    )
+                )
+            sentence = no_prompt(columns)
+            inside = [name for name, value in opened.samples[0].items() if isinstance(value, list)] if alone else []
+            if inside:
+                sentence += f" If the list '{excerpt(inside[0], 40)}' holds the records, save that list as the file."
+            log.add(None, LineFault("no_prompt", sentence, field="prompt"))
+            return options, None
+    if options.system is None and (column := guess(columns, SYSTEM_NAMES)) is not None:
+        options = replace(options, system=braced(column))
+    prompt = None if options.prompt is None else Template(options.prompt, columns)
+    system = Template(options.system, columns) if options.system else None
+    if columns_known and not _templates_fit(opened, options, columns, log, prompt, system):
+        return options, None
+    if not opened.loose:
+        used = {*(prompt.columns if prompt else ()), *(system.columns if system else ())}
+        if unused := [name for name in columns if name in PARAMS and name not in used]:
+            log.notice(described(unused))
+    return options, OwnFormat(prompt, system, base, log, loose=opened.loose, own_system=options.system != "")
+
+
+def _templates_fit(
+    opened: Opened, options: Options, columns: list[str], log: Log, prompt: Template | None, system: Template | None
+) -> bool:
+    """Whether the templates can be filled from this file at all; what is missing is a fault of the whole file."""
+    usable = True
+    if opened.samples and all("messages" in sample for sample in opened.samples):
+        return usable  # the templates are not used
+    for name, template in (("prompt", prompt), ("system", system)):
+        if template is None:
+            continue
+        text = getattr(options, name)
+        if name == "prompt" and not text.strip():
+            sentence = f"The template for the prompt is empty. {no_prompt(columns)}"
+            log.add(None, LineFault("no_prompt", sentence, field=name))
+            usable = False
+        elif name == "prompt" and not template.columns:
+            log.notice("The template uses no column: every record asks the same.")
+        for column in template.unknown(columns):
+            usable = False
+            for near in nearest(column, columns):
+                other = text.replace(braced(column), braced(near))
+                if other != text:
+                    log.offer(
+                        Choice(
+                            f"Use “{excerpt(near, 40)}” for {braced(excerpt(column, 40))}",
+                            replace(options, **{name: other}),
+                        )
+                    )
+            sentence = f"{no_column(column, columns)} The {name} template uses it; correct the template or the file."
+            log.add(None, LineFault("unknown_column", sentence, field=name, found=braced(excerpt(column, 40))))
+    return usable
+
+
+# --- double ids ---
+_U64 = NDArray[np.uint64]
+
+
+class _Run(NamedTuple):
+    first: _U64  # sorted
+    second: _U64
+    line: _U64
+
+
+def key_of(record_id: str) -> bytes:
+    """The digest under which an id is known: capitals and spaces do not make ids different."""
+    same = " ".join(record_id.split()).casefold()
+    return blake2b(same.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+class Ids:
+    """The ids of a file so far, in 24 bytes for each record: a 128-bit digest of the id, and its line.
+
+    That two different ids of a billion have one digest is less likely than 10⁻²⁰. The digests lie in a few sorted
+    arrays that are merged as they grow, so that many records are looked up at once.
+    """
+
+    def __init__(self) -> None:
+        self._runs: list[_Run] = []
+
+    def look(self, keys: Sequence[bytes]) -> list[int]:
+        """For each key the line it was first seen on, 0 for a new one. Nothing is added."""
+        first_lines = np.zeros(len(keys), dtype=np.uint64)
+        if not keys or not self._runs:
+            return first_lines.tolist()
+        pairs = np.frombuffer(b"".join(keys), dtype=np.uint64).reshape(-1, 2)
+        first, second = pairs[:, 0], pairs[:, 1]
+        for run in self._runs:
+            places = np.searchsorted(run.first, first)
+            inside = places < len(run.first)
+            hit = np.zeros(len(keys), dtype=bool)
+            hit[inside] = run.first[places[inside]] == first[inside]
+            for index in np.flatnonzero(hit):
+                place = int(places[index])
+                while place < len(run.first) and run.first[place] == first[index]:
+                    if run.second[place] == second[index]:
+                        first_lines[index] = run.line[place]
+                        break
+                    place += 1
+        return first_lines.tolist()
+
+    def add(self, keys: Sequence[bytes], lines: Sequence[int]) -> None:
+        """Keep new keys, none of which is known yet."""
+        if not keys:
+            return
+        pairs = np.frombuffer(b"".join(keys), dtype=np.uint64).reshape(-1, 2)
+        self._runs.append(_sorted(pairs[:, 0], pairs[:, 1], np.asarray(lines, dtype=np.uint64)))
+        while len(self._runs) > 1 and len(self._runs[-2].first) < 2 * len(self._runs[-1].first):
+            last, second_last = self._runs.pop(), self._runs.pop()
+            self._runs.append(_sorted(*(np.concatenate(arrays) for arrays in zip(second_last, last, strict=True))))
+
+
+def _sorted(first: _U64, second: _U64, line: _U64) -> _Run:
+    order = np.argsort(first, kind="stable")
+    return _Run(first[order], second[order], line[order])

@@ -1,5 +1,4 @@
-"""The bytes of a file as a stream, hashed and counted while they pass, and an upload stored under the hash of what it
-is.
+"""The bytes of a file as a stream, hashed and counted on the way, and uploads stored under their SHA-256.
 
 Nothing here keeps more than a chunk and the line that is being put together.
 """
@@ -31,39 +30,39 @@ def spool(chunks: Iterable[bytes], folder: Path, file_name: str) -> Path:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(prefix=".part-", dir=folder)  # readable by the owner only
+        handle, partial_file = tempfile.mkstemp(prefix=".part-", dir=folder)  # readable by the owner only
     except OSError as error:
         raise _full(error, file_name) from None
-    made = hashlib.sha256()
+    digest = hashlib.sha256()
     try:
         with os.fdopen(handle, "wb") as file:
             for chunk in chunks:
-                made.update(chunk)
+                digest.update(chunk)
                 _write(file.write, chunk, file_name)
             _write(lambda _: file.flush(), b"", file_name)
-        place = folder / made.hexdigest() / safe_name(file_name)
+        place = folder / digest.hexdigest() / safe_name(file_name)
         try:
             place.parent.mkdir(exist_ok=True)
-            Path(part).replace(place)
+            Path(partial_file).replace(place)
         except OSError as error:
             raise _full(error, file_name) from None
         return place
     finally:
-        Path(part).unlink(missing_ok=True)
+        Path(partial_file).unlink(missing_ok=True)
 
 
 def sha256_of(path: Path, stopped: Callable[[], bool] | None = None) -> str:
     """The SHA-256 of a file, to see whether it has changed since it was checked. Raises ValueError in words."""
-    made = hashlib.sha256()
+    digest = hashlib.sha256()
     try:
         with regular(path) as file:
             while block := file.read(_BLOCK):
-                made.update(block)
+                digest.update(block)
                 if stopped is not None and stopped():
                     break
     except OSError as error:
         raise ValueError(f"{path.name} cannot be read any more ({error.strerror}).") from None
-    return made.hexdigest()
+    return digest.hexdigest()
 
 
 def safe_name(file_name: str) -> str:
@@ -117,14 +116,14 @@ class Source:
     def __init__(
         self,
         path: Path,
-        told: Callable[[Progress], None] | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
         stopped: Callable[[], bool] | None = None,
     ) -> None:
         self.path = path
         self.n_records = 0
         self.done = 0
         self.n_bytes = 0
-        self._told, self._stopped = told, stopped
+        self._on_progress, self._stopped = on_progress, stopped
         self._last = 0.0
         self._hash = hashlib.sha256()
         self._read = 0
@@ -145,7 +144,7 @@ class Source:
         self.tick(now=True)
         return self._hash.hexdigest()
 
-    def given_up(self) -> str:
+    def digest_if_readable(self) -> str:
         """As `finish`, for a file that was refused already: "" where the rest of it cannot be read either."""
         try:
             return self.finish()
@@ -160,8 +159,8 @@ class Source:
         self._last = moment
         if self._stopped is not None and self._stopped():
             raise Cancelled("The check was stopped; nothing was sent.")
-        if self._told is not None:
-            self._told(Progress(min(self.done, self.n_bytes), self.n_bytes, self.n_records))
+        if self._on_progress is not None:
+            self._on_progress(Progress(min(self.done, self.n_bytes), self.n_bytes, self.n_records))
 
     def raw(self) -> Iterator[bytes]:
         """The bytes as they lie on the disk, no more of them than there were when it was opened: a file of the system
@@ -171,7 +170,7 @@ class Source:
             self._read += len(chunk)
             self.done += len(chunk)
             if self._read > self.n_bytes:
-                raise _more(self.path, self.n_bytes)
+                raise _grown(self.path, self.n_bytes)
             self.tick()
             yield chunk
 
@@ -191,13 +190,13 @@ class Source:
         chunks = self._again()
         if self._head(2) == GZIP:
             chunks = unpacked(chunks)
-        found = b""
+        head = b""
         for chunk in chunks:
-            found += chunk
-            ended = b"\n" in found or b"\r" in found
-            if len(found) >= HEAD and (ended or len(found) > MAX_RECORD_BYTES):
+            head += chunk
+            ended = b"\n" in head or b"\r" in head
+            if len(head) >= HEAD and (ended or len(head) > MAX_RECORD_BYTES):
                 break
-        return found
+        return head
 
     def magic(self) -> bytes:
         """The first bytes as they lie on the disk."""
@@ -208,15 +207,15 @@ class Source:
 
     def _again(self) -> Iterator[bytes]:
         """The bytes from the beginning, without a step in what `raw` reads."""
-        at = 0
-        while chunk := self._bytes(CHUNK, at):
-            at += len(chunk)
+        offset = 0
+        while chunk := self._bytes(CHUNK, offset):
+            offset += len(chunk)
             yield chunk
 
-    def _bytes(self, n: int, at: int | None = None) -> bytes:
-        """The next bytes, or those from ``at``. Raises `Refused` in words."""
+    def _bytes(self, n: int, offset: int | None = None) -> bytes:
+        """The next bytes, or those from ``offset``. Raises `Refused` in words."""
         try:
-            return self._file.read(n) if at is None else os.pread(self._file.fileno(), n, at)
+            return self._file.read(n) if offset is None else os.pread(self._file.fileno(), n, offset)
         except OSError as error:
             raise _unreadable(self.path, error) from None
 
@@ -230,8 +229,8 @@ def _opened(path: Path) -> BinaryIO:
     except IsADirectoryError:
         raise Refused("not_found", f"{path} is a folder; name one file in it.") from None
     except NotRegular as error:
-        asked = f"{path} is {error.what}, not a file: write what is to be sent into a file, and name that."
-        raise Refused("not_file", asked) from None
+        sentence = f"{path} is {error.what}, not a file: write what is to be sent into a file, and name that."
+        raise Refused("not_file", sentence) from None
     except PermissionError as error:
         raise Refused("not_readable", f"{path} cannot be opened ({error.strerror}); check its rights.") from None
     except OSError as error:
@@ -239,44 +238,48 @@ def _opened(path: Path) -> BinaryIO:
 
 
 def _unreadable(path: Path, error: OSError) -> Refused:
-    said = f"{path} cannot be read ({error.strerror}): copy what is to be sent into a file on a disk, and name that."
-    return Refused("not_readable", said)
+    sentence = (
+        f"{path} cannot be read ({error.strerror}): copy what is to be sent into a file on a disk, and name that."
+    )
+    return Refused("not_readable", sentence)
 
 
-def _more(path: Path, size: int) -> Refused:
+def _grown(path: Path, size: int) -> Refused:
     if not size:
-        said = f"{path} says that it is empty and still gives something, as files of the system do: copy what is to be "
-        return Refused("not_file", f"{said}sent into a file on a disk, and name that.")
+        sentence = (
+            f"{path} says that it is empty and still gives something, as files of the system do: copy what is to be "
+        )
+        return Refused("not_file", f"{sentence}sent into a file on a disk, and name that.")
     return Refused("not_readable", f"{path} grew while it was read: wait until it is written, then check it again.")
 
 
 def unpacked(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """The text in a gzip stream, in chunks of bounded size. Raises `Refused` for what is no such thing, or a bomb."""
-    taken = made = 0
+    taken = n_unpacked = 0
     unpack = zlib.decompressobj(wbits=31)
     ended = False
     for chunk in chunks:
         taken += len(chunk)
-        rest = chunk
-        while rest:
+        packed = chunk
+        while packed:
             if ended:
-                rest = rest.lstrip(b"\0")  # gzip allows padding behind the end
-                if not rest:
+                packed = packed.lstrip(b"\0")  # gzip allows padding behind the end
+                if not packed:
                     break
                 unpack, ended = zlib.decompressobj(wbits=31), False
             try:
-                text = unpack.decompress(rest, CHUNK)
+                text = unpack.decompress(packed, CHUNK)
             except zlib.error:
-                where = f"after {taken:,} bytes" if made else "at its beginning"
-                raise Refused("gzip", f"The gzip file is damaged {where}; pack it again.") from None
-            made += len(text)
-            if made > MAX_UNPACKED:
+                location = f"after {taken:,} bytes" if n_unpacked else "at its beginning"
+                raise Refused("gzip", f"The gzip file is damaged {location}; pack it again.") from None
+            n_unpacked += len(text)
+            if n_unpacked > MAX_UNPACKED:
                 raise Refused(
                     "too_large",
                     f"The gzip file unpacks to more than {MAX_UNPACKED // 10**9} GB, which no batch service takes; "
                     "split it.",
                 )
-            if made > _RATIO_FROM and made > MAX_RATIO * taken:
+            if n_unpacked > _RATIO_FROM and n_unpacked > MAX_RATIO * taken:
                 raise Refused(
                     "bomb",
                     f"The gzip file unpacks to more than {MAX_RATIO} times its size, which no text of prompts does; "
@@ -285,7 +288,7 @@ def unpacked(chunks: Iterable[bytes]) -> Iterator[bytes]:
             if text:
                 yield text
             ended = unpack.eof
-            rest = unpack.unused_data if ended else unpack.unconsumed_tail
+            packed = unpack.unused_data if ended else unpack.unconsumed_tail
     if not ended and taken:
         raise Refused("gzip", "The gzip file ends in the middle. Upload it again, or pack it again.")
 
@@ -293,21 +296,21 @@ def unpacked(chunks: Iterable[bytes]) -> Iterator[bytes]:
 def lines(chunks: Iterable[bytes], limit: int = MAX_RECORD_BYTES) -> Iterator[bytes]:
     r"""Physical lines with their ends: \n, \r\n or \r, as an editor counts them, and nothing else (`str.splitlines`
     would cut at U+2028 too). A line of more than ``limit`` bytes comes as `TooLong`."""
-    rest = b""
+    remainder = b""
     skipping = False
     for chunk in chunks:
-        data = rest + chunk if rest else chunk
+        data = remainder + chunk if remainder else chunk
         pieces = data.splitlines(keepends=True)
         # A \r at the very end may be the first half of \r\n.
-        rest = b"" if data.endswith(b"\n") or not pieces else pieces.pop()
+        remainder = b"" if data.endswith(b"\n") or not pieces else pieces.pop()
         if skipping and pieces:
             skipping = False
             del pieces[0]
         if skipping:
-            rest = b"\r" if rest.endswith(b"\r") else b""
-        elif len(rest) > limit:
-            pieces.append(TooLong(rest[:400]))
-            rest, skipping = (b"\r" if rest.endswith(b"\r") else b""), True
+            remainder = b"\r" if remainder.endswith(b"\r") else b""
+        elif len(remainder) > limit:
+            pieces.append(TooLong(remainder[:400]))
+            remainder, skipping = (b"\r" if remainder.endswith(b"\r") else b""), True
         yield from pieces
-    if rest and not skipping:
-        yield rest
+    if remainder and not skipping:
+        yield remainder

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from services.batch.files.csv import named
-from services.batch.files.errors import LineFault, Log, Refused, listed, plural, shown
+from services.batch.files.errors import LineFault, Log, Refused, excerpt, listed, plural
 from services.batch.files.source import MAX_RATIO, Source
 from services.batch.files.templates import plain
 from services.batch.types import Choice, Options
+from services.types import Json
 
 MAX_GROUP_BYTES = 4_000_000_000
 
@@ -59,7 +60,7 @@ class Columns:
             raise Refused("empty", "No records found. The Parquet file has columns and no rows.")
         return header
 
-    def rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
+    def rows(self) -> Iterator[tuple[int, Json]]:
         """Every row."""
         row, size, log = 0, self.source.n_bytes, self.log
         all_rows = max(1, self.file.metadata.num_rows)
@@ -79,8 +80,8 @@ class Columns:
 
 
 def _damaged_parquet(error: Exception) -> Refused:
-    said = shown(str(error), 60)
-    return Refused("damaged", f"The Parquet file is damaged or cut short ({said}). Write or upload it again.")
+    reason = excerpt(str(error), 60)
+    return Refused("damaged", f"The Parquet file is damaged or cut short ({reason}). Write or upload it again.")
 
 
 MAX_SHEETS_BYTES = 2_000_000_000  # streamed
@@ -117,16 +118,16 @@ def check_sizes(path: Path) -> None:
     gives no more than what is declared, so a lie ends in a damaged file, not in a full memory."""
     with zipfile.ZipFile(path) as archive:
         parts = archive.infolist()
-    total = sum(part.file_size for part in parts)
-    packed = sum(part.compress_size for part in parts)
+    total = sum(member.file_size for member in parts)
+    packed = sum(member.compress_size for member in parts)
     if total > _RATIO_FROM and total > MAX_RATIO * max(1, packed):
         raise Refused(
             "bomb",
             f"The workbook unpacks to {total / 1e6:,.0f} MB, more than {MAX_RATIO} times its size; it was not opened. "
             f"If it is right: {_AS_CSV[0].lower()}{_AS_CSV[1:]}",
         )
-    kept = max((part.file_size for part in parts if not part.filename.startswith("xl/worksheets/")), default=0)
-    if total > MAX_SHEETS_BYTES or kept > MAX_PART_BYTES:
+    largest = max((member.file_size for member in parts if not member.filename.startswith("xl/worksheets/")), default=0)
+    if total > MAX_SHEETS_BYTES or largest > MAX_PART_BYTES:
         raise Refused("too_large", f"The workbook unpacks to {total / 1e6:,.0f} MB, too much to read. {_AS_CSV}")
 
 
@@ -154,18 +155,20 @@ class Workbook:
             self.close()
             raise Refused("empty", "No records found. The workbook has no sheet with cells.")
         self.sheet = names[0] if options.sheet is None else options.sheet
-        others = [Choice(f"Read the sheet “{shown(n, 40)}”", _with_sheet(options, n)) for n in names if n != self.sheet]
+        sheet_choices = [
+            Choice(f"Read the sheet “{excerpt(n, 40)}”", _with_sheet(options, n)) for n in names if n != self.sheet
+        ]
         if self.sheet not in names:
             self.close()
             raise Refused(
-                "no_sheet", f"No sheet '{shown(self.sheet, 40)}'. Found: {listed(names)}.", choices=others[:10]
+                "no_sheet", f"No sheet '{excerpt(self.sheet, 40)}'. Found: {listed(names)}.", choices=sheet_choices[:10]
             )
         self.formulas = Formulas(source.path, self.sheet) if any_formula(source.path) else None
         self.lacking: tuple[str, ...] = ()
-        for choice in others[:10]:
+        for choice in sheet_choices[:10]:
             log.offer(choice)
-        if others:
-            log.notice(f"The workbook has {len(names)} sheets; “{shown(self.sheet, 40)}” was read.")
+        if sheet_choices:
+            log.notice(f"The workbook has {len(names)} sheets; “{excerpt(self.sheet, 40)}” was read.")
         self.cells = self._cells()
         self.header: list[str] = []
 
@@ -186,9 +189,9 @@ class Workbook:
                 texts.pop()
             self.header = named(texts)
             return self.header
-        raise Refused("empty", f"No records found. The sheet “{shown(self.sheet, 40)}” is empty.")
+        raise Refused("empty", f"No records found. The sheet “{excerpt(self.sheet, 40)}” is empty.")
 
-    def rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
+    def rows(self) -> Iterator[tuple[int, Json]]:
         """The rows below the header; empty cells are None."""
         width, log = len(self.header), self.log
         cut = 0
@@ -197,11 +200,11 @@ class Workbook:
             beyond = [value for value in values[width:] if value is not None]
             if beyond:
                 text = f"{plural(len(values), 'field')}, header has {width}. Give every column a name in the header."
-                log.add(row, LineFault("ragged", text, found=shown(beyond[0])))
+                log.add(row, LineFault("ragged", text, found=excerpt(beyond[0])))
                 continue
             padded = values[:width] + [None] * (width - len(values))
             cut += any(isinstance(value, str) and len(value) >= _CUT_AT for value in padded)
-            self.lacking = tuple(self.header[at] for at in lacking if at < width)
+            self.lacking = tuple(self.header[index] for index in lacking if index < width)
             yield row, dict(zip(self.header, padded, strict=True))
         if cut:
             log.notice(
@@ -240,8 +243,8 @@ class Workbook:
 
 
 def _damaged(error: Exception) -> Refused:
-    said = shown(str(error), 60)
-    return Refused("damaged", f"The Excel workbook is damaged and cannot be read ({said}). Open and save it again.")
+    reason = excerpt(str(error), 60)
+    return Refused("damaged", f"The Excel workbook is damaged and cannot be read ({reason}). Open and save it again.")
 
 
 def _with_sheet(options: Options, sheet: str) -> Options:
@@ -261,16 +264,16 @@ def any_formula(path: Path) -> bool:
     """Whether any sheet of a workbook holds a formula; much quicker than reading it. False for a damaged one."""
     try:
         with zipfile.ZipFile(path) as archive:
-            names = [one for one in archive.namelist() if one.startswith(_SHEETS) and one.endswith(".xml")]
-            return any(_in_part(archive, name) for name in names)
+            names = [member for member in archive.namelist() if member.startswith(_SHEETS) and member.endswith(".xml")]
+            return any(_member_has_formula(archive, name) for name in names)
     except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError):
         return False
 
 
-def _in_part(archive: zipfile.ZipFile, name: str) -> bool:
-    with archive.open(name) as part:
+def _member_has_formula(archive: zipfile.ZipFile, name: str) -> bool:
+    with archive.open(name) as file:
         tail = b""
-        while chunk := part.read(_STEP):
+        while chunk := file.read(_STEP):
             if _FORMULA.search(tail + chunk):
                 return True
             tail = chunk[-_OVERLAP:]
@@ -287,9 +290,9 @@ class Formulas:
         self._rows: Iterator[Sequence[Any]] = iter(())
         try:
             self._book = openpyxl.load_workbook(self._file, read_only=True, keep_links=False)
-            made: Any = self._book[sheet]
-            made.reset_dimensions()
-            self._rows = made.iter_rows()
+            worksheet: Any = self._book[sheet]
+            worksheet.reset_dimensions()
+            self._rows = worksheet.iter_rows()
         except Exception:  # the first reading says what is wrong with a workbook
             self._file.close()
 
@@ -302,8 +305,8 @@ class Formulas:
             return ()
         # A result that is an empty text has its type, "str"; no result has none.
         return tuple(
-            at
-            for at, (cell, formula) in enumerate(zip(cells, row, strict=False))
+            index
+            for index, (cell, formula) in enumerate(zip(cells, row, strict=False))
             if cell.value is None and cell.data_type != "str" and formula.data_type == "f"
         )
 

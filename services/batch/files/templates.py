@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from services.batch.files.errors import LineFault, nearest, no_column, shown
+from services.batch.files.errors import LineFault, excerpt, nearest, no_column
 from services.runs.spec import variables
 
 _BRACES = re.compile(r"\{\{([^{}\r\n]{1,300})\}\}")
@@ -30,23 +30,23 @@ MAX_CANDIDATES = 10
 class Template:
     """A template that is ready to be filled. ``columns``: those it uses, each once."""
 
-    def __init__(self, text: str, known: Collection[str]) -> None:
+    def __init__(self, text: str, columns: Collection[str]) -> None:
         self.parts: list[tuple[str, str | None]] = []  # literal text, then a column
-        at = 0
+        pos = 0
         for match in _BRACES.finditer(text):
             name = match[1].strip()
-            exact = match[1] if match[1] in known else name
-            if exact in known or variables(match[0]):
-                self.parts.append((text[at : match.start()], exact))
-                at = match.end()
-        self.tail = text[at:]
+            exact = match[1] if match[1] in columns else name
+            if exact in columns or variables(match[0]):
+                self.parts.append((text[pos : match.start()], exact))
+                pos = match.end()
+        self.tail = text[pos:]
         self.columns = tuple(dict.fromkeys(name for _, name in self.parts if name is not None))
         # "{{prompt}}" and nothing else: then the column is the prompt, and has to be a text.
         self.only = self.columns[0] if len(self.parts) == 1 and not self.parts[0][0] and not self.tail else None
 
-    def unknown(self, known: Collection[str]) -> list[str]:
+    def unknown(self, columns: Collection[str]) -> list[str]:
         """The columns it uses that are not there."""
-        return [name for name in self.columns if name not in known]
+        return [name for name in self.columns if name not in columns]
 
     def fill(self, values: Mapping[str, Any]) -> tuple[str, list[str]]:
         """The text, and the columns that had nothing to put in. Values are not looked into again.
@@ -56,17 +56,17 @@ class Template:
         if self.only is not None:
             text = text_of(self._value(values, self.only))
             return text, [] if text.strip() else [self.only]
-        made: list[str] = []
+        pieces: list[str] = []
         empty: list[str] = []
         for literal, name in self.parts:
-            made.append(literal)
+            pieces.append(literal)
             if name is not None:
                 text = text_of(self._value(values, name))
-                made.append(text)
+                pieces.append(text)
                 if not text.strip():
                     empty.append(name)
-        made.append(self.tail)
-        return "".join(made), list(dict.fromkeys(empty))
+        pieces.append(self.tail)
+        return "".join(pieces), list(dict.fromkeys(empty))
 
     @staticmethod
     def _value(values: Mapping[str, Any], name: str) -> Any:
@@ -82,16 +82,16 @@ class Template:
         if self.only is not None and type(value := values.get(self.only)) in (int, float, bool, list, dict):
             raise LineFault(
                 "prompt_not_text",
-                f"{shown(self.only, 40)} is {shown(value, 40)}, not text. Put it in quotes.",
+                f"{excerpt(self.only, 40)} is {excerpt(value, 40)}, not text. Put it in quotes.",
                 field=self.only,
-                found=shown(value),
+                found=excerpt(value),
             )
         text, empty = self.fill(values)
         if self.columns and len(empty) == len(self.columns):
-            names = " and ".join(f"'{shown(name, 40)}'" for name in empty)
-            what = f"column {names} has" if len(empty) == 1 else f"columns {names} have"
+            names = " and ".join(f"'{excerpt(name, 40)}'" for name in empty)
+            subject = f"column {names} has" if len(empty) == 1 else f"columns {names} have"
             raise LineFault(
-                "empty_prompt", f"the prompt is empty: {what} nothing in it. Fill it in.", field=empty[0], found=""
+                "empty_prompt", f"the prompt is empty: {subject} nothing in it. Fill it in.", field=empty[0], found=""
             )
         if not text.strip():
             raise LineFault("empty_prompt", "the prompt is empty. Write a template or fill the column in.")

@@ -1,4 +1,4 @@
-"""The check of a file: all of it is read once as a stream, and all that a person has to know is in one answer."""
+"""The check of a file: it is read once as a stream, and everything that a person has to know is in one `Checked`."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ def check(
     options: Options,
     *,
     file_name: str = "",
-    told: Callable[[Progress], None] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
     stopped: Callable[[], bool] | None = None,
 ) -> Checked:
     """Read a whole file and say what is in it. Memory stays the same whatever its length (24 bytes for each id aside).
 
-    ``file_name``: what the person calls it, where that is not the path's own name. ``told`` hears at least every 0.5 s
-    how far it is. A file that cannot be read as a whole comes back ``refused``, with the same sentence as its one
+    ``file_name``: what the person calls it, where that is not the path's own name. ``on_progress`` hears at least every
+    0.5 s how far it is. A file that cannot be read as a whole comes back ``refused``, with the same sentence as its one
     fault, so that its code and line can be read too. Raises `Cancelled` soon after ``stopped`` has turned true.
     """
     try:
-        source = Source(path, told, stopped)
+        source = Source(path, on_progress, stopped)
     except Refused as refused:
         return _refused(refused, "", 0, options)
     reading = Reading(source, options, file_name or path.name)
     try:
         try:
             reading.open()
-            found = _measure(reading)
-            return replace(found, sha256=source.finish(), n_bytes=source.n_bytes)
+            checked = _measure(reading)
+            return replace(checked, sha256=source.finish(), n_bytes=source.n_bytes)
         except Refused as refused:
-            return _refused(refused, source.given_up(), source.n_bytes, reading.options, source.n_records)
+            return _refused(refused, source.digest_if_readable(), source.n_bytes, reading.options, source.n_records)
     finally:
         reading.close()
 
@@ -85,8 +85,10 @@ def _measure(reading: Reading) -> Checked:
             preview.append(record)
     log, options = reading.log, reading.options
     if log.n_records == 0:
-        what = "only blank lines" if log.n_blank and reading.opened and reading.opened.loose else "a header and no rows"
-        raise Refused("empty", f"No records found. The file has {what}.")
+        content = (
+            "only blank lines" if log.n_blank and reading.opened and reading.opened.loose else "a header and no rows"
+        )
+        raise Refused("empty", f"No records found. The file has {content}.")
     _conclude(reading, unlimited, n_valid)
     return Checked(
         sha256="",
@@ -133,8 +135,8 @@ def _conclude(reading: Reading, unlimited: int, n_valid: int) -> None:
     if log.no_id and options.id_column is not None:
         log.notice(f"{plural(log.no_id, 'record')} without an id {_were(log.no_id)} given one of the line: “line-7”.")
     if log.suffixed:
-        said = f"{plural(log.suffixed, 'double id')} {_were(log.suffixed)} made different"
-        log.notice(f"{said}: “a1” became “a1-line90”.")
+        clause = f"{plural(log.suffixed, 'double id')} {_were(log.suffixed)} made different"
+        log.notice(f"{clause}: “a1” became “a1-line90”.")
     if log.not_computed:
         log.notice(
             f"In {plural(log.not_computed, 'record')} a column that no template uses holds a formula whose result is "
@@ -151,8 +153,8 @@ def _conclude(reading: Reading, unlimited: int, n_valid: int) -> None:
 
 def _models(log: Log, options: Options, shape: str) -> None:
     if len(log.urls) > 1:
-        said = ", ".join(f"{url} {plural(n, 'line')}" for url, n in log.urls.most_common())
-        log.notice(f"{said}: an OpenAI file takes one endpoint. Here both are converted, and sent alike.")
+        listing = ", ".join(f"{url} {plural(n, 'line')}" for url, n in log.urls.most_common())
+        log.notice(f"{listing}: an OpenAI file takes one endpoint. Here both are converted, and sent alike.")
     if options.only_model is not None:
         log.notice(
             f"Only the lines for {options.only_model} were taken; {plural(log.other_model, 'line')} "
@@ -162,9 +164,9 @@ def _models(log: Log, options: Options, shape: str) -> None:
         log.notice(f"The lines name the model {next(iter(log.models))}; the deployment that you choose answers.")
     elif log.models:
         several = log.models.most_common()
-        said = ", ".join(f"{name} {plural(n, 'line')}" for name, n in several[:8])
+        listing = ", ".join(f"{name} {plural(n, 'line')}" for name, n in several[:8])
         takes = "an OpenAI file takes one model" if shape == "openai" else "one deployment answers all lines"
-        log.notice(f"{said}: {takes}. Split into {len(several)}?")
+        log.notice(f"{listing}: {takes}. Split into {len(several)}?")
         for name, n in several[:8]:
             log.offer(Choice(f"Only the {plural(n, 'line')} for {name}", replace(options, only_model=name)))
 

@@ -1,4 +1,4 @@
-"""Lines of the vendors' batch formats as asks of ours: what carries over, what does not, and what cannot be asked.
+"""Lines of the vendors' batch formats converted to our requests: what carries over and what does not.
 
 A part of a body that only changes how the answer is delivered or shaped (stream, tools, response_format …) is left
 aside and counted by name. Content that is no text is a fault of its line: without it, it would be another question.
@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from services.batch.files.convert_bedrock import bedrock
-from services.batch.files.errors import LineFault, Log, shown
-from services.batch.files.messages import Taken, conversation, params_of, system_text
+from services.batch.files.errors import LineFault, Log, excerpt
+from services.batch.files.messages import ConversionNotes, conversation, params_of, system_text
 from services.batch.files.own import JOINED
 from services.params import PARAMS
-from services.types import Ask
+from services.types import Ask, Json
 
 Shape = Literal["own", "openai", "anthropic", "bedrock"]
 TITLES = {"openai": "an OpenAI", "anthropic": "an Anthropic", "bedrock": "a Bedrock", "own": "our own"}
@@ -33,12 +33,12 @@ def shape_of(values: Mapping[str, Any]) -> Shape:
     return "own"
 
 
-class Vendor:
+class VendorFormat:
     """Makes asks of one vendor's lines. ``only_model``: lines that name another are passed over (None is returned)."""
 
     def __init__(self, shape: Shape, base: Mapping[str, Any], log: Log, only_model: str | None) -> None:
         self.shape, self.base, self.log, self.only_model = shape, base, log, only_model
-        self.convert: Callable[[Mapping[str, Any], Taken], tuple[Ask, dict[str, Any]]] = {
+        self.convert: Callable[[Mapping[str, Any], ConversionNotes], tuple[Ask, Json]] = {
             "openai": _openai,
             "anthropic": _anthropic,
             "bedrock": _bedrock,
@@ -46,110 +46,110 @@ class Vendor:
 
     def __call__(self, values: Mapping[str, Any]) -> Ask | None:
         """The ask. Raises LineFault in words."""
-        found = shape_of(values)
-        if found != self.shape:
-            wanted = {
+        shape = shape_of(values)
+        if shape != self.shape:
+            required = {
                 "openai": "'body' and 'url' are",
                 "anthropic": "'params' with 'messages' is",
                 "bedrock": "'modelInput' is",
             }
-            other = f" It looks like {TITLES[found]} line." if found != "own" else ""
+            other = f" It looks like {TITLES[shape]} line." if shape != "own" else ""
             raise LineFault(
                 "format",
-                f"not {TITLES[self.shape]} batch line: {wanted[self.shape]} missing.{other}",
-                found=shown(dict(values)),
+                f"not {TITLES[self.shape]} batch line: {required[self.shape]} missing.{other}",
+                found=excerpt(dict(values)),
             )
-        taken = Taken()
-        ask, given = self.convert(values, taken)
-        params = params_of(given, self.base)
-        if taken.model is not None:
-            self.log.named(taken.model)
-        if self.only_model is not None and taken.model != self.only_model:
+        notes = ConversionNotes()
+        ask, values_given = self.convert(values, notes)
+        params = params_of(values_given, self.base)
+        if notes.model is not None:
+            self.log.named(notes.model)
+        if self.only_model is not None and notes.model != self.only_model:
             self.log.other_model += 1
             return None
-        if taken.url:
-            self.log.urls[taken.url] += 1
-        if taken.dropped:
-            self.log.drop(taken.dropped)
-        if taken.joined:
+        if notes.url:
+            self.log.urls[notes.url] += 1
+        if notes.dropped:
+            self.log.drop(notes.dropped)
+        if notes.joined:
             self.log.notice(JOINED)
         return Ask(ask.messages, ask.system, params)
 
 
-def _openai(values: Mapping[str, Any], taken: Taken) -> tuple[Ask, dict[str, Any]]:
+def _openai(values: Mapping[str, Any], notes: ConversionNotes) -> tuple[Ask, Json]:
     url, body = values.get("url"), values["body"]
     if url not in (None, *_URLS):
         raise LineFault(
             "url",
-            f"the url is {shown(url, 40)}; only {' and '.join(_URLS)} can be converted.",
+            f"the url is {excerpt(url, 40)}; only {' and '.join(_URLS)} can be converted.",
             field="url",
-            found=shown(url),
+            found=excerpt(url),
         )
     method = values.get("method", "POST")
     if method != "POST":
-        raise LineFault("method", f"the method is {shown(method, 20)}; it has to be POST.", field="method")
-    taken.model = _model(body)
+        raise LineFault("method", f"the method is {excerpt(method, 20)}; it has to be POST.", field="method")
+    notes.model = _model(body)
     responses = url == _URLS[1] or (url is None and "input" in body)
-    taken.url = _URLS[responses]
-    return (_responses if responses else _chat)(body, taken)
+    notes.url = _URLS[responses]
+    return (_responses if responses else _chat)(body, notes)
 
 
-def _chat(body: Mapping[str, Any], taken: Taken) -> tuple[Ask, dict[str, Any]]:
-    given = {name: body[name] for name in PARAMS if name in body}
-    if given.get("max_tokens") is None and "max_completion_tokens" in body:
-        given["max_tokens"] = body["max_completion_tokens"]
-    known = {"model", "messages", "max_completion_tokens", *PARAMS}
-    taken.dropped += not_carried(body, known, {"n": 1, "response_format": {"type": "text"}})
-    turns, system = conversation(body.get("messages"), taken, where="body.messages")
-    return Ask(turns, system), nonzero(given)
+def _chat(body: Mapping[str, Any], notes: ConversionNotes) -> tuple[Ask, Json]:
+    params = {name: body[name] for name in PARAMS if name in body}
+    if params.get("max_tokens") is None and "max_completion_tokens" in body:
+        params["max_tokens"] = body["max_completion_tokens"]
+    carried = {"model", "messages", "max_completion_tokens", *PARAMS}
+    notes.dropped += not_carried(body, carried, {"n": 1, "response_format": {"type": "text"}})
+    turns, system = conversation(body.get("messages"), notes, path="body.messages")
+    return Ask(turns, system), nonzero(params)
 
 
-def _responses(body: Mapping[str, Any], taken: Taken) -> tuple[Ask, dict[str, Any]]:
-    given = {name: body[name] for name in ("temperature", "top_p", "top_k", "seed") if name in body}
-    given["max_tokens"] = body.get("max_output_tokens")
+def _responses(body: Mapping[str, Any], notes: ConversionNotes) -> tuple[Ask, Json]:
+    params = {name: body[name] for name in ("temperature", "top_p", "top_k", "seed") if name in body}
+    params["max_tokens"] = body.get("max_output_tokens")
     reasoning = body.get("reasoning")
     if isinstance(reasoning, Mapping):
-        given["reasoning_effort"] = reasoning.get("effort")
-        taken.dropped += [f"reasoning.{name}" for name in reasoning if name != "effort" and reasoning[name]]
-    known = {"model", "input", "instructions", "max_output_tokens", "reasoning", *given}
+        params["reasoning_effort"] = reasoning.get("effort")
+        notes.dropped += [f"reasoning.{name}" for name in reasoning if name != "effort" and reasoning[name]]
+    carried = {"model", "input", "instructions", "max_output_tokens", "reasoning", *params}
     plain_text = {"text": {"format": {"type": "text"}}}
-    taken.dropped += not_carried(body, known, plain_text)
-    asked = body.get("input")
-    if isinstance(asked, str):
-        asked = [{"role": "user", "content": asked}]
-    system = system_text(body.get("instructions"), taken, "body.instructions")
-    turns, system = conversation(asked, taken, system=system, where="body.input")
-    return Ask(turns, system), nonzero(given)
+    notes.dropped += not_carried(body, carried, plain_text)
+    messages = body.get("input")
+    if isinstance(messages, str):
+        messages = [{"role": "user", "content": messages}]
+    system = system_text(body.get("instructions"), notes, "body.instructions")
+    turns, system = conversation(messages, notes, system=system, path="body.input")
+    return Ask(turns, system), nonzero(params)
 
 
-def _anthropic(values: Mapping[str, Any], taken: Taken) -> tuple[Ask, dict[str, Any]]:
+def _anthropic(values: Mapping[str, Any], notes: ConversionNotes) -> tuple[Ask, Json]:
     body = values["params"]
-    taken.model = _model(body)
-    return messages_body(body, taken, "params")
+    notes.model = _model(body)
+    return messages_body(body, notes, "params")
 
 
-def messages_body(body: Mapping[str, Any], taken: Taken, where: str) -> tuple[Ask, dict[str, Any]]:
+def messages_body(body: Mapping[str, Any], notes: ConversionNotes, path: str) -> tuple[Ask, Json]:
     """A body of Anthropic's Messages API."""
-    given = {name: body[name] for name in ("temperature", "top_p", "top_k", "max_tokens") if name in body}
-    given["stop"] = body.get("stop_sequences")
-    known = {"model", "messages", "system", "stop_sequences", "output_config", "anthropic_version", *given}
+    params = {name: body[name] for name in ("temperature", "top_p", "top_k", "max_tokens") if name in body}
+    params["stop"] = body.get("stop_sequences")
+    carried = {"model", "messages", "system", "stop_sequences", "output_config", "anthropic_version", *params}
     config = body.get("output_config")
     if isinstance(config, Mapping):
-        given["reasoning_effort"] = config.get("effort")
-        taken.dropped += [f"output_config.{name}" for name in config if name != "effort" and config[name]]
-    taken.dropped += not_carried(body, known, {"thinking": {"type": "disabled"}, "service_tier": "auto"})
-    system = system_text(body.get("system"), taken, f"{where}.system")
-    turns, system = conversation(body.get("messages"), taken, system=system, where=f"{where}.messages")
-    return Ask(turns, system), nonzero(given)
+        params["reasoning_effort"] = config.get("effort")
+        notes.dropped += [f"output_config.{name}" for name in config if name != "effort" and config[name]]
+    notes.dropped += not_carried(body, carried, {"thinking": {"type": "disabled"}, "service_tier": "auto"})
+    system = system_text(body.get("system"), notes, f"{path}.system")
+    turns, system = conversation(body.get("messages"), notes, system=system, path=f"{path}.messages")
+    return Ask(turns, system), nonzero(params)
 
 
-def _bedrock(values: Mapping[str, Any], taken: Taken) -> tuple[Ask, dict[str, Any]]:
+def _bedrock(values: Mapping[str, Any], notes: ConversionNotes) -> tuple[Ask, Json]:
     body = values["modelInput"]
-    taken.model = _model(values) or _model(body)
+    notes.model = _model(values) or _model(body)
     if "anthropic_version" in body:
-        return messages_body(body, taken, "modelInput")
-    ask, given = bedrock(body, taken)
-    return ask, nonzero(given)
+        return messages_body(body, notes, "modelInput")
+    ask, params = bedrock(body, notes)
+    return ask, nonzero(params)
 
 
 def _model(body: Mapping[str, Any]) -> str | None:
@@ -157,18 +157,18 @@ def _model(body: Mapping[str, Any]) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def nonzero(given: Mapping[str, Any]) -> dict[str, Any]:
+def nonzero(params: Mapping[str, Any]) -> Json:
     """The parameters that are set."""
-    return {name: value for name, value in given.items() if value is not None}
+    return {name: value for name, value in params.items() if value is not None}
 
 
-def not_carried(body: Mapping[str, Any], known: set[str], quiet: Mapping[str, Any]) -> list[str]:
+def not_carried(body: Mapping[str, Any], carried: set[str], quiet: Mapping[str, Any]) -> list[str]:
     """The names in a body that have no place in an ask; those that say nothing (null, false, empty, the default) are
     passed over."""
     return [
         name
         for name, value in body.items()
-        if name not in known and value not in (None, False, "", [], {}) and quiet.get(name, _NEVER) != value
+        if name not in carried and value not in (None, False, "", [], {}) and quiet.get(name, _NEVER) != value
     ]
 
 

@@ -1,4 +1,4 @@
-"""The batch services, by name. Each is imported when it is first asked for, and its SDK when it first calls."""
+"""The batch services by name. Each is imported when it is first used, and its SDK at its first call."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def get(name: RouteName) -> Route:
     if name not in SERVICES:
         raise ValueError(f"“{name}” is not a batch service; these are: {', '.join(SERVICES)}.")
     if name not in _made:
-        module, made = SERVICES[name]
-        _made[name] = getattr(importlib.import_module(f"{__name__}.{module}"), made)()
+        module, service = SERVICES[name]
+        _made[name] = getattr(importlib.import_module(f"{__name__}.{module}"), service)()
     return _made[name]
 
 

@@ -1,7 +1,7 @@
 """Anthropic's Message Batches: one request holds the whole job, and its results come as JSON lines.
 
 No second job: the service has neither idempotency keys nor metadata. What it gives back of a line is its custom_id, and
-only when the job has ended, so the custom_id is our own (`wire_id`) with a mark of the token behind it
+only when the job has ended, so the custom_id is our own (`wire_id`) with a digest of the token behind it
 (``r0000000001-3f2a…``), which proves a job ours. Until then a job whose answer was lost is recognised by three things:
 it is newer than the newest one before our first try, it holds as many lines, and no other submit of ours has claimed
 it. If there is one such job it is taken for ours (facts ``{"adopted": True}``) and proved at its end; if it proves to
@@ -23,14 +23,14 @@ from services.batch.providers import http as providers_http
 from services.batch.providers.base import Place, ResultsGone, RouteTrouble
 from services.batch.providers.common import (
     SETTLE_S,
-    Mark,
+    SubmitJournal,
     answered,
     asking,
     claimed,
     clean,
     explain,
     id_of,
-    mark_of,
+    journal_of,
     not_run,
     refused,
     results_path,
@@ -53,7 +53,7 @@ from services.batch.types import SubmitRefused as Refused
 from services.providers import kind_of
 from services.providers.decoder import loads
 from services.providers.usage import obj
-from services.types import Deployment
+from services.types import Deployment, Json
 
 if TYPE_CHECKING:
     from anthropic import Anthropic
@@ -70,7 +70,7 @@ LOOK_AT_MOST = 2000
 
 LIVE_ONLY = ("stream", "service_tier")  # a batch is a tier of its own
 
-TAG_BYTES = 13  # "-" and the mark, in every custom_id
+TAG_BYTES = 13  # "-" and the digest, in every custom_id
 
 AROUND = len(b'{"requests":[]}\n')
 
@@ -82,7 +82,7 @@ _one_by_one = threading.Lock()
 
 
 class AnthropicRoute:
-    """Anthropic's batches, over the SDK. ``settle_s``: see `submit_journal`."""
+    """Anthropic's batches, over the SDK. ``settle_s``: see `SubmitJournal.wait`."""
 
     name: RouteName = "anthropic"
     title = "Anthropic Message Batches"
@@ -102,11 +102,11 @@ class AnthropicRoute:
         return None
 
     def limits(self, deployment: Deployment, *, ask: bool = False) -> RouteLimits:
-        """What one job may hold, less the mark that every line gets."""
-        found = providers_common.limits_of("anthropic")
-        if found.max_bytes is None:
-            return found
-        return replace(found, max_bytes=found.max_bytes - AROUND - (TAG_BYTES + 1) * (found.max_records or 0))
+        """What one job may hold, less the digest that every line gets."""
+        limits = providers_common.limits_of("anthropic")
+        if limits.max_bytes is None:
+            return limits
+        return replace(limits, max_bytes=limits.max_bytes - AROUND - (TAG_BYTES + 1) * (limits.max_records or 0))
 
     def body(self, deployment: Deployment, line: Line) -> bytes:
         """The line: the body of a live call, without streaming and tier. Raises ValueError in words."""
@@ -124,35 +124,39 @@ class AnthropicRoute:
                 client.models.retrieve(deployment.model)
                 client.messages.batches.list(limit=1)
         except Exception as error:
-            said = explain(error, NAME, deployment.key_env)
-            if said.outcome == "not_found":
+            sentence = explain(error, NAME, deployment.key_env)
+            if sentence.outcome == "not_found":
                 return [f"{NAME} has no model “{clean(deployment.model, 80)}” for this key: check its name."]
-            return [said.text]
+            return [sentence.text]
         return []
 
     # --- submit ------------------------------------------------------------------------------------------------------
 
     def submit(self, deployment: Deployment, job: Job, lines: Iterable[Line], place: Place) -> Job:
         """Write the request, send it from disk. A job that an earlier try made is found and taken instead."""
-        mark = mark_of(place.folder, job)
+        journal = journal_of(place.folder, job)
         facts = dict(job.facts)
         with submitting(NAME, deployment.key_env), self._client(deployment) as client, _one_by_one:
-            made = mark.vendor_id
-            if made is None and mark.doubt and (made := self._found(client, job, mark, place.folder, facts)) is None:
-                mark.wait(NAME, self.settle_s)
-            path = _path(place.folder, job, mark)
-            if made is None:
-                providers_common.halt(place, "it was to be sent", doubt=mark.doubt)
-                self._write(deployment, job, lines, place, path, mark)
-                if mark.before is None:
-                    mark.before = [one.id for one in client.messages.batches.list(limit=1).data]
-                made = self._create(client, job, path, place, mark, facts)
-            mark.settled(made, sure=bool(facts.get("proven")) or not facts.get("adopted"))
+            vendor_id = journal.vendor_id
+            if (
+                vendor_id is None
+                and journal.doubt
+                and (vendor_id := self._find(client, job, journal, place.folder, facts)) is None
+            ):
+                journal.wait(NAME, self.settle_s)
+            path = _path(place.folder, job, journal)
+            if vendor_id is None:
+                providers_common.halt(place, "it was to be sent", doubt=journal.doubt)
+                self._write(deployment, job, lines, place, path, journal)
+                if journal.before is None:
+                    journal.before = [batch.id for batch in client.messages.batches.list(limit=1).data]
+                vendor_id = self._create(client, job, path, place, journal, facts)
+            journal.settled(vendor_id, sure=bool(facts.get("proven")) or not facts.get("adopted"))
             path.unlink(missing_ok=True)  # the service has it; the lines themselves are in our tables
-        return replace(job, vendor_id=made, facts=facts)
+        return replace(job, vendor_id=vendor_id, facts=facts)
 
     def _write(
-        self, deployment: Deployment, job: Job, lines: Iterable[Line], place: Place, path: Path, mark: Mark
+        self, deployment: Deployment, job: Job, lines: Iterable[Line], place: Place, path: Path, journal: SubmitJournal
     ) -> None:
         if path.exists():
             return
@@ -163,13 +167,13 @@ class AnthropicRoute:
             size = AROUND
             yield b'{"requests":['
             for count, line in enumerate(lines, 1):
-                piece = self._marked(deployment, line, mark.tag)
-                mark.lines = count
+                piece = self._marked(deployment, line, journal.tag)
+                journal.lines = count
                 size += len(piece) + 1
                 if count > (limits.max_records or count) or size > (limits.max_bytes or size):
                     raise Refused(f"Job {job.no} is larger than {NAME} takes at once: split it into more jobs.")
                 if count % 1000 == 0:
-                    providers_common.halt(place, "its request was written", doubt=mark.doubt)
+                    providers_common.halt(place, "its request was written", doubt=journal.doubt)
                 yield piece if count == 1 else b"," + piece
             yield b"]}\n"
 
@@ -184,47 +188,49 @@ class AnthropicRoute:
         return piece[:end] + f"-{tag}".encode() + piece[end:]
 
     def _create(
-        self, client: Anthropic, job: Job, path: Path, place: Place, mark: Mark, facts: dict[str, object]
+        self, client: Anthropic, job: Job, path: Path, place: Place, journal: SubmitJournal, facts: dict[str, object]
     ) -> str:
         from anthropic.types.messages import MessageBatch
 
-        mark.trying()
+        journal.trying()
         file = providers_common.Upload(path, place, NAME)
         try:
             with file:
                 # What `messages.batches.create` does, but from disk: it would hold 256 MB of objects in memory.
-                made = client.post("/v1/messages/batches", cast_to=MessageBatch, content=file)
+                batch = client.post("/v1/messages/batches", cast_to=MessageBatch, content=file)
         except Exception as error:
-            said = explain(error, NAME)
+            sentence = explain(error, NAME)
             if file.halted:  # the request was not whole, so there is no job
-                mark.settled()
+                journal.settled()
                 providers_common.halt(place, "its request was sent")
-            if not said.maybe:
-                mark.settled()
+            if not sentence.maybe:
+                journal.settled()
                 raise
-            found = self._found(client, job, mark, place.folder, facts)
-            if found is None:
-                mark.wait(NAME, self.settle_s)
-                raise SubmitLater(f"{said.text} It is asked again.") from None
-            return found
-        facts["expires_at"] = made.expires_at.timestamp()
-        return made.id
+            vendor_id = self._find(client, job, journal, place.folder, facts)
+            if vendor_id is None:
+                journal.wait(NAME, self.settle_s)
+                raise SubmitLater(f"{sentence.text} It is asked again.") from None
+            return vendor_id
+        facts["expires_at"] = batch.expires_at.timestamp()
+        return batch.id
 
-    def _found(self, client: Anthropic, job: Job, mark: Mark, folder: Path, facts: dict[str, object]) -> str | None:
+    def _find(
+        self, client: Anthropic, job: Job, journal: SubmitJournal, folder: Path, facts: dict[str, object]
+    ) -> str | None:
         """The job that an earlier try made. Raises `SubmitLater` when several could be it."""
-        ours = claimed(folder, mark)
+        ours = claimed(folder, journal)
         unsure: list[str] = []
-        for one in self._since(client, mark):
-            if one.id in ours or one.id in mark.foreign or total(one) != (mark.lines or job.n_lines):
+        for batch in self._since(client, journal):
+            if batch.id in ours or batch.id in journal.foreign or total(batch) != (journal.lines or job.n_lines):
                 continue
-            proof = self._proof(client, one, mark.tag)
+            proof = self._proof(client, batch, journal.tag)
             if proof:
                 facts["proven"] = True
-                return one.id
+                return batch.id
             if proof is None:
-                unsure.append(one.id)
+                unsure.append(batch.id)
             else:
-                mark.foreign.append(one.id)
+                journal.foreign.append(batch.id)
         if not unsure:
             return None
         if len(unsure) > 1:
@@ -238,18 +244,18 @@ class AnthropicRoute:
         facts["adopted"] = True
         return unsure[0]
 
-    def _since(self, client: Anthropic, mark: Mark) -> Iterator[MessageBatch]:
+    def _since(self, client: Anthropic, journal: SubmitJournal) -> Iterator[MessageBatch]:
         """The jobs of the workspace that are newer than our first try, newest first."""
-        oldest = (mark.tried_at or 0.0) - SKEW_S
-        for count, one in enumerate(client.messages.batches.list(limit=100), 1):
-            if one.id in (mark.before or ()) or count > LOOK_AT_MOST:
+        oldest = (journal.tried_at or 0.0) - SKEW_S
+        for count, batch in enumerate(client.messages.batches.list(limit=100), 1):
+            if batch.id in (journal.before or ()) or count > LOOK_AT_MOST:
                 return
-            if mark.before is None and one.created_at.timestamp() < oldest:
+            if journal.before is None and batch.created_at.timestamp() < oldest:
                 return
-            yield one
+            yield batch
 
     def _proof(self, client: Anthropic, batch: MessageBatch, tag: str) -> bool | None:
-        """Whether the first line of its results carries the mark of our token; None while that cannot be read."""
+        """Whether the first line of its results carries the digest of our token; None while that cannot be read."""
         if batch.processing_status != "ended" or not batch.results_url:
             return None
         with client.messages.batches.with_streaming_response.results(batch.id) as response:
@@ -269,13 +275,13 @@ class AnthropicRoute:
                 if explain(error, NAME).status == 404:
                     return unknown(job)
                 raise
-            found = polled(batch, datetime.now(UTC))
+            status = polled(batch, datetime.now(UTC))
             if not _unproven(job):
-                return found
-            if not found.over:
-                return replace(found, said=f"{found.said} {TAKEN}")
+                return status
+            if not status.over:
+                return replace(status, sentence=f"{status.sentence} {TAKEN}")
             proof = self._proof(client, batch, tag_of(job.token))
-            return replace(found, facts={**found.facts, "proven": True}) if proof else foreign(found, proof)
+            return replace(status, facts={**status.facts, "proven": True}) if proof else foreign(status, proof)
 
     def cancel(self, deployment: Deployment, job: Job) -> None:
         """Ask Anthropic to stop it; lines under way may still be answered.
@@ -334,8 +340,8 @@ def _unproven(job: Job) -> bool:
     return bool(job.facts.get("adopted")) and not job.facts.get("proven")
 
 
-def _path(folder: Path, job: Job, mark: Mark) -> Path:
-    return folder / "jobs" / f"lab-{job.no:04d}-{mark.tag}.json"
+def _path(folder: Path, job: Job, journal: SubmitJournal) -> Path:
+    return folder / "jobs" / f"lab-{job.no:04d}-{journal.tag}.json"
 
 
 KEPT_S = 29 * 24 * 3600.0
@@ -372,17 +378,17 @@ def total(batch: MessageBatch) -> int:
 def polled(batch: MessageBatch, now: datetime) -> Polled:
     """What a retrieved batch says. It counts nothing before its end; then it does."""
     created = batch.created_at.timestamp()
-    facts: dict[str, Any] = {"results_until": created + KEPT_S}
+    facts: Json = {"results_until": created + KEPT_S}
     word, expires = str(batch.processing_status), batch.expires_at.timestamp()
     if word == "in_progress":
-        said = f"Anthropic is working on {total(batch):,} lines; it counts none of them before all have ended."
-        return Polled("running", word, said, False, False, None, expires, facts)
+        sentence = f"Anthropic is working on {total(batch):,} lines; it counts none of them before all have ended."
+        return Polled("running", word, sentence, False, False, None, expires, facts)
     if word == "canceling":
-        said = "Anthropic is stopping it; what is under way there may still be answered."
-        return Polled("cancelling", word, said, False, False, None, expires, facts)
+        sentence = "Anthropic is stopping it; what is under way there may still be answered."
+        return Polled("cancelling", word, sentence, False, False, None, expires, facts)
     if word != "ended":
-        said = f"Anthropic calls its state “{clean(word, 40)}”, which is not known here; it is watched on."
-        return Polled("running", word, said, False, False, None, expires, facts)
+        sentence = f"Anthropic calls its state “{clean(word, 40)}”, which is not known here; it is watched on."
+        return Polled("running", word, sentence, False, False, None, expires, facts)
     counts = batch.request_counts
     tally = {
         "total": total(batch),
@@ -392,10 +398,10 @@ def polled(batch: MessageBatch, now: datetime) -> Polled:
         "expired": counts.expired,
     }
     collectable = batch.archived_at is None and bool(batch.results_url) and now.timestamp() < created + KEPT_S
-    state, said = _end(batch)
+    state, sentence = _end(batch)
     if not collectable:
-        said = f"{said} {gone(batch)}"
-    return Polled(state, word, said, True, collectable, tally, expires, facts)
+        sentence = f"{sentence} {gone(batch)}"
+    return Polled(state, word, sentence, True, collectable, tally, expires, facts)
 
 
 def _end(batch: MessageBatch) -> tuple[BatchState, str]:
@@ -410,10 +416,10 @@ def _end(batch: MessageBatch) -> tuple[BatchState, str]:
         )
         if number
     ]
-    said = f"Anthropic has ended it: {', '.join(parts) or 'no lines'}."
+    sentence = f"Anthropic has ended it: {', '.join(parts) or 'no lines'}."
     if counts.canceled:
-        return "cancelled", said
-    return ("expired", said) if counts.expired else ("ended", said)
+        return "cancelled", sentence
+    return ("expired", sentence) if counts.expired else ("ended", sentence)
 
 
 def gone(batch: MessageBatch) -> str:
@@ -426,28 +432,30 @@ def gone(batch: MessageBatch) -> str:
 
 def unknown(job: Job) -> Polled:
     """A job that the service does not know (any more)."""
-    said = f"Anthropic knows no job {clean(job.vendor_id, 80)} (any more): its results are lost; send its lines again."
-    return Polled("failed", "not found", said, over=True, collectable=False)
+    sentence = (
+        f"Anthropic knows no job {clean(job.vendor_id, 80)} (any more): its results are lost; send its lines again."
+    )
+    return Polled("failed", "not found", sentence, over=True, collectable=False)
 
 
-def foreign(found: Polled, proof: bool | None) -> Polled:
+def foreign(status: Polled, proof: bool | None) -> Polled:
     """A job that was taken for ours and is not (``proof`` False), or whose results cannot prove it."""
     if proof is None:
-        said = (
+        sentence = (
             "The answer to our submit was lost, and the job that was found by its time and length has no results that "
             "could prove it ours; look at Anthropic's console before its lines are sent again."
         )
-        return Polled("failed", found.vendor_state, said, True, False, None, found.expires_at, found.facts)
-    said = (
+        return Polled("failed", status.vendor_state, sentence, True, False, None, status.expires_at, status.facts)
+    sentence = (
         "The answer to our submit was lost, and the job that was found by its time and length proved to be somebody "
         "else's; ours was never made, and is submitted again."
     )
-    facts = {**found.facts, "resubmit": True, "resubmit_after_s": RESUBMIT_AFTER_S}
-    return Polled("waiting_for_quota", found.vendor_state, said, True, False, None, None, facts)
+    facts = {**status.facts, "resubmit": True, "resubmit_after_s": RESUBMIT_AFTER_S}
+    return Polled("waiting_for_quota", status.vendor_state, sentence, True, False, None, None, facts)
 
 
 def carries(line: str, tag: str) -> bool | None:
-    """Whether a line of results has the mark of our token in its custom_id; None when it cannot be read."""
+    """Whether a line of results has the digest of our token in its custom_id; None when it cannot be read."""
     row = loads(line.encode())
     name = obj(row).get("custom_id")
     return name.endswith(f"-{tag}") and no_of(name[: -len(tag) - 1]) is not None if isinstance(name, str) else None
@@ -455,14 +463,14 @@ def carries(line: str, tag: str) -> bool | None:
 
 def read(path: Path, tag: str) -> Iterator[LineResult]:
     """Each line of the results. A file that ends in the middle is not kept, so that it is fetched anew next time."""
-    whole = True
+    complete = True
     for number, row, ended in providers_common.read_lines(path):
         if row is None:
-            whole = whole and ended
+            complete = complete and ended
             yield providers_common.broken_line(f"Line {number} of Anthropic's results", ended)
         else:
             yield _result(row, tag)
-    if not whole:
+    if not complete:
         path.unlink(missing_ok=True)
 
 
@@ -477,8 +485,8 @@ def _result(row: Mapping[str, Any], tag: str) -> LineResult:
         error = obj(result.get("error"))
         request_id = error.get("request_id")
         means = _STATUS.get(str(obj(error.get("error")).get("type")))
-        asked = clean(request_id, 80) if isinstance(request_id, str) else None
-        return refused(called, error, status=None, means=means, request_id=asked)
+        shown_id = clean(request_id, 80) if isinstance(request_id, str) else None
+        return refused(called, error, status=None, means=means, request_id=shown_id)
     if kind == "canceled":
         return not_run(called, "cancelled", "The batch was stopped before Anthropic began this line; it costs nothing.")
     if kind == "expired":

@@ -1,9 +1,9 @@
-"""What the batch services of AWS share: where they are, files in S3, endpoints, whole answers, and a check beforehand.
+"""What the batch services of AWS share: accounts, files in S3, endpoints, complete answers, and the check beforehand.
 
 A sentence that begins with `UNSURE` says what could not be found out; all others would make a submit fail.
 
-So a batch's line is judged by the very code that judges a live call: what counts as an end, what as a refusal, how
-tokens are counted. `whole_answers` does the same for the wires of Anthropic and OpenAI, which Claude and the
+A batch's line is judged by the code that judges a live call: what counts as an end, what as a refusal, how tokens are
+counted. `whole_answers` does the same for the wires of Anthropic and OpenAI, which Claude and the
 chat-shaped models also speak inside InvokeModel.
 """
 
@@ -41,7 +41,7 @@ from services.providers.model_families import family, prompted
 from services.providers.sagemaker import TokenDecoder
 from services.providers.usage import obj
 from services.security import keys
-from services.types import Aws, Deployment, Usage, WireError
+from services.types import Aws, Deployment, Json, Usage, WireError
 from services.wire.sse import ServerEvent
 
 FRESH_S = 60.0
@@ -68,38 +68,38 @@ class Endpoint:
 
 def described(deployment: Deployment) -> Endpoint:
     """The endpoint as it is now. Raises `AwsTrouble`."""
-    where, aws = place_of(deployment), settings(deployment)
+    account, aws = place_of(deployment), settings(deployment)
     name = deployment.model.strip()
 
     def read(sagemaker: Any) -> Endpoint:
         row = sagemaker.describe_endpoint(EndpointName=name)
         config = sagemaker.describe_endpoint_config(EndpointConfigName=row["EndpointConfigName"])
         variants = config.get("ProductionVariants") or [{}]
-        one = next((v for v in variants if v.get("VariantName") == aws.variant), variants[0])
-        model = one.get("ModelName")
+        variant = next((v for v in variants if v.get("VariantName") == aws.variant), variants[0])
+        model = variant.get("ModelName")
         if aws.component:
-            part = sagemaker.describe_inference_component(InferenceComponentName=aws.component)
-            model = (part.get("Specification") or {}).get("ModelName")
+            component = sagemaker.describe_inference_component(InferenceComponentName=aws.component)
+            model = (component.get("Specification") or {}).get("ModelName")
         places = _places(row) or _places(config)
         return Endpoint(
             name,
             str(row.get("EndpointStatus", "")),
-            str(one.get("VariantName", "")),
+            str(variant.get("VariantName", "")),
             model,
-            one.get("InstanceType"),
-            one.get("InitialInstanceCount"),
+            variant.get("InstanceType"),
+            variant.get("InitialInstanceCount"),
             places.get("S3OutputPath"),
             places.get("S3FailurePath"),
         )
 
-    return control.call("sagemaker", where, read)
+    return control.call("sagemaker", account, read)
 
 
 def _places(row: Mapping[str, Any]) -> Mapping[str, Any]:
     return (row.get("AsyncInferenceConfig") or {}).get("OutputConfig") or {}
 
 
-def plain_body(deployment: Deployment, ask: Any) -> dict[str, Any]:
+def plain_body(deployment: Deployment, ask: Any) -> Json:
     """The body of one call that does not stream. Raises ValueError in words."""
     body = dict(kind_of(deployment).request(deployment, ask).body)
     return {name: value for name, value in body.items() if name not in ("stream", "stream_options")}
@@ -119,7 +119,7 @@ def asking() -> Iterator[None]:
 class _Seen:
     endpoint: Endpoint | None = None
     trouble: str | None = None
-    at: float = float("-inf")
+    read_at: float = float("-inf")
     asking: threading.Thread | None = None
 
 
@@ -133,14 +133,14 @@ def known(deployment: Deployment, wait_s: float = WAIT_S) -> tuple[Endpoint | No
     key = (settings(deployment).profile, deployment.region, deployment.model.strip())
     with _lock:
         seen = _seen.setdefault(key, _Seen())
-        fresh = time.monotonic() - seen.at < FRESH_S
+        fresh = time.monotonic() - seen.read_at < FRESH_S
         if not fresh and (seen.asking is None or not seen.asking.is_alive()):
             seen.asking = threading.Thread(
                 target=_look, args=(deployment, seen), name="sagemaker-endpoint", daemon=True
             )
             seen.asking.start()
         asking = seen.asking
-    if not fresh and asking is not None and seen.at == float("-inf"):
+    if not fresh and asking is not None and seen.read_at == float("-inf"):
         asking.join(wait_s)
     if seen.endpoint is None and seen.trouble is None:
         return None, f"SageMaker has not said yet what kind of endpoint {deployment.model} is: look again in a moment."
@@ -152,7 +152,7 @@ def _look(deployment: Deployment, seen: _Seen) -> None:
         seen.endpoint, seen.trouble = described(deployment), None
     except AwsTrouble as error:
         seen.endpoint, seen.trouble = None, str(error)
-    seen.at = time.monotonic()
+    seen.read_at = time.monotonic()
 
 
 def forget() -> None:
@@ -164,53 +164,53 @@ def forget() -> None:
 _UNKNOWN = ("denied", "throttled", "timeout", "unreachable", "failed")
 
 
-def account(where: Place) -> tuple[str | None, list[str]]:
+def account(place: Place) -> tuple[str | None, list[str]]:
     """The account's number, and why nothing more can be asked."""
     try:
-        return control.identity(where).account, []
+        return control.identity(place).account, []
     except AwsTrouble as error:
         if error.what in _UNKNOWN:
             return None, [f"{UNSURE}whose credentials these are. {error}"]
         return None, [str(error)]
 
 
-def bucket(where: Place, batch_s3: str) -> Iterator[str]:
+def bucket(account: Place, batch_s3: str) -> Iterator[str]:
     """What is wrong with the bucket for batches."""
     name = parsed(batch_s3).bucket
     try:
-        region = region_of(where, name)
+        region = region_of(account, name)
     except AwsTrouble as error:
         if error.what == "not_found":
-            yield f"There is no bucket {name}: make it in {where.region}, or correct batch_s3 in the AWS settings."
+            yield f"There is no bucket {name}: make it in {account.region}, or correct batch_s3 in the AWS settings."
         elif error.what == "denied":
             needs = "s3:ListBucket, s3:GetObject and s3:PutObject"
-            yield f"The bucket {name} belongs to others or may not be used: {where.words} needs {needs} there."
+            yield f"The bucket {name} belongs to others or may not be used: {account.words} needs {needs} there."
         else:
             yield f"{UNSURE}the bucket {name}. {error}"
         return
     if region is None:
-        yield f"{UNSURE}in which region the bucket {name} is; it has to be in {where.region}."
-    elif region != where.region:
-        yield f"The bucket {name} is in {region} and the jobs run in {where.region}: name one in {where.region}."
+        yield f"{UNSURE}in which region the bucket {name} is; it has to be in {account.region}."
+    elif region != account.region:
+        yield f"The bucket {name} is in {region} and the jobs run in {account.region}: name one in {account.region}."
 
 
-def role(where: Place, arn: str, owner: str | None, service: str) -> Iterator[str]:
+def role(account: Place, arn: str, owner: str | None, service: str) -> Iterator[str]:
     """What is wrong with the role that ``service`` ("bedrock.amazonaws.com") is to take; ``owner``: our account."""
     theirs, name = arn.split(":")[4], arn.rpartition("/")[2]
     if owner is not None and theirs != owner:
         yield f"The role {name} belongs to the account {theirs} and the credentials to {owner}: name one of {owner}."
         return
     try:
-        found = control.call("iam", where, lambda iam: iam.get_role(RoleName=name))["Role"]
+        attributes = control.call("iam", account, lambda iam: iam.get_role(RoleName=name))["Role"]
     except AwsTrouble as error:
         if error.what == "not_found":
             yield f"The account has no role {name}: make it, or correct batch_role in the AWS settings."
         else:
             yield f"{UNSURE}the role {name} could not be checked. {error}"
         return
-    if found.get("Arn") not in (None, arn):
-        yield f"The role {name} is {found['Arn']}: write its ARN that way in batch_role."
-    elif not _trusts(found.get("AssumeRolePolicyDocument"), service):
+    if attributes.get("Arn") not in (None, arn):
+        yield f"The role {name} is {attributes['Arn']}: write its ARN that way in batch_role."
+    elif not _trusts(attributes.get("AssumeRolePolicyDocument"), service):
         yield f"The role {name} does not let {service} take it: allow sts:AssumeRole for it in the role's trust policy."
 
 
@@ -219,10 +219,10 @@ def _trusts(policy: Any, service: str) -> bool:
     if not isinstance(policy, Mapping):
         return True
     statements = policy.get("Statement")
-    for one in statements if isinstance(statements, list) else [statements]:
-        if not isinstance(one, Mapping) or one.get("Effect") != "Allow":
+    for statement in statements if isinstance(statements, list) else [statements]:
+        if not isinstance(statement, Mapping) or statement.get("Effect") != "Allow":
             continue
-        principal = one.get("Principal")
+        principal = statement.get("Principal")
         named = principal.get("Service") if isinstance(principal, Mapping) else principal
         if named == "*" or service in (named if isinstance(named, list) else [named]):
             return True
@@ -236,16 +236,16 @@ CHUNK_BYTES = 1 << 20
 
 def parsed(text: str) -> Uri:
     """The place that "s3://bucket/prefix/" (or SageMaker's "https://…") names."""
-    rest = text.partition("://")[2]
-    bucket, _, key = rest.partition("/")
+    path = text.partition("://")[2]
+    bucket, _, key = path.partition("/")
     return Uri(bucket, key.strip("/"))
 
 
-def region_of(where: Place, bucket: str) -> str | None:
+def region_of(account: Place, bucket: str) -> str | None:
     """The region of a bucket, which this also reaches; None when S3 does not say."""
-    row = control.call("s3", where, lambda s3: s3.head_bucket(Bucket=bucket))
-    found = row.get("BucketRegion") or row["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region")
-    return str(found) if found else None
+    row = control.call("s3", account, lambda s3: s3.head_bucket(Bucket=bucket))
+    region = row.get("BucketRegion") or row["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region")
+    return str(region) if region else None
 
 
 # Stands before a sentence of `check` that says what could not be found out: it need not be wrong.
@@ -260,13 +260,13 @@ class Uri(NamedTuple):
 
     def under(self, *names: str) -> Uri:
         """A place below this one."""
-        return Uri(self.bucket, "/".join(part for part in (self.key, *names) if part))
+        return Uri(self.bucket, "/".join(name for name in (self.key, *names) if name))
 
     def __str__(self) -> str:
         return f"s3://{self.bucket}/{self.key}" if self.key else f"s3://{self.bucket}"
 
 
-class Found(NamedTuple):
+class StoredObject(NamedTuple):
     """An object of a listing. ``size`` in bytes."""
 
     uri: Uri
@@ -287,7 +287,7 @@ class Flow(io.RawIOBase):
     def __init__(self, lines: Iterable[bytes], watch: Callable[[Flow], None]) -> None:
         super().__init__()
         self._lines, self._watch = iter(lines), watch
-        self._rest = bytearray()
+        self._buffer = bytearray()
         self.lines = self.size = 0
 
     def readable(self) -> bool:
@@ -297,37 +297,37 @@ class Flow(io.RawIOBase):
     def read(self, size: int = -1) -> bytes:
         """The next ``size`` bytes, fewer only at the end; all of them for a negative ``size``."""
         self._watch(self)
-        while size < 0 or len(self._rest) < size:
+        while size < 0 or len(self._buffer) < size:
             line = next(self._lines, None)
             if line is None:
                 break
-            self._rest += line
+            self._buffer += line
             self.lines += 1
             self.size += len(line)
-        taken = bytes(self._rest) if size < 0 else bytes(self._rest[:size])
-        del self._rest[: len(taken)]
+        taken = bytes(self._buffer) if size < 0 else bytes(self._buffer[:size])
+        del self._buffer[: len(taken)]
         return taken
 
 
-def upload(where: Place, to: Uri, flow: Flow, marks: dict[str, str]) -> None:
+def upload(account: Place, to: Uri, flow: Flow, marks: dict[str, str]) -> None:
     """Write an object in parts of `PART_BYTES`, one part in memory at a time. It is there whole, or not at all."""
     credentials.load_boto()
     from boto3.s3.transfer import TransferConfig
 
     parts = TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, use_threads=False)
     extra = {"Metadata": marks, "ContentType": "application/jsonl"}
-    control.call("s3", where, lambda s3: s3.upload_fileobj(flow, to.bucket, to.key, ExtraArgs=extra, Config=parts))
+    control.call("s3", account, lambda s3: s3.upload_fileobj(flow, to.bucket, to.key, ExtraArgs=extra, Config=parts))
 
 
-def put(where: Place, to: Uri, data: bytes) -> None:
+def put(account: Place, to: Uri, data: bytes) -> None:
     """Write a small object."""
-    control.call("s3", where, lambda s3: s3.put_object(Bucket=to.bucket, Key=to.key, Body=data))
+    control.call("s3", account, lambda s3: s3.put_object(Bucket=to.bucket, Key=to.key, Body=data))
 
 
-def marks_of(where: Place, at: Uri) -> dict[str, str] | None:
+def marks_of(account: Place, uri: Uri) -> dict[str, str] | None:
     """The marks that an object was uploaded with; None when it is not there."""
     try:
-        row = control.call("s3", where, lambda s3: s3.head_object(Bucket=at.bucket, Key=at.key))
+        row = control.call("s3", account, lambda s3: s3.head_object(Bucket=uri.bucket, Key=uri.key))
     except AwsTrouble as error:
         if error.what == "not_found":
             return None
@@ -335,51 +335,53 @@ def marks_of(where: Place, at: Uri) -> dict[str, str] | None:
     return dict(row.get("Metadata") or {})
 
 
-def listed(where: Place, below: Uri) -> list[Found]:
+def listed(account: Place, below: Uri) -> list[StoredObject]:
     """Every object whose key begins with ``below`` and a slash, in order."""
 
-    def read(s3: Any) -> list[Found]:
+    def read(s3: Any) -> list[StoredObject]:
         pages = s3.get_paginator("list_objects_v2").paginate(Bucket=below.bucket, Prefix=f"{below.key}/")
         return [
-            Found(Uri(below.bucket, row["Key"]), int(row["Size"])) for page in pages for row in page.get("Contents", [])
+            StoredObject(Uri(below.bucket, row["Key"]), int(row["Size"]))
+            for page in pages
+            for row in page.get("Contents", [])
         ]
 
-    return control.call("s3", where, read)
+    return control.call("s3", account, read)
 
 
-def fetch(where: Place, one: Found, to: Path, place: Submitting) -> Path:
+def fetch(account: Place, entry: StoredObject, to: Path, place: Submitting) -> Path:
     """A copy of an object in the file ``to``, made anew unless one of its size is there already.
 
     It does not end when the batch is cancelled: what a stopped job has answered is paid and wanted.
     """
-    if not (to.exists() and to.stat().st_size == one.size):
+    if not (to.exists() and to.stat().st_size == entry.size):
 
         def read(s3: Any) -> None:
-            body = s3.get_object(Bucket=one.uri.bucket, Key=one.uri.key)["Body"]
-            write_atomically(to, _with_progress(body.iter_chunks(CHUNK_BYTES), one, place))
+            body = s3.get_object(Bucket=entry.uri.bucket, Key=entry.uri.key)["Body"]
+            write_atomically(to, _with_progress(body.iter_chunks(CHUNK_BYTES), entry, place))
 
-        control.call("s3", where, read)
+        control.call("s3", account, read)
     return to
 
 
-def _with_progress(chunks: Iterable[bytes], one: Found, place: Submitting) -> Iterator[bytes]:
-    done = told = 0
+def _with_progress(chunks: Iterable[bytes], entry: StoredObject, place: Submitting) -> Iterator[bytes]:
+    done = reported = 0
     for chunk in chunks:
         yield chunk
         done += len(chunk)
-        if done - told >= 8 * CHUNK_BYTES:
-            told = done
-            place.say(f"Fetching the results from S3: {done / 1e6:,.0f} of {one.size / 1e6:,.0f} MB of {one.name}.")
+        if done - reported >= 8 * CHUNK_BYTES:
+            reported = done
+            place.say(f"Fetching the results from S3: {done / 1e6:,.0f} of {entry.size / 1e6:,.0f} MB of {entry.name}.")
 
 
-def small(s3: Any, at: Uri, most: int = 16 << 20) -> bytes:
-    """The first ``most`` bytes of an object, by a client that the caller holds."""
-    return bytes(s3.get_object(Bucket=at.bucket, Key=at.key)["Body"].read(most))
+def small(s3: Any, uri: Uri, max_bytes: int = 16 << 20) -> bytes:
+    """The first ``max_bytes`` bytes of an object, by a client that the caller holds."""
+    return bytes(s3.get_object(Bucket=uri.bucket, Key=uri.key)["Body"].read(max_bytes))
 
 
-def named(found: Iterable[Found], ending: str) -> Iterator[Found]:
+def named(objects: Iterable[StoredObject], ending: str) -> Iterator[StoredObject]:
     """Those whose name ends so."""
-    return (one for one in found if one.name.endswith(ending))
+    return (entry for entry in objects if entry.name.endswith(ending))
 
 
 # These mend themselves, or a person mends them without touching the batch: the job waits and is tried again.
@@ -450,13 +452,13 @@ def doubted(place: Submitting, job: Job) -> Path:
 def creating(place: Submitting, job: Job) -> Iterator[None]:
     """Around the request that makes a job: `doubted` is there from before it until it is answered with a no."""
     mark = doubted(place, job)
-    before = mark.exists()
+    doubted_before = mark.exists()
     mark.parent.mkdir(parents=True, exist_ok=True)
     mark.touch()
     try:
         yield
     except AwsTrouble as error:
-        if before or error.what in ("conflict", *NO_ANSWER):
+        if doubted_before or error.what in ("conflict", *NO_ANSWER):
             raise
         mark.unlink(missing_ok=True)
         if error.what in _PASSES:
@@ -464,18 +466,18 @@ def creating(place: Submitting, job: Job) -> Iterator[None]:
         raise AwsTrouble(error.what, f"{error} Nothing was submitted.") from error
 
 
-def unknown(service: str, name: str, where: Place) -> Polled:
+def unknown(service: str, name: str, account: Place) -> Polled:
     """A job that was stopped and that the service does not know."""
-    said = (
-        f"{service} in {where.region} does not know the job {name}: if it was made with other credentials, stop it in "
-        "the console of their account."
+    sentence = (
+        f"{service} in {account.region} does not know the job {name}: if it was made with other credentials, stop it "
+        "in the console of their account."
     )
-    return Polled("cancelled", "unknown", said, True, False)
+    return Polled("cancelled", "unknown", sentence, True, False)
 
 
-def seconds(at: Any) -> float | None:
+def seconds(moment: Any) -> float | None:
     """A time of boto3's as Unix seconds; None for none."""
-    return at.timestamp() if isinstance(at, datetime) else None
+    return moment.timestamp() if isinstance(moment, datetime) else None
 
 
 def instance_cost_nanousd(facts: Mapping[str, Any]) -> int | None:
@@ -521,9 +523,9 @@ def contained(wire_id: str, wire: str, body: Any) -> LineResult:
     return _line_result(wire_id, TokenDecoder(), _tokens(first))
 
 
-def failed(wire_id: str, said: Any, status: int | None) -> LineResult:
+def failed(wire_id: str, stated: Any, status: int | None) -> LineResult:
     """The line that the service answered with an error: what it said, and the HTTP status it would have had."""
-    error = stated_error(said, status=status)
+    error = stated_error(stated, status=status)
     return LineResult(
         wire_id,
         "failed",
@@ -574,8 +576,8 @@ def _converse(body: Mapping[str, Any]) -> Iterator[Event]:
                 yield "contentBlockStart", {"contentBlockIndex": index, "start": {"toolUse": {}}}
             yield "contentBlockDelta", {"contentBlockIndex": index, "delta": delta}
     yield "messageStop", {"stopReason": body.get("stopReason")}
-    told = ("usage", "metrics", "trace", "performanceConfig", "serviceTier")
-    yield "metadata", {name: body[name] for name in told if name in body}
+    names = ("usage", "metrics", "trace", "performanceConfig", "serviceTier")
+    yield "metadata", {name: body[name] for name in names if name in body}
 
 
 def _blocks(block: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

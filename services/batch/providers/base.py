@@ -1,4 +1,4 @@
-"""What a batch service has to be able to do. One file in this folder for each; `runner` is not one of them.
+"""The interface of a batch service. Each service has one file in this folder; our own runner is not one of them.
 
 Everything here blocks (the SDKs do): the worker calls it in threads. Every function may raise `SubmitLater` or
 `SubmitRefused` at submit, and `RouteTrouble` elsewhere; no other error may come out, and no text may hold a key.

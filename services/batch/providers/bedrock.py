@@ -27,7 +27,7 @@ from services.aws import bedrock_ids, control
 from services.aws.control import AwsTrouble
 from services.aws.control import Place as Account
 from services.batch.providers import aws as providers_aws
-from services.batch.providers.aws import Flow, Found, Uri, seconds
+from services.batch.providers.aws import Flow, StoredObject, Uri, seconds
 from services.batch.providers.base import Place, ResultsGone
 from services.batch.providers.common import STEP, broken_line, clean, halt, json_line, limits_of, read_lines
 from services.batch.types import (
@@ -76,8 +76,8 @@ class BedrockRoute:
         aws = providers_aws.settings(deployment)
         if not aws.batch_s3 or not aws.batch_role:
             lacks = "batch_role" if aws.batch_s3 else "batch_s3" if aws.batch_role else "batch_s3 and batch_role"
-            what = "a place in S3 for the files, and a role that Bedrock reads and writes them with"
-            return f"{deployment.name} lacks {lacks} in its AWS settings: {what}."
+            needed = "a place in S3 for the files, and a role that Bedrock reads and writes them with"
+            return f"{deployment.name} lacks {lacks} in its AWS settings: {needed}."
         if deployment.wire == "invoke" and aws.guardrail:
             return "A guardrail cannot be asked for in a batch of InvokeModel records: use the wire “converse”."
         if deployment.wire == "converse" and "toolConfig" in deployment.extra_body:
@@ -108,14 +108,14 @@ class BedrockRoute:
             return [why]
         aws = providers_aws.settings(deployment)
         try:
-            where = providers_aws.place_of(deployment)
+            account = providers_aws.place_of(deployment)
         except AwsTrouble as error:
             return [str(error)]
-        owner, trouble = providers_aws.account(where)
+        owner, trouble = providers_aws.account(account)
         if trouble and not trouble[0].startswith(providers_aws.UNSURE):
             return trouble
-        role = providers_aws.role(where, aws.batch_role or "", owner, PRINCIPAL)
-        return [*trouble, *providers_aws.bucket(where, aws.batch_s3 or ""), *role]
+        role = providers_aws.role(account, aws.batch_role or "", owner, PRINCIPAL)
+        return [*trouble, *providers_aws.bucket(account, aws.batch_s3 or ""), *role]
 
     def submit(self, deployment: Deployment, job: Job, lines: Iterable[Line], place: Place) -> Job:
         """Upload the file and make the job, or find the one that an earlier try made."""
@@ -125,45 +125,45 @@ class BedrockRoute:
         limits = self.limits(deployment, ask=True)
         _fits(job, limits)
         with providers_aws.submitting():
-            where = providers_aws.place_of(deployment)
+            account = providers_aws.place_of(deployment)
             base = providers_aws.parsed(providers_aws.settings(deployment).batch_s3 or "").under(
                 providers_aws.job_name(job)
             )
-            made = self._made(where, job)
-            if made is None:
+            job_arn = self._find_job(account, job)
+            if job_arn is None:
                 halt(place, "the file was to be sent to S3", doubt=providers_aws.doubted(place, job).exists())
-                self._upload(deployment, where, base, job, lines, place, limits)
+                self._upload(deployment, account, base, job, lines, place, limits)
                 with providers_aws.creating(place, job):
-                    made = self._create(deployment, where, base, job)
+                    job_arn = self._create(deployment, account, base, job)
         facts = {
             **job.facts,
             "name": providers_aws.job_name(job),
             "input": str(base.under("input", "lines.jsonl")),
             "output": str(base.under("output")),
-            "type": asked(deployment),
+            "type": invocation_type(deployment),
             "model": underlying(deployment),
         }
-        return replace(job, vendor_id=made, facts=facts)
+        return replace(job, vendor_id=job_arn, facts=facts)
 
     def poll(self, deployment: Deployment, job: Job) -> Polled:
         """How it stands, with Bedrock's own counts."""
         with providers_aws.asking():
-            where = providers_aws.place_of(deployment)
+            account = providers_aws.place_of(deployment)
             try:
-                row = control.call("bedrock", where, lambda b: b.get_model_invocation_job(jobIdentifier=_id(job)))
+                row = control.call("bedrock", account, lambda b: b.get_model_invocation_job(jobIdentifier=_id(job)))
             except AwsTrouble as error:
                 # Other credentials may be in place for a while; only a job that nobody waits for any more is given up.
                 if error.what == "not_found" and job.facts.get("cancel_asked"):
-                    return providers_aws.unknown("Bedrock", _id(job), where)
+                    return providers_aws.unknown("Bedrock", _id(job), account)
                 raise
             return polled(row)
 
     def cancel(self, deployment: Deployment, job: Job) -> None:
         """Ask Bedrock to stop it; nothing happens to one that is over."""
         with providers_aws.asking():
-            where = providers_aws.place_of(deployment)
+            account = providers_aws.place_of(deployment)
             try:
-                control.call("bedrock", where, lambda b: b.stop_model_invocation_job(jobIdentifier=_id(job)))
+                control.call("bedrock", account, lambda b: b.stop_model_invocation_job(jobIdentifier=_id(job)))
             except AwsTrouble as error:
                 if error.what not in ("conflict", "invalid", "not_found"):
                     raise
@@ -175,7 +175,7 @@ class BedrockRoute:
 
     # --- submitting --------------------------------------------------------------------------------------------------
 
-    def _made(self, where: Account, job: Job) -> str | None:
+    def _find_job(self, account: Account, job: Job) -> str | None:
         """The ARN of the job of this name, if there is one."""
         name = providers_aws.job_name(job)
 
@@ -183,13 +183,13 @@ class BedrockRoute:
             pages = bedrock.get_paginator("list_model_invocation_jobs").paginate(nameContains=name)
             return [row for page in pages for row in page.get("invocationJobSummaries", [])]
 
-        found = [str(row["jobArn"]) for row in control.call("bedrock", where, read) if row.get("jobName") == name]
-        return found[0] if found else None
+        arns = [str(row["jobArn"]) for row in control.call("bedrock", account, read) if row.get("jobName") == name]
+        return arns[0] if arns else None
 
     def _upload(
         self,
         deployment: Deployment,
-        where: Account,
+        account: Account,
         base: Uri,
         job: Job,
         lines: Iterable[Line],
@@ -198,27 +198,27 @@ class BedrockRoute:
     ) -> None:
         to = base.under("input", "lines.jsonl")
         marks = {"lab-lines": str(job.n_lines), "lab-asked": hashlib.sha256(repr(deployment).encode()).hexdigest()[:16]}
-        if providers_aws.marks_of(where, to) == marks:
+        if providers_aws.marks_of(account, to) == marks:
             return  # an earlier try has put it there, whole
-        told, doubt = 0, providers_aws.doubted(place, job).exists()
+        reported, doubt = 0, providers_aws.doubted(place, job).exists()
 
         def watch(flow: Flow) -> None:
-            nonlocal told
+            nonlocal reported
             halt(place, "the file was sent to S3", doubt=doubt)
             if limits.max_bytes is not None and flow.size > limits.max_bytes:
                 raise SubmitRefused(
                     f"The file is larger than the {limits.max_bytes:,} bytes that one job may hold: split it into more "
                     "jobs."
                 )
-            if flow.size - told >= 8 * STEP:
-                told = flow.size
+            if flow.size - reported >= 8 * STEP:
+                reported = flow.size
                 place.say(f"Sending the file to S3: {flow.lines:,} of {job.n_lines:,} lines.")
 
         flow = Flow((self._line(deployment, line) for line in lines), watch)
         # One byte is read before S3 is asked anything, so that a line that cannot be sent costs no upload.
         first = flow.read(1)
-        rest = Flow(chain([first], iter(lambda: flow.read(providers_aws.CHUNK_BYTES), b"")), lambda _: None)
-        providers_aws.upload(where, to, rest, marks)
+        remaining = Flow(chain([first], iter(lambda: flow.read(providers_aws.CHUNK_BYTES), b"")), lambda _: None)
+        providers_aws.upload(account, to, remaining, marks)
         if flow.lines != job.n_lines:
             raise SubmitRefused(
                 f"The job has {job.n_lines:,} lines and {flow.lines:,} were there to be sent: start anew."
@@ -230,13 +230,13 @@ class BedrockRoute:
         except ValueError as error:  # inside the upload boto3 would take it for a trouble of its own
             raise SubmitRefused(f"Line {line.no} cannot be sent. {error}") from error
 
-    def _create(self, deployment: Deployment, where: Account, base: Uri, job: Job) -> str:
+    def _create(self, deployment: Deployment, account: Account, base: Uri, job: Job) -> str:
         asks = {
             "jobName": providers_aws.job_name(job),
             "clientRequestToken": providers_aws.request_token(job),
             "roleArn": providers_aws.settings(deployment).batch_role,
             "modelId": deployment.model.strip(),
-            "modelInvocationType": asked(deployment),
+            "modelInvocationType": invocation_type(deployment),
             "timeoutDurationInHours": TIMEOUT_H,
             "inputDataConfig": {
                 "s3InputDataConfig": {"s3InputFormat": "JSONL", "s3Uri": str(base.under("input", "lines.jsonl"))}
@@ -244,14 +244,14 @@ class BedrockRoute:
             "outputDataConfig": {"s3OutputDataConfig": {"s3Uri": f"{base.under('output')}/"}},
         }
         try:
-            return str(control.call("bedrock", where, lambda b: b.create_model_invocation_job(**asks))["jobArn"])
+            return str(control.call("bedrock", account, lambda b: b.create_model_invocation_job(**asks))["jobArn"])
         except AwsTrouble as error:
             # The answer was lost, or a job of this name is there already: then it is the one that was made of it.
             if error.what in ("conflict", *providers_aws.NO_ANSWER):
                 with suppress(AwsTrouble):
-                    made = self._made(where, job)
-                    if made is not None:
-                        return made
+                    job_arn = self._find_job(account, job)
+                    if job_arn is not None:
+                        return job_arn
             raise
 
 
@@ -291,37 +291,37 @@ _quotas_read: dict[tuple[str | None, str], tuple[float, list[tuple[str, float]]]
 _lock = threading.Lock()
 
 
-def account_limits(usual: RouteLimits, where: Account, model: str) -> RouteLimits:
+def account_limits(usual: RouteLimits, account: Account, model: str) -> RouteLimits:
     """``usual`` with what the account's quotas say of ``model`` (an id or an ARN of Bedrock's)."""
     try:
-        rows = _quotas(where)
+        rows = _quotas(account)
     except AwsTrouble as error:
         return replace(usual, source=f"{usual.source}; the account's own quotas were not read: {error}")
-    found = of_model(rows, model)
-    if not found:
+    of_model_limits = of_model(rows, model)
+    if not of_model_limits:
         return replace(usual, source=f"{usual.source}; the account's quotas name no limits for {model}")
-    records = [int(found[name]) for name in ("job_records", "file_records") if name in found]
-    sizes = [int(found[name] * GB) for name in ("job_gb", "file_gb") if name in found]
+    records = [int(of_model_limits[name]) for name in ("job_records", "file_records") if name in of_model_limits]
+    sizes = [int(of_model_limits[name] * GB) for name in ("job_gb", "file_gb") if name in of_model_limits]
     return replace(
         usual,
-        min_records=int(found.get("min_records", usual.min_records)),
+        min_records=int(of_model_limits.get("min_records", usual.min_records)),
         max_records=min(records) if records else usual.max_records,
         max_bytes=min(sizes) if sizes else usual.max_bytes,
-        source=f"Service Quotas of the account in {where.region}, read just now",
+        source=f"Service Quotas of the account in {account.region}, read just now",
     )
 
 
 def of_model(rows: list[tuple[str, float]], model: str) -> dict[str, float]:
     """The limits among ``rows`` (name, value) that are for exactly this model."""
-    known = bedrock_ids.parsed(model)
-    wanted = words(known.model.partition(".")[2]) if known is not None else None
-    found: dict[str, float] = {}
+    model_id = bedrock_ids.parsed(model)
+    model_words = words(model_id.model.partition(".")[2]) if model_id is not None else None
+    limits: dict[str, float] = {}
     for name, value in rows:
         for limit, pattern in _NAMES:
-            said = pattern.match(name.strip())
-            if said and words(said[1]) == wanted:
-                found[limit] = value
-    return found
+            match = pattern.match(name.strip())
+            if match and words(match[1]) == model_words:
+                limits[limit] = value
+    return limits
 
 
 def words(name: str) -> tuple[str, ...] | None:
@@ -332,29 +332,29 @@ def words(name: str) -> tuple[str, ...] | None:
     plain = re.sub(r"-?20\d{6}", "", name.lower()).partition(":")[0]
     plain = re.sub(r"\bv1\b", "", plain)
     parts = re.findall(r"v\d+|[a-z]+|\d+", plain)
-    return tuple(sorted(part for part in parts if part not in _NOISE)) or None
+    return tuple(sorted(word for word in parts if word not in _NOISE)) or None
 
 
-def _quotas(where: Account) -> list[tuple[str, float]]:
-    key = (where.profile, where.region)
+def _quotas(account: Account) -> list[tuple[str, float]]:
+    key = (account.profile, account.region)
     with _lock:
-        known = _quotas_read.get(key)
-    if known is not None and time.monotonic() - known[0] < FRESH_S:
-        return known[1]
+        cached = _quotas_read.get(key)
+    if cached is not None and time.monotonic() - cached[0] < FRESH_S:
+        return cached[1]
 
     def read(quotas: Any) -> list[Mapping[str, Any]]:
         pages = quotas.get_paginator("list_service_quotas").paginate(ServiceCode="bedrock")
         return [row for page in pages for row in page.get("Quotas", [])]
 
-    rows = control.call("service-quotas", where, read)
-    found = [
+    rows = control.call("service-quotas", account, read)
+    quotas = [
         (str(row["QuotaName"]), float(row["Value"]))
         for row in rows
         if "Value" in row and "batch inference" in str(row.get("QuotaName", "")).lower()
     ]
     with _lock:
-        _quotas_read[key] = time.monotonic(), found
-    return found
+        _quotas_read[key] = time.monotonic(), quotas
+    return quotas
 
 
 def forget() -> None:
@@ -404,7 +404,7 @@ _COUNTS = {
 MANIFEST = "manifest.json.out"
 
 
-def asked(deployment: Deployment) -> str:
+def invocation_type(deployment: Deployment) -> str:
     """The type of a deployment's records."""
     return "Converse" if deployment.wire == "converse" else "InvokeModel"
 
@@ -418,7 +418,7 @@ def polled(row: Mapping[str, Any]) -> Polled:
         False,
         f"Bedrock calls the job “{clean(word, 40)}”.",
     )
-    state, over, collectable, said = STATES.get(word, unknown)
+    state, over, collectable, sentence = STATES.get(word, unknown)
     message = clean(row.get("message"), 400)
     counts = {ours: row[theirs] for theirs, ours in _COUNTS.items() if count(row.get(theirs)) is not None}
     facts = {
@@ -427,11 +427,11 @@ def polled(row: Mapping[str, Any]) -> Polled:
         "ended_at": seconds(row.get("endTime")),
     }
     if message:
-        said = f"{said} It says: {message}"
+        sentence = f"{sentence} It says: {message}"
     return Polled(
         state,
         word,
-        said,
+        sentence,
         over,
         collectable,
         counts or None,
@@ -440,34 +440,34 @@ def polled(row: Mapping[str, Any]) -> Polled:
     )
 
 
-def results_of(where: Account, deployment: Deployment, job: Job, place: Place) -> Iterator[LineResult]:
+def results_of(account: Account, deployment: Deployment, job: Job, place: Place) -> Iterator[LineResult]:
     """Every line of the job's output files; then the manifest is compared with them. Raises `AwsTrouble`,
     and `ResultsGone` when there is no file."""
-    facts = {"type": asked(deployment), "model": underlying(deployment), **job.facts}
+    facts = {"type": invocation_type(deployment), "model": underlying(deployment), **job.facts}
     ident = (job.vendor_id or "").rpartition("/")[2]
-    output = str(facts.get("output") or "") or _output(where, job)
+    output = str(facts.get("output") or "") or _output(account, job)
     try:
-        found = providers_aws.listed(where, providers_aws.parsed(output).under(ident))
-        yield from _read_results(where, job, place, facts, found, output)
+        objects = providers_aws.listed(account, providers_aws.parsed(output).under(ident))
+        yield from _read_results(account, job, place, facts, objects, output)
     except AwsTrouble as error:
         raise AwsTrouble(error.what, f"{error} The answers stay in {output}.") from error
 
 
 def _read_results(
-    where: Account, job: Job, place: Place, facts: Mapping[str, Any], found: list[Found], output: str
+    account: Account, job: Job, place: Place, facts: Mapping[str, Any], objects: list[StoredObject], output: str
 ) -> Iterator[LineResult]:
     counted = {"succeeded": 0, "failed": 0}
-    files = list(providers_aws.named(found, ".jsonl.out"))
+    files = list(providers_aws.named(objects, ".jsonl.out"))
     if not files:
         raise ResultsGone(f"There is no file of answers in {output}: it was emptied, or no record was finished.")
-    for one in files:
-        path = providers_aws.fetch(where, one, _local(place, job, one.name), place)
+    for answers_file in files:
+        path = providers_aws.fetch(account, answers_file, _local(place, job, answers_file.name), place)
         for result in _of_file(path, facts):
             if result.wire_id:
                 counted["failed" if result.outcome not in ("ok", "max_tokens") else "succeeded"] += 1
             yield result
-    for one in providers_aws.named(found, MANIFEST):
-        path = providers_aws.fetch(where, one, _local(place, job, one.name), place)
+    for manifest_object in providers_aws.named(objects, MANIFEST):
+        path = providers_aws.fetch(account, manifest_object, _local(place, job, manifest_object.name), place)
         differs = compared(path.read_bytes(), counted)
         if differs:
             place.note(differs)
@@ -477,21 +477,23 @@ def compared(manifest: bytes, counted: Mapping[str, int]) -> str | None:
     """What the manifest says otherwise than the files, in a sentence. A record whose answer Bedrock counts a success
     can be a failure here (an answer cut by a filter, say), so it is the sums that are compared."""
     try:
-        said = orjson.loads(manifest)
+        counts = orjson.loads(manifest)
     except orjson.JSONDecodeError:
         return "The job's manifest cannot be read, so that its counts are not compared."
-    total, ours = count(obj(said).get("processedRecordCount")), sum(counted.values())
+    total, ours = count(obj(counts).get("processedRecordCount")), sum(counted.values())
     if total is None:
-        parts = [count(obj(said).get(name)) for name in ("successRecordCount", "errorRecordCount")]
-        total = sum(part for part in parts if part is not None) if any(part is not None for part in parts) else None
+        parts = [count(obj(counts).get(name)) for name in ("successRecordCount", "errorRecordCount")]
+        total = sum(n for n in parts if n is not None) if any(n is not None for n in parts) else None
     if total is None or total == ours:
         return None
-    said = f"Bedrock's manifest counts {total:,} finished records and its files hold {ours:,}"
-    return f"{said}: the lines below are those of the files."
+    return (
+        f"Bedrock's manifest counts {total:,} finished records and its files hold {ours:,}: the lines below are those "
+        "of the files."
+    )
 
 
-def _output(where: Account, job: Job) -> str:
-    row = control.call("bedrock", where, lambda b: b.get_model_invocation_job(jobIdentifier=job.vendor_id or ""))
+def _output(account: Account, job: Job) -> str:
+    row = control.call("bedrock", account, lambda b: b.get_model_invocation_job(jobIdentifier=job.vendor_id or ""))
     return str(row["outputDataConfig"]["s3OutputDataConfig"]["s3Uri"])
 
 
@@ -501,24 +503,24 @@ def _local(place: Place, job: Job, name: str) -> Path:
 
 def _of_file(path: Path, facts: Mapping[str, Any]) -> Iterator[LineResult]:
     for number, value, ended in read_lines(path):
-        where = f"Line {number:,} of {path.name}"
+        location = f"Line {number:,} of {path.name}"
         if value is None:
-            yield broken_line(where, ended)
+            yield broken_line(location, ended)
         elif not isinstance(value.get("recordId"), str) or not value["recordId"]:
-            yield providers_aws.unreadable(f"{where} names no recordId, so that nobody knows whose answer it is.")
+            yield providers_aws.unreadable(f"{location} names no recordId, so that nobody knows whose answer it is.")
         else:
-            yield _of_record(str(value["recordId"]), value, facts, where)
+            yield _of_record(str(value["recordId"]), value, facts, location)
 
 
-def _of_record(ident: str, value: Mapping[str, Any], facts: Mapping[str, Any], where: str) -> LineResult:
+def _of_record(ident: str, value: Mapping[str, Any], facts: Mapping[str, Any], location: str) -> LineResult:
     error, answer = value.get("error"), value.get("modelOutput")
     if error:
-        said = obj(error)
-        status = count(said.get("errorCode"))
-        stated = {"code": said.get("errorCode"), "message": said.get("errorMessage") or clean(error)}
+        values = obj(error)
+        status = count(values.get("errorCode"))
+        stated = {"code": values.get("errorCode"), "message": values.get("errorMessage") or clean(error)}
         return providers_aws.failed(ident, stated, status)
     if not isinstance(answer, Mapping):
-        return providers_aws.unreadable(f"{where} holds neither an answer nor an error.", ident)
+        return providers_aws.unreadable(f"{location} holds neither an answer nor an error.", ident)
     if facts["type"] == "Converse":
         return providers_aws.converse(ident, answer)
     return providers_aws.invoked(ident, str(facts["model"]), answer)

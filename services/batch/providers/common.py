@@ -1,8 +1,8 @@
-"""What the batch services share: limits, the meaning of errors, the journal of submits, and answers that come whole.
+"""What the batch services share: limits, the meaning of errors, the submit journal, and complete answers.
 
-A mark is one small file for each token beside the batch's files. `Mark.doubt` says that a try was begun whose end is
-not known: the service is then asked for the job before another one is made, and for `SETTLE_S` after that try nothing
-is sent even if it is not found, because a service can list a job a little after it took it.
+A journal is one small file for each token beside the batch's files. `SubmitJournal.doubt` says that a try was begun
+and that its end is not known: the service is then asked for the job before another one is made, and for `SETTLE_S`
+after that try nothing is sent even if it is not found, because a service can list a job a little after it took it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from services.providers.openai import ChatDecoder, ResponsesDecoder
 from services.providers.usage import obj
 from services.security import keys
 from services.security.network import Forbidden
-from services.types import Outcome, Usage, Wire, WireError
+from services.types import Json, Outcome, Usage, Wire, WireError
 from services.wire.sse import ServerEvent
 
 
@@ -75,16 +75,16 @@ def refused(
     ``means``: the HTTP status that a live call would have had, where the service tells none for the line.
     """
     judged = status or means
-    said = http_error(judged, {}, _dumps(body)) if judged and judged >= 400 else stated_error(body)
+    outcome = http_error(judged, {}, _dumps(body)) if judged and judged >= 400 else stated_error(body)
     return LineResult(
         wire_id,
         "failed",
-        said.outcome,
-        message=clean(said.message) or None,
+        outcome.outcome,
+        message=clean(outcome.message) or None,
         response_id=request_id,
         http_status=status,
-        error_type=said.type,
-        error_code=said.code,
+        error_type=outcome.type,
+        error_code=outcome.code,
     )
 
 
@@ -134,9 +134,9 @@ def _responses(body: Mapping[str, Any]) -> Iterator[_Event]:
         if kind.endswith("_call"):
             yield {"type": "response.output_item.added", "item": item}
             yield {"type": "response.function_call_arguments.delta", "delta": text(item.get("arguments"))}
-        for part in [*_items(item.get("summary")), *_items(item.get("content"))]:
-            said = text(part.get("text")) or text(part.get("refusal"))
-            yield {"type": _PARTS.get(text(part.get("type")), ""), "delta": said}
+        for block in [*_items(item.get("summary")), *_items(item.get("content"))]:
+            block_text = text(block.get("text")) or text(block.get("refusal"))
+            yield {"type": _PARTS.get(text(block.get("type")), ""), "delta": block_text}
     yield {"type": f"response.{text(body.get('status')) or 'completed'}", "response": body}
 
 
@@ -149,7 +149,7 @@ _PARTS = {
 
 
 def _items(value: Any) -> list[Mapping[str, Any]]:
-    return [obj(one) for one in value] if isinstance(value, list) else []
+    return [obj(entry) for entry in value] if isinstance(value, list) else []
 
 
 _WIRES: Mapping[str, tuple[Any, Any]] = {
@@ -174,7 +174,7 @@ def tag_of(token: str) -> str:
 
 
 @dataclass(slots=True)
-class Mark:
+class SubmitJournal:
     """``tried_at``: Unix seconds of the first and ``last_try_at`` of the last try. ``before``: ids of jobs that were
     there before the first one (None: not looked). ``lines``: how many were written (None: not counted). ``foreign``:
     jobs that proved not to be ours. ``sure``: ``vendor_id`` was told us or proved ours, and is no guess by time and
@@ -205,12 +205,12 @@ class Mark:
 
     def wait(self, service: str, settle_s: float) -> None:
         """Raises `SubmitLater` while a job that was not found may still turn up."""
-        left = (self.last_try_at or 0.0) + settle_s - time.time()
-        if left > 0:
+        remaining_s = (self.last_try_at or 0.0) + settle_s - time.time()
+        if remaining_s > 0:
             raise SubmitLater(
                 f"The answer of {service} to our request was lost, and it does not list the job (yet). So that nothing "
-                f"is paid twice, it is asked once more in {left:,.0f} s before the file is sent again.",
-                left,
+                f"is paid twice, it is asked once more in {remaining_s:,.0f} s before the file is sent again.",
+                remaining_s,
             )
 
     def save(self) -> None:
@@ -219,16 +219,16 @@ class Mark:
         write_atomically(self.path, [json.dumps(values).encode()])
 
 
-def mark_of(folder: Path, job: Job) -> Mark:
+def journal_of(folder: Path, job: Job) -> SubmitJournal:
     """What is remembered of this job's token; of a try on another machine ``job.facts["tried_at"]`` tells."""
     tag = tag_of(job.token)
     path = folder / "jobs" / f"{job.no:04d}-{tag}.mark"
     values = _read(path)
-    mark = Mark(path, tag, **{name: values[name] for name in Mark.__slots__ if name in values})
+    journal = SubmitJournal(path, tag, **{name: values[name] for name in SubmitJournal.__slots__ if name in values})
     tried = job.facts.get("tried_at")
     if not values and isinstance(tried, int | float):
-        mark.doubt, mark.tried_at, mark.last_try_at = True, float(tried), float(tried)
-    return mark
+        journal.doubt, journal.tried_at, journal.last_try_at = True, float(tried), float(tried)
+    return journal
 
 
 def results_path(folder: Path, job: Job, vendor_id: str) -> Path:
@@ -237,7 +237,7 @@ def results_path(folder: Path, job: Job, vendor_id: str) -> Path:
     return folder / "results" / f"{job.no:04d}-{tag_of(job.token)}-{tag_of(vendor_id)}.jsonl"
 
 
-def claimed(folder: Path, but: Mark) -> set[str]:
+def claimed(folder: Path, but: SubmitJournal) -> set[str]:
     """Ids of jobs that belong to other submits of ours: of this batch and of those beside it. One that was only guessed
     hides nothing: its owner may be the one who looks for it."""
     return set(_ids(folder.parent, but.path))
@@ -246,16 +246,16 @@ def claimed(folder: Path, but: Mark) -> set[str]:
 def _ids(root: Path, but: Path) -> Iterator[str]:
     for path in root.glob("*/jobs/*.mark"):
         values = _read(path) if path != but else {}
-        if isinstance(known := values.get("vendor_id"), str) and values.get("sure", True):
-            yield known
+        if isinstance(vendor_id := values.get("vendor_id"), str) and values.get("sure", True):
+            yield vendor_id
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> Json:
     try:
-        found = json.loads(path.read_bytes())
+        values = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return values if isinstance(values, dict) else {}
 
 
 LIMITS_FILE = ROOT / "services" / "data" / "batch_limits.json"
@@ -297,9 +297,9 @@ def limits_of(service: str) -> RouteLimits:
 
 
 @functools.cache
-def _limits() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(LIMITS_FILE.read_text(encoding="utf-8"))
-    return found
+def _limits() -> Json:
+    limits: Json = json.loads(LIMITS_FILE.read_text(encoding="utf-8"))
+    return limits
 
 
 def clean(text: Any, limit: int = 200) -> str:
@@ -309,7 +309,7 @@ def clean(text: Any, limit: int = 200) -> str:
 
 # --- errors ----------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
-class Said:
+class ServiceError:
     """What an error of an SDK means. ``maybe``: the service may have done what was asked of it all the same."""
 
     outcome: Outcome
@@ -319,23 +319,23 @@ class Said:
     status: int | None = None
 
 
-def explain(error: BaseException, service: str, key_env: str | None = None) -> Said:
+def explain(error: BaseException, service: str, key_env: str | None = None) -> ServiceError:
     """The meaning of whatever an SDK (or the HTTP client under it) raised. ``text`` is a sentence without keys."""
     if isinstance(error, Forbidden):
-        return Said("config_error", clean(error, 300))
+        return ServiceError("config_error", clean(error, 300))
     cause = error.__cause__
     if isinstance(cause, Forbidden):
-        return Said("config_error", clean(cause, 300))
-    for one in (error, cause, getattr(cause, "__cause__", None)):
-        if isinstance(one, ThroughProxy):
-            return Said("proxy_error", clean(one, 400))
+        return ServiceError("config_error", clean(cause, 300))
+    for exception in (error, cause, getattr(cause, "__cause__", None)):
+        if isinstance(exception, ThroughProxy):
+            return ServiceError("proxy_error", clean(exception, 400))
     response = getattr(error, "response", None)
     status = getattr(error, "status_code", None)
     if response is None or not isinstance(status, int):
         return _unanswered(error, cause, service)
     stated = http_error(status, dict(response.headers), _body(response))
-    said = clean(stated.message).rstrip(" .;:,")
-    number = f" ({status}: {said})" if said else f" ({status})"
+    sentence = clean(stated.message).rstrip(" .;:,")
+    number = f" ({status}: {sentence})" if sentence else f" ({status})"
     wait = f" It says to wait {stated.retry_after_s:,.0f} s." if stated.retry_after_s else ""
     words: dict[Outcome, str] = {
         "throttled": f"{service} takes no more requests for now{number}.{wait}",
@@ -348,18 +348,20 @@ def explain(error: BaseException, service: str, key_env: str | None = None) -> S
     broken = f"{service} failed inside{number}." if status >= 500 else f"{service} refused it{number}."
     text = words.get(stated.outcome, broken)
     maybe = (status >= 500 and status != 529) or status == 408
-    return Said(stated.outcome, text, maybe, stated.retry_after_s, status)
+    return ServiceError(stated.outcome, text, maybe, stated.retry_after_s, status)
 
 
-def _unanswered(error: BaseException, cause: BaseException | None, service: str) -> Said:
+def _unanswered(error: BaseException, cause: BaseException | None, service: str) -> ServiceError:
     name = type(cause or error).__name__
     if name in ("ConnectError", "ConnectTimeout"):
         outcome: Outcome = "timeout_connect" if name == "ConnectTimeout" else "unreachable"
-        return Said(outcome, f"{service} could not be reached: check its address and the network.")
+        return ServiceError(outcome, f"{service} could not be reached: check its address and the network.")
     if "Timeout" in name:
-        return Said("timeout_headers", f"{service} did not answer in time.", maybe=True)
+        return ServiceError("timeout_headers", f"{service} did not answer in time.", maybe=True)
     why = clean(cause or error, 120).rstrip(" .")
-    return Said("lost", f"The connection to {service} broke before its answer came ({why or name}).", maybe=True)
+    return ServiceError(
+        "lost", f"The connection to {service} broke before its answer came ({why or name}).", maybe=True
+    )
 
 
 def _body(response: Any) -> bytes:
@@ -394,12 +396,12 @@ def submitting(service: str, key_env: str | None) -> Iterator[None]:
         raise refusal(explain(error, service, key_env)) from None
 
 
-def refusal(said: Said) -> SubmitLater | SubmitRefused:
+def refusal(error: ServiceError) -> SubmitLater | SubmitRefused:
     """What an error at submit means for the job."""
-    if said.outcome in PASSES or said.maybe:
-        wait = said.retry_after_s or (MONEY_WAIT_S if said.outcome == "quota_exhausted" else None)
-        return SubmitLater(said.text, wait)
-    return SubmitRefused(said.text)
+    if error.outcome in PASSES or error.maybe:
+        wait = error.retry_after_s or (MONEY_WAIT_S if error.outcome == "quota_exhausted" else None)
+        return SubmitLater(error.text, wait)
+    return SubmitRefused(error.text)
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
@@ -416,32 +418,32 @@ def host_of(url: str) -> str:
     return urlsplit(url).hostname or ""
 
 
-def halt(place: Place, what: str, *, doubt: bool = False) -> None:
+def halt(place: Place, done: str, *, doubt: bool = False) -> None:
     """Raises `SubmitStopped` when the person has stopped the batch. ``doubt``: an earlier request got no answer."""
     if not place.stopped():
         return
     if doubt:
         raise SubmitStopped(
-            f"Stopped by hand while {what}. An earlier request got no answer, and the service lists no job of it "
+            f"Stopped by hand while {done}. An earlier request got no answer, and the service lists no job of it "
             "(yet): look at the service's own console before these lines are sent again."
         )
-    raise SubmitStopped(f"Stopped by hand while {what}; nothing was submitted.")
+    raise SubmitStopped(f"Stopped by hand while {done}; nothing was submitted.")
 
 
 def write_atomically(path: Path, pieces: Iterable[bytes]) -> int:
     """Write a file that is either whole or not there; returns its bytes. What ``pieces`` raises leaves nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
+    partial_file = path.with_name(f"{path.name}.part")
     size = 0
     try:
-        with part.open("wb") as file:
+        with partial_file.open("wb") as file:
             for piece in pieces:
                 size += file.write(piece)
             file.flush()
             os.fsync(file.fileno())
-        part.replace(path)
+        partial_file.replace(path)
     finally:
-        part.unlink(missing_ok=True)
+        partial_file.unlink(missing_ok=True)
     return size
 
 
@@ -451,12 +453,12 @@ def download(chunks: Iterable[bytes], path: Path, place: Place, service: str) ->
 
 
 def _watched(chunks: Iterable[bytes], place: Place, service: str) -> Iterator[bytes]:
-    done = told = 0
+    done = reported = 0
     for chunk in chunks:
         yield chunk
         done += len(chunk)
-        if done - told >= 8 * STEP:
-            told = done
+        if done - reported >= 8 * STEP:
+            reported = done
             place.say(f"Fetching the results from {service}: {done / 1e6:,.0f} MB so far.")
 
 
@@ -466,26 +468,26 @@ class Upload(io.FileIO):
     def __init__(self, path: Path, place: Place, service: str) -> None:
         super().__init__(path, "rb")
         self._place, self._service = place, service
-        self._size, self._done, self._told = path.stat().st_size, 0, 0
+        self._size, self._done, self._reported = path.stat().st_size, 0, 0
         self.halted = False
 
     def read(self, size: int | None = -1, /) -> bytes:
         """The next bytes. What it raises comes out of an SDK as that one's own error, so that `halted` is kept too."""
         self.halted = self._place.stopped()
         halt(self._place, "its file was uploaded")
-        found = super().read(-1 if size is None else size) or b""
-        self._done += len(found)
-        if self._done - self._told >= 8 * STEP:
-            self._told = self._done
-            done, whole = self._done / 1e6, self._size / 1e6
-            self._place.say(f"Sending the file to {self._service}: {done:,.0f} of {whole:,.0f} MB.")
-        return found
+        data = super().read(-1 if size is None else size) or b""
+        self._done += len(data)
+        if self._done - self._reported >= 8 * STEP:
+            self._reported = self._done
+            done, total = self._done / 1e6, self._size / 1e6
+            self._place.say(f"Sending the file to {self._service}: {done:,.0f} of {total:,.0f} MB.")
+        return data
 
 
-def broken_line(where: str, ended: bool) -> LineResult:
+def broken_line(location: str, ended: bool) -> LineResult:
     """What is told of a line of a results file that is no JSON object."""
     why = "is not a JSON object" if ended else "ends in the middle"
-    return LineResult("", "failed", "protocol_error", message=f"{where} {why}, so that its answer cannot be read.")
+    return LineResult("", "failed", "protocol_error", message=f"{location} {why}, so that its answer cannot be read.")
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | None, bool]]:

@@ -1,4 +1,4 @@
-"""Where the vendors' SDKs may connect, and with which key: the same walls that live calls stand behind.
+"""The HTTP client of the vendors' SDKs: where they may connect, and with which key, by the rules of live calls.
 
 The SDKs follow redirects, read proxies, further keys and headers from the environment, and go where an answer tells
 them to (Anthropic's ``results_url``). So they are given an HTTP client of ours, which follows nothing, reads nothing
@@ -121,10 +121,10 @@ def check(deployment: Deployment, url: str) -> None:
     if way.proxy is not None:
         return
     try:
-        found = socket.getaddrinfo(host, parts.port or 443, type=socket.SOCK_STREAM)
+        addresses = socket.getaddrinfo(host, parts.port or 443, type=socket.SOCK_STREAM)
     except OSError:
         return  # the call itself says that the name cannot be resolved
-    for *_, address in found:
+    for *_, address in addresses:
         check_ip(str(address[0]), host, allowed)
 
 
@@ -132,12 +132,12 @@ def http_client(deployment: Deployment, name: str, value: str) -> httpx2.Client:
     """The HTTP client for an SDK's calls for this deployment, whose key is sent as the header ``name``: ``value``."""
     import httpx2
 
-    strange = (_ambient_headers() | {"authorization", "x-api-key"}) - {given.lower() for given in deployment.headers}
+    strange = (_ambient_headers() | {"authorization", "x-api-key"}) - {header.lower() for header in deployment.headers}
 
     def before(request: httpx2.Request) -> None:
         check(deployment, str(request.url))
-        for one in strange:
-            request.headers.pop(one, None)
+        for header in strange:
+            request.headers.pop(header, None)
         request.headers[name] = value
 
     return httpx2.Client(
@@ -194,11 +194,11 @@ def _proxy(way: outbound.Way) -> httpx2.Proxy | None:
 
 
 def _of_proxy(error: Exception, proxy: outbound.Proxy) -> str:
-    said = keys.scrub(str(error))
-    if "CERTIFICATE_VERIFY_FAILED" in said:
+    sentence = keys.scrub(str(error))
+    if "CERTIFICATE_VERIFY_FAILED" in sentence:
         mend = outbound.environment_ca_trouble() or "name the company's own in SSL_CERT_FILE or ca_file"
         return f"Through the proxy of {proxy.setting} came a certificate that is not trusted here: {mend}."
-    status = re.match(r"(\d{3})\b", said)
+    status = re.match(r"(\d{3})\b", sentence)
     if status and status[1] == "407":
         lacks = "did not accept the user name and password" if proxy.login else "wants a user name and a password"
         return f"The proxy of {proxy.setting} {lacks} (407): check its settings, lab doctor shows them."

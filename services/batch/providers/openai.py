@@ -18,13 +18,13 @@ from services.batch.providers import http as providers_http
 from services.batch.providers.base import Place, ResultsGone
 from services.batch.providers.common import (
     SETTLE_S,
-    Mark,
+    SubmitJournal,
     answered,
     asking,
     clean,
     explain,
     id_of,
-    mark_of,
+    journal_of,
     not_run,
     refused,
     results_path,
@@ -35,7 +35,7 @@ from services.batch.types import SubmitRefused as Refused
 from services.providers import kind_of
 from services.providers.base import endpoint
 from services.providers.usage import obj
-from services.types import Deployment
+from services.types import Deployment, Json
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -58,7 +58,7 @@ CODES = {"batch_expired": "expired", "batch_cancelled": "cancelled"}
 
 
 class OpenAIRoute:
-    """OpenAI's batches, over the SDK. ``settle_s``: see `submit_journal`."""
+    """OpenAI's batches, over the SDK. ``settle_s``: see `SubmitJournal.wait`."""
 
     name: RouteName = "openai"
     title = "OpenAI Batch"
@@ -91,51 +91,55 @@ class OpenAIRoute:
 
     def check(self, deployment: Deployment) -> list[str]:
         """What would make a submit fail: the key, the model, the right to batches. Two short requests."""
-        found: list[str] = []
+        troubles: list[str] = []
         try:
             with self._client(deployment) as client:
-                looks: list[tuple[str, Callable[[], Any]]] = [
+                checks: list[tuple[str, Callable[[], Any]]] = [
                     (
                         f"{NAME} has no model “{clean(deployment.model, 80)}” for this key: check its name.",
                         lambda: client.models.retrieve(deployment.model),
                     ),
                     (f"{NAME} lets this key use no batches.", lambda: client.batches.list(limit=1)),
                 ]
-                for missing, look in looks:
+                for missing, look in checks:
                     try:
                         look()
                     except Exception as error:
-                        said = explain(error, NAME, deployment.key_env)
-                        found.append(missing if said.outcome == "not_found" else said.text)
-                        if said.outcome != "not_found":
+                        sentence = explain(error, NAME, deployment.key_env)
+                        troubles.append(missing if sentence.outcome == "not_found" else sentence.text)
+                        if sentence.outcome != "not_found":
                             break
         except Exception as error:
-            found.append(explain(error, NAME, deployment.key_env).text)
-        return found
+            troubles.append(explain(error, NAME, deployment.key_env).text)
+        return troubles
 
     # --- submit ------------------------------------------------------------------------------------------------------
 
     def submit(self, deployment: Deployment, job: Job, lines: Iterable[Line], place: Place) -> Job:
         """Write the file, upload it, make the job. A job with our token is found and taken instead."""
-        mark = mark_of(place.folder, job)
+        journal = journal_of(place.folder, job)
         url = URLS[deployment.wire]
         with submitting(NAME, deployment.key_env), self._client(deployment) as client:
-            made = mark.vendor_id or self._find(client, job.token, mark)
-            if made is None and mark.doubt:
-                mark.wait(NAME, self.settle_s)
-            if made is None:
-                providers_common.halt(place, "it was to be sent", doubt=mark.doubt)
-                path = self._write(deployment, job, lines, place, mark)
-                file_id = mark.file_id or self._upload(client, path, place, mark)
-                made = self._create(client, job, url, file_id, mark)
-            mark.settled(made)
-            path = _path(place.folder, job, mark)
+            vendor_id = journal.vendor_id or self._find(client, job.token, journal)
+            if vendor_id is None and journal.doubt:
+                journal.wait(NAME, self.settle_s)
+            if vendor_id is None:
+                providers_common.halt(place, "it was to be sent", doubt=journal.doubt)
+                path = self._write(deployment, job, lines, place, journal)
+                file_id = journal.file_id or self._upload(client, path, place, journal)
+                vendor_id = self._create(client, job, url, file_id, journal)
+            journal.settled(vendor_id)
+            path = _path(place.folder, job, journal)
             path.unlink(missing_ok=True)  # the service has it; the lines themselves are in our tables
-        facts = {**job.facts, "endpoint": url, "input_file_id": mark.file_id}
-        return replace(job, vendor_id=made, facts={name: one for name, one in facts.items() if one is not None})
+        facts = {**job.facts, "endpoint": url, "input_file_id": journal.file_id}
+        return replace(
+            job, vendor_id=vendor_id, facts={name: value for name, value in facts.items() if value is not None}
+        )
 
-    def _write(self, deployment: Deployment, job: Job, lines: Iterable[Line], place: Place, mark: Mark) -> Path:
-        path = _path(place.folder, job, mark)
+    def _write(
+        self, deployment: Deployment, job: Job, lines: Iterable[Line], place: Place, journal: SubmitJournal
+    ) -> Path:
+        path = _path(place.folder, job, journal)
         if path.exists():
             return path
         place.say(f"Writing the file of job {job.no}.")
@@ -149,65 +153,65 @@ class OpenAIRoute:
                 if count > (limits.max_records or count) or size > (limits.max_bytes or size):
                     raise Refused(f"Job {job.no} is larger than {NAME} takes in one file: split it into more jobs.")
                 if count % 1000 == 0:
-                    providers_common.halt(place, "its file was written", doubt=mark.doubt)
+                    providers_common.halt(place, "its file was written", doubt=journal.doubt)
                 yield piece
 
         providers_common.write_atomically(path, pieces())
         return path
 
-    def _upload(self, client: OpenAI, path: Path, place: Place, mark: Mark) -> str:
+    def _upload(self, client: OpenAI, path: Path, place: Place, journal: SubmitJournal) -> str:
         """Upload the file, or find the one that an earlier try uploaded."""
-        if mark.tried_at is not None:
+        if journal.tried_at is not None:
             size = path.stat().st_size
-            for one in client.files.list(purpose="batch", order="desc", limit=1000):
-                if one.created_at < mark.tried_at - SKEW_S:
+            for listed in client.files.list(purpose="batch", order="desc", limit=1000):
+                if listed.created_at < journal.tried_at - SKEW_S:
                     break
-                if one.filename == path.name and one.bytes == size:
-                    mark.file_id = one.id
-                    return one.id
-        mark.tried_at = mark.tried_at or time.time()
-        mark.save()
+                if listed.filename == path.name and listed.bytes == size:
+                    journal.file_id = listed.id
+                    return listed.id
+        journal.tried_at = journal.tried_at or time.time()
+        journal.save()
         with providers_common.Upload(path, place, NAME) as file:
             try:
                 uploaded = client.files.create(file=(path.name, file, "application/jsonl"), purpose="batch")
             except Exception:
                 if file.halted:
-                    providers_common.halt(place, "its file was uploaded", doubt=mark.doubt)
+                    providers_common.halt(place, "its file was uploaded", doubt=journal.doubt)
                 raise
-        mark.file_id = uploaded.id
-        mark.save()
+        journal.file_id = uploaded.id
+        journal.save()
         return uploaded.id
 
-    def _create(self, client: OpenAI, job: Job, url: str, file_id: str, mark: Mark) -> str:
-        mark.trying()
+    def _create(self, client: OpenAI, job: Job, url: str, file_id: str, journal: SubmitJournal) -> str:
+        journal.trying()
         try:
-            made = client.batches.create(
+            batch = client.batches.create(
                 completion_window="24h",
                 endpoint=url,  # type: ignore[arg-type]  # one of URLS
                 input_file_id=file_id,
                 metadata={"lab_token": job.token[:512], "lab_job": str(job.no)},
             )
         except Exception as error:
-            said = explain(error, NAME)
-            if not said.maybe:
-                mark.file_id = None if said.status in (400, 404) else mark.file_id
-                mark.settled()
+            sentence = explain(error, NAME)
+            if not sentence.maybe:
+                journal.file_id = None if sentence.status in (400, 404) else journal.file_id
+                journal.settled()
                 raise
-            found = self._find(client, job.token, mark)
-            if found is None:
-                mark.wait(NAME, self.settle_s)
-                raise SubmitLater(f"{said.text} It is asked again.") from None
-            return found
-        return made.id
+            vendor_id = self._find(client, job.token, journal)
+            if vendor_id is None:
+                journal.wait(NAME, self.settle_s)
+                raise SubmitLater(f"{sentence.text} It is asked again.") from None
+            return vendor_id
+        return batch.id
 
-    def _find(self, client: OpenAI, token: str, mark: Mark) -> str | None:
+    def _find(self, client: OpenAI, token: str, journal: SubmitJournal) -> str | None:
         """The job with our token. Newest first, no further back than the first try can lie."""
-        since = (mark.tried_at - SKEW_S) if mark.tried_at else time.time() - LOOK_BACK_S
-        for count, one in enumerate(client.batches.list(limit=100), 1):
-            if (one.metadata or {}).get("lab_token") == token[:512]:
-                mark.file_id = mark.file_id or one.input_file_id
-                return one.id
-            if one.created_at < since or count >= LOOK_AT_MOST:
+        since = (journal.tried_at - SKEW_S) if journal.tried_at else time.time() - LOOK_BACK_S
+        for count, batch in enumerate(client.batches.list(limit=100), 1):
+            if (batch.metadata or {}).get("lab_token") == token[:512]:
+                journal.file_id = journal.file_id or batch.input_file_id
+                return batch.id
+            if batch.created_at < since or count >= LOOK_AT_MOST:
                 return None
         return None
 
@@ -239,11 +243,11 @@ class OpenAIRoute:
         paths: list[tuple[str, Path]] = []
         with asking(NAME, deployment.key_env), self._client(deployment) as client:
             batch: Batch = client.batches.retrieve(id_of(job))
-            for what, one in (("output", batch.output_file_id), ("error", batch.error_file_id)):
-                if one and self._fetch(client, one, results_path(place.folder, job, one), place, gone):
-                    paths.append((what, results_path(place.folder, job, one)))
-        for what, path in paths:
-            yield from _read(what, path, deployment)
+            for kind, file_id in (("output", batch.output_file_id), ("error", batch.error_file_id)):
+                if file_id and self._fetch(client, file_id, results_path(place.folder, job, file_id), place, gone):
+                    paths.append((kind, results_path(place.folder, job, file_id)))
+        for kind, path in paths:
+            yield from _read(kind, path, deployment)
         if gone:
             raise ResultsGone(f"{NAME} has deleted {' and '.join(gone)}: it keeps results for 30 days.")
 
@@ -279,8 +283,8 @@ class OpenAIRoute:
         return client
 
 
-def _path(folder: Path, job: Job, mark: Mark) -> Path:
-    return folder / "jobs" / f"lab-{job.no:04d}-{mark.tag}.jsonl"
+def _path(folder: Path, job: Job, journal: SubmitJournal) -> Path:
+    return folder / "jobs" / f"lab-{job.no:04d}-{journal.tag}.jsonl"
 
 
 def _piece(body: Callable[[Deployment, Line], bytes], deployment: Deployment, line: Line) -> bytes:
@@ -290,16 +294,16 @@ def _piece(body: Callable[[Deployment, Line], bytes], deployment: Deployment, li
         raise Refused(f"Line {line.no} cannot be sent: {clean(error, 300)}") from None
 
 
-def _read(what: str, path: Path, deployment: Deployment) -> Iterator[LineResult]:
+def _read(kind: str, path: Path, deployment: Deployment) -> Iterator[LineResult]:
     """Each line of a results file. A file that ends in the middle is not kept, so that it is fetched anew next time."""
-    whole = True
+    complete = True
     for number, row, ended in providers_common.read_lines(path):
         if row is None:
-            whole = whole and ended
-            yield providers_common.broken_line(f"Line {number} of OpenAI's {what} file", ended)
+            complete = complete and ended
+            yield providers_common.broken_line(f"Line {number} of OpenAI's {kind} file", ended)
         else:
             yield _result(row, deployment)
-    if not whole:
+    if not complete:
         path.unlink(missing_ok=True)
 
 
@@ -309,14 +313,14 @@ def _result(row: Mapping[str, Any], deployment: Deployment) -> LineResult:
     response, error = obj(row.get("response")), obj(row.get("error"))
     status, body = response.get("status_code"), obj(response.get("body"))
     request_id = response.get("request_id")
-    asked = clean(request_id, 80) if isinstance(request_id, str) and request_id else None
+    shown_id = clean(request_id, 80) if isinstance(request_id, str) and request_id else None
     state = CODES.get(str(error.get("code")))
     if state is not None:
         words = clean(error.get("message")) or f"{NAME} did not get to this line."
         return not_run(called, "expired" if state == "expired" else "cancelled", words)
     status = status if isinstance(status, int) and not isinstance(status, bool) else None
     if error or status is None or status >= 400:
-        return refused(called, body or {"error": dict(error)}, status=status, means=400, request_id=asked)
+        return refused(called, body or {"error": dict(error)}, status=status, means=400, request_id=shown_id)
     return answered(called, deployment.wire, body, status)
 
 
@@ -345,8 +349,8 @@ def polled(batch: Batch) -> Polled:
     """What a retrieved batch says."""
     word = str(batch.status)
     strange = f"OpenAI calls its state “{clean(word, 40)}”, which is not known here; it is watched on."
-    state, said, over = _WORDS.get(word, ("running", strange, False))
-    facts: dict[str, Any] = {"input_file_id": batch.input_file_id, "results_until": batch.created_at + KEPT_S}
+    state, sentence, over = _WORDS.get(word, ("running", strange, False))
+    facts: Json = {"input_file_id": batch.input_file_id, "results_until": batch.created_at + KEPT_S}
     for name in ("output_file_id", "error_file_id"):
         if getattr(batch, name):
             facts[name] = getattr(batch, name)
@@ -354,22 +358,22 @@ def polled(batch: Batch) -> Polled:
         if _over_quota(batch):
             facts |= {"resubmit": True, "resubmit_after_s": QUOTA_WAIT_S}
             state = "waiting_for_quota"
-            said = (
+            sentence = (
                 "OpenAI has too many tokens of this account waiting already, so that it did not take the file; it is "
                 f"submitted again in {QUOTA_WAIT_S / 60:.0f} minutes."
             )
         else:
-            said = _refusal(batch)
+            sentence = _refusal(batch)
     collectable = over and bool(batch.output_file_id or batch.error_file_id)
     if word == "completed":
-        said = _finished(batch)
-    return Polled(state, word, said, over, collectable, _counts(batch), batch.expires_at, facts)
+        sentence = _finished(batch)
+    return Polled(state, word, sentence, over, collectable, _counts(batch), batch.expires_at, facts)
 
 
 def unknown(job: Job) -> Polled:
     """A job that the service does not know any more."""
-    said = f"OpenAI knows no job {clean(job.vendor_id, 80)} (any more): its results are lost; send its lines again."
-    return Polled("failed", "not found", said, over=True, collectable=False)
+    sentence = f"OpenAI knows no job {clean(job.vendor_id, 80)} (any more): its results are lost; send its lines again."
+    return Polled("failed", "not found", sentence, over=True, collectable=False)
 
 
 def _counts(batch: Batch) -> dict[str, int] | None:
@@ -394,19 +398,19 @@ def _errors(batch: Batch) -> list[Any]:
 
 
 def _over_quota(batch: Batch) -> bool:
-    said = [f"{one.code or ''} {one.message or ''}".lower() for one in _errors(batch)]
-    return bool(said) and all(any(mark in one for mark in _QUOTA) for one in said)
+    texts = [f"{error.code or ''} {error.message or ''}".lower() for error in _errors(batch)]
+    return bool(texts) and all(any(mark in error_text for mark in _QUOTA) for error_text in texts)
 
 
 def _refusal(batch: Batch) -> str:
     errors = _errors(batch)
     if not errors:
         return "OpenAI refused the file without saying why; nothing was answered or charged."
-    told = [_one(error) for error in errors[:3]]
-    more = f" (and {len(errors) - 3:,} more)" if len(errors) > 3 else ""
-    return f"OpenAI refused the file, nothing was answered or charged: {'; '.join(told)}{more}."
+    sentences = [_error_text(error) for error in errors[:3]]
+    further = f" (and {len(errors) - 3:,} more)" if len(errors) > 3 else ""
+    return f"OpenAI refused the file, nothing was answered or charged: {'; '.join(sentences)}{further}."
 
 
-def _one(error: Any) -> str:
+def _error_text(error: Any) -> str:
     place = f"line {error.line}: " if error.line is not None else ""
     return place + clean(error.message or error.code or "no reason").rstrip(".")

@@ -1,6 +1,6 @@
 """SageMaker asynchronous inference: one invocation per line, queued at the endpoint, answered into S3.
 
-There is no job at SageMaker. What stands for one is the ledger of what was sent (`sagemaker_async_ledger`), in a file
+There is no job at SageMaker. What stands for one is the ledger of what was sent (`Ledger`), in a file
 beside the batch's own: an invocation cannot be listed, so a restarted worker reads there what it need not send again. A
 line that was on its way when the worker died is looked for by the name its answer would have, and sent again only when
 there is none; the second answer then takes the place of the first.
@@ -51,7 +51,7 @@ from services.batch.types import (
 from services.deployments import config
 from services.providers.decoder import loads
 from services.security.network import Forbidden
-from services.types import Deployment
+from services.types import Deployment, Json
 
 INLINE_BYTES = 128_000
 
@@ -99,18 +99,18 @@ class AsyncRoute:
     def check(self, deployment: Deployment) -> list[str]:
         """What would make a submit fail; what could not be found out begins with `aws.UNSURE`."""
         try:
-            where = aws.place_of(deployment)
+            account = aws.place_of(deployment)
             endpoint = aws.described(deployment) if deployment.kind == "sagemaker" else None
         except AwsTrouble as error:
             return [str(error)]
         if endpoint is None or not endpoint.answers:
             return [self.why_not(deployment) or _not_asynchronous(deployment)]
-        found = [f"The endpoint {endpoint.name} is {endpoint.status}: it takes no calls."] * (
+        troubles = [f"The endpoint {endpoint.name} is {endpoint.status}: it takes no calls."] * (
             endpoint.status not in ("InService", "Updating", "SystemUpdating", "RollingBack")
         )
         for place in dict.fromkeys(filter(None, (endpoint.answers, aws.settings(deployment).batch_s3))):
-            found += aws.bucket(where, place)
-        return found
+            troubles += aws.bucket(account, place)
+        return troubles
 
     def submit(self, deployment: Deployment, job: Job, lines: Iterable[Line], place: Place) -> Job:
         """Send every line that the ledger does not have. What was sent before a `SubmitLater` stays in the ledger.
@@ -120,7 +120,7 @@ class AsyncRoute:
         if deployment.kind != "sagemaker":
             raise SubmitRefused("Only models on SageMaker endpoints can be asked asynchronously.")
         with aws.submitting():
-            where = aws.place_of(deployment)
+            account = aws.place_of(deployment)
             endpoint = aws.described(deployment)
             if not endpoint.answers:
                 raise SubmitRefused(_not_asynchronous(deployment))
@@ -128,8 +128,8 @@ class AsyncRoute:
             tag = tag_of(job.token)
             ledger = Ledger(place.folder / "jobs" / f"{job.no:04d}-{tag}.sent.jsonl")
             with ledger:
-                sender = _Sender(deployment, where, endpoint.answers, tag, job, ledger, place)
-                control.call("sagemaker-runtime", where, lambda client: sender.all(client, lines), endpoint=url)
+                sender = _Sender(deployment, account, endpoint.answers, tag, job, ledger, place)
+                control.call("sagemaker-runtime", account, lambda client: sender.all(client, lines), endpoint=url)
         facts = {
             **job.facts,
             "ledger": str(ledger.path),
@@ -170,9 +170,9 @@ class _Sender:
     """Sends the lines of one job that its ledger does not have, a few at once."""
 
     def __init__(
-        self, deployment: Deployment, where: Account, answers: str, tag: str, job: Job, ledger: Ledger, place: Place
+        self, deployment: Deployment, account: Account, answers: str, tag: str, job: Job, ledger: Ledger, place: Place
     ) -> None:
-        self._deployment, self._where, self._tag, self._job = deployment, where, tag, job
+        self._deployment, self._account, self._tag, self._job = deployment, account, tag, job
         self._ledger, self._place = ledger, place
         self._answers = aws.parsed(answers).under(tag)
         self._refused: dict[int, AwsTrouble] = {}  # while it is not known whether others are taken
@@ -196,7 +196,7 @@ class _Sender:
                         break  # it is not these lines
                     if stopped := self._place.stopped():
                         break
-                    waiting.append(threads.submit(self._one, client, line, self._body(line)))
+                    waiting.append(threads.submit(self._send, client, line, self._body(line)))
             finally:
                 ended = [future.exception() for future in waiting]
         for error in ended:
@@ -221,9 +221,9 @@ class _Sender:
         except ValueError as error:
             raise SubmitRefused(f"Line {line.no} cannot be sent. {error}") from error
 
-    def _one(self, client: Any, line: Line, body: bytes) -> None:
+    def _send(self, client: Any, line: Line, body: bytes) -> None:
         ident = wire_id(line.no)
-        asks: dict[str, Any] = {
+        asks: Json = {
             "EndpointName": self._deployment.model.strip(),
             "ContentType": "application/json",
             "InferenceId": ident,
@@ -235,15 +235,15 @@ class _Sender:
         }
         if len(body) > INLINE_BYTES:
             base = aws.parsed(aws.settings(self._deployment).batch_s3 or "")
-            at = base.under(aws.job_name(self._job), "input", f"{ident}.json")
-            aws.put(self._where, at, body)
-            asks["InputLocation"] = str(at)
+            uri = base.under(aws.job_name(self._job), "input", f"{ident}.json")
+            aws.put(self._account, uri, body)
+            asks["InputLocation"] = str(uri)
         else:
             asks["Body"] = body
         doubt = line.no in self._ledger.doubtful  # of an earlier try; a no to this one says nothing of that
         self._ledger.add_try(line.no)
         try:
-            row = self._asked(client, asks)
+            row = self._invoke(client, asks)
         except AwsTrouble as error:
             if error.what not in aws.NO_ANSWER and not doubt:
                 self._ledger.add_free(line.no)
@@ -258,14 +258,14 @@ class _Sender:
         if len(self._ledger.sent) % 100 == 0:
             self._place.say(f"Sending to SageMaker: {len(self._ledger.sent):,} of {self._job.n_lines:,} lines.")
 
-    def _asked(self, client: Any, asks: dict[str, Any]) -> Any:
+    def _invoke(self, client: Any, asks: Json) -> Any:
         from botocore.exceptions import BotoCoreError, ClientError
 
         for wait_s in (*BACKOFF_S, None):
             try:
                 return client.invoke_endpoint_async(**asks)
             except (BotoCoreError, ClientError) as error:
-                trouble = explained(error, "sagemaker-runtime", self._where)
+                trouble = explained(error, "sagemaker-runtime", self._account)
                 if wait_s is None or trouble.what != "throttled" or self._place.stopped():
                     raise trouble from error
                 time.sleep(wait_s)
@@ -276,7 +276,7 @@ class _Sender:
         tried = self._ledger.doubtful
         if not tried:
             return {}
-        there = {str(one.uri) for one in aws.listed(self._where, self._answers)}
+        there = {str(answer.uri) for answer in aws.listed(self._account, self._answers)}
         places = {no: place_of(self._answers, no) for no in tried}
         return {no: Sent(place, None) for no, place in places.items() if place in there}
 
@@ -309,40 +309,40 @@ SPARE_S = 300.0  # after the last moment at which an answer could be written
 READ_AT_ONCE = 16
 
 
-def polled(where: Account, job: Job) -> Polled:
+def polled(account: Account, job: Job) -> Polled:
     """How many lines have an answer or a failure. Raises `AwsTrouble` and `RouteTrouble`."""
     ledger = _ledger(job)
     doubtful = _doubtful(job, ledger)
-    there = _there(where, [*ledger.sent.values(), *doubtful.values()])
-    found = sum(one.out in there for one in doubtful.values())
-    answered = sum(sent.out in there for sent in ledger.sent.values()) + found
+    there = _there(account, [*ledger.sent.values(), *doubtful.values()])
+    n_found = sum(doubt.out in there for doubt in doubtful.values())
+    answered = sum(sent.out in there for sent in ledger.sent.values()) + n_found
     failed = sum(sent.out not in there and sent.fail in there for sent in ledger.sent.values()) + len(ledger.refused)
-    sent, doubts = len(ledger.sent) + len(ledger.refused) + found, len(doubtful) - found
+    sent, doubts = len(ledger.sent) + len(ledger.refused) + n_found, len(doubtful) - n_found
     counts = {"total": job.n_lines, "processed": answered + failed, "succeeded": answered, "failed": failed}
     now, until = time.time(), _last_moment(job)
-    left, late = sent - answered - failed, now > until
+    n_waiting, late = sent - answered - failed, now > until
     cancelled = ledger.path.with_suffix(CANCELLED).exists()
-    if left and not late:
-        said = f"{left:,} of {sent:,} lines wait at the endpoint or are at work there."
+    if n_waiting and not late:
+        sentence = f"{n_waiting:,} of {sent:,} lines wait at the endpoint or are at work there."
         if cancelled:
-            said += " SageMaker cannot withdraw what it has in its queue, so they are answered all the same."
-        return Polled("cancelling" if cancelled else "running", "queued", said, False, False, counts, until)
+            sentence += " SageMaker cannot withdraw what it has in its queue, so they are answered all the same."
+        return Polled("cancelling" if cancelled else "running", "queued", sentence, False, False, counts, until)
     since = float(job.facts.get("answered_at") or now)
-    if doubts and not left and now < since + DOUBT_S:
-        said = f"{_of_doubt(doubts)} Answers to them are looked for until {clock(since + DOUBT_S)}."
-        return Polled("cancelling", "queued", said, False, False, counts, None, {"answered_at": since})
+    if doubts and not n_waiting and now < since + DOUBT_S:
+        sentence = f"{_of_doubt(doubts)} Answers to them are looked for until {clock(since + DOUBT_S)}."
+        return Polled("cancelling", "queued", sentence, False, False, counts, None, {"answered_at": since})
     facts = {"ended_at": job.facts.get("ended_at") or now}
-    if left:
-        said = f"{left:,} of {sent:,} lines were not answered in the time that SageMaker keeps them."
-        return Polled("expired", "expired", said, True, True, counts, None, facts)
+    if n_waiting:
+        sentence = f"{n_waiting:,} of {sent:,} lines were not answered in the time that SageMaker keeps them."
+        return Polled("expired", "expired", sentence, True, True, counts, None, facts)
     state: BatchState = "cancelled" if cancelled and sent < job.n_lines else "ended"
-    said = f"{answered:,} lines were answered and {failed:,} failed."
+    sentence = f"{answered:,} lines were answered and {failed:,} failed."
     if doubts:
-        said += (
+        sentence += (
             f" {_of_doubt(doubts)} No answer came within {DOUBT_S / 60:.0f} minutes: look below {_answers(job)} before "
             "they are sent again."
         )
-    return Polled(state, "answered", said, True, True, counts, None, facts)
+    return Polled(state, "answered", sentence, True, True, counts, None, facts)
 
 
 def _of_doubt(n: int) -> str:
@@ -350,9 +350,9 @@ def _of_doubt(n: int) -> str:
     return f"Whether SageMaker took {lines} is not known, because no answer came to the request."
 
 
-def clock(at: float) -> str:
+def clock(unix_s: float) -> str:
     """Unix seconds as a time of day."""
-    return f"{datetime.fromtimestamp(at, UTC):%H:%M} UTC"
+    return f"{datetime.fromtimestamp(unix_s, UTC):%H:%M} UTC"
 
 
 def name_of(no: int) -> str:
@@ -377,12 +377,12 @@ def _doubtful(job: Job, ledger: Ledger) -> dict[int, Sent]:
     return {no: Sent(place_of(folder, no), None) for no in ledger.doubtful}
 
 
-def results_of(where: Account, job: Job) -> Iterator[LineResult]:
+def results_of(account: Account, job: Job) -> Iterator[LineResult]:
     """The result of every line that was sent and has one; of the others that they expired, once they have."""
     ledger = _ledger(job)
     doubtful = _doubtful(job, ledger)
-    there = _there(where, [*ledger.sent.values(), *doubtful.values()])
-    sent_or_found = ledger.sent | {no: one for no, one in doubtful.items() if one.out in there}
+    there = _there(account, [*ledger.sent.values(), *doubtful.values()])
+    sent_or_found = ledger.sent | {no: doubt for no, doubt in doubtful.items() if doubt.out in there}
     wire = str(job.facts.get("wire") or "chat")
     for no, why in ledger.refused.items():
         yield aws.failed(wire_id(no), {"message": clean(why)}, 400)
@@ -393,7 +393,7 @@ def results_of(where: Account, job: Job) -> Iterator[LineResult]:
             waiting: deque[Future[LineResult]] = deque()
             for no, sent in sent_or_found.items():
                 if sent.out in there or sent.fail in there:
-                    waiting.append(threads.submit(_one, s3, where, no, sent, sent.out in there, wire))
+                    waiting.append(threads.submit(_line_result, s3, account, no, sent, sent.out in there, wire))
                 elif late:
                     yield not_run(wire_id(no), "expired", "SageMaker did not answer this line in the time it keeps it.")
                 while len(waiting) >= READ_AT_ONCE * 2:
@@ -401,34 +401,34 @@ def results_of(where: Account, job: Job) -> Iterator[LineResult]:
             while waiting:
                 yield waiting.popleft().result()
 
-    yield from control.call("s3", where, read)
+    yield from control.call("s3", account, read)
 
 
-def _one(s3: Any, where: Account, no: int, sent: Sent, answered: bool, wire: str) -> LineResult:
+def _line_result(s3: Any, account: Account, no: int, sent: Sent, answered: bool, wire: str) -> LineResult:
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
         data = aws.small(s3, aws.parsed(sent.out if answered else sent.fail or ""))
     except (BotoCoreError, ClientError, OSError) as error:
-        raise explained(error, "s3", where) from error
+        raise explained(error, "s3", account) from error
     value = loads(data)
     if answered:
         if value is None:
             why = "The answer in S3 is no JSON: it was cut, or the container writes another form."
             return aws.unreadable(why, wire_id(no))
         return aws.contained(wire_id(no), wire, value)
-    said = value if isinstance(value, dict) else {"message": clean(data[:2000].decode("utf-8", "replace"))}
-    return aws.failed(wire_id(no), said, None)
+    stated = value if isinstance(value, dict) else {"message": clean(data[:2000].decode("utf-8", "replace"))}
+    return aws.failed(wire_id(no), stated, None)
 
 
-def _there(where: Account, every: Iterable[Sent]) -> set[str | None]:
+def _there(account: Account, every: Iterable[Sent]) -> set[str | None]:
     """The S3 places, among those where answers and failures would come, that hold something."""
     expected = {place for sent in every for place in sent if place}
     folders = {place.rpartition("/")[0] for place in expected}
-    found: set[str | None] = set()
+    uris: set[str | None] = set()
     for folder in sorted(folders):
-        found |= {str(one.uri) for one in aws.listed(where, aws.parsed(folder))} & expected
-    return found
+        uris |= {str(entry.uri) for entry in aws.listed(account, aws.parsed(folder))} & expected
+    return uris
 
 
 def _ledger(job: Job) -> Ledger:
@@ -471,8 +471,8 @@ class Ledger:
     @staticmethod
     def of(job: Job) -> Path | None:
         """Where a job's ledger is, as its facts say."""
-        known = job.facts.get("ledger")
-        return Path(known) if isinstance(known, str) else None
+        name = job.facts.get("ledger")
+        return Path(name) if isinstance(name, str) else None
 
     @property
     def doubtful(self) -> set[int]:
@@ -489,11 +489,11 @@ class Ledger:
 
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        whole = not self.path.exists() or self.path.read_bytes()[-1:] in (b"", b"\n")
+        complete = not self.path.exists() or self.path.read_bytes()[-1:] in (b"", b"\n")
         if self.path.exists():
             self.read()
         self._file = self.path.open("ab")
-        if not whole:
+        if not complete:
             self._file.write(b"\n")
         return self
 
@@ -518,7 +518,7 @@ class Ledger:
         """SageMaker said that it takes a line not now: it is as if it had never been sent."""
         self._add({"no": no, "free": True})
 
-    def _add(self, row: dict[str, Any]) -> None:
+    def _add(self, row: Json) -> None:
         with self._lock:
             if self._file is None:
                 raise RuntimeError("the ledger is not open")
@@ -526,7 +526,7 @@ class Ledger:
             self._file.flush()
             self._take(row)
 
-    def _take(self, row: dict[str, Any]) -> None:
+    def _take(self, row: Json) -> None:
         no: int = row["no"]
         self.tried.add(no)
         if row.get("free") is True:

@@ -17,7 +17,7 @@ from services.aws.control import AwsTrouble
 from services.aws.control import Place as Account
 from services.aws.instances import of_instance
 from services.batch.providers import aws
-from services.batch.providers.aws import Endpoint, Found, Uri
+from services.batch.providers.aws import Endpoint, StoredObject, Uri
 from services.batch.providers.base import Place
 from services.batch.providers.common import broken_line, clean, halt, json_line, limits_of, read_lines
 from services.batch.types import (
@@ -31,7 +31,7 @@ from services.batch.types import (
     SubmitRefused,
     wire_id,
 )
-from services.types import Deployment
+from services.types import Deployment, Json
 
 FILE_BYTES = 32_000_000
 
@@ -58,9 +58,11 @@ class TransformRoute:
     def body(self, deployment: Deployment, line: Line) -> bytes:
         """One record with its end of line. Raises ValueError in words."""
         request = json_line(aws.plain_body(deployment, line.ask))
-        most = limits_of("sagemaker_transform").max_record_bytes or 0
-        if len(request) > most:
-            raise ValueError(f"The request is {len(request):,} bytes long and Batch Transform takes at most {most:,}.")
+        max_bytes = limits_of("sagemaker_transform").max_record_bytes or 0
+        if len(request) > max_bytes:
+            raise ValueError(
+                f"The request is {len(request):,} bytes long and Batch Transform takes at most {max_bytes:,}."
+            )
         return b'{"id":"%s","request":%s}\n' % (wire_id(line.no).encode(), request.rstrip(b"\n"))
 
     def check(self, deployment: Deployment) -> list[str]:
@@ -69,19 +71,19 @@ class TransformRoute:
         if why:
             return [why]
         try:
-            where = aws.place_of(deployment)
+            account = aws.place_of(deployment)
         except AwsTrouble as error:
             return [str(error)]
-        _, trouble = aws.account(where)
+        _, trouble = aws.account(account)
         if trouble and not trouble[0].startswith(aws.UNSURE):
             return trouble
-        found = [*trouble, *aws.bucket(where, aws.settings(deployment).batch_s3 or "")]
+        troubles = [*trouble, *aws.bucket(account, aws.settings(deployment).batch_s3 or "")]
         try:
             endpoint = aws.described(deployment)
-            return [*found, *_unfit(endpoint), *_unknown_instance(where, endpoint)]
+            return [*troubles, *_unfit(endpoint), *_unknown_instance(account, endpoint)]
         except AwsTrouble as error:
             doubt = error.what in ("throttled", "timeout", "unreachable", "failed")
-            return [*found, f"{aws.UNSURE}the endpoint. {error}" if doubt else str(error)]
+            return [*troubles, f"{aws.UNSURE}the endpoint. {error}" if doubt else str(error)]
 
     def submit(self, deployment: Deployment, job: Job, lines: Iterable[Line], place: Place) -> Job:
         """Upload the files and make the job, or find the one that an earlier try made."""
@@ -90,52 +92,52 @@ class TransformRoute:
             raise SubmitRefused(why)
         name = aws.job_name(job)
         with aws.submitting():
-            where = aws.place_of(deployment)
+            account = aws.place_of(deployment)
             base = aws.parsed(aws.settings(deployment).batch_s3 or "").under(name)
-            made = described(where, name)
-            if made is None:
+            row = described(account, name)
+            if row is None:
                 endpoint = aws.described(deployment)
                 unfit = _unfit(endpoint)
                 if unfit:
                     raise SubmitRefused(unfit[0])
                 halt(place, "the files were to be sent to S3", doubt=aws.doubted(place, job).exists())
-                files = self._upload(deployment, where, base.under("input"), job, lines, place)
+                files = self._upload(deployment, account, base.under("input"), job, lines, place)
                 with aws.creating(place, job):
-                    made = create(where, name, base, endpoint)
+                    row = create(account, name, base, endpoint)
             else:
-                files = files_of(job, aws.listed(where, base.under("input")))
+                files = files_of(job, aws.listed(account, base.under("input")))
         facts = {
             **job.facts,
             "name": name,
             "output": str(base.under("output")),
             "files": files,
             "wire": deployment.wire,
-            **instances(made, where),
+            **instances(row, account),
         }
-        return replace(job, vendor_id=str(made["TransformJobArn"]), facts=facts)
+        return replace(job, vendor_id=str(row["TransformJobArn"]), facts=facts)
 
     def poll(self, deployment: Deployment, job: Job) -> Polled:
         """How it stands; lines are counted by the files that are finished."""
         with aws.asking():
-            where = aws.place_of(deployment)
-            row = described(where, _name(job))
+            account = aws.place_of(deployment)
+            row = described(account, _name(job))
             if row is None:
                 if job.facts.get("cancel_asked"):
-                    return aws.unknown("SageMaker", _name(job), where)
+                    return aws.unknown("SageMaker", _name(job), account)
                 raise AwsTrouble(
                     "not_found",
-                    f"SageMaker in {where.region} does not know the job {_name(job)}: check "
+                    f"SageMaker in {account.region} does not know the job {_name(job)}: check "
                     "the credentials and the region.",
                 )
-            done = aws.listed(where, aws.parsed(str(job.facts.get("output", ""))))
-            return polled(row, job, done, where)
+            done = aws.listed(account, aws.parsed(str(job.facts.get("output", ""))))
+            return polled(row, job, done, account)
 
     def cancel(self, deployment: Deployment, job: Job) -> None:
         """Ask SageMaker to stop it; nothing happens to one that is over."""
         with aws.asking():
-            where = aws.place_of(deployment)
+            account = aws.place_of(deployment)
             try:
-                control.call("sagemaker", where, lambda s: s.stop_transform_job(TransformJobName=_name(job)))
+                control.call("sagemaker", account, lambda s: s.stop_transform_job(TransformJobName=_name(job)))
             except AwsTrouble as error:
                 if error.what not in ("conflict", "invalid", "not_found"):
                     raise
@@ -143,21 +145,24 @@ class TransformRoute:
     def results(self, deployment: Deployment, job: Job, place: Place) -> Iterator[LineResult]:
         """Every line of every finished file."""
         with aws.asking():
-            where = aws.place_of(deployment)
-            found = aws.listed(where, aws.parsed(str(job.facts.get("output", ""))))
+            account = aws.place_of(deployment)
+            objects = aws.listed(account, aws.parsed(str(job.facts.get("output", ""))))
             expected: list[int] = list(job.facts.get("files") or ())
             seen = 0
-            for one in aws.named(found, ".jsonl.out"):
-                path = aws.fetch(where, one, place.folder / "results" / f"{job.no:04d}-{one.name}", place)
-                held = 0
+            for answers_file in aws.named(objects, ".jsonl.out"):
+                path = aws.fetch(
+                    account, answers_file, place.folder / "results" / f"{job.no:04d}-{answers_file.name}", place
+                )
+                n_lines = 0
                 for result in answers_of(path, str(job.facts.get("wire") or deployment.wire)):
-                    held += 1
+                    n_lines += 1
                     yield result
                 seen += 1
-                sent = sent_of(one, expected)
-                if sent is not None and held != sent:
+                sent = sent_of(answers_file, expected)
+                if sent is not None and n_lines != sent:
                     place.note(
-                        f"{one.name} holds {held:,} lines and {sent:,} were sent: what has no answer is told so."
+                        f"{answers_file.name} holds {n_lines:,} lines and {sent:,} were sent: what has no answer is "
+                        "told so."
                     )
             if seen < len(expected):
                 place.note(
@@ -166,18 +171,18 @@ class TransformRoute:
                 )
 
     def _upload(
-        self, deployment: Deployment, where: Account, below: Uri, job: Job, lines: Iterable[Line], place: Place
+        self, deployment: Deployment, account: Account, below: Uri, job: Job, lines: Iterable[Line], place: Place
     ) -> list[int]:
         """The files in S3; returns the number of lines of each."""
         files: list[int] = []
-        held: list[bytes] = []
+        pending: list[bytes] = []
         size = 0
 
         def write() -> None:
             halt(place, "the files were sent to S3", doubt=aws.doubted(place, job).exists())
-            aws.put(where, below.under(f"part-{len(files):05d}.jsonl"), b"".join(held))
-            files.append(len(held))
-            held.clear()
+            aws.put(account, below.under(f"part-{len(files):05d}.jsonl"), b"".join(pending))
+            files.append(len(pending))
+            pending.clear()
             place.say(f"Sending the lines to S3: {sum(files):,} of {job.n_lines:,}.")
 
         for line in lines:
@@ -185,12 +190,12 @@ class TransformRoute:
                 raw = self.body(deployment, line)
             except ValueError as error:
                 raise SubmitRefused(f"Line {line.no} cannot be sent. {error}") from error
-            if held and (len(held) >= FILE_LINES or size + len(raw) > FILE_BYTES):
+            if pending and (len(pending) >= FILE_LINES or size + len(raw) > FILE_BYTES):
                 write()
                 size = 0
-            held.append(raw)
+            pending.append(raw)
             size += len(raw)
-        if held:
+        if pending:
             write()
         if sum(files) != job.n_lines:
             there = f"{sum(files):,} were there to be sent"
@@ -216,9 +221,9 @@ def _unfit(endpoint: Endpoint) -> list[str]:
     return []
 
 
-def _unknown_instance(where: Account, endpoint: Endpoint) -> list[str]:
+def _unknown_instance(account: Account, endpoint: Endpoint) -> list[str]:
     """Whether transform jobs run on that type at all, by botocore's list of them."""
-    types = control.call("sagemaker", where, lambda s: s.meta.service_model.shape_for("TransformInstanceType").enum)
+    types = control.call("sagemaker", account, lambda s: s.meta.service_model.shape_for("TransformInstanceType").enum)
     if endpoint.instance is None or endpoint.instance in types:
         return []
     return [
@@ -243,11 +248,11 @@ STATES: Mapping[str, tuple[BatchState, bool, str]] = {
 }
 
 
-def described(where: Account, name: str) -> Mapping[str, Any] | None:
+def described(account: Account, name: str) -> Mapping[str, Any] | None:
     """The transform job of a name; None when there is none."""
     try:
         row: Mapping[str, Any] = control.call(
-            "sagemaker", where, lambda s: s.describe_transform_job(TransformJobName=name)
+            "sagemaker", account, lambda s: s.describe_transform_job(TransformJobName=name)
         )
     except AwsTrouble as error:
         if error.what == "not_found":
@@ -256,7 +261,7 @@ def described(where: Account, name: str) -> Mapping[str, Any] | None:
     return row
 
 
-def create(where: Account, name: str, base: Uri, endpoint: Endpoint) -> Mapping[str, Any]:
+def create(account: Account, name: str, base: Uri, endpoint: Endpoint) -> Mapping[str, Any]:
     """Make the job; returns its description. A second one of its name cannot be made."""
     asks = {
         "TransformJobName": name,
@@ -285,26 +290,26 @@ def create(where: Account, name: str, base: Uri, endpoint: Endpoint) -> Mapping[
     }
     trouble: AwsTrouble | None = None
     try:
-        control.call("sagemaker", where, lambda s: s.create_transform_job(**asks))
+        control.call("sagemaker", account, lambda s: s.create_transform_job(**asks))
     except AwsTrouble as error:
         if error.what not in ("conflict", "invalid", *aws.NO_ANSWER):
             raise
         trouble = error  # the answer was lost, or the job is there already
-    found = described(where, name)
-    if found is None:
+    row = described(account, name)
+    if row is None:
         raise trouble or AwsTrouble(
             "failed", f"SageMaker took the job {name} and does not list it yet: asked again soon."
         )
-    return found
+    return row
 
 
-def instances(row: Mapping[str, Any], where: Account) -> dict[str, Any]:
+def instances(row: Mapping[str, Any], account: Account) -> Json:
     """What the job's own instances cost, as facts: type, count, US dollars an hour of one, and when they ran."""
-    asked = row.get("TransformResources") or {}
-    rate = of_instance(str(asked.get("InstanceType", "")), where.region)
+    resources = row.get("TransformResources") or {}
+    rate = of_instance(str(resources.get("InstanceType", "")), account.region)
     facts = {
-        "instance_type": asked.get("InstanceType"),
-        "instance_count": asked.get("InstanceCount"),
+        "instance_type": resources.get("InstanceType"),
+        "instance_count": resources.get("InstanceCount"),
         "usd_per_hour": rate.usd if rate else None,
         "price_source": rate.source if rate else None,
         "price_date": rate.date if rate else None,
@@ -315,21 +320,21 @@ def instances(row: Mapping[str, Any], where: Account) -> dict[str, Any]:
     return {name: value for name, value in facts.items() if value is not None}
 
 
-def polled(row: Mapping[str, Any], job: Job, done: list[Found], where: Account) -> Polled:
+def polled(row: Mapping[str, Any], job: Job, done: list[StoredObject], account: Account) -> Polled:
     word = str(row.get("TransformJobStatus", ""))
-    state, over, said = STATES.get(word, ("running", False, f"SageMaker calls the job “{clean(word, 40)}”."))
+    state, over, sentence = STATES.get(word, ("running", False, f"SageMaker calls the job “{clean(word, 40)}”."))
     files: list[int] = list(job.facts.get("files") or ())
-    finished = [sent_of(one, files) for one in aws.named(done, ".jsonl.out")]
+    finished = [sent_of(answers_file, files) for answers_file in aws.named(done, ".jsonl.out")]
     n_done = sum(n for n in finished if n is not None)
     reason = clean(row.get("FailureReason"), 400)
     if word == "Failed" and finished:
         state = "ended"
-        said = f"The transform job failed for a part of the lines; {n_done:,} of {job.n_lines:,} have answers."
-    facts = {**instances(row, where), **({"message": reason} if reason else {})}
+        sentence = f"The transform job failed for a part of the lines; {n_done:,} of {job.n_lines:,} have answers."
+    facts = {**instances(row, account), **({"message": reason} if reason else {})}
     return Polled(
         state,
         word,
-        f"{said} It says: {reason}" if reason else said,
+        f"{sentence} It says: {reason}" if reason else sentence,
         over,
         over and bool(finished),
         {"total": job.n_lines, "processed": n_done} if files else None,
@@ -338,31 +343,31 @@ def polled(row: Mapping[str, Any], job: Job, done: list[Found], where: Account) 
     )
 
 
-def sent_of(one: Found, files: list[int]) -> int | None:
+def sent_of(answers_file: StoredObject, files: list[int]) -> int | None:
     """How many lines the input of an output file has."""
-    number = one.name.removeprefix("part-").partition(".")[0]
+    number = answers_file.name.removeprefix("part-").partition(".")[0]
     return files[int(number)] if number.isdigit() and int(number) < len(files) else None
 
 
-def files_of(job: Job, found: list[Found]) -> list[int]:
+def files_of(job: Job, objects: list[StoredObject]) -> list[int]:
     """The lines of each file of a job that an earlier try made: all full but the last, unless their facts are there."""
-    known = job.facts.get("files")
-    if known:
-        return list(known)
-    count = len(list(aws.named(found, ".jsonl")))
+    counts = job.facts.get("files")
+    if counts:
+        return list(counts)
+    count = len(list(aws.named(objects, ".jsonl")))
     full = [FILE_LINES] * max(0, count - 1)
-    rest = job.n_lines - sum(full)
-    return [*full, rest] if count and 0 < rest <= FILE_LINES else []
+    remaining = job.n_lines - sum(full)
+    return [*full, remaining] if count and 0 < remaining <= FILE_LINES else []
 
 
 def answers_of(path: Path, wire: str) -> Iterator[LineResult]:
     for number, value, ended in read_lines(path):
-        where = f"Line {number:,} of {path.name}"
+        location = f"Line {number:,} of {path.name}"
         if value is None:
-            yield broken_line(where, ended)
+            yield broken_line(location, ended)
         elif not isinstance(value.get("id"), str):
-            yield aws.unreadable(f"{where} names no id, so that nobody knows whose answer it is.")
+            yield aws.unreadable(f"{location} names no id, so that nobody knows whose answer it is.")
         elif value.get("SageMakerOutput") is None:
-            yield aws.unreadable(f"{where} holds no answer.", str(value["id"]))
+            yield aws.unreadable(f"{location} holds no answer.", str(value["id"]))
         else:
             yield aws.contained(str(value["id"]), wire, value["SageMakerOutput"])

@@ -35,11 +35,11 @@ def test_a_line_whose_lost_request_was_taken_is_collected_after_a_cancel(
     made = left_in_doubt(cloud, desk, own, "lost")
     polled = ROUTE.poll(own, made)
     assert (polled.state, polled.over) == ("cancelling", False)
-    assert "Whether SageMaker took 1 line is not known" in polled.said and "UTC" in polled.said
+    assert "Whether SageMaker took 1 line is not known" in polled.sentence and "UTC" in polled.sentence
     cloud.sagemaker.deliver()
     last = ROUTE.poll(own, replace(made, facts={**made.facts, **polled.facts}))
     assert (last.state, last.over, last.collectable) == ("cancelled", True, True)
-    assert (last.counts or {})["succeeded"] == 1 and "not known" not in last.said
+    assert (last.counts or {})["succeeded"] == 1 and "not known" not in last.sentence
     assert [one.answer for one in ROUTE.results(own, made, desk)] == ["echo prompt 1"]
 
 
@@ -52,7 +52,7 @@ def test_a_line_that_never_arrived_is_waited_for_so_long_and_then_said_to_be_unk
     long_ago = replace(made, facts={**made.facts, "answered_at": time.time() - sagemaker_async.DOUBT_S - 1})
     last = ROUTE.poll(own, long_ago)
     assert (last.state, last.over) == ("cancelled", True)
-    assert "Whether SageMaker took 1 line is not known" in last.said and f"s3://{BUCKET}/answers/" in last.said
+    assert "Whether SageMaker took 1 line is not known" in last.sentence and f"s3://{BUCKET}/answers/" in last.sentence
     assert list(ROUTE.results(own, long_ago, desk)) == []
 
 

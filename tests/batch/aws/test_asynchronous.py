@@ -219,7 +219,7 @@ def test_a_cancel_says_that_nothing_can_be_withdrawn(cloud: Cloud, desk: Desk, o
     made = submit(desk, own, 10)
     ROUTE.cancel(own, made)
     polled = ROUTE.poll(own, made)
-    assert (polled.state, polled.over) == ("cancelling", False) and "cannot withdraw" in polled.said
+    assert (polled.state, polled.over) == ("cancelling", False) and "cannot withdraw" in polled.sentence
     cloud.sagemaker.deliver()
     assert ROUTE.poll(own, made).state == "ended"
 

@@ -127,7 +127,7 @@ def test_a_job_that_fails_its_check_says_why(cloud: Cloud, desk: Desk) -> None:
     for _ in range(3):
         polled = ROUTE.poll(bedrock(), made)
     assert (polled.state, polled.over, polled.collectable) == ("failed", True, False)
-    assert "less records (120) than the required minimum of: 500" in polled.said
+    assert "less records (120) than the required minimum of: 500" in polled.sentence
 
 
 # --- collecting ------------------------------------------------------------------------------------------------------

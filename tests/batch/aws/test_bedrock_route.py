@@ -95,14 +95,14 @@ def test_every_end_is_known_and_said(cloud: Cloud, desk: Desk, last: str, state:
     ROUTE.poll(bedrock(), made)
     found = ROUTE.poll(bedrock(), made)
     assert (found.state, found.over, found.collectable) == (state, True, collectable)
-    assert "the words of AWS" in found.said
+    assert "the words of AWS" in found.sentence
     if collectable:
         assert len(by_no(ROUTE.results(bedrock(), made, desk))) == 60
 
 
 def test_a_state_that_is_not_known_is_taken_for_a_running_one() -> None:
     polls = polled({"status": "Reconsidering", "jobArn": "x"})
-    assert (polls.state, polls.over) == ("running", False) and "Reconsidering" in polls.said
+    assert (polls.state, polls.over) == ("running", False) and "Reconsidering" in polls.sentence
     shape = shapes.operation("bedrock", "GetModelInvocationJob").output_shape
     assert set(shape.members["status"].enum) == set(STATES)  # type: ignore[attr-defined]  # a structure's shape
 

@@ -26,7 +26,7 @@ def uri(cloud: Cloud) -> str:
 
 def test_a_file_is_copied_whole_under_its_hash_and_its_progress_is_told(uri: str, tmp_path: Path) -> None:
     told: list[Progress] = []
-    found = fetch(uri, tmp_path, told=told.append)
+    found = fetch(uri, tmp_path, on_progress=told.append)
     assert found.read_bytes() == BODY
     assert found.parent.name == sha256_of(found)
     assert found.name == "big file.csv"

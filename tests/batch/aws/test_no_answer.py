@@ -123,7 +123,7 @@ def test_a_job_that_aws_does_not_know_is_asked_for_until_the_person_cancels(
     get(route).cancel(own, made)
     polled = get(route).poll(own, replace(made, facts={**made.facts, "cancel_asked": True}))
     assert (polled.state, polled.over, polled.collectable) == ("cancelled", True, False)
-    assert "does not know the job" in polled.said and "console" in polled.said
+    assert "does not know the job" in polled.sentence and "console" in polled.sentence
 
 
 @pytest.mark.parametrize(
@@ -140,4 +140,4 @@ def test_an_end_without_all_answers_says_what_to_do(cloud: Cloud, desk: Desk, st
     made = submit(desk)
     while not (polled := ROUTE.poll(bedrock(), made)).over:
         pass
-    assert advice in polled.said and "It says: the model was withdrawn" in polled.said
+    assert advice in polled.sentence and "It says: the model was withdrawn" in polled.sentence

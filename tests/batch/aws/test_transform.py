@@ -81,7 +81,7 @@ def test_one_bad_record_takes_its_file_with_it_and_no_other(cloud: Cloud, desk: 
     made = finish(ROUTE, own, submit(desk, own))
     polled = ROUTE.poll(own, made)
     assert (polled.state, polled.vendor_state, polled.collectable) == ("ended", "Failed", True)
-    assert "250 of 450 have answers" in polled.said and "400 from the container" in polled.said
+    assert "250 of 450 have answers" in polled.sentence and "400 from the container" in polled.sentence
     found = by_no(ROUTE.results(own, made, desk))
     assert sorted(found) == [*range(1, 201), *range(401, 451)]
     assert "no output for 1 of 3 files" in desk.said[-1]

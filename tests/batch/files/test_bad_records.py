@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.batch.files import MAX_RECORD_BYTES, check
-from services.batch.files.errors import shown
+from services.batch.files.errors import excerpt
 from services.batch.types import Options
 from tests.batch.files.made import checked, jsonl, prompts, put, read
 
@@ -275,6 +275,6 @@ def test_a_file_that_is_not_there_is_told(tmp_path):
 
 def test_of_a_key_that_is_cut_only_the_beginning_is_shown():
     key = "AbCd" + "x1Y2z3" * 30
-    assert shown(f"the key {key}") == "the key AbCd…"
-    assert shown("words and " * 30) == ("words and " * 30)[:79] + "…"
-    assert shown("a\tb\u202e") == "a\\tb\\u202e"
+    assert excerpt(f"the key {key}") == "the key AbCd…"
+    assert excerpt("words and " * 30) == ("words and " * 30)[:79] + "…"
+    assert excerpt("a\tb\u202e") == "a\\tb\\u202e"

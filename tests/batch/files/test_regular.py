@@ -72,5 +72,5 @@ def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path: Path) -> None:
         with path.open("ab") as file:
             file.write(b'{"id": "b", "prompt": "y"}\n' * 10_000)
 
-    found = check(path, Options(), told=grow)
+    found = check(path, Options(), on_progress=grow)
     assert "grew while it was read" in (found.refused or "")

@@ -1,4 +1,4 @@
-"""A file becomes the fewest jobs that a service takes, in order, and the sentences say so."""
+"""A file becomes the fewest jobs that a service takes, in order."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.batch.ingest import over_context, split, too_large, why_mixed, why_split, why_too_few
-from services.batch.types import Record, RouteLimits
-from services.types import Ask, Message
+from services.batch.ingest import split
+from services.batch.types import RouteLimits
 
 OPENAI = RouteLimits(max_records=50_000, max_bytes=200_000_000)
 BEDROCK = RouteLimits(min_records=100, max_records=50_000, max_bytes=1_000_000_000)
@@ -27,11 +26,6 @@ def test_too_many_records_become_several_jobs():
         (50_001, 100_000, 50_000),
         (100_001, 120_000, 20_000),
     ]
-    assert why_split(parts, OPENAI, "OpenAI") == (
-        "120,000 records in 12 MB are more than one OpenAI job takes (50,000 records or 200 MB): they are sent as 3 "
-        "jobs, of 50,000, 50,000, 20,000 records."
-    )
-    assert why_split(parts[:1], OPENAI, "OpenAI") is None
 
 
 def test_too_many_bytes_become_several_jobs():
@@ -86,32 +80,3 @@ def test_every_record_is_in_one_job_and_every_job_keeps_to_the_limits(sizes, lim
 @given(st.integers(1, 500), st.integers(1, 50))
 def test_equal_records_take_as_few_jobs_as_can_be(n, most):
     assert len(split(n, [1] * n, RouteLimits(max_records=most))) == -(-n // most)
-
-
-def test_sentences_on_too_few_and_mixed_models():
-    assert why_too_few(37, BEDROCK, "Bedrock") == (
-        "Bedrock needs ≥100 records for this model, you have 37. Run through the on-demand queue instead?"
-    )
-    assert why_too_few(100, BEDROCK, "Bedrock") is None
-    assert why_mixed({"gpt-a": 90, "gpt-b": 30}, "OpenAI") == (
-        "gpt-a 90 lines, gpt-b 30 lines: an OpenAI file takes one model. Split into 2?"
-    )
-    assert why_mixed({"gpt-a": 90}, "OpenAI") is None
-
-
-def test_records_that_are_too_large_are_listed_by_line():
-    limits = RouteLimits(max_record_bytes=6_291_456)
-    faults, n = too_large([(2, 100), *((line, 7_000_000) for line in range(3, 33))], limits, "SageMaker")
-    assert (len(faults), n) == (20, 30)
-    assert faults[0].text == "Line 3: 7 MB as a request; SageMaker takes 6.291 MB. Shorten it."
-    assert too_large([(1, 10**12)], RouteLimits(), "x") == ([], 0)
-
-
-def test_records_over_the_context_are_listed_by_line():
-    def record(line: int, chars: int, **params) -> Record:
-        return Record(line, line, str(line), {}, Ask((Message("user", "x" * chars),), "", params))
-
-    faults, n = over_context([record(2, 400), record(3, 4_000), record(5, 400, max_tokens=950)], 1_000)
-    assert n == 1
-    assert faults[0].line == 5
-    assert "about 100 tokens and up to 950 of answer; the model's context is 1,000" in faults[0].text

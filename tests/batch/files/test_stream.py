@@ -16,7 +16,7 @@ import pytest
 
 import services
 from services.batch.files import Cancelled, check, records, sha256_of, source, spool
-from services.batch.files.ids import Ids, key_of
+from services.batch.files.read import Ids, key_of
 from services.batch.files.source import safe_name
 from services.batch.types import Options
 from tests.batch.files.made import checked, jsonl, put
@@ -82,7 +82,7 @@ def test_progress_is_told_with_every_piece_that_is_read_and_to_the_end(tmp_path,
     monkeypatch.setattr(source, "_TELL_EVERY_S", 0)
     path = put(tmp_path, lines_of(20_000))
     heard = []
-    found = check(path, Options(), told=heard.append)
+    found = check(path, Options(), on_progress=heard.append)
     assert heard[-1] == (found.n_bytes, found.n_bytes, 20_000)
     assert [one.n_records for one in heard] == sorted(one.n_records for one in heard)
     done = [one.done_bytes for one in heard]

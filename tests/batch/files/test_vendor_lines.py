@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from services.batch.files import check
 from services.batch.files.convert_bedrock import bedrock
-from services.batch.files.messages import Taken
+from services.batch.files.messages import ConversionNotes
 from services.providers.bedrock import conversation
 from services.providers.model_families import llama_prompt, mistral_prompt
 from services.types import Ask, Message
@@ -174,8 +174,8 @@ TEXT = st.text(st.characters(codec="utf-8", exclude_characters="<>[]\0"), min_si
 def test_what_our_own_wires_write_is_read_back(turns, system):
     messages = tuple(Message("assistant" if n % 2 else "user", text) for n, text in enumerate(turns))
     ask = Ask(messages, system)
-    assert bedrock({"prompt": llama_prompt(ask)}, Taken())[0] == ask
-    assert bedrock(conversation(ask), Taken())[0] == ask
+    assert bedrock({"prompt": llama_prompt(ask)}, ConversionNotes())[0] == ask
+    assert bedrock(conversation(ask), ConversionNotes())[0] == ask
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from services.batch import evaluate
 from services.batch.evaluate import Check, Rate, Verdict, rate, run
-from services.batch.sandbox import Watched
+from services.batch.sandbox import Sandbox
 from tests.batch.results.rows import line
 
 
@@ -94,13 +94,13 @@ def test_a_pattern_that_never_ends_is_stopped_after_its_second_and_the_rest_is_n
 
 
 def test_a_text_that_is_slow_costs_only_its_own_verdict() -> None:
-    with Watched("regex", "(a+)+$", seconds=0.1) as watched:
+    with Sandbox("regex", "(a+)+$", seconds=0.1) as watched:
         assert watched.ask("a" * 60 + "b")[0] is None
         assert watched.ask("aaa") == (True, "")
 
 
 def test_a_process_that_dies_is_started_again() -> None:
-    with Watched("regex", "a") as watched:
+    with Sandbox("regex", "a") as watched:
         assert watched._process is not None
         watched._process.kill()
         assert watched.ask("a")[0] is None

@@ -176,8 +176,8 @@ def test_hostile_verdicts_are_read_in_bounded_time(text: str) -> None:
 
 def test_a_conversation_is_shown_to_the_judge_with_its_roles() -> None:
     request = {"system": "be brief", "messages": [{"role": "user", "text": "q"}, {"role": "assistant", "text": "r"}]}
-    assert judge.asked({"request": request}) == "[system] be brief\n\n[user] q\n\n[assistant] r"
-    assert judge.asked({"request": None}) == ""
+    assert judge.question_of({"request": request}) == "[system] be brief\n\n[user] q\n\n[assistant] r"
+    assert judge.question_of({"request": None}) == ""
 
 
 def test_the_file_of_questions_names_its_two_batches_whichever_comes_first_and_no_other_file_does() -> None:

@@ -14,7 +14,7 @@ from db import batches
 from services.batch.jobs import Jobs
 from services.batch.providers.base import Route
 from services.batch.runner import Around, LineCalls
-from services.batch.worker import Works
+from services.batch.worker import WorkflowSteps
 from services.deployments.registry import Registry
 from services.types import Deployment
 from tests.batch.runner.desk import Desk
@@ -32,14 +32,14 @@ class Steps:
         self.desk = desk
         registry = Registry(desk.writer, desk.reader, desk.file)
         calls = cast(LineCalls, None)  # of our own runner, which is not asked here
-        self.works = Works(Around("worker-t", desk.writer, desk.reader, registry, calls, Counter(alive=1)))
+        self.works = WorkflowSteps(Around("worker-t", desk.writer, desk.reader, registry, calls, Counter(alive=1)))
         self._deployment = deployment
         self.works.jobs = Jobs(
             writer=desk.writer,
             reader=desk.reader,
             data=desk.folder,
             get=lambda _name: cast(Route, route),
-            wanted=lambda batch_id: str(desk.row(batch_id)["wanted"]),
+            wanted_of=lambda batch_id: str(desk.row(batch_id)["wanted"]),
             deployment_of=self._deployment_of,
         )
 

@@ -169,7 +169,7 @@ def test_a_place_is_held_by_one_process_and_free_again_when_it_is_gone(tmp_path:
     command = [sys.executable, "-c", program, str(tmp_path)]
     there = subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True, check=True)
     assert there.stdout.strip() not in (first.place, second.place)
-    first.held.close()
+    first.lock.close()
     again = lease.settle(tmp_path)
     assert again.place == first.place
     assert again.id != first.id

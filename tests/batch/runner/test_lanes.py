@@ -113,9 +113,9 @@ def test_an_objective_that_cannot_be_kept_leaves_one_lane() -> None:
 
 def test_it_never_goes_above_what_is_allowed_nor_below_one() -> None:
     truth = Truth(64)
-    truth.run(Lanes(most=7), 3000)
+    truth.run(Lanes(max_limit=7), 3000)
     assert max(truth.widths) <= 7
-    lanes = Lanes(most=5)
+    lanes = Lanes(max_limit=5)
     for moment in range(100):
         lanes.ended(began=moment - 0.001, now=float(moment), latency_ms=None, in_use=1, throttled=True)
     assert lanes.limit == 1

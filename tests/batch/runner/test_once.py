@@ -16,13 +16,13 @@ from db.batch_queries import LINE
 from db.writer import Writer
 from services.batch import estimate, service
 from services.batch.files import sha256_of, spool
-from services.batch.ingest import CHANGED, keep_file
-from services.batch.service import BatchDesk, BatchSpec
+from services.batch.ingest import CHANGED, store_file
+from services.batch.service import BatchService, BatchSpec
 from services.batch.types import Options
 from services.deployments.registry import Registry
 from tests.batch.runner.desk import Desk
 
-Act = Callable[[Sequence[BatchDesk]], Awaitable[Any]]
+Act = Callable[[Sequence[BatchService]], Awaitable[Any]]
 
 
 @contextmanager
@@ -45,7 +45,7 @@ def act(desk: Desk, what: Act, engines: int = 1) -> Any:
         for writer in own:
             registry = Registry(writer, desk.reader, desk.file)
             await registry.refresh()
-            found.append(BatchDesk(writer, desk.reader, registry, data=desk.folder, wake=lambda: None))
+            found.append(BatchService(writer, desk.reader, registry, data=desk.folder, wake=lambda: None))
         done = await what(found)
         for one in found:
             await asyncio.gather(*one._tasks)
@@ -85,7 +85,7 @@ def both(done: list[Any]) -> tuple[str, list[str]]:
 def test_a_file_that_several_submit_at_once_is_sent_once_and_the_others_leave_nothing(either: Desk) -> None:
     spec = upload(either)
 
-    async def at_once(found: Sequence[BatchDesk]) -> list[Any]:
+    async def at_once(found: Sequence[BatchService]) -> list[Any]:
         asked = [one.submit(spec, "ada", "admin") for one in (*found, *found, *found)]
         return await asyncio.gather(*asked, return_exceptions=True)
 
@@ -104,7 +104,7 @@ def test_a_batch_that_could_not_be_recorded_leaves_no_file(desk: Desk) -> None:
 
     async def with_a_closed_writer() -> None:
         registry = Registry(desk.writer, desk.reader, desk.file)
-        one = BatchDesk(desk.writer, desk.reader, registry, data=desk.folder, wake=lambda: None)
+        one = BatchService(desk.writer, desk.reader, registry, data=desk.folder, wake=lambda: None)
         await one._insert(
             desk.folder / "batches" / "b",
             Path(desk.folder / "uploads" / spec.sha256 / "words.csv"),
@@ -137,10 +137,10 @@ def test_lines_that_are_sent_again_twice_at_once_make_one_batch(either: Desk) ->
     old = either.batch(3)
     source = either.folder / "words.csv"
     source.write_text("word\n")
-    keep_file(source, either.folder / "batches" / old, linked=False)
+    store_file(source, either.folder / "batches" / old, linked=False)
     over(either, old, "failed")
 
-    async def at_once(found: Sequence[BatchDesk]) -> list[Any]:
+    async def at_once(found: Sequence[BatchService]) -> list[Any]:
         return await asyncio.gather(*(one.resend(old, "ada") for one in (*found, *found)), return_exceptions=True)
 
     made, told = both(act(either, at_once, engines=2))
@@ -186,7 +186,7 @@ def test_a_path_is_read_once_and_what_it_leads_to_later_is_nobodys_concern(
     desk.file.write_text(desk.file.read_text() + f'\n[batch]\nfolders = ["{named.parent}"]\n')
     spec = replace(upload(desk), path=str(named), sha256=sha256_of(named), budget_nanousd=None)
 
-    async def submitted(found: Sequence[BatchDesk]) -> str:
+    async def submitted(found: Sequence[BatchService]) -> str:
         batch_id = await found[0].submit(spec, "ada", "admin")
         named.unlink()
         named.symlink_to(desk.folder / "lab.sqlite3")
@@ -256,7 +256,7 @@ def test_a_word_on_the_budget_outlives_an_engine_that_is_killed_while_it_checks(
         file_name="words.csv",
         estimate={"over_budget": True},
     )
-    keep_file(named, desk.folder / "batches" / batch_id, linked=False)
+    store_file(named, desk.folder / "batches" / batch_id, linked=False)
     act(desk, lambda found: found[0].start())
     row = desk.row(batch_id)
     assert (row["state"], row["n_lines"]) == ("queued", 1)

@@ -8,7 +8,7 @@ import pytest
 
 from services.batch import concurrency, runner
 from services.batch.concurrency import BELIEVED_S, LONGEST_PAUSE_S, Lanes, Spacing, Turns
-from services.batch.runner import AGAIN, Patience, Tries
+from services.batch.runner import AGAIN, RetryPolicy, Tries
 
 
 class Clock:
@@ -29,8 +29,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
-def judge(patient_s: float = 300.0, lanes: int = 4) -> Patience:
-    return Patience("fake", Turns(Lanes(first=lanes), Spacing(None)), patient_s)
+def judge(patient_s: float = 300.0, lanes: int = 4) -> RetryPolicy:
+    return RetryPolicy("fake", Turns(Lanes(first=lanes), Spacing(None)), patient_s)
 
 
 def end(outcome: str, asked: float | None = None, **more: Any) -> dict[str, Any]:
@@ -44,17 +44,17 @@ def end(outcome: str, asked: float | None = None, **more: Any) -> dict[str, Any]
     } | more
 
 
-def told(one: Patience, final: dict[str, Any], tries: Tries | None = None) -> Any:
+def told(one: RetryPolicy, final: dict[str, Any], tries: Tries | None = None) -> Any:
     return one.verdict(final, tries or Tries(), refused=False, cancelled=False)
 
 
-def answered(one: Patience) -> None:
+def answered(one: RetryPolicy) -> None:
     """A line is answered, as the sender tells it to both."""
     told(one, end("ok"))
     one._turns.ended(began=0.0, latency_ms=5.0)
 
 
-def storm(one: Patience, clock: Clock, lines: list[Tries], asked: float | None = None) -> tuple[float, Any, int]:
+def storm(one: RetryPolicy, clock: Clock, lines: list[Tries], asked: float | None = None) -> tuple[float, Any, int]:
     """Everything is throttled until the batch is paused: seconds that took, the verdict, and how many were asked."""
     began, n = clock.now, 0
     while True:

@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from db import batches
 from services.batch import ingest
-from services.batch.ingest import Dropped, Recording, keep_file, kept_file
+from services.batch.ingest import Dropped, Recording, store_file, stored_file
 from services.batch.reconcile import _old_uploads, forget_texts
 from services.batch.types import Options, options_to_json
 from tests.batch.runner.desk import Desk
@@ -85,13 +85,13 @@ def test_a_cancelled_batch_is_not_recorded_to_its_end(desk: Desk) -> None:
 def test_the_file_is_kept_whole_or_not_at_all(tmp_path: Path) -> None:
     source = tmp_path / "prompts.tar.gz"
     source.write_bytes(b"x" * 1000)
-    kept = keep_file(source, tmp_path / "b1", linked=False)
+    kept = store_file(source, tmp_path / "b1", linked=False)
     assert kept.name == "input.tar.gz" and kept.read_bytes() == source.read_bytes()
-    assert kept_file(tmp_path / "b1") == kept
-    assert kept_file(tmp_path / "b2") is None
+    assert stored_file(tmp_path / "b1") == kept
+    assert stored_file(tmp_path / "b2") is None
     with pytest.raises(ValueError, match="could not be stored"):
-        keep_file(tmp_path / "nothing.csv", tmp_path / "b2", linked=False)
-    assert kept_file(tmp_path / "b2") is None
+        store_file(tmp_path / "nothing.csv", tmp_path / "b2", linked=False)
+    assert stored_file(tmp_path / "b2") is None
 
 
 def test_texts_of_old_batches_are_forgotten_with_their_files_and_the_figures_stay(desk: Desk) -> None:
@@ -99,7 +99,7 @@ def test_texts_of_old_batches_are_forgotten_with_their_files_and_the_figures_sta
     old, fresh = a_batch(desk, sha256), a_batch(desk, sha256)
     for batch in (old, fresh):
         recorder(desk).record(batch, path, checked=None)
-        keep_file(path, desk.folder / "batches" / batch["id"], linked=False)
+        store_file(path, desk.folder / "batches" / batch["id"], linked=False)
         desk.do(batches.end_batch, batch_id=batch["id"], state="ended", said=None, left="failed")
     long_ago = datetime.now(UTC) - timedelta(days=40)
     desk.do(batches.set_batch, batch_id=old["id"], unless_over=False, created_at=long_ago)
@@ -109,7 +109,7 @@ def test_texts_of_old_batches_are_forgotten_with_their_files_and_the_figures_sta
     lines = list(batches.each_line(desk.reader, old["id"]))
     assert len(lines) == 5
     assert all(line["request"] is None and line["original"] is None and not line["record_id"] for line in lines)
-    assert kept_file(desk.folder / "batches" / old["id"]) is None
+    assert stored_file(desk.folder / "batches" / old["id"]) is None
     assert next(batches.each_line(desk.reader, fresh["id"]))["request"] is not None
     with desk.reader.connect() as connection:
         kept = connection.execute(text("SELECT count(*) FROM batch_line WHERE original LIKE '%word%'")).scalar()

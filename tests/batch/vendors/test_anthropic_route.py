@@ -8,7 +8,7 @@ import pytest
 
 from services.batch.providers import ResultsGone, RouteTrouble
 from services.batch.providers.anthropic import AnthropicRoute
-from services.batch.providers.common import mark_of
+from services.batch.providers.common import journal_of
 from services.batch.types import SubmitLater, SubmitRefused, no_of
 from tests.batch.vendors.house import Bench, Vendor, lines
 
@@ -38,7 +38,7 @@ def test_it_counts_nothing_before_the_end_and_says_so(anthropic: Vendor) -> None
 
     assert anthropic.route.counts is False
     assert [(one.state, one.counts) for one in found[:2]] == [("running", None)] * 2
-    assert "counts none of them before all have ended" in found[0].said
+    assert "counts none of them before all have ended" in found[0].sentence
     assert found[2].counts == {"total": 6, "succeeded": 5, "failed": 1, "cancelled": 0, "expired": 0}
     assert found[2].state == "ended" and found[2].expires_at
 
@@ -88,10 +88,10 @@ def test_one_that_proves_to_be_somebody_elses_is_submitted_again_and_never_read(
 
     anthropic.route.cancel(anthropic.deployment, job)
     assert anthropic.api.jobs["msgbatch_0001"].cancelled is None
-    assert "it is not stopped from here" in anthropic.poll(job).said
+    assert "it is not stopped from here" in anthropic.poll(job).sentence
     _, polled = anthropic.to_end(job)
     assert (polled.state, polled.collectable, polled.facts["resubmit"]) == ("waiting_for_quota", False, True)
-    assert "somebody else's" in polled.said
+    assert "somebody else's" in polled.sentence
     assert anthropic.submit(anthropic.job(token="token-2")).vendor_id == "msgbatch_0002"
 
 
@@ -144,7 +144,7 @@ def test_archived_results_are_told_in_words_with_the_day(anthropic: Vendor) -> N
     job, polled = anthropic.to_end(job)
 
     assert polled.over and not polled.collectable
-    assert "Anthropic keeps them for 29 days after" in polled.said
+    assert "Anthropic keeps them for 29 days after" in polled.sentence
     with pytest.raises(ResultsGone, match="29 days after"):
         anthropic.results(job)
 
@@ -161,7 +161,7 @@ def test_the_request_on_disk_fits_the_limit_when_its_lines_do(anthropic: Vendor)
     given = lines(50)
     bare = sum(len(route.body(anthropic.deployment, line)) for line in given)
     path = anthropic.bench.folder / "whole.json"
-    mark = mark_of(anthropic.bench.folder, anthropic.job(50))
+    mark = journal_of(anthropic.bench.folder, anthropic.job(50))
     route._write(anthropic.deployment, anthropic.job(50), given, anthropic.bench, path, mark)
 
     # Brackets around all, and in every line the mark and a comma: what the limit was lowered by.

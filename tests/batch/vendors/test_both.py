@@ -138,7 +138,7 @@ def test_a_job_that_the_service_does_not_know_any_more_is_over(any_vendor: Vendo
     polled = any_vendor.poll(job)
 
     assert (polled.state, polled.over, polled.collectable) == ("failed", True, False)
-    assert "send its lines again" in polled.said
+    assert "send its lines again" in polled.sentence
 
 
 def test_all_results_can_be_failures(any_vendor: Vendor) -> None:

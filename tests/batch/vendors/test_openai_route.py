@@ -37,7 +37,7 @@ def test_the_states_of_a_job_come_as_sentences_with_counts(openai: Vendor) -> No
     assert found[0].counts is None
     assert found[1].counts == {"total": 6, "succeeded": 3, "failed": 0}
     assert found[3].counts == {"total": 6, "succeeded": 6, "failed": 0}
-    assert all(one.said.startswith("OpenAI ") for one in found)
+    assert all(one.sentence.startswith("OpenAI ") for one in found)
     assert found[3].facts["output_file_id"] and found[3].expires_at
 
 
@@ -46,7 +46,7 @@ def test_a_file_that_fails_validation_is_refused_with_line_and_reason_and_nothin
     _, polled = openai.to_end(openai.submit())
 
     assert (polled.state, polled.over, polled.collectable) == ("failed", True, False)
-    assert polled.said == (
+    assert polled.sentence == (
         "OpenAI refused the file, nothing was answered or charged: line 2: This line is not parseable as valid JSON."
     )
 
@@ -67,7 +67,7 @@ def test_a_completed_job_can_have_an_error_file_only(openai: Vendor) -> None:
     job, polled = openai.to_end(openai.submit())
 
     assert "output_file_id" not in polled.facts and polled.collectable
-    assert "answered none of the 6 lines" in polled.said
+    assert "answered none of the 6 lines" in polled.sentence
     assert sorted(no_of(one.wire_id) or 0 for one in openai.results(job)) == [1, 2, 3, 4, 5, 6]
 
 

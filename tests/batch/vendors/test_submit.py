@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.batch.providers.common import claimed, mark_of
+from services.batch.providers.common import claimed, journal_of
 from services.batch.types import Line, SubmitLater, SubmitRefused, SubmitStopped
 from services.types import Ask
 from tests.batch.vendors.house import Vendor, lines
@@ -115,8 +115,8 @@ def test_stopped_after_a_lost_answer_it_does_not_say_that_nothing_was_submitted(
 def test_a_job_that_was_only_guessed_is_not_hidden_from_the_one_whose_it_may_be(
     anthropic: Vendor, tmp_path: Path, sure: bool
 ) -> None:
-    one = mark_of(tmp_path / "one", anthropic.job(token="token-1"))
-    other = mark_of(tmp_path / "other", anthropic.job(token="token-2"))
+    one = journal_of(tmp_path / "one", anthropic.job(token="token-1"))
+    other = journal_of(tmp_path / "other", anthropic.job(token="token-2"))
     one.settled("msgbatch_1", sure=sure)
     assert ("msgbatch_1" in claimed(tmp_path / "other", other)) is sure
-    assert mark_of(tmp_path / "one", anthropic.job(token="token-1")).sure is sure
+    assert journal_of(tmp_path / "one", anthropic.job(token="token-1")).sure is sure

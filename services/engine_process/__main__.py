@@ -1,4 +1,4 @@
-"""The engine process: ``python -m services.engine --data DIR [--deployments FILE] [--parent-pid N]``."""
+"""The engine process: ``python -m services.engine_process --data DIR [--deployments FILE] [--parent-pid N]``."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ from db.migrate import DatabaseTooNew, upgrade
 from db.permissions import private_files
 from db.writer import Writer
 from services import paths
+from services.batch.reconcile import keep_forgetting
 from services.calls.clock import settle
 from services.deployments.registry import Registry
 from services.embedded import DEFAULT_SPECS, EmbeddedPool
-from services.engine.api import make_app
 from services.engine.engine import Engine
+from services.engine_process.batches import batch_service, make_app
 from services.processes import lifetime, logs
 from services.processes.lifetime import raise_file_limit
 from services.processes.output import write_whole
@@ -39,7 +40,7 @@ log = logging.getLogger("engine")
 
 def main() -> None:
     """Run one engine until it is told to stop. Exit code 3: another engine holds this data directory."""
-    parser = argparse.ArgumentParser(prog="services.engine")
+    parser = argparse.ArgumentParser(prog="services.engine_process")
     parser.add_argument("--data", required=True)
     parser.add_argument("--deployments")
     parser.add_argument("--parent-pid", type=int, help="stop when this process is gone")
@@ -125,8 +126,9 @@ async def _serve(data: Path, url: str, file: Path, socket: Path, given: argparse
         single_owner=url.startswith("sqlite"),
         data=data,
     )
+    batches = batch_service(engine, data)
     await engine.start()
-    runner = web.AppRunner(make_app(engine), access_log=None, shutdown_timeout=1)
+    runner = web.AppRunner(make_app(engine, batches), access_log=None, shutdown_timeout=1)
     await runner.setup()
     _take(socket)
     await web.UnixSite(runner, str(socket)).start()
@@ -134,6 +136,7 @@ async def _serve(data: Path, url: str, file: Path, socket: Path, given: argparse
     settle()
     _say({"socket": str(socket), "pid": os.getpid()})
     engine.keep_worker(data, file)
+    engine.keep(keep_forgetting(writer, engine.registry, data), "batches forgetting")
     await stopping.wait()
     log.info("stopping")
     await engine.close()

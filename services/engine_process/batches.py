@@ -1,4 +1,4 @@
-"""The engine's door for batches: submit, pause, resume, cancel, send again, delete, and who works on them.
+"""Batches in the engine's process: their routes (submit, pause, resume, cancel, send again, delete, workers, votes).
 
 What is there already is read straight from the database (`db.batches`), as everywhere.
 """
@@ -6,28 +6,39 @@ What is there already is read straight from the database (`db.batches`), as ever
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from aiohttp import web
 
 from db import batch_queries
 from db import batches as batches_module
 from services.batch.lease import STALE_S
-from services.batch.service import spec_of
+from services.batch.service import BatchService, spec_of
 from services.batch.types import MOST_NANOUSD
-from services.embedded import EmbeddedUnavailable
+from services.engine import api
+from services.engine.engine import Engine
 from services.engine.requests import answer, body_of, may, own
 from services.security import access
 
-if TYPE_CHECKING:
-    from services.engine.engine import Engine
+
+def batch_service(engine: Engine, data: Path | None) -> BatchService:
+    """The batch service of an engine, which starts and ends with it; without ``data`` it takes no batch."""
+    service = BatchService(engine.writer, engine.reader, engine.registry, data=data, wake=engine.batch_taken)
+    engine.companions.append(service)
+    return service
 
 
-class _Door:
-    """The handlers, with the engine they ask."""
+def make_app(engine: Engine, service: BatchService) -> web.Application:
+    """The whole application of the engine's process."""
+    return api.make_app(engine, routes(engine, service))
 
-    def __init__(self, engine: Engine) -> None:
+
+class _Handlers:
+    """The handlers, with the engine and the batch service that they ask."""
+
+    def __init__(self, engine: Engine, service: BatchService) -> None:
         self._engine = engine
+        self._batches = service
 
     async def submit(self, request: web.Request) -> web.Response:
         person, role = may(request, "send"), request.headers.get("x-lab-role", "viewer")
@@ -36,35 +47,35 @@ class _Door:
             parent = await asyncio.to_thread(batches_module.batch, self._engine.reader, spec.parent_id)
             if parent is not None:
                 own(request, "send", parent["person"], "batch")
-        return answer({"batch_id": await self._engine.batches.submit(spec, person, role)})
+        return answer({"batch_id": await self._batches.submit(spec, person, role)})
 
     async def pause(self, request: web.Request) -> web.Response:
         await self._own(request, "send")
         await body_of(request)
-        await self._engine.batches.pause(request.match_info["id"])
+        await self._batches.pause(request.match_info["id"])
         return answer({"ok": True})
 
     async def resume(self, request: web.Request) -> web.Response:
         await self._own(request, "send")
         body = await body_of(request)
         budget = body.whole("budget_nanousd", 1, MOST_NANOUSD) if body.has("budget_nanousd") else None
-        await self._engine.batches.resume(request.match_info["id"], budget)
+        await self._batches.resume(request.match_info["id"], budget)
         return answer({"ok": True})
 
     async def cancel(self, request: web.Request) -> web.Response:
         await self._own(request, "send")
         await body_of(request)
-        await self._engine.batches.cancel(request.match_info["id"])
+        await self._batches.cancel(request.match_info["id"])
         return answer({"ok": True})
 
     async def resend(self, request: web.Request) -> web.Response:
         person = await self._own(request, "send")
         await body_of(request)
-        return answer({"batch_id": await self._engine.batches.resend(request.match_info["id"], person)})
+        return answer({"batch_id": await self._batches.resend(request.match_info["id"], person)})
 
     async def delete(self, request: web.Request) -> web.Response:
         await self._own(request, "delete")
-        return answer({"ok": await self._engine.batches.delete(request.match_info["id"])})
+        return answer({"ok": await self._batches.delete(request.match_info["id"])})
 
     async def _own(self, request: web.Request, action: access.Action) -> str:
         """Who asks, if the batch is theirs to change. One that is not in the records is refused where it is done."""
@@ -100,27 +111,17 @@ class _Door:
         told = [row | {"alive": row["id"] in alive} for row in rows]
         return answer({"workers": told, "said": self._engine.batch_worker.said})
 
-    async def embedded_url(self, request: web.Request) -> web.Response:
-        may(request, "send")
-        try:
-            pool = self._engine.pool
-            return answer({"url": await pool.url(request.match_info["name"]), "key": pool.key})
-        except EmbeddedUnavailable as error:
-            said = str(error)
-            raise ValueError(f"{said[:1].upper()}{said[1:]}.") from None
 
-
-def routes(engine: Engine) -> list[web.RouteDef]:
-    """The routes of this door."""
-    door = _Door(engine)
+def routes(engine: Engine, service: BatchService) -> list[web.RouteDef]:
+    """The routes for batches."""
+    handlers = _Handlers(engine, service)
     return [
-        web.post("/batches", door.submit),
-        web.post("/batches/votes", door.vote),
-        web.get("/batches/workers", door.workers),
-        web.post("/batches/{id}/pause", door.pause),
-        web.post("/batches/{id}/resume", door.resume),
-        web.post("/batches/{id}/cancel", door.cancel),
-        web.post("/batches/{id}/resend", door.resend),
-        web.delete("/batches/{id}", door.delete),
-        web.get("/embedded/{name}/url", door.embedded_url),
+        web.post("/batches", handlers.submit),
+        web.post("/batches/votes", handlers.vote),
+        web.get("/batches/workers", handlers.workers),
+        web.post("/batches/{id}/pause", handlers.pause),
+        web.post("/batches/{id}/resume", handlers.resume),
+        web.post("/batches/{id}/cancel", handlers.cancel),
+        web.post("/batches/{id}/resend", handlers.resend),
+        web.delete("/batches/{id}", handlers.delete),
     ]
