@@ -14,6 +14,7 @@ from app.cli.terminal import console
 from db import run_queries
 from db.engine import reader
 from services import formatting, paths
+from services.call_record import from_row
 from services.client import EngineError
 from services.deployments.config import to_json
 from services.engine.spawn import engine_for
@@ -30,7 +31,11 @@ def list_runs(data: Path, *, limit: int, search: str | None, run_id: str | None,
         found = False
         for row in run_queries.each_call(read, run_id):
             found = True
-            print(json.dumps(record.of_call(row), default=str) if as_json else formatting.printable(_call_line(row)))
+            print(
+                json.dumps(record.of_call(from_row(row)), default=str)
+                if as_json
+                else formatting.printable(_call_line(row))
+            )
         if not found:
             print(f"There is no run “{formatting.printable(run_id)}” in {data}.", file=sys.stderr)
             return 1
@@ -65,7 +70,7 @@ def _states(row: dict[str, Any]) -> str:
 
 
 def _call_line(row: dict[str, Any]) -> str:
-    shown = record.in_words(row)
+    shown = record.in_words(from_row(row))
     return (
         f"{row['deployment']['name']}  {shown['state']}  first {shown['ttft']}  last {shown['ttlt']}  "
         f"{shown['decode']}  in {shown['in']}  out {shown['out']}  {shown['cost']}"

@@ -38,6 +38,7 @@ from services.batch.jobs import Jobs
 from services.batch.providers.base import Get
 from services.batch.runner import Around, EnginePool, LineCalls, Sender, written
 from services.batch.workflows import Durable
+from services.calls.calls import Calls
 from services.calls.clock import Heartbeat, Ticker
 from services.calls.stream import opened_session
 from services.deployments import config
@@ -78,14 +79,14 @@ class Worker:
         pool = EnginePool(data)
         self.registry.local_lacks = pool.lacks
         self._heartbeat = Heartbeat(asyncio.get_running_loop())
-        self.calls = LineCalls(
+        self.calls = Calls(
             engine_id=self.me.id, writer=self.writer, registry=self.registry, pool=pool, heartbeat=self._heartbeat
         )
-        self.calls.follow()
         self._ticker = Ticker(lambda: (), lambda: self.calls.live)
         self.calls.began = self._ticker.wake
         self._workers: Counter[str] = Counter(alive=1)
-        self._around = Around(self.me.id, self.writer, self.reader, self.registry, self.calls, self._workers)
+        lines = LineCalls(self.calls, self.writer, pool)
+        self._around = Around(self.me.id, self.writer, self.reader, self.registry, lines, self._workers)
         self._rows: dict[str, Row] = {}
         self.works = Works(self._around)
         self.works.jobs = Jobs(

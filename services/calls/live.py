@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from services.call_record import CallCost, CallRecord
 from services.calls import record
 from services.calls.progress import Progress
 from services.pricing import cost as pricing_cost
@@ -25,25 +26,28 @@ COST_EVERY = 20  # and money at 1 Hz
 
 @dataclass(slots=True, eq=False)
 class LiveCall:
-    """One attempt that is under way or has just ended. ``final`` is its row once it has ended."""
+    """One attempt that is under way or has just ended. ``record`` is what was committed before it was sent, ``final``
+    its record once it has ended."""
 
-    id: str
-    column: int
-    repetition: int
-    attempt: int
+    record: CallRecord
     deployment: Deployment
     ask: Ask
     progress: Progress
     price: pricing_cost.Price | None = None
     waited_ms: float = 0.0
-    task: asyncio.Task[None] | None = None
-    final: dict[str, Any] | None = None
+    task: asyncio.Task[CallRecord] | None = None
+    final: CallRecord | None = None
     note: str | None = None
     lab_stopped: bool = False  # it was ended because our own process ends, not by a person
     sent_answer: int = 0
     sent_reasoning: int = 0
     announced: bool = False
     cost: tuple[str, str] = ("", "–")
+
+    @property
+    def id(self) -> str:
+        """The id of its row."""
+        return self.record.id
 
 
 @dataclass(slots=True, eq=False)
@@ -162,7 +166,7 @@ class LiveRun:
             change["r"] = "".join(progress.reasoning[call.sent_reasoning :])
             call.sent_reasoning = len(progress.reasoning)
         if self._figures_due(column, call):
-            if not call.final and (column.ticks % COST_EVERY == 0 or not call.cost[0]):
+            if call.final is None and (column.ticks % COST_EVERY == 0 or not call.cost[0]):
                 call.cost = _running_cost(call)
             now = _changing(call)
             now["typical_ttft_ms"], now["typical_n"] = column.typical
@@ -246,8 +250,8 @@ def _changing(call: LiveCall) -> dict[str, Any]:
     now = perf_counter_ns()
     start = progress.t0 or progress.handed or progress.accepted
     return {
-        "rep": call.repetition,
-        "attempt": call.attempt,
+        "rep": call.record.repetition,
+        "attempt": call.record.attempt,
         "phase": progress.phase if not progress.over else "answering",
         "state": "running",
         "words": view.PHASE_WORDS.get(progress.phase, "finishing"),
@@ -296,6 +300,4 @@ def _running_figures(call: LiveCall, now: int) -> dict[str, Any]:
 def _running_cost(call: LiveCall) -> tuple[str, str]:
     usage = record.usage_so_far(call.progress, call.ask)
     cost = pricing_cost.cost(usage, call.price, complete=False)
-    return view.cost_words(
-        {"cost_state": cost.state, "cost_nanousd": cost.nanousd, "price": call.price.to_json() if call.price else None}
-    )
+    return view.cost_words(CallCost(cost.state, cost.nanousd, price=call.price.to_json() if call.price else None))

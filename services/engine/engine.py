@@ -20,7 +20,8 @@ from db import run_queries, runs
 from db.writer import Writer
 from services.batch.reconcile import keep_forgetting
 from services.batch.service import BatchDesk
-from services.calls.calls import Calls
+from services.call_record import from_row
+from services.calls.calls import Calls, CallSpec, beginning
 from services.calls.clock import Heartbeat, Ticker
 from services.calls.live import LiveCall, LiveColumn, LiveRun
 from services.calls.progress import Progress
@@ -166,8 +167,8 @@ class Engine:
                 spec.column_params(column_spec),
                 column_spec.cache,
             )
-            column.call, row = self._prepare(run, column, ask, repetition=1)
-            rows.append(row)
+            column.call = self._prepare(run, column, ask, repetition=1)
+            rows.append(beginning(column.call))
         store = self.registry.config.store_text
         first = run_row(run, text, store=store)
 
@@ -243,15 +244,16 @@ class Engine:
             live.deployment = self.registry.calling(live.deployment.id)
         live.stopped = False
         waited = before.waited_ms + (time.perf_counter_ns() - before.progress.accepted) / 1e6
-        call, row = self._prepare(
+        call = self._prepare(
             run,
             live,
             before.ask,
-            repetition=before.repetition,
-            attempt_no=before.attempt + 1,
+            repetition=before.record.repetition,
+            attempt=before.record.attempt + 1,
             waited_ms=waited,
             retry_of=before.id,
         )
+        row = beginning(call)
         await self.writer.write(lambda session: runs.insert_calls(session=session, rows=[row]))
         live.call = call
         run.ended.clear()
@@ -269,22 +271,23 @@ class Engine:
         ask: Ask,
         *,
         repetition: int,
-        attempt_no: int = 1,
+        attempt: int = 1,
         waited_ms: float = 0.0,
         retry_of: str | None = None,
-    ) -> tuple[LiveCall, dict[str, Any]]:
-        return self.calls.prepare(
+    ) -> LiveCall:
+        spec = CallSpec(
             run_id=run.id,
             column=column.index,
             deployment=column.deployment,
             ask=ask,
             repetition=repetition,
-            attempt_no=attempt_no,
+            attempt=attempt,
             waited_ms=waited_ms,
             person=run.person,
             source=run.spec.source,
             retry_of=retry_of,
         )
+        return self.calls.prepare(spec)
 
     def _launch(self, run: LiveRun, hold: Hold) -> None:
         if run.spec.start == "sequential":
@@ -326,7 +329,8 @@ class Engine:
         if repetition > 1:
             if column.stopped:
                 return
-            call, row = self._prepare(run, column, call.ask, repetition=repetition)
+            call = self._prepare(run, column, call.ask, repetition=repetition)
+            row = beginning(call)
             await self.writer.write(lambda session: runs.insert_calls(session=session, rows=[row]))
             column.call = call
         elif column.stopped:
@@ -339,7 +343,7 @@ class Engine:
     async def _one(self, run: LiveRun, column: LiveColumn) -> None:
         call = column.call
         assert call is not None
-        call.task = asyncio.get_running_loop().create_task(self.calls.live_through(call))
+        call.task = asyncio.get_running_loop().create_task(self.calls.execute(call))
         try:
             await call.task
         except Exception:
@@ -448,27 +452,24 @@ async def revived(reader: SqlEngine, run_id: str) -> LiveRun | None:
 
 
 def _column(row: Mapping[str, Any]) -> LiveColumn:
-    deployment = config.from_json(row["deployment"])
+    record = from_row(row)
+    deployment = config.from_json(record.deployment.declared)
     progress = Progress(None, Limits())
     progress.phase = "done"
-    progress.answer = [row["answer"]] if row.get("answer") else []
-    progress.reasoning = [row["reasoning"]] if row.get("reasoning") else []
-    ask = conversation.ask_of(row) or Ask(())
+    progress.answer = [record.answer.text] if record.answer.text else []
+    progress.reasoning = [record.answer.reasoning] if record.answer.reasoning else []
     call = LiveCall(
-        id=row["id"],
-        column=row["column_no"],
-        repetition=row["repetition"],
-        attempt=row["attempt_no"],
+        record=record,
         deployment=deployment,
-        ask=ask,
+        ask=conversation.ask_of(record.request) or Ask(()),
         progress=progress,
-        waited_ms=row.get("waited_ms") or 0.0,
-        final=dict(row),
+        waited_ms=record.waited_ms or 0.0,
+        final=record,
         sent_answer=len(progress.answer),
         sent_reasoning=len(progress.reasoning),
         announced=True,
     )
-    return LiveColumn(row["column_no"], deployment, call)
+    return LiveColumn(record.column, deployment, call)
 
 
 STEP_S = 0.1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from services.call_record import CallRecord, CallRequest, from_row
 from services.deployments import config
 from services.providers import kind_of
 from services.runs import view
@@ -19,39 +20,41 @@ def conversation(calls: Sequence[Mapping[str, Any]], column: int, deployment_id:
     An error is never an assistant turn: when the call failed, its question is left out as well. A deployment that
     moved to another column keeps its own history; one that was not in the run begins anew (an empty tuple).
     """
-    mine = [c for c in view.last_attempts(calls) if c["deployment_id"] == deployment_id]
-    here = [c for c in mine if c["column_no"] == column] or mine
-    if not here:
+    of_deployment = [
+        call for row in view.last_attempts(calls) if (call := from_row(row)).deployment.id == deployment_id
+    ]
+    of_column = [call for call in of_deployment if call.column == column] or of_deployment
+    if not of_column:
         return ()
-    call = here[0]
-    ask = ask_of(call)
+    call = of_column[0]
+    ask = ask_of(call.request)
     if ask is None:
         return ()
-    messages = ask.messages
-    if call["state"] in KEPT and call.get("answer"):
-        return (*messages, Message("assistant", str(call["answer"])))
-    return messages[:-1]
+    if call.state in KEPT and call.answer.text:
+        return (*ask.messages, Message("assistant", call.answer.text))
+    return ask.messages[:-1]
 
 
-def ask_of(call: Mapping[str, Any]) -> Ask | None:
+def ask_of(request: CallRequest) -> Ask | None:
     """What a call was asked; None where the text was not kept."""
-    asked = (call.get("request") or {}).get("ask")
-    if not asked:
+    stored = (request.stored or {}).get("ask")
+    if not stored:
         return None
     return Ask(
-        tuple(Message(m["role"], m["text"]) for m in asked["messages"]),
-        asked.get("system"),
-        asked.get("params") or {},
-        asked.get("cache"),
+        tuple(Message(m["role"], m["text"]) for m in stored["messages"]),
+        stored.get("system"),
+        stored.get("params") or {},
+        stored.get("cache"),
     )
 
 
-def request_of(call: Mapping[str, Any]) -> WireRequest | None:
+def request_of(call: CallRecord) -> WireRequest | None:
     """The HTTP request of a recorded call, without its key; None where the text was not kept or none was possible."""
-    ask = ask_of(call)
+    ask = ask_of(call.request)
     if ask is None:
         return None
+    deployment = config.from_json(call.deployment.declared)
     try:
-        return kind_of(config.from_json(call["deployment"])).request(config.from_json(call["deployment"]), ask)
+        return kind_of(deployment).request(deployment, ask)
     except ValueError:
         return None
