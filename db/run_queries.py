@@ -33,9 +33,7 @@ from db.types import dicts, storable
 Row = dict[str, Any]
 TYPICAL_OVER = 200
 WARM_SHARE = 20  # a call is warm when at least one part in so many of its input was read from the cache
-MAX_THREAD = 50
 AT_ONCE = 500  # calls in one read of a stream
-TAGS_AT_ONCE = 10_000  # runs; SQLite takes 32,766 parameters
 MAX_SEARCH = 500  # characters; SQLite refuses a LIKE pattern beyond 50,000 bytes
 _CALL_COLUMNS = list(Call.__table__.columns)  # type: ignore[attr-defined]  # SQLModel adds __table__ at run time
 _RUN_COLUMNS = list(Run.__table__.columns)  # type: ignore[attr-defined]  # as above
@@ -115,21 +113,6 @@ def each_call(engine: Engine, run_id: str) -> Iterator[Row]:
             return
         last = rows[-1]
         after = tuple_(*_PLACE) > tuple_(*(last[one] for one in ("column_no", "repetition", "attempt_no", "id")))
-
-
-def thread_of_run(engine: Engine, run_id: str) -> list[Row]:
-    """A run's conversation, oldest first, itself last: the chain of its parents (at most 50)."""
-    chain: list[Row] = []
-    seen: set[str] = set()
-    at: str | None = run_id
-    while at and at not in seen and len(chain) < MAX_THREAD:
-        seen.add(at)
-        run = run_by_id(engine, at)
-        if run is None:
-            break
-        chain.append(run)
-        at = run["parent_run_id"]
-    return chain[::-1]
 
 
 def search_runs(engine: Engine, wanted: RunFilter, *, limit: int = 25, offset: int = 0) -> RunPage:
@@ -217,17 +200,6 @@ def tags(engine: Engine) -> list[str]:
     with engine.connect() as connection:
         lists = [orjson.loads(one) for one in connection.execute(_LISTS).scalars()]
     return sorted({str(tag) for one in lists if isinstance(one, list) for tag in one})
-
-
-def tags_of_runs(engine: Engine, run_ids: Sequence[str]) -> dict[str, list[str]]:
-    """The tags of these runs; a run without tags is left out."""
-    found: dict[str, list[str]] = {}
-    with engine.connect() as connection:
-        for start in range(0, len(run_ids), TAGS_AT_ONCE):
-            part = list(run_ids[start : start + TAGS_AT_ONCE])
-            rows = connection.execute(select(col(Run.id), col(Run.tags)).where(col(Run.id).in_(part)))
-            found |= {run_id: tags for run_id, tags in rows if tags}
-    return found
 
 
 def each_tag(dialect: str) -> TableValuedAlias:

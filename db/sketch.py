@@ -127,29 +127,6 @@ def value_of(index: int) -> float:
     return float(_MAPPING.value(index))
 
 
-def merged_by_group(groups: NDArray[np.int64], stored: Sequence[bytes | None], n_groups: int) -> list[Sketch]:
-    """Merge stored sketches by group: ``groups[i]`` (0 … n_groups − 1) says where ``stored[i]`` belongs.
-
-    One pass over all bins, whatever the number of sketches.
-    """
-    lengths = np.array([len(one) // _PER_BIN if one else 0 for one in stored], dtype=np.int64)
-    if lengths.sum() == 0:
-        return [EMPTY] * n_groups
-    filled = [(one, len(one) // _PER_BIN) for one in stored if one]
-    index = np.concatenate([np.frombuffer(one, "<i2", count=n) for one, n in filled])
-    count = np.concatenate([np.frombuffer(one, "<u4", offset=2 * n) for one, n in filled])
-    owner = np.repeat(groups, lengths)
-    low = int(index.min())
-    span = int(index.max()) - low + 1
-    flat = np.bincount(owner * span + (index.astype(np.int64) - low), weights=count, minlength=n_groups * span)
-    table = flat.reshape(n_groups, span).astype(np.int64)
-    found = []
-    for row in table:
-        used = np.flatnonzero(row)
-        found.append(Sketch(used + low, row[used]))
-    return found
-
-
 def _summed(index: Bins, count: Bins) -> Sketch:
     bins, where = np.unique(index, return_inverse=True)
     return Sketch(bins, np.bincount(where, weights=count).astype(np.int64))
