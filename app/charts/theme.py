@@ -157,7 +157,7 @@ def _quoted(text: str) -> str:
 def notes_of(data: Data) -> list[dict[str, Any]]:
     """The notes on moments of the window, oldest first."""
     found = small_tables.notes(data.engine, data.window.start, data.window.end)
-    return found[::-1]
+    return [note.model_dump() for note in found[::-1]]
 
 
 # --- axes ----------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Engine as SqlEngine
 
 from db import history, run_queries, small_tables
+from db.models import Alert as AlertRow
 from db.writer import WriteFailed, Writer
 from services import alerts as alerts_module
 from services.alerts import Alert, Measured, Verdict
@@ -36,21 +37,21 @@ AGAIN = "will be tried again"
 class Seen:
     """One evaluation of one alert (``row`` as it was read)."""
 
-    row: Mapping[str, Any]
+    row: AlertRow
     measured: Measured
     verdict: Verdict
 
 
 def evaluate(reader: SqlEngine, now: datetime) -> list[Seen]:
     """Measure and judge every alert that is switched on. Takes milliseconds to seconds: call it in a thread."""
-    rows = [row for row in small_tables.alerts(reader) if row["enabled"]]
+    rows = [row for row in small_tables.alerts(reader) if row.enabled]
     if not rows:
         return []
     names = {row["id"]: str((row["spec"] or {}).get("name", row["id"])) for row in run_queries.deployment_rows(reader)}
     found = []
     for row in rows:
         try:
-            alert = Alert.from_row(row)
+            alert = Alert.from_row(row.model_dump())
         except ValueError as error:
             log.warning("an alert cannot be watched: %s", error)
             continue
@@ -138,9 +139,7 @@ class Alerting:
         """Evaluate every alert, keep the results and send the notices; what was seen."""
         self._last, self._seen_rolled = time.monotonic(), self._rolled()
         found = await asyncio.to_thread(evaluate, self._reader, now)
-        self._moving = any(
-            one.measured.n > 0 or one.verdict.firing or one.row["metric"] == "spend_day" for one in found
-        )
+        self._moving = any(one.measured.n > 0 or one.verdict.firing or one.row.metric == "spend_day" for one in found)
         for one in found:
             await self._keep(one, now)
         if found:
@@ -148,7 +147,7 @@ class Alerting:
         return found
 
     async def _keep(self, one: Seen, now: datetime) -> None:
-        targets = tuple(one.row["targets"] or ())
+        targets = tuple(one.row.targets or ())
         event: dict[str, Any] | None = None
         if one.verdict.changed:
             delivered = None if targets else TO_NOBODY
@@ -169,23 +168,21 @@ class Alerting:
         waiting = [
             one
             for one in recent
-            if one["id"] not in self._sending
-            and tried_out < now - one["at"] < RESENT_WITHIN
-            and (one["delivered"] is None or AGAIN in one["delivered"])
+            if one.id not in self._sending
+            and tried_out < now - one.at < RESENT_WITHIN
+            and (one.delivered is None or AGAIN in one.delivered)
         ]
         if not waiting:
             return
-        known = {row["id"]: row for row in await asyncio.to_thread(small_tables.alerts, self._reader)}
+        targets = {row.id: row.targets or () for row in await asyncio.to_thread(small_tables.alerts, self._reader)}
         for one in waiting:
-            told = one["delivered"] or ""
+            told = one.delivered or ""
             done = [part for part in told.split("; ") if part and AGAIN not in part]
             left = tuple(
-                name
-                for name in known.get(one["alert_id"], {}).get("targets") or ()
-                if not any(name in part.split() for part in done)
+                name for name in targets.get(one.alert_id, ()) if not any(name in part.split() for part in done)
             )
             if left:
-                self._send(one["id"], one["sentence"] or "", left, "; ".join(done))
+                self._send(one.id, one.sentence or "", left, "; ".join(done))
 
     async def _deliver(self, event_id: str, sentence: str, targets: tuple[str, ...], said: str) -> None:
         """Send to each target, the ones that fail again after a while, and keep in words what became of each."""

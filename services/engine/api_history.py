@@ -38,7 +38,8 @@ class _Scenarios:
 
     async def listed(self, request: web.Request) -> web.Response:
         may(request, "look")
-        return answer(await asyncio.to_thread(models.scenarios, self._engine.reader))
+        scenarios = await asyncio.to_thread(models.scenarios, self._engine.reader)
+        return answer([scenario.model_dump() for scenario in scenarios])
 
     async def save(self, request: web.Request) -> web.Response:
         person, body = may(request, "annotate"), await body_of(request)
@@ -131,13 +132,14 @@ class _History:
 
     async def list_alerts(self, request: web.Request) -> web.Response:
         may(request, "look")
-        return answer({"alerts": await self._read(small_tables.alerts), "targets": alerts_module.targets()})
+        alerts = [alert.model_dump() for alert in await self._read(small_tables.alerts)]
+        return answer({"alerts": alerts, "targets": alerts_module.targets()})
 
     async def save_alert(self, request: web.Request) -> web.Response:
         person, body = may(request, "deploy"), await body_of(request)
         alert = _alert(body)
         alerts_module.check_targets(alert.targets, alerts_module.targets())
-        known = {row["id"] for row in await self._read(small_tables.alerts)}
+        known = {row.id for row in await self._read(small_tables.alerts)}
         if alert.id and alert.id not in known:
             raise ValueError("That alert is not there any more; reload the page.")
         if not alert.id and len(known) >= MOST_ALERTS:
@@ -163,7 +165,8 @@ class _History:
         if not re.fullmatch(r"[0-9]{1,9}", asked):
             raise ValueError("“limit” is a whole number from 1 to 200.")
         limit = min(max(int(asked), 1), 200)
-        return answer(await self._read(small_tables.events, request.query.get("alert"), limit))
+        events = await self._read(small_tables.events, request.query.get("alert"), limit)
+        return answer([event.model_dump() for event in events])
 
     async def add_note(self, request: web.Request) -> web.Response:
         person, body = may(request, "annotate"), await body_of(request)
