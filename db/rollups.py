@@ -85,10 +85,10 @@ def insert_cells(driver: sqlite3.Connection, frame: pd.DataFrame) -> int:
 
 def _binned(values: NDArray[np.float64]) -> NDArray[np.int64]:
     """The bin of each value; a number outside all bins where there is none."""
-    found = np.full(len(values), _NONE, dtype=np.int64)
+    bins = np.full(len(values), _NONE, dtype=np.int64)
     there = ~np.isnan(values)
-    found[there] = sketch.bins_of(values[there])
-    return found
+    bins[there] = sketch.bins_of(values[there])
+    return bins
 
 
 _NONE = 2**15
@@ -135,9 +135,9 @@ def _packed_cells(cell: NDArray[np.int64], bins: NDArray[np.int64], cells: int) 
     there = bins != _NONE
     low = int(bins[there].min()) if there.any() else 0
     width = 2 * _NONE
-    found, count = np.unique(cell[there] * width + (bins[there] - low), return_counts=True)
-    edges = np.searchsorted(found // width, np.arange(cells + 1)).tolist()
-    index, counts = (found % width + low).astype("<i2").tobytes(), count.astype("<u4").tobytes()
+    places, count = np.unique(cell[there] * width + (bins[there] - low), return_counts=True)
+    edges = np.searchsorted(places // width, np.arange(cells + 1)).tolist()
+    index, counts = (places % width + low).astype("<i2").tobytes(), count.astype("<u4").tobytes()
     return [index[2 * a : 2 * b] + counts[4 * a : 4 * b] if a < b else None for a, b in pairwise(edges)]
 
 
@@ -188,8 +188,8 @@ def fold(*, session: Session, limit: int = BATCH) -> int:
     On PostgreSQL one engine at a time does it: another that comes meanwhile finds nothing to do.
     """
     if session.get_bind().dialect.name == "postgresql":
-        mine = session.execute(select(func.pg_try_advisory_xact_lock(FOLD_LOCK))).scalar()
-        if not mine:
+        locked = session.execute(select(func.pg_try_advisory_xact_lock(FOLD_LOCK))).scalar()
+        if not locked:
             return 0
     waiting = select(*(CALL.c[name] for name in NEEDED)).where(WAITING).order_by(CALL.c.created_at).limit(limit)
     rows = [dict(row) for row in session.execute(waiting).mappings()]
@@ -218,34 +218,34 @@ def measured(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """
     # Column by column, and one frame at the end: for a few hundred calls, pandas' own operations would take longer than
     # reading them did.
-    made: dict[str, Any] = {name: [row.get(name) for row in rows] for name in NEEDED}
+    columns: dict[str, Any] = {name: [row.get(name) for row in rows] for name in NEEDED}
     for name in ("outcome", "model", "kind", "source", "person"):
-        made[name] = ["" if _missing(value) else str(value) for value in made[name]]
-    given, read = (
-        sum((_whole(made[name]) for name in INPUT), np.zeros(len(rows), np.int64)),
-        _number(made["cache_read"]),
+        columns[name] = ["" if _missing(value) else str(value) for value in columns[name]]
+    total_input, read = (
+        sum((_whole(columns[name]) for name in INPUT), np.zeros(len(rows), np.int64)),
+        _number(columns["cache_read"]),
     )
-    warm = (read > 0) & (read * WARM_SHARE >= given)
-    made["cache"] = np.where(warm, "warm", np.where(np.isfinite(read), "cold", "")).astype(object)
-    late = np.array([not _missing(value) and bool(value) for value in made["lag_marked"]], dtype=bool)
-    succeeded = np.array([state == "succeeded" for state in made["state"]], dtype=bool)
-    made["n"], made["n_late"] = np.ones(len(rows), np.int64), (succeeded & late).astype(np.int64)
-    made["n_priced"] = np.array([not _missing(value) for value in made["cost_nanousd"]], dtype=np.int64)
-    made["n_bounded"] = np.array([state == "lower_bound" for state in made["cost_state"]], dtype=np.int64)
-    made["n_estimated"] = np.array([source != "provider" for source in made["usage_source"]], dtype=np.int64)
-    drivers = [cost if isinstance(cost, Mapping) else {} for cost in made["cost_drivers"]]
+    warm = (read > 0) & (read * WARM_SHARE >= total_input)
+    columns["cache"] = np.where(warm, "warm", np.where(np.isfinite(read), "cold", "")).astype(object)
+    late = np.array([not _missing(value) and bool(value) for value in columns["lag_marked"]], dtype=bool)
+    succeeded = np.array([state == "succeeded" for state in columns["state"]], dtype=bool)
+    columns["n"], columns["n_late"] = np.ones(len(rows), np.int64), (succeeded & late).astype(np.int64)
+    columns["n_priced"] = np.array([not _missing(value) for value in columns["cost_nanousd"]], dtype=np.int64)
+    columns["n_bounded"] = np.array([state == "lower_bound" for state in columns["cost_state"]], dtype=np.int64)
+    columns["n_estimated"] = np.array([source != "provider" for source in columns["usage_source"]], dtype=np.int64)
+    drivers = [cost if isinstance(cost, Mapping) else {} for cost in columns["cost_drivers"]]
     for name, driver in zip(COUNTS, DRIVERS, strict=True):
-        made[driver] = [cost.get(name) for cost in drivers]
-    made["plain_nanousd"] = [
+        columns[driver] = [cost.get(name) for cost in drivers]
+    columns["plain_nanousd"] = [
         cost if _missing(plain) else plain
-        for plain, cost in zip(made["plain_nanousd"], made["cost_nanousd"], strict=True)
+        for plain, cost in zip(columns["plain_nanousd"], columns["cost_nanousd"], strict=True)
     ]
-    made["busy_ms"] = np.round(np.nan_to_num(_number(made["end_ms"])))
-    made |= {name: _whole(made[name]) for name in SUMS}
+    columns["busy_ms"] = np.round(np.nan_to_num(_number(columns["end_ms"])))
+    columns |= {name: _whole(columns[name]) for name in SUMS}
     for name, column in SKETCHES.items():
-        values = _number(made[column])
-        made[name] = np.where(succeeded & ~late & np.isfinite(values), values, np.nan)
-    return pd.DataFrame(made)
+        values = _number(columns[column])
+        columns[name] = np.where(succeeded & ~late & np.isfinite(values), values, np.nan)
+    return pd.DataFrame(columns)
 
 
 def _missing(value: Any) -> bool:
@@ -291,8 +291,8 @@ def _store(session: Session, cells: list[Cell]) -> None:
         session.execute(update(ROLLUP).where(ROLLUP.c.id == bindparam("cell_id")), changed)
 
 
-def _packed(held: sketch.Sketch) -> bytes | None:
-    return held.pack() if len(held.index) else None
+def _packed(values: sketch.Sketch) -> bytes | None:
+    return values.pack() if len(values.index) else None
 
 
 # --- making them anew ----------------------------------------------------------------------------------------------
@@ -303,11 +303,11 @@ def unroll_days(*, session: Session, days: Sequence[datetime]) -> int:
     """
     unmarked = 0
     for day in days:
-        after = day + timedelta(days=1)
-        session.execute(delete(ROLLUP).where(ROLLUP.c.bucket >= day, ROLLUP.c.bucket < after))
+        next_day = day + timedelta(days=1)
+        session.execute(delete(ROLLUP).where(ROLLUP.c.bucket >= day, ROLLUP.c.bucket < next_day))
         done = session.execute(
             update(CALL)
-            .where(CALL.c.created_at >= day, CALL.c.created_at < after, CALL.c.rolled.is_(True))
+            .where(CALL.c.created_at >= day, CALL.c.created_at < next_day, CALL.c.rolled.is_(True))
             .values(rolled=False)
         )
         unmarked += max(done.rowcount, 0)  # type: ignore[attr-defined]  # an UPDATE's result is a CursorResult
@@ -318,10 +318,10 @@ def days_of_runs(*, session: Session, run_ids: Sequence[str]) -> list[datetime]:
     """The UTC days on which calls of these runs were made that are rolled up already."""
     days: set[datetime] = set()
     for start in range(0, len(run_ids), BATCH):
-        made = select(CALL.c.created_at).where(
+        statement = select(CALL.c.created_at).where(
             CALL.c.run_id.in_(run_ids[start : start + BATCH]), CALL.c.rolled.is_(True)
         )
-        days |= {day_of(moment) for moment in session.execute(made).scalars()}
+        days |= {day_of(moment) for moment in session.execute(statement).scalars()}
     return sorted(days)
 
 

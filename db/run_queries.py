@@ -98,30 +98,30 @@ def calls_of_run(engine: Engine, run_id: str, limit: int | None = None) -> list[
 def count_calls(engine: Engine, run_id: str) -> int:
     """How many calls a run has, every attempt counted."""
     with engine.connect() as connection:
-        asked = select(func.count()).select_from(Call).where(col(Call.run_id) == run_id)
-        return int(connection.execute(asked).scalar_one())
+        statement = select(func.count()).select_from(Call).where(col(Call.run_id) == run_id)
+        return int(connection.execute(statement).scalar_one())
 
 
 def each_call(engine: Engine, run_id: str) -> Iterator[Row]:
     """The calls of a run as `calls_of_run` has them, in constant memory however many there are."""
-    after: ColumnElement[bool] = true()
+    further: ColumnElement[bool] = true()
     while True:
-        page = select(*_CALL_COLUMNS).where(col(Call.run_id) == run_id, after).order_by(*_PLACE).limit(AT_ONCE)
+        page = select(*_CALL_COLUMNS).where(col(Call.run_id) == run_id, further).order_by(*_PLACE).limit(AT_ONCE)
         rows = _all(engine, page)
         yield from rows
         if len(rows) < AT_ONCE:
             return
         last = rows[-1]
-        after = tuple_(*_PLACE) > tuple_(*(last[one] for one in ("column_no", "repetition", "attempt_no", "id")))
+        further = tuple_(*_PLACE) > tuple_(*(last[name] for name in ("column_no", "repetition", "attempt_no", "id")))
 
 
-def search_runs(engine: Engine, wanted: RunFilter, *, limit: int = 25, offset: int = 0) -> RunPage:
+def search_runs(engine: Engine, run_filter: RunFilter, *, limit: int = 25, offset: int = 0) -> RunPage:
     """Runs that match, newest first, each with the states and deployments of its calls."""
-    where = _conditions(wanted, engine.dialect.name)
-    counted = select(func.count()).select_from(Run).where(*where)
+    clauses = _conditions(run_filter, engine.dialect.name)
+    counted = select(func.count()).select_from(Run).where(*clauses)
     listed = (
         select(*_RUN_COLUMNS)
-        .where(*where)
+        .where(*clauses)
         .order_by(col(Run.created_at).desc(), col(Run.id))
         .limit(limit)
         .offset(offset)
@@ -144,32 +144,32 @@ def search_runs(engine: Engine, wanted: RunFilter, *, limit: int = 25, offset: i
     return RunPage(list(by_id.values()), total)
 
 
-def _conditions(wanted: RunFilter, dialect: str) -> list[Any]:
-    where: list[Any] = []
-    if wanted.text and wanted.text.strip():
-        like = f"%{_escaped(storable(wanted.text.strip())[:MAX_SEARCH].lower())}%"
+def _conditions(run_filter: RunFilter, dialect: str) -> list[Any]:
+    clauses: list[Any] = []
+    if run_filter.text and run_filter.text.strip():
+        like = f"%{_escaped(storable(run_filter.text.strip())[:MAX_SEARCH].lower())}%"
         in_calls = exists().where(col(Call.run_id) == col(Run.id), func.lower(Call.answer).like(like, escape="\\"))
-        where.append(or_(func.lower(Run.prompt).like(like, escape="\\"), in_calls))
-    if wanted.deployments:
-        where.append(
-            exists().where(col(Call.run_id) == col(Run.id), col(Call.deployment_id).in_(list(wanted.deployments)))
+        clauses.append(or_(func.lower(Run.prompt).like(like, escape="\\"), in_calls))
+    if run_filter.deployments:
+        clauses.append(
+            exists().where(col(Call.run_id) == col(Run.id), col(Call.deployment_id).in_(list(run_filter.deployments)))
         )
-    if wanted.states:
-        where.append(exists().where(col(Call.run_id) == col(Run.id), col(Call.state).in_(list(wanted.states))))
-    if wanted.persons:
-        where.append(col(Run.person).in_(list(wanted.persons)))
-    if wanted.sources:
-        where.append(col(Run.source).in_(list(wanted.sources)))
-    if wanted.date_from is not None:
-        where.append(col(Run.created_at) >= wanted.date_from)
-    if wanted.date_to is not None:
-        where.append(col(Run.created_at) < wanted.date_to)
-    if wanted.starred is not None:
-        where.append(col(Run.starred).is_(wanted.starred))
-    if wanted.tag:
+    if run_filter.states:
+        clauses.append(exists().where(col(Call.run_id) == col(Run.id), col(Call.state).in_(list(run_filter.states))))
+    if run_filter.persons:
+        clauses.append(col(Run.person).in_(list(run_filter.persons)))
+    if run_filter.sources:
+        clauses.append(col(Run.source).in_(list(run_filter.sources)))
+    if run_filter.date_from is not None:
+        clauses.append(col(Run.created_at) >= run_filter.date_from)
+    if run_filter.date_to is not None:
+        clauses.append(col(Run.created_at) < run_filter.date_to)
+    if run_filter.starred is not None:
+        clauses.append(col(Run.starred).is_(run_filter.starred))
+    if run_filter.tag:
         tag = each_tag(dialect)
-        where.append(exists().select_from(tag).where(tag.c.value == storable(wanted.tag)))
-    return where
+        clauses.append(exists().select_from(tag).where(tag.c.value == storable(run_filter.tag)))
+    return clauses
 
 
 def _escaped(text: str) -> str:
@@ -198,14 +198,14 @@ _LISTS = text("""
 def tags(engine: Engine) -> list[str]:
     """Every tag in use."""
     with engine.connect() as connection:
-        lists = [orjson.loads(one) for one in connection.execute(_LISTS).scalars()]
-    return sorted({str(tag) for one in lists if isinstance(one, list) for tag in one})
+        lists = [orjson.loads(stored) for stored in connection.execute(_LISTS).scalars()]
+    return sorted({str(tag) for names in lists if isinstance(names, list) for tag in names})
 
 
 def each_tag(dialect: str) -> TableValuedAlias:
     """The tags of a run as a table with one column ``value``."""
-    each = func.json_array_elements_text if dialect == "postgresql" else func.json_each
-    return each(col(Run.tags)).table_valued("value")
+    elements = func.json_array_elements_text if dialect == "postgresql" else func.json_each
+    return elements(col(Run.tags)).table_valued("value")
 
 
 def votes_of_run(engine: Engine, run_id: str) -> list[Row]:
@@ -222,7 +222,7 @@ def typical_ttft(engine: Engine, deployment_id: str) -> tuple[float | None, int]
     """
     read = func.coalesce(col(Call.cache_read), 0)
     parts = (Call.uncached_input, Call.cache_write_5m, Call.cache_write_1h)
-    total = read + sum((func.coalesce(col(part), 0) for part in parts), literal(0))
+    total = read + sum((func.coalesce(col(column), 0) for column in parts), literal(0))
     statement = (
         select(col(Call.ttft_ms), and_(read > 0, read * WARM_SHARE >= total))
         .where(col(Call.deployment_id) == deployment_id, col(Call.state) == "succeeded", col(Call.ttft_ms).is_not(None))
@@ -231,7 +231,7 @@ def typical_ttft(engine: Engine, deployment_id: str) -> tuple[float | None, int]
     )
     with engine.connect() as connection:
         rows = [(value, bool(warm)) for value, warm in connection.execute(statement) if value is not None]
-    kinds = [[value for value, warm in rows if warm is wanted] for wanted in (False, True)]
+    kinds = [[value for value, warm in rows if warm is kind] for kind in (False, True)]
     values = max(kinds, key=len)
     return (median(values), len(values)) if values else (None, 0)
 
@@ -240,7 +240,7 @@ def held_by_calls(engine: Engine, deployment_id: str, since: datetime) -> list[R
     """When calls of a deployment held it: ``created_at``, ``started_at``, ``end_ms``, ``state``, ``output`` and
     ``usage_source`` of those that were sent after ``since`` or up to a day (the longest deadline) before it."""
     output = func.coalesce(Call.reasoning_output, 0) + func.coalesce(Call.answer_output, 0)
-    known = or_(col(Call.reasoning_output).is_not(None), col(Call.answer_output).is_not(None))
+    counted = or_(col(Call.reasoning_output).is_not(None), col(Call.answer_output).is_not(None))
     return _all(
         engine,
         select(
@@ -249,7 +249,7 @@ def held_by_calls(engine: Engine, deployment_id: str, since: datetime) -> list[R
             col(Call.end_ms),
             col(Call.state),
             col(Call.usage_source),
-            case((known, output), else_=None).label("output"),
+            case((counted, output), else_=None).label("output"),
         ).where(
             col(Call.deployment_id) == deployment_id,
             col(Call.created_at) >= since - timedelta(days=1),
@@ -272,8 +272,8 @@ def deployment_rows(engine: Engine) -> list[Row]:
 
 def history_version(engine: Engine) -> str:
     """A word that is another one as soon as a call was made or has ended."""
-    made, live = select(func.max(col(Call.created_at))), select(func.count()).where(col(Call.state) == "running")
+    newest, live = select(func.max(col(Call.created_at))), select(func.count()).where(col(Call.state) == "running")
     # In the words of the partial index (`db.rollups.WAITING`).
     waiting = select(func.count()).where(~col(Call.rolled), col(Call.state) != "running")
     with engine.connect() as connection:
-        return " ".join(str(connection.execute(one).scalar()) for one in (made, live, waiting))
+        return " ".join(str(connection.execute(statement).scalar()) for statement in (newest, live, waiting))

@@ -57,13 +57,13 @@ def settle(*, session: Session, on: Mapping[str, Meter], at: datetime) -> int:
         session.execute(update(Powered).where(col(Powered.id).in_(ended)).values(off_at=at))
     begun = sorted(set(on) - going)
     if begun:
-        before = set(
+        known_deployments = set(
             session.exec(select(Powered.deployment_id).where(col(Powered.deployment_id).in_(begun)).distinct())
         )
         rows = [
             {
                 "deployment_id": name,
-                "on_at": at if name in before else min(on[name].since, at),
+                "on_at": at if name in known_deployments else min(on[name].since, at),
                 "off_at": None,
                 "usd_per_hour": on[name].usd_per_hour,
                 "price": on[name].price,
@@ -195,8 +195,8 @@ def checked(
     Nothing is kept, and False returned, when somebody changed the alert meanwhile: the result is of another one.
     """
     same = [ALERT.c[name] == getattr(seen, name) for name in ("id", "metric", "threshold", "window_s", "firing")]
-    where = [*same, ALERT.c.enabled.is_(True)]
-    done = session.execute(update(ALERT).where(*where).values(checked_at=at, value=value, n=n, firing=firing))
+    clauses = [*same, ALERT.c.enabled.is_(True)]
+    done = session.execute(update(ALERT).where(*clauses).values(checked_at=at, value=value, n=n, firing=firing))
     if done.rowcount == 0:  # type: ignore[attr-defined]  # an UPDATE's result is a CursorResult
         return False
     if event is not None:

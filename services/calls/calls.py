@@ -320,10 +320,15 @@ def _end_call(final: CallRecord, session: Session) -> bool:
 def _at_its_limit(call: LiveCall) -> bool:
     """llama.cpp calls an answer of the Responses wire completed when it stopped at the token limit."""
     usage = call.progress.decoder.usage if call.progress.decoder else None
-    most = call.ask.params.get("max_tokens")
-    if call.deployment.wire != "responses" or usage is None or usage.source != "provider" or not isinstance(most, int):
+    max_tokens = call.ask.params.get("max_tokens")
+    if (
+        call.deployment.wire != "responses"
+        or usage is None
+        or usage.source != "provider"
+        or not isinstance(max_tokens, int)
+    ):
         return False
-    return usage.output_total == most
+    return usage.output_total == max_tokens
 
 
 def _not_sent(request: WireRequest | None) -> str | None:

@@ -180,10 +180,10 @@ class LiveRun:
     def _figures_due(self, column: LiveColumn, call: LiveCall) -> bool:
         """At once when the phase has changed or the call has ended, every fifth frame between, never after the end."""
         column.ticks += 1
-        told = column.last.get("phase")
+        drawn_phase = column.last.get("phase")
         if call.final is not None:
-            return told != "done"
-        return told != call.progress.phase or column.ticks % FIGURES_EVERY == 0
+            return drawn_phase != "done"
+        return drawn_phase != call.progress.phase or column.ticks % FIGURES_EVERY == 0
 
     def _send(self, frame: dict[str, Any]) -> None:
         line = orjson.dumps(frame)
@@ -280,8 +280,8 @@ def _running_figures(call: LiveCall, now: int) -> dict[str, Any]:
     running = timing.live_figures(
         t0=progress.t0 or None, now=now, first=progress.first or None, last=progress.last or None, tokens=out
     )
-    said = progress.decoder.usage if progress.decoder is not None else None
-    known_in = said.input_total if said is not None else None
+    usage = progress.decoder.usage if progress.decoder is not None else None
+    known_in = usage.input_total if usage is not None else None
     mark, cost = call.cost
     return _EMPTY_FIGURES | {
         "ttft_ms": _ms(progress.first, progress.t0),
@@ -290,7 +290,7 @@ def _running_figures(call: LiveCall, now: int) -> dict[str, Any]:
         "e2e_tps": running.e2e_tps,
         "in": known_in if known_in is not None else record.estimated_input(call.ask),
         "in_est": known_in is None,
-        "cached": said.cache_read if said is not None else None,
+        "cached": usage.cache_read if usage is not None else None,
         "out": out,
         "cost": cost,
         "cost_mark": mark,

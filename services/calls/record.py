@@ -40,15 +40,15 @@ def estimated_input(ask: Ask) -> int:
 
 def usage_so_far(progress: Progress, ask: Ask) -> Usage:
     """What is known of the counts now: the service's own where it has spoken, our estimate for the rest."""
-    said = progress.decoder.usage if progress.decoder is not None else None
-    if said is not None and said.source == "provider":
-        return said
+    usage = progress.decoder.usage if progress.decoder is not None else None
+    if usage is not None and usage.source == "provider":
+        return usage
     deltas = len(progress.delta_ns)
     reasoning_deltas = progress.delta_kinds.count(114)
     reasoning = estimated_tokens(progress.reasoning_chars, reasoning_deltas)
     answer = estimated_tokens(progress.answer_chars, deltas - reasoning_deltas)
-    if said is not None and said.input_total is not None:
-        return replace(said, reasoning_output=reasoning, answer_output=answer, source="partial")
+    if usage is not None and usage.input_total is not None:
+        return replace(usage, reasoning_output=reasoning, answer_output=answer, source="partial")
     return Usage(
         uncached_input=estimated_input(ask), reasoning_output=reasoning, answer_output=answer, source="estimated"
     )
@@ -185,7 +185,7 @@ def _clean(*texts: str | None) -> list[str | None]:
     parts = keys.scrub("\n".join(" ".join((text or "")[:1000].splitlines()) for text in texts)).split("\n")
     if len(parts) != len(texts):
         parts = [keys.scrub(text or "") for text in texts]
-    return [part[:200] or None for part in parts]
+    return [text[:200] or None for text in parts]
 
 
 def _scrubbed(raw: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -193,10 +193,10 @@ def _scrubbed(raw: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if not raw:
         return None
     try:
-        kept: dict[str, Any] = orjson.loads(keys.scrub(orjson.dumps(raw, default=str).decode()))
+        scrubbed: dict[str, Any] = orjson.loads(keys.scrub(orjson.dumps(raw, default=str).decode()))
     except orjson.JSONDecodeError:
         return None
-    return kept
+    return scrubbed
 
 
 def _deadline(outcome: str, limits: Any) -> float | None:
@@ -228,8 +228,8 @@ def _price_served(ended: Ended, served: str | None) -> pricing_cost.Price | None
     if served is None or normal_tier(served) == normal_tier(pricing_cost.tier_asked(ended.deployment)):
         return ended.price
     started = ended.progress.t0_wall
-    at = datetime.fromtimestamp(started, UTC) if started else datetime.now(UTC)
-    return pricing_cost.price_of(ended.deployment, at, tier=served)
+    moment = datetime.fromtimestamp(started, UTC) if started else datetime.now(UTC)
+    return pricing_cost.price_of(ended.deployment, moment, tier=served)
 
 
 def _cost(ended: Ended, usage: Usage, price: pricing_cost.Price | None, *, billed: bool) -> CallCost:
@@ -254,5 +254,5 @@ def _standard(ended: Ended, price: pricing_cost.Price | None) -> pricing_cost.Pr
     if not pricing_cost.is_discounted(price):
         return None
     started = ended.progress.t0_wall
-    at = datetime.fromtimestamp(started, UTC) if started else datetime.now(UTC)
-    return pricing_cost.price_of(ended.deployment, at, tier="default")
+    moment = datetime.fromtimestamp(started, UTC) if started else datetime.now(UTC)
+    return pricing_cost.price_of(ended.deployment, moment, tier="default")

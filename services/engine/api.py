@@ -91,8 +91,8 @@ async def _plain_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except TooMany as error:
         return _json({"error": str(error)}, status=429)
     except (ValueError, KeyError) as error:
-        said = str(error) if isinstance(error, ValueError) else f"{error} is missing from the request."
-        return _json({"error": keys.scrub(said)}, status=422)
+        message = str(error) if isinstance(error, ValueError) else f"{error} is missing from the request."
+        return _json({"error": keys.scrub(message)}, status=422)
     except WriteFailed as error:
         return _json({"error": keys.scrub(str(error))}, status=503)
     except web.HTTPRequestEntityTooLarge:

@@ -75,11 +75,13 @@ class _Door:
         person, body = may(request, "vote"), await body_of(request)
         first, second, no = body.text("batch_a"), body.text("batch_b"), body.whole("no", 1, 10**9)
         choice = body.words("choice")
-        known = [await asyncio.to_thread(batches_module.batch, self._engine.reader, one) for one in (first, second)]
-        if None in known:
+        rows = [
+            await asyncio.to_thread(batches_module.batch, self._engine.reader, batch_id) for batch_id in (first, second)
+        ]
+        if None in rows:
             raise ValueError("One of these batches is not in the records; it may have been deleted.")
-        one, other = sorted((row for row in known if row is not None), key=lambda row: str(row["id"]))
-        if not await asyncio.to_thread(batch_queries.in_both, self._engine.reader, one, other, no):
+        batch_a, other = sorted((row for row in rows if row is not None), key=lambda row: str(row["id"]))
+        if not await asyncio.to_thread(batch_queries.in_both, self._engine.reader, batch_a, other, no):
             raise ValueError(f"There is no line {no:,} that both batches have, so that nobody can vote on it.")
         await self._engine.writer.write(
             lambda session: batch_queries.vote(
@@ -96,8 +98,8 @@ class _Door:
                 lambda session: batches_module.alive(session=session, stale_after_s=STALE_S)
             )
         )
-        told = [row | {"alive": row["id"] in alive} for row in rows]
-        return answer({"workers": told, "said": self._engine.batch_worker.said})
+        workers = [row | {"alive": row["id"] in alive} for row in rows]
+        return answer({"workers": workers, "said": self._engine.batch_worker.said})
 
     async def embedded_url(self, request: web.Request) -> web.Response:
         may(request, "send")
@@ -105,8 +107,8 @@ class _Door:
             pool = self._engine.pool
             return answer({"url": await pool.url(request.match_info["name"]), "key": pool.key})
         except EmbeddedUnavailable as error:
-            said = str(error)
-            raise ValueError(f"{said[:1].upper()}{said[1:]}.") from None
+            message = str(error)
+            raise ValueError(f"{message[:1].upper()}{message[1:]}.") from None
 
 
 def routes(engine: Engine) -> list[web.RouteDef]:

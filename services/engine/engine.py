@@ -78,7 +78,7 @@ class Engine:
         self.ticker = Ticker(self.runs.values, lambda: self.calls.live)
         self.upkeep = Upkeep(writer, registry, self.calls, owner_id=self.id, single_owner=single_owner)
         self.alerting = Alerting(writer, reader, busy=self._busy, rolled=lambda: self.rolling.added)
-        self.batch_worker = BatchWorker(reader, others=not single_owner)
+        self.batch_worker = BatchWorker(reader, other_engines=not single_owner)
         # Calls of workers and of other engines end without our knowing.
         self.rolling = Rolling(
             writer, self._busy, lambda: not single_owner or self.batch_worker.needed, self.alerting.stir
@@ -154,9 +154,9 @@ class Engine:
 
     async def _begin(self, spec: RunSpec, text: str, person: str, instead: Mapping[str, Deployment], hold: Hold) -> str:
         await self.registry.refresh()
-        wanted = [c.deployment_id for c in spec.columns]
-        found = [instead.get(name) or self.registry.calling(name) for name in wanted]
-        columns = [LiveColumn(index, deployment) for index, deployment in enumerate(found)]
+        names = [c.deployment_id for c in spec.columns]
+        deployments = [instead.get(name) or self.registry.calling(name) for name in names]
+        columns = [LiveColumn(index, deployment) for index, deployment in enumerate(deployments)]
         past = await self._past(spec, columns)
         run = LiveRun(new_id(), spec, person, columns)
         rows = []
@@ -223,35 +223,35 @@ class Engine:
         live = run.columns[column]
         if live.busy:
             raise ValueError(f"{live.deployment.name} is still at work; stop it first.")
-        before = live.call
-        if before is None or not before.ask.messages:
+        last_call = live.call
+        if last_call is None or not last_call.ask.messages:
             raise ValueError("The text of this call was not kept, so it cannot be sent again.")
-        at = (run.id, column)
-        if at in self._retrying:
+        place = (run.id, column)
+        if place in self._retrying:
             raise ValueError(f"{live.deployment.name} is being sent again already.")
         hold = self.allowance.take(run.person if person is None else person, 1)
-        self._retrying.add(at)
+        self._retrying.add(place)
         try:
-            await self._send_again(run, live, before, hold)
+            await self._send_again(run, live, last_call, hold)
         except BaseException:
             hold.close()
             raise
         finally:
-            self._retrying.discard(at)
+            self._retrying.discard(place)
 
-    async def _send_again(self, run: LiveRun, live: LiveColumn, before: LiveCall, hold: Hold) -> None:
+    async def _send_again(self, run: LiveRun, live: LiveColumn, last_call: LiveCall, hold: Hold) -> None:
         if self.registry.find(live.deployment.id) is not None:
             live.deployment = self.registry.calling(live.deployment.id)
         live.stopped = False
-        waited = before.waited_ms + (time.perf_counter_ns() - before.progress.accepted) / 1e6
+        waited = last_call.waited_ms + (time.perf_counter_ns() - last_call.progress.accepted) / 1e6
         call = self._prepare(
             run,
             live,
-            before.ask,
-            repetition=before.record.repetition,
-            attempt=before.record.attempt + 1,
+            last_call.ask,
+            repetition=last_call.record.repetition,
+            attempt=last_call.record.attempt + 1,
             waited_ms=waited,
-            retry_of=before.id,
+            retry_of=last_call.id,
         )
         row = beginning(call)
         await self.writer.write(lambda session: runs.insert_calls(session=session, rows=[row]))
@@ -301,16 +301,16 @@ class Engine:
         self._spawn(self._close_when_done(run), "closer")
 
     async def _column(self, run: LiveRun, column: LiveColumn, delay: float, hold: Hold) -> None:
-        left = run.spec.repetitions
+        waiting = run.spec.repetitions
         try:
             if delay:
                 await asyncio.sleep(delay)
             for repetition in range(1, run.spec.repetitions + 1):
                 await self._repetition(run, column, repetition)
                 hold.release()
-                left -= 1
+                waiting -= 1
         finally:
-            hold.release(left)
+            hold.release(waiting)
 
     async def _in_turn(self, run: LiveRun, hold: Hold) -> None:
         try:
@@ -370,9 +370,9 @@ class Engine:
 
     async def _learn_typical(self, run: LiveRun) -> None:
         names = {column.deployment.id for column in run.columns}
-        found = await asyncio.to_thread(lambda: {name: run_queries.typical_ttft(self.reader, name) for name in names})
+        typical = await asyncio.to_thread(lambda: {name: run_queries.typical_ttft(self.reader, name) for name in names})
         for column in run.columns:
-            column.typical = found[column.deployment.id]
+            column.typical = typical[column.deployment.id]
 
     def _now_live(self, run: LiveRun) -> None:
         self.runs[run.id] = run

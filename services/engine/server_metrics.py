@@ -111,16 +111,20 @@ class Gauges:
         deployment = self._registry.find(deployment_id)
         if deployment is None or self._registry.status(deployment).archived:
             raise ValueError("That deployment is not known any more; reload the page.")
-        said: dict[str, Any] = {"supported": servers.has_server(deployment), "facts": None, "facts_trouble": None}
-        said |= {"gauge": None, "trouble": None}
-        if not said["supported"]:
-            return said
+        description: dict[str, Any] = {
+            "supported": servers.has_server(deployment),
+            "facts": None,
+            "facts_trouble": None,
+        }
+        description |= {"gauge": None, "trouble": None}
+        if not description["supported"]:
+            return description
         try:
             place = await self._place(deployment)
         except Silent as error:
-            return said | {"trouble": str(error), "facts_trouble": str(error)}
+            return description | {"trouble": str(error), "facts_trouble": str(error)}
         gauge, facts = await asyncio.gather(self._gauge(place), self._facts(place, deployment.model))
-        return said | {
+        return description | {
             "gauge": gauge.value.to_json() if gauge.value else None,
             "trouble": gauge.trouble,
             "facts": facts.value.to_json() if facts.value else None,
@@ -187,13 +191,13 @@ class Gauges:
         return await self._asked(self._known, (place, model), ask, FACTS_EVERY_S)
 
     async def _asked(
-        self, said: OrderedDict[Hashable, _Said[T]], key: Hashable, ask: Callable[[], Awaitable[T]], every_s: float
+        self, answers: OrderedDict[Hashable, _Said[T]], key: Hashable, ask: Callable[[], Awaitable[T]], every_s: float
     ) -> _Said[T]:
         """The answer under ``key``, asked for anew when it is due; whoever comes meanwhile waits for the same one."""
-        last = said.setdefault(key, _Said())
-        said.move_to_end(key)
-        while len(said) > REMEMBERED:
-            said.popitem(last=False)
+        last = answers.setdefault(key, _Said())
+        answers.move_to_end(key)
+        while len(answers) > REMEMBERED:
+            answers.popitem(last=False)
         async with last.turn:
             if self._now() < last.due:
                 return last
@@ -297,9 +301,9 @@ async def _body(response: aiohttp.ClientResponse, path: str) -> bytes:
         raise Silent(f"This server compresses its {path} although it was asked not to, so it was not read.")
     parts: list[bytes] = []
     size = 0
-    while part := await response.content.readany():
-        size += len(part)
+    while chunk := await response.content.readany():
+        size += len(chunk)
         if size > MAX_BODY:
             raise Silent(f"The {path} of this server is larger than {MAX_BODY // 10**6} MB, so it was not read.")
-        parts.append(part)
+        parts.append(chunk)
     return b"".join(parts)

@@ -110,14 +110,14 @@ class _Start:
 
     def look(self) -> None:
         """Raises `EngineError`, with the process ended, once it stands still for too long."""
-        before, self.last = self.last, vitals(self.process.pid)
+        last_vitals, self.last = self.last, vitals(self.process.pid)
         now = time.monotonic()
-        if self.last.works_since(before):
+        if self.last.works_since(last_vitals):
             self.worked = now
         lasts = now - self.since
         if lasts < NAMED_AFTER_S:
             return
-        if self.last.stopped and before.stopped:
+        if self.last.stopped and last_vitals.stopped:
             self._give_up("its process was stopped from outside (SIGSTOP)")
         if lasts > MIGRATING_S if self.long else lasts > AT_WORK_S or now - self.worked > ASLEEP_S:
             self._give_up(f"nothing has happened for {lasts:.0f} s")
@@ -146,13 +146,13 @@ def first_words(
     out = process.stdout.fileno()
     poll = select.poll()
     poll.register(out, select.POLLIN)
-    rest = b""
+    incomplete = b""
     while True:
         if not poll.poll(LOOK_S * 1000):
             start.look()
             continue
         chunk = os.read(out, 65_536)
-        *lines, rest = (rest + chunk).split(b"\n")
+        *lines, incomplete = (incomplete + chunk).split(b"\n")
         for line in lines:
             words = _words(line)
             if "error" in words:
@@ -266,9 +266,9 @@ class BatchWorker:
     ``others``: other engines work on the same database, and a batch can be taken in without a `wake`.
     """
 
-    def __init__(self, reader: SqlEngine, *, others: bool = True) -> None:
+    def __init__(self, reader: SqlEngine, *, other_engines: bool = True) -> None:
         self._reader = reader
-        self._others = others
+        self._others = other_engines
         self._woken = asyncio.Event()
         self.turned: Callable[[], None] = lambda: None  # called when `needed` has become another
         self._process: Process | None = None
@@ -323,17 +323,19 @@ class BatchWorker:
                 self._process = None
         self._deaths = 1 if time.monotonic() - born > STEADY_S else self._deaths + 1
         wait = BACKOFF_S[min(self._deaths, len(BACKOFF_S)) - 1]
-        said = words.get("error")
+        error = words.get("error")
         why = (
-            f": {said}" if said else f" (exit code {process.returncode}); its log is in the data directory under logs."
+            f": {error}"
+            if error
+            else f" (exit code {process.returncode}); its log is in the data directory under logs."
         )
         self.said = scrub(f"The worker of batches ended{why}")
         log.warning("%s Started again in %g s.", self.said, wait)
         await self._rest(wait)
 
     async def _look(self) -> bool:
-        before, self.needed = self.needed, await asyncio.to_thread(self._needed)
-        if before is not self.needed:
+        needed_before, self.needed = self.needed, await asyncio.to_thread(self._needed)
+        if needed_before is not self.needed:
             self.turned()
         return self.needed
 
@@ -385,7 +387,7 @@ async def _begin(data: Path, file: Path) -> Process:
 
 def _batch_worker_words(line: bytes) -> dict[str, Any]:
     with contextlib.suppress(json.JSONDecodeError):
-        found = json.loads(line)
-        if isinstance(found, dict):
-            return found
+        words = json.loads(line)
+        if isinstance(words, dict):
+            return words
     return {}

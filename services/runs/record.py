@@ -62,7 +62,7 @@ _TIMES = (
 
 def run_json(run: Mapping[str, Any], calls: Sequence[Mapping[str, Any]], votes: Sequence[Mapping[str, Any]]) -> str:
     """The whole run as JSON (schema 1): the question, every call with every figure, the votes. Keys are scrubbed."""
-    whole = {
+    document = {
         "schema": SCHEMA,
         "product": "Inference Lab",
         "times": "milliseconds from t0, the first byte of the request handed to an open connection",
@@ -71,7 +71,7 @@ def run_json(run: Mapping[str, Any], calls: Sequence[Mapping[str, Any]], votes: 
         "calls": [of_call(from_row(row)) for row in calls],
         "votes": [dict(vote) for vote in votes],
     }
-    return keys.scrub(json.dumps(whole, ensure_ascii=False, indent=2, default=_plain))
+    return keys.scrub(json.dumps(document, ensure_ascii=False, indent=2, default=_plain))
 
 
 def run_csv(calls: Sequence[Mapping[str, Any]]) -> str:
@@ -237,9 +237,9 @@ def usd(nanousd: int | None) -> str | None:
     """Nano-dollars as a decimal string of dollars, exact: 54_399_000 → "0.054399"."""
     if nanousd is None:
         return None
-    sign, rest = ("-", -nanousd) if nanousd < 0 else ("", nanousd)
-    whole, part = divmod(rest, 1_000_000_000)
-    return f"{sign}{whole}.{part:09d}".rstrip("0").rstrip(".")
+    sign, amount = ("-", -nanousd) if nanousd < 0 else ("", nanousd)
+    dollars, fraction = divmod(amount, 1_000_000_000)
+    return f"{sign}{dollars}.{fraction:09d}".rstrip("0").rstrip(".")
 
 
 def in_words(call: CallRecord) -> dict[str, str]:

@@ -170,28 +170,28 @@ def final(call: CallRecord) -> dict[str, Any]:
 
 def other_tier(call: CallRecord) -> str | None:
     """A sentence where another service tier served the call than the one that was asked for."""
-    asked, served = call.request.service_tier, call.answer.service_tier
-    if not asked or not served or normal_tier(str(asked)) == normal_tier(str(served)):
+    tier_asked, served = call.request.service_tier, call.answer.service_tier
+    if not tier_asked or not served or normal_tier(str(tier_asked)) == normal_tier(str(served)):
         return None
-    return f"The service tier “{asked}” was asked for; “{served}” served this call and is what it was priced at."
+    return f"The service tier “{tier_asked}” was asked for; “{served}” served this call and is what it was priced at."
 
 
 def last_attempts(calls: Sequence[Row]) -> list[Row]:
     """The latest attempt of each (column, repetition), in that order."""
     latest: dict[tuple[int, int], Row] = {}
     for row in calls:
-        at = (row["column_no"], row["repetition"])
-        if at not in latest or row["attempt_no"] > latest[at]["attempt_no"]:
-            latest[at] = row
-    return [latest[at] for at in sorted(latest)]
+        place = (row["column_no"], row["repetition"])
+        if place not in latest or row["attempt_no"] > latest[place]["attempt_no"]:
+            latest[place] = row
+    return [latest[place] for place in sorted(latest)]
 
 
 def shown_calls(calls: Sequence[Row]) -> list[Row]:
     """The call that each column shows: the last attempt of its last repetition."""
-    shown: dict[int, Row] = {}
+    by_column: dict[int, Row] = {}
     for row in last_attempts(calls):
-        shown[row["column_no"]] = row
-    return [shown[at] for at in sorted(shown)]
+        by_column[row["column_no"]] = row
+    return [by_column[column] for column in sorted(by_column)]
 
 
 def snapshot_from_rows(run: Row, calls: Sequence[Row]) -> dict[str, Any]:
