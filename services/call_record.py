@@ -95,6 +95,9 @@ class CallCost:
     price: Stored | None = None
 
 
+NOT_BILLED = CallCost("not_billed", 0, 0, {}, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class CallStream:
     """How the answer arrived: packed stamps (`services.wire.timing.pack_deltas`) and what was counted on the wire."""

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from services import outcomes
-from services.call_record import CallAnswer, CallCost, CallOutcome, CallRecord, CallStream
+from services.call_record import NOT_BILLED, CallAnswer, CallCost, CallOutcome, CallRecord, CallStream
 from services.calls.progress import Progress
 from services.calls.stream import Ending
 from services.pricing import cost as pricing_cost
@@ -236,17 +236,31 @@ def _cost(ended: Ended, usage: Usage, price: pricing_cost.Price | None, *, bille
     """What the call cost. A request that was never sent, or was turned away before it streamed, is not billed."""
     stored = price.to_json() if price else None
     if not billed:
-        return CallCost("not_billed", 0, 0, {}, 0, stored)
+        return replace(NOT_BILLED, price=stored)
     decoder = ended.progress.decoder
     max_tokens = ended.ask.params.get("max_tokens")
-    cost = pricing_cost.cost(
+    cost = priced_cost(
         usage,
         price,
+        _standard(ended, price),
         complete=decoder is not None and decoder.terminal,
         max_output_tokens=max_tokens if isinstance(max_tokens, int) else None,
     )
-    plain = pricing_cost.plain_nanousd(usage, price, _standard(ended, price))
-    return CallCost(cost.state, cost.nanousd, cost.high_nanousd, dict(cost.drivers), plain, stored)
+    return replace(cost, price=stored)
+
+
+def priced_cost(
+    usage: Usage,
+    price: pricing_cost.Price | None,
+    standard: pricing_cost.Price | None,
+    *,
+    complete: bool,
+    max_output_tokens: int | None = None,
+) -> CallCost:
+    """What tokens cost at a price, and at the standard price beside one of waiting."""
+    cost = pricing_cost.cost(usage, price, complete=complete, max_output_tokens=max_output_tokens)
+    plain = pricing_cost.plain_nanousd(usage, price, standard)
+    return CallCost(cost.state, cost.nanousd, cost.high_nanousd, dict(cost.drivers), plain)
 
 
 def _standard(ended: Ended, price: pricing_cost.Price | None) -> pricing_cost.Price | None:
