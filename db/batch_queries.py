@@ -26,9 +26,8 @@ from sqlalchemy import (
 )
 from sqlmodel import Session, col
 
-from db.models import Batch, BatchJob, BatchLine, BatchVote, BatchWorker, Call
-from db.rollups import CALL as rollups_CALL
-from db.rollups import INPUT
+from db.models import Batch, BatchJob, BatchLine, BatchVote, BatchWorker
+from db.rollups import CALL, INPUT
 from db.types import storable
 
 VOTE: Table = BatchVote.__table__  # type: ignore[attr-defined]  # SQLModel adds __table__ at run time
@@ -132,17 +131,17 @@ def recent_calls(
     """
     if not deployments:
         return []
-    parts = [_of_one(deployment, sources, limit) for deployment in dict.fromkeys(deployments)]
+    parts = [_latest_of(deployment, sources, limit) for deployment in dict.fromkeys(deployments)]
     with engine.connect() as connection:
         return [dict(row) for row in connection.execute(union_all(*parts)).mappings()]
 
 
-def _of_one(deployment: str, sources: Sequence[str], limit: int) -> Select[Any]:
+def _latest_of(deployment: str, sources: Sequence[str], limit: int) -> Select[Any]:
     # In two steps: the texts of a call are only touched for those that are taken.
     latest = (
-        select(rollups_CALL.c.id, rollups_CALL.c.state, rollups_CALL.c.source, rollups_CALL.c.created_at)
-        .where(rollups_CALL.c.deployment_id == storable(deployment))
-        .order_by(rollups_CALL.c.created_at.desc())
+        select(CALL.c.id, CALL.c.state, CALL.c.source, CALL.c.created_at)
+        .where(CALL.c.deployment_id == storable(deployment))
+        .order_by(CALL.c.created_at.desc())
         .limit(LOOKED_AT)
         .subquery()
     )
@@ -153,14 +152,14 @@ def _of_one(deployment: str, sources: Sequence[str], limit: int) -> Select[Any]:
         .limit(limit)
         .subquery()
     )
-    ask = rollups_CALL.c.request
+    ask = CALL.c.request
     prompt, second = (ask[("ask", "messages", turn, "text")].as_string() for turn in (0, 1))
     system = func.coalesce(ask[("ask", "system")].as_string(), "")
     one_turn = and_(prompt.is_not(None), second.is_(None))
     chars = case((one_turn, func.length(prompt) + func.length(system)), else_=None).label("chars")
     figures = (
-        select(*(rollups_CALL.c[name] for name in _FIGURES), chars, picked.c.created_at)
-        .join(picked, picked.c.id == rollups_CALL.c.id)
+        select(*(CALL.c[name] for name in _FIGURES), chars, picked.c.created_at)
+        .join(picked, picked.c.id == CALL.c.id)
         .order_by(picked.c.created_at.desc())
         .subquery()
     )
@@ -196,9 +195,9 @@ def finished_batches(engine: Engine, limit: int = FINISHED) -> list[Row]:
 def stretches(engine: Engine, run_ids: Sequence[str]) -> list[tuple[str, datetime, datetime | None]]:
     """(run, from when, to when) of every call of some runs, every attempt, in the order in which they began."""
     statement = (
-        select(rollups_CALL.c.run_id, rollups_CALL.c.created_at, rollups_CALL.c.ended_at)
-        .where(rollups_CALL.c.run_id.in_(list(run_ids)))
-        .order_by(rollups_CALL.c.created_at)
+        select(CALL.c.run_id, CALL.c.created_at, CALL.c.ended_at)
+        .where(CALL.c.run_id.in_(list(run_ids)))
+        .order_by(CALL.c.created_at)
     )
     with engine.connect() as connection:
         return [(run_id, began, ended) for run_id, began, ended in connection.execute(statement)]
@@ -249,18 +248,18 @@ def in_both(engine: Engine, first: Mapping[str, Any], second: Mapping[str, Any],
         if not row.record_id:  # its texts were forgotten
             named = LINE.c.no == no
         if first["file_sha256"] != second["file_sha256"]:
-            return _any(connection, second["id"], named)
+            return _has_line(connection, second["id"], named)
         there = LINE.c.line == row.line
-        alone = all(_n(connection, batch["id"], row.line) == 1 for batch in (first, second))
-        return alone or _any(connection, second["id"], there, named)
+        alone = all(_n_lines_at(connection, batch["id"], row.line) == 1 for batch in (first, second))
+        return alone or _has_line(connection, second["id"], there, named)
 
 
-def _any(connection: Connection, batch_id: str, *clauses: Any) -> bool:
+def _has_line(connection: Connection, batch_id: str, *clauses: Any) -> bool:
     statement = select(LINE.c.no).where(LINE.c.batch_id == batch_id, *clauses).limit(1)
     return connection.execute(statement).first() is not None
 
 
-def _n(connection: Connection, batch_id: str, line: int) -> int:
+def _n_lines_at(connection: Connection, batch_id: str, line: int) -> int:
     statement = select(LINE.c.no).where(LINE.c.batch_id == batch_id, LINE.c.line == line).limit(2)
     return len(connection.execute(statement).all())
 
@@ -324,8 +323,6 @@ LINE: Table = BatchLine.__table__  # type: ignore[attr-defined]
 JOB: Table = BatchJob.__table__  # type: ignore[attr-defined]
 
 WORKER: Table = BatchWorker.__table__  # type: ignore[attr-defined]
-
-CALL: Table = Call.__table__  # type: ignore[attr-defined]
 
 OVER = ("ended", "cancelled", "expired", "failed")  # as `services.batch.types.OVER`, which lies above us
 

@@ -16,7 +16,6 @@ from sqlmodel import Session
 from db import runs as runs_module
 from db.batch_queries import (
     BATCH,
-    CALL,
     JOB,
     LINE,
     OPEN,
@@ -37,6 +36,7 @@ from db.batch_queries import (
     unfinished,
     workers,
 )
+from db.rollups import CALL
 from db.runs import clock
 
 __all__ = [
@@ -160,7 +160,7 @@ def resend_once(
 
 
 def _alone(session: Session, key: str) -> None:
-    """Until this transaction ends nobody else gets past here with the same ``what``.
+    """Until this transaction ends nobody else gets past here with the same ``key``.
 
     On SQLite every transaction of a writer is alone anyway. On PostgreSQL several engines may write; a statement after
     the lock sees what was committed before it (READ COMMITTED).

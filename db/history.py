@@ -63,7 +63,7 @@ COLUMNS = ("n", "cost_nanousd", *DRIVERS)
 
 def sums_by_tags(engine: Engine, selection: Wanted) -> tuple[list[tuple[str, ...]], pd.DataFrame]:
     """The ended calls of runs that have tags: each set of tags that runs have (sorted), and for each a line of
-    `COLUMNS` (as in `db.rollups.SUMS`). With ``wanted.tags`` only of runs that have one of them."""
+    `COLUMNS` (as in `db.rollups.SUMS`). With ``selection.tags`` only of runs that have one of them."""
     tags = cast(col(Run.tags), Text)
     drivers = [
         func.coalesce(func.sum(cast(CALL.c.cost_drivers[name].as_string(), BigInteger)), 0).label(driver)
@@ -111,7 +111,7 @@ def calls_behind(
     engine: Engine, selection: Wanted, only: Behind = ALL, *, limit: int = 50, offset: int = 0
 ) -> tuple[list[dict[str, Any]], int]:
     """The calls themselves, newest first, and how many there are."""
-    clauses = _where(engine, selection, only)
+    clauses = _clauses(engine, selection, only)
     with engine.connect() as connection:
         total = int(connection.execute(select(func.count()).select_from(CALL).where(*clauses)).scalar_one())
         listed = select(*(CALL.c[name] for name in LISTED)).where(*clauses)
@@ -128,7 +128,7 @@ def spent_behind(engine: Engine, selection: Wanted, only: Behind = ALL) -> tuple
         func.coalesce(func.sum(case((CALL.c.cost_state == "lower_bound", 1), else_=0)), 0),
     )
     with engine.connect() as connection:
-        spent, n_known, bounded = connection.execute(select(*sums).where(*_where(engine, selection, only))).one()
+        spent, n_known, bounded = connection.execute(select(*sums).where(*_clauses(engine, selection, only))).one()
     return int(spent), int(n_known), int(bounded)
 
 
@@ -142,7 +142,7 @@ def measured_behind(engine: Engine, selection: Wanted, only: Behind) -> tuple[in
         for condition in (taken, and_(not_(taken), late), batch)
     )
     with engine.connect() as connection:
-        measured, by_us, of_batches = connection.execute(select(*sums).where(*_where(engine, selection, only))).one()
+        measured, by_us, of_batches = connection.execute(select(*sums).where(*_clauses(engine, selection, only))).one()
     return int(measured), int(by_us), int(of_batches)
 
 
@@ -155,7 +155,7 @@ def _late() -> ColumnElement[bool]:
     return func.coalesce(CALL.c.lag_marked, false())
 
 
-def _where(engine: Engine, selection: Wanted, only: Behind) -> list[ColumnElement[bool]]:
+def _clauses(engine: Engine, selection: Wanted, only: Behind) -> list[ColumnElement[bool]]:
     dialect = engine.dialect.name
     clauses = [
         CALL.c.created_at >= selection.start,

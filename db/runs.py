@@ -26,6 +26,7 @@ from sqlmodel import Session, col
 
 from db import retention, rollups
 from db.models import Call, DeploymentRow, Owner, Run, Vote
+from db.rollups import CALL
 from db.types import storable
 
 LOST = (
@@ -45,9 +46,7 @@ PART = 500
 _RUN: Table = Run.__table__  # type: ignore[attr-defined]  # SQLModel adds __table__ at run time
 
 
-_CALL: Table = Call.__table__  # type: ignore[attr-defined]
-
-_FINISH = update(_CALL).where(_CALL.c.id == bindparam("finished_id"), _CALL.c.state == "running")
+_FINISH = update(CALL).where(CALL.c.id == bindparam("finished_id"), CALL.c.state == "running")
 
 RESERVED_SLOTS = 1000  # from here on: colours that wait until a catalogue model is switched on for the first time
 
@@ -79,7 +78,7 @@ def set_run_calls(*, session: Session, run_id: str, n_calls: int) -> None:
 
 def insert_calls(*, session: Session, rows: Sequence[dict[str, Any]]) -> None:
     """Record calls (state "running") before their requests are sent."""
-    session.execute(_CALL.insert(), list(rows))
+    session.execute(CALL.insert(), list(rows))
 
 
 def finish_call(*, session: Session, call_id: str, values: dict[str, Any]) -> bool:
@@ -273,8 +272,6 @@ def archive_missing_deployments(*, session: Session, keep: Sequence[str], origin
     return _rows(done)
 
 
-CALL: Table = Call.__table__  # type: ignore[attr-defined]  # SQLModel adds __table__ at run time
-
 FREE: dict[str, Any] = {"cost_state": "free", "cost_nanousd": 0, "cost_high_nanousd": 0, "cost_drivers": {}}
 
 FOR_NOTHING = FREE | {"plain_nanousd": 0}  # an hour has no plain price (`services.pricing.cost`), rates have
@@ -293,7 +290,7 @@ def lose(*, session: Session, condition: ColumnElement[bool], message: str) -> l
     )
     cost_of_call = {str(call_id): of_price(price) for call_id, price in done}
     for values in (FREE, FOR_NOTHING, HOURLY):
-        for ids in _in_parts([call_id for call_id, cost in cost_of_call.items() if cost is values]):
+        for ids in _parts([call_id for call_id, cost in cost_of_call.items() if cost is values]):
             session.execute(update(CALL).where(CALL.c.id.in_(ids)).values(values))
     return sorted(cost_of_call)
 
@@ -323,7 +320,3 @@ def _is_amount(amount: object) -> bool:
         return Decimal(str(amount)).is_finite()
     except InvalidOperation:
         return False
-
-
-def _in_parts(ids: list[str]) -> Iterator[list[str]]:
-    return (ids[start : start + PART] for start in range(0, len(ids), PART))

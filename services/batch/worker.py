@@ -83,7 +83,7 @@ class Worker:
             engine_id=self.me.id, writer=self.writer, registry=self.registry, pool=pool, heartbeat=self._heartbeat
         )
         self._ticker = Ticker(lambda: (), lambda: self.calls.live)
-        self.calls.began = self._ticker.wake
+        self.calls.on_begin = self._ticker.wake
         self._workers: Counter[str] = Counter(alive=1)
         lines = LineCalls(self.calls, self.writer, pool)
         self._around = Around(self.me.id, self.writer, self.reader, self.registry, lines, self._workers)

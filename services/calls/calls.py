@@ -75,9 +75,9 @@ class Calls:
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
         self._through: aiohttp.ClientSession | None = None
         self.live: set[LiveCall] = set()
-        self.began: Callable[[], None] = lambda: None
-        self.ended: Callable[[], None] = lambda: None
-        self.kept_back: Callable[[], None] = lambda: None
+        self.on_begin: Callable[[], None] = lambda: None
+        self.on_end: Callable[[], None] = lambda: None
+        self.on_unwritten: Callable[[], None] = lambda: None
         self._working_out = asyncio.Lock()
         self._unwritten: dict[str, CallRecord] = {}
 
@@ -149,7 +149,7 @@ class Calls:
         """
         self.live.add(call)
         self._heartbeat.hold()
-        self.began()
+        self.on_begin()
         progress = call.progress
         try:
             try:
@@ -204,10 +204,10 @@ class Calls:
     async def _write_end(self, call: LiveCall, final: CallRecord) -> None:
         try:
             await self._writer.write(partial(_end_call, final))
-            self.ended()
+            self.on_end()
         except WriteFailed as error:
             self._unwritten[call.id] = final
-            self.kept_back()
+            self.on_unwritten()
             call.note = f"{error} The figures shown here are kept and written as soon as that is possible."
 
     def unwritten(self, calls: Collection[str]) -> bool:
@@ -227,7 +227,7 @@ class Calls:
             except WriteFailed:
                 break
             del self._unwritten[call_id]
-            self.ended()
+            self.on_end()
         return len(self._unwritten)
 
     async def _send(self, call: LiveCall) -> Ending:

@@ -131,7 +131,7 @@ async def start_run(request: web.Request) -> web.Response:
 
 
 async def live(request: web.Request) -> web.Response:
-    run = request.app[ENGINE].told(request.match_info["id"])
+    run = request.app[ENGINE].live_or_unwritten(request.match_info["id"])
     return _json(run.snapshot() if run else None)
 
 

@@ -90,7 +90,7 @@ class Upkeep:
             )
         )
         if lost:
-            self._calls.ended()
+            self._calls.on_end()
         return lost
 
     async def forget_texts(self) -> int:

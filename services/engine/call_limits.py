@@ -43,7 +43,7 @@ class Allowance:
         person = folded(person)  # one mailbox, however it is written
         allowed, has = self._allowed(), self._taken[person]
         if has + calls > allowed:
-            raise TooMany(_own(has, calls, allowed))
+            raise TooMany(_own_limit_sentence(has, calls, allowed))
         limit = max(TOGETHER, allowed)
         if (busy := self._taken.total()) + calls > limit:
             raise TooMany(
@@ -63,7 +63,7 @@ class Allowance:
             del self._taken[person]
 
 
-def _own(has: int, calls: int, allowed: int) -> str:
+def _own_limit_sentence(has: int, calls: int, allowed: int) -> str:
     if not has:
         return (
             f"Nothing was sent: this is {calls:,} calls, and this server takes {allowed:,} of a person at once. Send "

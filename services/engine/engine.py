@@ -85,8 +85,8 @@ class Engine:
         )
         self.upkeep.log_folder = data / "logs" if data is not None else None
         self.upkeep.batching = lambda: self.batch_worker.needed
-        self.calls.began, self.calls.ended = self.ticker.wake, self.rolling.wake
-        self.calls.kept_back, self.batch_worker.turned = self.upkeep.wake, self._batches_turned
+        self.calls.on_begin, self.calls.on_end = self.ticker.wake, self.rolling.wake
+        self.calls.on_unwritten, self.batch_worker.on_change = self.upkeep.wake, self._batches_turned
         self.batches = BatchDesk(writer, reader, registry, data=data, wake=self._batch_taken)
         self._retrying: set[tuple[str, int]] = set()  # run and column: two requests at once are one retry
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -177,7 +177,7 @@ class Engine:
             runs.insert_calls(session=session, rows=rows)
 
         await self.writer.write(write)
-        self._now_live(run)
+        self._make_live(run)
         self._launch(run, hold)
         self._spawn(self._learn_typical(run), "typical")
         return run.id
@@ -202,7 +202,7 @@ class Engine:
         """A run that is live now."""
         return self.runs.get(run_id)
 
-    def told(self, run_id: str) -> LiveRun | None:
+    def live_or_unwritten(self, run_id: str) -> LiveRun | None:
         """A run that only we can tell about: it is live, or how it ended could not be written yet."""
         if run_id in self.runs:
             return self.runs[run_id]
@@ -257,8 +257,8 @@ class Engine:
         await self.writer.write(lambda session: runs.insert_calls(session=session, rows=[row]))
         live.call = call
         run.ended.clear()
-        self._now_live(run)
-        live.task = self._spawn(self._one(run, live), f"retry {run.id}")
+        self._make_live(run)
+        live.task = self._spawn(self._run_call(run, live), f"retry {run.id}")
         live.task.add_done_callback(lambda _: hold.close())
         self._spawn(self._close_when_done(run), "closer")
 
@@ -291,7 +291,7 @@ class Engine:
 
     def _launch(self, run: LiveRun, hold: Hold) -> None:
         if run.spec.start == "sequential":
-            conductor = self._spawn(self._in_turn(run, hold), f"run {run.id}")
+            conductor = self._spawn(self._run_in_turn(run, hold), f"run {run.id}")
             for column in run.columns:
                 column.task = conductor
         else:
@@ -312,7 +312,7 @@ class Engine:
         finally:
             hold.release(waiting)
 
-    async def _in_turn(self, run: LiveRun, hold: Hold) -> None:
+    async def _run_in_turn(self, run: LiveRun, hold: Hold) -> None:
         try:
             for repetition in range(1, run.spec.repetitions + 1):
                 if repetition > 1:
@@ -338,9 +338,9 @@ class Engine:
                 call, "cancelled", LAB_STOPPED if call.lab_stopped else "stopped before it was sent"
             )
             return
-        await self._one(run, column)
+        await self._run_call(run, column)
 
-    async def _one(self, run: LiveRun, column: LiveColumn) -> None:
+    async def _run_call(self, run: LiveRun, column: LiveColumn) -> None:
         call = column.call
         assert call is not None
         call.task = asyncio.get_running_loop().create_task(self.calls.execute(call))
@@ -374,7 +374,7 @@ class Engine:
         for column in run.columns:
             column.typical = typical[column.deployment.id]
 
-    def _now_live(self, run: LiveRun) -> None:
+    def _make_live(self, run: LiveRun) -> None:
         self.runs[run.id] = run
         self.ticker.wake()
         self.gauges.wake()

@@ -56,7 +56,7 @@ class Silent(Exception):
 
 
 @dataclass(slots=True)
-class _Said(Generic[T]):
+class _Answer(Generic[T]):
     """The last answer to one question. ``due`` (seconds of the monotonic clock): not asked again before."""
 
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -82,8 +82,8 @@ class Gauges:
         self._registry = registry
         self._pool = pool
         self._now = now
-        self._gauges: OrderedDict[Hashable, _Said[Gauge]] = OrderedDict()
-        self._known: OrderedDict[Hashable, _Said[servers.ServerFacts]] = OrderedDict()
+        self._gauges: OrderedDict[Hashable, _Answer[Gauge]] = OrderedDict()
+        self._server_facts: OrderedDict[Hashable, _Answer[servers.ServerFacts]] = OrderedDict()
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
         self._woken = asyncio.Event()
         self._through: aiohttp.ClientSession | None = None
@@ -170,13 +170,13 @@ class Gauges:
             "hit": hits_since(column.gauge_first, now),
         }
 
-    async def _gauge(self, place: _Place) -> _Said[Gauge]:
+    async def _gauge(self, place: _Place) -> _Answer[Gauge]:
         async def ask() -> Gauge:
             return read_metrics(await self._get(place, "/metrics"))
 
-        return await self._asked(self._gauges, place, ask, EVERY_S)
+        return await self._answer(self._gauges, place, ask, EVERY_S)
 
-    async def _facts(self, place: _Place, model: str) -> _Said[servers.ServerFacts]:
+    async def _facts(self, place: _Place, model: str) -> _Answer[servers.ServerFacts]:
         async def ask() -> servers.ServerFacts:
             facts = servers.from_models(await self._get(place, "/v1/models"), model)
             if facts is None:
@@ -188,13 +188,13 @@ class Gauges:
                         return fuller
             return facts
 
-        return await self._asked(self._known, (place, model), ask, FACTS_EVERY_S)
+        return await self._answer(self._server_facts, (place, model), ask, FACTS_EVERY_S)
 
-    async def _asked(
-        self, answers: OrderedDict[Hashable, _Said[T]], key: Hashable, ask: Callable[[], Awaitable[T]], every_s: float
-    ) -> _Said[T]:
+    async def _answer(
+        self, answers: OrderedDict[Hashable, _Answer[T]], key: Hashable, ask: Callable[[], Awaitable[T]], every_s: float
+    ) -> _Answer[T]:
         """The answer under ``key``, asked for anew when it is due; whoever comes meanwhile waits for the same one."""
-        last = answers.setdefault(key, _Said())
+        last = answers.setdefault(key, _Answer())
         answers.move_to_end(key)
         while len(answers) > REMEMBERED:
             answers.popitem(last=False)
