@@ -26,9 +26,8 @@ from sqlalchemy import (
 )
 from sqlmodel import Session, col
 
-from db.models import Batch, BatchJob, BatchLine, BatchVote, BatchWorker, Call
-from db.rollups import CALL as rollups_CALL
-from db.rollups import INPUT
+from db.models import Batch, BatchJob, BatchLine, BatchVote, BatchWorker
+from db.rollups import CALL, INPUT
 from db.types import storable
 
 VOTE: Table = BatchVote.__table__  # type: ignore[attr-defined]  # SQLModel adds __table__ at run time
@@ -49,13 +48,13 @@ def vote(*, session: Session, batch_a: str, batch_b: str, no: int, person: str, 
     if batch_a == batch_b:
         raise ValueError("A batch cannot be compared with itself.")
     first, second = sorted((batch_a, batch_b))
-    mine = (VOTE.c.batch_a == first, VOTE.c.batch_b == second, VOTE.c.no == no, VOTE.c.person == person)
-    session.execute(delete(VOTE).where(*mine))
+    of_person = (VOTE.c.batch_a == first, VOTE.c.batch_b == second, VOTE.c.no == no, VOTE.c.person == person)
+    session.execute(delete(VOTE).where(*of_person))
     if choice is not None:
-        kept = choice if first == batch_a else _TURNED[choice]
+        stored_choice = choice if first == batch_a else _TURNED[choice]
         session.execute(
             insert(VOTE).values(
-                batch_a=first, batch_b=second, no=no, person=person, choice=kept, created_at=datetime.now(UTC)
+                batch_a=first, batch_b=second, no=no, person=person, choice=stored_choice, created_at=datetime.now(UTC)
             )
         )
 
@@ -64,15 +63,15 @@ def votes(engine: Engine, batch_a: str, batch_b: str, person: str | None = None)
     """The votes on two batches, by line: ``no`` (of the batch whose id sorts first), ``person`` and ``choice`` ("a" is
     for ``batch_a`` as it is given here)."""
     first, second = sorted((batch_a, batch_b))
-    asked = (
+    statement = (
         select(VOTE.c.no, VOTE.c.person, VOTE.c.choice)
         .where(VOTE.c.batch_a == first, VOTE.c.batch_b == second)
         .order_by(VOTE.c.no, VOTE.c.created_at)
     )
     if person is not None:
-        asked = asked.where(VOTE.c.person == person)
+        statement = statement.where(VOTE.c.person == person)
     with engine.connect() as connection:
-        rows = [dict(row) for row in connection.execute(asked).mappings()]
+        rows = [dict(row) for row in connection.execute(statement).mappings()]
     if first != batch_a:
         for row in rows:
             row["choice"] = _TURNED[row["choice"]]
@@ -132,17 +131,17 @@ def recent_calls(
     """
     if not deployments:
         return []
-    parts = [_of_one(one, sources, limit) for one in dict.fromkeys(deployments)]
+    parts = [_latest_of(deployment, sources, limit) for deployment in dict.fromkeys(deployments)]
     with engine.connect() as connection:
         return [dict(row) for row in connection.execute(union_all(*parts)).mappings()]
 
 
-def _of_one(deployment: str, sources: Sequence[str], limit: int) -> Select[Any]:
+def _latest_of(deployment: str, sources: Sequence[str], limit: int) -> Select[Any]:
     # In two steps: the texts of a call are only touched for those that are taken.
     latest = (
-        select(rollups_CALL.c.id, rollups_CALL.c.state, rollups_CALL.c.source, rollups_CALL.c.created_at)
-        .where(rollups_CALL.c.deployment_id == storable(deployment))
-        .order_by(rollups_CALL.c.created_at.desc())
+        select(CALL.c.id, CALL.c.state, CALL.c.source, CALL.c.created_at)
+        .where(CALL.c.deployment_id == storable(deployment))
+        .order_by(CALL.c.created_at.desc())
         .limit(LOOKED_AT)
         .subquery()
     )
@@ -153,14 +152,14 @@ def _of_one(deployment: str, sources: Sequence[str], limit: int) -> Select[Any]:
         .limit(limit)
         .subquery()
     )
-    ask = rollups_CALL.c.request
-    prompt, second = (ask[("ask", "messages", at, "text")].as_string() for at in (0, 1))
+    ask = CALL.c.request
+    prompt, second = (ask[("ask", "messages", turn, "text")].as_string() for turn in (0, 1))
     system = func.coalesce(ask[("ask", "system")].as_string(), "")
     one_turn = and_(prompt.is_not(None), second.is_(None))
     chars = case((one_turn, func.length(prompt) + func.length(system)), else_=None).label("chars")
     figures = (
-        select(*(rollups_CALL.c[name] for name in _FIGURES), chars, picked.c.created_at)
-        .join(picked, picked.c.id == rollups_CALL.c.id)
+        select(*(CALL.c[name] for name in _FIGURES), chars, picked.c.created_at)
+        .join(picked, picked.c.id == CALL.c.id)
         .order_by(picked.c.created_at.desc())
         .subquery()
     )
@@ -195,13 +194,13 @@ def finished_batches(engine: Engine, limit: int = FINISHED) -> list[Row]:
 
 def stretches(engine: Engine, run_ids: Sequence[str]) -> list[tuple[str, datetime, datetime | None]]:
     """(run, from when, to when) of every call of some runs, every attempt, in the order in which they began."""
-    asked = (
-        select(rollups_CALL.c.run_id, rollups_CALL.c.created_at, rollups_CALL.c.ended_at)
-        .where(rollups_CALL.c.run_id.in_(list(run_ids)))
-        .order_by(rollups_CALL.c.created_at)
+    statement = (
+        select(CALL.c.run_id, CALL.c.created_at, CALL.c.ended_at)
+        .where(CALL.c.run_id.in_(list(run_ids)))
+        .order_by(CALL.c.created_at)
     )
     with engine.connect() as connection:
-        return [(run_id, began, ended) for run_id, began, ended in connection.execute(asked)]
+        return [(run_id, began, ended) for run_id, began, ended in connection.execute(statement)]
 
 
 class Costs(NamedTuple):
@@ -216,53 +215,53 @@ def sent_again(engine: Engine, batch_id: str) -> Row | None:
     """The batch that the lines without an answer went into (``id``, ``name``, ``state``), as `db.batches` looks for
     it before it makes one; None where there is none."""
     own = select(BATCH.c.file_sha256).where(BATCH.c.id == batch_id).scalar_subquery()
-    asked = select(BATCH.c.id, BATCH.c.name, BATCH.c.state).where(
+    statement = select(BATCH.c.id, BATCH.c.name, BATCH.c.state).where(
         BATCH.c.parent_id == batch_id, BATCH.c.file_sha256 == own
     )
     with engine.connect() as connection:
-        found = connection.execute(asked.order_by(BATCH.c.created_at.desc()).limit(1)).mappings().first()
-    return dict(found) if found is not None else None
+        row = connection.execute(statement.order_by(BATCH.c.created_at.desc()).limit(1)).mappings().first()
+    return dict(row) if row is not None else None
 
 
 def costs(engine: Engine, batch_id: str) -> dict[str, Costs]:
     """What the calls of a batch that are over have cost, by cost state; empty where there is none."""
-    asked = (
+    statement = (
         select(CALL.c.cost_state, func.count(), func.count(CALL.c.cost_nanousd), func.sum(CALL.c.cost_nanousd))
         .join(BATCH, BATCH.c.run_id == CALL.c.run_id)
         .where(BATCH.c.id == batch_id, CALL.c.state != "running")
         .group_by(CALL.c.cost_state)
     )
     with engine.connect() as connection:
-        rows = connection.execute(asked).all()
-    return {str(state or "no_price"): Costs(int(n), int(known), int(total or 0)) for state, n, known, total in rows}
+        rows = connection.execute(statement).all()
+    return {str(state or "no_price"): Costs(int(n), int(n_known), int(total or 0)) for state, n, n_known, total in rows}
 
 
 def in_both(engine: Engine, first: Mapping[str, Any], second: Mapping[str, Any], no: int) -> bool:
     """Whether line ``no`` of the batch ``first`` stands beside a line of ``second``, as `services.batch.evaluate.pairs`
     joins them: those of one file by where the record begins, else by id."""
     with engine.connect() as connection:
-        mine = select(LINE.c.line, LINE.c.record_id).where(LINE.c.batch_id == first["id"], LINE.c.no == no)
-        row = connection.execute(mine).first()
+        statement = select(LINE.c.line, LINE.c.record_id).where(LINE.c.batch_id == first["id"], LINE.c.no == no)
+        row = connection.execute(statement).first()
         if row is None:
             return False
         named = LINE.c.record_id == row.record_id
         if not row.record_id:  # its texts were forgotten
             named = LINE.c.no == no
         if first["file_sha256"] != second["file_sha256"]:
-            return _any(connection, second["id"], named)
+            return _has_line(connection, second["id"], named)
         there = LINE.c.line == row.line
-        alone = all(_n(connection, batch["id"], row.line) == 1 for batch in (first, second))
-        return alone or _any(connection, second["id"], there, named)
+        alone = all(_n_lines_at(connection, batch["id"], row.line) == 1 for batch in (first, second))
+        return alone or _has_line(connection, second["id"], there, named)
 
 
-def _any(connection: Connection, batch_id: str, *where: Any) -> bool:
-    asked = select(LINE.c.no).where(LINE.c.batch_id == batch_id, *where).limit(1)
-    return connection.execute(asked).first() is not None
+def _has_line(connection: Connection, batch_id: str, *clauses: Any) -> bool:
+    statement = select(LINE.c.no).where(LINE.c.batch_id == batch_id, *clauses).limit(1)
+    return connection.execute(statement).first() is not None
 
 
-def _n(connection: Connection, batch_id: str, line: int) -> int:
-    asked = select(LINE.c.no).where(LINE.c.batch_id == batch_id, LINE.c.line == line).limit(2)
-    return len(connection.execute(asked).all())
+def _n_lines_at(connection: Connection, batch_id: str, line: int) -> int:
+    statement = select(LINE.c.no).where(LINE.c.batch_id == batch_id, LINE.c.line == line).limit(2)
+    return len(connection.execute(statement).all())
 
 
 LATEST = 2000  # calls
@@ -271,29 +270,29 @@ LATEST = 2000  # calls
 def called(engine: Engine, text: str, limit: int = 10) -> list[Row]:
     """The batches that somebody means by ``text``: the one with that id, else those with that name, else those whose id
     begins so; newest first."""
-    wanted = storable(text)
+    name_or_id = storable(text)
     newest = select(BATCH).order_by(BATCH.c.created_at.desc(), BATCH.c.id).limit(limit)
-    begins = func.substr(BATCH.c.id, 1, len(wanted)) == wanted
-    for meant in (BATCH.c.id == wanted, BATCH.c.name == wanted, begins) if wanted else ():
+    begins = func.substr(BATCH.c.id, 1, len(name_or_id)) == name_or_id
+    for meant in (BATCH.c.id == name_or_id, BATCH.c.name == name_or_id, begins) if name_or_id else ():
         with engine.connect() as connection:
-            if found := [dict(row) for row in connection.execute(newest.where(meant)).mappings()]:
-                return found
+            if rows := [dict(row) for row in connection.execute(newest.where(meant)).mappings()]:
+                return rows
     return []
 
 
 def of_run(engine: Engine, run_id: str) -> Row | None:
     """The batch whose calls a run has; None for any other run."""
     with engine.connect() as connection:
-        found = connection.execute(select(BATCH).where(BATCH.c.run_id == run_id).limit(1)).mappings().first()
-    return dict(found) if found is not None else None
+        row = connection.execute(select(BATCH).where(BATCH.c.run_id == run_id).limit(1)).mappings().first()
+    return dict(row) if row is not None else None
 
 
 def run_stretches(engine: Engine, run_id: str) -> Iterator[tuple[datetime, datetime | None]]:
     """From when to when each call of a run was under way, every attempt, in the order in which they began; in constant
     memory."""
-    asked = select(CALL.c.created_at, CALL.c.ended_at).where(CALL.c.run_id == run_id).order_by(CALL.c.created_at)
+    statement = select(CALL.c.created_at, CALL.c.ended_at).where(CALL.c.run_id == run_id).order_by(CALL.c.created_at)
     with engine.connect().execution_options(yield_per=AT_ONCE) as connection:
-        yield from ((began, ended) for began, ended in connection.execute(asked))
+        yield from ((began, ended) for began, ended in connection.execute(statement))
 
 
 def latest(
@@ -324,8 +323,6 @@ LINE: Table = BatchLine.__table__  # type: ignore[attr-defined]
 JOB: Table = BatchJob.__table__  # type: ignore[attr-defined]
 
 WORKER: Table = BatchWorker.__table__  # type: ignore[attr-defined]
-
-CALL: Table = Call.__table__  # type: ignore[attr-defined]
 
 OVER = ("ended", "cancelled", "expired", "failed")  # as `services.batch.types.OVER`, which lies above us
 
@@ -397,10 +394,10 @@ def unfinished(engine: Engine) -> list[Row]:
 def counts(engine: Engine, batch_id: str) -> dict[str, int]:
     """How many lines are in each state; a state that no line is in is left out."""
     with engine.connect() as connection:
-        found = connection.execute(
+        rows = connection.execute(
             select(LINE.c.state, func.count()).where(LINE.c.batch_id == batch_id).group_by(LINE.c.state)
         )
-        return {state: n for state, n in found}
+        return {state: n for state, n in rows}
 
 
 def lines(
@@ -411,14 +408,14 @@ def lines(
     Costs are of all its attempts (`db.batch_queries`). ``text`` is looked for in ids, requests, answers and messages,
     whatever its case.
     """
-    where: list[ColumnElement[bool]] = [LINE.c.batch_id == batch_id]
+    clauses: list[ColumnElement[bool]] = [LINE.c.batch_id == batch_id]
     if states:
-        where.append(LINE.c.state.in_(list(states)))
+        clauses.append(LINE.c.state.in_(list(states)))
     if text.strip():
-        where.append(_holds(text.strip()))
+        clauses.append(_holds(text.strip()))
     with engine.connect() as connection:
-        total = int(connection.execute(select(func.count()).select_from(LINE).where(*where)).scalar_one())
-        page = _with_calls().where(*where).order_by(LINE.c.no).limit(limit).offset(offset)
+        total = int(connection.execute(select(func.count()).select_from(LINE).where(*clauses)).scalar_one())
+        page = _with_calls().where(*clauses).order_by(LINE.c.no).limit(limit).offset(offset)
         rows = [dict(row) for row in connection.execute(page).mappings()]
         return with_attempts(connection, batch_id, rows), total
 
@@ -429,8 +426,8 @@ def each_line(engine: Engine, batch_id: str) -> Iterator[Row]:
     while True:
         page = _with_calls().where(LINE.c.batch_id == batch_id, LINE.c.no > last).order_by(LINE.c.no).limit(AT_ONCE)
         with engine.connect() as connection:
-            found = [dict(row) for row in connection.execute(page).mappings()]
-            rows = with_attempts(connection, batch_id, found)
+            without_attempts = [dict(row) for row in connection.execute(page).mappings()]
+            rows = with_attempts(connection, batch_id, without_attempts)
         yield from rows
         if len(rows) < AT_ONCE:
             return
@@ -439,23 +436,23 @@ def each_line(engine: Engine, batch_id: str) -> Iterator[Row]:
 
 def lines_between(engine: Engine, batch_id: str, first: int, last: int, states: Sequence[str] = ()) -> list[Row]:
     """The lines ``first`` to ``last`` without their calls, only those in ``states`` if any are given."""
-    asked = select(LINE).where(LINE.c.batch_id == batch_id, LINE.c.no.between(first, last)).order_by(LINE.c.no)
-    return _all(engine, asked.where(LINE.c.state.in_(list(states))) if states else asked)
+    statement = select(LINE).where(LINE.c.batch_id == batch_id, LINE.c.no.between(first, last)).order_by(LINE.c.no)
+    return _all(engine, statement.where(LINE.c.state.in_(list(states))) if states else statement)
 
 
 def open_groups(engine: Engine, batch_id: str, size: int) -> list[int]:
     """Which groups of ``size`` lines (group 0 is lines 1 to ``size``) have lines that are not over, in order."""
     group = ((LINE.c.no - 1) // size).label("group")
-    asked = select(group).where(LINE.c.batch_id == batch_id, LINE.c.state.in_(OPEN)).distinct().order_by("group")
+    statement = select(group).where(LINE.c.batch_id == batch_id, LINE.c.state.in_(OPEN)).distinct().order_by("group")
     with engine.connect() as connection:
-        return [int(found) for found in connection.execute(asked).scalars()]
+        return [int(number) for number in connection.execute(statement).scalars()]
 
 
 def last_no(engine: Engine, batch_id: str) -> int:
     """The number of the last line that is recorded; 0 when none is."""
     with engine.connect() as connection:
-        found = connection.execute(select(func.max(LINE.c.no)).where(LINE.c.batch_id == batch_id)).scalar()
-    return int(found or 0)
+        number = connection.execute(select(func.max(LINE.c.no)).where(LINE.c.batch_id == batch_id)).scalar()
+    return int(number or 0)
 
 
 def jobs(engine: Engine, batch_id: str) -> list[Row]:
@@ -476,14 +473,14 @@ def same_file(engine: Engine, sha256: str) -> list[Row]:
 
 def spent(engine: Engine, batch_id: str) -> int | None:
     """What the calls of a batch have cost so far, in nano-dollars; None when no cost of any call is known."""
-    asked = (
+    statement = (
         select(func.count(), func.count(CALL.c.cost_nanousd), func.sum(CALL.c.cost_nanousd))
         .join(BATCH, BATCH.c.run_id == CALL.c.run_id)
         .where(BATCH.c.id == batch_id, CALL.c.state != "running")
     )
     with engine.connect() as connection:
-        n, known, total = connection.execute(asked).one()
-    return 0 if not n else int(total) if known else None
+        n, n_known, total = connection.execute(statement).one()
+    return 0 if not n else int(total) if n_known else None
 
 
 def _all(engine: Engine, statement: Select[Any]) -> list[Row]:
@@ -500,10 +497,10 @@ def _with_calls() -> Select[Any]:
 
 
 def _holds(text: str) -> ColumnElement[bool]:
-    wanted = storable(text)[:MAX_SEARCH].lower()
+    words = storable(text)[:MAX_SEARCH].lower()
     for special in ("\\", "%", "_"):
-        wanted = wanted.replace(special, "\\" + special)
-    pattern = f"%{wanted}%"
+        words = words.replace(special, "\\" + special)
+    pattern = f"%{words}%"
     places = (LINE.c.record_id, cast(LINE.c.request, String), LINE.c.answer, LINE.c.message)
     return or_(*(func.lower(place).like(pattern, escape="\\") for place in places))
 
@@ -522,64 +519,66 @@ def with_attempts(connection: Connection, batch_id: str, rows: list[Row]) -> lis
     of all attempts together, and ``earlier_nanousd`` is what those before the last one cost (None: nothing is known of
     it, or there were none). Their sum over a batch is that of its calls in the history."""
     again = {row["no"]: row for row in rows if (row["attempts"] or 0) > 1 and row["call_id"] is not None}
-    before = _before(connection, batch_id, again) if again else {}
+    earlier_calls = _before(connection, batch_id, again) if again else {}
     for row in rows:
         row["earlier_nanousd"] = None
-        if earlier := before.get(row["no"]):
+        if earlier := earlier_calls.get(row["no"]):
             _add(row, earlier)
     return rows
 
 
 def _before(connection: Connection, batch_id: str, lines: Mapping[int, Row]) -> dict[int, list[Row]]:
     """The calls of each line before its last one."""
-    found: dict[int, list[Row]] = {no: [] for no in lines}
+    by_line: dict[int, list[Row]] = {no: [] for no in lines}
     # From call to call by their keys: a batch can have a million calls, and there is no index on the line in a run.
-    at = {row["retry_of"]: no for no, row in lines.items() if row["retry_of"] is not None}
+    line_of_call = {row["retry_of"]: no for no, row in lines.items() if row["retry_of"] is not None}
     seen: set[str] = {row["call_id"] for row in lines.values()}
-    while at:
-        asked = select(*(CALL.c[name] for name in _ATTEMPT_FIGURES)).where(CALL.c.id.in_(list(at)))
+    while line_of_call:
+        statement = select(*(CALL.c[name] for name in _ATTEMPT_FIGURES)).where(CALL.c.id.in_(list(line_of_call)))
         following: dict[str, int] = {}
-        for call in connection.execute(asked).mappings():
-            no = at[call["id"]]
-            found[no].append(dict(call))
+        for call in connection.execute(statement).mappings():
+            no = line_of_call[call["id"]]
+            by_line[no].append(dict(call))
             seen.add(call["id"])
             if call["retry_of"] is not None and call["retry_of"] not in seen:
                 following[call["retry_of"]] = no
-        at = following
-    broken = [no for no, calls in found.items() if len(calls) + 1 != lines[no]["attempts"]]
+        line_of_call = following
+    broken = [no for no, calls in by_line.items() if len(calls) + 1 != lines[no]["attempts"]]
     if broken:  # a worker did not know of an attempt that another one had made meanwhile
-        found |= _by_run(connection, batch_id, broken, {row["call_id"] for row in lines.values()})
-    return found
+        by_line |= _by_run(connection, batch_id, broken, {row["call_id"] for row in lines.values()})
+    return by_line
 
 
 def _by_run(connection: Connection, batch_id: str, numbers: Sequence[int], last: set[str]) -> dict[int, list[Row]]:
     run = select(BATCH.c.run_id).where(BATCH.c.id == batch_id).scalar_subquery()
-    asked = select(*(CALL.c[name] for name in _ATTEMPT_FIGURES)).where(
+    statement = select(*(CALL.c[name] for name in _ATTEMPT_FIGURES)).where(
         CALL.c.run_id == run, CALL.c.repetition.in_(list(numbers))
     )
-    found: dict[int, list[Row]] = {no: [] for no in numbers}
-    for call in connection.execute(asked).mappings():
+    by_line: dict[int, list[Row]] = {no: [] for no in numbers}
+    for call in connection.execute(statement).mappings():
         if call["id"] not in last:
-            found[call["repetition"]].append(dict(call))
-    return found
+            by_line[call["repetition"]].append(dict(call))
+    return by_line
 
 
 def _add(row: Row, earlier: Sequence[Row]) -> None:
     every = [*earlier, {name: row[name] for name in ("cost_state", *MONEY)}]
-    known = [one for one in every if one["cost_nanousd"] is not None]
+    priced = [call for call in every if call["cost_nanousd"] is not None]
     row["earlier_nanousd"] = _sum(earlier)
     total = _sum(every)
     if total is None or (row["cost_nanousd"] is None and not total):
         return  # nothing that anybody knows was spent: what is said of the last one holds
-    states = {one["cost_state"] for one in known}
-    whole = len(known) == len(every)
-    row["cost_state"] = next((one for one in _STATES if one in states), row["cost_state"]) if whole else "lower_bound"
+    states = {call["cost_state"] for call in priced}
+    all_priced = len(priced) == len(every)
+    row["cost_state"] = (
+        next((state for state in _STATES if state in states), row["cost_state"]) if all_priced else "lower_bound"
+    )
     row["cost_nanousd"] = total
     for name in ("cost_high_nanousd", "plain_nanousd"):
-        values = [one[name] for one in known]
-        row[name] = sum(values) if whole and None not in values else None
+        values = [call[name] for call in priced]
+        row[name] = sum(values) if all_priced and None not in values else None
 
 
 def _sum(calls: Sequence[Row]) -> int | None:
-    known = [one["cost_nanousd"] for one in calls if one["cost_nanousd"] is not None]
-    return sum(known) if known else None
+    costs_of_calls = [call["cost_nanousd"] for call in calls if call["cost_nanousd"] is not None]
+    return sum(costs_of_calls) if costs_of_calls else None

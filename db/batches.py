@@ -16,7 +16,6 @@ from sqlmodel import Session
 from db import runs as runs_module
 from db.batch_queries import (
     BATCH,
-    CALL,
     JOB,
     LINE,
     OPEN,
@@ -37,6 +36,7 @@ from db.batch_queries import (
     unfinished,
     workers,
 )
+from db.rollups import CALL
 from db.runs import clock
 
 __all__ = [
@@ -112,10 +112,10 @@ def leave(*, session: Session, worker: str) -> None:
 def alive(*, session: Session, stale_after_s: float) -> list[str]:
     """The workers whose heartbeat is no older than ``stale_after_s`` seconds by the database's clock."""
     since = clock(session) - timedelta(seconds=stale_after_s)
-    found = session.execute(
+    rows = session.execute(
         select(WORKER.c.id).where(WORKER.c.stopped_at.is_(None), WORKER.c.heartbeat_at > since).order_by(WORKER.c.id)
     )
-    return list(found.scalars())
+    return list(rows.scalars())
 
 
 def not_stopped(*, session: Session) -> list[str]:
@@ -132,9 +132,9 @@ def insert_once(*, session: Session, run: Mapping[str, Any], values: Mapping[str
     _alone(session, f"batch of {values['file_sha256']}")
     if not again:
         same = select(BATCH.c.id, BATCH.c.name, BATCH.c.created_at).where(BATCH.c.file_sha256 == values["file_sha256"])
-        found = session.execute(same.order_by(BATCH.c.created_at.desc()).limit(1)).mappings().first()
-        if found is not None:
-            return dict(found)
+        row = session.execute(same.order_by(BATCH.c.created_at.desc()).limit(1)).mappings().first()
+        if row is not None:
+            return dict(row)
     insert_batch(session=session, run=run, values=values)
     return None
 
@@ -146,27 +146,27 @@ def resend_once(
     that one's row (``id``, ``name``, ``created_at``, ``state``, and ``left``: how many of its lines have no answer),
     and nothing is recorded."""
     _alone(session, f"again {source}")
-    made = select(BATCH.c.id, BATCH.c.name, BATCH.c.created_at, BATCH.c.state).where(
+    statement = select(BATCH.c.id, BATCH.c.name, BATCH.c.created_at, BATCH.c.state).where(
         BATCH.c.parent_id == source, BATCH.c.file_sha256 == values["file_sha256"]
     )
-    found = session.execute(made.order_by(BATCH.c.created_at.desc()).limit(1)).mappings().first()
-    if found is not None:
+    row = session.execute(statement.order_by(BATCH.c.created_at.desc()).limit(1)).mappings().first()
+    if row is not None:
         lacking = LINE.c.state.in_([*states, *OPEN])
-        counted = select(func.count()).select_from(LINE).where(LINE.c.batch_id == found["id"], lacking)
-        return dict(found) | {"left": int(session.execute(counted).scalar_one())}
+        counted = select(func.count()).select_from(LINE).where(LINE.c.batch_id == row["id"], lacking)
+        return dict(row) | {"left": int(session.execute(counted).scalar_one())}
     insert_batch(session=session, run=run, values=values)
     copy_lines(session=session, source=source, target=values["id"], states=states)
     return None
 
 
-def _alone(session: Session, what: str) -> None:
-    """Until this transaction ends nobody else gets past here with the same ``what``.
+def _alone(session: Session, key: str) -> None:
+    """Until this transaction ends nobody else gets past here with the same ``key``.
 
     On SQLite every transaction of a writer is alone anyway. On PostgreSQL several engines may write; a statement after
     the lock sees what was committed before it (READ COMMITTED).
     """
     if session.get_bind().dialect.name == "postgresql":
-        session.execute(_LOCK, {"what": what})
+        session.execute(_LOCK, {"what": key})
 
 
 STOPPED = "The worker was stopped while this line was under way; it is sent again."
@@ -229,11 +229,11 @@ def insert_lines(*, session: Session, rows: Sequence[Mapping[str, Any]]) -> None
 def copy_lines(*, session: Session, source: str, target: str, states: Sequence[str]) -> int:
     """The lines of one batch that are in ``states``, as waiting lines of another, numbered anew; returns how many."""
     no = func.row_number().over(order_by=LINE.c.no)
-    kept = ("line", "record_id", "request", "original")
-    chosen = select(literal(target), no, literal("waiting"), literal(0), *(LINE.c[name] for name in kept)).where(
+    copied = ("line", "record_id", "request", "original")
+    chosen = select(literal(target), no, literal("waiting"), literal(0), *(LINE.c[name] for name in copied)).where(
         LINE.c.batch_id == source, LINE.c.state.in_(list(states))
     )
-    names = ["batch_id", "no", "state", "attempts", *kept]
+    names = ["batch_id", "no", "state", "attempts", *copied]
     session.execute(insert(LINE).from_select(names, chosen))
     # Not the statement's own word: PostgreSQL's driver tells none here.
     return int(session.execute(select(func.count()).select_from(LINE).where(LINE.c.batch_id == target)).scalar_one())
@@ -241,8 +241,8 @@ def copy_lines(*, session: Session, source: str, target: str, states: Sequence[s
 
 def set_batch(*, session: Session, batch_id: str, unless_over: bool = True, **values: Any) -> bool:
     """Change a batch; one that is over only with ``unless_over`` False. Whether there was one to change."""
-    where = [BATCH.c.id == batch_id, *([BATCH.c.state.not_in(OVER)] if unless_over else [])]
-    return _rows(session.execute(update(BATCH).where(*where).values(**values))) > 0
+    clauses = [BATCH.c.id == batch_id, *([BATCH.c.state.not_in(OVER)] if unless_over else [])]
+    return _rows(session.execute(update(BATCH).where(*clauses).values(**values))) > 0
 
 
 def move(*, session: Session, batch_id: str, states: Sequence[str], while_wanted: str = "run", **values: Any) -> bool:
@@ -267,11 +267,11 @@ def close_lines(
     *, session: Session, batch_id: str, state: str, job_no: int | None = None, message: str | None = None
 ) -> int:
     """The lines of a batch, or of one of its jobs, that are not over become ``state``; returns how many."""
-    where = [LINE.c.batch_id == batch_id, LINE.c.state.in_(OPEN)]
+    clauses = [LINE.c.batch_id == batch_id, LINE.c.state.in_(OPEN)]
     if job_no is not None:
-        where.append(LINE.c.job_no == job_no)
+        clauses.append(LINE.c.job_no == job_no)
     done = session.execute(
-        update(LINE).where(*where).values(state=state, ended_at=_now(), lease_until=None, message=message)
+        update(LINE).where(*clauses).values(state=state, ended_at=_now(), lease_until=None, message=message)
     )
     return _rows(done)
 
@@ -303,12 +303,12 @@ def refuse_line(*, session: Session, batch_id: str, no: int, message: str) -> No
 
 def delete_batch(*, session: Session, batch_id: str) -> bool:
     """Delete a batch that is over with its lines, jobs, run and calls; whether there was one."""
-    found = session.execute(select(BATCH.c.run_id, BATCH.c.state).where(BATCH.c.id == batch_id)).first()
-    if found is None or found.state not in OVER:
+    row = session.execute(select(BATCH.c.run_id, BATCH.c.state).where(BATCH.c.id == batch_id)).first()
+    if row is None or row.state not in OVER:
         return False
     session.execute(delete(BATCH).where(BATCH.c.id == batch_id))
-    if found.run_id:
-        runs_module.delete_runs(session=session, run_ids=[found.run_id])
+    if row.run_id:
+        runs_module.delete_runs(session=session, run_ids=[row.run_id])
     return True
 
 
@@ -322,24 +322,24 @@ def claim(
     becomes *lost*.
     """
     now = clock(session)
-    given = {
+    parameters = {
         "the_batch": batch_id,
         "the_no": no,
         "the_worker": worker,
         "the_call": call["id"],
         "the_end": now + timedelta(seconds=lease_s),
     }
-    attempts = session.execute(_CLAIM, given).scalar()
+    attempts = session.execute(_CLAIM, parameters).scalar()
     if attempts is None:
-        before = session.execute(_EXPIRED, {"the_batch": batch_id, "the_no": no, "now": now}).first()
-        if before is None:
+        expired = session.execute(_EXPIRED, {"the_batch": batch_id, "the_no": no, "now": now}).first()
+        if expired is None:
             return None
-        attempts = session.execute(_TAKE_OVER, given | {"the_attempts": before.attempts}).scalar()
+        attempts = session.execute(_TAKE_OVER, parameters | {"the_attempts": expired.attempts}).scalar()
         if attempts is None:
             return None
-        if before.call_id is not None:
-            lose_calls(session=session, call_ids=[before.call_id])
-        call = call | {"retry_of": before.call_id}
+        if expired.call_id is not None:
+            lose_calls(session=session, call_ids=[expired.call_id])
+        call = call | {"retry_of": expired.call_id}
     row = call | {"attempt_no": attempts}
     runs_module.insert_calls(session=session, rows=[row])
     return row
@@ -347,7 +347,7 @@ def claim(
 
 def lose_calls(*, session: Session, call_ids: Sequence[str]) -> None:
     """Calls that are still "running" although whoever sent them is gone become *lost*."""
-    runs_module.lose(session=session, where=CALL.c.id.in_(list(call_ids)), message=TAKEN_OVER)
+    runs_module.lose(session=session, condition=CALL.c.id.in_(list(call_ids)), message=TAKEN_OVER)
 
 
 def end_call(
@@ -360,8 +360,8 @@ def end_call(
     finished = runs_module.finish_call(session=session, call_id=call_id, values=call)
     # A call that was given up as lost stays so, and its line is sent again: the two must tell the same.
     values = dict(line) if finished else {"state": "waiting", "worker": None, "lease_until": None}
-    mine = {"the_batch": batch_id, "the_no": no, "the_call": call_id}
-    return _rows(session.execute(_END, values | mine)) > 0 and finished
+    line_of_call = {"the_batch": batch_id, "the_no": no, "the_call": call_id}
+    return _rows(session.execute(_END, values | line_of_call)) > 0 and finished
 
 
 def renew(*, session: Session, worker: str, batch_ids: Sequence[str], lease_s: float) -> int:
@@ -377,11 +377,11 @@ def renew(*, session: Session, worker: str, batch_ids: Sequence[str], lease_s: f
 
 def release(*, session: Session, worker: str, batch_ids: Sequence[str]) -> int:
     """The lines that a worker has in hand wait again, because it is stopped or dead; its calls of them are *lost*."""
-    mine = [LINE.c.batch_id.in_(list(batch_ids)), LINE.c.state == "running", LINE.c.worker == worker]
-    calls = list(session.execute(select(LINE.c.call_id).where(*mine)).scalars())
+    in_hand = [LINE.c.batch_id.in_(list(batch_ids)), LINE.c.state == "running", LINE.c.worker == worker]
+    calls = list(session.execute(select(LINE.c.call_id).where(*in_hand)).scalars())
     for start in range(0, len(calls), runs_module.PART):
         lose_calls(session=session, call_ids=calls[start : start + runs_module.PART])
-    freed = update(LINE).where(*mine).values(state="waiting", worker=None, lease_until=None)
+    freed = update(LINE).where(*in_hand).values(state="waiting", worker=None, lease_until=None)
     return _rows(session.execute(freed))
 
 

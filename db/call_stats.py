@@ -34,29 +34,29 @@ COLUMNS = (
 )
 
 
-def recent(engine: Engine, wanted: Wanted, limit: int) -> list[dict[str, Any]]:
+def recent(engine: Engine, selection: Wanted, limit: int) -> list[dict[str, Any]]:
     """Up to ``limit`` succeeded calls of a stretch, oldest first. Tags are not looked at."""
-    asked = (
+    statement = (
         select(*(CALL.c[name] for name in COLUMNS))
-        .where(CALL.c.created_at >= wanted.start, CALL.c.created_at < wanted.end, CALL.c.state == "succeeded")
-        .where(*conditions(CALL, wanted))
+        .where(CALL.c.created_at >= selection.start, CALL.c.created_at < selection.end, CALL.c.state == "succeeded")
+        .where(*conditions(CALL, selection))
         .order_by(CALL.c.created_at.desc())
         .limit(limit)
     )
     with engine.connect() as connection:
-        return dicts(connection.execute(asked))[::-1]
+        return dicts(connection.execute(statement))[::-1]
 
 
-def how_many(engine: Engine, wanted: Wanted) -> int:
+def how_many(engine: Engine, selection: Wanted) -> int:
     """How many succeeded calls there are in the stretch."""
-    asked = (
+    statement = (
         select(func.count())
         .select_from(CALL)
-        .where(CALL.c.created_at >= wanted.start, CALL.c.created_at < wanted.end, CALL.c.state == "succeeded")
-        .where(*conditions(CALL, wanted))
+        .where(CALL.c.created_at >= selection.start, CALL.c.created_at < selection.end, CALL.c.state == "succeeded")
+        .where(*conditions(CALL, selection))
     )
     with engine.connect() as connection:
-        return int(connection.execute(asked).scalar_one())
+        return int(connection.execute(statement).scalar_one())
 
 
 COUNTS = ("uncached_input", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning_output", "answer_output")
@@ -120,9 +120,9 @@ def price_uses(engine: Engine, bounds: Sequence[int] = (), within: Wanted | None
         return [_use(dict(row)) for row in connection.execute(statement).mappings()]
 
 
-def _within(wanted: Wanted, dialect: str) -> list[ColumnElement[bool]]:
-    time = [col(Call.created_at) >= wanted.start, col(Call.created_at) < wanted.end]
-    return [*time, *conditions(CALL, wanted), *([tagged(wanted.tags, dialect)] if wanted.tags else [])]
+def _within(selection: Wanted, dialect: str) -> list[ColumnElement[bool]]:
+    time = [col(Call.created_at) >= selection.start, col(Call.created_at) < selection.end]
+    return [*time, *conditions(CALL, selection), *([tagged(selection.tags, dialect)] if selection.tags else [])]
 
 
 def _band(bounds: Sequence[int]) -> ColumnElement[int]:

@@ -128,8 +128,8 @@ def sentence_of(error: BaseException) -> str:
     if isinstance(error, ArgumentError):
         return "DATABASE_URL is no address of a database: give postgresql://host/name or sqlite:///file."
     if isinstance(error, OSError) and error.errno is not None:
-        what = error.filename or "A file"
-        return f"{what} cannot be used ({error.strerror or type(error).__name__}): see that it is there and yours."
+        name = error.filename or "A file"
+        return f"{name} cannot be used ({error.strerror or type(error).__name__}): see that it is there and yours."
     return (str(error).splitlines() or [type(error).__name__])[0] or type(error).__name__
 
 
@@ -167,13 +167,13 @@ def database_url(data_dir: Path) -> str:
 
     Raises `Refused` for a DATABASE_URL that names another kind of database, or is no address at all.
     """
-    given = os.environ.get("DATABASE_URL", "").strip()
-    if not given:
+    configured = os.environ.get("DATABASE_URL", "").strip()
+    if not configured:
         return URL.create("sqlite", database=str(data_dir / DATABASE_FILE)).render_as_string()
-    url = given
+    url = configured
     for prefix in ("postgres://", "postgresql://"):
-        if given.startswith(prefix):
-            url = "postgresql+psycopg://" + given.removeprefix(prefix)
+        if configured.startswith(prefix):
+            url = "postgresql+psycopg://" + configured.removeprefix(prefix)
     if url.startswith(("postgresql+psycopg://", "sqlite:///")) and _readable(url):
         return url
     raise Refused(
@@ -230,8 +230,8 @@ def make_engine(url: str) -> Engine:
 class _Binary(psycopg.Cursor[Any]):
     """Takes what it reads as bytes and not as text: a history's sketches and moments arrive a tenth sooner."""
 
-    def __init__(self, *given: Any, **named: Any) -> None:
-        super().__init__(*given, **named)
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
         self.format = psycopg.pq.Format.BINARY
 
 
@@ -279,13 +279,13 @@ def refuse_network_disk(file: Path, mounts: Path = Path("/proc/mounts")) -> None
         lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return
-    where, best, kind = file.resolve(), 0, ""
+    folder, best, kind = file.resolve(), 0, ""
     for line in lines:
         parts = line.split()
         if len(parts) < 3:
             continue
         point = Path(_unescaped(parts[1]))
-        if where.is_relative_to(point) and len(point.parts) >= best:
+        if folder.is_relative_to(point) and len(point.parts) >= best:
             best, kind = len(point.parts), parts[2]
     if kind in NETWORK_DISKS or (kind.startswith("fuse.") and kind not in LOCAL_FUSE):
         raise Refused(
@@ -295,4 +295,4 @@ def refuse_network_disk(file: Path, mounts: Path = Path("/proc/mounts")) -> None
 
 
 def _unescaped(point: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found.group(1), 8)), point)
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), point)

@@ -61,28 +61,28 @@ from db.types import dicts, storable
 COLUMNS = ("n", "cost_nanousd", *DRIVERS)
 
 
-def sums_by_tags(engine: Engine, wanted: Wanted) -> tuple[list[tuple[str, ...]], pd.DataFrame]:
+def sums_by_tags(engine: Engine, selection: Wanted) -> tuple[list[tuple[str, ...]], pd.DataFrame]:
     """The ended calls of runs that have tags: each set of tags that runs have (sorted), and for each a line of
-    `COLUMNS` (as in `db.rollups.SUMS`). With ``wanted.tags`` only of runs that have one of them."""
+    `COLUMNS` (as in `db.rollups.SUMS`). With ``selection.tags`` only of runs that have one of them."""
     tags = cast(col(Run.tags), Text)
     drivers = [
         func.coalesce(func.sum(cast(CALL.c.cost_drivers[name].as_string(), BigInteger)), 0).label(driver)
         for name, driver in zip(COUNTS, DRIVERS, strict=True)
     ]
     cost = func.coalesce(func.sum(CALL.c.cost_nanousd), 0).label("cost_nanousd")
-    asked = (
+    statement = (
         select(tags.label("tags"), func.count().label("n"), cost, *drivers)
         .join_from(CALL, Run, col(Run.id) == CALL.c.run_id)
-        .where(CALL.c.created_at >= wanted.start, CALL.c.created_at < wanted.end, CALL.c.state != "running")
-        .where(tags.not_in(["[]", "null"]), *conditions(CALL, wanted))
+        .where(CALL.c.created_at >= selection.start, CALL.c.created_at < selection.end, CALL.c.state != "running")
+        .where(tags.not_in(["[]", "null"]), *conditions(CALL, selection))
         .group_by(tags)
     )
-    if wanted.tags:
+    if selection.tags:
         tag = run_queries.each_tag(engine.dialect.name)
-        named_so = tag.c.value.in_([storable(one) for one in wanted.tags])
-        asked = asked.where(exists().select_from(tag).where(named_so))
+        named_so = tag.c.value.in_([storable(name) for name in selection.tags])
+        statement = statement.where(exists().select_from(tag).where(named_so))
     with engine.connect() as connection:
-        rows = [dict(row) for row in connection.execute(asked).mappings()]
+        rows = [dict(row) for row in connection.execute(statement).mappings()]
     named = [tuple(sorted(map(str, orjson.loads(row.pop("tags")) or ()))) for row in rows]
     # PostgreSQL adds big integers up to a Decimal.
     table = pd.DataFrame([{name: int(row[name]) for name in COLUMNS} for row in rows], columns=list(COLUMNS))
@@ -108,19 +108,19 @@ ALL = Behind()
 
 
 def calls_behind(
-    engine: Engine, wanted: Wanted, only: Behind = ALL, *, limit: int = 50, offset: int = 0
+    engine: Engine, selection: Wanted, only: Behind = ALL, *, limit: int = 50, offset: int = 0
 ) -> tuple[list[dict[str, Any]], int]:
     """The calls themselves, newest first, and how many there are."""
-    where = _where(engine, wanted, only)
+    clauses = _clauses(engine, selection, only)
     with engine.connect() as connection:
-        total = int(connection.execute(select(func.count()).select_from(CALL).where(*where)).scalar_one())
-        listed = select(*(CALL.c[name] for name in LISTED)).where(*where)
+        total = int(connection.execute(select(func.count()).select_from(CALL).where(*clauses)).scalar_one())
+        listed = select(*(CALL.c[name] for name in LISTED)).where(*clauses)
         first = [case((_measured(only.figure), 0), else_=1)] if only.figure else []
         listed = listed.order_by(*first, CALL.c.created_at.desc(), CALL.c.id).limit(limit).offset(offset)
         return dicts(connection.execute(listed)), total
 
 
-def spent_behind(engine: Engine, wanted: Wanted, only: Behind = ALL) -> tuple[int, int, int]:
+def spent_behind(engine: Engine, selection: Wanted, only: Behind = ALL) -> tuple[int, int, int]:
     """(nano-dollars, calls whose cost is known, calls whose cost is a lower bound) of the calls of `calls_behind`."""
     sums = (
         func.coalesce(func.sum(CALL.c.cost_nanousd), 0),
@@ -128,18 +128,21 @@ def spent_behind(engine: Engine, wanted: Wanted, only: Behind = ALL) -> tuple[in
         func.coalesce(func.sum(case((CALL.c.cost_state == "lower_bound", 1), else_=0)), 0),
     )
     with engine.connect() as connection:
-        spent, known, bounded = connection.execute(select(*sums).where(*_where(engine, wanted, only))).one()
-    return int(spent), int(known), int(bounded)
+        spent, n_known, bounded = connection.execute(select(*sums).where(*_clauses(engine, selection, only))).one()
+    return int(spent), int(n_known), int(bounded)
 
 
-def measured_behind(engine: Engine, wanted: Wanted, only: Behind) -> tuple[int, int, int]:
+def measured_behind(engine: Engine, selection: Wanted, only: Behind) -> tuple[int, int, int]:
     """Of the calls of `calls_behind`: how many were measured in ``only.figure``, how many were not as their stamps were
     late by our own fault, and how many of the rest are of batches."""
     taken, late = _measured(only.figure), _late()
     batch = and_(not_(taken), not_(late), CALL.c.source == "batch")
-    sums = (func.coalesce(func.sum(case((one, 1), else_=0)), 0) for one in (taken, and_(not_(taken), late), batch))
+    sums = (
+        func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
+        for condition in (taken, and_(not_(taken), late), batch)
+    )
     with engine.connect() as connection:
-        measured, by_us, of_batches = connection.execute(select(*sums).where(*_where(engine, wanted, only))).one()
+        measured, by_us, of_batches = connection.execute(select(*sums).where(*_clauses(engine, selection, only))).one()
     return int(measured), int(by_us), int(of_batches)
 
 
@@ -152,25 +155,25 @@ def _late() -> ColumnElement[bool]:
     return func.coalesce(CALL.c.lag_marked, false())
 
 
-def _where(engine: Engine, wanted: Wanted, only: Behind) -> list[ColumnElement[bool]]:
+def _clauses(engine: Engine, selection: Wanted, only: Behind) -> list[ColumnElement[bool]]:
     dialect = engine.dialect.name
-    where = [
-        CALL.c.created_at >= wanted.start,
-        CALL.c.created_at < wanted.end,
+    clauses = [
+        CALL.c.created_at >= selection.start,
+        CALL.c.created_at < selection.end,
         CALL.c.state != "running",
-        *conditions(CALL, wanted),
+        *conditions(CALL, selection),
     ]
     if only.spans:
-        where.append(or_(*(and_(CALL.c.created_at >= a, CALL.c.created_at < b) for a, b in only.spans)))
+        clauses.append(or_(*(and_(CALL.c.created_at >= a, CALL.c.created_at < b) for a, b in only.spans)))
     if only.states:
-        where.append(CALL.c.state.in_(list(only.states)))
-    if wanted.tags:
-        where.append(tagged(wanted.tags, dialect))
+        clauses.append(CALL.c.state.in_(list(only.states)))
+    if selection.tags:
+        clauses.append(tagged(selection.tags, dialect))
     if only.tags is not None:
-        where += [tagged([tag], dialect) for tag in only.tags]
+        clauses += [tagged([tag], dialect) for tag in only.tags]
         many = func.coalesce(func.json_array_length(col(Run.tags)), 0)
-        where.append(exists().where(col(Run.id) == CALL.c.run_id, many == len(only.tags)))
-    return where
+        clauses.append(exists().where(col(Run.id) == CALL.c.run_id, many == len(only.tags)))
+    return clauses
 
 
 # Names and states as Python strings: as Arrow's, pandas' default where Arrow is there, a redraw of the History page
@@ -222,7 +225,7 @@ class Pieces:
 
 def pieces(
     engine: Engine,
-    wanted: Wanted,
+    selection: Wanted,
     *,
     grain: Grain,
     sketches: Sequence[str] = (),
@@ -236,77 +239,82 @@ def pieces(
     answered from the calls themselves, whose number the caller has to keep in sight (`count`).
     """
     with engine.connect() as connection:
-        kept = calls_kept_since(session=connection)
-        by_call = bool(wanted.tags) or (bool(wanted.persons) and grain == "h")
-        if by_call or (_all_kept(wanted, kept) and _counted(connection, wanted) <= EXACT_UP_TO):
-            rows = _calls(connection, wanted, [(wanted.start, wanted.end)], engine.dialect.name)
-            return Pieces(_no_cells(sketches), measured_calls(rows), _all_kept(wanted, kept), None)
-        wanted = _up_to_the_last(connection, _whole_hours(wanted, kept), grain)
-        cuts = cut(wanted.start, wanted.end, grain)
-        if wanted.persons:  # hours are not kept by person
+        kept_since = calls_kept_since(session=connection)
+        by_call = bool(selection.tags) or (bool(selection.persons) and grain == "h")
+        if by_call or (_all_kept(selection, kept_since) and _counted(connection, selection) <= EXACT_UP_TO):
+            rows = _calls(connection, selection, [(selection.start, selection.end)], engine.dialect.name)
+            return Pieces(_no_cells(sketches), measured_calls(rows), _all_kept(selection, kept_since), None)
+        selection = _up_to_the_last(connection, _whole_hours(selection, kept_since), grain)
+        cuts = cut(selection.start, selection.end, grain)
+        if selection.persons:  # hours are not kept by person
             cuts = Cuts(cuts.days, [], [*cuts.loose, *cuts.hours])
-        cells = _cells(connection, wanted, cuts, (*dimensions, *sums, *sketches), sketches)
-        rows = _calls(connection, wanted, cuts.loose, engine.dialect.name)
-        rows += _calls(connection, wanted, covered(cuts), engine.dialect.name, only_waiting=True)
+        cells = _cells(connection, selection, cuts, (*dimensions, *sums, *sketches), sketches)
+        rows = _calls(connection, selection, cuts.loose, engine.dialect.name)
+        rows += _calls(connection, selection, covered(cuts), engine.dialect.name, only_waiting=True)
     return Pieces(cells, measured_calls(rows), False, grain)
 
 
-def _all_kept(wanted: Wanted, kept: datetime | None) -> bool:
-    return kept is None or wanted.start >= kept
+def _all_kept(selection: Wanted, kept_since: datetime | None) -> bool:
+    return kept_since is None or selection.start >= kept_since
 
 
-def _whole_hours(wanted: Wanted, kept: datetime | None) -> Wanted:
+def _whole_hours(selection: Wanted, kept_since: datetime | None) -> Wanted:
     """Where calls were forgotten nothing finer than an hour is left: ends that lie there are moved outward to one."""
-    if kept is None:
-        return wanted
-    start = down(wanted.start, HOUR) if wanted.start < kept else wanted.start
-    end = up(wanted.end, HOUR) if wanted.end < kept else wanted.end
-    return replace(wanted, start=start, end=end)
+    if kept_since is None:
+        return selection
+    start = down(selection.start, HOUR) if selection.start < kept_since else selection.start
+    end = up(selection.end, HOUR) if selection.end < kept_since else selection.end
+    return replace(selection, start=start, end=end)
 
 
-def _up_to_the_last(connection: Connection, wanted: Wanted, grain: Grain) -> Wanted:
+def _up_to_the_last(connection: Connection, selection: Wanted, grain: Grain) -> Wanted:
     """Where no call was made after the end, the cell that the end lies in holds just the calls before it: to read it
     is to read the same calls, and not thousands of the last hour one by one."""
-    end = up(wanted.end, DAY if grain == "d" else HOUR)
-    later = select(CALL.c.created_at).where(CALL.c.created_at >= wanted.end).limit(1)
-    if end == wanted.end or connection.execute(later).first() is not None:
-        return wanted
-    return replace(wanted, end=end)
+    end = up(selection.end, DAY if grain == "d" else HOUR)
+    later = select(CALL.c.created_at).where(CALL.c.created_at >= selection.end).limit(1)
+    if end == selection.end or connection.execute(later).first() is not None:
+        return selection
+    return replace(selection, end=end)
 
 
-def count(engine: Engine, wanted: Wanted) -> int:
+def count(engine: Engine, selection: Wanted) -> int:
     """How many calls ended in a stretch of time, filters by tag left aside."""
     with engine.connect() as connection:
-        return _counted(connection, wanted)
+        return _counted(connection, selection)
 
 
-def _counted(connection: Connection, wanted: Wanted) -> int:
+def _counted(connection: Connection, selection: Wanted) -> int:
     """The number of calls: from day cells where they cover the stretch, which is quick however many there are."""
-    cuts = cut(wanted.start, wanted.end, "d")
+    cuts = cut(selection.start, selection.end, "d")
     total = 0
     for grain, spans in (("d", [cuts.days] if cuts.days else []), ("h", cuts.hours)):
         for start, end in spans:
-            where = [ROLLUP.c.grain == ("p" if wanted.persons and grain == "d" else grain), *conditions(ROLLUP, wanted)]
-            if wanted.persons and grain == "h":
+            clauses = [
+                ROLLUP.c.grain == ("p" if selection.persons and grain == "d" else grain),
+                *conditions(ROLLUP, selection),
+            ]
+            if selection.persons and grain == "h":
                 continue
-            where += [ROLLUP.c.bucket >= start, ROLLUP.c.bucket < end]
-            total += int(connection.execute(select(func.coalesce(func.sum(ROLLUP.c.n), 0)).where(*where)).scalar_one())
+            clauses += [ROLLUP.c.bucket >= start, ROLLUP.c.bucket < end]
+            total += int(
+                connection.execute(select(func.coalesce(func.sum(ROLLUP.c.n), 0)).where(*clauses)).scalar_one()
+            )
     return total
 
 
 def _cells(
-    connection: Connection, wanted: Wanted, cuts: Cuts, names: Sequence[str], sketches: Sequence[str]
+    connection: Connection, selection: Wanted, cuts: Cuts, names: Sequence[str], sketches: Sequence[str]
 ) -> pd.DataFrame:
     columns = [bucket(connection.dialect.name), *(ROLLUP.c[name] for name in names)]
-    fine = "p" if wanted.persons else "d"
+    fine = "p" if selection.persons else "d"
     spans = [(fine, *cuts.days)] if cuts.days else []
-    spans += [("h", *span) for span in cuts.hours] if not wanted.persons else []
-    where = [and_(ROLLUP.c.grain == grain, ROLLUP.c.bucket >= a, ROLLUP.c.bucket < b) for grain, a, b in spans]
-    if not where:
+    spans += [("h", *span) for span in cuts.hours] if not selection.persons else []
+    stretches = [and_(ROLLUP.c.grain == grain, ROLLUP.c.bucket >= a, ROLLUP.c.bucket < b) for grain, a, b in spans]
+    if not stretches:
         return _no_cells(sketches)
-    found = connection.execute(select(*columns).where(or_(*where), *conditions(ROLLUP, wanted)))
+    result = connection.execute(select(*columns).where(or_(*stretches), *conditions(ROLLUP, selection)))
     # The driver's own rows, turned into columns: making objects of each row takes longer than reading them.
-    by_column = list(zip(*found.cursor.fetchall(), strict=True))
+    by_column = list(zip(*result.cursor.fetchall(), strict=True))
     if not by_column:
         return _no_cells(sketches)
     return pd.DataFrame(
@@ -327,7 +335,7 @@ def _no_cells(sketches: Sequence[str]) -> pd.DataFrame:
 
 def _calls(
     connection: Connection,
-    wanted: Wanted,
+    selection: Wanted,
     spans: Sequence[tuple[datetime, datetime]],
     dialect: str,
     *,
@@ -336,32 +344,32 @@ def _calls(
     if not spans:
         return []
     within = or_(*(and_(CALL.c.created_at >= a, CALL.c.created_at < b) for a, b in spans))
-    asked = select(*(CALL.c[name] for name in (*NEEDED, "run_id")))
+    statement = select(*(CALL.c[name] for name in (*NEEDED, "run_id")))
     if only_waiting:
         # First those that wait, behind a fence (LIMIT), then what is asked of them: for a filter by deployment SQLite
         # would otherwise take that index, which knows all of a deployment's calls, and not the few that wait.
-        few = asked.where(within, WAITING).limit(FENCE).subquery()
-        asked = select(*few.c).where(*conditions(few, wanted))
+        few = statement.where(within, WAITING).limit(FENCE).subquery()
+        statement = select(*few.c).where(*conditions(few, selection))
     else:
-        asked = asked.where(within, CALL.c.state != "running", *conditions(CALL, wanted))
-    if wanted.tags:
-        asked = asked.where(tagged(wanted.tags, dialect))
-    return dicts(connection.execute(asked))
+        statement = statement.where(within, CALL.c.state != "running", *conditions(CALL, selection))
+    if selection.tags:
+        statement = statement.where(tagged(selection.tags, dialect))
+    return dicts(connection.execute(statement))
 
 
 def tagged(tags: Sequence[str], dialect: str) -> ColumnElement[bool]:
     """Calls whose run has one of these tags."""
     tag = run_queries.each_tag(dialect)
-    named = tag.c.value.in_([storable(one) for one in tags])
+    named = tag.c.value.in_([storable(tag_name) for tag_name in tags])
     return exists().where(col(Run.id) == CALL.c.run_id, exists().select_from(tag).where(named))
 
 
 def measured_calls(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """`db.rollups.measured` with each call's run and moment (UTC) kept."""
-    made = measured(rows) if rows else _no_calls().copy()
-    made["run_id"] = np.array([row["run_id"] for row in rows], dtype=object)
-    made["created_at"] = pd.to_datetime(made["created_at"], utc=True)
-    return made
+    frame = measured(rows) if rows else _no_calls().copy()
+    frame["run_id"] = np.array([row["run_id"] for row in rows], dtype=object)
+    frame["created_at"] = pd.to_datetime(frame["created_at"], utc=True)
+    return frame
 
 
 @cache
@@ -369,28 +377,28 @@ def _no_calls() -> pd.DataFrame:
     return measured([])
 
 
-def conditions(table: Any, wanted: Wanted) -> list[ColumnElement[bool]]:
+def conditions(table: Any, selection: Wanted) -> list[ColumnElement[bool]]:
     """What a `Wanted` asks of rows of the calls or of the rollups, time and tags left aside."""
     named = {
-        "deployment_id": wanted.deployments,
-        "kind": wanted.kinds,
-        "model": wanted.models,
-        "source": wanted.sources,
+        "deployment_id": selection.deployments,
+        "kind": selection.kinds,
+        "model": selection.models,
+        "source": selection.sources,
     }
-    where: list[ColumnElement[bool]] = [table.c[name].in_(list(some)) for name, some in named.items() if some]
-    if wanted.persons:
-        where.append(table.c.person.in_(list(wanted.persons)))
-    if wanted.caches:
-        where.append(_cache_state(table).in_(list(wanted.caches)))
-    return where
+    clauses: list[ColumnElement[bool]] = [table.c[name].in_(list(some)) for name, some in named.items() if some]
+    if selection.persons:
+        clauses.append(table.c.person.in_(list(selection.persons)))
+    if selection.caches:
+        clauses.append(_cache_state(table).in_(list(selection.caches)))
+    return clauses
 
 
 def _cache_state(table: Any) -> ColumnElement[Any]:
     if table is ROLLUP:
-        kept: ColumnElement[Any] = ROLLUP.c.cache
-        return kept
-    given = sum((func.coalesce(table.c[name], 0) for name in INPUT), start=literal(0))
-    warm = and_(table.c.cache_read > 0, table.c.cache_read * run_queries.WARM_SHARE >= given)
+        stored_state: ColumnElement[Any] = ROLLUP.c.cache
+        return stored_state
+    total_input = sum((func.coalesce(table.c[name], 0) for name in INPUT), start=literal(0))
+    warm = and_(table.c.cache_read > 0, table.c.cache_read * run_queries.WARM_SHARE >= total_input)
     state: ColumnElement[Any] = case((warm, "warm"), (table.c.cache_read.is_not(None), "cold"), else_="")
     return state
 
@@ -402,8 +410,8 @@ def span_of_calls(engine: Engine) -> tuple[datetime, datetime] | None:
         first = connection.execute(select(func.min(CALL.c.created_at))).scalar()
         last = connection.execute(select(func.max(CALL.c.created_at))).scalar()
         rolled = connection.execute(select(func.min(ROLLUP.c.bucket)).where(ROLLUP.c.grain == "d")).scalar()
-    found = [moment for moment in (first, rolled) if moment is not None]
-    return (min(found), last or max(found)) if found else None
+    moments = [moment for moment in (first, rolled) if moment is not None]
+    return (min(moments), last or max(moments)) if moments else None
 
 
 _PEOPLE = text("""
@@ -422,13 +430,13 @@ def _known_to_days(names: Sequence[str]) -> Select[Any]:
 
 def values_of(engine: Engine, *dimensions: str) -> dict[str, list[str]]:
     """Every value of dimensions (`db.rollups.DIMENSIONS`) that any call has, for the filters."""
-    if unknown := [one for one in dimensions if one not in DIMENSIONS]:
+    if unknown := [name for name in dimensions if name not in DIMENSIONS]:
         raise ValueError(f"{unknown[0]!r} is no dimension")
-    found: dict[str, set[str]] = {name: set() for name in dimensions}
+    values: dict[str, set[str]] = {name: set() for name in dimensions}
     with engine.connect() as connection:
         # All that days know in one pass over them; persons have rows of their own, and an index to step through.
         for names, rolled in (
-            ([one for one in dimensions if one != "person"], _known_to_days),
+            ([name for name in dimensions if name != "person"], _known_to_days),
             (["person"] if "person" in dimensions else [], lambda _names: _PEOPLE),
         ):
             if not names:
@@ -437,8 +445,8 @@ def values_of(engine: Engine, *dimensions: str) -> dict[str, list[str]]:
             waiting = select(*(CALL.c[name] for name in names)).where(WAITING)
             for row in (*connection.execute(rolled(names)), *connection.execute(waiting)):
                 for name, value in zip(names, row, strict=True):
-                    found[name].add(str(value or ""))
-    return {name: sorted(values - {""}) for name, values in found.items()}
+                    values[name].add(str(value or ""))
+    return {name: sorted(values - {""}) for name, values in values.items()}
 
 
 def now() -> datetime:
@@ -465,9 +473,9 @@ def cut(start: datetime, end: datetime, grain: Grain) -> Cuts:
         return Cuts(None, [], [(start, end)])
     loose = [(a, b) for a, b in ((start, first), (last, end)) if a < b]
     if grain == "d":
-        day, after = up(first, DAY), down(last, DAY)
-        if day < after:
-            return Cuts((day, after), [(a, b) for a, b in ((first, day), (after, last)) if a < b], loose)
+        day, end_of_days = up(first, DAY), down(last, DAY)
+        if day < end_of_days:
+            return Cuts((day, end_of_days), [(a, b) for a, b in ((first, day), (end_of_days, last)) if a < b], loose)
     return Cuts(None, [(first, last)], loose)
 
 
@@ -479,8 +487,8 @@ def down(moment: datetime, step: timedelta) -> datetime:
 
 def up(moment: datetime, step: timedelta) -> datetime:
     """The first whole step of a UTC day that is not before a moment."""
-    whole = down(moment, step)
-    return whole if whole == moment else whole + step
+    floor = down(moment, step)
+    return floor if floor == moment else floor + step
 
 
 def covered(cuts: Cuts) -> list[tuple[datetime, datetime]]:

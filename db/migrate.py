@@ -53,10 +53,10 @@ def upgrade(url: str, data_dir: Path) -> None:
                 backup(file, data_dir / "backups")
             _run_alembic(url)
         except (sqlite3.Error, SQLAlchemyError) as error:
-            said = (str(getattr(error, "orig", None) or error).splitlines() or [""])[0]
+            message = (str(getattr(error, "orig", None) or error).splitlines() or [""])[0]
             raise OSError(
-                f"The database could not be brought up to date ({said}): it was left as it was; see that its disk has "
-                "room and can be written, then start again."
+                f"The database could not be brought up to date ({message}): it was left as it was; see that its disk "
+                "has room and can be written, then start again."
             ) from error
 
 
@@ -115,8 +115,8 @@ def _revision_of_server(url: str) -> str | None:
             row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
             ours = connection.execute("SELECT to_regclass('run')").fetchone()
     except psycopg.Error as error:
-        said = (str(error).splitlines() or [type(error).__name__])[0]
-        raise OSError(f"The database does not answer ({said}): see that DATABASE_URL is right.") from error
+        message = (str(error).splitlines() or [type(error).__name__])[0]
+        raise OSError(f"The database does not answer ({message}): see that DATABASE_URL is right.") from error
     if ours and ours[0] is not None and not row:
         raise OSError(f"The database of DATABASE_URL {NO_VERSION}: put its last backup in its place, or give another.")
     return str(row[0]) if row else None

@@ -20,11 +20,10 @@ from sqlalchemy import (
     UniqueConstraint,
     delete,
     insert,
-    select,
     text,
     update,
 )
-from sqlmodel import Field, Session, SQLModel, col
+from sqlmodel import Field, Session, SQLModel, col, select
 
 from db.types import count as _count
 from db.types import json_value as _json
@@ -247,25 +246,16 @@ class Scenario(SQLModel, table=True):
     changed_at: datetime = _when(nullable=False)
 
 
-def scenarios(engine: Engine) -> list[dict[str, Any]]:
-    """All of them by name: ``id, name, state, person, created_at, changed_at``."""
-    columns = (
-        col(Scenario.id),
-        col(Scenario.name),
-        col(Scenario.state),
-        col(Scenario.person),
-        col(Scenario.created_at),
-        col(Scenario.changed_at),
-    )
-    with engine.connect() as connection:
-        rows = connection.execute(select(*columns).order_by(col(Scenario.name), col(Scenario.id))).mappings()
-        return [dict(row) for row in rows]
+def scenarios(engine: Engine) -> list[Scenario]:
+    """All of them by name."""
+    with Session(engine) as session:
+        return list(session.exec(select(Scenario).order_by(Scenario.name, Scenario.id)))
 
 
-def owners(engine: Engine, scenario_id: str) -> list[str | None]:
+def owners(engine: Engine, scenario_id: str) -> list[str]:
     """Who kept a scenario; empty where there is none."""
-    with engine.connect() as connection:
-        return list(connection.execute(select(col(Scenario.person)).where(col(Scenario.id) == scenario_id)).scalars())
+    with Session(engine) as session:
+        return list(session.exec(select(Scenario.person).where(Scenario.id == scenario_id)))
 
 
 def save(
@@ -283,16 +273,16 @@ def save(
     words = " ".join(name.split())[:LONGEST_NAME].strip()
     if not words:
         raise ValueError("The scenario has no name: give it one, so that it can be found again.")
-    there = session.execute(select(col(Scenario.id), col(Scenario.person)).where(col(Scenario.name) == words)).first()
-    kept = {"state": dict(state), "person": person, "changed_at": at}
-    if there is not None:
-        if not may_replace(there.person):
+    namesake = session.exec(select(Scenario).where(Scenario.name == words)).first()
+    values = {"state": dict(state), "person": person, "changed_at": at}
+    if namesake is not None:
+        if not may_replace(namesake.person):
             raise ValueError(f"Somebody else keeps a scenario called “{words}”: give yours another name.")
-        session.execute(update(Scenario).where(col(Scenario.id) == there.id).values(**kept))
-        return str(there.id)
-    if len(session.execute(select(col(Scenario.id))).all()) >= MOST:
+        session.execute(update(Scenario).where(col(Scenario.id) == namesake.id).values(**values))
+        return namesake.id
+    if len(session.exec(select(Scenario.id)).all()) >= MOST:
         raise ValueError(f"There are {MOST} scenarios already; delete one first.")
-    session.execute(insert(Scenario).values(id=scenario_id, name=words, created_at=at, **kept))
+    session.execute(insert(Scenario).values(id=scenario_id, name=words, created_at=at, **values))
     return scenario_id
 
 

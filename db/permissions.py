@@ -104,7 +104,7 @@ def _close_file(folder: int, entry: os.DirEntry[str]) -> None:
 
 def _close(handle: int, mode: int) -> None:
     """Take from a file that is ours what others may do with it."""
-    wanted = stat.S_IMODE(mode) & ~OTHERS
+    private_mode = stat.S_IMODE(mode) & ~OTHERS
     status = os.fstat(handle)
-    if status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) != wanted:
-        os.fchmod(handle, wanted)
+    if status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) != private_mode:
+        os.fchmod(handle, private_mode)

@@ -23,13 +23,13 @@ def forget_texts(*, session: Session, older_than: datetime) -> int:
     busy = exists().where(col(Call.run_id) == col(Run.id), col(Call.state) == "running")
     old = select(col(Run.id)).where(col(Run.created_at) < older_than, col(Run.text_stored).is_(True), ~busy)
     ids = list(session.execute(old).scalars())
-    for part in (ids[at : at + PART] for at in range(0, len(ids), PART)):
+    for some_ids in (ids[start : start + PART] for start in range(0, len(ids), PART)):
         session.execute(
-            update(Call).where(col(Call.run_id).in_(part)).values(answer=None, reasoning=None, request=None)
+            update(Call).where(col(Call.run_id).in_(some_ids)).values(answer=None, reasoning=None, request=None)
         )
         session.execute(
             update(Run)
-            .where(col(Run.id).in_(part))
+            .where(col(Run.id).in_(some_ids))
             .values(
                 prompt=None, system=None, template=None, variables=None, attachments=None, note=None, text_stored=False
             )
@@ -43,24 +43,24 @@ def forget_calls(*, session: Session, older_than: datetime, limit: int = 2000) -
     Only whole days whose calls are all rolled up go, so that a day is there with all of its calls or with none; a run
     goes with its last call, unless it is starred. Call it again while it returns ``limit``.
     """
-    before = day_of(older_than)
+    cutoff = day_of(older_than)
     open_days = select(col(Call.created_at)).where(
-        col(Call.created_at) < before, (col(Call.rolled).is_(False)) | (col(Call.state) == "running")
+        col(Call.created_at) < cutoff, (col(Call.rolled).is_(False)) | (col(Call.state) == "running")
     )
     waiting = session.execute(open_days.order_by(col(Call.created_at)).limit(1)).scalar()
     if waiting is not None:
-        before = day_of(waiting)
+        cutoff = day_of(waiting)
     ids = list(
         session.execute(
-            select(col(Call.id)).where(col(Call.created_at) < before).order_by(col(Call.created_at)).limit(limit)
+            select(col(Call.id)).where(col(Call.created_at) < cutoff).order_by(col(Call.created_at)).limit(limit)
         ).scalars()
     )
-    _keep_since(session, before)
-    for part in (ids[at : at + PART] for at in range(0, len(ids), PART)):
-        runs = set(session.execute(select(col(Call.run_id)).where(col(Call.id).in_(part))).scalars())
-        session.execute(delete(Call).where(col(Call.id).in_(part)))
-        left = exists().where(col(Call.run_id) == col(Run.id))
-        session.execute(delete(Run).where(col(Run.id).in_(runs), ~left, col(Run.starred).is_(False)))
+    _keep_since(session, cutoff)
+    for some_ids in (ids[start : start + PART] for start in range(0, len(ids), PART)):
+        runs = set(session.execute(select(col(Call.run_id)).where(col(Call.id).in_(some_ids))).scalars())
+        session.execute(delete(Call).where(col(Call.id).in_(some_ids)))
+        with_calls = exists().where(col(Call.run_id) == col(Run.id))
+        session.execute(delete(Run).where(col(Run.id).in_(runs), ~with_calls, col(Run.starred).is_(False)))
     return len(ids)
 
 
@@ -74,11 +74,11 @@ def days_kept(connection: Connection) -> list[datetime]:
     """The UTC days whose calls are all still there, oldest first: those whose rollups can be made anew."""
     first, last = connection.execute(select(func.min(col(Call.created_at)), func.max(col(Call.created_at)))).one()
     begin, end = connection.execute(select(func.min(ROLLUP.c.bucket), func.max(ROLLUP.c.bucket))).one()
-    known = [moment for moment in (first, last, begin, end) if moment is not None]
-    if not known:
+    moments = [moment for moment in (first, last, begin, end) if moment is not None]
+    if not moments:
         return []
-    start = calls_kept_since(session=connection) or day_of(min(known))
-    return [start + timedelta(days=number) for number in range((day_of(max(known)) - start).days + 1)]
+    start = calls_kept_since(session=connection) or day_of(min(moments))
+    return [start + timedelta(days=number) for number in range((day_of(max(moments)) - start).days + 1)]
 
 
 def _keep_since(session: Session, day: datetime) -> None:

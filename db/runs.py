@@ -26,6 +26,7 @@ from sqlmodel import Session, col
 
 from db import retention, rollups
 from db.models import Call, DeploymentRow, Owner, Run, Vote
+from db.rollups import CALL
 from db.types import storable
 
 LOST = (
@@ -45,9 +46,7 @@ PART = 500
 _RUN: Table = Run.__table__  # type: ignore[attr-defined]  # SQLModel adds __table__ at run time
 
 
-_CALL: Table = Call.__table__  # type: ignore[attr-defined]
-
-_FINISH = update(_CALL).where(_CALL.c.id == bindparam("finished_id"), _CALL.c.state == "running")
+_FINISH = update(CALL).where(CALL.c.id == bindparam("finished_id"), CALL.c.state == "running")
 
 RESERVED_SLOTS = 1000  # from here on: colours that wait until a catalogue model is switched on for the first time
 
@@ -79,7 +78,7 @@ def set_run_calls(*, session: Session, run_id: str, n_calls: int) -> None:
 
 def insert_calls(*, session: Session, rows: Sequence[dict[str, Any]]) -> None:
     """Record calls (state "running") before their requests are sent."""
-    session.execute(_CALL.insert(), list(rows))
+    session.execute(CALL.insert(), list(rows))
 
 
 def finish_call(*, session: Session, call_id: str, values: dict[str, Any]) -> bool:
@@ -124,7 +123,7 @@ def mark_lost(*, session: Session, owner_id: str, stale_after_s: float, single_o
         beating = and_(beating, col(Owner.id).startswith(WORKER))
     alive = select(col(Owner.id)).where(or_(col(Owner.id) == owner_id, beating))
     orphaned = or_(col(Call.owner).is_(None), col(Call.owner).not_in(alive))
-    return lose(session=session, where=orphaned, message=LOST)
+    return lose(session=session, condition=orphaned, message=LOST)
 
 
 # --- what people add -----------------------------------------------------------------------------------------------
@@ -157,14 +156,14 @@ def delete_runs(*, session: Session, run_ids: Sequence[str]) -> int:
     as they are, because they could not be made again.
     """
     days = rollups.days_of_runs(session=session, run_ids=list(run_ids))
-    kept = retention.calls_kept_since(session=session)
+    kept_since = retention.calls_kept_since(session=session)
     deleted = _delete_runs(session, run_ids)
-    rollups.unroll_days(session=session, days=[day for day in days if kept is None or day >= kept])
+    rollups.unroll_days(session=session, days=[day for day in days if kept_since is None or day >= kept_since])
     return deleted
 
 
 def _delete_runs(session: Session, run_ids: Sequence[str]) -> int:
-    return sum(_rows(session.execute(delete(Run).where(col(Run.id).in_(part)))) for part in _parts(list(run_ids)))
+    return sum(_rows(session.execute(delete(Run).where(col(Run.id).in_(ids)))) for ids in _parts(list(run_ids)))
 
 
 def insert_vote(*, session: Session, values: dict[str, Any]) -> None:
@@ -204,9 +203,9 @@ def upsert_deployment(*, session: Session, deployment_id: str, spec: dict[str, A
         # Two engines that start together must not both find the same slot free; SQLite has one writer anyway.
         session.execute(text("LOCK TABLE deployment IN SHARE ROW EXCLUSIVE MODE"))
     row = DeploymentRow.__table__.c  # type: ignore[attr-defined]  # SQLModel adds __table__ at run time
-    known = session.execute(select(*row).where(row.id == deployment_id)).mappings().first()
+    stored = session.execute(select(*row).where(row.id == deployment_id)).mappings().first()
     now = _now()
-    if known is None:
+    if stored is None:
         slot = _free_slot(session, spec.get("color_slot"))
         session.execute(
             insert(DeploymentRow).values(
@@ -222,17 +221,17 @@ def upsert_deployment(*, session: Session, deployment_id: str, spec: dict[str, A
         )
         return slot
     values: dict[str, Any] = {"spec": spec, "origin": origin, "archived": False}
-    if origin == "page" or (known["spec"] or {}).get("enabled", True) != enabled:
+    if origin == "page" or (stored["spec"] or {}).get("enabled", True) != enabled:
         values["enabled"] = enabled
-    if any(known[name] != value for name, value in values.items()):
+    if any(stored[name] != value for name, value in values.items()):
         _change(session, deployment_id, **values, updated_at=now)
-    return int(known["color_slot"])
+    return int(stored["color_slot"])
 
 
-def _free_slot(session: Session, wanted: object = None) -> int:
+def _free_slot(session: Session, preferred: object = None) -> int:
     taken = set(session.execute(select(col(DeploymentRow.color_slot))).scalars())
-    if type(wanted) is int and wanted >= 0 and wanted not in taken:
-        return wanted
+    if type(preferred) is int and preferred >= 0 and preferred not in taken:
+        return preferred
     return next(slot for slot in range(len(taken) + 1) if slot not in taken)
 
 
@@ -273,8 +272,6 @@ def archive_missing_deployments(*, session: Session, keep: Sequence[str], origin
     return _rows(done)
 
 
-CALL: Table = Call.__table__  # type: ignore[attr-defined]  # SQLModel adds __table__ at run time
-
 FREE: dict[str, Any] = {"cost_state": "free", "cost_nanousd": 0, "cost_high_nanousd": 0, "cost_drivers": {}}
 
 FOR_NOTHING = FREE | {"plain_nanousd": 0}  # an hour has no plain price (`services.pricing.cost`), rates have
@@ -282,20 +279,20 @@ FOR_NOTHING = FREE | {"plain_nanousd": 0}  # an hour has no plain price (`servic
 HOURLY: dict[str, Any] = {"cost_state": "by_the_hour"}
 
 
-def lose(*, session: Session, where: ColumnElement[bool], message: str) -> list[str]:
+def lose(*, session: Session, condition: ColumnElement[bool], message: str) -> list[str]:
     """Running calls become *lost*; their ids. What they cost is not known, but a call of a deployment that charges
     nothing costs nothing, and one that is paid by the hour has no cost of its own."""
     done = session.execute(
         update(CALL)
-        .where(CALL.c.state == "running", where)
+        .where(CALL.c.state == "running", condition)
         .values(state="lost", outcome="lost", message=message, ended_at=datetime.now(UTC), cost_state="unknown")
         .returning(CALL.c.id, CALL.c.price)
     )
-    found = {str(call_id): of_price(price) for call_id, price in done}
+    cost_of_call = {str(call_id): of_price(price) for call_id, price in done}
     for values in (FREE, FOR_NOTHING, HOURLY):
-        for ids in _in_parts([call_id for call_id, told in found.items() if told is values]):
+        for ids in _parts([call_id for call_id, cost in cost_of_call.items() if cost is values]):
             session.execute(update(CALL).where(CALL.c.id.in_(ids)).values(values))
-    return sorted(found)
+    return sorted(cost_of_call)
 
 
 def of_price(price: object) -> dict[str, Any] | None:
@@ -306,10 +303,12 @@ def of_price(price: object) -> dict[str, Any] | None:
     if (per_hour := price.get("per_hour")) is not None:
         return FREE if _is_zero(per_hour) else HOURLY if _is_amount(per_hour) else None
     tiers = [tier.get("rates") for tier in price.get("tiers") or () if isinstance(tier, Mapping)]
-    rates = [one for one in (price.get("rates"), *tiers) if isinstance(one, Mapping)]
+    rates = [rate_row for rate_row in (price.get("rates"), *tiers) if isinstance(rate_row, Mapping)]
     # Rates of nothing that leave one out charge for it at a rate that is not known.
-    whole = bool(rates) and len(rates) == 1 + len(tiers) and all({"input", "output"} <= set(one) for one in rates)
-    return FOR_NOTHING if whole and all(_is_zero(rate) for one in rates for rate in one.values()) else None
+    complete = (
+        bool(rates) and len(rates) == 1 + len(tiers) and all({"input", "output"} <= set(rate_row) for rate_row in rates)
+    )
+    return FOR_NOTHING if complete and all(_is_zero(rate) for rate_row in rates for rate in rate_row.values()) else None
 
 
 def _is_zero(amount: object) -> bool:
@@ -321,7 +320,3 @@ def _is_amount(amount: object) -> bool:
         return Decimal(str(amount)).is_finite()
     except InvalidOperation:
         return False
-
-
-def _in_parts(ids: list[str]) -> Iterator[list[str]]:
-    return (ids[start : start + PART] for start in range(0, len(ids), PART))

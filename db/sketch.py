@@ -46,7 +46,7 @@ class Sketch:
         rank = q * (n - 1)
         below = int(rank)
         low, high = np.searchsorted(np.cumsum(self.count), [below, min(below + 1, n - 1)], side="right")
-        first, second = (float(_MAPPING.value(int(self.index[at]))) for at in (low, high))
+        first, second = (float(_MAPPING.value(int(self.index[place]))) for place in (low, high))
         return first + (second - first) * (rank - below)
 
     def curve(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -66,8 +66,8 @@ EMPTY = Sketch(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
 def bins_of(values: Any) -> Bins:
     """The bin of each value (same shape, one dimension); values outside the measurable are put at its ends."""
     clipped = np.clip(np.asarray(values, dtype=float), SMALLEST, LARGEST)
-    found: Bins = np.ceil(np.log(clipped) / _LOG_GAMMA).astype(np.int64)
-    return found
+    bins: Bins = np.ceil(np.log(clipped) / _LOG_GAMMA).astype(np.int64)
+    return bins
 
 
 def bin_of(value: float) -> int:
@@ -88,8 +88,8 @@ def unpack(stored: bytes | memoryview | None) -> Sketch:
     if not stored:
         return EMPTY
     data = bytes(stored)
-    bins, rest = divmod(len(data), _PER_BIN)
-    if rest:
+    bins, surplus = divmod(len(data), _PER_BIN)
+    if surplus:
         raise ValueError(f"{len(data)} bytes are no sketch")
     index = np.frombuffer(data, dtype="<i2", count=bins).astype(np.int64)
     count = np.frombuffer(data, dtype="<u4", offset=2 * bins).astype(np.int64)
@@ -103,22 +103,30 @@ def merged(sketches: Iterable[Sketch]) -> Sketch:
         return EMPTY
     if len(parts) == 1:
         return parts[0]
-    return _summed(np.concatenate([part.index for part in parts]), np.concatenate([part.count for part in parts]))
+    return _summed(
+        np.concatenate([sketch.index for sketch in parts]), np.concatenate([sketch.count for sketch in parts])
+    )
 
 
 def flattened(stored: Sequence[bytes | memoryview | None]) -> tuple[Bins, Bins, Bins]:
     """All bins of many stored sketches in one row: which sketch each is of, its index, its count."""
-    lengths = np.array([len(one) // _PER_BIN if one else 0 for one in stored], dtype=np.int64)
+    lengths = np.array([len(packed) // _PER_BIN if packed else 0 for packed in stored], dtype=np.int64)
     owner = np.repeat(np.arange(len(stored), dtype=np.int64), lengths)
-    data = np.frombuffer(b"".join(bytes(one) for one in stored if one), dtype=np.uint8)
+    data = np.frombuffer(b"".join(bytes(packed) for packed in stored if packed), dtype=np.uint8)
     # A sketch is its indices and then its counts: the bytes of the i-th bin lie 2i and 2·bins + 4i behind its start.
     begins = np.cumsum(lengths) - lengths
     place = np.arange(len(owner), dtype=np.int64) - begins[owner]
     start = begins[owner] * _PER_BIN
-    at = start + 2 * place
-    index = (data[at].astype(np.uint16) | data[at + 1].astype(np.uint16) << 8).view(np.int16).astype(np.int64)
-    at = start + 2 * lengths[owner] + 4 * place
-    count = sum((data[at + byte].astype(np.int64) << 8 * byte for byte in range(4)), np.zeros(len(owner), np.int64))
+    place_of_byte = start + 2 * place
+    index = (
+        (data[place_of_byte].astype(np.uint16) | data[place_of_byte + 1].astype(np.uint16) << 8)
+        .view(np.int16)
+        .astype(np.int64)
+    )
+    place_of_byte = start + 2 * lengths[owner] + 4 * place
+    count = sum(
+        (data[place_of_byte + byte].astype(np.int64) << 8 * byte for byte in range(4)), np.zeros(len(owner), np.int64)
+    )
     return owner, index, count
 
 
@@ -127,29 +135,6 @@ def value_of(index: int) -> float:
     return float(_MAPPING.value(index))
 
 
-def merged_by_group(groups: NDArray[np.int64], stored: Sequence[bytes | None], n_groups: int) -> list[Sketch]:
-    """Merge stored sketches by group: ``groups[i]`` (0 … n_groups − 1) says where ``stored[i]`` belongs.
-
-    One pass over all bins, whatever the number of sketches.
-    """
-    lengths = np.array([len(one) // _PER_BIN if one else 0 for one in stored], dtype=np.int64)
-    if lengths.sum() == 0:
-        return [EMPTY] * n_groups
-    filled = [(one, len(one) // _PER_BIN) for one in stored if one]
-    index = np.concatenate([np.frombuffer(one, "<i2", count=n) for one, n in filled])
-    count = np.concatenate([np.frombuffer(one, "<u4", offset=2 * n) for one, n in filled])
-    owner = np.repeat(groups, lengths)
-    low = int(index.min())
-    span = int(index.max()) - low + 1
-    flat = np.bincount(owner * span + (index.astype(np.int64) - low), weights=count, minlength=n_groups * span)
-    table = flat.reshape(n_groups, span).astype(np.int64)
-    found = []
-    for row in table:
-        used = np.flatnonzero(row)
-        found.append(Sketch(used + low, row[used]))
-    return found
-
-
 def _summed(index: Bins, count: Bins) -> Sketch:
-    bins, where = np.unique(index, return_inverse=True)
-    return Sketch(bins, np.bincount(where, weights=count).astype(np.int64))
+    bins, place = np.unique(index, return_inverse=True)
+    return Sketch(bins, np.bincount(place, weights=count).astype(np.int64))

@@ -8,19 +8,17 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import CursorResult, Engine, Table, delete, insert, or_, select, text, update
-from sqlmodel import Session, col
+from sqlalchemy import CursorResult, Engine, Table, delete, insert, or_, text, update
+from sqlalchemy import select as select_columns
+from sqlmodel import Session, col, select
 
 from db.models import Alert, AlertEvent, Annotation, Powered, Setting
 
 
-def read(engine: Engine, key: str) -> dict[str, Any] | None:
+def read(engine: Engine, key: str) -> Mapping[str, Any] | None:
     """The value of a key; None where none was set."""
-    with engine.connect() as connection:
-        value: dict[str, Any] | None = connection.execute(
-            select(col(Setting.value)).where(col(Setting.key) == key)
-        ).scalar()
-        return value
+    with Session(engine) as session:
+        return session.exec(select(Setting.value).where(Setting.key == key)).first()
 
 
 def write(*, session: Session, key: str, value: dict[str, Any] | None) -> None:
@@ -52,22 +50,20 @@ def settle(*, session: Session, on: Mapping[str, Meter], at: datetime) -> int:
         # Two engines that start together must not both open a stretch.
         session.execute(text("LOCK TABLE powered IN SHARE ROW EXCLUSIVE MODE"))
     columns = (col(Powered.id), col(Powered.deployment_id), col(Powered.usd_per_hour))
-    open_now = session.execute(select(*columns).where(col(Powered.off_at).is_(None))).all()
+    open_now = session.execute(select_columns(*columns).where(col(Powered.off_at).is_(None))).all()
     going = {name for _, name, usd in open_now if name in on and Decimal(usd) == Decimal(on[name].usd_per_hour)}
     ended = [number for number, name, _ in open_now if name not in going]
     if ended:
         session.execute(update(Powered).where(col(Powered.id).in_(ended)).values(off_at=at))
     begun = sorted(set(on) - going)
     if begun:
-        before = set(
-            session.execute(
-                select(col(Powered.deployment_id)).where(col(Powered.deployment_id).in_(begun)).distinct()
-            ).scalars()
+        known_deployments = set(
+            session.exec(select(Powered.deployment_id).where(col(Powered.deployment_id).in_(begun)).distinct())
         )
         rows = [
             {
                 "deployment_id": name,
-                "on_at": at if name in before else min(on[name].since, at),
+                "on_at": at if name in known_deployments else min(on[name].since, at),
                 "off_at": None,
                 "usd_per_hour": on[name].usd_per_hour,
                 "price": on[name].price,
@@ -78,37 +74,35 @@ def settle(*, session: Session, on: Mapping[str, Meter], at: datetime) -> int:
     return len(ended) + len(begun)
 
 
-def stretches(engine: Engine, start: datetime, end: datetime) -> list[dict[str, Any]]:
+def stretches(engine: Engine, start: datetime, end: datetime) -> list[Powered]:
     """The stretches that overlap ``start`` to ``end`` (exclusive), as they are stored, by deployment and time."""
-    wanted = select(
-        col(Powered.deployment_id), col(Powered.on_at), col(Powered.off_at), col(Powered.usd_per_hour)
-    ).where(col(Powered.on_at) < end, or_(col(Powered.off_at).is_(None), col(Powered.off_at) > start))
-    with engine.connect() as connection:
-        ordered = wanted.order_by(col(Powered.deployment_id), col(Powered.on_at), col(Powered.id))
-        return [dict(row) for row in connection.execute(ordered).mappings()]
+    off_at = col(Powered.off_at)
+    overlapping = select(Powered).where(Powered.on_at < end, or_(off_at.is_(None), off_at > start))
+    with Session(engine) as session:
+        return list(session.exec(overlapping.order_by(Powered.deployment_id, col(Powered.on_at), col(Powered.id))))
 
 
 LONGEST = 200
 
 
-def notes(engine: Engine, start: datetime | None = None, end: datetime | None = None) -> list[dict[str, Any]]:
+def notes(engine: Engine, start: datetime | None = None, end: datetime | None = None) -> list[Annotation]:
     """The notes from ``start`` to ``end`` (exclusive, both open where None), newest first; of those of one moment the
     one that was written last."""
-    wanted = select(
-        col(Annotation.id), col(Annotation.at), col(Annotation.note), col(Annotation.person), col(Annotation.created_at)
-    ).order_by(col(Annotation.at).desc(), col(Annotation.created_at).desc(), col(Annotation.id))
+    chosen = select(Annotation).order_by(
+        col(Annotation.at).desc(), col(Annotation.created_at).desc(), col(Annotation.id)
+    )
     if start is not None:
-        wanted = wanted.where(col(Annotation.at) >= start)
+        chosen = chosen.where(Annotation.at >= start)
     if end is not None:
-        wanted = wanted.where(col(Annotation.at) < end)
-    with engine.connect() as connection:
-        return [dict(row) for row in connection.execute(wanted).mappings()]
+        chosen = chosen.where(Annotation.at < end)
+    with Session(engine) as session:
+        return list(session.exec(chosen))
 
 
-def owners(engine: Engine, note_id: str) -> list[str | None]:
+def owners(engine: Engine, note_id: str) -> list[str]:
     """Who wrote a note; empty where there is none."""
-    with engine.connect() as connection:
-        return list(connection.execute(select(col(Annotation.person)).where(col(Annotation.id) == note_id)).scalars())
+    with Session(engine) as session:
+        return list(session.exec(select(Annotation.person).where(Annotation.id == note_id)))
 
 
 def add(*, session: Session, note_id: str, at: datetime, note: str, person: str) -> None:
@@ -134,44 +128,50 @@ EVENT: Table = AlertEvent.__table__  # type: ignore[attr-defined]  # as above
 
 KEPT_EVENTS = 500
 
-Row = dict[str, Any]
+
+@dataclass(frozen=True, slots=True)
+class Firing:
+    """An alert that fires, and the event that began it where that is still kept."""
+
+    alert: Alert
+    since: datetime | None
+    sentence: str | None
 
 
-def alerts(engine: Engine) -> list[Row]:
+def alerts(engine: Engine) -> list[Alert]:
     """Every alert, oldest first."""
-    with engine.connect() as connection:
-        found = connection.execute(select(ALERT).order_by(ALERT.c.created_at, ALERT.c.id))
-        return [dict(row) for row in found.mappings()]
+    with Session(engine) as session:
+        return list(session.exec(select(Alert).order_by(col(Alert.created_at), Alert.id)))
 
 
-def events(engine: Engine, alert_id: str | None = None, limit: int = 20) -> list[Row]:
+def events(engine: Engine, alert_id: str | None = None, limit: int = 20) -> list[AlertEvent]:
     """The last events, newest first, of one alert or of all."""
-    wanted = select(EVENT).order_by(EVENT.c.at.desc(), EVENT.c.id.desc()).limit(limit)
+    newest = select(AlertEvent).order_by(col(AlertEvent.at).desc(), col(AlertEvent.id).desc()).limit(limit)
     if alert_id is not None:
-        wanted = wanted.where(EVENT.c.alert_id == alert_id)
-    with engine.connect() as connection:
-        return [dict(row) for row in connection.execute(wanted).mappings()]
+        newest = newest.where(AlertEvent.alert_id == alert_id)
+    with Session(engine) as session:
+        return list(session.exec(newest))
 
 
-def firing(engine: Engine) -> list[Row]:
-    """The alerts that fire, each with ``since`` and the ``sentence`` of the event that began it, oldest first."""
-    found = []
-    for alert in alerts(engine):
-        if alert["firing"] and alert["enabled"]:
-            began = next((one for one in events(engine, alert["id"]) if one["firing"]), None)
-            found.append(alert | {"since": began and began["at"], "sentence": began and began["sentence"]})
-    return found
+def firing(engine: Engine) -> list[Firing]:
+    """The alerts that fire, oldest first."""
+    on_fire = [alert for alert in alerts(engine) if alert.firing and alert.enabled]
+    beginnings = [next((event for event in events(engine, alert.id) if event.firing), None) for alert in on_fire]
+    return [
+        Firing(alert, event.at if event else None, event.sentence if event else None)
+        for alert, event in zip(on_fire, beginnings, strict=True)
+    ]
 
 
 def save(*, session: Session, alert_id: str, values: Mapping[str, Any], person: str, at: datetime) -> None:
     """Add an alert or change one. Another threshold, or being switched off, makes it begin again as not firing."""
-    anew = {"firing": False, "checked_at": None, "value": None, "n": None}
-    known = session.execute(select(ALERT).where(ALERT.c.id == alert_id)).mappings().first()
-    if known is None:
-        session.execute(insert(ALERT).values(id=alert_id, person=person, created_at=at, **values, **anew))
+    beginning = {"firing": False, "checked_at": None, "value": None, "n": None}
+    stored = session.exec(select(Alert).where(Alert.id == alert_id)).first()
+    if stored is None:
+        session.execute(insert(ALERT).values(id=alert_id, person=person, created_at=at, **values, **beginning))
         return
-    changed = any(known[name] != value for name, value in values.items() if name not in ("name", "targets"))
-    session.execute(update(ALERT).where(ALERT.c.id == alert_id).values(**values, **(anew if changed else {})))
+    changed = any(getattr(stored, name) != value for name, value in values.items() if name not in ("name", "targets"))
+    session.execute(update(ALERT).where(ALERT.c.id == alert_id).values(**values, **(beginning if changed else {})))
 
 
 def remove(*, session: Session, alert_id: str) -> None:
@@ -183,7 +183,7 @@ def remove(*, session: Session, alert_id: str) -> None:
 def checked(
     *,
     session: Session,
-    seen: Mapping[str, Any],
+    seen: Alert,
     at: datetime,
     value: float | None,
     n: int,
@@ -194,14 +194,14 @@ def checked(
 
     Nothing is kept, and False returned, when somebody changed the alert meanwhile: the result is of another one.
     """
-    same = [ALERT.c[name] == seen[name] for name in ("id", "metric", "threshold", "window_s", "firing")]
-    where = [*same, ALERT.c.enabled.is_(True)]
-    done = session.execute(update(ALERT).where(*where).values(checked_at=at, value=value, n=n, firing=firing))
+    same = [ALERT.c[name] == getattr(seen, name) for name in ("id", "metric", "threshold", "window_s", "firing")]
+    clauses = [*same, ALERT.c.enabled.is_(True)]
+    done = session.execute(update(ALERT).where(*clauses).values(checked_at=at, value=value, n=n, firing=firing))
     if done.rowcount == 0:  # type: ignore[attr-defined]  # an UPDATE's result is a CursorResult
         return False
     if event is not None:
-        session.execute(insert(EVENT).values(alert_id=seen["id"], at=at, value=value, n=n, firing=firing, **event))
-        old = select(EVENT.c.id).order_by(EVENT.c.at.desc(), EVENT.c.id.desc()).offset(KEPT_EVENTS).limit(-1)
+        session.execute(insert(EVENT).values(alert_id=seen.id, at=at, value=value, n=n, firing=firing, **event))
+        old = select_columns(EVENT.c.id).order_by(EVENT.c.at.desc(), EVENT.c.id.desc()).offset(KEPT_EVENTS).limit(-1)
         if session.get_bind().dialect.name == "postgresql":
             old = old.limit(None)
         session.execute(delete(EVENT).where(EVENT.c.id.in_(old)))

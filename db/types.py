@@ -11,10 +11,10 @@ from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 
 
-def dicts(found: Result[Any]) -> list[dict[str, Any]]:
+def dicts(result: Result[Any]) -> list[dict[str, Any]]:
     """One dict a row. All rows are fetched at once: one by one, a thousand of them take several times as long."""
-    names = list(found.keys())
-    return [dict(zip(names, row, strict=True)) for row in found.all()]
+    names = list(result.keys())
+    return [dict(zip(names, row, strict=True)) for row in result.all()]
 
 
 SQLModel.metadata = MetaData(
@@ -70,10 +70,10 @@ def storable(text: str) -> str:
 def json_text(value: Any) -> str:
     """``value`` as JSON that both databases take. Integers beyond 64 bits and unknown types become strings."""
     try:
-        made = orjson.dumps(value, default=str)
+        encoded = orjson.dumps(value, default=str)
     except orjson.JSONEncodeError:
         return orjson.dumps(_plain(value)).decode()
-    return orjson.dumps(_plain(value)).decode() if rb"\u0000" in made else made.decode()
+    return orjson.dumps(_plain(value)).decode() if rb"\u0000" in encoded else encoded.decode()
 
 
 def _plain(value: Any) -> Any:

@@ -79,20 +79,20 @@ class Writer:
         open_for_more = True
         while open_for_more:
             group: list[Unit] = []
-            more = self._queue.get()
-            while more is not None:
-                group.append(more)
+            next_unit = self._queue.get()
+            while next_unit is not None:
+                group.append(next_unit)
                 if len(group) == GROUP:
                     break
                 try:
-                    more = self._queue.get_nowait()
+                    next_unit = self._queue.get_nowait()
                 except queue.Empty:
                     break
-            open_for_more = more is not None
+            open_for_more = next_unit is not None
             # A future that says "running" can no longer be cancelled under our hands.
-            wanted = [unit for unit in group if unit[1].set_running_or_notify_cancel()]
-            if wanted:
-                self._commit(wanted)
+            units = [unit for unit in group if unit[1].set_running_or_notify_cancel()]
+            if units:
+                self._commit(units)
 
     def _commit(self, group: list[Unit]) -> None:
         for attempt in range(1, TRIES + 1):

@@ -21,6 +21,7 @@ from functools import cache
 from typing import Any, cast
 
 from services import formatting
+from services.call_record import cost_of, from_row, usage_of
 from services.formatting import money
 from services.paths import ROOT
 from services.pricing import cost
@@ -36,7 +37,7 @@ def conclusion(result: Measured) -> str:
     """What the calls of one deployment show, in one sentence."""
     name, succeeded = result.deployment.name, result.succeeded
     if not succeeded:
-        ends = Counter(runs_view.words(row) for row in result.calls)
+        ends = Counter(runs_view.words(from_row(row)) for row in result.calls)
         counts = ", ".join(f"{n:,} {end}" for end, n in ends.items())
         return f"{name}: no call succeeded ({counts}), so nothing can be said about its cache."
     if not result.reported:
@@ -287,11 +288,11 @@ class Measured:
     @property
     def reported(self) -> bool:
         """Whether the service said of any call how much it read from its cache."""
-        return any(runs_view.state(row) for row in self.succeeded)
+        return any(runs_view.state(usage_of(row)) for row in self.succeeded)
 
     def count(self, state: str | None) -> int:
         """How many of the calls that count were cold, warm, or (None) not reported."""
-        return sum(runs_view.state(row) == state for row in self.succeeded)
+        return sum(runs_view.state(usage_of(row)) == state for row in self.succeeded)
 
     @property
     def difference(self) -> compare.Difference:
@@ -305,7 +306,7 @@ class Measured:
     @property
     def prompt_tokens(self) -> int | None:
         """Input tokens of one call: the median; None when unknown."""
-        lengths = [float(n) for row in self.succeeded if (n := runs_view.input_tokens(row)) is not None]
+        lengths = [float(n) for row in self.succeeded if (n := usage_of(row).input_total) is not None]
         middle = compare.median_interval(lengths).median
         return None if middle is None else round(middle)
 
@@ -334,14 +335,16 @@ def _of(rows: Sequence[Row]) -> Measured:
         sum(row["cost_nanousd"] for row, _ in money) if money else None,
         sum(other for _, other in money) if money else None,
         len(money),
-        runs_view.cost_words((succeeded or rows)[-1])[1],
+        runs_view.cost_words(cost_of((succeeded or rows)[-1]))[1],
         prices_of(succeeded, deployment, modes),
     )
 
 
 def _times(rows: Sequence[Row], state: str) -> tuple[float, ...]:
     return tuple(
-        float(row["ttft_ms"]) for row in rows if runs_view.state(row) == state and row.get("ttft_ms") is not None
+        float(row["ttft_ms"])
+        for row in rows
+        if runs_view.state(usage_of(row)) == state and row.get("ttft_ms") is not None
     )
 
 
@@ -351,7 +354,7 @@ def cost_without(row: Row) -> int | None:
     if row.get("cost_state") != "exact" or not row.get("price"):
         return None
     usage = Usage(
-        uncached_input=runs_view.input_tokens(row),
+        uncached_input=usage_of(row).input_total,
         reasoning_output=row.get("reasoning_output"),
         answer_output=row.get("answer_output"),
         source="provider",
@@ -375,7 +378,7 @@ def prices_of(rows: Sequence[Row], deployment: Deployment, modes: Sequence[Cache
 
 def _rates(row: Row) -> Mapping[str, str]:
     price = pricing_price.read(row.get("price"))
-    return {} if price is None or price.rates is None else price.rates_for(runs_view.input_tokens(row) or 0)
+    return {} if price is None or price.rates is None else price.rates_for(usage_of(row).input_total or 0)
 
 
 MINIMUMS_FILE = ROOT / "services" / "data" / "cache_minimums.json"

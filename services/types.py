@@ -261,7 +261,7 @@ class Usage:
     """Five disjoint counts (cache writes by TTL). A field is None when the service did not say.
 
     ``source``: "provider" (the service's own final figures), "partial" (the service's, but the stream ended
-    before its final ones), "estimated" (ours, from what arrived), "none".
+    before its final ones), "estimated" (ours, from what arrived), "none"; None: the call has not been counted yet.
     """
 
     uncached_input: int | None = None
@@ -270,7 +270,7 @@ class Usage:
     cache_write_1h: int | None = None
     reasoning_output: int | None = None
     answer_output: int | None = None
-    source: Literal["provider", "partial", "estimated", "none"] = "none"
+    source: Literal["provider", "partial", "estimated", "none"] | None = "none"
     raw: JsonMapping | None = None  # the service's own usage object, unchanged
 
     @property
@@ -314,7 +314,7 @@ class Timing:
 
     queued_ms: float | None = None  # accepted by us → handed to the transport
     connect_ms: float | None = None  # DNS + TCP + TLS of a new connection; 0.0 when `reused`
-    reused: bool = False
+    reused: bool | None = False
     ttfb_ms: float | None = None  # t0 → response headers
     ttft_ms: float | None = None  # t0 → first non-empty delta of any kind
     ttfat_ms: float | None = None  # t0 → first non-empty answer delta
@@ -324,12 +324,12 @@ class Timing:
     itl_p95_ms: float | None = None  # None below 20 gaps
     itl_p99_ms: float | None = None  # None below 100 gaps
     itl_max_ms: float | None = None
-    n_deltas: int = 0
+    n_deltas: int | None = 0
     tpot_ms: float | None = None
     decode_tps: float | None = None
     decode_hidden: str | None = None  # why decode_tps is None
     e2e_tps: float | None = None
     self_lag_ms: float | None = None
-    lag_marked: bool = False  # self_lag above max(2 ms, 5 % of the median ITL)
+    lag_marked: bool | None = False  # self_lag above max(2 ms, 5 % of the median ITL)
     server_ms: float | None = None  # what the service itself reports
-    buffered_suspect: bool = False
+    buffered_suspect: bool | None = False

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services import caching as caching_module
+from services.call_record import from_row, usage_of
 from services.deployments.catalog import embedded_deployments
 from services.runs import record as runs_record
 from services.runs import view
@@ -94,14 +95,14 @@ def said(*rows: dict[str, Any]) -> str:
 def test_a_call_is_warm_when_a_twentieth_was_read_cold_when_less_and_unknown_when_nothing_is_said(
     counts: dict[str, Any], state: str | None
 ) -> None:
-    assert view.state({"uncached_input": None} | counts) == state
+    assert view.state(usage_of(counts)) == state
 
 
 def test_every_record_carries_the_state() -> None:
     call = row(cache_read=900)
-    assert runs_record.of_call(call)["cache"] == {"asked": "5m", "state": "warm"}
-    assert runs_record.in_words(call)["cache"] == "warm"
-    assert runs_record.in_words(row(cache_read=None))["cache"] == "not reported"
+    assert runs_record.of_call(from_row(call))["cache"] == {"asked": "5m", "state": "warm"}
+    assert runs_record.in_words(from_row(call))["cache"] == "warm"
+    assert runs_record.in_words(from_row(row(cache_read=None)))["cache"] == "not reported"
     header, line = runs_record.run_csv([call]).splitlines()[:2]
     assert dict(zip(header.split(","), line.split(","), strict=True))["prompt_cache"] == "warm"
 

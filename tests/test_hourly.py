@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.call_record import CallRecord, from_row
 from services.formatting import percent
 from services.pricing.hourly import CallSpan, Use, share_nanousd, span_of_call, union, use_of, window_of, words
 from services.runs import view
@@ -131,14 +132,14 @@ def test_a_little_is_not_nothing() -> None:
     assert (percent(0.0), percent(0.004), percent(0.034), percent(1.0)) == ("0 %", "under 1 %", "3 %", "100 %")
 
 
-def paid(**values: object) -> dict[str, object]:
+def paid(**values: object) -> CallRecord:
     base = {
         "state": "succeeded",
         "cost_state": "by_the_hour",
         "end_ms": 1000.0,
         "price": {"source": "deployment", "date": "2026-11-24", "per_hour": "36"},
     }
-    return base | values
+    return from_row(base | values)
 
 
 def test_a_call_that_is_paid_by_the_hour_says_its_share_beside_the_price_of_the_hour() -> None:

@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 
 from services.aws import instances
+from services.call_record import END, CalledDeployment, CallRecord, to_row
 from services.calls.progress import Progress
-from services.calls.record import Ended, values
+from services.calls.record import Ended, finished
 from services.calls.stream import Ending
 from services.pricing.cost import Price, cost, price_of, tier_asked
 from services.pricing.price import context_of
 from services.providers import kind_of
 from services.types import Ask, Aws, Deployment, Message, PriceRef, Usage
 
+NOT_SENT = CallRecord("c", "r", 0, CalledDeployment("d"))
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 GPT = Deployment(
     id="d",
@@ -152,7 +154,9 @@ def ended(deployment: Deployment, served: str | None) -> dict[str, Any]:
     progress.end = perf_counter_ns()
     ask = Ask((Message("user", "Hello"),))
     price = price_of(deployment, NOW)
-    return values(Ended(deployment, ask, progress, Ending("ok"), price, 0, 0.0), store_text=False)
+    return to_row(
+        finished(NOT_SENT, Ended(deployment, ask, progress, Ending("ok"), price, 0, 0.0), store_text=False), END
+    )
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 from app.prices.page import sentence, to_csv
 from db.call_stats import COUNTS, PriceUse
 from services import caching
+from services.call_record import cost_of, from_row
 from services.pricing import overview as pricing_overview
 from services.pricing import price as pricing_price
 from services.runs import view
@@ -100,9 +101,9 @@ def test_a_call_with_a_damaged_price_row_keeps_its_cost(stored: Any) -> None:
         "end_ms": 900.0,
         "state": "succeeded",
     }
-    assert view.cost_words(call) == ("", "$1.00")
-    assert view.cost_words(call | {"cost_state": "by_the_hour"}) == ("", "by the hour")
-    assert view.full_use(call | {"cost_state": "by_the_hour"}) is None
+    assert view.cost_words(cost_of(call)) == ("", "$1.00")
+    assert view.cost_words(cost_of(call | {"cost_state": "by_the_hour"})) == ("", "by the hour")
+    assert view.full_use(from_row(call | {"cost_state": "by_the_hour"})) is None
     assert caching.cost_without(call) is None
     assert caching.prices_of([call], OWN, ["5m"]) is None
     assert pricing_price.damaged(stored) and not pricing_price.damaged(None)

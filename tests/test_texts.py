@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from services import formatting
+from services.call_record import from_row
 from services.runs import compare, record, spec
 from services.runs.record import of_call
 from tests.db.rows import call_row, run_row
@@ -158,7 +159,7 @@ def test_an_export_agrees_with_the_rows_and_holds_no_key(monkeypatch: pytest.Mon
     assert KEY not in whole
     assert KEY not in record.run_csv(calls)
     said = json.loads(whole)["calls"][0]
-    assert said == json.loads(json.dumps(of_call(calls[0]) | {"text": None}, default=str)) | said
+    assert said == json.loads(json.dumps(of_call(from_row(calls[0])) | {"text": None}, default=str)) | said
     line = next(csv.DictReader(io.StringIO(record.run_csv(calls))))
     assert (line["ttft_ms"], line["input_tokens"], line["output_tokens"], line["cost_usd"]) == (
         "412.25",

@@ -27,6 +27,7 @@ from services import formatting as units
 from services.batch import text as words
 from services.batch.export import ENDINGS, TYPES, Kind, write
 from services.batch.reconcile import Reconciliation
+from services.call_record import cost_of, usage_of
 from services.runs import view
 
 Row = Mapping[str, Any]
@@ -195,7 +196,8 @@ def answer(row: Row) -> str:
 
 def tokens(row: Row) -> str:
     """ "52 + 18"; a dash where nothing was counted."""
-    n_input, n_output = view.input_tokens(row), view.output_tokens(row)
+    usage = usage_of(row)
+    n_input, n_output = usage.input_total, usage.output_total
     if n_input is None and n_output is None:
         return "–"
     return " + ".join(units.count(n) for n in (n_input, n_output))
@@ -205,7 +207,7 @@ def cost(row: Row) -> str:
     """What a line cost, with its mark; a dash before there is a call."""
     if row.get("cost_state") is None:
         return "–"
-    mark, amount = view.cost_words(row)
+    mark, amount = view.cost_words(cost_of(row))
     return f"{mark} {amount}".strip()
 
 

@@ -19,6 +19,7 @@ from app.widgets.status import attempt, draw_refusal
 from app.widgets.text import plain
 from services import caching, formatting
 from services.caching import Measured
+from services.call_record import from_row, usage_of
 from services.pricing.cost import money
 from services.providers.caching import MODE_WORDS
 from services.runs import compare, record
@@ -102,7 +103,7 @@ def failures(m: Measured) -> str:
     ends: dict[str, int] = {}
     for row in m.calls:
         if row["state"] != "succeeded":
-            ends[runs_view.words(row)] = ends.get(runs_view.words(row), 0) + 1
+            ends[runs_view.words(from_row(row))] = ends.get(runs_view.words(from_row(row)), 0) + 1
     return ", ".join(f"{n:,} {end}" for end, n in ends.items())
 
 
@@ -192,14 +193,14 @@ def _calls(loaded_run: runs.Shown) -> None:
                     "Deployment": row["deployment"]["name"],
                     "Call": row["repetition"],
                     "Asked for": row.get("cache_mode") or "nothing",
-                    "State": runs_view.words(row),
-                    "Prompt cache": runs_view.cache_words(row),
+                    "State": runs_view.words(from_row(row)),
+                    "Prompt cache": runs_view.cache_words(usage_of(row)),
                     "First token": formatting.seconds(row.get("ttft_ms")),
                     "Not cached": formatting.count(row.get("uncached_input")),
                     "Read": formatting.count(row.get("cache_read")),
                     "Written, short": formatting.count(row.get("cache_write_5m")),
                     "Written, long": formatting.count(row.get("cache_write_1h")),
-                    "Cost": record.in_words(row)["cost"],
+                    "Cost": record.in_words(from_row(row))["cost"],
                 }
                 for row in runs_view.last_attempts(loaded_run.calls)
             ]
@@ -251,7 +252,7 @@ def first_tokens(measurements: Sequence[Measured]) -> None:
         {
             "call": row["repetition"],
             "seconds": row["ttft_ms"] / 1000,
-            "cache": runs_view.cache_words(row),
+            "cache": runs_view.cache_words(usage_of(row)),
             "name": name,
             "asked": MODE_WORDS[row["cache_mode"]] if row.get("cache_mode") else "as the service does",
         }

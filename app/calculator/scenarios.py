@@ -66,7 +66,7 @@ def _link(state_now: State) -> str:
 
 def _rows() -> list[dict[str, Any]]:
     try:
-        return models.scenarios(auth.database())
+        return [scenario.model_dump() for scenario in models.scenarios(auth.database())]
     except SQLAlchemyError:
         st.caption("The scenarios cannot be read just now; they are kept.")
         return []

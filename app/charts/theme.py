@@ -164,7 +164,7 @@ def _quoted(text: str) -> str:
 def notes_of(data: Data) -> list[dict[str, Any]]:
     """The notes on moments of the window, oldest first."""
     notes = small_tables.notes(data.engine, data.window.start, data.window.end)
-    return notes[::-1]
+    return [note.model_dump() for note in notes[::-1]]
 
 
 # --- axes ----------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from app.cli.terminal import console
 from db import run_queries
 from db.engine import reader
 from services import formatting, paths
+from services.call_record import from_row
 from services.client import EngineError
 from services.engine_process.spawn import engine_for
 from services.runs import record
@@ -29,7 +30,11 @@ def list_runs(data: Path, *, limit: int, search: str | None, run_id: str | None,
         any_run = False
         for row in run_queries.each_call(read, run_id):
             any_run = True
-            print(json.dumps(record.of_call(row), default=str) if as_json else formatting.printable(_call_line(row)))
+            print(
+                json.dumps(record.of_call(from_row(row)), default=str)
+                if as_json
+                else formatting.printable(_call_line(row))
+            )
         if not any_run:
             print(f"There is no run “{formatting.printable(run_id)}” in {data}.", file=sys.stderr)
             return 1
@@ -64,7 +69,7 @@ def _states(row: dict[str, Any]) -> str:
 
 
 def _call_line(row: dict[str, Any]) -> str:
-    words = record.in_words(row)
+    words = record.in_words(from_row(row))
     return (
         f"{row['deployment']['name']}  {words['state']}  first {words['ttft']}  last {words['ttlt']}  "
         f"{words['decode']}  in {words['in']}  out {words['out']}  {words['cost']}"

@@ -15,6 +15,7 @@ from app.cli.terminal import console
 from db import run_queries
 from db.engine import database_url, reader
 from services import formatting, params, paths
+from services.call_record import from_row
 from services.client import EngineClient, EngineError
 from services.engine_process.spawn import engine_for
 from services.providers.caching import DROPPED, LABEL
@@ -70,7 +71,7 @@ def send_prompt(
             print(f"{trouble} How these calls ended is not in the records yet.", file=sys.stderr)
     if as_json:
         for row in rows:
-            print(json.dumps(record.of_call(row), default=str), flush=True)
+            print(json.dumps(record.of_call(from_row(row)), default=str), flush=True)
     else:
         _print_figures(rows, alone=len(names) == 1, bounded="max_tokens" not in typed)
     return 0 if rows and all(row["state"] == "succeeded" for row in rows) else 1
@@ -110,7 +111,7 @@ def _print_figures(rows: list[dict[str, Any]], *, alone: bool, bounded: bool) ->
     for title in ("deployment", "state", "TTFT", "TTLT", "tok/s", "in", "cached", "cache", "out", "cost"):
         table.add_column(title, justify="left" if title in ("deployment", "state", "cache") else "right")
     for row in rows:
-        words = record.in_words(row)
+        words = record.in_words(from_row(row))
         table.add_row(
             formatting.printable(row["deployment"]["name"]),
             words["state"],

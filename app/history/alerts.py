@@ -42,7 +42,7 @@ NOTE_REFUSED = "hx_note_refused"
 
 def marks(database: Engine, start: datetime, end: datetime) -> pd.DataFrame:
     """The notes from ``start`` to ``end`` as rules on a chart: ``at`` (aware UTC) and ``note``, oldest first."""
-    rows = small_tables.notes(database, start, end)[::-1]
+    rows = [note.model_dump() for note in small_tables.notes(database, start, end)][::-1]
     frame = pd.DataFrame({"at": [row["at"] for row in rows], "note": [row["note"] or "" for row in rows]})
     frame["at"] = pd.to_datetime(frame["at"], utc=True)
     return frame.astype({"note": "object"})
@@ -147,7 +147,7 @@ def manage_notes(database: Engine, zone: ZoneInfo, person: auth.Person, *, demo:
         if may:
             _note_form(zone)
         draw_refusal(NOTE_REFUSED)
-        rows = small_tables.notes(database)
+        rows = [note.model_dump() for note in small_tables.notes(database)]
         if not rows:
             st.caption("A note marks a moment on every chart: what was changed, when.")
         for row in rows[:SHOWN]:
@@ -222,7 +222,7 @@ TARGETS, ASK_AGAIN_S = "hx_alert_known_targets", 10.0
 def banner(database: Engine, names: Mapping[str, str], zone: ZoneInfo) -> None:
     """One banner: what was measured by each alert that fires, and since when. Above `TOLD` of them it says how many
     there are and the first, and the others can be unfolded. Nothing when none fires."""
-    sentences = [_fires(row, names, zone) for row in small_tables.firing(database)]
+    sentences = [_fires(firing, names, zone) for firing in small_tables.firing(database)]
     if not sentences:
         return
     if len(sentences) == 1:
@@ -235,10 +235,10 @@ def banner(database: Engine, names: Mapping[str, str], zone: ZoneInfo) -> None:
             st.markdown("\n".join(f"- {sentence}" for sentence in further))
 
 
-def _fires(row: Mapping[str, Any], names: Mapping[str, str], zone: ZoneInfo) -> str:
-    since = row["since"]
+def _fires(firing: small_tables.Firing, names: Mapping[str, str], zone: ZoneInfo) -> str:
+    row, since = firing.alert.model_dump(), firing.since
     when = f" Since {since.astimezone(zone):%-d %b %H:%M} ({zone.key})." if since else ""
-    return plain(f"{row['sentence'] or _title(row, names)}{when}{_now(row)}")
+    return plain(f"{firing.sentence or _title(row, names)}{when}{_now(row)}")
 
 
 def _now(row: Mapping[str, Any]) -> str:
@@ -265,7 +265,7 @@ def manage(
 ) -> None:
     """The popover "Alerts": those there are with their switch, a form for another, and the last events. Demo data has
     an alert of its own, which stays as it is. ``names``: deployment ids to names that tell them apart."""
-    rows = small_tables.alerts(database)
+    rows = [alert.model_dump() for alert in small_tables.alerts(database)]
     with st.popover("Alerts", icon=":material/notifications:"):
         may = person.may("deploy") and not demo
         if not rows:
@@ -396,7 +396,7 @@ def _delete(alert_id: str) -> None:
 
 
 def _events(database: Engine, named: Mapping[str, str], zone: ZoneInfo) -> None:
-    rows = small_tables.events(database, limit=EVENTS)
+    rows = [event.model_dump() for event in small_tables.events(database, limit=EVENTS)]
     if not rows:
         return
     st.caption("Last events")

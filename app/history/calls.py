@@ -20,6 +20,7 @@ from app.history.filters import SOURCE_WORDS
 from app.widgets.text import clip, plain
 from db.history import Behind, Wanted, calls_behind, measured_behind, spent_behind
 from services import formatting
+from services.call_record import cost_of, usage_of
 from services.dashboard.calls import forgotten, wanted_behind
 from services.dashboard.cost import Paid, paid_words
 from services.dashboard.figures import Data
@@ -170,8 +171,8 @@ def _table(data: Data, rows: Sequence[Row], key: str) -> None:
             "ttft": [formatting.seconds(row["ttft_ms"]) for row in rows],
             "ttlt": [formatting.seconds(row["ttlt_ms"]) for row in rows],
             "decode": [formatting.rate(row["decode_tps"]) for row in rows],
-            "input": [view.input_tokens(row) for row in rows],
-            "output": [view.output_tokens(row) for row in rows],
+            "input": [usage_of(row).input_total for row in rows],
+            "output": [usage_of(row).output_total for row in rows],
             "cost": [_cost(row) for row in rows],
             "person": [row["person"] for row in rows],
             "source": [SOURCE_WORDS.get(row["source"], row["source"]) for row in rows],
@@ -212,7 +213,7 @@ def _table(data: Data, rows: Sequence[Row], key: str) -> None:
 
 
 def _cost(row: Row) -> str:
-    mark, cost_title = view.cost_words(row)
+    mark, cost_title = view.cost_words(cost_of(row))
     return f"{mark} {cost_title}".strip()
 
 

@@ -22,10 +22,10 @@ from app.access import auth
 from app.charts import theme
 from app.history.filters import Source
 from db import history, run_queries
+from services.call_record import usage_of
 from services.dashboard import figures
 from services.dashboard.figures import Data, Filter
 from services.formatting import safe_cell
-from services.runs import view
 from services.security import keys
 
 # Drawing is one thread's work at a time whatever we do (the interpreter's lock): people who wait in a line are served
@@ -186,8 +186,8 @@ def calls_table(data: Data, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         "deployment": [names.get(row["deployment_id"], row["deployment_id"]) for row in rows],
         **{name: [row[name] for row in rows] for name in ("deployment_id", "model", "state", "ttft_ms", "ttlt_ms")},
         "decode_tokens_per_s": [row["decode_tps"] for row in rows],
-        "input_tokens": [view.input_tokens(row) for row in rows],
-        "output_tokens": [view.output_tokens(row) for row in rows],
+        "input_tokens": [usage_of(row).input_total for row in rows],
+        "output_tokens": [usage_of(row).output_total for row in rows],
         "cost_usd": [_usd(row["cost_nanousd"]) for row in rows],
         **{name: [row[name] for row in rows] for name in ("cost_state", "person", "source", "message", "run_id")},
         "call_id": [row["id"] for row in rows],

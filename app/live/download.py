@@ -12,6 +12,7 @@ import streamlit as st
 from app.live import run_view as runs
 from app.widgets import status
 from app.widgets.text import plain
+from services.call_record import from_row
 from services.embedded.pool import KEY
 from services.runs import conversation, record, snippets
 from services.types import Wire, WireRequest
@@ -64,7 +65,7 @@ def _code(row: Row) -> None:
         st.caption(plain(trouble))
         return
     key_env = (row.get("request") or {}).get("key_env")
-    recorded = conversation.request_of(row)
+    recorded = conversation.request_of(from_row(row))
     if recorded is not None and recorded.url.startswith(EMBEDDED):
         key_env = KEY
         st.caption(f"The local model answers only to its key: start lab run with {KEY} set, and this code too.")
@@ -79,7 +80,7 @@ def _code(row: Row) -> None:
 def request_of(row: Row, embedded: Mapping[str, Mapping[str, Any]]) -> tuple[WireRequest | None, str]:
     """The request of a recorded call, or None with the reason. A server of ours gets the address that it has now."""
     kept = row.get("request") or {}
-    request = conversation.request_of(row)
+    request = conversation.request_of(from_row(row))
     if request is None:
         return None, f"No request was made: {kept['refused']}." if kept.get("refused") else NOTHING_KEPT
     if request.url.startswith(EMBEDDED):

@@ -13,6 +13,7 @@ from app.glossary import FIGURES
 from app.live import run_view as runs
 from app.widgets.text import plain
 from services import formatting
+from services.call_record import from_row, usage_of
 from services.params import PARAMS
 from services.pricing import price as pricing_price
 from services.providers.caching import DROPPED, LABEL, MODE_WORDS
@@ -44,7 +45,7 @@ def call_label(row: Row, calls: Sequence[Row]) -> str:
         parts.append(f"repetition {row['repetition']}")
     if any(c["attempt_no"] > 1 for c in calls):
         parts.append(f"attempt {row['attempt_no']}")
-    return " · ".join((*parts, runs_view.words(row)))
+    return " · ".join((*parts, runs_view.words(from_row(row))))
 
 
 def draw_call(row: Row, calls: Sequence[Row]) -> None:
@@ -83,7 +84,7 @@ def draw_call(row: Row, calls: Sequence[Row]) -> None:
 
 def figures(row: Row) -> list[tuple[str, str, str]]:
     """(name, value with its unit, definition) of every figure of a call."""
-    fig = runs_view.figures(row)
+    fig = runs_view.figures(from_row(row))
     approx = "~" if fig["out_est"] else ""
     seconds, count = formatting.seconds, formatting.count
     hidden = str(row.get("decode_hidden") or "")
@@ -92,7 +93,7 @@ def figures(row: Row) -> list[tuple[str, str, str]]:
     connect += f" · through the proxy of {through}" if through else ""
     lag = formatting.seconds(row.get("self_lag_ms")) + (" · marked" if row.get("lag_marked") else "")
     return [
-        ("State", runs_view.words(row), FIGURES["state"]),
+        ("State", runs_view.words(from_row(row)), FIGURES["state"]),
         ("First token", seconds(row.get("ttft_ms")), FIGURES["ttft"]),
         ("First answer token", seconds(row.get("ttfat_ms")), FIGURES["ttfat"]),
         ("Last token", seconds(row.get("ttlt_ms")), FIGURES["ttlt"]),
@@ -136,7 +137,7 @@ def _written(row: Row) -> str:
 
 def _cache(row: Row) -> str:
     asked = row.get("cache_mode")
-    return f"{runs_view.cache_words(row)} · asked for: {MODE_WORDS.get(asked, asked) if asked else 'nothing'}"
+    return f"{runs_view.cache_words(usage_of(row))} · asked for: {MODE_WORDS.get(asked, asked) if asked else 'nothing'}"
 
 
 def _request(row: Row) -> None:
@@ -166,7 +167,7 @@ def _request(row: Row) -> None:
         width="content",
         alt="Facts of the request and its response",
     )
-    made = conversation.request_of(row)
+    made = conversation.request_of(from_row(row))
     _json(dict(made.body) if made else None, "The text of the request was not stored.")
 
 
@@ -180,7 +181,7 @@ def _attempts(tries: Sequence[Row]) -> None:
         pd.DataFrame(
             {
                 "attempt": [c["attempt_no"] for c in tries],
-                "state": [runs_view.words(c) for c in tries],
+                "state": [runs_view.words(from_row(c)) for c in tries],
                 "ttft": [formatting.seconds(c.get("ttft_ms")) for c in tries],
                 "end": [formatting.seconds(c.get("end_ms")) for c in tries],
                 "message": [str(c.get("message") or "") for c in tries],

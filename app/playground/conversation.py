@@ -12,6 +12,7 @@ from app.live import run_view as runs
 from app.playground import state
 from app.widgets import playground_inputs
 from app.widgets.text import clip, plain
+from services.call_record import from_row
 from services.runs import view
 
 
@@ -47,7 +48,7 @@ def answers(calls: Sequence[runs.Row], *, masked: bool) -> None:
     with st.grid(min(max(len(calls), 1), 4), border=True) as grid:
         for row in calls:
             with grid.cell():
-                st.caption(f"{plain(runs.name_of(row, masked=masked))} · {view.words(row)}")
+                st.caption(f"{plain(runs.name_of(row, masked=masked))} · {view.words(from_row(row))}")
                 st.text(str(row.get("answer") or "No answer was kept."))
 
 

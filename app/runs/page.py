@@ -17,6 +17,7 @@ from app.live.run_view import hidden
 from app.widgets.filters import SOURCES, zone
 from app.widgets.status import attempt, draw_refusal
 from app.widgets.text import clip, plain
+from services.call_record import from_row
 from services.runs import record, view
 
 TABLE, PAGE, PAGE_SIZE = "rn_table", "page", 20
@@ -119,7 +120,7 @@ def draw(
 def figures(calls: Sequence[Row]) -> None:
     """One line for each call of a run, with the figures that its columns showed."""
     rows = [
-        {"name": str(c["deployment"]["name"]), "repetition": c["repetition"], **record.in_words(c)}
+        {"name": str(c["deployment"]["name"]), "repetition": c["repetition"], **record.in_words(from_row(c))}
         for c in view.last_attempts(calls)
     ]
     if not rows:

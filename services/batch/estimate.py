@@ -22,9 +22,9 @@ from services.batch import pauses
 from services.batch.stats import Summary
 from services.batch.types import Checked, Line, RouteLimits, RouteName
 from services.batch.types import ReadRow as Row
+from services.call_record import usage_of
 from services.pricing.cost import NANO, NANO_PER_RATE, Price, money, price_of
 from services.providers import kind_of
-from services.runs import view
 from services.types import Ask, Deployment, Json
 
 Range = tuple[int | None, int | None, int | None]
@@ -638,7 +638,7 @@ def inputs(past: Sequence[Row], chars: int, n: int, talk: Talk = ONE) -> Tokens:
     calls = [
         (float(row["chars"]), float(tokens))
         for row in past
-        if row["usage_source"] == "provider" and row.get("chars") and (tokens := view.input_tokens(row))
+        if row["usage_source"] == "provider" and row.get("chars") and (tokens := usage_of(row).input_total)
     ]
     if len(calls) < ENOUGH:
         return _by_thumb(chars, n, len(calls), talk)
@@ -718,7 +718,7 @@ def outputs(past: Sequence[Row], n: int, limit: float | None) -> Tokens:
     With history: every line like the mean of the recorded answers (a sum follows the mean, not the median); the range
     is every line like the shortest tenth and like the longest. Without: from nothing to the limit.
     """
-    recorded = [float(tokens) for row in past if (tokens := view.output_tokens(row)) is not None]
+    recorded = [float(tokens) for row in past if (tokens := usage_of(row).output_total) is not None]
     if len(recorded) < ENOUGH:
         return _unknown(n, limit, len(recorded))
     limited = np.minimum(np.asarray(recorded), limit if limit is not None else np.inf)

@@ -23,8 +23,8 @@ from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 
 from db.types import REPLACEMENT, storable
 from services.batch.types import ReadRow as Row
+from services.call_record import usage_of
 from services.formatting import safe_cell
-from services.runs import view
 from services.runs.record import usd
 from services.security import keys
 
@@ -71,9 +71,9 @@ RESULTS: tuple[Column, ...] = (
     Column("outcome", lambda row: row.get("outcome"), str),
     Column("attempts", lambda row: row.get("attempts"), int),
     Column("model", lambda row: row.get("model_reported") or row.get("model"), str),
-    Column("input_tokens", view.input_tokens, int),
+    Column("input_tokens", lambda row: usage_of(row).input_total, int),
     Column("cached_input_tokens", lambda row: row.get("cache_read"), int),
-    Column("output_tokens", view.output_tokens, int),
+    Column("output_tokens", lambda row: usage_of(row).output_total, int),
     Column("reasoning_tokens", lambda row: row.get("reasoning_output"), int),
     Column("ttft_ms", lambda row: row.get("ttft_ms"), float),
     Column("ttlt_ms", lambda row: row.get("ttlt_ms"), float),

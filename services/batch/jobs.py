@@ -45,6 +45,21 @@ from services.batch.types import (
     ask_of_json,
     no_of,
 )
+from services.call_record import (
+    BEGINNING,
+    END,
+    NOT_BILLED,
+    NOT_TIMED,
+    TIMING_COLUMNS,
+    CallAnswer,
+    CallCost,
+    CalledDeployment,
+    CallOutcome,
+    CallRecord,
+    CallRequest,
+    to_row,
+)
+from services.calls.record import priced_cost
 from services.pricing import cost as pricing_cost
 from services.runs.spec import new_id
 from services.security import keys
@@ -507,6 +522,9 @@ def counted(noun: str, n: int) -> str:
 
 BILLED_STATES = frozenset({"succeeded"})
 
+# A service tells of no times but its own.
+RESULT_COLUMNS = (*BEGINNING, *(name for name in END if name not in {*BEGINNING, *TIMING_COLUMNS}), "server_ms")
+
 
 def call_row(
     batch: Row, job: Row, deployment: Deployment, no: int, result: LineResult, among: Sequence[int] = ()
@@ -517,51 +535,48 @@ def call_row(
     priced = _priced(batch, deployment)
     price = pricing_cost.price_of(priced, submitted, batch=True)
     usage = result.usage
-    return {
-        "id": f"{batch['id']}-{no}",
-        "run_id": batch["run_id"],
-        "column_no": 0,
-        "repetition": no,
-        "attempt_no": 1,
-        "deployment_id": deployment.id,
-        "deployment": deployment.to_json(),
-        "kind": deployment.kind,
-        "model": deployment.model,
-        "wire": deployment.wire,
-        "source": SOURCE,
-        "person": batch["person"],
-        "state": _state(result),
-        "outcome": result.outcome,
-        "phase": None,
-        "message": _clean(result.message, 1000),
-        "error_type": _clean(result.error_type),
-        "error_code": _clean(result.error_code),
-        "http_status": result.http_status,
-        "created_at": submitted,
-        "ended_at": datetime.now(UTC),
-        "server_ms": result.server_ms,
-        "uncached_input": usage.uncached_input,
-        "cache_read": usage.cache_read,
-        "cache_write_5m": usage.cache_write_5m,
-        "cache_write_1h": usage.cache_write_1h,
-        "reasoning_output": usage.reasoning_output,
-        "answer_output": usage.answer_output,
-        "usage_source": usage.source,
-        "usage_raw": dict(usage.raw) if usage.raw else None,
-        **(_share(job, no, among) or _cost(result, usage, price, priced, submitted)),
-        "price": price.to_json() if price else None,
-        "region": deployment.region,
-        "tier_asked": pricing_cost.tier_asked(deployment),
-        "tier_served": _clean(result.tier_served),
-        "finish_raw": _clean(result.finish_raw),
-        "model_reported": _clean(result.model_reported),
-        "response_id": _clean(result.response_id),
-        "answer": keys.scrub(result.answer) if result.answer else None,
-        "reasoning": keys.scrub(result.reasoning) if result.reasoning else None,
-        "answer_sha256": hashlib.sha256(result.answer.encode("utf-8", "replace")).hexdigest()
-        if result.answer
-        else None,
-    }
+    cost = _share(job, no, among) or _cost(result, usage, price, priced, submitted)
+    answer = result.answer
+    record = CallRecord(
+        id=f"{batch['id']}-{no}",
+        run_id=batch["run_id"],
+        column=0,
+        repetition=no,
+        deployment=CalledDeployment(
+            deployment.id,
+            deployment.kind,
+            deployment.model,
+            deployment.wire,
+            deployment.region,
+            deployment.to_json(),
+        ),
+        source=SOURCE,
+        person=batch["person"],
+        created_at=submitted,
+        ended_at=datetime.now(UTC),
+        request=CallRequest(service_tier=pricing_cost.tier_asked(deployment)),
+        outcome=CallOutcome(
+            state=_state(result),
+            name=result.outcome,
+            message=_clean(result.message, 1000),
+            error_type=_clean(result.error_type),
+            error_code=_clean(result.error_code),
+            http_status=result.http_status,
+            finish_reason=_clean(result.finish_raw),
+        ),
+        answer=CallAnswer(
+            text=keys.scrub(answer) if answer else None,
+            reasoning=keys.scrub(result.reasoning) if result.reasoning else None,
+            sha256=hashlib.sha256(answer.encode("utf-8", "replace")).hexdigest() if answer else None,
+            model_reported=_clean(result.model_reported),
+            response_id=_clean(result.response_id),
+            service_tier=_clean(result.tier_served),
+        ),
+        usage=replace(usage, raw=dict(usage.raw) if usage.raw else None),
+        timing=replace(NOT_TIMED, server_ms=result.server_ms),
+        cost=replace(cost, price=price.to_json() if price else None),
+    )
+    return to_row(record, RESULT_COLUMNS)
 
 
 def _priced(batch: Row, deployment: Deployment) -> Deployment:
@@ -599,7 +614,7 @@ def share(total: int, n: int, rank: int) -> int:
     return equal_share + (rank < remainder)
 
 
-def _share(job: Row, no: int, among: Sequence[int]) -> Row | None:
+def _share(job: Row, no: int, among: Sequence[int]) -> CallCost | None:
     """What a line costs of a job that ran on instances of its own: an equal part of their time. None for every other
     job, and while its instances' price or time are not known."""
     if not on_instances(job):
@@ -610,36 +625,17 @@ def _share(job: Row, no: int, among: Sequence[int]) -> Row | None:
     if total is None:
         return None
     cost = share(total, max(len(among), 1), bisect_left(among, no))
-    return {
-        "cost_state": "estimated",
-        "cost_nanousd": cost,
-        "cost_high_nanousd": None,
-        "cost_drivers": {},
-        "plain_nanousd": cost,
-    }
+    return CallCost("estimated", cost, None, {}, cost)
 
 
 def _cost(
-    result: LineResult, usage: Usage, price: pricing_cost.Price | None, deployment: Deployment, moment: datetime
-) -> Row:
+    result: LineResult, usage: Usage, price: pricing_cost.Price | None, deployment: Deployment, at: datetime
+) -> CallCost:
     """What it cost at the batch price. What was not answered is not billed by any of the services."""
     if result.state not in BILLED_STATES and usage.source == "none":
-        return {
-            "cost_state": "not_billed",
-            "cost_nanousd": 0,
-            "cost_high_nanousd": 0,
-            "cost_drivers": {},
-            "plain_nanousd": 0,
-        }
-    cost = pricing_cost.cost(usage, price, complete=True)
-    standard = pricing_cost.price_of(deployment, moment, tier="default") if pricing_cost.is_discounted(price) else None
-    return {
-        "cost_state": cost.state,
-        "cost_nanousd": cost.nanousd,
-        "cost_high_nanousd": cost.high_nanousd,
-        "cost_drivers": dict(cost.drivers),
-        "plain_nanousd": pricing_cost.plain_nanousd(usage, price, standard),
-    }
+        return NOT_BILLED
+    standard = pricing_cost.price_of(deployment, at, tier="default") if pricing_cost.is_discounted(price) else None
+    return priced_cost(usage, price, standard, complete=True)
 
 
 def _clean(text: str | None, limit: int = 200) -> str | None:

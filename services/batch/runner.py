@@ -13,7 +13,7 @@ import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,8 @@ from services.batch.concurrency import MOST, Lanes, Spacing, Turns
 from services.batch.estimate import words
 from services.batch.lease import LEASE_S
 from services.batch.types import SOURCE, ask_of_json
-from services.calls.calls import Calls
+from services.call_record import CallRecord
+from services.calls.calls import Calls, CallSpec, beginning, end
 from services.calls.live import LiveCall
 from services.deployments.registry import Registry
 from services.embedded import EmbeddedPool, EmbeddedUnavailable
@@ -135,38 +136,30 @@ class EnginePool(EmbeddedPool):
             engine.close()
 
 
-class LineCalls(Calls):
-    """The calls of a worker."""
+class LineCalls:
+    """The calls of a worker: the end of each is written together with what becomes of its line."""
 
-    _ends: dict[str, Ends]
-    _pool: EnginePool
+    def __init__(self, calls: Calls, writer: Writer, pool: EnginePool) -> None:
+        self._calls = calls
+        self._writer = writer
+        self._pool = pool
 
-    def follow(self) -> None:
-        """Begin with no call under way."""
-        self._ends = {}
+    def prepare(self, spec: CallSpec) -> LiveCall:
+        """A call of a line; its row is committed as the line is claimed."""
+        return self._calls.prepare(spec)
 
-    async def live_line(self, call: LiveCall, ends: Ends) -> None:
-        """Live through a call whose row is committed, and end its line with it."""
-        self._ends[call.id] = ends
-        try:
-            await self.live_through(call)
-        finally:
-            del self._ends[call.id]
+    async def execute(self, call: LiveCall, ends: Ends) -> CallRecord:
+        """Send a call whose row is committed, and end its line with it."""
+        return await self._calls.execute(call, partial(self._write_end, ends))
 
-    async def _finish(self, call: LiveCall, values: Row) -> None:
-        ends = self._ends[call.id]
-        told = values | {"answer": "".join(call.progress.answer)}  # also where the call's row may keep no text
-        verdict = ends.judge(told)
+    async def _write_end(self, ends: Ends, call: LiveCall, final: CallRecord) -> None:
+        values = end(final)
+        # The line keeps its answer also where the call's row may keep no text.
+        verdict = ends.judge(values | {"answer": "".join(call.progress.answer)})
         await written(self._writer, partial(_end, ends, call.id, values, verdict.line))
         ends.verdict = verdict
-        if values.get("state") != "succeeded" and is_embedded(call.deployment):
+        if not final.outcome.succeeded and is_embedded(call.deployment):
             self._pool.doubt(call.deployment.base_url.removeprefix(EMBEDDED).strip("/"))
-        call.final = values | {
-            "repetition": call.repetition,
-            "attempt_no": call.attempt,
-            "column_no": call.column,
-            "id": call.id,
-        }
 
 
 def _end(ends: Ends, call_id: str, values: Row, line: Row, session: Session) -> bool:
@@ -313,21 +306,22 @@ class Sender:
         if self.turns.closed:
             return Verdict(WAITS)
         around = self._around
-        call, values = around.calls.prepare(
-            run_id=self.batch["run_id"],
-            column=0,
-            deployment=self.deployment,
-            ask=ask,
-            repetition=row["no"],
-            attempt_no=1,
-            person=self.batch["person"],
-            source=SOURCE,
-            retry_of=row["call_id"],
+        call = around.calls.prepare(
+            CallSpec(
+                run_id=self.batch["run_id"],
+                deployment=self.deployment,
+                ask=ask,
+                repetition=row["no"],
+                person=self.batch["person"],
+                source=SOURCE,
+                retry_of=row["call_id"],
+            )
         )
+        values = beginning(call)
         claimed = await written(around.writer, partial(_claim, self.id, row["no"], around.worker, values))
         if claimed is None:
             return None
-        call.attempt = claimed["attempt_no"]
+        call.record = replace(call.record, attempt=claimed["attempt_no"], retry_of=claimed["retry_of"])
         row["call_id"] = call.id  # what the next attempt is a retry of
         refused = bool(values["request"]["refused"])
         ends = Ends(
@@ -338,19 +332,18 @@ class Sender:
         began = time.monotonic()
         self._live.add(call)
         try:
-            call.task = asyncio.create_task(around.calls.live_line(call, ends))
+            call.task = asyncio.create_task(around.calls.execute(call, ends))
             if self._cancelled:
                 self.abort()
-            await call.task
+            final = await call.task
         finally:
             self._live.discard(call)
-        final = call.final or {}
-        good = final.get("state") == "succeeded"
-        self.purse.paid(final)
+        self.purse.paid(end(final))
+        timing = final.timing
         self.turns.ended(
             began=began,
-            latency_ms=(final.get("ttlt_ms") or final.get("end_ms")) if good else None,
-            throttled=final.get("outcome") == "throttled",
+            latency_ms=(timing.ttlt_ms or timing.end_ms) if final.outcome.succeeded else None,
+            throttled=final.outcome.name == "throttled",
         )
         if ends.verdict is not None and ends.verdict.pause is not None:
             await self.stop(ends.verdict.pause)

@@ -38,6 +38,7 @@ from services.batch.providers.base import Get
 from services.batch.runner import Around, EnginePool, LineCalls, Sender, written
 from services.batch.types import Row
 from services.batch.workflows import Beginning, Durable
+from services.calls.calls import Calls
 from services.calls.clock import Heartbeat, Ticker
 from services.calls.stream import FAR_KEEPALIVE_S, NEAR_KEEPALIVE_S, opened_session
 from services.deployments import config
@@ -75,14 +76,14 @@ class Worker:
         pool = EnginePool(data)
         self.registry.local_lacks = pool.lacks
         self._heartbeat = Heartbeat(asyncio.get_running_loop())
-        self.calls = LineCalls(
+        self.calls = Calls(
             engine_id=self.me.id, writer=self.writer, registry=self.registry, pool=pool, heartbeat=self._heartbeat
         )
-        self.calls.follow()
         self._ticker = Ticker(lambda: (), lambda: self.calls.live)
-        self.calls.began = self._ticker.wake
+        self.calls.on_begin = self._ticker.wake
         self._workers: Counter[str] = Counter(alive=1)
-        self._around = Around(self.me.id, self.writer, self.reader, self.registry, self.calls, self._workers)
+        lines = LineCalls(self.calls, self.writer, pool)
+        self._around = Around(self.me.id, self.writer, self.reader, self.registry, lines, self._workers)
         self._rows: dict[str, Row] = {}
         self.steps = WorkflowSteps(self._around)
         self.steps.jobs = Jobs(

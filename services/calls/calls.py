@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from time import perf_counter_ns
@@ -18,6 +18,7 @@ from db import runs
 from db.writer import WriteFailed, Writer
 from services.aws import credentials
 from services.aws.credentials import signed_headers
+from services.call_record import BEGINNING, END, CallCost, CalledDeployment, CallRecord, CallRequest, to_row
 from services.calls import record
 from services.calls.clock import Heartbeat
 from services.calls.live import LiveCall
@@ -40,6 +41,26 @@ EMBEDDED = "embedded://"
 PROXY_KEEPALIVE_S = 15.0
 
 
+# Writes the record of a call that is over, wherever else its end has to be known.
+WriteEnd = Callable[["LiveCall", CallRecord], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class CallSpec:
+    """One call that somebody wants made."""
+
+    run_id: str
+    deployment: Deployment
+    ask: Ask
+    person: str
+    source: str
+    column: int = 0
+    repetition: int = 1
+    attempt: int = 1
+    waited_ms: float = 0.0
+    retry_of: str | None = None
+
+
 class Calls:
     """Prepares, sends and finishes calls for the runs of this engine."""
 
@@ -54,11 +75,11 @@ class Calls:
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
         self._through: aiohttp.ClientSession | None = None
         self.live: set[LiveCall] = set()
-        self.began: Callable[[], None] = lambda: None
-        self.ended: Callable[[], None] = lambda: None
-        self.kept_back: Callable[[], None] = lambda: None
+        self.on_begin: Callable[[], None] = lambda: None
+        self.on_end: Callable[[], None] = lambda: None
+        self.on_unwritten: Callable[[], None] = lambda: None
         self._working_out = asyncio.Lock()
-        self._unwritten: dict[str, dict[str, Any]] = {}
+        self._unwritten: dict[str, CallRecord] = {}
 
     def use_sessions(self, *, near: aiohttp.ClientSession, far: aiohttp.ClientSession) -> None:
         """Connection pools for servers of ours (which close idle connections soon) and for everybody else's."""
@@ -70,21 +91,9 @@ class Calls:
             if session is not None:
                 await session.close()
 
-    def prepare(
-        self,
-        *,
-        run_id: str,
-        column: int,
-        deployment: Deployment,
-        ask: Ask,
-        repetition: int,
-        attempt_no: int,
-        waited_ms: float = 0.0,
-        person: str,
-        source: str,
-        retry_of: str | None = None,
-    ) -> tuple[LiveCall, dict[str, Any]]:
-        """A call ready to be sent, and the row that has to be committed before it is."""
+    def prepare(self, spec: CallSpec) -> LiveCall:
+        """A call ready to be sent; its `beginning` has to be committed before it is."""
+        deployment, ask = spec.deployment, spec.ask
         kind = kind_of(deployment)
         refused: str | None = None
         request: WireRequest | None = None
@@ -92,54 +101,55 @@ class Calls:
             request = kind.request(deployment, ask)
         except ValueError as error:
             refused = str(error)
-        progress = Progress(kind.decoder(deployment), deployment.limits)
         price = cost.price_of(deployment, datetime.now(UTC))
-        call = LiveCall(
+        stored = _request_row(request, ask, deployment, store=self._registry.config.store_text, refused=refused)
+        call_record = CallRecord(
             id=new_id(),
-            column=column,
-            repetition=repetition,
-            attempt=attempt_no,
+            run_id=spec.run_id,
+            column=spec.column,
+            repetition=spec.repetition,
+            attempt=spec.attempt,
+            retry_of=spec.retry_of,
+            deployment=CalledDeployment(
+                deployment.id,
+                deployment.kind,
+                deployment.model,
+                deployment.wire,
+                deployment.region,
+                deployment.to_json(),
+            ),
+            source=spec.source,
+            person=spec.person,
+            owner=self.engine_id,
+            created_at=datetime.now(UTC),
+            waited_ms=spec.waited_ms,
+            request=CallRequest(
+                stored=stored,
+                sent_params=dict(request.sent_params) if request else {},
+                dropped_params=dict(request.dropped_params) if request else {},
+                cache_mode=ask.cache,
+                service_tier=cost.tier_asked(deployment),
+            ),
+            cost=CallCost(price=price.to_json() if price else None),
+        )
+        return LiveCall(
+            record=call_record,
             deployment=deployment,
             ask=ask,
-            progress=progress,
+            progress=Progress(kind.decoder(deployment), deployment.limits),
             price=price,
-            waited_ms=waited_ms,
+            waited_ms=spec.waited_ms,
             note=_not_sent(request),
         )
-        store = self._registry.config.store_text
-        row = {
-            "id": call.id,
-            "run_id": run_id,
-            "column_no": column,
-            "repetition": repetition,
-            "attempt_no": attempt_no,
-            "retry_of": retry_of,
-            "deployment_id": deployment.id,
-            "deployment": deployment.to_json(),
-            "kind": deployment.kind,
-            "model": deployment.model,
-            "wire": deployment.wire,
-            "source": source,
-            "person": person,
-            "owner": self.engine_id,
-            "state": "running",
-            "created_at": datetime.now(UTC),
-            "waited_ms": waited_ms,
-            "price": price.to_json() if price else None,
-            "sent_params": dict(request.sent_params) if request else {},
-            "dropped_params": dict(request.dropped_params) if request else {},
-            "region": deployment.region,
-            "cache_mode": ask.cache,
-            "tier_asked": cost.tier_asked(deployment),
-            "request": _request_row(request, ask, deployment, store=store, refused=refused),
-        }
-        return call, row
 
-    async def live_through(self, call: LiveCall) -> None:
-        """Send a call whose row is committed, read it to its end, and finish its row, whatever happens on the way."""
+    async def execute(self, call: LiveCall, write_end: WriteEnd | None = None) -> CallRecord:
+        """Send a call whose beginning is committed, read it to its end, and finish it, whatever happens on the way.
+
+        ``call.progress`` tells how it stands meanwhile. ``write_end`` writes the end in place of our own way.
+        """
         self.live.add(call)
         self._heartbeat.hold()
-        self.began()
+        self.on_begin()
         progress = call.progress
         try:
             try:
@@ -161,10 +171,12 @@ class Calls:
         async with self._working_out:
             # One row in each turn of the loop: columns often end together, and streams must not wait for all of them.
             await asyncio.sleep(0)
-            values = self._values(call, ending)
-        await self._finish(call, values)
+            final = self._finished(call, ending)
+        await (write_end or self._write_end)(call, final)
+        call.final = final
+        return final
 
-    def _values(self, call: LiveCall, ending: Ending) -> dict[str, Any]:
+    def _finished(self, call: LiveCall, ending: Ending) -> CallRecord:
         progress = call.progress
         store = self._registry.config.store_text
         if ending.outcome == "ok" and _at_its_limit(call):
@@ -174,32 +186,29 @@ class Calls:
         lag = self._heartbeat.lag_ns(progress.t0, progress.end, progress.delta_ns) if progress.t0 else 0
         ended = record.Ended(call.deployment, call.ask, progress, ending, call.price, lag, call.waited_ms)
         try:
-            return record.values(ended, store_text=store)
+            return record.finished(call.record, ended, store_text=store)
         except Exception:
             log.exception("the figures of a call could not be worked out")
-            return record.unmeasured(ended, store_text=store)
+            return record.unmeasured(call.record, ended, store_text=store)
 
-    async def refuse(self, call: LiveCall, outcome: Outcome, detail: str) -> None:
+    async def refuse(self, call: LiveCall, outcome: Outcome, detail: str) -> CallRecord:
         """Finish a call that is not to be sent at all."""
         call.progress.end = perf_counter_ns()
         call.progress.phase = "done"
         ended = record.Ended(call.deployment, call.ask, call.progress, Ending(outcome, detail), call.price, 0, 0.0)
-        await self._finish(call, record.values(ended, store_text=self._registry.config.store_text))
+        final = record.finished(call.record, ended, store_text=self._registry.config.store_text)
+        await self._write_end(call, final)
+        call.final = final
+        return final
 
-    async def _finish(self, call: LiveCall, values: dict[str, Any]) -> None:
+    async def _write_end(self, call: LiveCall, final: CallRecord) -> None:
         try:
-            await self._writer.write(partial(_end_call, call.id, values))
-            self.ended()
+            await self._writer.write(partial(_end_call, final))
+            self.on_end()
         except WriteFailed as error:
-            self._unwritten[call.id] = values
-            self.kept_back()
+            self._unwritten[call.id] = final
+            self.on_unwritten()
             call.note = f"{error} The figures shown here are kept and written as soon as that is possible."
-        call.final = values | {
-            "repetition": call.repetition,
-            "attempt_no": call.attempt,
-            "column_no": call.column,
-            "id": call.id,
-        }
 
     def unwritten(self, calls: Collection[str]) -> bool:
         """Whether the end of one of these calls could not be written yet."""
@@ -212,13 +221,13 @@ class Calls:
 
     async def write_again(self) -> int:
         """Write the ends of calls that could not be written before; returns how many still wait."""
-        for call_id, values in list(self._unwritten.items()):
+        for call_id, final in list(self._unwritten.items()):
             try:
-                await self._writer.write(partial(_end_call, call_id, values))
+                await self._writer.write(partial(_end_call, final))
             except WriteFailed:
                 break
             del self._unwritten[call_id]
-            self.ended()
+            self.on_end()
         return len(self._unwritten)
 
     async def _send(self, call: LiveCall) -> Ending:
@@ -294,17 +303,32 @@ class Calls:
         return await attempt(session, kind, request, None, call.progress, sign, frozen.token or "", way=way)
 
 
-def _end_call(call_id: str, values: dict[str, Any], session: Session) -> bool:
-    return runs.finish_call(session=session, call_id=call_id, values=values)
+def beginning(call: LiveCall) -> dict[str, Any]:
+    """The values of its row that are committed before it is sent."""
+    return to_row(call.record, BEGINNING)
+
+
+def end(final: CallRecord) -> dict[str, Any]:
+    """The values of its row that its end sets."""
+    return to_row(final, END)
+
+
+def _end_call(final: CallRecord, session: Session) -> bool:
+    return runs.finish_call(session=session, call_id=final.id, values=end(final))
 
 
 def _at_its_limit(call: LiveCall) -> bool:
     """llama.cpp calls an answer of the Responses wire completed when it stopped at the token limit."""
     usage = call.progress.decoder.usage if call.progress.decoder else None
-    most = call.ask.params.get("max_tokens")
-    if call.deployment.wire != "responses" or usage is None or usage.source != "provider" or not isinstance(most, int):
+    max_tokens = call.ask.params.get("max_tokens")
+    if (
+        call.deployment.wire != "responses"
+        or usage is None
+        or usage.source != "provider"
+        or not isinstance(max_tokens, int)
+    ):
         return False
-    return usage.output_total == most
+    return usage.output_total == max_tokens
 
 
 def _not_sent(request: WireRequest | None) -> str | None:

@@ -74,8 +74,8 @@ class Heartbeat:
         lags = [0] * len(arrivals)
         for stamp, by in late:
             first = bisect_left(arrivals, stamp - TOGETHER_NS)
-            for at in range(first, bisect_right(arrivals, stamp + TOGETHER_NS)):
-                lags[at] = max(lags[at], by)
+            for index in range(first, bisect_right(arrivals, stamp + TOGETHER_NS)):
+                lags[index] = max(lags[index], by)
         ordered = sorted(lags)
         return max(lags[0], lags[-1], ordered[int(0.95 * (len(ordered) - 1))])
 
@@ -127,9 +127,9 @@ class Ticker:
                 if not runs and not any(True for _ in self._calls()):
                     await self._rest()
                     continue
-                for part in range(min(SLICES, len(runs)) or 1):
+                for slice_no in range(min(SLICES, len(runs)) or 1):
                     await asyncio.sleep(TICK_S / (min(SLICES, len(runs)) or 1))
-                    for run in runs[part::SLICES]:
+                    for run in runs[slice_no::SLICES]:
                         run.tick()
                 self._count += 1
                 self._upkeep(runs)

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from services.call_record import CallCost, CallRecord
 from services.calls import record
 from services.calls.progress import Progress
 from services.pricing import cost as pricing_cost
@@ -25,25 +26,28 @@ COST_EVERY = 20  # and money at 1 Hz
 
 @dataclass(slots=True, eq=False)
 class LiveCall:
-    """One attempt that is under way or has just ended. ``final`` is its row once it has ended."""
+    """One attempt that is under way or has just ended. ``record`` is what was committed before it was sent, ``final``
+    its record once it has ended."""
 
-    id: str
-    column: int
-    repetition: int
-    attempt: int
+    record: CallRecord
     deployment: Deployment
     ask: Ask
     progress: Progress
     price: pricing_cost.Price | None = None
     waited_ms: float = 0.0
-    task: asyncio.Task[None] | None = None
-    final: dict[str, Any] | None = None
+    task: asyncio.Task[CallRecord] | None = None
+    final: CallRecord | None = None
     note: str | None = None
     lab_stopped: bool = False  # it was ended because our own process ends, not by a person
     sent_answer: int = 0
     sent_reasoning: int = 0
     announced: bool = False
     cost: tuple[str, str] = ("", "–")
+
+    @property
+    def id(self) -> str:
+        """The id of its row."""
+        return self.record.id
 
 
 @dataclass(slots=True, eq=False)
@@ -162,7 +166,7 @@ class LiveRun:
             change["r"] = "".join(progress.reasoning[call.sent_reasoning :])
             call.sent_reasoning = len(progress.reasoning)
         if self._figures_due(column, call):
-            if not call.final and (column.ticks % COST_EVERY == 0 or not call.cost[0]):
+            if call.final is None and (column.ticks % COST_EVERY == 0 or not call.cost[0]):
                 call.cost = _running_cost(call)
             now = _changing(call)
             now["typical_ttft_ms"], now["typical_n"] = column.typical
@@ -176,10 +180,10 @@ class LiveRun:
     def _figures_due(self, column: LiveColumn, call: LiveCall) -> bool:
         """At once when the phase has changed or the call has ended, every fifth frame between, never after the end."""
         column.ticks += 1
-        told = column.last.get("phase")
+        drawn_phase = column.last.get("phase")
         if call.final is not None:
-            return told != "done"
-        return told != call.progress.phase or column.ticks % FIGURES_EVERY == 0
+            return drawn_phase != "done"
+        return drawn_phase != call.progress.phase or column.ticks % FIGURES_EVERY == 0
 
     def _send(self, frame: dict[str, Any]) -> None:
         line = orjson.dumps(frame)
@@ -246,8 +250,8 @@ def _changing(call: LiveCall) -> dict[str, Any]:
     now = perf_counter_ns()
     start = progress.t0 or progress.handed or progress.accepted
     return {
-        "rep": call.repetition,
-        "attempt": call.attempt,
+        "rep": call.record.repetition,
+        "attempt": call.record.attempt,
         "phase": progress.phase if not progress.over else "answering",
         "state": "running",
         "words": view.PHASE_WORDS.get(progress.phase, "finishing"),
@@ -276,8 +280,8 @@ def _running_figures(call: LiveCall, now: int) -> dict[str, Any]:
     running = timing.live_figures(
         t0=progress.t0 or None, now=now, first=progress.first or None, last=progress.last or None, tokens=out
     )
-    said = progress.decoder.usage if progress.decoder is not None else None
-    known_in = said.input_total if said is not None else None
+    usage = progress.decoder.usage if progress.decoder is not None else None
+    known_in = usage.input_total if usage is not None else None
     mark, cost = call.cost
     return _EMPTY_FIGURES | {
         "ttft_ms": _ms(progress.first, progress.t0),
@@ -286,7 +290,7 @@ def _running_figures(call: LiveCall, now: int) -> dict[str, Any]:
         "e2e_tps": running.e2e_tps,
         "in": known_in if known_in is not None else record.estimated_input(call.ask),
         "in_est": known_in is None,
-        "cached": said.cache_read if said is not None else None,
+        "cached": usage.cache_read if usage is not None else None,
         "out": out,
         "cost": cost,
         "cost_mark": mark,
@@ -296,6 +300,4 @@ def _running_figures(call: LiveCall, now: int) -> dict[str, Any]:
 def _running_cost(call: LiveCall) -> tuple[str, str]:
     usage = record.usage_so_far(call.progress, call.ask)
     cost = pricing_cost.cost(usage, call.price, complete=False)
-    return view.cost_words(
-        {"cost_state": cost.state, "cost_nanousd": cost.nanousd, "price": call.price.to_json() if call.price else None}
-    )
+    return view.cost_words(CallCost(cost.state, cost.nanousd, price=call.price.to_json() if call.price else None))

@@ -1,16 +1,17 @@
-"""From an ended attempt to the values of its row: figures, counts and cost, each from one place."""
+"""From an ended attempt to its record: figures, counts and cost, each from one place."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
 from services import outcomes
+from services.call_record import NOT_BILLED, CallAnswer, CallCost, CallOutcome, CallRecord, CallStream
 from services.calls.progress import Progress
 from services.calls.stream import Ending
 from services.pricing import cost as pricing_cost
@@ -39,15 +40,15 @@ def estimated_input(ask: Ask) -> int:
 
 def usage_so_far(progress: Progress, ask: Ask) -> Usage:
     """What is known of the counts now: the service's own where it has spoken, our estimate for the rest."""
-    said = progress.decoder.usage if progress.decoder is not None else None
-    if said is not None and said.source == "provider":
-        return said
+    usage = progress.decoder.usage if progress.decoder is not None else None
+    if usage is not None and usage.source == "provider":
+        return usage
     deltas = len(progress.delta_ns)
     reasoning_deltas = progress.delta_kinds.count(114)
     reasoning = estimated_tokens(progress.reasoning_chars, reasoning_deltas)
     answer = estimated_tokens(progress.answer_chars, deltas - reasoning_deltas)
-    if said is not None and said.input_total is not None:
-        return replace(said, reasoning_output=reasoning, answer_output=answer, source="partial")
+    if usage is not None and usage.input_total is not None:
+        return replace(usage, reasoning_output=reasoning, answer_output=answer, source="partial")
     return Usage(
         uncached_input=estimated_input(ask), reasoning_output=reasoning, answer_output=answer, source="estimated"
     )
@@ -55,7 +56,7 @@ def usage_so_far(progress: Progress, ask: Ask) -> Usage:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """An attempt that is over, with all that its row is made from."""
+    """An attempt that is over, with all that its record is made from."""
 
     deployment: Deployment
     ask: Ask
@@ -66,8 +67,8 @@ class Ended:
     waited_ms: float
 
 
-def values(ended: Ended, *, store_text: bool) -> dict[str, Any]:
-    """The columns that `db.runs.finish_call` sets. Error texts are scrubbed of keys here, once."""
+def finished(call: CallRecord, ended: Ended, *, store_text: bool) -> CallRecord:
+    """The record of a call that is over. Error texts are scrubbed of keys here, once."""
     progress, ending, decoder = ended.progress, ended.ending, ended.progress.decoder
     billed = bool(progress.t0) and (progress.status in (None, 200))
     usage = usage_so_far(progress, ended.ask) if billed else Usage()
@@ -86,11 +87,9 @@ def values(ended: Ended, *, store_text: bool) -> dict[str, Any]:
     )
     figures = timing.figures(stamps, output_tokens=usage.output_total)
     served = keys.scrub(decoder.served_tier) if decoder and decoder.served_tier else None
-    price = _price_served(ended, served)
-    cost = _cost(ended, usage, price, billed=billed)
     delta_us, delta_kinds = timing.pack_deltas(stamps)
-    answer, reasoning = "".join(progress.answer), "".join(progress.reasoning)
-    error_type, error_code, finish_raw, model_reported, response_id = _clean(
+    text = "".join(progress.answer)
+    error_type, error_code, finish_reason, model_reported, response_id = _clean(
         ending.error_type,
         ending.error_code,
         decoder.finish_raw if decoder else None,
@@ -100,83 +99,82 @@ def values(ended: Ended, *, store_text: bool) -> dict[str, Any]:
     facts = {name: keys.scrub(str(value)) for name, value in decoder.facts.items()} if decoder else {}
     if progress.via:
         facts["proxy"] = progress.via
-    limits = progress.limits
-    message = (
-        None
-        if ending.outcome in ("ok", "max_tokens")
-        else keys.scrub(
-            outcomes.sentence(
-                ending.outcome,
-                name=ended.deployment.name,
-                tokens=usage.output_total if progress.first else None,
-                tokens_estimated=usage.source != "provider",
-                # A time-out that the service states is its own, not one of our deadlines.
-                seconds=None if ending.error_type else _deadline(ending.outcome, limits),
-                status=progress.status,
-                detail=ending.detail,
-                retry_after_s=ending.retry_after_s,
-                key_env=ended.deployment.key_env,
-                url_host=None,
-                model=ended.deployment.model,
-                aws=ended.deployment.aws is not None and ended.deployment.key_env is None,
-            )
+    return replace(
+        call,
+        started_at=datetime.fromtimestamp(progress.t0_wall, UTC) if progress.t0_wall else None,
+        ended_at=datetime.now(UTC),
+        waited_ms=ended.waited_ms,
+        outcome=CallOutcome(
+            state=outcomes.STATE_OF[ending.outcome],
+            name=ending.outcome,
+            phase=_reached(progress),
+            message=_message(ended, usage),
+            error_type=error_type,
+            error_code=error_code,
+            http_status=progress.status,
+            retry_after_s=ending.retry_after_s,
+            finish_reason=finish_reason,
+        ),
+        answer=CallAnswer(
+            text=text if store_text else None,
+            reasoning=("".join(progress.reasoning) or None) if store_text else None,
+            sha256=hashlib.sha256(text.encode("utf-8", "replace")).hexdigest() if text else None,
+            model_reported=model_reported,
+            response_id=response_id,
+            service_tier=served,
+            facts=facts or None,
+        ),
+        usage=replace(usage, raw=_scrubbed(usage.raw)),
+        timing=figures,
+        cost=_cost(ended, usage, _price_served(ended, served), billed=billed),
+        stream=CallStream(delta_us, delta_kinds, progress.n_events, progress.n_bytes, progress.keepalives),
+    )
+
+
+def _message(ended: Ended, usage: Usage) -> str | None:
+    progress, ending, deployment = ended.progress, ended.ending, ended.deployment
+    if ending.outcome in ("ok", "max_tokens"):
+        return None
+    return keys.scrub(
+        outcomes.sentence(
+            ending.outcome,
+            name=deployment.name,
+            tokens=usage.output_total if progress.first else None,
+            tokens_estimated=usage.source != "provider",
+            # A time-out that the service states is its own, not one of our deadlines.
+            seconds=None if ending.error_type else _deadline(ending.outcome, progress.limits),
+            status=progress.status,
+            detail=ending.detail,
+            retry_after_s=ending.retry_after_s,
+            key_env=deployment.key_env,
+            url_host=None,
+            model=deployment.model,
+            aws=deployment.aws is not None and deployment.key_env is None,
         )
     )
-    return {
-        **asdict(figures),
-        "state": outcomes.STATE_OF[ending.outcome],
-        "outcome": ending.outcome,
-        "phase": _reached(progress),
-        "message": message,
-        "error_type": error_type,
-        "error_code": error_code,
-        "http_status": progress.status,
-        "retry_after_s": ending.retry_after_s,
-        "started_at": datetime.fromtimestamp(progress.t0_wall, UTC) if progress.t0_wall else None,
-        "ended_at": datetime.now(UTC),
-        "waited_ms": ended.waited_ms,
-        "uncached_input": usage.uncached_input,
-        "cache_read": usage.cache_read,
-        "cache_write_5m": usage.cache_write_5m,
-        "cache_write_1h": usage.cache_write_1h,
-        "reasoning_output": usage.reasoning_output,
-        "answer_output": usage.answer_output,
-        "usage_source": usage.source,
-        "usage_raw": _scrubbed(usage.raw),
-        **cost,
-        "price": price.to_json() if price else None,
-        "finish_raw": finish_raw,
-        "model_reported": model_reported,
-        "response_id": response_id,
-        "answer": answer if store_text else None,
-        "reasoning": (reasoning or None) if store_text else None,
-        "answer_sha256": hashlib.sha256(answer.encode("utf-8", "replace")).hexdigest() if answer else None,
-        "delta_us": delta_us,
-        "delta_kinds": delta_kinds,
-        "tier_served": served,
-        "facts": facts or None,
-        "n_events": progress.n_events,
-        "n_bytes": progress.n_bytes,
-        "keepalives": progress.keepalives,
-    }
 
 
-def unmeasured(ended: Ended, *, store_text: bool) -> dict[str, Any]:
-    """The columns of a call whose figures could not be worked out: its text is kept, no figure is made up."""
-    answer, reasoning = "".join(ended.progress.answer), "".join(ended.progress.reasoning)
-    return {
-        "state": "failed",
-        "outcome": "protocol_error",
-        "phase": _reached(ended.progress),
-        "message": f"The figures of this call to {ended.deployment.name} could not be worked out, so it does not "
-        "count; its text was kept, and the engine's log says more: run it again.",
-        "http_status": ended.progress.status,
-        "ended_at": datetime.now(UTC),
-        "waited_ms": ended.waited_ms,
-        "cost_state": "unknown",
-        "answer": answer if store_text else None,
-        "reasoning": (reasoning or None) if store_text else None,
-    }
+def unmeasured(call: CallRecord, ended: Ended, *, store_text: bool) -> CallRecord:
+    """The record of a call whose figures could not be worked out: its text is kept, no figure is made up."""
+    progress = ended.progress
+    return replace(
+        call,
+        ended_at=datetime.now(UTC),
+        waited_ms=ended.waited_ms,
+        outcome=CallOutcome(
+            state="failed",
+            name="protocol_error",
+            phase=_reached(progress),
+            message=f"The figures of this call to {ended.deployment.name} could not be worked out, so it does not "
+            "count; its text was kept, and the engine's log says more: run it again.",
+            http_status=progress.status,
+        ),
+        answer=CallAnswer(
+            text="".join(progress.answer) if store_text else None,
+            reasoning=("".join(progress.reasoning) or None) if store_text else None,
+        ),
+        cost=replace(call.cost, state="unknown"),
+    )
 
 
 _KINDS = {97: "answer", 114: "reasoning", 116: "tool"}
@@ -187,7 +185,7 @@ def _clean(*texts: str | None) -> list[str | None]:
     parts = keys.scrub("\n".join(" ".join((text or "")[:1000].splitlines()) for text in texts)).split("\n")
     if len(parts) != len(texts):
         parts = [keys.scrub(text or "") for text in texts]
-    return [part[:200] or None for part in parts]
+    return [text[:200] or None for text in parts]
 
 
 def _scrubbed(raw: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -195,10 +193,10 @@ def _scrubbed(raw: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if not raw:
         return None
     try:
-        kept: dict[str, Any] = orjson.loads(keys.scrub(orjson.dumps(raw, default=str).decode()))
+        scrubbed: dict[str, Any] = orjson.loads(keys.scrub(orjson.dumps(raw, default=str).decode()))
     except orjson.JSONDecodeError:
         return None
-    return kept
+    return scrubbed
 
 
 def _deadline(outcome: str, limits: Any) -> float | None:
@@ -230,35 +228,39 @@ def _price_served(ended: Ended, served: str | None) -> pricing_cost.Price | None
     if served is None or normal_tier(served) == normal_tier(pricing_cost.tier_asked(ended.deployment)):
         return ended.price
     started = ended.progress.t0_wall
-    at = datetime.fromtimestamp(started, UTC) if started else datetime.now(UTC)
-    return pricing_cost.price_of(ended.deployment, at, tier=served)
+    moment = datetime.fromtimestamp(started, UTC) if started else datetime.now(UTC)
+    return pricing_cost.price_of(ended.deployment, moment, tier=served)
 
 
-def _cost(ended: Ended, usage: Usage, price: pricing_cost.Price | None, *, billed: bool) -> dict[str, Any]:
+def _cost(ended: Ended, usage: Usage, price: pricing_cost.Price | None, *, billed: bool) -> CallCost:
     """What the call cost. A request that was never sent, or was turned away before it streamed, is not billed."""
+    stored = price.to_json() if price else None
     if not billed:
-        return {
-            "cost_state": "not_billed",
-            "cost_nanousd": 0,
-            "cost_high_nanousd": 0,
-            "cost_drivers": {},
-            "plain_nanousd": 0,
-        }
+        return replace(NOT_BILLED, price=stored)
     decoder = ended.progress.decoder
-    most = ended.ask.params.get("max_tokens")
-    cost = pricing_cost.cost(
+    max_tokens = ended.ask.params.get("max_tokens")
+    cost = priced_cost(
         usage,
         price,
+        _standard(ended, price),
         complete=decoder is not None and decoder.terminal,
-        max_output_tokens=most if isinstance(most, int) else None,
+        max_output_tokens=max_tokens if isinstance(max_tokens, int) else None,
     )
-    return {
-        "cost_state": cost.state,
-        "cost_nanousd": cost.nanousd,
-        "cost_high_nanousd": cost.high_nanousd,
-        "cost_drivers": dict(cost.drivers),
-        "plain_nanousd": pricing_cost.plain_nanousd(usage, price, _standard(ended, price)),
-    }
+    return replace(cost, price=stored)
+
+
+def priced_cost(
+    usage: Usage,
+    price: pricing_cost.Price | None,
+    standard: pricing_cost.Price | None,
+    *,
+    complete: bool,
+    max_output_tokens: int | None = None,
+) -> CallCost:
+    """What tokens cost at a price, and at the standard price beside one of waiting."""
+    cost = pricing_cost.cost(usage, price, complete=complete, max_output_tokens=max_output_tokens)
+    plain = pricing_cost.plain_nanousd(usage, price, standard)
+    return CallCost(cost.state, cost.nanousd, cost.high_nanousd, dict(cost.drivers), plain)
 
 
 def _standard(ended: Ended, price: pricing_cost.Price | None) -> pricing_cost.Price | None:
@@ -266,5 +268,5 @@ def _standard(ended: Ended, price: pricing_cost.Price | None) -> pricing_cost.Pr
     if not pricing_cost.is_discounted(price):
         return None
     started = ended.progress.t0_wall
-    at = datetime.fromtimestamp(started, UTC) if started else datetime.now(UTC)
-    return pricing_cost.price_of(ended.deployment, at, tier="default")
+    moment = datetime.fromtimestamp(started, UTC) if started else datetime.now(UTC)
+    return pricing_cost.price_of(ended.deployment, moment, tier="default")

@@ -210,8 +210,8 @@ async def _streamed(response: aiohttp.ClientResponse, handler: StampedHandler, i
     content = response.content
     try:
         early = content.read_nowait()
-        for part, stamp in _stamped(early, handler):
-            intake.feed(part, stamp)
+        for chunk, stamp in _stamped(early, handler):
+            intake.feed(chunk, stamp)
         if not intake.over.done():
             handler.attach(content, intake.feed, lambda: intake.ended(content))
         await intake.over
@@ -249,13 +249,13 @@ def _of_error(error: WireError) -> Ending:
 
 def leaving(way: Way) -> dict[str, Any]:
     """What aiohttp is told of a way; nothing of the usual one."""
-    told: dict[str, Any] = {} if way.tls is None else {"ssl": way.tls}
+    options: dict[str, Any] = {} if way.tls is None else {"ssl": way.tls}
     if way.proxy is not None:
-        told["proxy"] = way.proxy.url
+        options["proxy"] = way.proxy.url
         if way.proxy.login is not None:
             # aiohttp makes Proxy-Authorization of it, of a tunnel's request as of a plain one.
-            told["proxy_headers"] = {"Authorization": way.proxy.login}
-    return told
+            options["proxy_headers"] = {"Authorization": way.proxy.login}
+    return options
 
 
 def _aborted(outcome: Outcome, way: Way) -> Ending:
@@ -432,8 +432,8 @@ class Intake:
             (self.progress.answer, self.unkeyed_answer),
             (self.progress.reasoning, self.unkeyed_reasoning),
         ):
-            if rest := unkeyed.rest():
-                texts.append(rest)
+            if remainder := unkeyed.rest():
+                texts.append(remainder)
 
 
 class Echo:
@@ -460,14 +460,14 @@ class Echo:
 
     def rest(self) -> str:
         """What was still held back when the text ended: part of a key at most."""
-        held, self._held = self._held, ""
-        return held if len(held) < SHORTEST else HIDDEN
+        withheld, self._held = self._held, ""
+        return withheld if len(withheld) < SHORTEST else HIDDEN
 
     def _beginning(self, text: str) -> int:
         """How many characters at the end of ``text`` the key begins with."""
-        at = text.find(self._first, max(0, len(text) - len(self._key) + 1))
-        while at >= 0:
-            if self._key.startswith(text[at:]):
-                return len(text) - at
-            at = text.find(self._first, at + 1)
+        place = text.find(self._first, max(0, len(text) - len(self._key) + 1))
+        while place >= 0:
+            if self._key.startswith(text[place:]):
+                return len(text) - place
+            place = text.find(self._first, place + 1)
         return 0

@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Engine as SqlEngine
 
 from db import history, run_queries, small_tables
+from db.models import Alert as AlertRow
 from db.writer import WriteFailed, Writer
 from services import alerts as alerts_module
 from services.alerts import Alert, Measured, Verdict
@@ -36,35 +37,35 @@ AGAIN = "will be tried again"
 class Seen:
     """One evaluation of one alert (``row`` as it was read)."""
 
-    row: Mapping[str, Any]
+    row: AlertRow
     measured: Measured
     verdict: Verdict
 
 
 def evaluate(reader: SqlEngine, now: datetime) -> list[Seen]:
     """Measure and judge every alert that is switched on. Takes milliseconds to seconds: call it in a thread."""
-    rows = [row for row in small_tables.alerts(reader) if row["enabled"]]
+    rows = [row for row in small_tables.alerts(reader) if row.enabled]
     if not rows:
         return []
     names = {row["id"]: str((row["spec"] or {}).get("name", row["id"])) for row in run_queries.deployment_rows(reader)}
-    found = []
+    evaluations = []
     for row in rows:
         try:
-            alert = Alert.from_row(row)
+            alert = Alert.from_row(row.model_dump())
         except ValueError as error:
             log.warning("an alert cannot be watched: %s", error)
             continue
         measured = _measured(reader, alert, now)
-        found.append(Seen(row, measured, alerts_module.judge(alert, measured, names)))
-    return found
+        evaluations.append(Seen(row, measured, alerts_module.judge(alert, measured, names)))
+    return evaluations
 
 
 def _measured(reader: SqlEngine, alert: Alert, now: datetime) -> Measured:
-    wanted = alerts_module.wanted(alert, now)
-    pieces = history.pieces(reader, wanted, grain="h", sketches=alerts_module.sketches_of(alert.metric))
+    selection = alerts_module.wanted(alert, now)
+    pieces = history.pieces(reader, selection, grain="h", sketches=alerts_module.sketches_of(alert.metric))
     hours = 0
     if alert.metric == "spend_day":
-        on = hourly.accrued(reader, wanted.start, wanted.end, now)
+        on = hourly.accrued(reader, selection.start, selection.end, now)
         if alert.deployments:
             on = on[on["deployment_id"].isin(alert.deployments)]
         hours = int(on["nanousd"].sum())
@@ -137,28 +138,29 @@ class Alerting:
     async def once(self, now: datetime) -> list[Seen]:
         """Evaluate every alert, keep the results and send the notices; what was seen."""
         self._last, self._seen_rolled = time.monotonic(), self._rolled()
-        found = await asyncio.to_thread(evaluate, self._reader, now)
+        evaluations = await asyncio.to_thread(evaluate, self._reader, now)
         self._moving = any(
-            one.measured.n > 0 or one.verdict.firing or one.row["metric"] == "spend_day" for one in found
+            evaluation.measured.n > 0 or evaluation.verdict.firing or evaluation.row.metric == "spend_day"
+            for evaluation in evaluations
         )
-        for one in found:
-            await self._keep(one, now)
-        if found:
+        for evaluation in evaluations:
+            await self._keep(evaluation, now)
+        if evaluations:
             await self._resume(now)
-        return found
+        return evaluations
 
-    async def _keep(self, one: Seen, now: datetime) -> None:
-        targets = tuple(one.row["targets"] or ())
+    async def _keep(self, evaluation: Seen, now: datetime) -> None:
+        targets = tuple(evaluation.row.targets or ())
         event: dict[str, Any] | None = None
-        if one.verdict.changed:
+        if evaluation.verdict.changed:
             delivered = None if targets else TO_NOBODY
-            event = {"id": new_id(), "sentence": one.verdict.sentence, "delivered": delivered}
-        kept = await self._writer.write(partial(_checked, one, now, event))
-        if kept and event is not None and targets:
-            self._send(event["id"], one.verdict.sentence, targets)
+            event = {"id": new_id(), "sentence": evaluation.verdict.sentence, "delivered": delivered}
+        stored = await self._writer.write(partial(_checked, evaluation, now, event))
+        if stored and event is not None and targets:
+            self._send(event["id"], evaluation.verdict.sentence, targets)
 
-    def _send(self, event_id: str, sentence: str, targets: tuple[str, ...], said: str = "") -> None:
-        task = asyncio.get_running_loop().create_task(self._deliver(event_id, sentence, targets, said))
+    def _send(self, event_id: str, sentence: str, targets: tuple[str, ...], delivered: str = "") -> None:
+        task = asyncio.get_running_loop().create_task(self._deliver(event_id, sentence, targets, delivered))
         self._sending[event_id] = task
         task.add_done_callback(lambda _: self._sending.pop(event_id, None))
 
@@ -167,38 +169,38 @@ class Alerting:
         tried_out = timedelta(seconds=sum(BACKOFF_S) + 60 * (len(BACKOFF_S) + 1))
         recent = await asyncio.to_thread(small_tables.events, self._reader, None, 50)
         waiting = [
-            one
-            for one in recent
-            if one["id"] not in self._sending
-            and tried_out < now - one["at"] < RESENT_WITHIN
-            and (one["delivered"] is None or AGAIN in one["delivered"])
+            recent_event
+            for recent_event in recent
+            if recent_event.id not in self._sending
+            and tried_out < now - recent_event.at < RESENT_WITHIN
+            and (recent_event.delivered is None or AGAIN in recent_event.delivered)
         ]
         if not waiting:
             return
-        known = {row["id"]: row for row in await asyncio.to_thread(small_tables.alerts, self._reader)}
-        for one in waiting:
-            told = one["delivered"] or ""
-            done = [part for part in told.split("; ") if part and AGAIN not in part]
-            left = tuple(
+        targets = {row.id: row.targets or () for row in await asyncio.to_thread(small_tables.alerts, self._reader)}
+        for event in waiting:
+            delivered = event.delivered or ""
+            done = [sentence for sentence in delivered.split("; ") if sentence and AGAIN not in sentence]
+            undelivered = tuple(
                 name
-                for name in known.get(one["alert_id"], {}).get("targets") or ()
-                if not any(name in part.split() for part in done)
+                for name in targets.get(event.alert_id, ())
+                if not any(name in sentence.split() for sentence in done)
             )
-            if left:
-                self._send(one["id"], one["sentence"] or "", left, "; ".join(done))
+            if undelivered:
+                self._send(event.id, event.sentence or "", undelivered, "; ".join(done))
 
-    async def _deliver(self, event_id: str, sentence: str, targets: tuple[str, ...], said: str) -> None:
+    async def _deliver(self, event_id: str, sentence: str, targets: tuple[str, ...], delivered: str) -> None:
         """Send to each target, the ones that fail again after a while, and keep in words what became of each."""
-        done = [said] if said else []
+        done = [delivered] if delivered else []
         waiting = list(targets)
         for pause in (*BACKOFF_S, None):
             tries = [(name, await asyncio.to_thread(alerts_module.send, name, sentence)) for name in waiting]
-            failed = [(name, one) for name, one in tries if one.again]
-            done += [one.words for _, one in tries if not one.again]
-            what = AGAIN if pause is not None else f"given up after {len(BACKOFF_S) + 1} tries"
-            told = "; ".join([*done, *(f"{one.words}: {what}" for _, one in failed)])
+            failed = [(name, delivery) for name, delivery in tries if delivery.again]
+            done += [delivery.words for _, delivery in tries if not delivery.again]
+            prospect = AGAIN if pause is not None else f"given up after {len(BACKOFF_S) + 1} tries"
+            words = "; ".join([*done, *(f"{delivery.words}: {prospect}" for _, delivery in failed)])
             try:
-                await self._writer.write(partial(_delivered, event_id, told))
+                await self._writer.write(partial(_delivered, event_id, words))
             except WriteFailed:
                 log.warning("what became of an alert's notice could not be written")
             if not failed or pause is None:
@@ -216,17 +218,17 @@ async def _pause(seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
-def _checked(one: Seen, now: datetime, event: Mapping[str, Any] | None, session: Any) -> bool:
+def _checked(evaluation: Seen, now: datetime, event: Mapping[str, Any] | None, session: Any) -> bool:
     return small_tables.checked(
         session=session,
-        seen=one.row,
+        seen=evaluation.row,
         at=now,
-        value=one.measured.value,
-        n=one.measured.n,
-        firing=one.verdict.firing,
+        value=evaluation.measured.value,
+        n=evaluation.measured.n,
+        firing=evaluation.verdict.firing,
         event=event,
     )
 
 
-def _delivered(event_id: str, told: str, session: Any) -> None:
-    small_tables.delivered(session=session, event_id=event_id, words=told)
+def _delivered(event_id: str, words: str, session: Any) -> None:
+    small_tables.delivered(session=session, event_id=event_id, words=words)

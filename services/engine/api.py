@@ -92,8 +92,8 @@ async def _plain_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except TooMany as error:
         return _json({"error": str(error)}, status=429)
     except (ValueError, KeyError) as error:
-        said = str(error) if isinstance(error, ValueError) else f"{error} is missing from the request."
-        return _json({"error": keys.scrub(said)}, status=422)
+        message = str(error) if isinstance(error, ValueError) else f"{error} is missing from the request."
+        return _json({"error": keys.scrub(message)}, status=422)
     except WriteFailed as error:
         return _json({"error": keys.scrub(str(error))}, status=503)
     except web.HTTPRequestEntityTooLarge:
@@ -132,7 +132,7 @@ async def start_run(request: web.Request) -> web.Response:
 
 
 async def live(request: web.Request) -> web.Response:
-    run = request.app[ENGINE].told(request.match_info["id"])
+    run = request.app[ENGINE].live_or_unwritten(request.match_info["id"])
     return _json(run.snapshot() if run else None)
 
 

@@ -64,10 +64,10 @@ async def places(request: web.Request) -> web.Response:
     def read() -> dict[str, Any]:
         named = control.profiles()
         try:
-            here: str | None = control.place(request.query.get("profile"), None).region
+            region: str | None = control.place(request.query.get("profile"), None).region
         except AwsTrouble:
-            here = None
-        return {"profiles": named, "regions": control.regions(), "region": here}
+            region = None
+        return {"profiles": named, "regions": control.regions(), "region": region}
 
     return answer(await _ask(read))
 
@@ -81,22 +81,22 @@ async def who(request: web.Request) -> web.Response:
 async def models(request: web.Request) -> web.Response:
     may(request, "look")
     place = await _place(request)
-    found, routed = await _ask(lambda: control.models(place))
-    return answer({"models": [asdict(m) for m in found], "profiles": [asdict(m) for m in routed]})
+    models, routed = await _ask(lambda: control.models(place))
+    return answer({"models": [asdict(m) for m in models], "profiles": [asdict(m) for m in routed]})
 
 
 async def endpoints(request: web.Request) -> web.Response:
     may(request, "look")
     place = await _place(request)
-    found, more = await _ask(lambda: sagemaker.listed(place))
-    return answer({"items": [e.to_json() for e in found], "more": more})
+    endpoints, truncated = await _ask(lambda: sagemaker.listed(place))
+    return answer({"items": [e.to_json() for e in endpoints], "more": truncated})
 
 
 async def list_provisioned(request: web.Request) -> web.Response:
     may(request, "look")
     place = await _place(request)
-    found, more = await _ask(lambda: provisioned.listed(place))
-    return answer({"items": [p.to_json() for p in found], "more": more})
+    capacities, truncated = await _ask(lambda: provisioned.listed(place))
+    return answer({"items": [p.to_json() for p in capacities], "more": truncated})
 
 
 async def create_provisioned(request: web.Request) -> web.Response:
@@ -105,20 +105,26 @@ async def create_provisioned(request: web.Request) -> web.Response:
     commitment, token = cast(provisioned.Commitment, body.text("commitment")), body.text("token")
     _confirmed(body, f"create {name}")
     place = await _place(request, body)
-    made = await _ask(
+    capacity = await _ask(
         lambda: provisioned.create(place, name=name, model=model, units=units, commitment=commitment, token=token)
     )
-    log.info("%s created the provisioned throughput %s: %d units, %s", person, made.arn, made.units, made.commitment)
-    return answer(made.to_json())
+    log.info(
+        "%s created the provisioned throughput %s: %d units, %s",
+        person,
+        capacity.arn,
+        capacity.units,
+        capacity.commitment,
+    )
+    return answer(capacity.to_json())
 
 
 async def rename_provisioned(request: web.Request) -> web.Response:
     person, body = may(request, "deploy"), await body_of(request)
     arn, name = body.text("arn"), body.text("name").strip()
     place = await _place(request, body)
-    made = await _ask(lambda: provisioned.rename(place, arn, name))
+    capacity = await _ask(lambda: provisioned.rename(place, arn, name))
     log.info("%s renamed the provisioned throughput %s to %s", person, arn, name)
-    return answer(made.to_json())
+    return answer(capacity.to_json())
 
 
 async def delete_provisioned(request: web.Request) -> web.Response:
@@ -139,7 +145,7 @@ async def refresh(request: web.Request) -> web.Response:
     return answer({"ok": True})
 
 
-def _confirmed(body: RequestFields, wanted: str) -> None:
+def _confirmed(body: RequestFields, name: str) -> None:
     """What costs or ends something is asked for twice: the page's typed words are checked here too."""
-    if (body.words("confirm") or "").strip() != wanted:
-        raise AwsTrouble("invalid", f"Nothing was done: to go on, type “{wanted}” exactly.")
+    if (body.words("confirm") or "").strip() != name:
+        raise AwsTrouble("invalid", f"Nothing was done: to go on, type “{name}” exactly.")

@@ -38,17 +38,18 @@ class _Scenarios:
 
     async def listed(self, request: web.Request) -> web.Response:
         may(request, "look")
-        return answer(await asyncio.to_thread(models.scenarios, self._engine.reader))
+        scenarios = await asyncio.to_thread(models.scenarios, self._engine.reader)
+        return answer([scenario.model_dump() for scenario in scenarios])
 
     async def save(self, request: web.Request) -> web.Response:
         person, body = may(request, "annotate"), await body_of(request)
         role = request.headers.get("x-lab-role", "viewer")
-        given, scenario_id, name = body.values.get("state"), new_id(), body.text("name", longest=1_000)
-        state = given if isinstance(given, dict) else {}
-        sound = all(isinstance(one, str) and len(one) <= LONGEST_WORD for pair in state.items() for one in pair)
+        fields, scenario_id, name = body.values.get("state"), new_id(), body.text("name", longest=1_000)
+        state = fields if isinstance(fields, dict) else {}
+        sound = all(isinstance(text, str) and len(text) <= LONGEST_WORD for pair in state.items() for text in pair)
         if not state or len(state) > MOST_WORDS or not sound:
             raise ValueError("The scenario cannot be kept: its “state” is the words of the page's address, as texts.")
-        kept = await self._engine.writer.write(
+        stored_id = await self._engine.writer.write(
             lambda session: models.save(
                 session=session,
                 scenario_id=scenario_id,
@@ -59,7 +60,7 @@ class _Scenarios:
                 may_replace=lambda owner: access.owns(role, person, owner),
             )
         )
-        return answer({"id": kept})
+        return answer({"id": stored_id})
 
     async def delete(self, request: web.Request) -> web.Response:
         may(request, "annotate")
@@ -126,21 +127,22 @@ class _History:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    async def _read(self, read: Callable[..., T], *given: Any) -> T:
-        return await asyncio.to_thread(read, self._engine.reader, *given)
+    async def _read(self, read: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.to_thread(read, self._engine.reader, *arguments)
 
     async def list_alerts(self, request: web.Request) -> web.Response:
         may(request, "look")
-        return answer({"alerts": await self._read(small_tables.alerts), "targets": alerts_module.targets()})
+        alerts = [alert.model_dump() for alert in await self._read(small_tables.alerts)]
+        return answer({"alerts": alerts, "targets": alerts_module.targets()})
 
     async def save_alert(self, request: web.Request) -> web.Response:
         person, body = may(request, "deploy"), await body_of(request)
         alert = _alert(body)
         alerts_module.check_targets(alert.targets, alerts_module.targets())
-        known = {row["id"] for row in await self._read(small_tables.alerts)}
-        if alert.id and alert.id not in known:
+        alert_ids = {row.id for row in await self._read(small_tables.alerts)}
+        if alert.id and alert.id not in alert_ids:
             raise ValueError("That alert is not there any more; reload the page.")
-        if not alert.id and len(known) >= MOST_ALERTS:
+        if not alert.id and len(alert_ids) >= MOST_ALERTS:
             raise ValueError(f"There are {MOST_ALERTS} alerts already; delete one first.")
         alert_id, now = alert.id or new_id(), datetime.now(UTC)
         await self._engine.writer.write(
@@ -159,17 +161,18 @@ class _History:
 
     async def list_events(self, request: web.Request) -> web.Response:
         may(request, "look")
-        asked = request.query.get("limit", "20")
-        if not re.fullmatch(r"[0-9]{1,9}", asked):
+        limit_text = request.query.get("limit", "20")
+        if not re.fullmatch(r"[0-9]{1,9}", limit_text):
             raise ValueError("“limit” is a whole number from 1 to 200.")
-        limit = min(max(int(asked), 1), 200)
-        return answer(await self._read(small_tables.events, request.query.get("alert"), limit))
+        limit = min(max(int(limit_text), 1), 200)
+        events = await self._read(small_tables.events, request.query.get("alert"), limit)
+        return answer([event.model_dump() for event in events])
 
     async def add_note(self, request: web.Request) -> web.Response:
         person, body = may(request, "annotate"), await body_of(request)
-        at, note_id, note = body.moment("at"), new_id(), body.text("note", longest=LONGEST_NOTE)
+        moment, note_id, note = body.moment("at"), new_id(), body.text("note", longest=LONGEST_NOTE)
         await self._engine.writer.write(
-            lambda session: small_tables.add(session=session, note_id=note_id, at=at, note=note, person=person)
+            lambda session: small_tables.add(session=session, note_id=note_id, at=moment, note=note, person=person)
         )
         return answer({"id": note_id})
 

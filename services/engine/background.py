@@ -90,7 +90,7 @@ class Upkeep:
             )
         )
         if lost:
-            self._calls.ended()
+            self._calls.on_end()
         return lost
 
     async def forget_texts(self) -> int:
@@ -98,8 +98,8 @@ class Upkeep:
         days = self._registry.config.text_days
         if days is None:
             return 0
-        before = datetime.now(UTC) - timedelta(days=days)
-        return await self._writer.write(lambda session: retention.forget_texts(session=session, older_than=before))
+        cutoff = datetime.now(UTC) - timedelta(days=days)
+        return await self._writer.write(lambda session: retention.forget_texts(session=session, older_than=cutoff))
 
     async def forget_calls(self) -> int:
         """Forget calls older than `[privacy] call_days`, part by part until none is left; returns how many.
@@ -109,13 +109,13 @@ class Upkeep:
         days = self._registry.config.call_days
         if days is None:
             return 0
-        before, forgotten = datetime.now(UTC) - timedelta(days=days), 0
+        cutoff, forgotten = datetime.now(UTC) - timedelta(days=days), 0
         while True:
-            part = await self._writer.write(
-                lambda session: retention.forget_calls(session=session, older_than=before, limit=FORGET_AT_ONCE)
+            n_forgotten = await self._writer.write(
+                lambda session: retention.forget_calls(session=session, older_than=cutoff, limit=FORGET_AT_ONCE)
             )
-            forgotten += part
-            if part < FORGET_AT_ONCE:
+            forgotten += n_forgotten
+            if n_forgotten < FORGET_AT_ONCE:
                 return forgotten
             await asyncio.sleep(PAUSE_S)
 

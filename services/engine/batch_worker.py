@@ -40,14 +40,14 @@ OFF = "0"  # LAB_WORKER=0: none is started, because workers run elsewhere
 class BatchWorker:
     """Keeps one worker alive while a batch is not over. Without `keep` none is ever started.
 
-    ``others``: other engines work on the same database, and a batch can be taken in without a `wake`.
+    ``other_engines``: other engines work on the same database, and a batch can be taken in without a `wake`.
     """
 
-    def __init__(self, reader: SqlEngine, *, others: bool = True) -> None:
+    def __init__(self, reader: SqlEngine, *, other_engines: bool = True) -> None:
         self._reader = reader
-        self._others = others
+        self._others = other_engines
         self._woken = asyncio.Event()
-        self.turned: Callable[[], None] = lambda: None  # called when `needed` has become another
+        self.on_change: Callable[[], None] = lambda: None  # called when `needed` has become another
         self._process: Process | None = None
         self._deaths = 0
         self.said: str | None = None
@@ -111,7 +111,7 @@ class BatchWorker:
     async def _look(self) -> bool:
         before, self.needed = self.needed, await asyncio.to_thread(self._needed)
         if before is not self.needed:
-            self.turned()
+            self.on_change()
         return self.needed
 
     def _needed(self) -> bool:

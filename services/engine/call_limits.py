@@ -32,23 +32,23 @@ class Hold:
 
 
 class Allowance:
-    """The calls of an engine by the person who asked for them. ``each``: how many one person may have now."""
+    """The calls of an engine by the person who asked for them. ``allowed``: how many one person may have now."""
 
-    def __init__(self, each: Callable[[], int]) -> None:
-        self._each = each
+    def __init__(self, allowed: Callable[[], int]) -> None:
+        self._allowed = allowed
         self._taken: Counter[str] = Counter()
 
     def take(self, person: str, calls: int) -> Hold:
         """Take so many calls on, all or none: nothing is awaited between the look and the count. Raises `TooMany`."""
         person = folded(person)  # one mailbox, however it is written
-        most, has = self._each(), self._taken[person]
-        if has + calls > most:
-            raise TooMany(_own(has, calls, most))
-        whole = max(TOGETHER, most)
-        if (busy := self._taken.total()) + calls > whole:
+        allowed, has = self._allowed(), self._taken[person]
+        if has + calls > allowed:
+            raise TooMany(_own_limit_sentence(has, calls, allowed))
+        limit = max(TOGETHER, allowed)
+        if (busy := self._taken.total()) + calls > limit:
             raise TooMany(
                 f"Nothing was sent: everybody together has {busy:,} calls under way or waiting, and this server takes "
-                f"{whole:,} at once. Send it again when some have ended."
+                f"{limit:,} at once. Send it again when some have ended."
             )
         self._taken[person] += calls
         return Hold(self, person, calls)
@@ -63,13 +63,13 @@ class Allowance:
             del self._taken[person]
 
 
-def _own(has: int, calls: int, most: int) -> str:
+def _own_limit_sentence(has: int, calls: int, allowed: int) -> str:
     if not has:
         return (
-            f"Nothing was sent: this is {calls:,} calls, and this server takes {most:,} of a person at once. Send "
+            f"Nothing was sent: this is {calls:,} calls, and this server takes {allowed:,} of a person at once. Send "
             "fewer columns or repetitions, or a batch."
         )
     return (
         f"Nothing was sent: {has:,} of your calls are under way or waiting, and with {calls:,} more it would be above "
-        f"the {most:,} that this server takes of a person at once. Wait until some have ended, or stop a run."
+        f"the {allowed:,} that this server takes of a person at once. Wait until some have ended, or stop a run."
     )

@@ -6,6 +6,7 @@ import asyncio
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from services.call_record import CallRecord
 from services.deployments.registry import without
 from services.providers import kind_of
 from services.runs.spec import ColumnSpec, RunSpec
@@ -38,14 +39,14 @@ async def probe(engine: Engine, deployment_id: str, person: str) -> dict[str, An
         result = _verdict(ok=False, sentence=f"{deployment.name} was not called: {_needs(status.needs)}.")
         await engine.registry.tested(deployment.id, result)
         return result
-    row, run_id = await _one_call(engine, deployment, person)
+    call, run_id = await _test_call(engine, deployment, person)
     refuses: tuple[str, ...] = ()
-    if _may_refuse(deployment, row):
+    if _may_refuse(deployment, call):
         plainer = without(deployment, OPTIONAL)
-        again, again_id = await _one_call(engine, plainer, person)
-        if again["outcome"] in _ANSWERS:
-            row, run_id, refuses = again, again_id, OPTIONAL
-    result = _read(row, deployment.name, sorted(kind_of(deployment).accepts(deployment)))
+        second, second_run_id = await _test_call(engine, plainer, person)
+        if second is not None and second.outcome.name in _ANSWERS:
+            call, run_id, refuses = second, second_run_id, OPTIONAL
+    result = _read(call, deployment.name, sorted(kind_of(deployment).accepts(deployment)))
     if refuses and result["capabilities"] is not None:
         result["capabilities"]["refuses"] = list(refuses)
         result["sentence"] = (
@@ -56,8 +57,8 @@ async def probe(engine: Engine, deployment_id: str, person: str) -> dict[str, An
     return result
 
 
-async def _one_call(engine: Engine, deployment: Deployment, person: str) -> tuple[dict[str, Any], str]:
-    """One short recorded call to exactly this deployment: its row, and the id of its run."""
+async def _test_call(engine: Engine, deployment: Deployment, person: str) -> tuple[CallRecord | None, str]:
+    """One short recorded call to exactly this deployment, None when its end got lost; and the id of its run."""
     spec = RunSpec(
         prompt="Reply with the word OK.",
         columns=(ColumnSpec(deployment.id),),
@@ -66,22 +67,22 @@ async def _one_call(engine: Engine, deployment: Deployment, person: str) -> tupl
     )
     run_id = await engine.start_run(spec, person, {deployment.id: deployment})
     run = engine.find(run_id) or engine.recent.get(run_id)
-    row: dict[str, Any] | None = None
-    if run is not None:
-        try:
-            await asyncio.wait_for(run.ended.wait(), WAIT_S)
-        except TimeoutError:
-            engine.stop_columns(run, None)
-            await run.ended.wait()
-        call = run.columns[0].call
-        row = call.final if call else None
-    return row or {"outcome": "lost"}, run_id
+    if run is None:
+        return None, run_id
+    try:
+        await asyncio.wait_for(run.ended.wait(), WAIT_S)
+    except TimeoutError:
+        engine.stop_columns(run, None)
+        await run.ended.wait()
+    call = run.columns[0].call
+    return call.final if call else None, run_id
 
 
-def _may_refuse(deployment: Deployment, row: dict[str, Any]) -> bool:
+def _may_refuse(deployment: Deployment, call: CallRecord | None) -> bool:
     """Whether a refused call may have been refused for a field that imitations of OpenAI's wire do not all know."""
-    known = deployment.kind == "openai-compatible" and deployment.wire == "chat"
-    return known and row.get("http_status") in (400, 422) and not set(OPTIONAL) & deployment.extra_body.keys()
+    imitation = deployment.kind == "openai-compatible" and deployment.wire == "chat"
+    refused = call is not None and call.outcome.http_status in (400, 422)
+    return imitation and refused and not set(OPTIONAL) & deployment.extra_body.keys()
 
 
 def _needs(needs: str) -> str:
@@ -96,28 +97,31 @@ def _verdict(**values: Any) -> dict[str, Any]:
 _UNREACHED = {"unreachable", "proxy_error", "timeout_connect", "config_error", "lost"}
 
 
-def _read(row: dict[str, Any], name: str, accepts: list[str]) -> dict[str, Any]:
-    outcome = row["outcome"]
+def _read(call: CallRecord | None, name: str, accepts: list[str]) -> dict[str, Any]:
+    if call is None:
+        return _verdict(ok=False, reachable=False, sentence=f"{name} could not be reached.")
+    outcome, message, timing = call.outcome.name, call.outcome.message, call.timing
     if outcome in _UNREACHED:
-        return _verdict(ok=False, reachable=False, sentence=row.get("message") or f"{name} could not be reached.")
+        return _verdict(ok=False, reachable=False, sentence=message or f"{name} could not be reached.")
     if outcome == "unauthorised":
-        return _verdict(ok=False, reachable=True, authorised=False, sentence=row["message"])
+        return _verdict(ok=False, reachable=True, authorised=False, sentence=message)
     if outcome == "not_found":
-        return _verdict(ok=False, reachable=True, authorised=True, model_exists=False, sentence=row["message"])
+        return _verdict(ok=False, reachable=True, authorised=True, model_exists=False, sentence=message)
+    counted = call.usage.source == "provider"
     # A model that thinks may use up so few tokens before its answer begins; it is there all the same.
-    thinking = outcome == "empty" and bool(row.get("n_deltas") or row.get("usage_source") == "provider")
+    thinking = outcome == "empty" and bool(timing.n_deltas or counted)
     ok = thinking or outcome in ("ok", "max_tokens")
-    began = ok or bool(row.get("n_deltas"))  # who gets tokens was let in, however it ended
+    began = ok or bool(timing.n_deltas)  # who gets tokens was let in, however it ended
     capabilities = {
-        "streams": bool(row.get("n_deltas")),
-        "reports_usage": row.get("usage_source") == "provider",
-        "reports_cached_tokens": row.get("cache_read") is not None,
-        "reports_server_time": row.get("server_ms") is not None,
-        "reasons": row.get("ttft_ms") != row.get("ttfat_ms"),
+        "streams": bool(timing.n_deltas),
+        "reports_usage": counted,
+        "reports_cached_tokens": call.usage.cache_read is not None,
+        "reports_server_time": timing.server_ms is not None,
+        "reasons": timing.ttft_ms != timing.ttfat_ms,
         "parameters": accepts,
-        "model_reported": row.get("model_reported"),
+        "model_reported": call.answer.model_reported,
     }
-    sentence = row.get("message") or f"{name} answers; its first token came after {_ms(row.get('ttft_ms'))}."
+    sentence = message or f"{name} answers; its first token came after {_ms(timing.ttft_ms)}."
     if thinking:
         sentence = f"{name} answers; it was still reasoning when the {PROBE_TOKENS} tokens of this test were used up."
     return _verdict(
@@ -126,7 +130,7 @@ def _read(row: dict[str, Any], name: str, accepts: list[str]) -> dict[str, Any]:
         authorised=True if began else None,
         model_exists=True if began else None,
         capabilities=capabilities if ok else None,
-        ttft_ms=row.get("ttft_ms"),
+        ttft_ms=timing.ttft_ms,
         sentence=sentence,
     )
 

@@ -18,7 +18,8 @@ from sqlalchemy import Engine as SqlEngine
 
 from db import run_queries, runs
 from db.writer import Writer
-from services.calls.calls import Calls
+from services.call_record import from_row
+from services.calls.calls import Calls, CallSpec, beginning
 from services.calls.clock import Heartbeat, Ticker
 from services.calls.live import LiveCall, LiveColumn, LiveRun
 from services.calls.progress import Progress
@@ -78,15 +79,15 @@ class Engine:
         self.ticker = Ticker(self.runs.values, lambda: self.calls.live)
         self.upkeep = Upkeep(writer, registry, self.calls, owner_id=self.id, single_owner=single_owner)
         self.alerting = Alerting(writer, reader, busy=self._busy, rolled=lambda: self.rolling.added)
-        self.batch_worker = BatchWorker(reader, others=not single_owner)
+        self.batch_worker = BatchWorker(reader, other_engines=not single_owner)
         # Calls of workers and of other engines end without our knowing.
         self.rolling = Rolling(
             writer, self._busy, lambda: not single_owner or self.batch_worker.needed, self.alerting.stir
         )
         self.upkeep.log_folder = data / "logs" if data is not None else None
         self.upkeep.batching = lambda: self.batch_worker.needed
-        self.calls.began, self.calls.ended = self.ticker.wake, self.rolling.wake
-        self.calls.kept_back, self.batch_worker.turned = self.upkeep.wake, self._batches_turned
+        self.calls.on_begin, self.calls.on_end = self.ticker.wake, self.rolling.wake
+        self.calls.on_unwritten, self.batch_worker.on_change = self.upkeep.wake, self._batches_turned
         self.companions: list[Companion] = []
         self._retrying: set[tuple[str, int]] = set()  # run and column: two requests at once are one retry
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -159,9 +160,9 @@ class Engine:
 
     async def _begin(self, spec: RunSpec, text: str, person: str, instead: Mapping[str, Deployment], hold: Hold) -> str:
         await self.registry.refresh()
-        wanted = [c.deployment_id for c in spec.columns]
-        found = [instead.get(name) or self.registry.calling(name) for name in wanted]
-        columns = [LiveColumn(index, deployment) for index, deployment in enumerate(found)]
+        names = [c.deployment_id for c in spec.columns]
+        deployments = [instead.get(name) or self.registry.calling(name) for name in names]
+        columns = [LiveColumn(index, deployment) for index, deployment in enumerate(deployments)]
         past = await self._past(spec, columns)
         run = LiveRun(new_id(), spec, person, columns)
         rows = []
@@ -172,8 +173,8 @@ class Engine:
                 spec.column_params(column_spec),
                 column_spec.cache,
             )
-            column.call, row = self._prepare(run, column, ask, repetition=1)
-            rows.append(row)
+            column.call = self._prepare(run, column, ask, repetition=1)
+            rows.append(beginning(column.call))
         store = self.registry.config.store_text
         first = run_row(run, text, store=store)
 
@@ -182,7 +183,7 @@ class Engine:
             runs.insert_calls(session=session, rows=rows)
 
         await self.writer.write(write)
-        self._now_live(run)
+        self._make_live(run)
         self._launch(run, hold)
         self._spawn(self._learn_typical(run), "typical")
         return run.id
@@ -207,7 +208,7 @@ class Engine:
         """A run that is live now."""
         return self.runs.get(run_id)
 
-    def told(self, run_id: str) -> LiveRun | None:
+    def live_or_unwritten(self, run_id: str) -> LiveRun | None:
         """A run that only we can tell about: it is live, or how it ended could not be written yet."""
         if run_id in self.runs:
             return self.runs[run_id]
@@ -228,41 +229,42 @@ class Engine:
         live = run.columns[column]
         if live.busy:
             raise ValueError(f"{live.deployment.name} is still at work; stop it first.")
-        before = live.call
-        if before is None or not before.ask.messages:
+        last_call = live.call
+        if last_call is None or not last_call.ask.messages:
             raise ValueError("The text of this call was not kept, so it cannot be sent again.")
-        at = (run.id, column)
-        if at in self._retrying:
+        place = (run.id, column)
+        if place in self._retrying:
             raise ValueError(f"{live.deployment.name} is being sent again already.")
         hold = self.allowance.take(run.person if person is None else person, 1)
-        self._retrying.add(at)
+        self._retrying.add(place)
         try:
-            await self._send_again(run, live, before, hold)
+            await self._send_again(run, live, last_call, hold)
         except BaseException:
             hold.close()
             raise
         finally:
-            self._retrying.discard(at)
+            self._retrying.discard(place)
 
-    async def _send_again(self, run: LiveRun, live: LiveColumn, before: LiveCall, hold: Hold) -> None:
+    async def _send_again(self, run: LiveRun, live: LiveColumn, last_call: LiveCall, hold: Hold) -> None:
         if self.registry.find(live.deployment.id) is not None:
             live.deployment = self.registry.calling(live.deployment.id)
         live.stopped = False
-        waited = before.waited_ms + (time.perf_counter_ns() - before.progress.accepted) / 1e6
-        call, row = self._prepare(
+        waited = last_call.waited_ms + (time.perf_counter_ns() - last_call.progress.accepted) / 1e6
+        call = self._prepare(
             run,
             live,
-            before.ask,
-            repetition=before.repetition,
-            attempt_no=before.attempt + 1,
+            last_call.ask,
+            repetition=last_call.record.repetition,
+            attempt=last_call.record.attempt + 1,
             waited_ms=waited,
-            retry_of=before.id,
+            retry_of=last_call.id,
         )
+        row = beginning(call)
         await self.writer.write(lambda session: runs.insert_calls(session=session, rows=[row]))
         live.call = call
         run.ended.clear()
-        self._now_live(run)
-        live.task = self._spawn(self._one(run, live), f"retry {run.id}")
+        self._make_live(run)
+        live.task = self._spawn(self._run_call(run, live), f"retry {run.id}")
         live.task.add_done_callback(lambda _: hold.close())
         self._spawn(self._close_when_done(run), "closer")
 
@@ -275,26 +277,27 @@ class Engine:
         ask: Ask,
         *,
         repetition: int,
-        attempt_no: int = 1,
+        attempt: int = 1,
         waited_ms: float = 0.0,
         retry_of: str | None = None,
-    ) -> tuple[LiveCall, dict[str, Any]]:
-        return self.calls.prepare(
+    ) -> LiveCall:
+        spec = CallSpec(
             run_id=run.id,
             column=column.index,
             deployment=column.deployment,
             ask=ask,
             repetition=repetition,
-            attempt_no=attempt_no,
+            attempt=attempt,
             waited_ms=waited_ms,
             person=run.person,
             source=run.spec.source,
             retry_of=retry_of,
         )
+        return self.calls.prepare(spec)
 
     def _launch(self, run: LiveRun, hold: Hold) -> None:
         if run.spec.start == "sequential":
-            conductor = self._spawn(self._in_turn(run, hold), f"run {run.id}")
+            conductor = self._spawn(self._run_in_turn(run, hold), f"run {run.id}")
             for column in run.columns:
                 column.task = conductor
         else:
@@ -304,18 +307,18 @@ class Engine:
         self._spawn(self._close_when_done(run), "closer")
 
     async def _column(self, run: LiveRun, column: LiveColumn, delay: float, hold: Hold) -> None:
-        left = run.spec.repetitions
+        waiting = run.spec.repetitions
         try:
             if delay:
                 await asyncio.sleep(delay)
             for repetition in range(1, run.spec.repetitions + 1):
                 await self._repetition(run, column, repetition)
                 hold.release()
-                left -= 1
+                waiting -= 1
         finally:
-            hold.release(left)
+            hold.release(waiting)
 
-    async def _in_turn(self, run: LiveRun, hold: Hold) -> None:
+    async def _run_in_turn(self, run: LiveRun, hold: Hold) -> None:
         try:
             for repetition in range(1, run.spec.repetitions + 1):
                 if repetition > 1:
@@ -332,7 +335,8 @@ class Engine:
         if repetition > 1:
             if column.stopped:
                 return
-            call, row = self._prepare(run, column, call.ask, repetition=repetition)
+            call = self._prepare(run, column, call.ask, repetition=repetition)
+            row = beginning(call)
             await self.writer.write(lambda session: runs.insert_calls(session=session, rows=[row]))
             column.call = call
         elif column.stopped:
@@ -340,12 +344,12 @@ class Engine:
                 call, "cancelled", LAB_STOPPED if call.lab_stopped else "stopped before it was sent"
             )
             return
-        await self._one(run, column)
+        await self._run_call(run, column)
 
-    async def _one(self, run: LiveRun, column: LiveColumn) -> None:
+    async def _run_call(self, run: LiveRun, column: LiveColumn) -> None:
         call = column.call
         assert call is not None
-        call.task = asyncio.get_running_loop().create_task(self.calls.live_through(call))
+        call.task = asyncio.get_running_loop().create_task(self.calls.execute(call))
         try:
             await call.task
         except Exception:
@@ -372,11 +376,11 @@ class Engine:
 
     async def _learn_typical(self, run: LiveRun) -> None:
         names = {column.deployment.id for column in run.columns}
-        found = await asyncio.to_thread(lambda: {name: run_queries.typical_ttft(self.reader, name) for name in names})
+        typical = await asyncio.to_thread(lambda: {name: run_queries.typical_ttft(self.reader, name) for name in names})
         for column in run.columns:
-            column.typical = found[column.deployment.id]
+            column.typical = typical[column.deployment.id]
 
-    def _now_live(self, run: LiveRun) -> None:
+    def _make_live(self, run: LiveRun) -> None:
         self.runs[run.id] = run
         self.ticker.wake()
         self.gauges.wake()
@@ -455,27 +459,24 @@ async def revived(reader: SqlEngine, run_id: str) -> LiveRun | None:
 
 
 def _column(row: Mapping[str, Any]) -> LiveColumn:
-    deployment = Deployment.from_json(row["deployment"])
+    record = from_row(row)
+    deployment = Deployment.from_json(record.deployment.declared)
     progress = Progress(None, Limits())
     progress.phase = "done"
-    progress.answer = [row["answer"]] if row.get("answer") else []
-    progress.reasoning = [row["reasoning"]] if row.get("reasoning") else []
-    ask = conversation.ask_of(row) or Ask(())
+    progress.answer = [record.answer.text] if record.answer.text else []
+    progress.reasoning = [record.answer.reasoning] if record.answer.reasoning else []
     call = LiveCall(
-        id=row["id"],
-        column=row["column_no"],
-        repetition=row["repetition"],
-        attempt=row["attempt_no"],
+        record=record,
         deployment=deployment,
-        ask=ask,
+        ask=conversation.ask_of(record.request) or Ask(()),
         progress=progress,
-        waited_ms=row.get("waited_ms") or 0.0,
-        final=dict(row),
+        waited_ms=record.waited_ms or 0.0,
+        final=record,
         sent_answer=len(progress.answer),
         sent_reasoning=len(progress.reasoning),
         announced=True,
     )
-    return LiveColumn(row["column_no"], deployment, call)
+    return LiveColumn(record.column, deployment, call)
 
 
 STEP_S = 0.1

@@ -33,8 +33,8 @@ def may(request: web.Request, action: access.Action) -> str:
     return access.person_in(request.headers.get(access.PERSON_HEADER))
 
 
-def own(request: web.Request, action: access.Action, owner: str | None, what: str) -> str:
-    """`may`, for a ``what`` ("run") that ``owner`` recorded: members change only their own. Raises `access.Denied`."""
+def own(request: web.Request, action: access.Action, owner: str | None, noun: str) -> str:
+    """`may`, for a ``noun`` ("run") that ``owner`` recorded: members change only their own. Raises `access.Denied`."""
     person = may(request, action)
-    access.require_own(request.headers.get("x-lab-role", "viewer"), person, owner, what)
+    access.require_own(request.headers.get("x-lab-role", "viewer"), person, owner, noun)
     return person

@@ -56,7 +56,7 @@ class Silent(Exception):
 
 
 @dataclass(slots=True)
-class _Said(Generic[T]):
+class _Answer(Generic[T]):
     """The last answer to one question. ``due`` (seconds of the monotonic clock): not asked again before."""
 
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -82,8 +82,8 @@ class Gauges:
         self._registry = registry
         self._pool = pool
         self._now = now
-        self._gauges: OrderedDict[Hashable, _Said[Gauge]] = OrderedDict()
-        self._known: OrderedDict[Hashable, _Said[servers.ServerFacts]] = OrderedDict()
+        self._gauges: OrderedDict[Hashable, _Answer[Gauge]] = OrderedDict()
+        self._server_facts: OrderedDict[Hashable, _Answer[servers.ServerFacts]] = OrderedDict()
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
         self._woken = asyncio.Event()
         self._through: aiohttp.ClientSession | None = None
@@ -111,16 +111,20 @@ class Gauges:
         deployment = self._registry.find(deployment_id)
         if deployment is None or self._registry.status(deployment).archived:
             raise ValueError("That deployment is not known any more; reload the page.")
-        said: dict[str, Any] = {"supported": servers.has_server(deployment), "facts": None, "facts_trouble": None}
-        said |= {"gauge": None, "trouble": None}
-        if not said["supported"]:
-            return said
+        description: dict[str, Any] = {
+            "supported": servers.has_server(deployment),
+            "facts": None,
+            "facts_trouble": None,
+        }
+        description |= {"gauge": None, "trouble": None}
+        if not description["supported"]:
+            return description
         try:
             place = await self._place(deployment)
         except Silent as error:
-            return said | {"trouble": str(error), "facts_trouble": str(error)}
+            return description | {"trouble": str(error), "facts_trouble": str(error)}
         gauge, facts = await asyncio.gather(self._gauge(place), self._facts(place, deployment.model))
-        return said | {
+        return description | {
             "gauge": gauge.value.to_json() if gauge.value else None,
             "trouble": gauge.trouble,
             "facts": facts.value.to_json() if facts.value else None,
@@ -166,13 +170,13 @@ class Gauges:
             "hit": hits_since(column.gauge_first, now),
         }
 
-    async def _gauge(self, place: _Place) -> _Said[Gauge]:
+    async def _gauge(self, place: _Place) -> _Answer[Gauge]:
         async def ask() -> Gauge:
             return read_metrics(await self._get(place, "/metrics"))
 
-        return await self._asked(self._gauges, place, ask, EVERY_S)
+        return await self._answer(self._gauges, place, ask, EVERY_S)
 
-    async def _facts(self, place: _Place, model: str) -> _Said[servers.ServerFacts]:
+    async def _facts(self, place: _Place, model: str) -> _Answer[servers.ServerFacts]:
         async def ask() -> servers.ServerFacts:
             facts = servers.from_models(await self._get(place, "/v1/models"), model)
             if facts is None:
@@ -184,16 +188,16 @@ class Gauges:
                         return fuller
             return facts
 
-        return await self._asked(self._known, (place, model), ask, FACTS_EVERY_S)
+        return await self._answer(self._server_facts, (place, model), ask, FACTS_EVERY_S)
 
-    async def _asked(
-        self, said: OrderedDict[Hashable, _Said[T]], key: Hashable, ask: Callable[[], Awaitable[T]], every_s: float
-    ) -> _Said[T]:
+    async def _answer(
+        self, answers: OrderedDict[Hashable, _Answer[T]], key: Hashable, ask: Callable[[], Awaitable[T]], every_s: float
+    ) -> _Answer[T]:
         """The answer under ``key``, asked for anew when it is due; whoever comes meanwhile waits for the same one."""
-        last = said.setdefault(key, _Said())
-        said.move_to_end(key)
-        while len(said) > REMEMBERED:
-            said.popitem(last=False)
+        last = answers.setdefault(key, _Answer())
+        answers.move_to_end(key)
+        while len(answers) > REMEMBERED:
+            answers.popitem(last=False)
         async with last.turn:
             if self._now() < last.due:
                 return last
@@ -297,9 +301,9 @@ async def _body(response: aiohttp.ClientResponse, path: str) -> bytes:
         raise Silent(f"This server compresses its {path} although it was asked not to, so it was not read.")
     parts: list[bytes] = []
     size = 0
-    while part := await response.content.readany():
-        size += len(part)
+    while chunk := await response.content.readany():
+        size += len(chunk)
         if size > MAX_BODY:
             raise Silent(f"The {path} of this server is larger than {MAX_BODY // 10**6} MB, so it was not read.")
-        parts.append(part)
+        parts.append(chunk)
     return b"".join(parts)

@@ -45,11 +45,11 @@ def main() -> None:
     parser.add_argument("--deployments")
     parser.add_argument("--parent-pid", type=int, help="stop when this process is gone")
     parser.add_argument("--no-embedded", action="store_true", help="do not start the embedded model servers")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     write_whole()
     # `lab run` asks with it where each thread stands before it ends an engine that hangs.
     faulthandler.register(signal.SIGUSR1, all_threads=True)
-    data = paths.data_dir(given.data)
+    data = paths.data_dir(arguments.data)
     private_files()
     if trouble := paths.data_trouble(data, everything=True):
         _fail(trouble, 4)
@@ -71,7 +71,7 @@ def main() -> None:
         _say({"doing": "reading the records and the deployments file"})
         raise_file_limit()
         try:
-            uvloop.run(_serve(data, url, paths.deployments_file(given.deployments), socket, given))
+            uvloop.run(_serve(data, url, paths.deployments_file(arguments.deployments), socket, arguments))
         except Exception as error:
             log.exception("the engine failed")
             _fail(f"The engine cannot work: {sentence_of(error)}", 1)
@@ -96,8 +96,8 @@ def _say(words: dict[str, object]) -> None:
         print(json.dumps(words), flush=True)
 
 
-def _fail(sentence: str, code: int, **more: object) -> NoReturn:
-    _say({"error": keys.scrub(sentence), **more})
+def _fail(sentence: str, code: int, **details: object) -> NoReturn:
+    _say({"error": keys.scrub(sentence), **details})
     sys.exit(code)
 
 
@@ -105,18 +105,18 @@ def _kind(url: str) -> str:
     return "PostgreSQL" if url.startswith("postgresql") else "SQLite"
 
 
-async def _serve(data: Path, url: str, file: Path, socket: Path, given: argparse.Namespace) -> None:
+async def _serve(data: Path, url: str, file: Path, socket: Path, arguments: argparse.Namespace) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
-    if given.parent_pid:
+    if arguments.parent_pid:
         # An engine whose starter was killed must not stay behind and hold the data directory.
-        lifetime.when_gone(given.parent_pid, lambda: _wake(loop, stopping))
+        lifetime.when_gone(arguments.parent_pid, lambda: _wake(loop, stopping))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     writer = Writer(url)
     writer.start()
     read = reader(url)
-    pool = EmbeddedPool(() if given.no_embedded else DEFAULT_SPECS, log_dir=data / "logs")
+    pool = EmbeddedPool(() if arguments.no_embedded else DEFAULT_SPECS, log_dir=data / "logs")
     await pool.start()
     engine = Engine(
         writer=writer,

@@ -87,11 +87,13 @@ class _Handlers:
         person, body = may(request, "vote"), await body_of(request)
         first, second, no = body.text("batch_a"), body.text("batch_b"), body.whole("no", 1, 10**9)
         choice = body.words("choice")
-        known = [await asyncio.to_thread(batches_module.batch, self._engine.reader, one) for one in (first, second)]
-        if None in known:
+        rows = [
+            await asyncio.to_thread(batches_module.batch, self._engine.reader, batch_id) for batch_id in (first, second)
+        ]
+        if None in rows:
             raise ValueError("One of these batches is not in the records; it may have been deleted.")
-        one, other = sorted((row for row in known if row is not None), key=lambda row: str(row["id"]))
-        if not await asyncio.to_thread(batch_queries.in_both, self._engine.reader, one, other, no):
+        batch_a, other = sorted((row for row in rows if row is not None), key=lambda row: str(row["id"]))
+        if not await asyncio.to_thread(batch_queries.in_both, self._engine.reader, batch_a, other, no):
             raise ValueError(f"There is no line {no:,} that both batches have, so that nobody can vote on it.")
         await self._engine.writer.write(
             lambda session: batch_queries.vote(
@@ -108,8 +110,8 @@ class _Handlers:
                 lambda session: batches_module.alive(session=session, stale_after_s=STALE_S)
             )
         )
-        told = [row | {"alive": row["id"] in alive} for row in rows]
-        return answer({"workers": told, "said": self._engine.batch_worker.said})
+        workers = [row | {"alive": row["id"] in alive} for row in rows]
+        return answer({"workers": workers, "said": self._engine.batch_worker.said})
 
 
 def routes(engine: Engine, service: BatchService) -> list[web.RouteDef]:

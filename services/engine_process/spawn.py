@@ -102,14 +102,14 @@ class _Start:
 
     def look(self) -> None:
         """Raises `EngineError`, with the process ended, once it stands still for too long."""
-        before, self.last = self.last, vitals(self.process.pid)
+        last_vitals, self.last = self.last, vitals(self.process.pid)
         now = time.monotonic()
-        if self.last.works_since(before):
+        if self.last.works_since(last_vitals):
             self.worked = now
         lasts = now - self.since
         if lasts < NAMED_AFTER_S:
             return
-        if self.last.stopped and before.stopped:
+        if self.last.stopped and last_vitals.stopped:
             self._give_up("its process was stopped from outside (SIGSTOP)")
         if lasts > MIGRATING_S if self.long else lasts > AT_WORK_S or now - self.worked > ASLEEP_S:
             self._give_up(f"nothing has happened for {lasts:.0f} s")
@@ -138,13 +138,13 @@ def first_words(
     out = process.stdout.fileno()
     poll = select.poll()
     poll.register(out, select.POLLIN)
-    rest = b""
+    incomplete = b""
     while True:
         if not poll.poll(LOOK_S * 1000):
             start.look()
             continue
         chunk = os.read(out, 65_536)
-        *lines, rest = (rest + chunk).split(b"\n")
+        *lines, incomplete = (incomplete + chunk).split(b"\n")
         for line in lines:
             words = _words(line)
             if "error" in words:

@@ -76,10 +76,10 @@ def accrued(engine: Engine, start: datetime, end: datetime, now: datetime | None
     until = min(end, now or datetime.now(UTC))
     lines = []
     for row in small_tables.stretches(engine, start, until):
-        on_at, off_at = max(row["on_at"], start), min(row["off_at"] or until, until)
+        on_at, off_at = max(row.on_at, start), min(row.off_at or until, until)
         if off_at > on_at:
-            usd = row["usd_per_hour"]
-            lines.append((row["deployment_id"], on_at, off_at, float(usd), nanousd(usd, on_at, off_at)))
+            usd = row.usd_per_hour
+            lines.append((row.deployment_id, on_at, off_at, float(usd), nanousd(usd, on_at, off_at)))
     frame = pd.DataFrame(lines, columns=list(COLUMNS))
     for name in ("on_at", "off_at"):
         frame[name] = pd.to_datetime(frame[name], utc=True)
@@ -89,8 +89,8 @@ def accrued(engine: Engine, start: datetime, end: datetime, now: datetime | None
 def rates(engine: Engine, moment: datetime) -> dict[str, int]:
     """What each hour-priced deployment that is on at a moment costs, in nano-dollars an hour."""
     rows = small_tables.stretches(engine, moment - timedelta(microseconds=1), moment)
-    on = [row for row in rows if row["off_at"] is None or row["off_at"] > moment]
-    return {row["deployment_id"]: nanousd(row["usd_per_hour"], moment, moment + timedelta(hours=1)) for row in on}
+    on = [row for row in rows if row.off_at is None or row.off_at > moment]
+    return {row.deployment_id: nanousd(row.usd_per_hour, moment, moment + timedelta(hours=1)) for row in on}
 
 
 def nanousd(usd_per_hour: str | float, on_at: datetime, off_at: datetime) -> int:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from services import formatting
+from services.call_record import CallRecord, from_row
 from services.runs import view as runs_view
 
 MAX_WORDS = 4000
@@ -125,34 +126,38 @@ def _medians(data: Any, seed: int) -> Any:
 
 
 # --- the playground's comparison -----------------------------------------------------------------------------------
-Row = Mapping[str, Any]
-
-
 At = tuple[int, str | None]  # a line of the table: its column, and cold or warm where the column has both
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One column of the comparison: how to read it from a call's row, how to write it, and which way is better."""
+    """One column of the comparison: how to read it from a call, how to write it, and which way is better."""
 
     key: str
     title: str
     better: Literal["low", "high", "none"]
-    read: Callable[[Mapping[str, Any]], float | None]
+    read: Callable[[CallRecord], float | None]
     write: Callable[[float], str]
     timed: bool = True  # rests on our clock, so a call whose stamps were late is left out
 
 
-def _cost_per_1000(row: Mapping[str, Any]) -> float | None:
-    exact = row.get("cost_state") in ("exact", "estimated")
-    return row["cost_nanousd"] / 1e6 if exact and row.get("cost_nanousd") is not None else None
+def _cost_per_1000(call: CallRecord) -> float | None:
+    cost = call.cost
+    return cost.nanousd / 1e6 if cost.state in ("exact", "estimated") and cost.nanousd is not None else None
 
 
 METRICS: tuple[Metric, ...] = (
-    Metric("ttft", "First token", "low", lambda row: row.get("ttft_ms"), formatting.seconds),
-    Metric("ttlt", "Last token", "low", lambda row: row.get("ttlt_ms"), formatting.seconds),
-    Metric("decode", "Decode speed", "high", lambda row: row.get("decode_tps"), formatting.rate),
-    Metric("out", "Output tokens", "none", runs_view.output_tokens, lambda value: f"{value:,.0f}", timed=False),
+    Metric("ttft", "First token", "low", lambda call: call.timing.ttft_ms, formatting.seconds),
+    Metric("ttlt", "Last token", "low", lambda call: call.timing.ttlt_ms, formatting.seconds),
+    Metric("decode", "Decode speed", "high", lambda call: call.timing.decode_tps, formatting.rate),
+    Metric(
+        "out",
+        "Output tokens",
+        "none",
+        lambda call: call.usage.output_total,
+        lambda value: f"{value:,.0f}",
+        timed=False,
+    ),
     Metric("cost", "Cost per 1,000 calls", "low", _cost_per_1000, lambda value: f"${value:,.4g}", timed=False),
 )
 
@@ -192,12 +197,11 @@ def compare(calls: Sequence[Mapping[str, Any]]) -> list[CompareRow]:
     A column whose succeeded calls found the prompt cache cold and warm gets a line for each, and warm lines are
     compared with warm ones only: a median over both would be nobody's time.
     """
-    columns: dict[int, list[Row]] = {}
+    columns: dict[int, list[CallRecord]] = {}
     for row in runs_view.last_attempts(calls):
-        columns.setdefault(row["column_no"], []).append(row)
-    lines = {
-        line: rows for column, column_rows in columns.items() for line, rows in _by_cache(column, column_rows).items()
-    }
+        call = from_row(row)
+        columns.setdefault(call.column, []).append(call)
+    lines = {at: rows for column, found in columns.items() for at, rows in _by_cache(column, found).items()}
     cells: dict[str, dict[At, Cell]] = {}
     for metric in METRICS:
         values = {line: _values(metric, rows) for line, rows in lines.items()}
@@ -209,7 +213,7 @@ def compare(calls: Sequence[Mapping[str, Any]]) -> list[CompareRow]:
         CompareRow(
             line[0],
             _name(line, rows),
-            str(rows[0]["deployment_id"]),
+            rows[0].deployment.id,
             {metric.key: cells[metric.key][line] for metric in METRICS},
             _succeeded(columns[line[0]]),
             "; ".join(filter(None, (_left_out(rows), runs_view.counted(filter(_counts, rows))))),
@@ -220,44 +224,44 @@ def compare(calls: Sequence[Mapping[str, Any]]) -> list[CompareRow]:
     ]
 
 
-def _counts(row: Row) -> bool:
-    return bool(row["state"] == "succeeded")
+def _counts(call: CallRecord) -> bool:
+    return call.outcome.succeeded
 
 
-def _by_cache(column: int, rows: Sequence[Row]) -> dict[At, Sequence[Row]]:
+def _by_cache(column: int, rows: Sequence[CallRecord]) -> dict[At, Sequence[CallRecord]]:
     """A column's calls apart by what the prompt cache did, where some were cold and some warm; else all together.
 
     Calls that did not succeed enter no figure, so it does not matter where they stand.
     """
-    states = {state for row in rows if _counts(row) and (state := runs_view.state(row))}
-    if len(states) < 2:
+    found = {state for row in rows if _counts(row) and (state := runs_view.state(row.usage))}
+    if len(found) < 2:
         return {(column, None): rows}
-    order = [*sorted(states), runs_view.NOT_REPORTED]
-    groups: dict[At, list[Row]] = {(column, name): [] for name in order}
+    order = [*sorted(found), runs_view.NOT_REPORTED]
+    groups: dict[At, list[CallRecord]] = {(column, name): [] for name in order}
     for row in filter(_counts, rows):
-        groups[column, runs_view.cache_words(row)].append(row)
-    return {line: group for line, group in groups.items() if group}
+        groups[column, runs_view.cache_words(row.usage)].append(row)
+    return {at: group for at, group in groups.items() if group}
 
 
-def _warm(rows: Sequence[Row]) -> bool:
-    return any(_counts(row) and runs_view.state(row) == "warm" for row in rows)
+def _warm(rows: Sequence[CallRecord]) -> bool:
+    return any(_counts(row) and runs_view.state(row.usage) == "warm" for row in rows)
 
 
-def _name(line: At, rows: Sequence[Row]) -> str:
-    name = str(rows[0]["deployment"]["name"])
-    return f"{name} · {line[1]}" if line[1] else name
+def _name(at: At, rows: Sequence[CallRecord]) -> str:
+    name = rows[0].deployment.name
+    return f"{name} · {at[1]}" if at[1] else name
 
 
-def _usable(metric: Metric, row: Mapping[str, Any]) -> bool:
-    return row["state"] == "succeeded" and not (metric.timed and row.get("lag_marked"))
+def _usable(metric: Metric, call: CallRecord) -> bool:
+    return call.outcome.succeeded and not (metric.timed and call.timing.lag_marked)
 
 
-def _values(metric: Metric, rows: Sequence[Mapping[str, Any]]) -> list[float]:
+def _values(metric: Metric, rows: Sequence[CallRecord]) -> list[float]:
     return [value for row in rows if _usable(metric, row) and (value := metric.read(row)) is not None]
 
 
 def _cells(
-    metric: Metric, values: Mapping[At, list[float]], columns: Mapping[At, Sequence[Mapping[str, Any]]]
+    metric: Metric, values: Mapping[At, list[float]], columns: Mapping[At, Sequence[CallRecord]]
 ) -> dict[At, Cell]:
     medians = {line: median_interval(measured) for line, measured in values.items()}
     centres = {line: m.median for line, m in medians.items() if m.median is not None}
@@ -300,30 +304,30 @@ def _distance(value: float, best: float) -> str:
     return f"+{percent} %" if percent > 0 else f"−{-percent} %" if percent < 0 else "±0 %"
 
 
-def _why_missing(metric: Metric, rows: Sequence[Mapping[str, Any]]) -> str:
-    if not any(row["state"] == "succeeded" for row in rows):
+def _why_missing(metric: Metric, rows: Sequence[CallRecord]) -> str:
+    if not any(_counts(row) for row in rows):
         return "no call succeeded"
     if not any(_usable(metric, row) for row in rows):
         return "our own clock was late"
     if metric.key == "decode":
-        hidden = str(rows[-1].get("decode_hidden") or "not measured")
+        hidden = str(rows[-1].timing.decode_hidden or "not measured")
         return hidden.partition(":")[0].replace("too short to mean anything", "too short to tell")
     if metric.key == "cost":
         return runs_view.cost_of_1000(rows)
     return "not reported"
 
 
-def _succeeded(rows: Sequence[Mapping[str, Any]]) -> str:
-    states = Counter(str(row["state"]) for row in rows)
+def _succeeded(rows: Sequence[CallRecord]) -> str:
+    states = Counter(row.state for row in rows)
     text = f"{states.pop('succeeded', 0)} of {len(rows)}"
     failures = [f"{n} {runs_view.STATE_WORDS.get(state, state)}" for state, n in sorted(states.items())]
     return ", ".join([text, *failures])
 
 
-def _left_out(rows: Sequence[Mapping[str, Any]]) -> str:
-    if not any(row["state"] == "succeeded" for row in rows):
+def _left_out(rows: Sequence[CallRecord]) -> str:
+    if not any(_counts(row) for row in rows):
         return "not compared: no call succeeded"
-    late = sum(1 for row in rows if row["state"] == "succeeded" and row.get("lag_marked"))
+    late = sum(1 for row in rows if _counts(row) and row.timing.lag_marked)
     if not late:
         return ""
     return f"{late} left out: our own clock was late" if late < len(rows) else "left out: our own clock was late"

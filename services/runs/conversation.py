@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from services.call_record import CallRecord, CallRequest, from_row
 from services.providers import kind_of
 from services.runs import view
 from services.types import Ask, Deployment, Message, WireRequest
@@ -18,23 +19,24 @@ def conversation(calls: Sequence[Mapping[str, Any]], column: int, deployment_id:
     An error is never an assistant turn: when the call failed, its question is left out as well. A deployment that
     moved to another column keeps its own history; one that was not in the run begins anew (an empty tuple).
     """
-    own_calls = [c for c in view.last_attempts(calls) if c["deployment_id"] == deployment_id]
-    column_calls = [c for c in own_calls if c["column_no"] == column] or own_calls
-    if not column_calls:
+    of_deployment = [
+        call for row in view.last_attempts(calls) if (call := from_row(row)).deployment.id == deployment_id
+    ]
+    of_column = [call for call in of_deployment if call.column == column] or of_deployment
+    if not of_column:
         return ()
-    call = column_calls[0]
-    ask = ask_of(call)
+    call = of_column[0]
+    ask = ask_of(call.request)
     if ask is None:
         return ()
-    messages = ask.messages
-    if call["state"] in KEPT and call.get("answer"):
-        return (*messages, Message("assistant", str(call["answer"])))
-    return messages[:-1]
+    if call.state in KEPT and call.answer.text:
+        return (*ask.messages, Message("assistant", call.answer.text))
+    return ask.messages[:-1]
 
 
-def ask_of(call: Mapping[str, Any]) -> Ask | None:
+def ask_of(request: CallRequest) -> Ask | None:
     """What a call was asked; None where the text was not kept."""
-    stored = (call.get("request") or {}).get("ask")
+    stored = (request.stored or {}).get("ask")
     if not stored:
         return None
     return Ask(
@@ -45,13 +47,13 @@ def ask_of(call: Mapping[str, Any]) -> Ask | None:
     )
 
 
-def request_of(call: Mapping[str, Any]) -> WireRequest | None:
+def request_of(call: CallRecord) -> WireRequest | None:
     """The HTTP request of a recorded call, without its key; None where the text was not kept or none was possible."""
-    ask = ask_of(call)
+    ask = ask_of(call.request)
     if ask is None:
         return None
+    deployment = Deployment.from_json(call.deployment.declared)
     try:
-        deployment = Deployment.from_json(call["deployment"])
         return kind_of(deployment).request(deployment, ask)
     except ValueError:
         return None

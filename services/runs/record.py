@@ -7,15 +7,14 @@ import io
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
 from services import formatting
+from services.call_record import TIMING_COLUMNS, USAGE_COLUMNS, CallRecord, from_row
 from services.pricing import price as pricing_price
 from services.runs import view as runs_view
 from services.security import keys
-from services.types import Timing
 from services.wire import timing
 
 _RUN_FIELDS = (
@@ -55,16 +54,6 @@ _TIMES = (
     "tpot_ms",
     "self_lag_ms",
     "server_ms",
-    "waited_ms",
-)
-
-_COUNTS = (
-    "uncached_input",
-    "cache_read",
-    "cache_write_5m",
-    "cache_write_1h",
-    "reasoning_output",
-    "answer_output",
 )
 
 
@@ -76,7 +65,7 @@ def run_json(run: Mapping[str, Any], calls: Sequence[Mapping[str, Any]], votes: 
         "times": "milliseconds from t0, the first byte of the request handed to an open connection",
         "run": {name: run.get(name) for name in _RUN_FIELDS}
         | {"attachments": [{"name": a.get("name"), "chars": a.get("chars")} for a in run.get("attachments") or ()]},
-        "calls": [of_call(row) for row in calls],
+        "calls": [of_call(from_row(row)) for row in calls],
         "votes": [dict(vote) for vote in votes],
     }
     return keys.scrub(json.dumps(document, ensure_ascii=False, indent=2, default=_plain))
@@ -89,7 +78,7 @@ def run_csv(calls: Sequence[Mapping[str, Any]]) -> str:
     """
     out = io.StringIO()
     writer = csv.writer(out)
-    lines = [_line(row) for row in calls]
+    lines = [_line(from_row(row)) for row in calls]
     if lines:
         writer.writerow([formatting.safe_cell(name) for name in lines[0]])
     for line in lines:
@@ -97,46 +86,48 @@ def run_csv(calls: Sequence[Mapping[str, Any]]) -> str:
     return keys.scrub(out.getvalue())
 
 
-def _line(row: Mapping[str, Any]) -> dict[str, Any]:
+def _line(call: CallRecord) -> dict[str, Any]:
+    deployment, outcome, answer, times = call.deployment, call.outcome, call.answer, call.timing
     return {
-        "run_id": row["run_id"],
-        "call_id": row["id"],
-        "column": row["column_no"],
-        "repetition": row["repetition"],
-        "attempt": row["attempt_no"],
-        "started_at_utc": row.get("started_at"),
-        "deployment": row["deployment"]["name"],
-        "deployment_id": row["deployment_id"],
-        "labels": " ".join(row["deployment"].get("labels") or ()),
-        "kind": row["kind"],
-        "wire": row["wire"],
-        "model": row["model"],
-        "model_reported": row.get("model_reported"),
-        "region": row.get("region"),
-        "service_tier_asked": row.get("tier_asked"),
-        "service_tier_served": row.get("tier_served"),
-        "state": row["state"],
-        "outcome": row.get("outcome"),
-        "message": row.get("message"),
-        "http_status": row.get("http_status"),
-        **{name: row.get(name) for name in _TIMES},
-        "connection_reused": row.get("reused"),
-        "decode_tokens_per_s": row.get("decode_tps"),
-        "end_to_end_tokens_per_s": row.get("e2e_tps"),
-        "own_clock_late": row.get("lag_marked"),
-        "buffered_suspect": row.get("buffered_suspect"),
-        **{f"{name}_tokens": row.get(name) for name in _COUNTS},
-        "input_tokens": runs_view.input_tokens(row),
-        "output_tokens": runs_view.output_tokens(row),
-        "prompt_cache_asked": row.get("cache_mode"),
-        "prompt_cache": runs_view.state(row),
-        "usage_source": row.get("usage_source"),
-        "cost_state": row.get("cost_state"),
-        "cost_usd": usd(row.get("cost_nanousd")),
-        "cost_high_usd": usd(row.get("cost_high_nanousd")),
-        "price_source": _price_source(row.get("price")),
-        "answer": row.get("answer"),
-        "reasoning": row.get("reasoning"),
+        "run_id": call.run_id,
+        "call_id": call.id,
+        "column": call.column,
+        "repetition": call.repetition,
+        "attempt": call.attempt,
+        "started_at_utc": call.started_at,
+        "deployment": deployment.name,
+        "deployment_id": deployment.id,
+        "labels": " ".join(deployment.labels),
+        "kind": deployment.kind,
+        "wire": deployment.wire,
+        "model": deployment.model,
+        "model_reported": answer.model_reported,
+        "region": deployment.region,
+        "service_tier_asked": call.request.service_tier,
+        "service_tier_served": answer.service_tier,
+        "state": outcome.state,
+        "outcome": outcome.name,
+        "message": outcome.message,
+        "http_status": outcome.http_status,
+        **{name: getattr(times, name) for name in _TIMES},
+        "waited_ms": call.waited_ms,
+        "connection_reused": times.reused,
+        "decode_tokens_per_s": times.decode_tps,
+        "end_to_end_tokens_per_s": times.e2e_tps,
+        "own_clock_late": times.lag_marked,
+        "buffered_suspect": times.buffered_suspect,
+        **{f"{name}_tokens": getattr(call.usage, name) for name in USAGE_COLUMNS},
+        "input_tokens": call.usage.input_total,
+        "output_tokens": call.usage.output_total,
+        "prompt_cache_asked": call.request.cache_mode,
+        "prompt_cache": runs_view.state(call.usage),
+        "usage_source": call.usage.source,
+        "cost_state": call.cost.state,
+        "cost_usd": usd(call.cost.nanousd),
+        "cost_high_usd": usd(call.cost.high_nanousd),
+        "price_source": _price_source(call.cost.price),
+        "answer": answer.text,
+        "reasoning": answer.reasoning,
     }
 
 
@@ -159,79 +150,71 @@ def _plain(value: Any) -> Any:
 
 SCHEMA = 1
 
-_USAGE = (
-    "uncached_input",
-    "cache_read",
-    "cache_write_5m",
-    "cache_write_1h",
-    "reasoning_output",
-    "answer_output",
-)
 
-
-def of_call(row: Mapping[str, Any]) -> dict[str, Any]:
+def of_call(call: CallRecord) -> dict[str, Any]:
     """One call (one attempt) as a JSON object. Times are ms from t0, money is US dollars as a decimal string."""
-    deltas = timing.unpack_deltas(row["delta_us"], row["delta_kinds"]) if row.get("delta_us") else []
-    mark, cost = runs_view.cost_words(row)
+    deployment, outcome, answer, stream = call.deployment, call.outcome, call.answer, call.stream
+    deltas = timing.unpack_deltas(stream.delta_us, stream.delta_kinds or b"") if stream.delta_us else []
+    mark, cost = runs_view.cost_words(call.cost)
     return {
         "schema": SCHEMA,
-        "id": row["id"],
-        "run_id": row["run_id"],
-        "column": row["column_no"],
-        "repetition": row["repetition"],
-        "attempt": row["attempt_no"],
-        "retry_of": row.get("retry_of"),
-        "deployment": row["deployment_id"],
-        "name": row["deployment"]["name"],
-        "kind": row["kind"],
-        "wire": row["wire"],
-        "model": row["model"],
-        "model_reported": row.get("model_reported"),
-        "labels": list(row["deployment"].get("labels") or ()),
-        "source": row["source"],
-        "person": row["person"],
-        "state": row["state"],
-        "outcome": row.get("outcome"),
-        "message": row.get("message"),
-        "phase": row.get("phase"),
-        "finish_reason": row.get("finish_raw"),
-        "response_id": row.get("response_id"),
-        "region": row.get("region"),
-        "service_tier": {"asked": row.get("tier_asked"), "served": row.get("tier_served")},
-        "facts": row.get("facts") or {},
-        "http_status": row.get("http_status"),
-        "error_type": row.get("error_type"),
-        "error_code": row.get("error_code"),
-        "retry_after_s": row.get("retry_after_s"),
-        "created_at": _iso(row.get("created_at")),
-        "started_at": _iso(row.get("started_at")),
-        "ended_at": _iso(row.get("ended_at")),
-        "waited_ms": row.get("waited_ms"),
-        "timing": {f.name: row.get(f.name) for f in fields(Timing)},
-        "usage": {name: row.get(name) for name in _USAGE}
+        "id": call.id,
+        "run_id": call.run_id,
+        "column": call.column,
+        "repetition": call.repetition,
+        "attempt": call.attempt,
+        "retry_of": call.retry_of,
+        "deployment": deployment.id,
+        "name": deployment.name,
+        "kind": deployment.kind,
+        "wire": deployment.wire,
+        "model": deployment.model,
+        "model_reported": answer.model_reported,
+        "labels": deployment.labels,
+        "source": call.source,
+        "person": call.person,
+        "state": outcome.state,
+        "outcome": outcome.name,
+        "message": outcome.message,
+        "phase": outcome.phase,
+        "finish_reason": outcome.finish_reason,
+        "response_id": answer.response_id,
+        "region": deployment.region,
+        "service_tier": {"asked": call.request.service_tier, "served": answer.service_tier},
+        "facts": answer.facts or {},
+        "http_status": outcome.http_status,
+        "error_type": outcome.error_type,
+        "error_code": outcome.error_code,
+        "retry_after_s": outcome.retry_after_s,
+        "created_at": _iso(call.created_at),
+        "started_at": _iso(call.started_at),
+        "ended_at": _iso(call.ended_at),
+        "waited_ms": call.waited_ms,
+        "timing": {name: getattr(call.timing, name) for name in TIMING_COLUMNS},
+        "usage": {name: getattr(call.usage, name) for name in USAGE_COLUMNS}
         | {
-            "input": runs_view.input_tokens(row),
-            "output": runs_view.output_tokens(row),
-            "source": row.get("usage_source"),
-            "raw": row.get("usage_raw"),
+            "input": call.usage.input_total,
+            "output": call.usage.output_total,
+            "source": call.usage.source,
+            "raw": call.usage.raw,
         },
-        "cache": {"asked": row.get("cache_mode"), "state": runs_view.state(row)},
+        "cache": {"asked": call.request.cache_mode, "state": runs_view.state(call.usage)},
         "cost": {
-            "state": row.get("cost_state"),
-            "usd": usd(row.get("cost_nanousd")),
-            "high_usd": usd(row.get("cost_high_nanousd")),
+            "state": call.cost.state,
+            "usd": usd(call.cost.nanousd),
+            "high_usd": usd(call.cost.high_nanousd),
             "text": f"{mark} {cost}".strip(),
-            "drivers_usd": {name: usd(value) for name, value in (row.get("cost_drivers") or {}).items()},
-            "price": row.get("price"),
+            "drivers_usd": {name: usd(amount) for name, amount in (call.cost.drivers or {}).items()},
+            "price": call.cost.price,
         },
-        "params_sent": row.get("sent_params") or {},
-        "params_not_sent": row.get("dropped_params") or {},
-        "events": row.get("n_events"),
-        "bytes": row.get("n_bytes"),
-        "keepalives": row.get("keepalives"),
+        "params_sent": call.request.sent_params or {},
+        "params_not_sent": call.request.dropped_params or {},
+        "events": stream.n_events,
+        "bytes": stream.n_bytes,
+        "keepalives": stream.keepalives,
         "deltas_ms": [[round(us / 1000, 3), kind] for us, kind in deltas],
-        "text": row.get("answer"),
-        "reasoning": row.get("reasoning"),
+        "text": answer.text,
+        "reasoning": answer.reasoning,
     }
 
 
@@ -240,22 +223,22 @@ def usd(nanousd: int | None) -> str | None:
     if nanousd is None:
         return None
     sign, amount = ("-", -nanousd) if nanousd < 0 else ("", nanousd)
-    dollars, billionths = divmod(amount, 1_000_000_000)
-    return f"{sign}{dollars}.{billionths:09d}".rstrip("0").rstrip(".")
+    dollars, fraction = divmod(amount, 1_000_000_000)
+    return f"{sign}{dollars}.{fraction:09d}".rstrip("0").rstrip(".")
 
 
-def in_words(row: Mapping[str, Any]) -> dict[str, str]:
+def in_words(call: CallRecord) -> dict[str, str]:
     """The figures of a finished call as short texts with units and marks."""
-    figures = runs_view.figures(row)
+    figures = runs_view.figures(call)
     approx = "~" if figures["out_est"] else ""
     return {
-        "state": runs_view.words(row),
+        "state": runs_view.words(call),
         "ttft": formatting.seconds(figures["ttft_ms"]),
         "ttlt": formatting.seconds(figures["ttlt_ms"]),
         "decode": formatting.rate(figures["decode_tps"], approx),
         "in": formatting.count(figures["in"], "~" if figures["in_est"] else ""),
         "cached": formatting.count(figures["cached"]),
-        "cache": runs_view.cache_words(row),
+        "cache": runs_view.cache_words(call.usage),
         "out": formatting.count(figures["out"], approx),
         "cost": f"{figures['cost_mark']} {figures['cost']}".strip(),
     }

@@ -200,7 +200,8 @@ def make(url: str, folder: Path, calls: int) -> dict[str, float]:
             for name in rollups.NEEDED:
                 if name not in rows:
                     rows[name] = None
-            rollups.add(session=session, frame=rollups.measured(rows[list(rollups.NEEDED)].to_dict("records")))
+            needed = rows[list(rollups.NEEDED)].astype(object)
+            rollups.add(session=session, rows=needed.where(needed.notna(), None).to_dict("records"))
             session.commit()
         took["raw_s"] += middle - begin
         took["rollup_s"] += time.perf_counter() - middle

@@ -58,14 +58,14 @@ async def _runs(engine: Engine, streams: int) -> dict[str, Any]:
         for column in run.columns:
             call = column.call
             assert call is not None and call.final is not None
-            assert call.final["state"] == "succeeded", call.final["message"]
+            assert call.final.state == "succeeded", call.final.outcome.message
             found.append(
                 {
                     "seed": call.ask.params["seed"],
                     "t0": call.progress.t0,
                     "deltas": call.progress.delta_ns.tolist(),
-                    "self_lag_ms": call.final["self_lag_ms"],
-                    "marked": call.final["lag_marked"],
+                    "self_lag_ms": call.final.timing.self_lag_ms,
+                    "marked": call.final.timing.lag_marked,
                 }
             )
     return {"cpu_ns": cpu, "wall_ns": wall, "streams": found}

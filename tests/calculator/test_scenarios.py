@@ -36,8 +36,8 @@ def test_a_scenario_is_kept_replaced_by_its_name_and_taken_away(engine: EnginePr
     first = client.history.save_scenario("  Support\nbot ", WORDS)
     assert client.history.save_scenario("Support bot", {**WORDS, "rpm": "99"}) == first
     [row] = models.scenarios(url)
-    assert (row["name"], row["person"], row["state"]["rpm"]) == ("Support bot", "ada@example.org", "99")
-    assert address.read(row["state"])[1] == []
+    assert (row.name, row.person, (row.state or {})["rpm"]) == ("Support bot", "ada@example.org", "99")
+    assert address.read(row.state or {})[1] == []
     client.history.delete_scenario(first)
     assert models.scenarios(url) == []
 

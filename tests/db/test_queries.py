@@ -127,16 +127,6 @@ def test_calls_come_by_column_repetition_and_attempt(url, writer):
     assert [(c["column_no"], c["repetition"], c["attempt_no"]) for c in calls] == sorted(order)
 
 
-def test_a_thread_is_the_chain_of_parents_oldest_first_and_a_circle_ends(url, writer):
-    for number in range(4):
-        put(writer, f"r{number}", parent_run_id=f"r{number - 1}" if number else None)
-    assert [run["id"] for run in run_queries.thread_of_run(reader(url), "r3")] == ["r0", "r1", "r2", "r3"]
-    put(writer, "round", parent_run_id="about")
-    put(writer, "about", parent_run_id="round")
-    assert [run["id"] for run in run_queries.thread_of_run(reader(url), "about")] == ["round", "about"]
-    assert run_queries.thread_of_run(reader(url), "unknown") == []
-
-
 def test_a_run_that_is_not_there_is_none(url, writer):
     assert run_queries.run_by_id(reader(url), "unknown") is None
     assert run_queries.calls_of_run(reader(url), "unknown") == []

@@ -174,8 +174,6 @@ def test_merging_is_the_sketch_of_all_values_in_any_order(parts: list[list[float
     for order in (stored, stored[::-1]):
         merged = sketch.merged(sketch.unpack(one) for one in order)
         assert np.array_equal(merged.index, whole.index) and np.array_equal(merged.count, whole.count)
-    grouped = sketch.merged_by_group(np.zeros(len(stored), dtype=np.int64), stored, 1)[0]
-    assert np.array_equal(grouped.index, whole.index) and np.array_equal(grouped.count, whole.count)
 
 
 def test_bins_are_those_of_the_library() -> None:

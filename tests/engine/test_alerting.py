@@ -62,7 +62,7 @@ async def watch(house: House, **values: Any) -> str:
 
 
 def events(house: House) -> list[tuple[bool, str | None]]:
-    return [(one["firing"], one["delivered"]) for one in small_tables.events(house.reader)[::-1]]
+    return [(one.firing, one.delivered) for one in small_tables.events(house.reader)[::-1]]
 
 
 async def until(said: Callable[[], bool]) -> None:
@@ -79,9 +79,9 @@ async def test_an_alert_fires_once_is_sent_and_ends(house: House, monkeypatch: p
         for minutes in (1, 2, 3):
             await house.engine.alerting.once(NOW + timedelta(minutes=minutes))
         await until(lambda: events(house) == [(True, "sent to ALERT_WEBHOOK")])
-        assert small_tables.firing(house.reader)[0]["since"] == NOW + timedelta(minutes=1)
+        assert small_tables.firing(house.reader)[0].since == NOW + timedelta(minutes=1)
         await house.engine.alerting.once(NOW + timedelta(minutes=30))  # the calls have left the window: not enough
-        assert small_tables.alerts(house.reader)[0]["n"] == 0 and small_tables.alerts(house.reader)[0]["firing"]
+        assert small_tables.alerts(house.reader)[0].n == 0 and small_tables.alerts(house.reader)[0].firing
         await ended(house, 25, at=NOW + timedelta(minutes=40), ttft_ms=300.0)
         await house.engine.alerting.once(NOW + timedelta(minutes=41))
         await until(lambda: events(house)[1:] == [(False, "sent to ALERT_WEBHOOK")])
@@ -166,7 +166,7 @@ async def test_an_alert_that_is_changed_while_it_is_measured_keeps_nothing_of_th
     assert found[0].verdict.changed
     await watch(house, threshold=9000.0)
     await house.engine.alerting._keep(found[0], NOW + MINUTE)
-    assert events(house) == [] and not small_tables.alerts(house.reader)[0]["firing"]
+    assert events(house) == [] and not small_tables.alerts(house.reader)[0].firing
 
 
 def test_it_looks_at_most_every_30_s_every_60_while_calls_are_under_way_and_only_when_something_moved() -> None:
@@ -210,7 +210,7 @@ async def test_alerts_notes_and_budget_are_changed_through_the_door_by_those_who
     assert "secret-hook-path" not in str(listed)
     changed = alert | {"id": made["id"], "enabled": False}
     assert (await asked(door, "POST", "/history/alerts", changed))[0] == 200
-    assert [one["enabled"] for one in small_tables.alerts(house.reader)] == [False]
+    assert [one.enabled for one in small_tables.alerts(house.reader)] == [False]
     for wrong in (
         {"targets": ["ANTHROPIC_API_KEY"]},
         {"targets": ["json://10.0.0.1/x"]},
@@ -227,8 +227,8 @@ async def test_alerts_notes_and_budget_are_changed_through_the_door_by_those_who
     assert (await asked(door, "POST", "/history/notes", note, "viewer"))[0] == 403
     status, kept = await asked(door, "POST", "/history/notes", note, "member")
     (row,) = small_tables.notes(house.reader)
-    assert (row["id"], row["note"], row["person"]) == (kept["id"], "moved to Haiku", "ada")
-    assert row["at"] == datetime(2026, 11, 20, 11, tzinfo=UTC)
+    assert (row.id, row.note, row.person) == (kept["id"], "moved to Haiku", "ada")
+    assert row.at == datetime(2026, 11, 20, 11, tzinfo=UTC)
     for wrong in ({"at": "2026-11-20T12:00:00"}, {"at": "noon"}, {"note": " "}):
         assert (await asked(door, "POST", "/history/notes", note | wrong))[0] == 422
     assert (await asked(door, "DELETE", f"/history/notes/{kept['id']}", role="member"))[1] == {"deleted": True}

@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from app.caching.form import unique
 from services import caching
+from services.call_record import usage_of
 from services.embedded import EmbeddedPool
 from services.embedded.pool import DEFAULT_SPECS
 from services.runs import compare, view
@@ -55,7 +56,7 @@ async def run(house: House, *columns: ColumnSpec, k: int) -> list[dict[str, obje
 async def test_of_four_calls_with_one_long_prompt_the_first_is_cold_and_the_rest_are_warm(house: House) -> None:
     rows = await run(house, ColumnSpec("local-chat", cache="auto"), k=4)
     assert [row["state"] for row in rows] == ["succeeded"] * 4, [row["message"] for row in rows]
-    assert [view.state(row) for row in rows] == ["cold", "warm", "warm", "warm"]
+    assert [view.state(usage_of(row)) for row in rows] == ["cold", "warm", "warm", "warm"]
     assert all(int(str(row["cache_read"])) > 150 for row in rows[1:])
     (found,) = caching.measured(rows)
     usable = [row for row in rows if not row["lag_marked"]]
@@ -83,5 +84,5 @@ async def test_off_reads_nothing_even_from_a_prompt_that_was_just_sent(house: Ho
 
 async def test_the_messages_wire_of_the_local_model_hits_and_has_no_off(house: House) -> None:
     rows = await run(house, ColumnSpec("local-messages", cache="off"), k=2)
-    assert [view.state(row) for row in rows] == ["cold", "warm"]
+    assert [view.state(usage_of(row)) for row in rows] == ["cold", "warm"]
     assert all("cache" in (row["dropped_params"] or {}) for row in rows)  # type: ignore[operator]

@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from services.aws import credentials
+from services.call_record import from_row
 from services.deployments.config import ConfigError, parse
 from services.deployments.toml_table import Source, to_toml
 from services.runs.record import of_call
@@ -62,7 +63,7 @@ async def test_every_wire_reaches_a_host_that_only_the_proxy_can_resolve_and_say
                 or not (row["connect_ms"] or row["reused"])
             ):
                 wrong[row["deployment_id"]] = row["message"], row["facts"], row["connect_ms"]
-            elif of_call(row)["facts"]["proxy"] != "HTTPS_PROXY":
+            elif of_call(from_row(row))["facts"]["proxy"] != "HTTPS_PROXY":
                 wrong[row["deployment_id"]] = "its JSON says nothing of the proxy"
     assert wrong == {}
     assert set(company.connects) == set(company.hosts)

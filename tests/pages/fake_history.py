@@ -27,7 +27,7 @@ class History:
 
     def alerts(self) -> tuple[list[dict[str, Any]], list[str]]:
         self._may("look")
-        return small_tables.alerts(self._lab.database()), list(self._lab.targets)
+        return [alert.model_dump() for alert in small_tables.alerts(self._lab.database())], list(self._lab.targets)
 
     def save_alert(self, alert: alerts.Alert) -> str:
         self._may("deploy")

@@ -79,7 +79,7 @@ def test_many_firing_alerts_are_one_banner_with_the_first_and_the_others_below_i
     for number in range(12):
         lab.write(small_tables.save, alert_id=f"a{number:02}", values=SLOW.to_values(), person="ada", at=AT)
     for row in small_tables.alerts(lab.database()):
-        event = {"id": f"e-{row['id']}", "sentence": f"{row['id']} was high.", "delivered": ""}
+        event = {"id": f"e-{row.id}", "sentence": f"{row.id} was high.", "delivered": ""}
         lab.write(small_tables.checked, seen=row, at=AT, value=2310.0, n=412, firing=True, event=event)
     at = opened()
     (banner,) = at.warning
@@ -152,12 +152,12 @@ def test_an_alert_is_added_in_the_units_of_a_reader_switched_off_and_deleted(lab
     at.button(key="hx_alert_add").click().run()
     assert not at.exception
     (row,) = small_tables.alerts(lab.database())
-    assert (row["metric"], row["threshold"], row["window_s"]) == ("error_rate", pytest.approx(0.05), 3600)
-    assert (row["deployments"], row["targets"]) == (["local-chat"], ["ALERT_WEBHOOK"])
+    assert (row.metric, row.threshold, row.window_s) == ("error_rate", pytest.approx(0.05), 3600)
+    assert (row.deployments, row.targets) == (["local-chat"], ["ALERT_WEBHOOK"])
     assert "Error rate of SmolLM2 *chat* above 5 % over 1 hour · to ALERT_WEBHOOK" in said(at)
-    at.button(key=f"hx_alert_on_{row['id']}").click().run()
-    assert not small_tables.alerts(lab.database())[0]["enabled"] and "switched off" in said(at)
-    at.button(key=f"hx_alert_del_{row['id']}").click().run()
+    at.button(key=f"hx_alert_on_{row.id}").click().run()
+    assert not small_tables.alerts(lab.database())[0].enabled and "switched off" in said(at)
+    at.button(key=f"hx_alert_del_{row.id}").click().run()
     assert small_tables.alerts(lab.database()) == []
 
 
@@ -193,7 +193,7 @@ def test_after_an_alert_was_added_its_limit_is_out_of_the_field_and_small_ones_a
     assert field.proto.format % 0.001 == "0.001" and not field.proto.has_min
     field.set_value(0.001)
     at.button(key="hx_alert_add").click().run()
-    assert small_tables.alerts(lab.database())[0]["threshold"] == pytest.approx(1.0)
+    assert small_tables.alerts(lab.database())[0].threshold == pytest.approx(1.0)
     proto = at.number_input(key="hx_alert_limit_p95_ttft").proto
     # A field is emptied in the browser only by being told so.
     assert proto.set_value and not proto.HasField("value")
@@ -210,11 +210,11 @@ def test_a_note_is_kept_at_the_moment_of_the_page_s_zone_and_deleted(lab: Lab) -
     at.datetime_input(key="hx_note_at").set_value(datetime(2026, 7, 1, 12, 0))
     next(b for b in at.button if b.label == "Add note").click().run()
     (row,) = small_tables.notes(lab.database())
-    assert (row["note"], row["at"]) == ("moved to Haiku", datetime(2026, 7, 1, 10, 0, tzinfo=UTC))
+    assert (row.note, row.at) == ("moved to Haiku", datetime(2026, 7, 1, 10, 0, tzinfo=UTC))
     drawn = marks(lab.database(), datetime(2026, 7, 1, tzinfo=UTC), datetime(2026, 7, 2, tzinfo=UTC))
     assert drawn["note"].tolist() == ["moved to Haiku"] and str(drawn["at"].dtype).endswith("UTC]")
     assert len(marks(lab.database(), AT, AT + timedelta(days=1))) == 0
-    at.button(key=f"hx_note_{row['id']}").click().run()
+    at.button(key=f"hx_note_{row.id}").click().run()
     assert small_tables.notes(lab.database()) == []
 
 

@@ -232,7 +232,7 @@ def test_notes_of_one_minute_share_a_sign_that_tells_all_of_them() -> None:
 def test_of_notes_of_one_moment_the_last_written_is_listed_first(lab: Lab) -> None:
     for number, name in enumerate("zay"):
         lab.write(small_tables.add, note_id=name, at=AT, note=f"note {number}", person="ada")
-    assert [row["note"] for row in small_tables.notes(lab.database())] == ["note 2", "note 1", "note 0"]
+    assert [row.note for row in small_tables.notes(lab.database())] == ["note 2", "note 1", "note 0"]
 
 
 # --- figures -------------------------------------------------------------------------------------------------------

@@ -192,7 +192,7 @@ async def test_a_scenario_of_somebody_elses_is_not_replaced_by_its_name(door: Do
         422,
         "Somebody else keeps a scenario called “Support bot”: give yours another name.",
     )
-    assert models.scenarios(door.house.reader)[0]["state"] == {"rpm": "1"}
+    assert models.scenarios(door.house.reader)[0].state == {"rpm": "1"}
     assert (await door.ask(OWNERS[0], "member", "POST", "/scenarios", other))[0] == 200
     assert (await door.ask("root@example.com", "admin", "POST", "/scenarios", body))[0] == 200
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from services.call_record import from_row
 from services.deployments.catalog import embedded_deployments
 from services.providers import kind_of
 from services.providers.caching import DROPPED
@@ -141,6 +142,6 @@ def test_a_recorded_call_is_built_again_with_its_caching() -> None:
         },
         "request": {"ask": {"messages": [{"role": "user", "text": "Hi"}], "system": "S", "params": {}, "cache": "1h"}},
     }
-    made = conversation.request_of(row)
+    made = conversation.request_of(from_row(row))
     assert made is not None
     assert made.body["system"][0]["cache_control"]["ttl"] == "1h"

@@ -1,0 +1,362 @@
+"""A recorded call: made where the wire is read, kept as one row, and read by the pages, the exports and the batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from typing import Any
+
+from services.types import Timing, Usage
+
+# Whatever a service, a price list or a declaration said, as it is stored.
+Stored = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CalledDeployment:
+    """What was called, as it was declared at that time."""
+
+    id: str
+    kind: str = ""
+    model: str = ""
+    wire: str = ""
+    region: str | None = None
+    declared: Stored = field(default_factory=dict)  # `services.deployments.config.to_json`
+
+    @property
+    def name(self) -> str:
+        """Its name at that time."""
+        return str(self.declared["name"])
+
+    @property
+    def labels(self) -> list[str]:
+        """The badges that it had."""
+        return list(self.declared.get("labels") or ())
+
+
+@dataclass(frozen=True, slots=True)
+class CallRequest:
+    """What was asked. ``stored`` holds the messages only where texts may be kept."""
+
+    stored: Stored | None = None
+    sent_params: Stored | None = None
+    dropped_params: Mapping[str, str] | None = None  # name → why it was not sent
+    cache_mode: str | None = None
+    service_tier: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallOutcome:
+    """How a call stands or ended: ``state`` is a `services.types.State`, ``name`` an `Outcome`."""
+
+    state: str = "running"
+    name: str | None = None
+    phase: str | None = None
+    message: str | None = None
+    error_type: str | None = None
+    error_code: str | None = None
+    http_status: int | None = None
+    retry_after_s: float | None = None
+    finish_reason: str | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the call enters statistics."""
+        return self.state == "succeeded"
+
+
+@dataclass(frozen=True, slots=True)
+class CallAnswer:
+    """What came back beside the counts. The texts are None where they may not be kept."""
+
+    text: str | None = None
+    reasoning: str | None = None
+    sha256: str | None = None
+    model_reported: str | None = None
+    response_id: str | None = None
+    service_tier: str | None = None
+    facts: Stored | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallCost:
+    """What a call cost in nano-dollars (`services.pricing.cost.Cost`), and the price that this was worked out with.
+
+    ``price`` stays as it is stored (`services.pricing.price.read` makes a price of it): an old row may hold one that
+    this version cannot read, and its cost counts all the same.
+    """
+
+    state: str | None = None
+    nanousd: int | None = None
+    high_nanousd: int | None = None
+    drivers: Mapping[str, int] | None = None
+    plain_nanousd: int | None = None
+    price: Stored | None = None
+
+
+NOT_BILLED = CallCost("not_billed", 0, 0, {}, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class CallStream:
+    """How the answer arrived: packed stamps (`services.wire.timing.pack_deltas`) and what was counted on the wire."""
+
+    delta_us: bytes | None = None
+    delta_kinds: bytes | None = None
+    n_events: int | None = None
+    n_bytes: int | None = None
+    keepalives: int | None = None
+
+
+NOT_COUNTED = Usage(source=None)
+NOT_TIMED = Timing(reused=None, n_deltas=None, lag_marked=None, buffered_suspect=None)
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    """One HTTP request to one deployment (an attempt), running or over."""
+
+    id: str
+    run_id: str
+    column: int
+    deployment: CalledDeployment
+    repetition: int = 1
+    attempt: int = 1
+    retry_of: str | None = None
+    source: str = ""
+    person: str = ""
+    owner: str | None = None
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    waited_ms: float | None = None
+    request: CallRequest = CallRequest()
+    outcome: CallOutcome = CallOutcome()
+    answer: CallAnswer = CallAnswer()
+    usage: Usage = NOT_COUNTED
+    timing: Timing = NOT_TIMED
+    cost: CallCost = CallCost()
+    stream: CallStream = CallStream()
+
+    @property
+    def state(self) -> str:
+        """How it stands or ended, coarse."""
+        return self.outcome.state
+
+
+TIMING_COLUMNS = tuple(figure.name for figure in fields(Timing))
+
+USAGE_COLUMNS = (
+    "uncached_input",
+    "cache_read",
+    "cache_write_5m",
+    "cache_write_1h",
+    "reasoning_output",
+    "answer_output",
+)
+
+# The columns that are committed before a call is sent …
+BEGINNING = (
+    "id",
+    "run_id",
+    "column_no",
+    "repetition",
+    "attempt_no",
+    "retry_of",
+    "deployment_id",
+    "deployment",
+    "kind",
+    "model",
+    "wire",
+    "source",
+    "person",
+    "owner",
+    "state",
+    "created_at",
+    "waited_ms",
+    "price",
+    "sent_params",
+    "dropped_params",
+    "region",
+    "cache_mode",
+    "tier_asked",
+    "request",
+)
+
+# … and those that its end sets.
+END = (
+    *TIMING_COLUMNS,
+    "state",
+    "outcome",
+    "phase",
+    "message",
+    "error_type",
+    "error_code",
+    "http_status",
+    "retry_after_s",
+    "started_at",
+    "ended_at",
+    "waited_ms",
+    *USAGE_COLUMNS,
+    "usage_source",
+    "usage_raw",
+    "cost_state",
+    "cost_nanousd",
+    "cost_high_nanousd",
+    "cost_drivers",
+    "plain_nanousd",
+    "price",
+    "finish_raw",
+    "model_reported",
+    "response_id",
+    "answer",
+    "reasoning",
+    "answer_sha256",
+    "delta_us",
+    "delta_kinds",
+    "tier_served",
+    "facts",
+    "n_events",
+    "n_bytes",
+    "keepalives",
+)
+
+
+def to_row(call: CallRecord, columns: Sequence[str]) -> dict[str, Any]:
+    """The values of these columns of the table of calls (`BEGINNING`, `END`)."""
+    deployment, request, outcome, answer = call.deployment, call.request, call.outcome, call.answer
+    usage, cost, stream = call.usage, call.cost, call.stream
+    row = {
+        "id": call.id,
+        "run_id": call.run_id,
+        "column_no": call.column,
+        "repetition": call.repetition,
+        "attempt_no": call.attempt,
+        "retry_of": call.retry_of,
+        "source": call.source,
+        "person": call.person,
+        "owner": call.owner,
+        "created_at": call.created_at,
+        "started_at": call.started_at,
+        "ended_at": call.ended_at,
+        "waited_ms": call.waited_ms,
+        "deployment_id": deployment.id,
+        "deployment": deployment.declared,
+        "kind": deployment.kind,
+        "model": deployment.model,
+        "wire": deployment.wire,
+        "region": deployment.region,
+        "request": request.stored,
+        "sent_params": request.sent_params,
+        "dropped_params": request.dropped_params,
+        "cache_mode": request.cache_mode,
+        "tier_asked": request.service_tier,
+        "state": outcome.state,
+        "outcome": outcome.name,
+        "phase": outcome.phase,
+        "message": outcome.message,
+        "error_type": outcome.error_type,
+        "error_code": outcome.error_code,
+        "http_status": outcome.http_status,
+        "retry_after_s": outcome.retry_after_s,
+        "finish_raw": outcome.finish_reason,
+        "answer": answer.text,
+        "reasoning": answer.reasoning,
+        "answer_sha256": answer.sha256,
+        "model_reported": answer.model_reported,
+        "response_id": answer.response_id,
+        "tier_served": answer.service_tier,
+        "facts": answer.facts,
+        "usage_source": usage.source,
+        "usage_raw": usage.raw,
+        "cost_state": cost.state,
+        "cost_nanousd": cost.nanousd,
+        "cost_high_nanousd": cost.high_nanousd,
+        "cost_drivers": cost.drivers,
+        "plain_nanousd": cost.plain_nanousd,
+        "price": cost.price,
+        "delta_us": stream.delta_us,
+        "delta_kinds": stream.delta_kinds,
+        "n_events": stream.n_events,
+        "n_bytes": stream.n_bytes,
+        "keepalives": stream.keepalives,
+    }
+    row |= {name: getattr(usage, name) for name in USAGE_COLUMNS}
+    row |= {name: getattr(call.timing, name) for name in TIMING_COLUMNS}
+    return {name: row[name] for name in columns}
+
+
+def from_row(row: Mapping[str, Any]) -> CallRecord:
+    """A call from its row. What a narrower query leaves out is not known."""
+    get = row.get
+    return CallRecord(
+        id=get("id", ""),
+        run_id=get("run_id", ""),
+        column=get("column_no", 0),
+        deployment=CalledDeployment(
+            get("deployment_id", ""),
+            get("kind", ""),
+            get("model", ""),
+            get("wire", ""),
+            get("region"),
+            get("deployment") or {},
+        ),
+        repetition=get("repetition", 1),
+        attempt=get("attempt_no", 1),
+        retry_of=get("retry_of"),
+        source=get("source", ""),
+        person=get("person", ""),
+        owner=get("owner"),
+        created_at=get("created_at"),
+        started_at=get("started_at"),
+        ended_at=get("ended_at"),
+        waited_ms=get("waited_ms"),
+        request=CallRequest(
+            get("request"), get("sent_params"), get("dropped_params"), get("cache_mode"), get("tier_asked")
+        ),
+        outcome=CallOutcome(
+            get("state", "running"),
+            get("outcome"),
+            get("phase"),
+            get("message"),
+            get("error_type"),
+            get("error_code"),
+            get("http_status"),
+            get("retry_after_s"),
+            get("finish_raw"),
+        ),
+        answer=CallAnswer(
+            get("answer"),
+            get("reasoning"),
+            get("answer_sha256"),
+            get("model_reported"),
+            get("response_id"),
+            get("tier_served"),
+            get("facts"),
+        ),
+        usage=usage_of(row),
+        timing=Timing(**{name: get(name) for name in TIMING_COLUMNS}),
+        cost=cost_of(row),
+        stream=CallStream(get("delta_us"), get("delta_kinds"), get("n_events"), get("n_bytes"), get("keepalives")),
+    )
+
+
+def usage_of(row: Mapping[str, Any]) -> Usage:
+    """The token counts in a row of a call, or in a row of a narrower query."""
+    return Usage(
+        **{name: row.get(name) for name in USAGE_COLUMNS}, source=row.get("usage_source"), raw=row.get("usage_raw")
+    )
+
+
+def cost_of(row: Mapping[str, Any]) -> CallCost:
+    """What a call cost, from its row or from a row of a narrower query."""
+    get = row.get
+    return CallCost(
+        get("cost_state"),
+        get("cost_nanousd"),
+        get("cost_high_nanousd"),
+        get("cost_drivers"),
+        get("plain_nanousd"),
+        get("price"),
+    )
