@@ -44,7 +44,7 @@ MAIN = Path(__file__).resolve().parent / "main.py"
 
 
 # What pages need and what takes long to import: fetched after the first answer, not before it.
-HEAVY = ("pandas", "altair", "sqlmodel", "app.access.auth")
+HEAVY = ("pandas", "altair", "sqlmodel", "app.auth")
 
 
 PAGE_FAILED = "This page could not be drawn. Nothing was lost: reload it, and if that does not help, see the log."
@@ -117,7 +117,7 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any] | None]:
 
 
 def _lets_in(cookies: Mapping[str, str], origin: str) -> bool:
-    from app.access import auth  # after the first answer, as all that is heavy
+    from app import auth  # after the first answer, as all that is heavy
 
     return auth.lets_in(cookies, origin)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import navigation, sign_in_page
+from app import auth, navigation, sign_in_page
 from app import style as style_module
-from app.access import auth, sign_in
+from app.access import sign_in
 from app.widgets import status
 from app.widgets.playground_inputs import AWAY
 

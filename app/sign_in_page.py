@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import streamlit as st
 from streamlit.errors import Error
 
-from app.access import auth, sign_in
+from app import auth
+from app.access import sign_in
 from app.batch import upload
 from app.caching import form
 from app.widgets import playground_inputs

@@ -6,24 +6,18 @@ nobody else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     Column,
-    CursorResult,
-    Engine,
     Index,
     LargeBinary,
     UniqueConstraint,
-    delete,
-    insert,
     text,
-    update,
 )
-from sqlmodel import Field, Session, SQLModel, col, select
+from sqlmodel import Field, SQLModel
 
 from db.types import count as _count
 from db.types import json_value as _json
@@ -227,11 +221,6 @@ class Setting(SQLModel, table=True):
     value: dict[str, Any] | None = _json()
 
 
-LONGEST_NAME = 80
-
-MOST = 200
-
-
 class Scenario(SQLModel, table=True):
     """One saved scenario. ``state``: the address's words, name → text."""
 
@@ -244,53 +233,6 @@ class Scenario(SQLModel, table=True):
     person: str = _named()
     created_at: datetime = _when(nullable=False)
     changed_at: datetime = _when(nullable=False)
-
-
-def scenarios(engine: Engine) -> list[Scenario]:
-    """All of them by name."""
-    with Session(engine) as session:
-        return list(session.exec(select(Scenario).order_by(Scenario.name, Scenario.id)))
-
-
-def owners(engine: Engine, scenario_id: str) -> list[str]:
-    """Who kept a scenario; empty where there is none."""
-    with Session(engine) as session:
-        return list(session.exec(select(Scenario.person).where(Scenario.id == scenario_id)))
-
-
-def save(
-    *,
-    session: Session,
-    scenario_id: str,
-    name: str,
-    state: Mapping[str, str],
-    person: str,
-    at: datetime,
-    may_replace: Callable[[str | None], bool] = lambda _owner: True,
-) -> str:
-    """Keep a scenario; one of the same name is replaced if its owner allows that. Returns its id. Raises ValueError in
-    words."""
-    words = " ".join(name.split())[:LONGEST_NAME].strip()
-    if not words:
-        raise ValueError("The scenario has no name: give it one, so that it can be found again.")
-    namesake = session.exec(select(Scenario).where(Scenario.name == words)).first()
-    values = {"state": dict(state), "person": person, "changed_at": at}
-    if namesake is not None:
-        if not may_replace(namesake.person):
-            raise ValueError(f"Somebody else keeps a scenario called “{words}”: give yours another name.")
-        session.execute(update(Scenario).where(col(Scenario.id) == namesake.id).values(**values))
-        return namesake.id
-    if len(session.exec(select(Scenario.id)).all()) >= MOST:
-        raise ValueError(f"There are {MOST} scenarios already; delete one first.")
-    session.execute(insert(Scenario).values(id=scenario_id, name=words, created_at=at, **values))
-    return scenario_id
-
-
-def remove(*, session: Session, scenario_id: str) -> bool:
-    """Take a scenario away; False when there is none."""
-    done = session.execute(delete(Scenario).where(col(Scenario.id) == scenario_id))
-    assert isinstance(done, CursorResult)
-    return done.rowcount > 0
 
 
 def _sum() -> Any:

@@ -1,8 +1,9 @@
-"""The small tables: alerts, notes on moments, values of the installation, and when hour-priced deployments were on."""
+"""The small tables: alerts, notes on moments, scenarios, values of the installation, and when hour-priced deployments
+were on."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -12,7 +13,7 @@ from sqlalchemy import CursorResult, Engine, Table, delete, insert, or_, text, u
 from sqlalchemy import select as select_columns
 from sqlmodel import Session, col, select
 
-from db.models import Alert, AlertEvent, Annotation, Powered, Setting
+from db.models import Alert, AlertEvent, Annotation, Powered, Scenario, Setting
 
 
 def read(engine: Engine, key: str) -> Mapping[str, Any] | None:
@@ -211,3 +212,55 @@ def checked(
 def delivered(*, session: Session, event_id: str, words: str) -> None:
     """Keep what became of an event's notice."""
     session.execute(update(EVENT).where(EVENT.c.id == event_id).values(delivered=words))
+
+
+LONGEST_SCENARIO_NAME = 80
+
+MOST_SCENARIOS = 200
+
+
+def scenarios(engine: Engine) -> list[Scenario]:
+    """All of them by name."""
+    with Session(engine) as session:
+        return list(session.exec(select(Scenario).order_by(Scenario.name, Scenario.id)))
+
+
+def scenario_owners(engine: Engine, scenario_id: str) -> list[str]:
+    """Who kept a scenario; empty where there is none."""
+    with Session(engine) as session:
+        return list(session.exec(select(Scenario.person).where(Scenario.id == scenario_id)))
+
+
+def save_scenario(
+    *,
+    session: Session,
+    scenario_id: str,
+    name: str,
+    state: Mapping[str, str],
+    person: str,
+    at: datetime,
+    may_replace: Callable[[str | None], bool] = lambda _owner: True,
+) -> str:
+    """Keep a scenario; one of the same name is replaced if its owner allows that. Returns its id. Raises ValueError in
+    words."""
+    words = " ".join(name.split())[:LONGEST_SCENARIO_NAME].strip()
+    if not words:
+        raise ValueError("The scenario has no name: give it one, so that it can be found again.")
+    namesake = session.exec(select(Scenario).where(Scenario.name == words)).first()
+    values = {"state": dict(state), "person": person, "changed_at": at}
+    if namesake is not None:
+        if not may_replace(namesake.person):
+            raise ValueError(f"Somebody else keeps a scenario called “{words}”: give yours another name.")
+        session.execute(update(Scenario).where(col(Scenario.id) == namesake.id).values(**values))
+        return namesake.id
+    if len(session.exec(select(Scenario.id)).all()) >= MOST_SCENARIOS:
+        raise ValueError(f"There are {MOST_SCENARIOS} scenarios already; delete one first.")
+    session.execute(insert(Scenario).values(id=scenario_id, name=words, created_at=at, **values))
+    return scenario_id
+
+
+def remove_scenario(*, session: Session, scenario_id: str) -> bool:
+    """Take a scenario away; False when there is none."""
+    done = session.execute(delete(Scenario).where(col(Scenario.id) == scenario_id))
+    assert isinstance(done, CursorResult)
+    return done.rowcount > 0

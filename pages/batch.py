@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app.access import auth
+from app import auth
 from app.batch import detail, prompt, submit, upload, validation
 from app.batch import list as batches
 from app.batch import targets as where

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app.access import auth
+from app import auth
 from app.caching import form, results
 from app.live import run_view as runs
 from app.widgets import status

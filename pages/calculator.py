@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app.access import auth
+from app import auth
 from app.calculator import assumptions, inputs, options, scenarios, serving
 from app.calculator import cost as calculator_cost
 from app.calculator import state as calculator_state

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app.access import auth
+from app import auth
 from app.capacity import account, endpoints, provisioned
 from app.widgets.status import draw_refusal
 from app.widgets.text import plain

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app.access import auth
+from app import auth
 from app.deployments import detail, form
 from app.deployments import list as deployments_list
 from app.widgets import status

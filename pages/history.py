@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import streamlit as st
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.access import auth
+from app import auth
 from app.history import alerts, latency, overview, throughput
 from app.history import cost as history_cost
 from app.history import data as history_data

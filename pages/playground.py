@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app.access import auth
+from app import auth
 from app.live import run_calls
 from app.live import run_view as runs
 from app.playground import composer as ask

@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 import streamlit as st
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import navigation
-from app.access import auth
+from app import auth, navigation
 from app.prices import page as prices_page
 from app.widgets.filters import tell_apart
 from app.widgets.text import plain

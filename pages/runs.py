@@ -5,8 +5,7 @@ from __future__ import annotations
 import streamlit as st
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import navigation
-from app.access import auth
+from app import auth, navigation
 from app.live import run_calls
 from app.runs import page as runs_page
 from app.widgets import filters

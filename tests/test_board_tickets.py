@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.access import tickets
-from app.access.tickets import LIFETIME_S, BadTicket, Ticket, board_token, check_token, role_in
+from app import tickets
+from app.tickets import LIFETIME_S, BadTicket, Ticket, board_token, check_token, role_in
 
 RUN = "run-1"
 

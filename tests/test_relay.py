@@ -19,7 +19,6 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 
-from app.access.tickets import LIFETIME_S, STEADY_S, Ticket, board_token
 from app.live.run_state import Mirror, read_have
 from app.live.websocket import (
     EXPIRED,
@@ -32,6 +31,7 @@ from app.live.websocket import (
     Viewer,
     same_origin,
 )
+from app.tickets import LIFETIME_S, STEADY_S, Ticket, board_token
 from services.security import access
 from tests.board_fakes import FakeEngine, Screen
 from tests.e2e.board_snapshots import answering

@@ -14,7 +14,7 @@ import streamlit as st
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.access import auth
+from app import auth
 from app.batch import line as batch_line
 from app.batch import summary
 from app.batch import upload as batch_upload

@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.access import auth
+from app import auth
 from app.batch import origin as links
 from app.batch import results, summary, upload
 from app.widgets.filters import zone

@@ -10,7 +10,7 @@ import streamlit as st
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.access import auth
+from app import auth
 from app.batch import summary, upload
 from app.widgets.filters import zone
 from app.widgets.text import clip, plain

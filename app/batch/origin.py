@@ -9,7 +9,7 @@ import streamlit as st
 from sqlalchemy.exc import SQLAlchemyError
 from streamlit.delta_generator import DeltaGenerator
 
-from app.access import auth
+from app import auth
 from app.batch import compare, summary, upload
 from app.widgets.text import clip, plain
 from db import batches

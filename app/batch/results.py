@@ -15,7 +15,7 @@ import pandas as pd
 import streamlit as st
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.access import auth
+from app import auth
 from app.batch import compare, line, summary, upload
 from app.batch import origin as links
 from app.batch.validation import LINE

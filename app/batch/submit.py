@@ -11,13 +11,12 @@ from typing import Any
 import streamlit as st
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import navigation
-from app.access import auth
-from app.access.tickets import board_token
+from app import auth, navigation
 from app.batch import upload
 from app.batch.validation import leave_out_label
 from app.live import run_view as runs
 from app.live.board import LEGEND, board
+from app.tickets import board_token
 from app.widgets.status import draw_refusal
 from app.widgets.text import clip, plain
 from db import batches

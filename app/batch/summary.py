@@ -16,7 +16,7 @@ import pandas as pd
 import streamlit as st
 from sqlalchemy import Engine
 
-from app.access import auth
+from app import auth
 from app.glossary import FIGURES
 from app.widgets.text import plain
 from db import batches

@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.access import auth
+from app import auth
 from app.batch import upload
 from app.widgets.text import plain
 from services.batch import text as words

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, Literal
 
 import streamlit as st
 
-from app.access import auth
+from app import auth
 from app.widgets.status import attempt, draw_refusal
 from app.widgets.text import clip, plain
 from services import paths

@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from app.access import auth
+from app import auth
 from app.widgets.parameters import UNASKED, cache_words
 from app.widgets.text import plain
 from services import caching

@@ -8,8 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import navigation
-from app.access import auth
+from app import auth, navigation
 from app.caching import form
 from app.charts import theme as charts_theme
 from app.glossary import FIGURES

@@ -10,13 +10,13 @@ import pandas as pd
 import streamlit as st
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.access import auth
+from app import auth
 from app.calculator import options
 from app.calculator import state as calculator_state
 from app.widgets.panel import panel
 from app.widgets.status import attempt, draw_refusal
 from app.widgets.text import clip, plain
-from db import models
+from db import small_tables
 from services.calculator import address, report, validation
 from services.calculator.address import State
 from services.calculator.types import Answer
@@ -31,7 +31,12 @@ def draw(person: auth.Person, state_now: State, answer: Answer) -> None:
     with st.popover("Scenarios", icon=":material/bookmark:"):
         if person.may("annotate"):
             with st.form("ca_scenario", border=False, clear_on_submit=True):
-                st.text_input("Keep this as", key=NAME, max_chars=models.LONGEST_NAME, placeholder="Support bot, 2027")
+                st.text_input(
+                    "Keep this as",
+                    key=NAME,
+                    max_chars=small_tables.LONGEST_SCENARIO_NAME,
+                    placeholder="Support bot, 2027",
+                )
                 st.form_submit_button(
                     "Keep", icon=":material/bookmark_add:", on_click=_save, args=(address.write(state_now),)
                 )
@@ -66,7 +71,7 @@ def _link(state_now: State) -> str:
 
 def _rows() -> list[dict[str, Any]]:
     try:
-        return [scenario.model_dump() for scenario in models.scenarios(auth.database())]
+        return [scenario.model_dump() for scenario in small_tables.scenarios(auth.database())]
     except SQLAlchemyError:
         st.caption("The scenarios cannot be read just now; they are kept.")
         return []

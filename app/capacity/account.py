@@ -13,7 +13,7 @@ from typing import Any
 
 import streamlit as st
 
-from app.access import auth
+from app import auth
 from app.widgets.status import attempt
 from app.widgets.text import plain
 from services.aws.control import Identity, Model

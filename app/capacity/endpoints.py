@@ -9,7 +9,7 @@ from typing import cast
 import pandas as pd
 import streamlit as st
 
-from app.access import auth
+from app import auth
 from app.capacity import account
 from app.glossary import WIRE_WORDS
 from app.widgets.status import attempt, draw_refusal

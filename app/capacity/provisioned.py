@@ -11,7 +11,7 @@ from typing import Any, cast
 import pandas as pd
 import streamlit as st
 
-from app.access import auth
+from app import auth
 from app.capacity import account, endpoints
 from app.widgets.status import attempt, draw_refusal
 from app.widgets.text import plain

@@ -10,8 +10,7 @@ from urllib.parse import urlsplit
 
 import streamlit as st
 
-from app import glossary
-from app.access import auth
+from app import auth, glossary
 from app.deployments import form
 from app.widgets.status import attempt, draw_refusal
 from app.widgets.text import plain

@@ -8,8 +8,7 @@ from typing import Any, cast
 
 import streamlit as st
 
-from app import glossary
-from app.access import auth
+from app import auth, glossary
 from app.widgets.status import draw_refusal
 from services.aws.credentials import region_of
 from services.deployments import config

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pandas as pd
 import streamlit as st
 
-from app.access import auth
+from app import auth
 from app.charts.theme import Theme, color
 from app.deployments import detail
 from app.widgets.status import attempt, draw_refusal, restart_button, sentence

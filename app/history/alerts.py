@@ -14,7 +14,7 @@ import pandas as pd
 import streamlit as st
 from sqlalchemy import Engine
 
-from app.access import auth
+from app import auth
 from app.charts import theme
 from app.charts.theme import Look
 from app.charts.vega import Spec, q, tips, view, word

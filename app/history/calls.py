@@ -11,8 +11,7 @@ from zoneinfo import ZoneInfo
 import pandas as pd
 import streamlit as st
 
-from app import navigation
-from app.access import auth
+from app import auth, navigation
 from app.charts import theme
 from app.glossary import FIGURES
 from app.history.data import calls_table, to_csv

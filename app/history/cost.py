@@ -12,7 +12,7 @@ import pandas as pd
 import streamlit as st
 from sqlalchemy import Engine
 
-from app.access import auth
+from app import auth
 from app.charts import theme
 from app.charts.theme import Look
 from app.charts.vega import Spec, layers, q, tips, to, view, when, word

@@ -18,7 +18,7 @@ import pandas as pd
 import streamlit as st
 from sqlalchemy import Engine
 
-from app.access import auth
+from app import auth
 from app.charts import theme
 from app.history.filters import Source
 from db import history, run_queries

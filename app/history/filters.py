@@ -14,8 +14,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from streamlit.errors import StreamlitAPIException
 
-from app import navigation
-from app.access import auth
+from app import auth, navigation
 from app.widgets.filters import SOURCES, zone
 from app.widgets.text import KIND_NAMES, clip, plain
 from db.engine import reader

@@ -9,10 +9,10 @@ from typing import Any
 import streamlit as st
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.access import auth
-from app.access.tickets import board_token
+from app import auth
 from app.live import run_calls
 from app.live.board import board
+from app.tickets import board_token
 from db import run_queries
 from services.runs import view
 

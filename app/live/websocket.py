@@ -20,8 +20,8 @@ import orjson
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from app.access.connections import BOARD_LIMIT, Silent, Tally, address_of
-from app.access.tickets import BadTicket, Ticket, board_token, check_token
 from app.live.run_state import Have, Mirror, read_have
+from app.tickets import BadTicket, Ticket, board_token, check_token
 from services import paths
 from services.security import access
 
@@ -223,7 +223,7 @@ class Relay:
                 del self.feeds[run_id]
 
     def _holds(self, ticket: Ticket, websocket: WebSocket) -> Ticket:
-        from app.access import auth  # it brings the database's library, which takes longer than the first answer may
+        from app import auth  # it brings the database's library, which takes longer than the first answer may
 
         return auth.holds(ticket, websocket.cookies, websocket.headers.get("origin"))
 

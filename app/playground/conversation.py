@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from app.access import auth
+from app import auth
 from app.live import run_calls
 from app.live import run_view as runs
 from app.playground import state

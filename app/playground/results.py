@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app.access import auth
+from app import auth
 from app.glossary import FIGURES
 from app.live import download as takeaway
 from app.live import run_view as runs

@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from app.access import auth
+from app import auth
 from app.widgets.playground_inputs import (
     AGAIN,
     AWAY,

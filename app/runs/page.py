@@ -8,8 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import navigation
-from app.access import auth
+from app import auth, navigation
 from app.glossary import FIGURES
 from app.live import run_calls
 from app.live.download import downloads

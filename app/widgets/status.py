@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from app.access import auth
+from app import auth
 from app.widgets.text import plain
 
 SETTLED = frozenset({"ready", "unavailable"})

@@ -630,10 +630,8 @@ def talk_of(asks: Sequence[Ask]) -> Talk:
 def inputs(past: Sequence[Row], chars: int, n: int, talk: Talk = ONE) -> Tokens:
     """Input tokens of ``n`` lines with ``chars`` characters together, what is sent around them included.
 
-    From recorded calls, which are of one turn each: their own tokens for each prompt of theirs, and the marks of
-    further turns. How much of those tokens is around a prompt can be told only where prompts differ in length; where
-    they do not, the range is what it can be (from nothing to all that the characters leave over), which is nothing to
-    speak of for lines as long as those.
+    From recorded calls, which are of one turn each. How many of their tokens stand around a prompt can be told only
+    where prompts differ in length; else the range is everything that it can be.
     """
     calls = [
         (float(row["chars"]), float(tokens))

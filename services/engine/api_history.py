@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from aiohttp import web
 from sqlmodel import Session
 
-from db import models, rollups, small_tables
+from db import rollups, small_tables
 from services import alerts as alerts_module
 from services.engine.background import BUSY_BATCH, IDLE_BATCH
 from services.engine.requests import answer, body_of, may, own
@@ -38,7 +38,7 @@ class _Scenarios:
 
     async def listed(self, request: web.Request) -> web.Response:
         may(request, "look")
-        scenarios = await asyncio.to_thread(models.scenarios, self._engine.reader)
+        scenarios = await asyncio.to_thread(small_tables.scenarios, self._engine.reader)
         return answer([scenario.model_dump() for scenario in scenarios])
 
     async def save(self, request: web.Request) -> web.Response:
@@ -50,7 +50,7 @@ class _Scenarios:
         if not state or len(state) > MOST_WORDS or not sound:
             raise ValueError("The scenario cannot be kept: its “state” is the words of the page's address, as texts.")
         stored_id = await self._engine.writer.write(
-            lambda session: models.save(
+            lambda session: small_tables.save_scenario(
                 session=session,
                 scenario_id=scenario_id,
                 name=name,
@@ -65,9 +65,11 @@ class _Scenarios:
     async def delete(self, request: web.Request) -> web.Response:
         may(request, "annotate")
         scenario_id = request.match_info["id"]
-        for owner in await asyncio.to_thread(models.owners, self._engine.reader, scenario_id):
+        for owner in await asyncio.to_thread(small_tables.scenario_owners, self._engine.reader, scenario_id):
             own(request, "annotate", owner, "scenario")
-        gone = await self._engine.writer.write(lambda session: models.remove(session=session, scenario_id=scenario_id))
+        gone = await self._engine.writer.write(
+            lambda session: small_tables.remove_scenario(session=session, scenario_id=scenario_id)
+        )
         return answer({"deleted": gone})
 
 

@@ -24,7 +24,7 @@ from sqlalchemy import text
 from sqlmodel import Session
 from streamlit.testing.v1 import AppTest
 
-from app.access import auth as app_session
+from app import auth as app_session
 from db import history, rollups, sketch
 from db.engine import make_engine, reader
 from services.dashboard import demo

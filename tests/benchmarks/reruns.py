@@ -22,7 +22,7 @@ def main() -> None:
     """Rerun a page that shows a finished run, `PER_SECOND` times a second, until told to stop."""
     logging.disable(logging.WARNING)
     write_whole()
-    from app.access import auth
+    from app import auth
     from tests.pages.lab import Lab, page
 
     stop: list[int] = []

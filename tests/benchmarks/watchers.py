@@ -25,7 +25,7 @@ GONE_S = 8.0
 
 async def board(session: aiohttp.ClientSession, url: str, run_id: str, there: asyncio.Event, columns: int) -> Seen:
     """One viewer of the board's own WebSocket."""
-    from app.access.tickets import board_token
+    from app.tickets import board_token
 
     seen: Seen = []
     chars = dict.fromkeys(range(columns), 0)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from db import models
+from db import small_tables
 from db.engine import reader
 from services.calculator import address, presets
 from services.calculator.address import State
@@ -35,11 +35,11 @@ def test_a_scenario_is_kept_replaced_by_its_name_and_taken_away(engine: EnginePr
     client, url = _client(engine), reader(f"sqlite:///{engine.data / 'lab.sqlite3'}")
     first = client.history.save_scenario("  Support\nbot ", WORDS)
     assert client.history.save_scenario("Support bot", {**WORDS, "rpm": "99"}) == first
-    [row] = models.scenarios(url)
+    [row] = small_tables.scenarios(url)
     assert (row.name, row.person, (row.state or {})["rpm"]) == ("Support bot", "ada@example.org", "99")
     assert address.read(row.state or {})[1] == []
     client.history.delete_scenario(first)
-    assert models.scenarios(url) == []
+    assert small_tables.scenarios(url) == []
 
 
 @pytest.mark.parametrize(

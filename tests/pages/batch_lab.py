@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.access import auth as app_session
+from app import auth as app_session
 from app.batch import validation
 from db import batch_queries, runs
 from db.models import Batch, BatchJob, BatchLine

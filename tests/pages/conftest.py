@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.access import auth
+from app import auth
 from tests.pages.lab import Lab
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from sqlmodel import Session, SQLModel
 from streamlit.testing.v1 import AppTest
 
-from app.access import auth as app_session
+from app import auth as app_session
 from app.widgets.text import NOTHING
 from db import runs
 from db.engine import make_engine, reader
@@ -52,7 +52,7 @@ def buttons(at: AppTest) -> list[str]:
 
 
 class Lab:
-    """Engine, database and configuration of one test; also the `app.access.auth.Sources` of the pages."""
+    """Engine, database and configuration of one test; also the `app.auth.Sources` of the pages."""
 
     def __init__(self, folder: Path) -> None:
         url = f"sqlite:///{folder / 'lab.sqlite3'}"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.access import auth
+from app import auth
 from app.batch import validation
 from services.batch import targets
 from services.batch.types import Fault

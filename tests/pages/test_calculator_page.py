@@ -13,9 +13,9 @@ from sqlalchemy import update
 from sqlmodel import col
 from streamlit.testing.v1 import AppTest
 
-from app.access import auth as app_session
+from app import auth as app_session
 from app.calculator import assumptions
-from db import models, runs
+from db import models, runs, small_tables
 from services.calculator import catalog, measured, presets, serialization
 from services.calculator.assumptions import Assumptions
 from tests.db.rows import run_row
@@ -160,7 +160,7 @@ def test_a_damaged_scenario_is_passed_over(lab: Lab) -> None:
             "person": "ada",
             "at": datetime.now(UTC),
         }
-        lab.write(models.save, **row)
+        lab.write(small_tables.save_scenario, **row)
         lab.write(_damage, scenario_id=f"s{number}", state=state)
     at = opened()
     at.multiselect(key="ca_scenario_shown").set_value(["S 0", "S 1", "S 2"]).run()

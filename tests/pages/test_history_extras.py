@@ -29,7 +29,7 @@ def panel() -> None:
 
     import streamlit as st
 
-    from app.access import auth
+    from app import auth
     from app.history import alerts, cost, filters
 
     person = auth.person_and_role()

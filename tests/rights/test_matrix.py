@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlmodel import Session
 
-from db import batch_queries, models, run_queries, runs, small_tables
+from db import batch_queries, run_queries, runs, small_tables
 from db.models import Batch
 from services.runs.spec import new_id
 from services.security.access import owns
@@ -88,7 +88,9 @@ async def _note(door: Door, owner: str) -> str:
 
 async def _scenario(door: Door, owner: str) -> str:
     kept = new_id()
-    await door.write(models.save, scenario_id=kept, name=kept, state={"rpm": "1"}, person=owner, at=datetime.now(UTC))
+    await door.write(
+        small_tables.save_scenario, scenario_id=kept, name=kept, state={"rpm": "1"}, person=owner, at=datetime.now(UTC)
+    )
     return kept
 
 
@@ -131,7 +133,7 @@ def as_it_is(house: House, ident: str) -> Any:
         len(run_queries.calls_of_run(house.reader, ident)),
         batch_queries.batch(house.reader, ident),
         small_tables.owners(house.reader, ident),
-        models.owners(house.reader, ident),
+        small_tables.scenario_owners(house.reader, ident),
     ]
 
 
@@ -192,7 +194,7 @@ async def test_a_scenario_of_somebody_elses_is_not_replaced_by_its_name(door: Do
         422,
         "Somebody else keeps a scenario called “Support bot”: give yours another name.",
     )
-    assert models.scenarios(door.house.reader)[0].state == {"rpm": "1"}
+    assert small_tables.scenarios(door.house.reader)[0].state == {"rpm": "1"}
     assert (await door.ask(OWNERS[0], "member", "POST", "/scenarios", other))[0] == 200
     assert (await door.ask("root@example.com", "admin", "POST", "/scenarios", body))[0] == 200
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.access import auth
-from app.access.tickets import role_in
+from app import auth
 from app.batch import upload
 from app.live import run_view
-from db import models, small_tables
+from app.tickets import role_in
+from db import small_tables
 from tests.pages.batch_lab import BatchLab, arranged, opened
 from tests.pages.lab import page
 
@@ -43,7 +43,9 @@ def test_what_is_somebody_elses_has_no_buttons(lab: BatchLab, monkeypatch: pytes
     over = lab.batch(("succeeded", "failed"), person=ADA)
     going = lab.batch(("succeeded", "waiting"), state="running", ended_at=None, person=ADA)
     lab.write(small_tables.add, note_id="n1", at=datetime.now(UTC), note="moved", person=ADA)
-    lab.write(models.save, scenario_id="s1", name="bot", state={"rpm": "1"}, person=ADA, at=datetime.now(UTC))
+    lab.write(
+        small_tables.save_scenario, scenario_id="s1", name="bot", state={"rpm": "1"}, person=ADA, at=datetime.now(UTC)
+    )
     wrong = []
     for person, role, may in PEOPLE:
         looked(monkeypatch, person, role)

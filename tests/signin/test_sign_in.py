@@ -12,8 +12,8 @@ import aiohttp
 import pytest
 
 from app.access import sign_in
-from app.access.tickets import board_token
 from app.live.websocket import OVER
+from app.tickets import board_token
 from tests.signin.house import BOARD_SECRET, COOKIE_SECRET, House, Visitor, cookie_for
 from tests.signin.oidc import CLIENT, SECRET, Provider, Script
 

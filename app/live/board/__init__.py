@@ -11,8 +11,8 @@ from typing import Any
 
 import streamlit as st
 
-from app.access.tickets import role_in
 from app.charts.theme import DARK_COLOURS, LIGHT_COLOURS
+from app.tickets import role_in
 
 HERE = Path(__file__).parent
 LEGEND = (
@@ -52,7 +52,7 @@ def board(
 
     ``snapshot`` is a frame of the board (`services.runs.view.snapshot_from_rows`, or the engine's), drawn at once; None
     waits for the socket. ``live`` opens the socket; a rerun with the same ``key`` and ``run_id`` leaves it open and
-    repaints nothing. ``token`` comes from `app.access.tickets.board_token`; its role decides whether stop and retry are
+    repaints nothing. ``token`` comes from `app.tickets.board_token`; its role decides whether stop and retry are
     shown. ``legend``: say what the bars mean; of several boards beside each other nobody needs it twice.
     """
     base = st.get_option("server.baseUrlPath").strip("/")

@@ -18,7 +18,7 @@ from sqlalchemy import Engine as SqlEngine
 from streamlit.runtime.scriptrunner_utils.script_run_context import RunLocation, ThreadState, get_script_run_ctx
 
 from app.access import sign_in
-from app.access.tickets import BadTicket, Ticket
+from app.tickets import BadTicket, Ticket
 from db.engine import database_url, reader
 from services import paths
 from services.client import EngineClient, EngineDown, EngineError, client_from_env
