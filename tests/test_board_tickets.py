@@ -22,6 +22,7 @@ def test_a_token_says_who_may_do_what_and_stays_the_same_across_reruns() -> None
     ticket = check_token(token, RUN, now=1_000_000_200)
     assert (ticket.person, ticket.role, ticket.may_act) == ("Ådä", "member", True)
     assert role_in(token) == "member"
+    assert not check_token(board_token(RUN, "ada", "viewer", now=1_000_000_200), RUN, now=1_000_000_200).may_act
     assert role_in("rubbish") == "viewer"
     with pytest.raises(BadTicket):
         check_token(token, RUN, now=1_000_000_200 + LIFETIME_S)

@@ -7,6 +7,8 @@ from typing import Any
 
 from db.rollups import CALL
 from services.call_record import BEGINNING, END, from_row, to_row
+from services.runs.record import of_call
+from tests.db.rows import call_row
 
 WHOLE = tuple(dict.fromkeys((*BEGINNING, *END)))
 
@@ -27,3 +29,12 @@ def test_a_row_is_the_same_after_its_record() -> None:
 def test_what_a_row_leaves_out_is_not_known() -> None:
     row = to_row(from_row({"id": "c"}), END)
     assert {name: value for name, value in row.items() if value is not None} == {"state": "running"}
+
+
+def test_the_json_of_a_call_adds_its_tokens_up_and_says_its_cost_in_dollars() -> None:
+    row = call_row("c", "r", state="succeeded", outcome="ok", cost_state="range", cost_nanousd=1_250_000)
+    row |= {"uncached_input": 1, "cache_read": 20, "cache_write_5m": 300, "cache_write_1h": 4_000}
+    row |= {"reasoning_output": 50_000, "answer_output": 600_000, "cost_high_nanousd": 2_500_000}
+    call = of_call(from_row(row))
+    assert (call["usage"]["input"], call["usage"]["output"]) == (4_321, 650_000)
+    assert (call["cost"]["usd"], call["cost"]["high_usd"]) == ("0.00125", "0.0025")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -396,3 +397,9 @@ def test_the_examples_of_our_own_sentences_are_left_whole(monkeypatch: pytest.Mo
         database_url(Path())
     for sentence in (str(refused.value), sentence_of(ArgumentError())):
         assert keys.scrub(sentence) == sentence and "postgresql://" in sentence
+
+
+def test_a_key_with_quotes_backslashes_and_umlauts_is_found_in_json_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", value := 'p"ass\\wörd-123456')
+    for text in (json.dumps({"x": value}), json.dumps({"x": value}, ensure_ascii=False)):
+        assert "ass" not in scrub(text), text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from itertools import accumulate
 
 import pytest
 from hypothesis import given
@@ -167,3 +168,10 @@ def test_whatever_the_stamps_the_figures_are_in_order_and_never_negative(
             assert share is None or share <= (got.itl_max_ms or 0)
     packed = unpack_deltas(*pack_deltas(call))
     assert packed == [(ns // 1000, names[kind]) for ns, kind in zip(times, kinds, strict=False)]
+
+
+def test_percentiles_of_gaps_are_those_of_their_definition() -> None:
+    twenty = figures(stamps(*accumulate([100, *range(1, 21)])), output_tokens=21)
+    assert (twenty.itl_p50_ms, twenty.itl_p95_ms, twenty.itl_max_ms) == pytest.approx((10.5, 19.05, 20))
+    hundred = figures(stamps(*accumulate([100, *range(1, 101)])), output_tokens=101)
+    assert (hundred.itl_p50_ms, hundred.itl_p95_ms, hundred.itl_p99_ms) == pytest.approx((50.5, 95.05, 99.01))

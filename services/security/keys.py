@@ -243,7 +243,15 @@ def names_in(table: Mapping[str, Any]) -> Iterator[str]:
 
 def _compile(values: frozenset[str]) -> re.Pattern[str]:
     forms = {
-        form for value in values for form in (value, quote(value, safe=""), quote_plus(value), json.dumps(value)[1:-1])
+        form
+        for value in values
+        for form in (
+            value,
+            quote(value, safe=""),
+            quote_plus(value),
+            json.dumps(value)[1:-1],
+            json.dumps(value, ensure_ascii=False)[1:-1],  # as orjson and the services write it
+        )
     }
     exact = [re.escape(form) for form in sorted(forms, key=len, reverse=True)]
     return re.compile("|".join([*exact, *_PATTERNS]))

@@ -145,6 +145,8 @@ def test_hours_are_paid_used_or_not_and_a_day_of_25_hours_costs_25(quick: tuple[
     data = figures.load(engine, long, NOW)
     spent = figures.spend(data)
     assert spent.used + spent.idle == round(2.5e9 * 240)
+    by_driver = figures.cost(data, "deployment").groupby("driver")["nanousd"].sum()
+    assert (by_driver["hours used"], by_driver["hours idle"]) == pytest.approx((spent.used, spent.idle), abs=10)
     by_day = figures.cost(data, "day")
     hours = by_day[by_day["driver"].str.startswith("hours")].groupby("key")["nanousd"].sum()
     assert (hours["2026-10-24"], hours["2026-10-25"]) == (60_000_000_000, 62_500_000_000)

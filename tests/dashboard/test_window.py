@@ -142,3 +142,8 @@ def test_edges_of_a_zone_that_is_half_an_hour_off_move_to_the_next_whole_hour() 
 def test_the_month_begins_at_midnight_of_the_zone() -> None:
     view = resolve(Filter("mtd", zone="Europe/Berlin"), NOW)
     assert view.start == datetime(2026, 9, 30, 22, tzinfo=UTC)
+
+
+def test_a_value_with_commas_and_backslashes_comes_back_from_an_address() -> None:
+    chosen = Filter("7d", deployments=("a,b\\", "\\,"), tags=("x,",))
+    assert Filter.from_params(chosen.to_params()) == chosen

@@ -147,3 +147,12 @@ def test_a_rate_limit_holds_in_every_minute_from_the_first_line_on() -> None:
 
 def test_without_a_rate_limit_every_turn_is_now() -> None:
     assert set(_turns(Spacing(None), 50)) == {100.0}
+
+
+def test_a_burst_of_refusals_halves_the_lanes_and_does_so_once() -> None:
+    lanes = Lanes(first=40)
+    lanes.ended(began=0.0, now=1.0, latency_ms=None, in_use=40, throttled=True)
+    assert lanes.limit == 20
+    for n in range(9):
+        lanes.ended(began=0.0, now=1.0 + n / 1000, latency_ms=None, in_use=40, throttled=True)
+    assert lanes.limit == 20
