@@ -20,7 +20,7 @@ from typing import Any
 
 from app import streamlit_config
 from services import paths
-from services.client import EngineError
+from services.engine_connection import EngineError
 from services.engine_process import spawn
 from services.processes import health
 from services.processes.health import Vitals, vitals

@@ -16,8 +16,8 @@ from db.engine import Refused, sentence_of
 from db.migrate import DatabaseTooNew
 from db.writer import WriteFailed
 from services import paths
-from services.client import EngineError
 from services.deployments.toml_table import ConfigError
+from services.engine_connection import EngineError
 from services.security import keys
 
 WITH_SENTENCE = (DatabaseTooNew, Refused, WriteFailed, ConfigError, EngineError)  # their texts are sentences

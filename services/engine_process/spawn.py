@@ -12,12 +12,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from services import paths
-from services.client import EngineClient, EngineDown, EngineError
+from services.engine_connection import EngineDown, EngineError
 from services.processes.health import Vitals, vitals
 from services.security import keys
+
+if TYPE_CHECKING:
+    from services.client import EngineClient
 
 LINE_CHARS = 300
 
@@ -181,6 +184,8 @@ def engine_for(data: Path, file: Path, *, person: str, role: str, embedded: bool
     """
     if trouble := paths.data_trouble(data):
         raise EngineError(trouble)
+    from services.client import EngineClient  # it brings the database's library, which `lab run` itself does not need
+
     client = EngineClient(paths.socket_path(data), person=person, role=role)
     try:
         running = client.health()
