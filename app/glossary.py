@@ -1,4 +1,4 @@
-"""What each figure means, in the words of metrics.md, and what the wires are called on every page."""
+"""What each figure means, in the words of docs/metrics.md, and what the wires are called on every page."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class Run(SQLModel, table=True):
 
 
 class Call(SQLModel, table=True):
-    """One HTTP request to one deployment. Times are ms from t0 (metrics.md), money is integer nano-dollars.
+    """One HTTP request to one deployment. Times are ms from t0 (docs/metrics.md), money is integer nano-dollars.
 
     ``delta_us`` holds one little-endian uint32 per content delta, µs from t0; ``delta_kinds`` one byte for each.
     """

@@ -1,6 +1,6 @@
 """What a service's prompt cache did for the calls of a run: times cold and warm, tokens, money, and when it pays.
 
-Formulas (shared/calculator.md, 11 and 12), with the write price w and the read price r as multiples of the plain input
+Formulas, with the write price w and the read price r as multiples of the plain input
 price: caching costs less than none when the share of hits is above (w − 1) / (w − r); with reuse at random moments λ
 times a minute and a lifetime of T minutes that every hit renews, that share is 1 − e^(−λT); of a burst of n calls the
 first one writes and the others read, which is w + (n − 1) r against n.

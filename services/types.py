@@ -20,7 +20,7 @@ JsonMapping = Mapping[str, Any]
 Phase = Literal["queued", "connecting", "waiting", "reasoning", "answering", "done"]
 PHASES: tuple[Phase, ...] = ("queued", "connecting", "waiting", "reasoning", "answering", "done")
 
-# How a call ended, coarse (metrics.md). Only `succeeded` enters latency statistics; `running` is not an end.
+# How a call ended, coarse (docs/metrics.md). Only `succeeded` enters latency statistics; `running` is not an end.
 State = Literal[
     "running",
     "succeeded",
@@ -310,7 +310,7 @@ class WireError:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Every time of one attempt, in milliseconds from t0 unless said otherwise (metrics.md). None = unknown."""
+    """Every time of one attempt, in milliseconds from t0 unless said otherwise (docs/metrics.md). None = unknown."""
 
     queued_ms: float | None = None  # accepted by us → handed to the transport
     connect_ms: float | None = None  # DNS + TCP + TLS of a new connection; 0.0 when `reused`

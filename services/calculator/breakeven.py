@@ -1,4 +1,4 @@
-"""Monthly cost against requests a minute, and where two lines cross (calculator.md D 13).
+"""Monthly cost against requests a minute, and where two lines cross.
 
 Token-priced lines rise in proportion. An hour-priced one is a staircase of machines, drawn with the rate at which its
 smallest fleet is full: a crossing that the flat line of that fleet has only beyond that rate is no break-even.

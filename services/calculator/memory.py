@@ -1,4 +1,4 @@
-"""Where a replica's GPU memory goes: weights, paged KV cache, the rest (calculator.md D 1–3).
+"""Where a replica's GPU memory goes: weights, paged KV cache, the rest.
 
 ``Gpu.memory_gib`` has to be what the driver shows (79.2 GiB for an H100, not 80): vLLM's share is of that.
 
@@ -11,7 +11,7 @@ half fitted and one half only checked. What is known to differ: from about 0.17 
 bytes an entry), and from 0.21 an estimate of the CUDA graphs is counted; at 256 sequences the two about cancel. Until
 0.9.1 the V1 engine also counted the CUDA context (0.5 GiB a GPU).
 
-Sources: calculator.md D 2 and D 3; vLLM 0.11 ``v1/core/kv_cache_utils.py`` (layer groups, block counts).
+Source: vLLM 0.11 ``v1/core/kv_cache_utils.py`` (layer groups, block counts).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Provisioned throughput: model units that are paid by the hour (shared/calculator.md, D 13 and B).
+"""Provisioned throughput: model units that are paid by the hour.
 
 Bedrock publishes neither what a unit carries nor, for current models, what it costs. Such a unit is listed with what is
 missing and with the figure at which it would win, never with a number of units that nobody knows.

@@ -2,7 +2,7 @@
 
 The arithmetic of a step and its sources are in steps.py; the factors in efficiency.py.
 
-A step with p prompt tokens and B decoding sequences takes (calculator.md D 4 to D 6)
+A step with p prompt tokens and B decoding sequences takes
 
     max(weights / (n·BW·η), FLOP_p/(n·F·μ_p) + FLOP_B/(n·F·μ_d)) + 0.3·min(weights, FLOP_p) + KV read / (n·BW·η)
     + 2·L·(hop + 2(n-1)/n · (p+B)·h·2 / link) + L·launch + step + B·sequence

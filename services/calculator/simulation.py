@@ -1,4 +1,4 @@
-"""Waits by simulation: a seeded discrete-event run of the continuous-batching scheduler (calculator.md D 8).
+"""Waits by simulation: a seeded discrete-event run of the continuous-batching scheduler.
 
 What the closed form of ``queueing`` cannot know: how the lengths of prompts and answers, bursts and the KV cache's edge
 make the slowest of a hundred requests. Held against M/D/1 where one request runs at a time (``md1_wait``).

@@ -136,7 +136,7 @@ class Precision(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Efficiency:
-    """The factors that a roofline cannot know, each with the range it is run at (see calculator.md D 14)."""
+    """The factors that a roofline cannot know, each with the range it is run at."""
 
     bandwidth: Range = Range(0.60, 0.75, 0.90)  # of peak memory bandwidth in decode
     prefill: Range = Range(0.35, 0.47, 0.60)  # of peak compute in prefill

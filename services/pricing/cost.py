@@ -233,7 +233,7 @@ def _texts(rates: Mapping[str, Decimal]) -> dict[str, str]:
 
 
 def cost(usage: Usage, price: Price | None, *, complete: bool, max_output_tokens: int | None = None) -> Cost:
-    """Cost of a call from its counts and its stored price (metrics.md, "Counts and cost").
+    """Cost of a call from its counts and its stored price (docs/metrics.md, "Counts and cost").
 
     ``complete``: the call ended with its wire's own terminal signal. Otherwise the service may have gone on and billed
     more, so the result is a lower bound; with ``max_output_tokens`` its upper end is ``high_nanousd``. Tokens at a rate

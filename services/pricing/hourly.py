@@ -1,4 +1,4 @@
-"""What an hour-priced deployment really costs: it is paid for while it stands idle (metrics.md, "Counts and cost").
+"""What an hour-priced deployment really costs: idle time is paid for too (docs/metrics.md, "Counts and cost").
 
 Pure arithmetic. Money is `Decimal` in US dollars, or integer nano-dollars where a name says so; times are seconds
 unless a name says otherwise. "Busy" is the time in which at least one call of ours held the machine: calls that others

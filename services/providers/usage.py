@@ -1,4 +1,4 @@
-"""The services' token counts, normalised once to five disjoint counts (metrics.md, "Counts and cost").
+"""The services' token counts, normalised once to five disjoint counts (docs/metrics.md, "Counts and cost").
 
 A count that a service did not give stays None, an explicit zero stays zero, and the parts always sum to the
 service's own total.

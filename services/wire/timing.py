@@ -1,4 +1,4 @@
-"""From stamps to figures: the one place where the times of a call are computed (metrics.md defines each).
+"""From stamps to figures: the one place where the times of a call are computed (docs/metrics.md defines each).
 
 All stamps are nanoseconds of one monotonic clock (`time.perf_counter_ns`); all figures are milliseconds from t0.
 """

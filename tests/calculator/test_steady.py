@@ -128,7 +128,7 @@ def test_the_later_quantile_is_never_the_shorter_one() -> None:
 
 
 def test_300_tokens_in_3_s_are_too_much_for_an_a10g_and_not_for_an_h100_in_fp8() -> None:
-    """calculator.md 0.4: it takes 9.8 ms a token, which an A10G (about 30) cannot and an H100 in FP8 can."""
+    """It takes 9.8 ms a token, which an A10G (about 30) cannot and an H100 in FP8 can."""
     fixed = (Spread(1000), Spread(300))
     fast = Serving(H100.llm, H100.gpu, precision=Precision.FP8)
     assert queueing.largest_output(A10G, 6, *fixed, 3.0) < 150
