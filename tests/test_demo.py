@@ -147,11 +147,11 @@ def test_a_price_change_notes_and_an_alert_that_ended_are_part_of_it(made: Path,
         if row["deployment_id"] == "demo-2" and not row["price"]["context"]
     }
     assert inputs == {"1", "0.8"}
-    assert [one["note"] for one in small_tables_module.notes(engine)][::-1][:2] == [
+    assert [one.note for one in small_tables_module.notes(engine)][::-1][:2] == [
         "Support moved from Sonnet to Haiku",
         "Haiku became 20 % cheaper",
     ]
-    assert [one["firing"] for one in small_tables_module.events(engine)] == [
+    assert [one.firing for one in small_tables_module.events(engine)] == [
         False,
         True,
     ] and small_tables_module.firing(engine) == []

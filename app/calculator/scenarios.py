@@ -71,7 +71,7 @@ def _link(state_now: State) -> str:
 
 def _rows() -> list[dict[str, Any]]:
     try:
-        return [scenario.model_dump() for scenario in small_tables.scenarios(auth.database())]
+        return [scenario.model_dump(warnings=False) for scenario in small_tables.scenarios(auth.database())]
     except SQLAlchemyError:
         st.caption("The scenarios cannot be read just now; they are kept.")
         return []

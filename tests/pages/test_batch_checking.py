@@ -25,9 +25,9 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchLab]:
 
 
 def slow_check(gate: threading.Event, seen: list[str]) -> Callable[..., Checked]:
-    def check(path: Path, options: Options, *, told: Any, stopped: Callable[[], bool]) -> Checked:
+    def check(path: Path, options: Options, *, on_progress: Any, stopped: Callable[[], bool]) -> Checked:
         seen.append(path.name)
-        told(Progress(50, 100, 7))
+        on_progress(Progress(50, 100, 7))
         while not gate.wait(0.01):
             if stopped():
                 raise Cancelled("stopped")
