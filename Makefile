@@ -20,7 +20,7 @@ run: $(VENV)/.run ## set up once, then open the app with a local model answering
 test: $(VENV)/.test ## set up once, then pass every test (TEST="-k words", TEST=tests/test_x.py)
 	@command -v "$${LAB_CHROMIUM:-chromium}" >/dev/null || \
 		echo "The browser tests will be skipped: no Chromium; on Debian install it with: sudo apt-get install chromium"
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TEST)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(TEST)
 
 quick: $(VENV)/.test ## set up once, then pass the tests that need no browser, no PostgreSQL and no model
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not browser and not postgres and not model and not slow" $(TEST)

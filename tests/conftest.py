@@ -26,3 +26,20 @@ def server() -> Iterator[Server]:
     made = Server(binaries)
     yield made
     made.stop()
+
+
+# Begun last they would keep one worker busy while the other has nothing left; pytest-xdist hands files out in this order.
+LONGEST = (
+    "tests/batch/runner",
+    "tests/e2e",
+    "tests/rights/test_private.py",
+    "tests/signin",
+    "tests/start",
+    "tests/engine/test_caching_real.py",
+    "tests/network",
+    "tests/web",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))

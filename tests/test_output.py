@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -82,7 +83,7 @@ def test_output_that_nothing_takes_is_an_error_and_never_a_success() -> None:
 
 
 def test_a_closed_standard_output_is_said_and_what_writes_nothing_there_works(tmp_path: Path) -> None:
-    lab = f"{sys.executable} -m app.cli"
+    lab = f"{shlex.quote(sys.executable)} -m app.cli"
     wrong = {}
     for command, code, words in (
         (f"{lab} calculate --example >&-", 2, "Standard output is closed"),
