@@ -28,7 +28,7 @@ def server() -> Iterator[Server]:
     made.stop()
 
 
-# Begun last they would keep one worker busy while the other has nothing left; pytest-xdist hands files out in this order.
+# Begun last they would keep one worker busy while the other has nothing left: files are handed out in this order.
 LONGEST = (
     "tests/batch/runner",
     "tests/e2e",

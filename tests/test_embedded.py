@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -175,9 +176,11 @@ async def test_whoever_asks_a_stopped_server_gets_the_next_one(pool: EmbeddedPoo
         while not vitals(stopped).stopped:  # each of its threads, as the pool looks at it
             await asyncio.sleep(0.01)
     asking = asyncio.ensure_future(pool.url("small"))
-    await asyncio.sleep(0)
-    assert embedded_pool.STOPPED in pool.status()["small"]["sentence"]
-    os.kill(stopped, signal.SIGCONT)  # that it goes on meanwhile must not leave anybody waiting
+    async with asyncio.timeout(10):
+        while embedded_pool.STOPPED not in pool.status()["small"]["sentence"]:
+            await asyncio.sleep(0.002)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(stopped, signal.SIGCONT)  # that it goes on meanwhile must not leave anybody waiting
     await asking
     assert pool.status()["small"]["pid"] != stopped
 
