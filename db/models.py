@@ -374,7 +374,7 @@ class AlertEvent(SQLModel, table=True):
 
 
 class Batch(SQLModel, table=True):
-    """One file sent to one deployment. ``state`` is one of `services.batch.types.BATCH_STATES`, ``said`` a sentence.
+    """One file sent to one deployment. ``state`` is a `services.batch.types.BatchState`, ``said`` a sentence.
 
     ``wanted`` is what the person asked for last ("run", "pause", "cancel"); the worker makes ``state`` follow it.
     ``run_id``: the run (source "batch") that the calls of its lines belong to. ``parent_id``: the batch whose failed

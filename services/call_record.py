@@ -22,7 +22,7 @@ class CalledDeployment:
     model: str = ""
     wire: str = ""
     region: str | None = None
-    declared: Stored = field(default_factory=dict)  # `services.deployments.config.to_json`
+    declared: Stored = field(default_factory=dict)  # `Deployment.to_json`
 
     @property
     def name(self) -> str:

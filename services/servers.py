@@ -272,7 +272,7 @@ def hits_since(earlier: Gauge | None, now: Gauge) -> float | None:
     """The share (0 to 1) of prompt tokens that came from the prefix cache between two looks.
 
     None when nothing was asked between them, when the server does not count, or when it was started again (its counters
-    fell). Without ``before``: since the server started.
+    fell). Without ``earlier``: since the server started.
     """
     if now.prefix_queries is None or now.prefix_hits is None:
         return now.hit_rate

@@ -101,7 +101,8 @@ def test_the_environment_that_runs_these_tests_is_the_locked_one() -> None:
 
 def test_no_file_names_a_path_of_this_machine_or_a_package_registry() -> None:
     # Put together here, so that this file does not name them either.
-    paths = [str(ROOT), "/work/" + "shared", "/work/" + "main", "/opt/" + "pypi", "/tmp/" + "w/", "/root/" + "."]
+    places = (("work", "shared"), ("work", "main"), ("opt", "pypi"), ("tmp", "w"), ("root", "."))
+    paths = [str(ROOT), *(f"/{top}/{name}" for top, name in places)]
     hosts = ["pypi" + ".org", "pythonhosted" + ".org", "registry.npm" + "js.org", "deb.debian" + ".org"]
     named = []
     for file in files_for_git():

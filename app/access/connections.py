@@ -165,7 +165,7 @@ class BoundedHttp(H11Protocol):
     _deadline: asyncio.TimerHandle | None = None
     _place: object = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn narrows it too
         super().connection_made(transport)
         self._place = _unasked.enter(self.client, transport.abort)
         self._expect_head()

@@ -143,7 +143,8 @@ def _standing(row: Row, person: auth.Person) -> Reconciliation | None:
 def _no_worker() -> str | None:
     """Why nobody works on batches just now, where that is known."""
     try:
-        return auth.engine().batches.workers()["said"]  # type: ignore[no-any-return]
+        sentence: str | None = auth.engine().batches.workers()["said"]
+        return sentence
     except auth.EngineError as error:
         return str(error)
 

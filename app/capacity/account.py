@@ -173,7 +173,7 @@ OPEN, DIALOG_REFUSAL, SAID = "cap_open", "cap_dialog_refusal", "cap_said"
 
 
 def button(label: str, action: str, of: str, *, icon: str, primary: bool = False, disabled: bool = False) -> None:
-    """A button that opens the dialog ``what`` of one thing."""
+    """A button that opens the dialog ``action`` of one thing."""
     st.button(
         label,
         key=f"cap_{action}",

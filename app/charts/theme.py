@@ -306,17 +306,3 @@ def scale(deployments: Sequence[Deployment], theme: Theme = "light") -> alt.Scal
     import altair as alt
 
     return alt.Scale(domain=[d.id for d in deployments], range=[color(d.color_slot, theme) for d in deployments])
-
-
-def dash_scale(deployments: Sequence[Deployment]) -> alt.Scale:
-    """Altair stroke-dash scale over the same domain as `scale`."""
-    import altair as alt
-
-    return alt.Scale(domain=[d.id for d in deployments], range=[dash(d.color_slot) for d in deployments])
-
-
-def shape_scale(deployments: Sequence[Deployment]) -> alt.Scale:
-    """Altair point-shape scale over the same domain as `scale`."""
-    import altair as alt
-
-    return alt.Scale(domain=[d.id for d in deployments], range=[shape(d.color_slot) for d in deployments])

@@ -1,4 +1,4 @@
-"""Vega-Lite as plain dictionaries: building and checking the same charts as Altair objects takes half a second each."""
+"""Vega-Lite specifications as plain dictionaries, which Streamlit sends as they are."""
 
 from __future__ import annotations
 

@@ -262,9 +262,10 @@ def _moment(key: str) -> datetime | None:
     value = st.session_state.get(key)
     if value is None:
         return None
+    exact: datetime | None
     last_text, last_zone, exact = st.session_state[EXACT].get(key, (None, None, None))
     if exact is not None and value == last_text and last_zone == st.session_state[ZONE]:
-        return exact  # type: ignore[no-any-return]
+        return exact
     moment: datetime = value.replace(tzinfo=ZoneInfo(st.session_state[ZONE]))
     return moment.astimezone(UTC)
 

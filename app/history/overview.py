@@ -273,7 +273,7 @@ def place_labels(table: pd.DataFrame, xs: tuple[float, float], ys: tuple[float, 
 
 def _sides(r: float, left_edge: float, right: float) -> list[tuple[str, float, float]]:
     """Places of a label around a bubble, the best first: how it is aligned, and its distance from the middle, which is
-    ``left`` and ``right`` pixels from the edges."""
+    ``left_edge`` and ``right`` pixels from the edges."""
     along = [
         (align, sign * min(far * r, room))
         for far in (1, 3)

@@ -50,7 +50,7 @@ def export(data: Data, exported: Export, title: str, subtitle: str) -> None:
         for kind, mime in (("png", "image/png"), ("svg", "image/svg+xml")) if exported.chart else ():
             st.download_button(
                 f"Picture as {kind.upper()}",
-                _drawn(exported, kind, look, title, f"{subtitle} · {span(data)}"),  # type: ignore[arg-type]
+                _drawn(exported, kind, look, title, f"{subtitle} · {span(data)}"),  # type: ignore[arg-type]  # of two literals
                 f"{stem}.{kind}",
                 mime,
                 key=f"hs_{kind}_{exported.name}",

@@ -116,7 +116,7 @@ def chart(data: Data, table: pd.DataFrame, rate: str, look: Look, notes: Any, *,
         notes,
         most=4,
         title=RATES[rate],
-        smallest=LEAST[rate],
+        min_top=LEAST[rate],
     )
 
 
@@ -132,13 +132,13 @@ def bars(
     most: int,
     title: str = "",
     height: int = HEIGHT,
-    total: float = 0.0,
-    smallest: float = 0.0,
+    min_step: float = 0.0,
+    min_top: float = 0.0,
 ) -> Spec:
-    """Stacked bars over time that can be clicked; the running bucket is pale. ``whole``: the least step of a mark;
-    ``least``: the least top of the axis."""
+    """Stacked bars over time that can be clicked; the running bucket is pale. ``min_step``: between the
+    marks of the axis; ``min_top``: the least value of its end."""
     x = theme.time_x(data, most)
-    top = max(float(table["to"].max()) * (alerts.ROOM if notes else 1.06), smallest) if len(table) else 1.0
+    top = max(float(table["to"].max()) * (alerts.ROOM if notes else 1.06), min_top) if len(table) else 1.0
     table = table.assign(to=np.maximum(table["to"], table["from"] + top * SEEN / height))
     behind, front = alerts.rules(notes, look, x)
     drawn = view(
@@ -154,7 +154,7 @@ def bars(
                 "from",
                 title=None,
                 scale={"domain": [0, top], "nice": False},
-                axis={"tickCount": 4, "tickMinStep": total, "format": ",~r"},
+                axis={"tickCount": 4, "tickMinStep": min_step, "format": ",~r"},
             ),
             "opacity": when("datum.running", theme.PALE, 1),
             "stroke": picked(look.ink, None),
@@ -235,7 +235,7 @@ def _states(data: Data, table: pd.DataFrame, states: Sequence[str], look: Look, 
         legend=theme.legend_of([theme.state_words(state) for state in states], states),
     )
     tooltip = tips(("words", "Ended"), ("when", "Bucket"), ("n", "Calls", ","))
-    return bars(data, table, ["at", "state"], color, tooltip, look, notes, most=6, height=TALL, total=1.0)
+    return bars(data, table, ["at", "state"], color, tooltip, look, notes, most=6, height=TALL, min_step=1.0)
 
 
 def _state_mark(data: Data, point: dict[str, Any], labels: Mapping[int, Any]) -> Mark | None:

@@ -117,11 +117,6 @@ def drop_file(position: int) -> None:
     st.session_state[FILES] = files
 
 
-def star(run_id: str, on: bool) -> None:
-    """Star or unstar a run."""
-    _ask(lambda: auth.engine().annotate(run_id, starred=on))
-
-
 def vote(run_id: str, ballot: dict[str, Any]) -> None:
     """Record a vote on a run."""
     _ask(lambda: auth.engine().vote(run_id, ballot))

@@ -71,11 +71,6 @@ def ended(row: Row) -> str:
     return ", ".join(f"{n:,} {words}" for words, n in counts.items()) or "no calls"
 
 
-def forget_selection() -> None:
-    """Callback of everything that changes which runs are listed: a selected line would point at another run."""
-    st.session_state.pop(TABLE, None)
-
-
 Row = Mapping[str, Any]
 
 DELETING, REFUSAL, LONGEST_TAG = "rn_deleting", "rn_refusal", 40

@@ -382,7 +382,7 @@ def _answered(response: dict[str, object], operation: str, service: str, place: 
         if "could not find" in message.lower() or "not found" in message.lower():
             return AwsTrouble("not_found", f"AWS does not know it in {place.region}: {message}")
         return AwsTrouble("invalid", f"AWS does not accept this: {message}")
-    status = (response.get("ResponseMetadata") or {}).get("HTTPStatusCode")  # type: ignore[attr-defined]
+    status = (response.get("ResponseMetadata") or {}).get("HTTPStatusCode")  # type: ignore[attr-defined]  # botocore types it as object
     return AwsTrouble("failed", f"AWS answered {code or status} to {action}: {message or 'it said no more.'}")
 
 

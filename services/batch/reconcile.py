@@ -18,7 +18,7 @@ from sqlmodel import Session
 from db import batches
 from db.writer import Writer
 from services import alerts, outcomes
-from services.batch.types import LINES_OVER, BatchState, LineState
+from services.batch.types import LINES_OVER, RESENT, BatchState, LineState
 from services.batch.types import ReadRow as Row
 from services.deployments.registry import Registry
 from services.formatting import printable
@@ -66,8 +66,6 @@ SAME_AGAIN: frozenset[str] = frozenset(
     }
 )
 
-
-RESENT: frozenset[str] = frozenset({"failed", "cancelled", "expired", "missing"})
 
 EXAMPLES = 5
 

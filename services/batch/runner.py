@@ -168,11 +168,6 @@ def _end(ends: Ends, call_id: str, values: Row, line: Row, session: Session) -> 
     )
 
 
-def _cancel(call: LiveCall) -> None:
-    if call.task is not None and not call.progress.over:
-        call.task.cancel()
-
-
 def is_embedded(deployment: Deployment) -> bool:
     """Whether a deployment is a server of the engine on the same machine."""
     return deployment.base_url.startswith(EMBEDDED)
@@ -226,11 +221,7 @@ class Sender:
     def abort(self, *, lab_stopped: bool = False) -> None:
         """End the calls under way. ``lab_stopped``: because the worker ends, not because a person wants it."""
         for call in list(self._live):
-            if call.task is not None and call.progress.abort is None and not call.progress.over:
-                call.lab_stopped = lab_stopped
-                call.progress.abort = "cancelled"
-                # A task that is cancelled before its first step never writes its end, so that step goes first.
-                asyncio.get_running_loop().call_soon(_cancel, call)
+            call.abort("cancelled", lab_stopped=lab_stopped)
 
     def news(self) -> Row:
         """What is another than the last time: ``concurrency``, how many there are; ``said``, whether the service is

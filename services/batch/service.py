@@ -31,6 +31,7 @@ from services.batch.types import (
     MOST_NANOUSD,
     MOST_PER_MINUTE,
     OVER,
+    RESENT,
     SOURCE,
     Checked,
     Format,
@@ -351,9 +352,6 @@ class BatchService:
         if self._data is None:
             raise ValueError("This engine has no data directory, so it takes no batches.")
         return self._data
-
-
-RESENT = ("failed", "cancelled", "expired", "missing")
 
 
 def batch_row(spec: BatchSpec, deployment: Deployment, person: str, size: int, estimate: Row | None) -> Row:

@@ -37,6 +37,9 @@ OVER: tuple[BatchState, ...] = ("ended", "cancelled", "expired", "failed")
 LineState = Literal["waiting", "running", "succeeded", "failed", "cancelled", "expired", "missing"]
 LINES_OVER: tuple[LineState, ...] = ("succeeded", "failed", "cancelled", "expired", "missing")
 # runner: our own, line by line, for every deployment. The others are batch services.
+# Lines that are over without an answer: they can be sent again.
+RESENT: tuple[LineState, ...] = ("failed", "cancelled", "expired", "missing")
+
 RouteName = Literal["runner", "openai", "anthropic", "bedrock", "transform", "async"]
 Format = Literal["csv", "tsv", "jsonl", "json", "openai", "anthropic", "bedrock", "parquet", "excel"]
 SOURCE = "batch"

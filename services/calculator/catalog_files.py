@@ -71,7 +71,7 @@ def _llm(row: Row) -> Llm:
             values[field.name] = int(cell) if field.type == "int" else float(cell)
         else:
             values[field.name] = cell == "yes" if field.type == "bool" else cell
-    return Llm(**values)  # type: ignore[arg-type]
+    return Llm(**values)  # type: ignore[arg-type]  # each value was made by its field's type above
 
 
 @cache

@@ -270,7 +270,7 @@ def sized_rates(workload: Workload) -> tuple[float, ...]:
 
 
 def _level(now: Sequence[float], added: float) -> float:
-    """The height to which ``more`` fills the valleys between the rates."""
+    """The height to which ``added`` fills the valleys between the rates."""
     ordered = sorted(now)
     for count in range(1, len(ordered) + 1):
         level = (sum(ordered[:count]) + added) / count
@@ -288,7 +288,7 @@ def replicas(
     step: int = 1,
     autoscale: bool = False,
 ) -> tuple[int, ...] | None:
-    """Replicas by the hour: in whole machines of ``step``, at least ``least`` machines; None: no number carries it.
+    """Replicas by the hour: in whole machines of ``step``, at least ``fewest`` machines; None: no number carries it.
 
     Without ``autoscale`` the fleet of the busiest hour stands all day.
     """

@@ -76,19 +76,6 @@ def step_s(serving: Serving, batch: float, context: float) -> Range:
     return ordered([case.step(0, 0, batch, read) for case in cases(serving)])
 
 
-def mixed_s(
-    serving: Serving, prefill_tokens: int, prefill_context: int, batch: float, context: float, which: str = "mid"
-) -> float:
-    """Seconds of one scheduler step: a chunk of ``prefill_tokens`` after ``prefill_context`` tokens, beside ``batch``
-    decoding sequences of ``context`` tokens. ``which``: "low" (fast), "mid", "high"."""
-    case = cases(serving)[CASES.index(which)]
-    read = batch * calculator_memory.kv_read_bytes(serving, context) if batch else 0.0
-    if prefill_context and prefill_tokens:
-        read += calculator_memory.kv_read_bytes(serving, prefill_context)
-    pairs = case.pairs(prefill_tokens, prefill_context) if prefill_tokens else 0.0
-    return case.step(prefill_tokens, pairs, batch, read)
-
-
 def point(
     serving: Serving,
     batch: float,
@@ -201,7 +188,7 @@ class Case:
     request_s: float
 
     def pairs(self, prompt: float, cached: float) -> float:
-        """(query, key) pairs of a causal prompt after ``before`` tokens, as a mean over the layers."""
+        """(query, key) pairs of a causal prompt after ``cached`` tokens, as a mean over the layers."""
         every = prompt * cached + prompt * prompt / 2
         if self.wide_layers < 1:
             return every * self.wide_layers + min(every, prompt * self.window) * (1 - self.wide_layers)

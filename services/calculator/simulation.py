@@ -1,7 +1,7 @@
 """Waits by simulation: a seeded discrete-event run of the continuous-batching scheduler.
 
 What the closed form of ``queueing`` cannot know: how the lengths of prompts and answers, bursts and the KV cache's edge
-make the slowest of a hundred requests. Held against M/D/1 where one request runs at a time (``md1_wait``).
+make the slowest of a hundred requests. Held against M/D/1 where one request runs at a time.
 
 Each step gives one token to every decoding sequence, then what is left of the token budget to prompts, oldest first
 (chunked prefill). A waiting request is let in when its prompt's blocks are free; when a decoding sequence needs a
@@ -46,7 +46,7 @@ def gaps(count: int, mean_s: float, burstiness: float, seed: np.random.SeedSeque
 
 
 def tokens(count: int, spread: Spread, limit: int, seed: np.random.SeedSequence) -> npt.NDArray[np.int64]:
-    """Lengths: lognormal, whole, from 1 to ``most``."""
+    """Lengths: lognormal, whole, from 1 to ``limit``."""
     normal = np.random.default_rng(seed).standard_normal(count)
     drawn = spread.median * np.exp(spread.sigma * normal)
     return np.clip(np.rint(drawn), 1, limit).astype(np.int64)
@@ -211,35 +211,6 @@ def trace(
         (house.queued[0], house.queued[1], house.queued[2]),
         burstiness,
     )
-
-
-def md1_wait(rpm: float, service_s: float, *, burstiness: float = 1.0, quantile: float | None = None) -> float:
-    """Seconds of waiting before one server whose every service takes ``service_s``; infinite at or past its capacity.
-
-    The mean, ``ρT/(2(1−ρ))`` (Pollaczek and Khinchine; times ``(1 + burstiness)/2``, Kingman's bound for other
-    gaps), or a ``quantile`` (0 to 1) of Erlang's distribution for Poisson arrivals,
-    ``P(W ≤ t) = (1−ρ) Σ_k (λ(kT−t))^k e^(−λ(kT−t)) / k!`` over k ≤ t/T; its terms cancel, so not for ρ above 0.9.
-    """
-    rate = rpm / 60.0
-    load = rate * service_s
-    if load >= 1.0:
-        return math.inf
-    if quantile is None:
-        return load * service_s / (2.0 * (1.0 - load)) * (1.0 + burstiness) / 2.0
-
-    def below(wait_s: float) -> float:
-        ahead = [rate * (k * service_s - wait_s) for k in range(int(wait_s / service_s) + 1)]
-        return (1.0 - load) * math.fsum(
-            arrivals**k * math.exp(-arrivals) / math.factorial(k) for k, arrivals in enumerate(ahead)
-        )
-
-    low, high = 0.0, service_s
-    while below(high) < quantile:
-        high *= 2.0
-    for _ in range(60):
-        middle = (low + high) / 2.0
-        low, high = (middle, high) if below(middle) < quantile else (low, middle)
-    return high
 
 
 LONGEST_STRETCH = 64  # steps taken at once: their time is that of the middle one
@@ -461,9 +432,9 @@ class Steps:
     known: dict[tuple[int, int, int, int], float] = field(default_factory=dict)
 
     def seconds(self, prompt: int, cached: float, batch: int, context: float) -> float:
-        """As ``roofline.mixed_s``: ``prompt`` tokens after ``before`` ones, beside ``batch`` of ``context`` each.
+        """Of one step: ``prompt`` tokens after ``cached`` ones, beside ``batch`` decoding ones of ``context`` each.
 
-        Several prompts in one step have fewer pairs than one as long as all of them: ``before`` may be below zero.
+        Several prompts in one step have fewer pairs than one as long as all of them: ``cached`` may be below zero.
         """
         key = (
             prompt if prompt < EXACT_BELOW else PROMPT_GRAIN * round(prompt / PROMPT_GRAIN),

@@ -162,9 +162,8 @@ def enforce(calls: Iterable[LiveCall], now: int) -> None:
     """End every call whose content deadline has passed at ``now`` (perf_counter_ns)."""
     for call in list(calls):
         due = call.progress.overdue(now)
-        if due is not None and call.progress.abort is None and call.task is not None:
-            call.progress.abort = due
-            call.task.cancel()
+        if due is not None:
+            call.abort(due)
 
 
 SWITCH_S = 0.0005  # by default a thread that computes, such as the writer's, may hold the interpreter for 5 ms

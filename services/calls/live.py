@@ -16,7 +16,7 @@ from services.pricing import cost as pricing_cost
 from services.runs import view
 from services.runs.spec import RunSpec
 from services.servers import Gauge
-from services.types import Ask, Deployment
+from services.types import Ask, Deployment, Outcome
 from services.wire import timing
 
 MS = 1_000_000
@@ -48,6 +48,21 @@ class LiveCall:
     def id(self) -> str:
         """The id of its row."""
         return self.record.id
+
+    def abort(self, outcome: Outcome, *, lab_stopped: bool = False) -> None:
+        """End it with this outcome, unless it is over or is being ended already. For the loop that it lives on.
+
+        A task that is cancelled before its first step never runs, and would never write its end: that step goes first.
+        """
+        if self.task is None or self.progress.over or self.progress.abort is not None:
+            return
+        self.progress.abort = outcome
+        self.lab_stopped = self.lab_stopped or lab_stopped
+        asyncio.get_running_loop().call_soon(self._cancel)
+
+    def _cancel(self) -> None:
+        if self.task is not None and not self.progress.over:
+            self.task.cancel()
 
 
 @dataclass(slots=True, eq=False)

@@ -74,7 +74,7 @@ class Table:
         return self.source.error(f"{self.title} {sentence}", self.source.line_of(self.header, self.number, key))
 
     def only(self, allowed: Iterable[str]) -> None:
-        """Refuses fields that are not in ``known``, with the nearest one that is."""
+        """Refuses fields that are not in ``allowed``, with the nearest one that is."""
         names = list(allowed)
         for key in self.values:
             if key not in names:

@@ -200,9 +200,8 @@ class Engine:
             if call is not None and not live.stopped:
                 call.lab_stopped = lab_stopped
             live.stopped = True
-            if call is not None and call.task is not None and not call.progress.over and call.progress.abort is None:
-                call.progress.abort = "cancelled"
-                call.task.cancel()
+            if call is not None:
+                call.abort("cancelled")
 
     def find(self, run_id: str) -> LiveRun | None:
         """A run that is live now."""

@@ -134,7 +134,7 @@ class Cost:
     drivers: dict[str, int] = field(default_factory=dict)
 
 
-MARKS: Mapping[CostState, str] = {"lower_bound": "≥", "estimated": "~"}
+MARKS: Mapping[str, str] = {"lower_bound": "≥", "estimated": "~"}
 
 WORDS: Mapping[CostState, str] = {
     "by_the_hour": "by the hour",
@@ -179,7 +179,7 @@ def check_price(ref: PriceRef) -> None:
 
 
 def price_of(deployment: Deployment, moment: datetime, *, batch: bool = False, tier: str | None = None) -> Price | None:
-    """The price of one call of ``deployment`` that starts ``at`` (aware, or UTC when naive); None = no known price.
+    """The price of one call of ``deployment`` that starts at ``moment`` (UTC when naive); None = no known price.
 
     Only ``deployment.price`` decides: a server of one's own that calls its model "claude-haiku-5-5" has no API price
     unless its price reference says so. In this order: the user's own rates, an hourly price, the hourly price of an

@@ -230,7 +230,7 @@ def _row(text: str | None) -> object:
 def changes(
     deployments: Mapping[str, Deployment], uses: Sequence[PriceUse], bounds: Sequence[int], now: datetime
 ) -> list[Change]:
-    """What changed, newest last use first. ``at``: the bounds that ``uses`` were asked with."""
+    """What changed, newest last use first. ``bounds``: those that ``uses`` were asked with."""
     groups: dict[tuple[str, Any], list[PriceUse]] = {}
     for use in uses:
         if use.deployment_id in deployments:

@@ -280,7 +280,7 @@ def is_aws_error(kind: str) -> bool:
 
 
 def aws_outcome(kind: str, body: JsonMapping, status: int | None) -> tuple[Outcome, str, str]:
-    """Outcome, code and message of an error of AWS; ``said`` is its body, ``status`` None inside a stream.
+    """Outcome, code and message of an error of AWS; ``body`` is what it sent, ``status`` None inside a stream.
 
     The message says what to do where that is known, and is the service's own otherwise.
     """
@@ -296,7 +296,7 @@ def aws_outcome(kind: str, body: JsonMapping, status: int | None) -> tuple[Outco
     if isinstance(original, int) and not isinstance(original, bool):
         code = str(original)
         if name in ("modelerror", "modelerrorexception"):
-            outcome = {429: "throttled", 503: "overloaded"}.get(original, outcome)  # type: ignore[assignment]
+            outcome = {429: "throttled", 503: "overloaded"}.get(original, outcome)  # type: ignore[assignment]  # two outcomes
     cause = _text(body, "originalMessage", "OriginalMessage")
     if cause and cause not in text:
         text = f"{text.rstrip('. ')}: {cause}" if text else cause

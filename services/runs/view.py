@@ -42,7 +42,6 @@ STATE_WORDS = {
     "replayed": "replayed",
 }
 
-COST_MARKS = {"lower_bound": "≥", "estimated": "~"}
 
 NEVER_RED = frozenset({"running", "succeeded", "cancelled", "replayed"})
 
@@ -69,7 +68,7 @@ def cost_words(cost: CallCost) -> tuple[str, str]:
         return "", "free"
     if cost.nanousd is None:
         return "", "no price" if state == "no_price" else "unknown"
-    return COST_MARKS.get(state, ""), pricing_cost.money(cost.nanousd)
+    return pricing_cost.MARKS.get(state, ""), pricing_cost.money(cost.nanousd)
 
 
 def full_use(call: CallRecord) -> int | None:

@@ -65,7 +65,7 @@ def require(role: str, action: Action) -> None:
 
 
 def role_of(name: str, rules: Rules, *, signed_in: bool) -> Role:
-    """The role of a person under the access rules. Somebody who is not signed in (``known`` false) may only look."""
+    """The role of a person under the rules. Somebody who is not signed in (``signed_in`` false) may only look."""
     if signed_in and _listed(name, rules.admins):
         return "admin"
     if signed_in and (rules.mode == "open" or _listed(name, rules.senders)):
@@ -134,7 +134,7 @@ def owns(role: str, person: str, owner: str | None) -> bool:
 
 
 def require_own(role: str, person: str, owner: str | None, noun: str) -> None:
-    """Raise `Denied` with a sentence unless this ``what`` ("run", "batch") is the person's to change."""
+    """Raise `Denied` with a sentence unless this ``noun`` ("run", "batch") is the person's to change."""
     if not owns(role, person, owner):
         raise Denied(f"This {noun} is somebody else's, so nothing was changed: ask them, or whoever runs this server.")
 

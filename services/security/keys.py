@@ -215,7 +215,7 @@ def read_secrets(path: Path) -> dict[str, Any] | None:
 
 
 def _read(path: Path, earlier: _Contents) -> _Contents:
-    """A file's strings as they are now; those from ``before``, with a sentence, where it cannot be read."""
+    """A file's strings as they are now; those of ``earlier``, with a sentence, where it cannot be read."""
     try:
         return _Contents(tuple(_walk(read_secrets(path) or {}, "")))
     except UnreadableSecrets as error:

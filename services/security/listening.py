@@ -98,7 +98,7 @@ def _literal(address: tuple[Any, ...]) -> str:
 
 
 def free_port(address: str, first: int) -> int:
-    """``wanted`` if nobody listens there, else the next free port above it, else any free one.
+    """``first`` if nobody listens there, else the next free port above it, else any free one.
 
     Raises `CannotListen` where no port of this address can be had: it is not this machine's, or the port is kept for
     the administrator.

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from services.calculator import catalog
 from services.calculator import roofline as calculator_roofline
 from services.calculator.types import Efficiency, Precision, Range, Serving
+from tests.calculator.formulas import mixed_s
 
 LLMS = ("Llama-3.1-8B", "Qwen2.5-7B", "Mixtral-8x7B", "gpt-oss-20b", "Gemma-3-12B", "DeepSeek-V3")
 GPUS = ("A10G", "L4", "L40S", "A100-80GB-SXM", "H100-SXM", "H200-SXM")
@@ -98,10 +99,10 @@ def test_throughput_never_falls_along_the_curve(one: Serving, i: int, o: int) ->
 @settings(max_examples=40, deadline=None)
 @given(servings, st.integers(0, 2048), st.integers(0, 128), st.integers(1, 4_000))
 def test_a_mixed_step_lies_above_its_parts(one: Serving, prompt: int, batch: int, context: int) -> None:
-    mixed = calculator_roofline.mixed_s(one, prompt, 0, batch, context)
-    assert mixed >= calculator_roofline.mixed_s(one, 0, 0, batch, context)
-    assert mixed >= calculator_roofline.mixed_s(one, prompt, 0, 0, context)
-    fast, slow = (calculator_roofline.mixed_s(one, prompt, 0, batch, context, which) for which in ("low", "high"))
+    mixed = mixed_s(one, prompt, 0, batch, context)
+    assert mixed >= mixed_s(one, 0, 0, batch, context)
+    assert mixed >= mixed_s(one, prompt, 0, 0, context)
+    fast, slow = (mixed_s(one, prompt, 0, batch, context, which) for which in ("low", "high"))
     assert fast <= mixed <= slow
 
 

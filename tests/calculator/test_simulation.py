@@ -12,6 +12,7 @@ from services.calculator import roofline, simulation
 from services.calculator.roofline import cases
 from services.calculator.simulation import Limits, Replica, Request, Steps, gaps, mean, tokens
 from services.calculator.types import Efficiency, Gpu, Llm, Precision, Range, Serving, Spread
+from tests.calculator.formulas import md1_wait, mixed_s
 
 LLAMA = Llm("Llama-3.1-8B", 8.03, 8.03, 32, 4096, 32, 8, 128, 131072, 128256, ffn=14336)
 H100 = Gpu("H100 SXM", 79.1, 3350, 989, 1979, None, "NVLink", 450, "a data sheet", "2026-01-01")
@@ -37,7 +38,7 @@ def service_s() -> float:
 
 
 def test_a_request_alone_takes_its_prefill_and_a_step_for_each_further_token() -> None:
-    steps = sum(roofline.mixed_s(ALONE, 0, 0, 1, 1000 + made) for made in range(99))
+    steps = sum(mixed_s(ALONE, 0, 0, 1, 1000 + made) for made in range(99))
     assert service_s() == pytest.approx(roofline.prefill_s(ALONE, 1000).mid + steps, rel=0.01)
 
 
@@ -47,16 +48,16 @@ def test_one_at_a_time_waits_as_an_m_d_1_queue_does(load: float) -> None:
     rpm = load * 60 / each_s
     run = simulation.trace(ALONE, rpm, Spread(1000), Spread(100), requests=12_000)
     waits = sorted(one.end_s - one.arrival_s - OVERHEAD_S - each_s for one in run.measured)
-    assert sum(waits) / len(waits) == pytest.approx(simulation.md1_wait(rpm, each_s), rel=0.08)
-    assert waits[round(0.95 * len(waits))] == pytest.approx(simulation.md1_wait(rpm, each_s, quantile=0.95), rel=0.08)
+    assert sum(waits) / len(waits) == pytest.approx(md1_wait(rpm, each_s), rel=0.08)
+    assert waits[round(0.95 * len(waits))] == pytest.approx(md1_wait(rpm, each_s, quantile=0.95), rel=0.08)
     assert run.busy == pytest.approx(load, rel=0.03)
 
 
 def test_the_closed_form_of_m_d_1_has_the_values_of_the_text_books() -> None:
-    assert simulation.md1_wait(30, 1.0) == pytest.approx(0.5)  # ρ 0.5: half a service
-    assert simulation.md1_wait(30, 1.0, burstiness=3.0) == pytest.approx(1.0)
-    assert simulation.md1_wait(30, 1.0, quantile=0.4) == pytest.approx(0.0, abs=1e-6)  # half of them wait not at all
-    assert simulation.md1_wait(60, 1.0) == math.inf == simulation.md1_wait(90, 1.0, quantile=0.95)
+    assert md1_wait(30, 1.0) == pytest.approx(0.5)  # ρ 0.5: half a service
+    assert md1_wait(30, 1.0, burstiness=3.0) == pytest.approx(1.0)
+    assert md1_wait(30, 1.0, quantile=0.4) == pytest.approx(0.0, abs=1e-6)  # half of them wait not at all
+    assert md1_wait(60, 1.0) == math.inf == md1_wait(90, 1.0, quantile=0.95)
 
 
 def test_past_its_capacity_the_wait_grows_with_every_request_and_the_run_says_so() -> None:

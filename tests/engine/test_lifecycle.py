@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from services.calls.live import LiveRun
+from services.call_record import CalledDeployment, CallRecord
+from services.calls.live import LiveCall, LiveRun
+from services.calls.progress import Progress
 from services.runs.spec import MAX_COLUMNS, Attachment, ColumnSpec, RunSpec
+from services.types import Ask, Deployment, Limits
 from tests.engine.house import House, frames_of, table, told
 
 SLOW = "fake?tokens=400&itl=5&ttft=5"
@@ -317,3 +320,23 @@ async def test_a_sequential_run_pauses_between_its_repetitions_and_a_stop_ends_t
     assert len(rows) == 1, "the second call was never sent"
     with pytest.raises(ValueError, match="one after the other can pause"):
         await house.start("a", pause_s=1.0)
+
+
+async def test_a_call_that_is_ended_before_its_first_step_still_writes_its_end() -> None:
+    deployment = Deployment("d", "D", "openai-compatible", "m", "http://h/v1")
+    record = CallRecord("c", "r", 0, CalledDeployment("d"))
+    call = LiveCall(record, deployment, Ask(()), Progress(None, Limits()))
+    ends: list[str | None] = []
+
+    async def execute() -> CallRecord:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            ends.append(call.progress.abort)
+        return record
+
+    call.task = asyncio.create_task(execute())
+    call.abort("cancelled")
+    call.abort("timeout_total")
+    await call.task
+    assert ends == ["cancelled"]

@@ -76,14 +76,14 @@ def parse(raw: bytes, encoding: Literal["utf-8", "cp1252"] = "utf-8", *, brief: 
     if encoding != "utf-8":
         raw = decoded(raw, encoding).encode()
     try:
-        value = orjson.loads(raw)
+        value: dict[str, Any] = orjson.loads(raw)
         if type(value) is not dict:
             raise not_object(value)
         if _count(value, 1) != len(_COLON.findall(raw)):
             value = _slow(raw)
         if rb"\u0000" in raw:
             _no_nul(value)
-        return value  # type: ignore[no-any-return]
+        return value
     except (orjson.JSONDecodeError, _Doubtful) as error:
         if brief and isinstance(error, orjson.JSONDecodeError):
             decoded(raw)
@@ -117,7 +117,7 @@ def _count(value: Json | list[Any], depth: int) -> int:
     if type(value) is dict:
         n, inside = len(value), list(value.values())
     else:
-        n, inside = 0, value  # type: ignore[assignment]
+        n, inside = 0, value  # type: ignore[assignment]  # a list
     for item in inside:
         kind = type(item)
         if kind is dict or kind is list:

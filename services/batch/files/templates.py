@@ -1,4 +1,4 @@
-"""Templates over the columns of a file: ``{{column}}``, with the conventions of `services.templates`.
+"""Templates over the columns of a file: ``{{column}}``, with the conventions of `services.runs.spec`.
 
 Beyond those, a column of any name can be used: what stands in the braces is a column if the file has one of exactly
 that name; a name that looks like a variable and is no column is a mistake; anything else in braces is text.
