@@ -654,7 +654,7 @@ def inputs(past: Sequence[Row], chars: int, n: int, talk: Talk = ONE) -> Tokens:
         max(estimates_each) * max(high, 1.0) + text,
     )
     low_tokens, middle, high_tokens = (
-        _at_least(text_tokens + two, n) for text_tokens, two in zip(bounds, turn_marks, strict=True)
+        _at_least(bound + marks, n) for bound, marks in zip(bounds, turn_marks, strict=True)
     )
     return Tokens(low_tokens, middle, high_tokens, (f"Input tokens: from {len(calls):,} recorded calls, {note}.",))
 

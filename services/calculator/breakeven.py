@@ -129,8 +129,8 @@ def crossing(first: Option, second: Option, workload: Workload, grid: Sequence[f
     rates = grid or grid_of((first, second), workload, FEW)
 
     def difference(rpm: float) -> float | None:
-        first_cost, two = mid_at(first, rpm, workload), mid_at(second, rpm, workload)
-        return None if first_cost is None or two is None else first_cost - two
+        first_usd, second_usd = mid_at(first, rpm, workload), mid_at(second, rpm, workload)
+        return None if first_usd is None or second_usd is None else first_usd - second_usd
 
     for low, high in pairwise(rates):
         start, end = difference(low), difference(high)
@@ -172,7 +172,7 @@ def curves(answer: Answer, ids: Sequence[str]) -> Curves:
     grid = grid_of(priced, answer.workload)
     usd = {option.id: tuple(cost_at(option, rpm, answer.workload) for rpm in grid) for option in priced}
     limits = {option.id: full_at(option, answer.workload) for option in priced}
-    pairs = tuple(crossing(cheaper, two, answer.workload, grid) for cheaper, two in combinations(priced, 2))
+    pairs = tuple(crossing(cheaper, dearer, answer.workload, grid) for cheaper, dearer in combinations(priced, 2))
     return Curves(grid, usd, limits, pairs, rule_of_thumb())
 
 

@@ -421,17 +421,17 @@ class Line:
             low, high = (middle, high) if self.needs(rate, middle) > grid[middle] else (low, middle)
         if high == low:
             return float(self.slots)
-        state_of_line, two = 0.0, 1.0
+        left_end, right_end = 0.0, 1.0
         width = grid[high] - grid[low]
         over = self.needs(rate, low) - grid[low]
         under = self.needs(rate, low, 1.0) - grid[high]
-        for _ in range(4):  # regula falsi: the needs are nearly linear between two points
-            fraction = state_of_line + (two - state_of_line) * over / (over - under) if over > under else 1.0
+        for _ in range(4):  # regula falsi: the needs are nearly linear between right_end points
+            fraction = left_end + (right_end - left_end) * over / (over - under) if over > under else 1.0
             gap = self.needs(rate, low, fraction) - (grid[low] + fraction * width)
             if abs(gap) < 1e-6 * grid[high]:
                 break
-            state_of_line, two, over, under = (
-                (fraction, two, gap, under) if gap > 0 else (state_of_line, fraction, over, gap)
+            left_end, right_end, over, under = (
+                (fraction, right_end, gap, under) if gap > 0 else (left_end, fraction, over, gap)
             )
         return self.needs(rate, low, fraction)
 

@@ -35,14 +35,14 @@ def calculate(
     today: date | None = None,
 ) -> Answer:
     """All options for a workload, ranked by what they cost a month among those that meet the objectives."""
-    assumptions_used, limits = assumptions or Assumptions(), applied(workload, objectives)
-    catalog = merged(assumptions_used.own)
-    options_found = [
-        *options_api.options(workload, limits, assumptions_used, catalog, measured),
-        *options_provisioned.options(workload, limits, assumptions_used, catalog, measured),
-        *options_hourly.options(workload, limits, assumptions_used, catalog, measured),
+    used, limits = assumptions or Assumptions(), applied(workload, objectives)
+    catalog = merged(used.own)
+    options = [
+        *options_api.options(workload, limits, used, catalog, measured),
+        *options_provisioned.options(workload, limits, used, catalog, measured),
+        *options_hourly.options(workload, limits, used, catalog, measured),
     ]
-    return answer(_wanted(options_found, limits, assumptions_used), workload, limits, today or datetime.now(UTC).date())
+    return answer(_wanted(options, limits, used), workload, limits, today or datetime.now(UTC).date())
 
 
 def applied(workload: Workload, objectives: Objectives) -> Objectives:
@@ -50,16 +50,14 @@ def applied(workload: Workload, objectives: Objectives) -> Objectives:
     return replace(objectives, ttft_s=None, ttlt_s=None) if workload.batch_share >= 1 else objectives
 
 
-def answer(options_found: Iterable[Option], workload: Workload, objectives: Objectives, today: date) -> Answer:
+def answer(options: Iterable[Option], workload: Workload, objectives: Objectives, today: date) -> Answer:
     """The answer from options that were computed."""
-    options = ranked(options_found, objectives)
-    chosen = next((option for option in options if standing(option, objectives) == 0), None)
-    stable, why = stability(chosen, options, objectives, workload)
-    options_told = with_what_would_win(chosen, options, workload, objectives)
-    answer_made = Answer(
-        workload, objectives, options_told, None if chosen is None else chosen.id, stable, why, (), today
-    )
-    return replace(answer_made, sentences=sentences.sentences(answer_made))
+    in_order = ranked(options, objectives)
+    chosen = next((option for option in in_order if standing(option, objectives) == 0), None)
+    stable, why = stability(chosen, in_order, objectives, workload)
+    in_words = with_what_would_win(chosen, in_order, workload, objectives)
+    unspoken = Answer(workload, objectives, in_words, None if chosen is None else chosen.id, stable, why, (), today)
+    return replace(unspoken, sentences=sentences.sentences(unspoken))
 
 
 def ranked(options: Iterable[Option], objectives: Objectives) -> tuple[Option, ...]:
@@ -164,10 +162,10 @@ def stability(
 
 
 def _overtakes(other: Option, chosen: Option) -> bool:
-    others_range, two = _monthly_range(other), _monthly_range(chosen)
+    theirs, ours = _monthly_range(other), _monthly_range(chosen)
     if chosen.serving is not None and other.serving is not None and chosen.serving.gpu == other.serving.gpu:
-        return others_range.low < two.low or others_range.mid < two.mid or others_range.high < two.high
-    return others_range.low < two.high
+        return theirs.low < ours.low or theirs.mid < ours.mid or theirs.high < ours.high
+    return theirs.low < ours.high
 
 
 def _monthly_range(option: Option) -> Range:
@@ -188,13 +186,11 @@ def _breaks(chosen: Option, objectives: Objectives, workload: Workload) -> str |
 
 
 def _why(chosen: Option, other: Option, workload: Workload) -> str:
-    chosens_range, two = _monthly_range(chosen), _monthly_range(other)
-    wider = chosen if chosens_range.high - chosens_range.low >= two.high - two.low else other
-    range_words = (
-        f"the {decided_by(wider, workload)}" if wider.serving is not None else f"the price range of {wider.title}"
-    )
-    less = f"{other.title} may cost less (${two.low:,.0f} against ${chosens_range.high:,.0f})"
-    return f"{range_words} decides: inside its assumed range {less}"
+    ours, theirs = _monthly_range(chosen), _monthly_range(other)
+    wider = chosen if ours.high - ours.low >= theirs.high - theirs.low else other
+    cause = f"the {decided_by(wider, workload)}" if wider.serving is not None else f"the price range of {wider.title}"
+    less = f"{other.title} may cost less (${theirs.low:,.0f} against ${ours.high:,.0f})"
+    return f"{cause} decides: inside its assumed range {less}"
 
 
 def decided_by(option: Option, workload: Workload) -> str:

@@ -40,9 +40,9 @@ def tornado(answer: Answer, *, assumptions: Assumptions | None = None, measured:
 
 
 def _swing(name: str, low: Bound, high: Bound, chosen: Option) -> Swing | None:
-    low_answer, two = low.answer(), high.answer()
-    first, second = _usd(low_answer, chosen), _usd(two, chosen)
-    changes = low_answer.chosen != chosen.id or two.chosen != chosen.id
+    at_low, at_high = low.answer(), high.answer()
+    first, second = _usd(at_low, chosen), _usd(at_high, chosen)
+    changes = at_low.chosen != chosen.id or at_high.chosen != chosen.id
     if first is None or second is None or (first == second and not changes):
         return None
     return Swing(name, first, second, low.text, high.text, changes)
