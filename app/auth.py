@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol, cast
 
 import streamlit as st
 from sqlalchemy import Engine as SqlEngine
-from streamlit.runtime.scriptrunner_utils.script_run_context import RunLocation, ThreadState, get_script_run_ctx
+from streamlit.runtime.scriptrunner_utils.script_run_context import get_script_run_ctx
 
 from app.access import sign_in
 from app.tickets import BadTicket, Ticket
@@ -156,11 +156,9 @@ def _local_role() -> Role:
 
 
 def _back_to_the_door() -> None:
-    """In a part of a page that is drawn by itself, or in what a button does: draw the page anew, from its door."""
-    context = get_script_run_ctx()
-    if context is None:
-        return
-    if context.fragment_ids_this_run or ThreadState.get().run_location is RunLocation.CALLBACK:
+    """Draw the page anew, from its door. Streamlit keeps what was typed, which a page that is drawn to its end without
+    its fields would lose."""
+    if get_script_run_ctx() is not None:
         st.rerun()
 
 
