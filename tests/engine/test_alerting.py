@@ -172,7 +172,7 @@ async def test_an_alert_that_is_changed_while_it_is_measured_keeps_nothing_of_th
 def test_it_looks_at_most_every_30_s_every_60_while_calls_are_under_way_and_only_when_something_moved() -> None:
     busy, rolled = [False], [0]
     watcher = Alerting(None, None, busy=lambda: busy[0], rolled=lambda: rolled[0])  # type: ignore[arg-type]
-    clock = time.monotonic()
+    clock = float(int(time.monotonic()))  # whole seconds: the differences are exact
     assert watcher.due(clock)
     watcher._last, watcher._seen_rolled, watcher._moving = clock, 0, True
     assert not watcher.due(clock + 29) and watcher.due(clock + 30)

@@ -226,7 +226,7 @@ def test_stop_all_stops_every_run_of_this_visit(lab: Lab) -> None:
     lab.living = {row["id"]: {**snapshot, "run": row["id"]} for row in known}
     at.run()
     at.button(key="pg_stop").click().run()
-    stopped = [args[0] for name, args in lab.asked if name == "stop"]
+    stopped = [asked[1] for asked in lab.asked if asked[0] == "stop"]
     assert len(stopped) == len(set(stopped)) == 3
 
 
