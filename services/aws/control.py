@@ -21,6 +21,7 @@ from services.types import Deployment, Json
 
 if TYPE_CHECKING:
     from boto3.session import Session
+    from botocore.config import Config
 
 
 T = TypeVar("T")
@@ -32,6 +33,13 @@ CONNECT_S, READ_S, ATTEMPTS = 4.0, 12.0, 2
 MOST = 1000  # things listed at most; an account with more is told so
 
 _sessions: dict[str | None, Session] = {}
+
+# To make one costs 25–45 ms of CPU, more than to ask it.
+_clients: dict[tuple[Any, ...], Any] = {}
+
+MAX_CLIENTS = 64
+
+_OF_CLIENTS = re.compile(r"\AAWS_|CA_BUNDLE|SSL_CERT")
 
 _lock = threading.Lock()
 
@@ -116,17 +124,36 @@ def _client(service: str, place: Place, endpoint: str | None) -> Any:
     keys = _keys(service, place)
     own = place.deployment
     certificates = outbound.bundle(own.ca_file) if own is not None and own.ca_file and own.origin == "file" else None
+    settings = {"endpoint_url": endpoint, "verify": certificates, **keys}
+    if outbound.any_proxy(own):
+        with _lock:
+            return _by_proxy_client(service, place, config, settings)
+    made_of = (service, place, endpoint, certificates, *keys.values(), *_environment())
     with _lock:  # making clients is not thread-safe; using them is
-        session = _session(place.profile)
-        client = session.client(service, config=config, endpoint_url=endpoint, verify=certificates, **keys)
-        if not outbound.any_proxy(own):
-            return client
-        # Its address is known only now. botocore reads the environment too, but neither ALL_PROXY nor ranges in
-        # NO_PROXY, nor a deployment's own settings.
-        url = str(client.meta.endpoint_url)
-        proxy = outbound.proxy_for(url, own)
-        ways = Config(proxies={url.partition("://")[0]: proxy.full} if proxy is not None else {})
-        return session.client(service, config=config.merge(ways), endpoint_url=endpoint, verify=certificates, **keys)
+        client = _clients.get(made_of)
+        if client is None:
+            while len(_clients) >= MAX_CLIENTS:
+                del _clients[next(iter(_clients))]
+            client = _clients[made_of] = _session(place.profile).client(service, config=config, **settings)
+        return client
+
+
+def _by_proxy_client(service: str, place: Place, config: Config, settings: Json) -> Any:
+    """A client that goes as the settings of proxies say now: neither its way nor its connections are kept."""
+    from botocore.config import Config
+
+    session = _session(place.profile)
+    # Its address is known only when it is made. botocore reads the environment too, but neither ALL_PROXY nor ranges in
+    # NO_PROXY, nor a deployment's own settings.
+    url = str(session.client(service, config=config, **settings).meta.endpoint_url)
+    proxy = outbound.proxy_for(url, place.deployment)
+    proxies = Config(proxies={url.partition("://")[0]: proxy.full} if proxy is not None else {})
+    return session.client(service, config=config.merge(proxies), **settings)
+
+
+def _environment() -> list[tuple[str, str]]:
+    """The variables that botocore makes a client by."""
+    return sorted((name, value) for name, value in os.environ.items() if _OF_CLIENTS.search(name))
 
 
 def _keys(service: str, place: Place) -> Json:
@@ -146,7 +173,7 @@ def _session(profile: str | None) -> Session:
         aws_credentials.load_boto()
         from boto3.session import Session
 
-        session = _sessions[profile] = Session(profile_name=profile)
+        session = _sessions[profile] = Session(botocore_session=aws_credentials.core_session(profile))
     return session
 
 
@@ -154,6 +181,7 @@ def forget() -> None:
     """Read configuration and credentials anew the next time."""
     with _lock:
         _sessions.clear()
+        _clients.clear()
     aws_credentials.forget()
 
 

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import configparser
+import contextlib
 import os
 import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from services.security import keys, outbound
@@ -124,14 +126,31 @@ def trouble(profile: str | None) -> str | None:
 
 
 def _chain(profile: str | None) -> _Chain:
-    import botocore.session
-
     outbound.for_libraries()
     with _lock:
         chain = _chains.get(profile)
         if chain is None:
-            chain = _chains[profile] = _Chain(botocore.session.Session(profile=profile))
+            chain = _chains[profile] = _Chain(core_session(profile))
         return chain
+
+
+@lru_cache(maxsize=4)
+def _loader(data_path: str | None) -> Any:
+    from botocore.loaders import create_loader
+
+    return create_loader(data_path)
+
+
+def core_session(profile: str | None) -> Session:
+    """A botocore session for a profile (None: the default chain). What is wrong with it is raised by its use."""
+    import botocore.session
+    from botocore.exceptions import BotoCoreError
+
+    session = botocore.session.Session(profile=profile)
+    # A loader of its own would read 2 MB of JSON again, 0.1 s of CPU, and as much again for each service.
+    with contextlib.suppress(BotoCoreError):
+        session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
+    return session
 
 
 def late_sentence(profile: str | None) -> str:

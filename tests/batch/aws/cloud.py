@@ -10,6 +10,7 @@ import json
 import re
 import threading
 from collections import deque
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -42,14 +43,18 @@ class Closed(Exception):
     """Close the connection without a word."""
 
 
+@cache
+def _clients(moto: str) -> tuple[Any, Any]:
+    keys = {"aws_access_key_id": VALID.access, "aws_secret_access_key": VALID.secret, "region_name": REGION}
+    return boto3.client("s3", endpoint_url=moto, **keys), boto3.client("iam", endpoint_url=moto, **keys)
+
+
 class Cloud:
     """``with Cloud(moto_url) as cloud``: one account."""
 
     def __init__(self, moto: str, port: int = 0) -> None:
         self.moto = moto
-        keys = {"aws_access_key_id": VALID.access, "aws_secret_access_key": VALID.secret, "region_name": REGION}
-        self.s3 = boto3.client("s3", endpoint_url=moto, **keys)
-        self.iam = boto3.client("iam", endpoint_url=moto, **keys)
+        self.s3, self.iam = _clients(moto)
         self.jobs = Jobs(self.s3)
         self.sagemaker = SageMaker(self.s3)
         self.faults: deque[Fault] = deque()
