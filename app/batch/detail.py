@@ -11,14 +11,12 @@ import streamlit as st
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import auth
-from app.batch import origin as links
 from app.batch import results, summary, upload
 from app.widgets.filters import zone
 from app.widgets.status import attempt, draw_refusal
 from app.widgets.text import clip, plain
 from db import batches
-from services.batch import pauses
-from services.batch import status as stands
+from services.batch import stats
 from services.batch import text as words
 from services.batch.reconcile import Reconciliation
 from services.pricing.cost import money
@@ -102,7 +100,7 @@ def _head(row: Row) -> None:
     ]
     badge = " :gray-badge[simulated]" if words.simulated(row) else ""
     st.caption(plain(" · ".join(fact for fact in parts if fact)) + badge)
-    links.draw(row)
+    results.draw_links(row)
 
 
 def _standing(row: Row, person: auth.Person) -> Reconciliation | None:
@@ -111,18 +109,18 @@ def _standing(row: Row, person: auth.Person) -> Reconciliation | None:
         reader = auth.database()
         counts, spent = batches.counts(reader, row["id"]), batches.spent(reader, row["id"])
         working = row["route"] == "runner" and row["state"] in WORKING
-        pace = pauses.rate(reader, row, WINDOW_S) if working else None
+        pace = stats.rate(reader, row, WINDOW_S) if working else None
         of_service = batches.jobs(reader, row["id"])
     except SQLAlchemyError:
         st.warning(AWAY, icon=":material/database_off:")
         return None
-    recording = stands.recording(row)
+    recording = words.recording(row)
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(stands.stand(row, counts).markdown, width="stretch")
+        st.markdown(words.status_of(row, counts).markdown, width="stretch")
         if person.may_change("send", row):
             _controls(row, person)
     account = summary.account_of(row, counts) if words.over(row) else None
-    if explanation := stands.last_sentence(row) or (_no_worker() if row["state"] == "queued" else None):
+    if explanation := words.last_sentence(row) or (_no_worker() if row["state"] == "queued" else None):
         stopped = row["state"] in STOPPED and explanation != BY_HAND
         st.markdown(f":orange[{plain(explanation)}]") if stopped else st.caption(plain(explanation))
     if account is not None:
@@ -203,7 +201,7 @@ def _figures(row: Row, counts: Mapping[str, int], spent: int | None, pace: tuple
 
 def spent_words(row: Row, spent: int | None) -> str:
     """What was spent so far; "free" where nothing can be."""
-    if not spent and stands.costs_nothing(row):
+    if not spent and words.costs_nothing(row):
         return "free"
     if spent is None or (not spent and row["route"] != "runner"):  # a service tells its counts with its answers
         return "–"
@@ -320,7 +318,7 @@ def draw_jobs(row: Row, jobs: Sequence[Row], counts: Mapping[str, int]) -> None:
         },
         alt="Jobs of the batch service",
     )
-    if difference := stands.differing(row, jobs, counts):
+    if difference := words.differing(row, jobs, counts):
         st.caption(f":orange[:material/warning: {plain(difference)}]")
     if row["route"] == "anthropic" and not words.over(row):
         st.caption(words.NO_COUNTS)

@@ -16,7 +16,7 @@ from app.widgets.filters import zone
 from app.widgets.text import clip, plain
 from db import batch_queries, batches
 from services.batch import text as words
-from services.batch.status import stand
+from services.batch.text import status_of
 from services.pricing.cost import money
 
 Row = Mapping[str, Any]
@@ -109,7 +109,7 @@ def _table(rows: Sequence[Row], standing: Sequence[str], cost: Sequence[str]) ->
 def _standing(row: Row) -> str:
     """How it stands, in a few words. Lines are only counted of a batch that is over, and then once."""
     counts = _counts(auth.database(), str(row["id"]), str(row["ended_at"])) if words.over(row) else {}
-    return stand(row, counts, short=True).words
+    return status_of(row, counts, short=True).words
 
 
 @st.cache_data(max_entries=2_000, show_spinner=False)

@@ -1,4 +1,5 @@
-"""What came back: every line accounted for, results beside inputs, why some have no answer, and the downloads."""
+"""What came back: every line accounted for, results beside inputs, why some have no answer, the downloads, and the
+links to the batch that it resends, to the one that resends it, and to the two that it judges."""
 
 from __future__ import annotations
 
@@ -14,16 +15,17 @@ from typing import Any, BinaryIO
 import pandas as pd
 import streamlit as st
 from sqlalchemy.exc import SQLAlchemyError
+from streamlit.delta_generator import DeltaGenerator
 
 from app import auth
 from app.batch import compare, line, summary, upload
-from app.batch import origin as links
 from app.batch.validation import LINE
 from app.widgets.filters import zone
 from app.widgets.status import attempt
 from app.widgets.text import clip, plain
 from db import batch_queries, batches
 from services import formatting as units
+from services.batch import judge
 from services.batch import text as words
 from services.batch.export import ENDINGS, TYPES, Kind, write
 from services.batch.reconcile import Reconciliation
@@ -49,7 +51,7 @@ def draw(row: Row, account: Reconciliation, person: auth.Person) -> None:
         return
     st.markdown(plain(replace(account, resent=child is not None).sentence))
     if child is not None:
-        links.after(child, account.to_resend)
+        draw_link_to_resent(child, account.to_resend)
     with st.container(horizontal=True, vertical_alignment="center"):
         worth = child is None and account.to_resend > account.same_again
         if child is None and account.to_resend and person.may_change("send", row):
@@ -281,3 +283,59 @@ def _make(database: Any, row: Row, kind: Kind, escape: bool) -> BinaryIO:
         stream = os.fdopen(os.dup(target.fileno()), "rb")
     stream.seek(0)
     return stream
+
+
+def draw_links(row: Row) -> None:
+    """The ways back; nothing where there are none, or where what they lead to is gone."""
+    if row.get("parent_id") and (parent := _batch(row["parent_id"])) is not None:
+        name = plain(clip(str(parent["name"]), 60))
+        with beside(f":material/subdirectory_arrow_right: The lines that “{name}” left unanswered, sent again."):
+            st.button("Open it", key="bt_parent", type="tertiary", on_click=upload.open_batch, args=(parent["id"],))
+    if (ids := judge.judged_by(str(row["file_name"]))) is None:
+        return
+    first, second = (_batch(batch_id) for batch_id in ids)
+    if first is None or second is None:
+        return
+    names = " and ".join(f"“{plain(clip(_called(batch), 60))}”" for batch in (first, second))
+    with beside(f":material/gavel: It judges {names}."):
+        st.button(
+            "Open their comparison",
+            key="bt_judged",
+            type="tertiary",
+            on_click=_compare,
+            args=(first["id"], second["id"]),
+        )
+
+
+def draw_link_to_resent(child: Row, n: int) -> None:
+    """The way to the batch that the ``n`` lines without an answer went into; what still fails is sent again there."""
+    lines = "The line without an answer was" if n == 1 else f"The {n:,} lines without an answer were"
+    name, state = plain(clip(str(child["name"]), 60)), words.state(child["state"], short=True)
+    with beside(f":material/replay: {lines} sent again as “{name}” ({state})."):
+        st.button("Open it", key="bt_child", type="tertiary", on_click=upload.open_batch, args=(child["id"],))
+
+
+def beside(caption: str) -> DeltaGenerator:
+    """A row that says something, for a button behind it: a long label of a button is cut on a telephone."""
+    row = st.container(horizontal=True, vertical_alignment="center")
+    row.caption(caption, width="content")
+    return row
+
+
+def _called(row: Row) -> str:
+    return f"{row['name']} · {summary.name_of(row)}"
+
+
+def _batch(batch_id: str) -> Row | None:
+    try:
+        return batches.batch(auth.database(), batch_id)
+    except SQLAlchemyError:
+        return None
+
+
+def _compare(first: str, second: str) -> None:
+    """Callback: the first one, held against the second."""
+    upload.open_batch(first)
+    compare.forget()
+    st.session_state[upload.TAB] = upload.TABS[2]
+    st.session_state[compare.OTHER] = second

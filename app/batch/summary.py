@@ -23,10 +23,8 @@ from db import batches
 from services import formatting as units
 from services.batch import reconcile, stats
 from services.batch import text as words
-from services.batch.estimate import Against, against
-from services.batch.pauses import Worked, worked
-from services.batch.reconcile import Reconciliation
-from services.batch.status import together
+from services.batch.reconcile import Reconciliation, together
+from services.batch.stats import Against, Worked, against, worked
 from services.pricing.cost import money
 from services.security import keys
 

@@ -365,9 +365,9 @@ class Readings:
 
 
 def _check() -> Check:
-    from services.batch.reading_options import check
+    from services.batch.files import check_settled
 
-    return check
+    return check_settled
 
 
 @st.cache_resource

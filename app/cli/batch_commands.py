@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import stat
 import sys
 import time
@@ -13,36 +14,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast, get_args
+from typing import Any, BinaryIO, TypeVar, cast, get_args
 
 from rich.table import Table
 from sqlalchemy import Engine
 
-from app.cli import batch_file, terminal
-from app.cli.batch_file import (
-    check_with_progress,
-    count_lines,
-    for_terminal,
-    hand_over,
-    in_command_words,
-    local_path,
-    utf8,
-)
+from app.cli import terminal
 from app.cli.database import open_database
-from app.cli.options import ReadingOptions
+from app.cli.options import ReadingOptions, name_value_pairs
 from app.cli.terminal import console
 from db import batch_queries, batches
-from services import formatting, paths
-from services.batch import pauses, reconcile, stats, status, text, worker
-from services.batch.estimate import Estimate
+from services import formatting, params, paths
+from services.batch import reconcile, stats, text, worker
+from services.batch.estimate import Estimate, Way, cheapest, cost_words, time_words, ways_to
 from services.batch.export import ENDINGS, Kind, write
-from services.batch.reading_options import flags
+from services.batch.files import check_settled, spool
+from services.batch.ingest import CHANGED
 from services.batch.service import BatchSpec
-from services.batch.targets import Way, cheapest, cost_words, time_words, ways_to
-from services.batch.types import Checked, RouteName, options_to_json
+from services.batch.types import Checked, Options, Progress, RouteName, options_to_json
 from services.client import EngineClient, EngineDown, EngineError
 from services.engine_process.spawn import engine_for
 from services.pricing.cost import money
+from services.regular_file import regular
 from services.runs.record import usd
 from services.types import Deployment
 
@@ -305,7 +298,7 @@ def _wait_until_over(read: Engine, batch_id: str) -> Row | None:
 
 
 def _progress(read: Engine, row: Row) -> str:
-    if status.recording(row):
+    if text.recording(row):
         return "recording the lines"
     counts = batches.counts(read, row["id"])
     return f"{text.done(counts):,} of {row['n_lines']:,} · {text.by_state(counts)}"
@@ -315,7 +308,7 @@ def _wait_until_recorded(read: Engine, batch_id: str) -> Row | None:
     """The batch when its lines are recorded, or as it stands after `RECORDED_WITHIN_S`."""
     until = time.monotonic() + RECORDED_WITHIN_S
     row = batches.batch(read, batch_id)
-    while row is not None and status.recording(row) and time.monotonic() < until:
+    while row is not None and text.recording(row) and time.monotonic() < until:
         time.sleep(POLL_S / 5)
         row = batches.batch(read, batch_id)
     return row
@@ -336,7 +329,7 @@ def batch_as_json(read: Engine, row: BatchRow, *, pauses_too: bool = True) -> di
     """A batch as one JSON object: its row, its lines by state, and its money in dollars. ``n_lines`` is null while its
     lines are being recorded. ``pauses_too``: also how long it stood still, for which its calls are read."""
     counts, spent = batches.counts(read, row["id"]), batches.spent(read, row["id"])
-    left_out, recording = ("deployment", "budget_nanousd"), status.recording(row)
+    left_out, recording = ("deployment", "budget_nanousd"), text.recording(row)
     columns = {name: value for name, value in row.items() if name not in left_out}
     return columns | {
         "name_of_deployment": (row.get("deployment") or {}).get("name"),
@@ -349,9 +342,9 @@ def batch_as_json(read: Engine, row: BatchRow, *, pauses_too: bool = True) -> di
         "spent_usd": usd(spent),
         "spent_is_lower_bound": spent is not None and batch_queries.bounded(read, row["id"]),
         "over": text.over(row),
-        "stands": status.stand(row, counts).words,
+        "stands": text.status_of(row, counts).words,
         "seconds": stats.duration(dict(row)),
-        **({"paused_or_waiting_seconds": pauses.worked(read, row).still} if pauses_too else {}),
+        **({"paused_or_waiting_seconds": stats.worked(read, row).still} if pauses_too else {}),
         "jobs": batches.jobs(read, row["id"]),
     }
 
@@ -388,8 +381,8 @@ def list_batches(data: Path, *, limit: int, as_json: bool) -> int:
                     str(row["name"]),
                     str((row.get("deployment") or {}).get("name") or row["deployment_id"]),
                     text.route(row["route"]),
-                    "–" if status.recording(row) else f"{row['n_lines']:,}",
-                    status.stand(row, counts).words,
+                    "–" if text.recording(row) else f"{row['n_lines']:,}",
+                    text.status_of(row, counts).words,
                     row["person"],
                 ),
             )
@@ -421,12 +414,12 @@ def describe_batch(read: Engine, row: BatchRow) -> Iterator[str]:
     name = (row.get("deployment") or {}).get("name") or row["deployment_id"]
     yield f"{row['name']} · {row['file_name']} · {name} by {text.route(row['route'])} · {row['person']}"
     counts, spent = batches.counts(read, row["id"]), batches.spent(read, row["id"])
-    explanation = status.last_sentence(row)
-    yield f"{status.stand(row, counts).words}{f' · {explanation}' if explanation else ''}"
+    explanation = text.last_sentence(row)
+    yield f"{text.status_of(row, counts).words}{f' · {explanation}' if explanation else ''}"
     if row["n_lines"]:
         yield f"{text.done(counts):,} of {count_lines(row['n_lines'])} · {text.by_state(counts) or 'none yet'}"
     budget = row.get("budget_nanousd")
-    free = not spent and status.costs_nothing(row)
+    free = not spent and text.costs_nothing(row)
     mark = "≥" if spent is not None and batch_queries.bounded(read, row["id"]) else ""
     cost = money(spent, mark) if spent is not None else "not known"
     yield "free" if free else f"spent {cost}{f' of {money(budget)}' if budget else ''}"
@@ -436,14 +429,14 @@ def describe_batch(read: Engine, row: BatchRow) -> Iterator[str]:
         yield f"job {job['no']}: {count_lines(job['n_lines'])} · {state} · {vendor_id}"
     if text.over(row) and row["n_lines"]:
         yield from _outcome(read, row, str(name))
-        if differing := status.differing(row, jobs, counts):
+        if differing := text.differing(row, jobs, counts):
             yield differing
-    if step := batch_file.next_step(row, counts):
+    if step := next_step(row, counts):
         yield step
 
 
 def _outcome(read: Engine, row: BatchRow, name: str) -> Iterator[str]:
-    took = pauses.worked(read, row)
+    took = stats.worked(read, row)
     if took.working is not None:
         still = f", and {text.span(took.still)} paused or waiting" if took.still else ""
         yield f"took {text.span(took.working)}{still}"
@@ -451,7 +444,7 @@ def _outcome(read: Engine, row: BatchRow, name: str) -> Iterator[str]:
         batches.each_line(read, row["id"]), name=name, n_recorded=row["n_lines"], n_left_out=row.get("n_left_out") or 0
     )
     yield account.sentence
-    for group in status.together(account.groups):
+    for group in reconcile.together(account.groups):
         yield f"  {group.n:,} {group.state}: {group.text} ({reconcile.first_lines(group)})"
 
 
@@ -529,5 +522,162 @@ def act(
     elif new_id:
         print(f"Its lines without an answer are batch {new_id}.")
     else:
-        print(formatting.printable(f"{row['name']}: {status.stand(row, batches.counts(read, row['id'])).words}"))
+        print(formatting.printable(f"{row['name']}: {text.status_of(row, batches.counts(read, row['id'])).words}"))
     return 0
+
+
+# --- the file that is named: how it is read, checked and handed over, in the words of a terminal ----------------------
+T = TypeVar("T", str, str | None)
+BLOCK = 1 << 20
+
+# What the check of a file says for a person before a page → the same for one at a command line.
+_COMMAND_WORDS = {
+    "convert the file, or press “Read as Windows-1252”": "convert the file, or give --encoding cp1252",
+    "or press “Make double ids different”": "or give --suffix-ids",
+    "Choose the column of the ids.": "Name the column of the ids with --id-column.",
+    "Choose the column that holds the prompt.": "Name the column that holds the prompt, as in --template '{{text}}'.",
+    "or choose to send the": "or give --leave-out to send the",
+    "set “Max output tokens” to bound": "give --param max_tokens=… to bound",
+    "the deployment that you choose": "the deployment that you name",
+}
+
+
+def in_command_words(text: str) -> str:
+    """A sentence of the page with what to type in place of what to press."""
+    for page, command in _COMMAND_WORDS.items():
+        text = text.replace(page, command)
+    return text
+
+
+def for_terminal(text: str) -> str:
+    """The same, fit for a terminal."""
+    return formatting.printable(in_command_words(text))
+
+
+def next_step(row: BatchRow, counts: Mapping[str, int]) -> str | None:
+    """The command that goes on with a batch that has stopped, or sends again what has no answer; None for none."""
+    ident = row["id"]
+    if row["state"] == "paused":
+        dearer = " (with --budget for a larger one)" if row.get("budget_nanousd") else ""
+        return f"`lab batch resume {ident}`{dearer} goes on, `lab batch cancel {ident}` ends it."
+    unanswered = (row["n_lines"] or 0) - counts.get("succeeded", 0)
+    if not text.over(row) or unanswered <= 0 or not counts:
+        return None
+    return f"`lab batch resend {ident}` sends the {count_lines(unanswered)} without an answer again."
+
+
+def count_lines(n: int) -> str:
+    """A number of lines with its noun: "1 line", "2,000 lines"."""
+    return f"{n:,} {'line' if n == 1 else 'lines'}"
+
+
+def file_options(reading: ReadingOptions) -> Options:
+    """The options that the command line names. Raises ValueError in words."""
+    for name in ("template", "system", "delimiter", "id_column", "sheet"):
+        utf8(getattr(reading, name), f"--{name.replace('_', '-')}")
+    pairs = [utf8(pair, "--param") for pair in reading.param or []]
+    return Options(
+        format=reading.format,
+        encoding=reading.encoding,
+        delimiter=reading.delimiter,
+        id_column=reading.id_column,
+        prompt=reading.template,
+        system=reading.system,
+        params=params.clean(name_value_pairs(pairs)),
+        suffix_ids=reading.suffix_ids,
+        sheet=reading.sheet,
+        leave_out=reading.leave_out,
+    )
+
+
+def utf8(text: T, source: str) -> T:
+    """A text that can be sent. Raises ValueError in words for bytes that are no UTF-8, which reach a program as lone
+    surrogates."""
+    try:
+        (text or "").encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{source} holds bytes that are no UTF-8: write it in UTF-8.") from None
+    return text
+
+
+def local_path(file: str, data: Path) -> Path:
+    """Where a file lies on this machine; one in S3 is fetched first. Raises ValueError in words."""
+    if not file.startswith("s3://"):
+        try:
+            return Path(file).expanduser().resolve()
+        except (OSError, RuntimeError) as error:  # a link to itself, a person who is not there
+            name, reason = formatting.printable(file), _reason(error)
+            raise ValueError(f"{name} leads nowhere ({reason}); check the path.") from None
+    from services.aws.control import AwsTrouble
+    from services.batch.ingest import fetch
+
+    try:
+        return fetch(file, data / "uploads")
+    except AwsTrouble as error:
+        raise ValueError(str(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error).rstrip(".")
+
+
+def hand_over(file: Path, sha256: str, data: Path) -> None:
+    """Put a file of one's own among the uploads: the engine reads no path that it is told. Raises ValueError in words
+    for one that changed since it was checked."""
+
+    def blocks() -> Iterator[bytes]:
+        try:
+            with regular(file) as stream:
+                while block := stream.read(BLOCK):
+                    yield block
+        except OSError as error:
+            raise ValueError(f"{formatting.printable(str(file))} cannot be read any more ({error.strerror}).") from None
+
+    if file.parent == data / "uploads" / sha256:
+        return  # fetched from S3 to where it has to be
+    copy = spool(blocks(), data / "uploads", utf8(file.name, "The name of the file"))
+    if copy.parent.name != sha256:
+        raise ValueError(CHANGED)
+
+
+def check_with_progress(file: Path, reading: ReadingOptions) -> Checked:
+    """What a file holds, with progress on a terminal. Raises ValueError in words."""
+    live, drawn_at = sys.stderr.isatty(), [0.0]
+
+    def draw(progress: Progress) -> None:
+        if live and time.monotonic() - drawn_at[0] > 0.1:
+            drawn_at[0] = time.monotonic()
+            share = progress.done_bytes / progress.all_bytes if progress.all_bytes else 0
+            sys.stderr.write(f"\r\x1b[KReading every line: {progress.n_records:,} so far, {share:.0%}")
+            sys.stderr.flush()
+
+    checked = check_settled(file, file_options(reading), on_progress=draw)
+    if live:
+        sys.stderr.write("\r\x1b[K")
+    return checked
+
+
+FLAGS = {
+    "format": "--format",
+    "encoding": "--encoding",
+    "delimiter": "--delimiter",
+    "id_column": "--id-column",
+    "prompt": "--template",
+    "system": "--system",
+    "sheet": "--sheet",
+    "suffix_ids": "--suffix-ids",
+    "leave_out": "--leave-out",
+}
+
+
+def flags(current: Options, other: Options) -> str | None:
+    """The options of `lab batch` that turn one way of reading into another; None where it has none for that."""
+    flag_list = []
+    for name in Options.__slots__:
+        value = getattr(other, name)
+        if value == getattr(current, name):
+            continue
+        if name not in FLAGS or value is None:
+            return None
+        flag_list.append(FLAGS[name] if value is True else f"{FLAGS[name]} {shlex.quote(str(value))}")
+    return " ".join(flag_list) or None

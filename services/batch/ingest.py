@@ -11,11 +11,11 @@ import os
 import shutil
 import time
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import Engine
 from sqlmodel import Session
@@ -24,26 +24,27 @@ from db import batches, runs
 from db.writer import Writer
 from services.aws import control
 from services.aws.control import AwsTrouble, explained
-from services.batch import estimate as batch_estimate
 from services.batch import files
 from services.batch.files import Cancelled, spool
 from services.batch.files.errors import plural
-from services.batch.providers.base import Route, RouteTrouble
 from services.batch.types import (
     Checked,
     Line,
     Progress,
     Record,
+    Route,
     RouteLimits,
+    RouteTrouble,
     Row,
     ask_of_json,
     ask_to_json,
     options_of_json,
     options_to_json,
 )
+from services.pricing.cost import money
 from services.runs.spec import new_id
 from services.security.keys import scrub
-from services.types import Deployment
+from services.types import Deployment, Json
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +112,35 @@ def refusal(checked: Checked) -> str | None:
             f"{checked.n_valid:,} valid ones.{first}"
         )
     return None
+
+
+CONFIRMED = "over_budget"  # in what is kept of an estimate: the person has agreed to more than the budget
+
+ASK = "Resume to send it all the same, with a larger budget if you like, or cancel."
+
+
+def above_budget(estimate: Mapping[str, Any] | None, budget_nanousd: int | None) -> str | None:
+    """The sentence, without its end, when the most that it can cost is above the budget, or the least where nothing
+    bounds it; None when it is not, or when nothing is known."""
+    cost_high, cost_low = ((estimate or {}).get(name) for name in ("cost_high", "cost_low"))
+    if budget_nanousd is None:
+        return None
+    if isinstance(cost_high, int) and cost_high > budget_nanousd:
+        return f"This can cost up to {money(cost_high)}, which is above the budget of {money(budget_nanousd)}"
+    if cost_high is None and isinstance(cost_low, int) and cost_low > budget_nanousd:
+        return f"This costs at least {money(cost_low)}, which is above the budget of {money(budget_nanousd)}"
+    return None
+
+
+def estimate_to_store(estimate: Mapping[str, Any] | None, *, confirmed: bool) -> Json | None:
+    """An estimate as a batch keeps it, with the person's word on its budget."""
+    values = {} if estimate is None else {name: value for name, value in estimate.items() if name != CONFIRMED}
+    return (values | {CONFIRMED: True} if confirmed else values) or None
+
+
+def budget_confirmed(estimate: Mapping[str, Any] | None) -> bool:
+    """Whether the person has agreed to more than the budget."""
+    return bool((estimate or {}).get(CONFIRMED))
 
 
 class Recording:
@@ -217,10 +247,10 @@ def _complete(batch: Row, n: int, checked: Checked, estimate: Row | None, sessio
         **values,
     )
     runs.set_run_calls(session=session, run_id=batch["run_id"], n_calls=n)
-    dear = batch_estimate.above(estimate, batch["budget_nanousd"])
-    if dear is None or batch_estimate.confirmed(estimate):
+    dear = above_budget(estimate, batch["budget_nanousd"])
+    if dear is None or budget_confirmed(estimate):
         return
-    sentence = f"Paused before the first line. {dear}. {batch_estimate.ASK}"
+    sentence = f"Paused before the first line. {dear}. {ASK}"
     waits = partial(batches.move, session=session, batch_id=batch["id"], said=sentence)
     # One that was paused by hand meanwhile is paused for this reason too.
     _ = waits(states=["queued"], wanted="pause", state="paused") or waits(states=["paused"], while_wanted="pause")

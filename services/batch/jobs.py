@@ -28,16 +28,19 @@ from db import batches
 from db.writer import Writer
 from services import outcomes
 from services.batch import ingest
-from services.batch.providers.base import Get, ResultsGone, Route, RouteTrouble
 from services.batch.runner import written
 from services.batch.types import (
     SOURCE,
     BatchState,
+    Get,
     Job,
     Line,
     LineResult,
     LineState,
     Polled,
+    ResultsGone,
+    Route,
+    RouteTrouble,
     Row,
     SubmitLater,
     SubmitRefused,

@@ -7,7 +7,7 @@ import logging
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -245,6 +245,18 @@ def _text(state: LineState, outcome: str | None, name: str, message: str | None)
     return outcomes.sentence(known_outcome, name=name, detail=detail).replace(
         "there was no text to keep", "nothing was kept"
     )
+
+
+def together(groups: Sequence[Group]) -> list[Group]:
+    """Reasons that read alike as one, the commonest first: a person is told nothing by the same words twice."""
+    merged: dict[tuple[str, str], Group] = {}
+    for group in groups:
+        key = (group.state, group.text)
+        if (earlier := merged.get(key)) is not None:
+            lines = tuple(sorted((*earlier.lines, *group.lines))[: max(len(earlier.lines), len(group.lines))])
+            group = replace(earlier, n=earlier.n + group.n, lines=lines)
+        merged[key] = group
+    return sorted(merged.values(), key=lambda group: -group.n)
 
 
 def first_lines(group: Group) -> str:

@@ -26,9 +26,8 @@ from db import batches
 from db.writer import WriteFailed, Writer
 from services import paths
 from services.batch.concurrency import MOST, Lanes, Spacing, Turns
-from services.batch.estimate import words
-from services.batch.lease import LEASE_S
-from services.batch.types import SOURCE, ask_of_json
+from services.batch.text import short_span
+from services.batch.types import LEASE_S, SOURCE, ask_of_json
 from services.call_record import CallRecord
 from services.calls.calls import Calls, CallSpec, beginning, end
 from services.calls.live import LiveCall
@@ -589,15 +588,15 @@ class RetryPolicy:
             self._refused_at = now
             since = f"{datetime.now(UTC):%H:%M} UTC"
             self._said = (
-                f"Waiting since {since}: {final.get('message')} If nothing is answered for {words(self._patient_s)}, "
-                "the batch is paused."
+                f"Waiting since {since}: {final.get('message')} If nothing is answered for "
+                f"{short_span(self._patient_s)}, the batch is paused."
             )
         wait = self._turns.pause(final.get("retry_after_s"))
         if now + wait - self._refused_at <= self._patient_s:
             return Verdict(WAITS, wait_s=wait)
         lasted, retry_after_s = now - self._refused_at, final.get("retry_after_s")
-        long = f"has answered nothing for {words(lasted)}" if lasted >= 1 else "answers nothing"
-        asks = f" and asks for a wait of {words(retry_after_s)}" if retry_after_s else ""
+        long = f"has answered nothing for {short_span(lasted)}" if lasted >= 1 else "answers nothing"
+        asks = f" and asks for a wait of {short_span(retry_after_s)}" if retry_after_s else ""
         sentence = (
             f"Paused: {self._name} {long}{asks}. The last one: {final.get('message')} No line was given up for it."
         )

@@ -22,9 +22,19 @@ from db import batches
 from db.writer import WriteFailed, Writer
 from services import params as parameters
 from services.alerts import TARGET_PREFIX
-from services.batch import estimate as batch_estimate
 from services.batch import files, providers, server_files
-from services.batch.ingest import CHANGED, Dropped, Recording, refusal, store_file, stored_file
+from services.batch.estimate import estimates
+from services.batch.ingest import (
+    CHANGED,
+    Dropped,
+    Recording,
+    above_budget,
+    budget_confirmed,
+    estimate_to_store,
+    refusal,
+    store_file,
+    stored_file,
+)
 from services.batch.server_files import Allowed
 from services.batch.types import (
     MOST_LANES,
@@ -171,10 +181,10 @@ class BatchService:
             estimate = await asyncio.to_thread(
                 estimate_of, self._reader, checked, deployment, spec.route, spec.max_lanes, spec.per_minute
             )
-        dear = batch_estimate.above(estimate, spec.budget_nanousd)
+        dear = above_budget(estimate, spec.budget_nanousd)
         if dear is not None and not spec.over_budget:
             raise ValueError(f"{dear}: raise the budget, send fewer lines, or confirm.")
-        row = batch_row(spec, deployment, person, size, batch_estimate.to_store(estimate, confirmed=spec.over_budget))
+        row = batch_row(spec, deployment, person, size, estimate_to_store(estimate, confirmed=spec.over_budget))
         run = run_row(row, store=self._registry.config.store_text)
         earlier = await self._insert(data / "batches" / row["id"], source, partial(insert, run, row, spec.again))
         if earlier is not None:
@@ -262,7 +272,7 @@ class BatchService:
         """The estimate of a batch whose file was checked after it was submitted."""
         deployment = Deployment.from_json(row["deployment"])
         estimate = estimate_of(self._reader, checked, deployment, row["route"], row["max_lanes"], row["per_minute"])
-        return batch_estimate.to_store(estimate, confirmed=batch_estimate.confirmed(row["estimate"]))
+        return estimate_to_store(estimate, confirmed=budget_confirmed(row["estimate"]))
 
     # --- afterwards ------------------------------------------------------------------------------------------------
 
@@ -501,8 +511,6 @@ def estimate_of(
     per_minute: int | None,
 ) -> Row | None:
     """What a checked file can cost and take this way, by our own reckoning; None where nothing is known of it."""
-    from services.batch.estimate import estimates
-
     services = [] if route == "runner" else [providers.get(route)]
     by_route = estimates(reader, checked, [deployment], datetime.now(UTC), services, lanes=lanes, per_minute=per_minute)
     chosen = next((estimate for estimate in by_route if estimate.route == route), None)

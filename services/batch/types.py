@@ -7,11 +7,13 @@ through a batch service (`jobs`) or one by one with our own runner (`runner`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
 
-from services.types import Ask, Json, Message, Outcome, Usage
+from services.types import Ask, Deployment, Json, Message, Outcome, Usage
 
 # queued: recorded, no worker has begun. sending: files go to the service. checking: the service looks at them.
 # waiting_for_quota: the service will take it later. running, pausing → paused. cancelling. collecting: results come.
@@ -47,6 +49,10 @@ SOURCE = "batch"
 MOST_LANES = 1024
 MOST_PER_MINUTE = 1_000_000
 MOST_NANOUSD = 10**15  # a million dollars
+# How long a worker has a line in hand, how often its heart beats, and when others take it for dead.
+LEASE_S = max(1.0, float(os.environ.get("LAB_WORKER_LEASE", "60")))  # the same for all workers and the engine
+BEAT_S = LEASE_S / 12
+STALE_S = LEASE_S / 2  # a worker whose heart has not beaten for so long is dead
 
 Row = Json  # of a table, by column
 ReadRow = Mapping[str, Any]
@@ -295,3 +301,71 @@ def options_of_json(value: Mapping[str, Any]) -> Options:
 
 
 Lines = Sequence[Line]
+
+
+# --- the interface of a batch service --------------------------------------------------------------------------------
+# Each service has one file in `providers`; our own runner is not one of them. Everything here blocks (the SDKs do): the
+# worker calls it in threads. Every function may raise `SubmitLater` or `SubmitRefused` at submit, and `RouteTrouble`
+# elsewhere; no other error may come out, and no text may hold a key.
+class RouteTrouble(Exception):
+    """The service could not be asked just now; what was sent is safe there. The text is a sentence for the person."""
+
+
+class Place(Protocol):
+    """What the worker lends a route: a folder of the batch for its files, and a word on how far it has come."""
+
+    folder: Path
+
+    def say(self, text: str) -> None:
+        """Show this sentence on the page, until there is another."""
+
+    def note(self, text: str) -> None:
+        """Show this sentence, and keep it with what is said of the job when it is over."""
+
+    def stopped(self) -> bool:
+        """Whether the person cancelled: long uploads and downloads should end."""
+
+
+class Route(Protocol):
+    """One batch service."""
+
+    name: RouteName
+    title: str
+    # Whether `poll` tells counts while a job runs; Anthropic's do not move until it ends.
+    counts: bool
+
+    def why_not(self, deployment: Deployment) -> str | None:
+        """Why a deployment cannot be sent to this service, in a sentence; None: it can."""
+
+    def limits(self, deployment: Deployment, *, ask: bool = False) -> RouteLimits:
+        """What one job may hold. ``ask``: ask the account's own quotas too, where the service tells them."""
+
+    def body(self, deployment: Deployment, line: Line) -> bytes:
+        """The line as it stands in the uploaded file, with its end of line. Raises ValueError in words for a line that
+        this service cannot take."""
+
+    def check(self, deployment: Deployment) -> list[str]:
+        """What would make a submit fail (no key, no bucket, no role …), each in a sentence; asks the service."""
+
+    def submit(self, deployment: Deployment, job: Job, lines: Iterable[Line], place: Place) -> Job:
+        """Send one job; returns it with its ``vendor_id`` and facts. Never makes a second one for the same token: it
+        looks for the first where the service has no idempotency of its own. Of a batch that was cancelled (``place``
+        says so) nothing more is sent: what an earlier try left at the service is returned, and `SubmitStopped` is
+        raised when that is nothing."""
+
+    def poll(self, deployment: Deployment, job: Job) -> Polled:
+        """How it stands."""
+
+    def cancel(self, deployment: Deployment, job: Job) -> None:
+        """Ask the service to stop it; `poll` tells what became of that."""
+
+    def results(self, deployment: Deployment, job: Job, place: Place) -> Iterator[LineResult]:
+        """Every line that the service answered, in any order, from success and error files alike. A line that cannot
+        be read (truncated, no JSON) is told as a `LineResult` with an empty ``wire_id``, outcome "protocol_error"."""
+
+
+Get = Callable[[RouteName], Route]
+
+
+class ResultsGone(RouteTrouble):
+    """The service keeps the results no longer, so that asking again is of no use; what it gave before stands."""

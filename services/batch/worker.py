@@ -10,18 +10,22 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import fcntl
 import json
 import logging
 import os
+import re
+import secrets
 import signal
 import socket
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import uvloop
 from sqlmodel import Session
@@ -32,11 +36,10 @@ from db.migrate import DatabaseTooNew, upgrade
 from db.permissions import private_files
 from db.writer import Writer
 from services import paths
-from services.batch import lease, providers, reconcile
+from services.batch import providers, reconcile
 from services.batch.jobs import Jobs
-from services.batch.providers.base import Get
 from services.batch.runner import Around, EnginePool, LineCalls, Sender, written
-from services.batch.types import Row
+from services.batch.types import BEAT_S, LEASE_S, STALE_S, Get, Row
 from services.batch.workflows import Beginning, Durable
 from services.calls.calls import Calls
 from services.calls.clock import Heartbeat, Ticker
@@ -68,7 +71,7 @@ class Worker:
     def __init__(self, data: Path, file: Path, url: str, get: Get = providers.get) -> None:
         self.data = data
         self._url = url
-        self.me = lease.settle(data / "batches")
+        self.me = take_place(data / "batches")
         self.writer = Writer(url)
         self.writer.start()
         self.reader = reader(url)
@@ -111,7 +114,7 @@ class Worker:
         ready()
         loops = [
             asyncio.create_task(_every(WATCH_S, self._watch_once)),
-            asyncio.create_task(_every(lease.BEAT_S, self._beat)),
+            asyncio.create_task(_every(BEAT_S, self._beat)),
             asyncio.create_task(_every(DEPLOYMENTS_S, self.registry.refresh)),
         ]
         try:
@@ -125,7 +128,7 @@ class Worker:
 
         def write(session: Session) -> None:
             for earlier in batches_module.not_stopped(session=session):
-                if lease.place_of(earlier) == self.me.place:
+                if place_of(earlier) == self.me.place:
                     batches_module.release(session=session, worker=earlier, batch_ids=open_ids)
                     batches_module.leave(session=session, worker=earlier)
             batches_module.adopt_worker(session=session, worker=self.me.id, host=socket.gethostname(), pid=os.getpid())
@@ -172,7 +175,7 @@ class Worker:
         alive = await self.writer.write(partial(_beat, self.me.id, [*self.steps.senders]))
         self._workers["alive"] = max(1, len(alive))
         if self.durable.launched:
-            await self.durable.take_over({lease.place_of(worker) for worker in alive})
+            await self.durable.take_over({place_of(worker) for worker in alive})
 
     def wanted(self, batch_id: str) -> str:
         """What is wanted of a batch, as of the last half second."""
@@ -193,8 +196,8 @@ async def _every(seconds: float, work: Callable[[], Awaitable[Any]]) -> None:
 def _beat(worker: str, batch_ids: list[str], session: Session) -> list[str]:
     batches_module.beat(session=session, worker=worker)
     if batch_ids:
-        batches_module.renew(session=session, worker=worker, batch_ids=batch_ids, lease_s=lease.LEASE_S)
-    return batches_module.alive(session=session, stale_after_s=lease.STALE_S)
+        batches_module.renew(session=session, worker=worker, batch_ids=batch_ids, lease_s=LEASE_S)
+    return batches_module.alive(session=session, stale_after_s=STALE_S)
 
 
 def _leave(worker: str, batch_ids: list[str], session: Session) -> None:
@@ -481,6 +484,57 @@ class WorkerRegistry(Registry):
             except config.ConfigError as error:
                 self.trouble = str(error)
         await asyncio.to_thread(self._load)
+
+
+# --- the identity of a worker -----------------------------------------------------------------------------------------
+# A worker has a *place*: the host, the data directory's own mark and the first number that no other worker there holds
+# (a file lock, which the system takes away from the dead). DBOS knows a worker by its place, so one that is started
+# again continues with what its predecessor left. Lines and calls know it by its *id*, which differs for every process,
+# so that the lines of a dead worker are told apart from those of its successor.
+PREFIX = "worker-"
+MOST_PLACES = 64
+
+
+@dataclass(slots=True)
+class Identity:
+    """``place`` and ``id`` of this process; ``lock`` keeps the place for as long as the process lives."""
+
+    place: str
+    id: str
+    lock: IO[str]
+
+
+def take_place(folder: Path) -> Identity:
+    """Take a place in a data directory's ``batches`` folder. Raises OSError in words when all are taken."""
+    folder.mkdir(parents=True, exist_ok=True)
+    host = re.sub(r"[^A-Za-z0-9.]", "-", socket.gethostname())[:40] or "host"
+    mark = _mark(folder / "place")
+    for number in range(MOST_PLACES):
+        file = (folder / f"worker-{number}.lock").open("a+")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            continue
+        place = f"{PREFIX}{host}-{mark}-{number}"
+        return Identity(place, f"{place}-{os.getpid()}-{secrets.token_hex(3)}", file)
+    raise OSError(f"{MOST_PLACES} workers are at work on {folder} already; that is the most there can be.")
+
+
+def place_of(worker: str) -> str:
+    """The place of the worker with this id."""
+    return worker.rsplit("-", 2)[0]
+
+
+def _mark(file: Path) -> str:
+    """Six letters that tell this folder from one of the same name on another disk."""
+    try:
+        with file.open("x", encoding="ascii") as stream:
+            stream.write(secrets.token_hex(3))
+    except FileExistsError:
+        pass
+    letters = re.sub(r"[^a-z0-9]", "", file.read_text(encoding="ascii"))[:12]
+    return letters or "000000"
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 from services.batch.providers import common as providers_common
 from services.batch.providers import http as providers_http
-from services.batch.providers.base import Place, ResultsGone, RouteTrouble
 from services.batch.providers.common import (
     SETTLE_S,
     SubmitJournal,
@@ -42,9 +41,12 @@ from services.batch.types import (
     Job,
     Line,
     LineResult,
+    Place,
     Polled,
+    ResultsGone,
     RouteLimits,
     RouteName,
+    RouteTrouble,
     SubmitLater,
     no_of,
     wire_id,

@@ -27,10 +27,9 @@ import orjson
 
 from services.aws import control, credentials
 from services.aws.control import AwsTrouble, Place, Trouble
-from services.batch.providers.base import Place as Submitting
-from services.batch.providers.base import RouteTrouble
 from services.batch.providers.common import answered, clean, tag_of, write_atomically
-from services.batch.types import Job, LineResult, Polled, SubmitLater, SubmitRefused
+from services.batch.types import Job, LineResult, Polled, RouteTrouble, SubmitLater, SubmitRefused
+from services.batch.types import Place as Submitting
 from services.outcomes import STATE_OF, judge
 from services.pricing.cost import NANO
 from services.providers import kind_of

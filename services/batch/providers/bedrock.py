@@ -28,14 +28,15 @@ from services.aws.control import AwsTrouble
 from services.aws.control import Place as Account
 from services.batch.providers import aws as providers_aws
 from services.batch.providers.aws import Flow, StoredObject, Uri, seconds
-from services.batch.providers.base import Place, ResultsGone
 from services.batch.providers.common import STEP, broken_line, clean, halt, json_line, limits_of, read_lines
 from services.batch.types import (
     BatchState,
     Job,
     Line,
     LineResult,
+    Place,
     Polled,
+    ResultsGone,
     RouteLimits,
     RouteName,
     SubmitRefused,

@@ -22,9 +22,18 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from services.batch.providers.base import Place, RouteTrouble
 from services.batch.providers.http import ThroughProxy
-from services.batch.types import Job, LineResult, LineState, RouteLimits, SubmitLater, SubmitRefused, SubmitStopped
+from services.batch.types import (
+    Job,
+    LineResult,
+    LineState,
+    Place,
+    RouteLimits,
+    RouteTrouble,
+    SubmitLater,
+    SubmitRefused,
+    SubmitStopped,
+)
 from services.outcomes import STATE_OF, judge
 from services.paths import ROOT
 from services.providers.anthropic import MessagesDecoder

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from services.batch.providers import common as providers_common
 from services.batch.providers import http as providers_http
-from services.batch.providers.base import Place, ResultsGone
 from services.batch.providers.common import (
     SETTLE_S,
     SubmitJournal,
@@ -30,7 +29,19 @@ from services.batch.providers.common import (
     results_path,
     submitting,
 )
-from services.batch.types import BatchState, Job, Line, LineResult, Polled, RouteLimits, RouteName, SubmitLater, wire_id
+from services.batch.types import (
+    BatchState,
+    Job,
+    Line,
+    LineResult,
+    Place,
+    Polled,
+    ResultsGone,
+    RouteLimits,
+    RouteName,
+    SubmitLater,
+    wire_id,
+)
 from services.batch.types import SubmitRefused as Refused
 from services.providers import kind_of
 from services.providers.base import endpoint

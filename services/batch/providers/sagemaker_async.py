@@ -33,16 +33,17 @@ from services.aws.control import AwsTrouble, explained
 from services.aws.control import Place as Account
 from services.batch.providers import aws
 from services.batch.providers import http as providers_http
-from services.batch.providers.base import Place, RouteTrouble
 from services.batch.providers.common import clean, json_line, limits_of, not_run, tag_of
 from services.batch.types import (
     BatchState,
     Job,
     Line,
     LineResult,
+    Place,
     Polled,
     RouteLimits,
     RouteName,
+    RouteTrouble,
     SubmitLater,
     SubmitRefused,
     SubmitStopped,

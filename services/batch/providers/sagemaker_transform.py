@@ -18,13 +18,13 @@ from services.aws.control import Place as Account
 from services.aws.instances import of_instance
 from services.batch.providers import aws
 from services.batch.providers.aws import Endpoint, StoredObject, Uri
-from services.batch.providers.base import Place
 from services.batch.providers.common import broken_line, clean, halt, json_line, limits_of, read_lines
 from services.batch.types import (
     BatchState,
     Job,
     Line,
     LineResult,
+    Place,
     Polled,
     RouteLimits,
     RouteName,

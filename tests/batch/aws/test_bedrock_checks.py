@@ -9,8 +9,7 @@ import pytest
 from services.aws import bedrock_ids, control
 from services.batch.providers import aws, get
 from services.batch.providers import bedrock as providers_bedrock
-from services.batch.providers.base import RouteTrouble
-from services.batch.types import Job, SubmitRefused
+from services.batch.types import Job, RouteTrouble, SubmitRefused
 from tests.batch.aws import house
 from tests.batch.aws.cloud import Cloud
 from tests.batch.aws.house import AWS, Desk, bedrock, lines

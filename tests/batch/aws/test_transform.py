@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from services.batch.providers import aws, get
-from services.batch.providers.base import RouteTrouble
-from services.batch.types import Job, Line, SubmitLater, SubmitRefused
+from services.batch.types import Job, Line, RouteTrouble, SubmitLater, SubmitRefused
 from services.types import Aws, Deployment
 from tests.batch.aws import house
 from tests.batch.aws.cloud import BUCKET, Cloud

@@ -14,7 +14,7 @@ from db import batches as batches_module
 from db import runs
 from db.batch_queries import CALL, LINE
 from services import paths
-from services.batch import lease
+from services.batch.worker import place_of, take_place
 from services.runs.spec import new_id
 from tests.batch.runner.desk import Desk
 
@@ -159,17 +159,17 @@ def test_lines_are_found_by_their_text_and_their_state(either: Desk) -> None:
 
 
 def test_a_place_is_held_by_one_process_and_free_again_when_it_is_gone(tmp_path: Path) -> None:
-    first, second = lease.settle(tmp_path), lease.settle(tmp_path)
+    first, second = take_place(tmp_path), take_place(tmp_path)
     assert first.place != second.place
-    assert lease.place_of(first.id) == first.place
+    assert place_of(first.id) == first.place
     program = (
-        "import sys; from pathlib import Path; from services.batch import lease; "
-        "print(lease.settle(Path(sys.argv[1])).place)"
+        "import sys; from pathlib import Path; from services.batch.worker import take_place; "
+        "print(take_place(Path(sys.argv[1])).place)"
     )
     command = [sys.executable, "-c", program, str(tmp_path)]
     there = subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True, check=True)
     assert there.stdout.strip() not in (first.place, second.place)
     first.lock.close()
-    again = lease.settle(tmp_path)
+    again = take_place(tmp_path)
     assert again.place == first.place
     assert again.id != first.id
