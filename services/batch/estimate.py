@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from statistics import fmean, median
@@ -22,12 +22,12 @@ from db import batch_queries
 from services.batch import stats
 from services.batch import text as words
 from services.batch.stats import MINUTE
-from services.batch.types import Checked, Line, Route, RouteLimits, RouteName
+from services.batch.types import Checked, EstimateJson, Line, Route, RouteLimits, RouteName
 from services.batch.types import ReadRow as Row
 from services.call_record import usage_of
 from services.pricing.cost import NANO, NANO_PER_RATE, Price, money, price_of
 from services.providers import kind_of
-from services.types import Ask, Deployment, Json
+from services.types import Ask, Deployment
 
 Range = tuple[int | None, int | None, int | None]
 
@@ -76,9 +76,31 @@ class Estimate:
     why_not: str | None = None
     unpriced: str | None = None
 
-    def to_json(self) -> Json:
+    def to_json(self) -> EstimateJson:
         """As `Batch.estimate` keeps it."""
-        return asdict(self) | {"notes": list(self.notes)}
+        return {
+            "deployment_id": self.deployment_id,
+            "route": self.route,
+            "input_tokens": self.input_tokens,
+            "input_low": self.input_low,
+            "input_high": self.input_high,
+            "output_low": self.output_low,
+            "output_mid": self.output_mid,
+            "output_high": self.output_high,
+            "cost_low": self.cost_low,
+            "cost_mid": self.cost_mid,
+            "cost_high": self.cost_high,
+            "plain_low": self.plain_low,
+            "plain_mid": self.plain_mid,
+            "plain_high": self.plain_high,
+            "seconds_low": self.seconds_low,
+            "seconds_mid": self.seconds_mid,
+            "seconds_high": self.seconds_high,
+            "n_jobs": self.n_jobs,
+            "notes": list(self.notes),
+            "why_not": self.why_not,
+            "unpriced": self.unpriced,
+        }
 
 
 def estimates(

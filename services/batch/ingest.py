@@ -11,11 +11,11 @@ import os
 import shutil
 import time
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import Engine
 from sqlmodel import Session
@@ -29,6 +29,7 @@ from services.batch.files import Cancelled, spool
 from services.batch.files.errors import plural
 from services.batch.types import (
     Checked,
+    EstimateJson,
     Line,
     Progress,
     Record,
@@ -44,7 +45,7 @@ from services.batch.types import (
 from services.pricing.cost import money
 from services.runs.spec import new_id
 from services.security.keys import scrub
-from services.types import Deployment, Json
+from services.types import Deployment
 
 log = logging.getLogger(__name__)
 
@@ -114,33 +115,34 @@ def refusal(checked: Checked) -> str | None:
     return None
 
 
-CONFIRMED = "over_budget"  # in what is kept of an estimate: the person has agreed to more than the budget
-
 ASK = "Resume to send it all the same, with a larger budget if you like, or cancel."
 
 
-def above_budget(estimate: Mapping[str, Any] | None, budget_nanousd: int | None) -> str | None:
+def above_budget(estimate: EstimateJson | None, budget_nanousd: int | None) -> str | None:
     """The sentence, without its end, when the most that it can cost is above the budget, or the least where nothing
     bounds it; None when it is not, or when nothing is known."""
-    cost_high, cost_low = ((estimate or {}).get(name) for name in ("cost_high", "cost_low"))
-    if budget_nanousd is None:
+    if budget_nanousd is None or estimate is None:
         return None
-    if isinstance(cost_high, int) and cost_high > budget_nanousd:
+    cost_high, cost_low = estimate.get("cost_high"), estimate.get("cost_low")
+    if cost_high is not None and cost_high > budget_nanousd:
         return f"This can cost up to {money(cost_high)}, which is above the budget of {money(budget_nanousd)}"
-    if cost_high is None and isinstance(cost_low, int) and cost_low > budget_nanousd:
+    if cost_high is None and cost_low is not None and cost_low > budget_nanousd:
         return f"This costs at least {money(cost_low)}, which is above the budget of {money(budget_nanousd)}"
     return None
 
 
-def estimate_to_store(estimate: Mapping[str, Any] | None, *, confirmed: bool) -> Json | None:
+def estimate_to_store(estimate: EstimateJson | None, *, confirmed: bool) -> EstimateJson | None:
     """An estimate as a batch keeps it, with the person's word on its budget."""
-    values = {} if estimate is None else {name: value for name, value in estimate.items() if name != CONFIRMED}
-    return (values | {CONFIRMED: True} if confirmed else values) or None
+    values: EstimateJson = {} if estimate is None else {**estimate}
+    values.pop("over_budget", None)
+    if confirmed:
+        values["over_budget"] = True
+    return values or None
 
 
-def budget_confirmed(estimate: Mapping[str, Any] | None) -> bool:
+def budget_confirmed(estimate: EstimateJson | None) -> bool:
     """Whether the person has agreed to more than the budget."""
-    return bool((estimate or {}).get(CONFIRMED))
+    return estimate is not None and estimate.get("over_budget", False)
 
 
 class Recording:
@@ -152,7 +154,7 @@ class Recording:
         writer: Writer,
         reader: Engine,
         stopped: Callable[[], bool],
-        estimate: Callable[[Row, Checked], Row | None],
+        estimate: Callable[[Row, Checked], EstimateJson | None],
     ) -> None:
         self._writer = writer
         self._reader = reader
@@ -164,7 +166,7 @@ class Recording:
 
         Raises ValueError in words for a file that cannot be sent, `Dropped` when there is no need to go on.
         """
-        estimate: Row | None = None
+        estimate: EstimateJson | None = None
         if checked is None:
             self._say(batch["id"], "The file is being checked.")
             checked = self._check(batch, path)
@@ -232,10 +234,9 @@ def _say(batch_id: str, sentence: str, session: Session) -> None:
     batches.set_batch(session=session, batch_id=batch_id, said=sentence)
 
 
-def _complete(batch: Row, n: int, checked: Checked, estimate: Row | None, session: Session) -> None:
+def _complete(batch: Row, n: int, checked: Checked, estimate: EstimateJson | None, session: Session) -> None:
     """Every line is there. Of a file that was too large to be checked at the submit, the question of the budget is
     asked now: the batch waits, and whoever resumes it has answered."""
-    values: Row = {} if estimate is None else {"estimate": estimate}
     batches.set_batch(
         session=session,
         batch_id=batch["id"],
@@ -244,7 +245,7 @@ def _complete(batch: Row, n: int, checked: Checked, estimate: Row | None, sessio
         columns=list(checked.columns),
         options=options_to_json(checked.options),
         said=None,
-        **values,
+        **({} if estimate is None else {"estimate": estimate}),
     )
     runs.set_run_calls(session=session, run_id=batch["run_id"], n_calls=n)
     dear = above_budget(estimate, batch["budget_nanousd"])

@@ -44,6 +44,7 @@ from services.batch.types import (
     RESENT,
     SOURCE,
     Checked,
+    EstimateJson,
     Format,
     Options,
     RouteName,
@@ -56,7 +57,7 @@ from services.request_fields import Refused, RequestFields
 from services.runs.spec import new_id
 from services.security import access
 from services.security.access import folded
-from services.types import Deployment, Json
+from services.types import Deployment, Json, JsonMapping
 
 log = logging.getLogger(__name__)
 
@@ -175,7 +176,7 @@ class BatchService:
         if not spec.again:
             await self._not_twice(spec)
         checked: Checked | None = None
-        estimate: Row | None = None
+        estimate: EstimateJson | None = None
         if size <= CHECKED_AT_ONCE:
             checked = await asyncio.to_thread(self._checked, source, spec)
             estimate = await asyncio.to_thread(
@@ -268,7 +269,7 @@ class BatchService:
             raise ValueError("The program was stopped before the file was copied: submit it again.")
         self._recording.record(row, path, checked=checked)
 
-    def _late_estimate(self, row: Row, checked: Checked) -> Row | None:
+    def _late_estimate(self, row: Row, checked: Checked) -> EstimateJson | None:
         """The estimate of a batch whose file was checked after it was submitted."""
         deployment = Deployment.from_json(row["deployment"])
         estimate = estimate_of(self._reader, checked, deployment, row["route"], row["max_lanes"], row["per_minute"])
@@ -364,7 +365,7 @@ class BatchService:
         return self._data
 
 
-def batch_row(spec: BatchSpec, deployment: Deployment, person: str, size: int, estimate: Row | None) -> Row:
+def batch_row(spec: BatchSpec, deployment: Deployment, person: str, size: int, estimate: EstimateJson | None) -> Row:
     """A batch as it is recorded before its lines are."""
     return {
         "id": new_id(),
@@ -509,7 +510,7 @@ def estimate_of(
     route: RouteName,
     lanes: int | None,
     per_minute: int | None,
-) -> Row | None:
+) -> EstimateJson | None:
     """What a checked file can cost and take this way, by our own reckoning; None where nothing is known of it."""
     services = [] if route == "runner" else [providers.get(route)]
     by_route = estimates(reader, checked, [deployment], datetime.now(UTC), services, lanes=lanes, per_minute=per_minute)
@@ -578,7 +579,7 @@ class BatchSpec:
     per_minute: int | None = None
     notify: tuple[str, ...] = ()
     parent_id: str | None = None
-    estimate: Mapping[str, Any] | None = None
+    estimate: JsonMapping | None = None
     again: bool = False
     over_budget: bool = False
 

@@ -8,12 +8,12 @@ through a batch service (`jobs`) or one by one with our own runner (`runner`).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, Required, TypedDict
 
-from services.types import Ask, Deployment, Json, Message, Outcome, Usage
+from services.types import Ask, CacheMode, Deployment, Json, JsonMapping, Message, Outcome, Usage
 
 # queued: recorded, no worker has begun. sending: files go to the service. checking: the service looks at them.
 # waiting_for_quota: the service will take it later. running, pausing → paused. cancelling. collecting: results come.
@@ -87,7 +87,7 @@ class Options:
     id_column: str | None = None
     prompt: str | None = None
     system: str | None = None
-    params: Mapping[str, Any] = field(default_factory=dict)
+    params: JsonMapping = field(default_factory=dict)
     suffix_ids: bool = False
     sheet: str | None = None
     leave_out: bool = False
@@ -101,7 +101,7 @@ class Record:
     no: int
     line: int
     id: str
-    original: Mapping[str, Any]
+    original: JsonMapping
     ask: Ask
 
 
@@ -188,12 +188,96 @@ class RouteLimits:
     source: str = ""
 
 
+class EstimateJson(TypedDict, total=False):
+    """What a batch may cost and take, as the database keeps it (`services.batch.estimate.Estimate`). Money is
+    nano-dollars. ``over_budget``: the person has agreed to more than the budget."""
+
+    deployment_id: str
+    route: RouteName
+    input_tokens: int | None
+    input_low: int | None
+    input_high: int | None
+    output_low: int | None
+    output_mid: int | None
+    output_high: int | None
+    cost_low: int | None
+    cost_mid: int | None
+    cost_high: int | None
+    plain_low: int | None
+    plain_mid: int | None
+    plain_high: int | None
+    seconds_low: float | None
+    seconds_mid: float | None
+    seconds_high: float | None
+    n_jobs: int
+    notes: list[str]
+    why_not: str | None
+    unpriced: str | None
+    over_budget: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """One line as a route is given it."""
 
     no: int
     ask: Ask
+
+
+class JobFacts(TypedDict, total=False):
+    """What is remembered of a job beside its columns, as the database keeps it (`db.models.BatchJob.facts`). Times are
+    Unix seconds; ``…_s`` are seconds.
+
+    Of every job: when it was first tried and how often, when it is tried again, whether the service was asked to stop
+    it; and, once it is over there, its last state and word, whether there are results, and what of them belongs to no
+    line. The rest is each route's own: ids of files, places in S3, what instances cost, where its ledger is.
+    """
+
+    tried_at: float
+    tries: int
+    again_at: float
+    cancel_asked: bool
+    end: BatchState
+    collectable: bool
+    word: str | None
+    collect_tries: int
+    strays: dict[str, int]
+    resubmit: bool
+    resubmit_after_s: float
+    results_until: float
+    # OpenAI
+    endpoint: str
+    input_file_id: str
+    output_file_id: str
+    error_file_id: str
+    # Anthropic
+    adopted: bool
+    proven: bool
+    expires_at: float
+    # AWS
+    name: str
+    input: str
+    output: str
+    type: str
+    model: str
+    message: str
+    submitted_at: float
+    started_at: float
+    ended_at: float
+    files: list[int]
+    wire: str
+    instance_type: str | None
+    instance_count: int | None
+    usd_per_hour: str
+    price_source: str
+    price_date: str
+    ledger: str
+    tag: str
+    answers: str
+    last_sent_at: float
+    answered_at: float
+    queue_s: float
+    work_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +289,7 @@ class Job:
     token: str
     n_lines: int
     vendor_id: str | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: JobFacts = field(default_factory=JobFacts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +307,7 @@ class Polled:
     collectable: bool
     counts: Mapping[str, int] | None = None
     expires_at: float | None = None  # Unix seconds
-    facts: Mapping[str, Any] = field(default_factory=dict)  # what the job's facts are from now on, merged
+    facts: JobFacts = field(default_factory=JobFacts)  # what the job's facts are from now on, merged
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,9 +352,25 @@ class SubmitStopped(SubmitLater):
     """The person cancelled before anything was submitted, and it is certain that the service has nothing of the job."""
 
 
-def ask_to_json(ask: Ask) -> Json:
+class MessageJson(TypedDict):
+    """One turn of an ask, as a line keeps it."""
+
+    role: Literal["user", "assistant"]
+    text: str
+
+
+class AskJson(TypedDict, total=False):
+    """An ask as a line keeps it (`db.models.BatchLine.request`); what is not said in it is left out."""
+
+    messages: Required[list[MessageJson]]
+    system: str
+    params: Json
+    cache: CacheMode
+
+
+def ask_to_json(ask: Ask) -> AskJson:
     """An ask as a line keeps it."""
-    values: Json = {"messages": [{"role": message.role, "text": message.text} for message in ask.messages]}
+    values: AskJson = {"messages": [{"role": message.role, "text": message.text} for message in ask.messages]}
     if ask.system is not None:
         values["system"] = ask.system
     if ask.params:
@@ -280,27 +380,70 @@ def ask_to_json(ask: Ask) -> Json:
     return values
 
 
-def ask_of_json(value: Mapping[str, Any]) -> Ask:
+def ask_of_json(value: AskJson) -> Ask:
     """The ask of `ask_to_json`."""
     messages = tuple(Message(message["role"], message["text"]) for message in value["messages"])
     return Ask(messages, value.get("system"), value.get("params") or {}, value.get("cache"))
 
 
-def options_to_json(options: Options) -> Json:
+class OptionsJson(TypedDict, total=False):
+    """Options as a batch keeps them (`db.models.Batch.options`): only what is not as it is by itself."""
+
+    format: Format
+    encoding: Literal["utf-8", "cp1252"]
+    delimiter: str
+    id_column: str
+    prompt: str
+    system: str
+    params: Json
+    suffix_ids: bool
+    sheet: str
+    leave_out: bool
+    only_model: str
+
+
+def options_to_json(options: Options) -> OptionsJson:
     """Options as a batch keeps them."""
-    return {
-        name: dict(value) if name == "params" else value
-        for name in Options.__slots__
-        if (value := getattr(options, name)) not in (None, {}, False)
-    }
+    values: OptionsJson = {}
+    if options.format is not None:
+        values["format"] = options.format
+    values["encoding"] = options.encoding
+    if options.delimiter is not None:
+        values["delimiter"] = options.delimiter
+    if options.id_column is not None:
+        values["id_column"] = options.id_column
+    if options.prompt is not None:
+        values["prompt"] = options.prompt
+    if options.system is not None:
+        values["system"] = options.system
+    if options.params:
+        values["params"] = dict(options.params)
+    if options.suffix_ids:
+        values["suffix_ids"] = True
+    if options.sheet is not None:
+        values["sheet"] = options.sheet
+    if options.leave_out:
+        values["leave_out"] = True
+    if options.only_model is not None:
+        values["only_model"] = options.only_model
+    return values
 
 
-def options_of_json(value: Mapping[str, Any]) -> Options:
+def options_of_json(value: OptionsJson) -> Options:
     """The options of `options_to_json`; what is not known is left aside."""
-    return Options(**{name: value[name] for name in Options.__slots__ if name in value})
-
-
-Lines = Sequence[Line]
+    return Options(
+        format=value.get("format"),
+        encoding=value.get("encoding", "utf-8"),
+        delimiter=value.get("delimiter"),
+        id_column=value.get("id_column"),
+        prompt=value.get("prompt"),
+        system=value.get("system"),
+        params=value.get("params", {}),
+        suffix_ids=value.get("suffix_ids", False),
+        sheet=value.get("sheet"),
+        leave_out=value.get("leave_out", False),
+        only_model=value.get("only_model"),
+    )
 
 
 # --- the interface of a batch service --------------------------------------------------------------------------------

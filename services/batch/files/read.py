@@ -6,11 +6,11 @@ the valid records. Both use `Reading`, so that both see the same records.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +47,7 @@ from services.batch.files.templates import (
 from services.batch.files.vendor_formats import IDS, TITLES, VendorFormat
 from services.batch.types import Checked, Choice, Options, Progress, Record
 from services.params import PARAMS, clean
-from services.types import Ask, Json
+from services.types import Ask, Json, JsonMapping
 
 _TOGETHER = 1024  # records whose ids are looked up at once
 _TOGETHER_CHARS = 1_000_000
@@ -68,7 +68,7 @@ class Reading:
         self.source, self.options, self.name = source, options, name
         self.log = Log()
         self.opened: Opened | None = None
-        self._make: Callable[[Mapping[str, Any]], Ask | None] | None = None
+        self._make: Callable[[JsonMapping], Ask | None] | None = None
 
     @property
     def columns(self) -> dict[str, None]:
@@ -156,7 +156,7 @@ class Reading:
             raise LineFault("formula", f"{names} {noun} {NO_RESULT}", field=needed[0])
         self.log.not_computed += 1
 
-    def _id(self, values: Mapping[str, Any], column: str, line: int) -> str:
+    def _id(self, values: JsonMapping, column: str, line: int) -> str:
         value = values.get(column)
         if isinstance(value, str):
             if value.strip():
@@ -213,7 +213,7 @@ def _double(record_id: str, first: int, line: int, word: str, column: str) -> Li
     )
 
 
-def _sendable(values: Mapping[str, Any]) -> None:
+def _sendable(values: JsonMapping) -> None:
     """Raises LineFault for a text that UTF-8 or the database could not hold, in a file whose reader lets it pass."""
     for value in values.values():
         if type(value) is str:
@@ -224,10 +224,10 @@ def _sendable(values: Mapping[str, Any]) -> None:
 
 # --- what is made of a record, settled once for a file ---
 ID_NAMES = ("id", "custom_id", "recordid")
-Make = Callable[[Mapping[str, Any]], Ask | None]
+Make = Callable[[JsonMapping], Ask | None]
 
 
-def settle(opened: Opened, base: Mapping[str, Any], log: Log) -> tuple[Options, Make | None]:
+def settle(opened: Opened, base: JsonMapping, log: Log) -> tuple[Options, Make | None]:
     """The options with nothing left open, and what makes an ask of a record; None where the file as a whole leaves open
     what to ask, which is then a fault in ``log``. Raises `Refused` for an id column that is not there."""
     options, columns = opened.options, list(opened.columns)

@@ -21,7 +21,7 @@ from services.batch.files.errors import LineFault, Log, excerpt, nearest, no_col
 from services.batch.files.messages import ConversionNotes, conversation, params_of, system_text
 from services.params import PARAMS
 from services.runs.spec import variables
-from services.types import Ask, Message
+from services.types import Ask, JsonMapping, Message
 
 _BRACES = re.compile(r"\{\{([^{}\r\n]{1,300})\}\}")
 
@@ -53,7 +53,7 @@ class Template:
         """The columns it uses that are not there."""
         return [name for name in self.columns if name not in columns]
 
-    def fill(self, values: Mapping[str, Any]) -> tuple[str, list[str]]:
+    def fill(self, values: JsonMapping) -> tuple[str, list[str]]:
         """The text, and the columns that had nothing to put in. Values are not looked into again.
 
         Raises LineFault for a column that the record does not have.
@@ -74,7 +74,7 @@ class Template:
         return "".join(pieces), list(dict.fromkeys(empty))
 
     @staticmethod
-    def _value(values: Mapping[str, Any], name: str) -> Any:
+    def _value(values: JsonMapping, name: str) -> Any:
         try:
             return values[name]
         except KeyError:
@@ -82,7 +82,7 @@ class Template:
                 "unknown_column", f"{no_column(name, list(values))} Correct the record or the template.", field=name
             ) from None
 
-    def prompt(self, values: Mapping[str, Any]) -> tuple[str, list[str]]:
+    def prompt(self, values: JsonMapping) -> tuple[str, list[str]]:
         """The same for a prompt. Raises LineFault where it would be empty or is no text."""
         if self.only is not None and type(value := values.get(self.only)) in (int, float, bool, list, dict):
             raise LineFault(
@@ -188,7 +188,7 @@ class OwnFormat:
         self,
         prompt: Template | None,
         system: Template | None,
-        base: Mapping[str, Any],
+        base: JsonMapping,
         log: Log,
         *,
         loose: bool,
@@ -202,7 +202,7 @@ class OwnFormat:
         guessed = system is None or (system.only is not None and system.only.casefold() in SYSTEM_NAMES)
         self.late_system = loose and own_system and guessed
 
-    def __call__(self, values: Mapping[str, Any]) -> Ask:
+    def __call__(self, values: JsonMapping) -> Ask:
         """The ask. Raises LineFault in words."""
         params = self.base
         if self.loose and not self.param_names.isdisjoint(values):
@@ -226,13 +226,13 @@ class OwnFormat:
         return Ask((Message("user", text),), self._system(values), params)
 
     @staticmethod
-    def _asks(template: Template | None, values: Mapping[str, Any]) -> bool:
+    def _asks(template: Template | None, values: JsonMapping) -> bool:
         """Whether a template has something to say of a record whose messages are none."""
         if template is None:
             return False
         return not template.columns or any(values.get(name) is not None for name in template.columns)
 
-    def _conversation(self, values: Mapping[str, Any], params: Mapping[str, Any]) -> Ask:
+    def _conversation(self, values: JsonMapping, params: JsonMapping) -> Ask:
         notes = ConversionNotes()
         turns, system = conversation(values["messages"], notes, system=system_text(values.get("system"), notes))
         if notes.dropped:
@@ -241,7 +241,7 @@ class OwnFormat:
             self.log.notice(JOINED)
         return Ask(turns, system, params)
 
-    def _system(self, values: Mapping[str, Any]) -> str | None:
+    def _system(self, values: JsonMapping) -> str | None:
         template = self.system
         if template is not None and template.only is not None and self.loose and values.get(template.only) is None:
             template = None
@@ -257,14 +257,14 @@ class OwnFormat:
         text, _ = template.fill(values)
         return text if text.strip() else None
 
-    def _late(self, values: Mapping[str, Any]) -> Template | None:
+    def _late(self, values: JsonMapping) -> Template | None:
         """The system prompt of a record, from a column that the first records did not have."""
         filled = [name for name, value in values.items() if value is not None and name not in self.columns]
         column = guess(filled, SYSTEM_NAMES)
         return None if column is None else Template(braced(column), values)
 
 
-def _object(value: Any) -> Mapping[str, Any]:
+def _object(value: Any) -> JsonMapping:
     """The parameters of a record. Raises LineFault for what is no object."""
     if isinstance(value, Mapping):
         return value

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from services.batch.files.errors import LineFault, Log, excerpt
 from services.batch.files.messages import ConversionNotes, conversation, params_of, system_text
 from services.batch.files.templates import JOINED
 from services.params import PARAMS
-from services.types import Ask, Json, Message
+from services.types import Ask, Json, JsonMapping, Message
 
 Shape = Literal["own", "openai", "anthropic", "bedrock"]
 TITLES = {"openai": "an OpenAI", "anthropic": "an Anthropic", "bedrock": "a Bedrock", "own": "our own"}
@@ -25,7 +25,7 @@ IDS = {"openai": "custom_id", "anthropic": "custom_id", "bedrock": "recordId"}
 _URLS = ("/v1/chat/completions", "/v1/responses")
 
 
-def shape_of(values: Mapping[str, Any]) -> Shape:
+def shape_of(values: JsonMapping) -> Shape:
     """Whose format a record is in."""
     if isinstance(values.get("modelInput"), Mapping):
         return "bedrock"
@@ -39,15 +39,15 @@ def shape_of(values: Mapping[str, Any]) -> Shape:
 class VendorFormat:
     """Makes asks of one vendor's lines. ``only_model``: lines that name another are passed over (None is returned)."""
 
-    def __init__(self, shape: Shape, base: Mapping[str, Any], log: Log, only_model: str | None) -> None:
+    def __init__(self, shape: Shape, base: JsonMapping, log: Log, only_model: str | None) -> None:
         self.shape, self.base, self.log, self.only_model = shape, base, log, only_model
-        self.convert: Callable[[Mapping[str, Any], ConversionNotes], tuple[Ask, Json]] = {
+        self.convert: Callable[[JsonMapping, ConversionNotes], tuple[Ask, Json]] = {
             "openai": _openai,
             "anthropic": _anthropic,
             "bedrock": _bedrock,
         }[shape]
 
-    def __call__(self, values: Mapping[str, Any]) -> Ask | None:
+    def __call__(self, values: JsonMapping) -> Ask | None:
         """The ask. Raises LineFault in words."""
         shape = shape_of(values)
         if shape != self.shape:
@@ -79,7 +79,7 @@ class VendorFormat:
         return Ask(ask.messages, ask.system, params)
 
 
-def _openai(values: Mapping[str, Any], notes: ConversionNotes) -> tuple[Ask, Json]:
+def _openai(values: JsonMapping, notes: ConversionNotes) -> tuple[Ask, Json]:
     url, body = values.get("url"), values["body"]
     if url not in (None, *_URLS):
         raise LineFault(
@@ -97,7 +97,7 @@ def _openai(values: Mapping[str, Any], notes: ConversionNotes) -> tuple[Ask, Jso
     return (_responses if responses else _chat)(body, notes)
 
 
-def _chat(body: Mapping[str, Any], notes: ConversionNotes) -> tuple[Ask, Json]:
+def _chat(body: JsonMapping, notes: ConversionNotes) -> tuple[Ask, Json]:
     params = {name: body[name] for name in PARAMS if name in body}
     if params.get("max_tokens") is None and "max_completion_tokens" in body:
         params["max_tokens"] = body["max_completion_tokens"]
@@ -107,7 +107,7 @@ def _chat(body: Mapping[str, Any], notes: ConversionNotes) -> tuple[Ask, Json]:
     return Ask(turns, system), nonzero(params)
 
 
-def _responses(body: Mapping[str, Any], notes: ConversionNotes) -> tuple[Ask, Json]:
+def _responses(body: JsonMapping, notes: ConversionNotes) -> tuple[Ask, Json]:
     params = {name: body[name] for name in ("temperature", "top_p", "top_k", "seed") if name in body}
     params["max_tokens"] = body.get("max_output_tokens")
     reasoning = body.get("reasoning")
@@ -125,13 +125,13 @@ def _responses(body: Mapping[str, Any], notes: ConversionNotes) -> tuple[Ask, Js
     return Ask(turns, system), nonzero(params)
 
 
-def _anthropic(values: Mapping[str, Any], notes: ConversionNotes) -> tuple[Ask, Json]:
+def _anthropic(values: JsonMapping, notes: ConversionNotes) -> tuple[Ask, Json]:
     body = values["params"]
     notes.model = _model(body)
     return messages_body(body, notes, "params")
 
 
-def messages_body(body: Mapping[str, Any], notes: ConversionNotes, path: str) -> tuple[Ask, Json]:
+def messages_body(body: JsonMapping, notes: ConversionNotes, path: str) -> tuple[Ask, Json]:
     """A body of Anthropic's Messages API."""
     params = {name: body[name] for name in ("temperature", "top_p", "top_k", "max_tokens") if name in body}
     params["stop"] = body.get("stop_sequences")
@@ -146,7 +146,7 @@ def messages_body(body: Mapping[str, Any], notes: ConversionNotes, path: str) ->
     return Ask(turns, system), nonzero(params)
 
 
-def _bedrock(values: Mapping[str, Any], notes: ConversionNotes) -> tuple[Ask, Json]:
+def _bedrock(values: JsonMapping, notes: ConversionNotes) -> tuple[Ask, Json]:
     body = values["modelInput"]
     notes.model = _model(values) or _model(body)
     if "anthropic_version" in body:
@@ -155,17 +155,17 @@ def _bedrock(values: Mapping[str, Any], notes: ConversionNotes) -> tuple[Ask, Js
     return ask, nonzero(params)
 
 
-def _model(body: Mapping[str, Any]) -> str | None:
+def _model(body: JsonMapping) -> str | None:
     name = body.get("model") or body.get("modelId")
     return name if isinstance(name, str) else None
 
 
-def nonzero(params: Mapping[str, Any]) -> Json:
+def nonzero(params: JsonMapping) -> Json:
     """The parameters that are set."""
     return {name: value for name, value in params.items() if value is not None}
 
 
-def not_carried(body: Mapping[str, Any], carried: set[str], quiet: Mapping[str, Any]) -> list[str]:
+def not_carried(body: JsonMapping, carried: set[str], quiet: JsonMapping) -> list[str]:
     """The names in a body that have no place in an ask; those that say nothing (null, false, empty, the default) are
     passed over."""
     return [
@@ -201,7 +201,7 @@ _HEADER, _HEADER_END, _EOT = "<|start_header_id|>", "<|end_header_id|>", "<|eot_
 _SYS = re.compile(r"\A\s*<<SYS>>\n?(.*?)\n?<</SYS>>\s*", re.S)
 
 
-def bedrock(body: Mapping[str, Any], notes: ConversionNotes) -> tuple[Ask, Json]:
+def bedrock(body: JsonMapping, notes: ConversionNotes) -> tuple[Ask, Json]:
     """The ask and the parameters. Raises LineFault for a body of no known kind."""
     if isinstance(body.get("prompt"), str):
         return _prompt(body["prompt"]), _params(body, {"prompt"}, notes)
@@ -227,7 +227,7 @@ def bedrock(body: Mapping[str, Any], notes: ConversionNotes) -> tuple[Ask, Json]
     return Ask(turns, system), _params(config, set(), notes)
 
 
-def _inside(body: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+def _inside(body: JsonMapping, name: str) -> JsonMapping:
     value = body.get(name)
     if value is not None and not isinstance(value, Mapping):
         raise LineFault(
@@ -236,11 +236,11 @@ def _inside(body: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return value or {}
 
 
-def _note_dropped(body: Mapping[str, Any], carried: set[str], notes: ConversionNotes) -> None:
+def _note_dropped(body: JsonMapping, carried: set[str], notes: ConversionNotes) -> None:
     notes.dropped += not_carried(body, {*carried, "model", "modelId"}, {})
 
 
-def _params(config: Mapping[str, Any], carried: set[str], notes: ConversionNotes) -> Json:
+def _params(config: JsonMapping, carried: set[str], notes: ConversionNotes) -> Json:
     _note_dropped(config, {*carried, *_NAMES}, notes)
     params: Json = {}
     for name, value in config.items():

@@ -32,6 +32,7 @@ from services.batch.providers.common import STEP, broken_line, clean, halt, json
 from services.batch.types import (
     BatchState,
     Job,
+    JobFacts,
     Line,
     LineResult,
     Place,
@@ -45,7 +46,7 @@ from services.batch.types import (
 from services.providers import kind_of
 from services.providers.bedrock import underlying
 from services.providers.usage import count, obj
-from services.types import Deployment
+from services.types import Deployment, JsonMapping
 
 TIMEOUT_H = 72  # AWS takes 24 to 168; a job that has not begun by then is Expired
 
@@ -136,7 +137,7 @@ class BedrockRoute:
                 self._upload(deployment, account, base, job, lines, place, limits)
                 with providers_aws.creating(place, job):
                     job_arn = self._create(deployment, account, base, job)
-        facts = {
+        facts: JobFacts = {
             **job.facts,
             "name": providers_aws.job_name(job),
             "input": str(base.under("input", "lines.jsonl")),
@@ -343,7 +344,7 @@ def _quotas(account: Account) -> list[tuple[str, float]]:
     if cached is not None and time.monotonic() - cached[0] < FRESH_S:
         return cached[1]
 
-    def read(quotas: Any) -> list[Mapping[str, Any]]:
+    def read(quotas: Any) -> list[JsonMapping]:
         pages = quotas.get_paginator("list_service_quotas").paginate(ServiceCode="bedrock")
         return [row for page in pages for row in page.get("Quotas", [])]
 
@@ -410,7 +411,7 @@ def invocation_type(deployment: Deployment) -> str:
     return "Converse" if deployment.wire == "converse" else "InvokeModel"
 
 
-def polled(row: Mapping[str, Any]) -> Polled:
+def polled(row: JsonMapping) -> Polled:
     """What GetModelInvocationJob answered, in our words. A state that is not known is taken for a running one."""
     word = str(row.get("status", ""))
     unknown: tuple[BatchState, bool, bool, str] = (
@@ -422,12 +423,13 @@ def polled(row: Mapping[str, Any]) -> Polled:
     state, over, collectable, sentence = STATES.get(word, unknown)
     message = clean(row.get("message"), 400)
     counts = {ours: row[theirs] for theirs, ours in _COUNTS.items() if count(row.get(theirs)) is not None}
-    facts = {
-        "message": message or None,
-        "submitted_at": seconds(row.get("submitTime")),
-        "ended_at": seconds(row.get("endTime")),
-    }
+    facts: JobFacts = {}
+    if (submitted := seconds(row.get("submitTime"))) is not None:
+        facts["submitted_at"] = submitted
+    if (ended := seconds(row.get("endTime"))) is not None:
+        facts["ended_at"] = ended
     if message:
+        facts["message"] = message
         sentence = f"{sentence} It says: {message}"
     return Polled(
         state,
@@ -437,14 +439,14 @@ def polled(row: Mapping[str, Any]) -> Polled:
         collectable,
         counts or None,
         seconds(row.get("jobExpirationTime")),
-        {name: value for name, value in facts.items() if value is not None},
+        facts,
     )
 
 
 def results_of(account: Account, deployment: Deployment, job: Job, place: Place) -> Iterator[LineResult]:
     """Every line of the job's output files; then the manifest is compared with them. Raises `AwsTrouble`,
     and `ResultsGone` when there is no file."""
-    facts = {"type": invocation_type(deployment), "model": underlying(deployment), **job.facts}
+    facts: JobFacts = {"type": invocation_type(deployment), "model": underlying(deployment), **job.facts}
     ident = (job.vendor_id or "").rpartition("/")[2]
     output = str(facts.get("output") or "") or _output(account, job)
     try:
@@ -455,7 +457,7 @@ def results_of(account: Account, deployment: Deployment, job: Job, place: Place)
 
 
 def _read_results(
-    account: Account, job: Job, place: Place, facts: Mapping[str, Any], objects: list[StoredObject], output: str
+    account: Account, job: Job, place: Place, facts: JobFacts, objects: list[StoredObject], output: str
 ) -> Iterator[LineResult]:
     counted = {"succeeded": 0, "failed": 0}
     files = list(providers_aws.named(objects, ".jsonl.out"))
@@ -502,7 +504,7 @@ def _local(place: Place, job: Job, name: str) -> Path:
     return place.folder / "results" / f"{job.no:04d}-{name}"
 
 
-def _of_file(path: Path, facts: Mapping[str, Any]) -> Iterator[LineResult]:
+def _of_file(path: Path, facts: JobFacts) -> Iterator[LineResult]:
     for number, value, ended in read_lines(path):
         location = f"Line {number:,} of {path.name}"
         if value is None:
@@ -513,7 +515,7 @@ def _of_file(path: Path, facts: Mapping[str, Any]) -> Iterator[LineResult]:
             yield _of_record(str(value["recordId"]), value, facts, location)
 
 
-def _of_record(ident: str, value: Mapping[str, Any], facts: Mapping[str, Any], location: str) -> LineResult:
+def _of_record(ident: str, value: JsonMapping, facts: JobFacts, location: str) -> LineResult:
     error, answer = value.get("error"), value.get("modelOutput")
     if error:
         values = obj(error)

@@ -37,6 +37,7 @@ from services.batch.providers.common import clean, json_line, limits_of, not_run
 from services.batch.types import (
     BatchState,
     Job,
+    JobFacts,
     Line,
     LineResult,
     Place,
@@ -131,7 +132,7 @@ class AsyncRoute:
             with ledger:
                 sender = _Sender(deployment, account, endpoint.answers, tag, job, ledger, place)
                 control.call("sagemaker-runtime", account, lambda client: sender.all(client, lines), endpoint=url)
-        facts = {
+        facts: JobFacts = {
             **job.facts,
             "ledger": str(ledger.path),
             "tag": tag,
@@ -332,7 +333,7 @@ def polled(account: Account, job: Job) -> Polled:
     if doubts and not n_waiting and now < since + DOUBT_S:
         sentence = f"{_of_doubt(doubts)} Answers to them are looked for until {clock(since + DOUBT_S)}."
         return Polled("cancelling", "queued", sentence, False, False, counts, None, {"answered_at": since})
-    facts = {"ended_at": job.facts.get("ended_at") or now}
+    facts: JobFacts = {"ended_at": job.facts.get("ended_at") or now}
     if n_waiting:
         sentence = f"{n_waiting:,} of {sent:,} lines were not answered in the time that SageMaker keeps them."
         return Polled("expired", "expired", sentence, True, True, counts, None, facts)
