@@ -4,7 +4,7 @@ results."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from datetime import datetime, tzinfo
 
 import pandas as pd
 import streamlit as st
@@ -16,12 +16,11 @@ from app.widgets.filters import zone
 from app.widgets.status import attempt, draw_refusal
 from app.widgets.text import clip, plain
 from db import batches
+from db.types import BatchRow, JobRow
 from services.batch import stats
 from services.batch import text as words
 from services.batch.reconcile import Reconciliation
 from services.pricing.cost import money
-
-Row = Mapping[str, Any]
 
 EVERY_S, WINDOW_S = 2.0, 60.0
 
@@ -61,7 +60,7 @@ def draw(batch_id: str, person: auth.Person) -> None:
         results.draw(row, account, person)
 
 
-def load(batch_id: str) -> Row | None:
+def load(batch_id: str) -> BatchRow | None:
     """The batch; None after one sentence on the page that says why not."""
     try:
         row = batches.batch(auth.database(), batch_id)
@@ -86,7 +85,7 @@ def _watch(batch_id: str, person: auth.Person) -> None:
         results.draw_table(row, live=True)
 
 
-def _head(row: Row) -> None:
+def _head(row: BatchRow) -> None:
     st.subheader(plain(row["name"]))
     name = (row.get("deployment") or {}).get("name") or row["deployment_id"]
     parts = [
@@ -103,7 +102,7 @@ def _head(row: Row) -> None:
     results.draw_links(row)
 
 
-def _standing(row: Row, person: auth.Person) -> Reconciliation | None:
+def _standing(row: BatchRow, person: auth.Person) -> Reconciliation | None:
     """State, why it is so, progress, figures and what can be done, of now. The account of a batch that is over."""
     try:
         reader = auth.database()
@@ -147,13 +146,13 @@ def _no_worker() -> str | None:
         return str(error)
 
 
-def progress(row: Row, counts: Mapping[str, int], of_service: Sequence[Row]) -> tuple[int | None, str]:
+def progress(row: BatchRow, counts: Mapping[str, int], of_service: Sequence[JobRow]) -> tuple[int | None, str]:
     """(lines done, the counts in words). While a service works its own counts are taken, where it tells any, and None
     is known where it tells none; our own are known only when its answers have been collected."""
     done = words.done(counts)
     if row["route"] == "runner":
         return done, words.by_state(counts)
-    job_counts = [job["counts"] for job in of_service if job.get("counts")]
+    job_counts = [counted_there for job in of_service if (counted_there := job.get("counts"))]
     answered = sum(states.get("succeeded", 0) for states in job_counts)
     failed = sum(states.get("failed", 0) for states in job_counts)
     if not job_counts:
@@ -162,7 +161,7 @@ def progress(row: Row, counts: Mapping[str, int], of_service: Sequence[Row]) -> 
     return max(done, answered + failed), " · ".join(phrase for phrase in parts if phrase)
 
 
-def _figures(row: Row, counts: Mapping[str, int], spent: int | None, pace: tuple[int, float] | None) -> None:
+def _figures(row: BatchRow, counts: Mapping[str, int], spent: int | None, pace: tuple[int, float] | None) -> None:
     runner = row["route"] == "runner"
     with st.container(horizontal=True, gap="large"):
         if runner:
@@ -199,7 +198,7 @@ def _figures(row: Row, counts: Mapping[str, int], spent: int | None, pace: tuple
             )
 
 
-def spent_words(row: Row, spent: int | None) -> str:
+def spent_words(row: BatchRow, spent: int | None) -> str:
     """What was spent so far; "free" where nothing can be."""
     if not spent and words.costs_nothing(row):
         return "free"
@@ -208,7 +207,7 @@ def spent_words(row: Row, spent: int | None) -> str:
     return money(spent)
 
 
-def _controls(row: Row, person: auth.Person) -> None:
+def _controls(row: BatchRow, person: auth.Person) -> None:
     state, command = row["state"], row.get("wanted")
     if words.over(row):
         if person.may("delete"):
@@ -221,12 +220,12 @@ def _controls(row: Row, person: auth.Person) -> None:
     if row["route"] == "runner" and state in ("running", "queued") and command == "run":
         st.button("Pause", key="bt_pause", icon=":material/pause:", on_click=_do, args=("pause", row["id"]))
     if state in ("paused", "pausing") or command == "pause":
-        if row.get("budget_nanousd") and state == "paused":
+        if (budget := row.get("budget_nanousd")) and state == "paused":
             st.number_input(
                 "Budget, $",
                 key=BUDGET,
                 min_value=0.0,
-                value=row["budget_nanousd"] / NANO,
+                value=budget / NANO,
                 step=1.0,
                 format="%.2f",
                 width=150,
@@ -250,7 +249,7 @@ def _do(action: str, batch_id: str) -> None:
     attempt(upload.SUBMIT_REFUSAL, lambda: getattr(auth.engine().batches, action)(batch_id))
 
 
-def _resume(row: Row) -> None:
+def _resume(row: BatchRow) -> None:
     """Callback: go on, with another budget where one was written."""
     dollars = st.session_state.get(BUDGET)
     budget = round(dollars * NANO) if dollars and row.get("budget_nanousd") else None
@@ -273,7 +272,7 @@ def _delete(batch_id: str) -> None:
 
 
 @st.dialog("Delete this batch?", on_dismiss=_keep)
-def _confirm(row: Row) -> None:
+def _confirm(row: BatchRow) -> None:
     st.markdown(f"{plain(clip(row['name'], 160))}\n\nIts file, lines and answers go with it. This cannot be undone.")
     with st.container(horizontal=True, horizontal_alignment="right"):
         if st.button("Keep it", key="bt_keep", on_click=_keep):
@@ -282,7 +281,7 @@ def _confirm(row: Row) -> None:
             st.rerun()
 
 
-def draw_jobs(row: Row, jobs: Sequence[Row], counts: Mapping[str, int]) -> None:
+def draw_jobs(row: BatchRow, jobs: Sequence[JobRow], counts: Mapping[str, int]) -> None:
     """A line for each job; nothing where our own runner sends the lines. ``counts``: our own, of the batch's lines."""
     if not jobs or row["route"] == "runner":
         return
@@ -333,5 +332,5 @@ def counted(counts: Mapping[str, int] | None) -> str:
     return f"{done:,} of {counts['total']:,}{failed}" if counts.get("total") else f"{done:,}{failed}"
 
 
-def _at(value: Any, time_zone: Any) -> str:
+def _at(value: datetime | None, time_zone: tzinfo) -> str:
     return "–" if value is None else f"{value.astimezone(time_zone):%-d %b %H:%M}"

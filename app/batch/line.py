@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import streamlit as st
 
 from app import navigation
 from app.glossary import FIGURES
 from app.widgets import playground_inputs
 from app.widgets.text import clip, plain
+from db.types import BatchRow, CalledLine
 from services.batch import text as words
 from services.batch.files.templates import Template
 from services.call_record import from_row
 from services.runs import record
 
-Row = Mapping[str, Any]
 LONGEST = 200_000  # characters of a text on the page; files hold all of it
 NO_TEXT = "The text of this line was not stored."
 SHOWN = (
@@ -30,13 +27,13 @@ SHOWN = (
 )
 
 
-def last_question(row: Row) -> str:
+def last_question(row: CalledLine) -> str:
     """The last message of what was asked."""
     messages = (row.get("request") or {}).get("messages") or ()
     return str(messages[-1].get("text") or "") if messages else ""
 
 
-def input_text(batch: Row, row: Row) -> str:
+def input_text(batch: BatchRow, row: CalledLine) -> str:
     """What a line is told apart by: the values that its template takes from the file, else what was asked."""
     original, columns = row.get("original") or {}, batch.get("columns") or ()
     prompt = (batch.get("options") or {}).get("prompt")
@@ -45,7 +42,7 @@ def input_text(batch: Row, row: Row) -> str:
     return " · ".join(values) or last_question(row)
 
 
-def draw(batch: Row, row: Row) -> None:
+def draw(batch: BatchRow, row: CalledLine) -> None:
     """Everything of a line."""
     with st.container(border=True, gap="small"):
         with st.container(horizontal=True, vertical_alignment="center"):
@@ -72,17 +69,17 @@ def draw(batch: Row, row: Row) -> None:
             st.caption("Answer")
             if row.get("message"):
                 st.caption(f":red[:material/error: {plain(row['message'])}]")
-            if row.get("answer"):
-                text(row["answer"])
+            if answer := row.get("answer"):
+                text(answer)
             elif not row.get("message"):
                 st.caption("No answer yet." if row["state"] in ("waiting", "running") else NO_TEXT)
-            if row.get("reasoning"):
+            if reasoning := row.get("reasoning"):
                 with st.expander("Reasoning"):
-                    text(row["reasoning"])
+                    text(reasoning)
         _call(row)
 
 
-def _request(row: Row) -> None:
+def _request(row: CalledLine) -> None:
     request = row.get("request") or {}
     if request.get("system"):
         st.caption("System prompt")
@@ -105,7 +102,7 @@ def text(value: str) -> None:
     st.text(value if len(value) <= LONGEST else value[:LONGEST] + " …")
 
 
-def _call(row: Row) -> None:
+def _call(row: CalledLine) -> None:
     if row.get("call_state") is None:
         return
     texts = record.in_words(from_row({**row, "state": row["call_state"]}))
@@ -124,7 +121,7 @@ def _call(row: Row) -> None:
         st.caption(plain(sentence))
 
 
-def _to_playground(batch: Row, row: Row) -> None:
+def _to_playground(batch: BatchRow, row: CalledLine) -> None:
     """Callback: the playground gets this line's question, deployment and parameters."""
     request = row.get("request") or {}
     playground_inputs.put(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -15,11 +14,11 @@ from app.batch import summary, upload
 from app.widgets.filters import zone
 from app.widgets.text import clip, plain
 from db import batch_queries, batches
+from db.types import BatchRow
 from services.batch import text as words
 from services.batch.text import status_of
 from services.pricing.cost import money
 
-Row = Mapping[str, Any]
 TABLE, MINE, SHOWN = "bt_list", "bt_list_mine", 50
 AWAY = "The batches cannot be read just now; they are kept. Reload the page in a moment."
 EMPTY = (
@@ -56,7 +55,7 @@ def draw(person: auth.Person) -> None:
         st.caption(f"The newest {SHOWN}; `lab batch list` lists them all.")
 
 
-def _table(rows: Sequence[Row], standing: Sequence[str], cost: Sequence[str]) -> Row | None:
+def _table(rows: Sequence[BatchRow], standing: Sequence[str], cost: Sequence[str]) -> BatchRow | None:
     zone_name, zone_info = zone()
     frame = pd.DataFrame(
         {
@@ -106,7 +105,7 @@ def _table(rows: Sequence[Row], standing: Sequence[str], cost: Sequence[str]) ->
     return None if chosen is None else rows[chosen]
 
 
-def _standing(row: Row) -> str:
+def _standing(row: BatchRow) -> str:
     """How it stands, in a few words. Lines are only counted of a batch that is over, and then once."""
     counts = _counts(auth.database(), str(row["id"]), str(row["ended_at"])) if words.over(row) else {}
     return status_of(row, counts, short=True).words
@@ -118,7 +117,7 @@ def _counts(_database: Engine, batch_id: str, ended: str) -> dict[str, int]:
     return batches.counts(_database, batch_id)
 
 
-def _cost(row: Row) -> str:
+def _cost(row: BatchRow) -> str:
     """What it has cost, added up once of a batch that is over."""
     database = auth.database()
     return cost_words(

@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import pandas as pd
 import streamlit as st
+from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from streamlit.delta_generator import DeltaGenerator
 
@@ -24,6 +25,7 @@ from app.widgets.filters import zone
 from app.widgets.status import attempt
 from app.widgets.text import clip, plain
 from db import batch_queries, batches
+from db.types import BatchRow, CalledLine, ResentBatch
 from services import formatting as units
 from services.batch import judge
 from services.batch import text as words
@@ -32,14 +34,12 @@ from services.batch.reconcile import Reconciliation
 from services.call_record import cost_of, usage_of
 from services.runs import view
 
-Row = Mapping[str, Any]
-
 TABLE, PAGE, SEARCH, ONLY, PAGE_SIZE = "bt_lines", "bt_page", "bt_search", "bt_only", 20
 
 AWAY = "The lines cannot be read just now; they are kept. Reload the page in a moment."
 
 
-def draw(row: Row, account: Reconciliation, person: auth.Person) -> None:
+def draw(row: BatchRow, account: Reconciliation, person: auth.Person) -> None:
     """Everything that a batch which is over shows below how it stands."""
     if not account.n:
         st.caption("No line was sent.")
@@ -77,7 +77,7 @@ def draw(row: Row, account: Reconciliation, person: auth.Person) -> None:
             compare.draw(row, person)
 
 
-def draw_table(row: Row, *, live: bool = False) -> None:
+def draw_table(row: BatchRow, *, live: bool = False) -> None:
     """The lines, a page at a time. ``live``: the batch is not over, so it is said of which moment they are."""
     try:
         reader = auth.database()
@@ -154,7 +154,7 @@ def forget() -> None:
     st.session_state.pop(PAGE, None)
 
 
-def _table(batch: Row, rows: Sequence[Row]) -> Row | None:
+def _table(batch: BatchRow, rows: Sequence[CalledLine]) -> CalledLine | None:
     frame = pd.DataFrame(
         {
             "line": [row["line"] for row in rows],
@@ -191,12 +191,12 @@ def _table(batch: Row, rows: Sequence[Row]) -> Row | None:
     return None if chosen is None else rows[chosen]
 
 
-def answer(row: Row) -> str:
+def answer(row: CalledLine) -> str:
     """What a line shows of its end: its answer, or why there is none."""
     return str(row.get("answer") or row.get("message") or "")
 
 
-def tokens(row: Row) -> str:
+def tokens(row: CalledLine) -> str:
     """ "52 + 18"; a dash where nothing was counted."""
     usage = usage_of(row)
     n_input, n_output = usage.input_total, usage.output_total
@@ -205,7 +205,7 @@ def tokens(row: Row) -> str:
     return " + ".join(units.count(n) for n in (n_input, n_output))
 
 
-def cost(row: Row) -> str:
+def cost(row: CalledLine) -> str:
     """What a line cost, with its mark; a dash before there is a call."""
     if row.get("cost_state") is None:
         return "–"
@@ -237,7 +237,7 @@ ESCAPED = (
 AS_THEY_WERE = f"{BESIDE} Every text as it was: a spreadsheet may take one in the CSV for a formula and run it."
 
 
-def draw_downloads(row: Row, *, first: bool) -> None:
+def draw_downloads(row: BatchRow, *, first: bool) -> None:
     """A menu with every kind of file. ``first``: it is what one most likely wants to do next."""
     with st.popover(
         "Download", icon=":material/download:", key="bt_download", type="primary" if first else "secondary"
@@ -261,19 +261,19 @@ def draw_downloads(row: Row, *, first: bool) -> None:
             st.caption(plain(f"So many lines are written faster without a browser: {command}"))
 
 
-def file_name(row: Row, kind: Kind) -> str:
+def file_name(row: BatchRow, kind: Kind) -> str:
     """A name that says which batch it is: "inference-lab-reviews-20261124.csv"."""
     name = re.sub(r"[^\w-]+", "-", str(row["name"]), flags=re.ASCII).strip("-")[:60] or "batch"
     return f"inference-lab-{name}-{row['created_at']:%Y%m%d-%H%M}.{ENDINGS[kind]}"
 
 
-def file_writer(row: Row, kind: Kind) -> Callable[[], BinaryIO]:
+def file_writer(row: BatchRow, kind: Kind) -> Callable[[], BinaryIO]:
     """What makes a file when it is asked for; it runs in a thread of its own."""
     escape = not st.session_state.get(FOR_MACHINES)
     return partial(_make, auth.database(), row, kind, escape)
 
 
-def _make(database: Any, row: Row, kind: Kind, escape: bool) -> BinaryIO:
+def _make(database: Engine, row: BatchRow, kind: Kind, escape: bool) -> BinaryIO:
     # A file without a name: it is gone with its last reader. A second handle, because Streamlit only reads what was
     # opened for nothing but reading.
     with tempfile.TemporaryFile() as target:
@@ -285,9 +285,10 @@ def _make(database: Any, row: Row, kind: Kind, escape: bool) -> BinaryIO:
     return stream
 
 
-def draw_links(row: Row) -> None:
+def draw_links(row: BatchRow) -> None:
     """The ways back; nothing where there are none, or where what they lead to is gone."""
-    if row.get("parent_id") and (parent := _batch(row["parent_id"])) is not None:
+    parent_id = row.get("parent_id")
+    if parent_id and (parent := _batch(parent_id)) is not None:
         name = plain(clip(str(parent["name"]), 60))
         with beside(f":material/subdirectory_arrow_right: The lines that “{name}” left unanswered, sent again."):
             st.button("Open it", key="bt_parent", type="tertiary", on_click=upload.open_batch, args=(parent["id"],))
@@ -307,7 +308,7 @@ def draw_links(row: Row) -> None:
         )
 
 
-def draw_link_to_resent(child: Row, n: int) -> None:
+def draw_link_to_resent(child: ResentBatch, n: int) -> None:
     """The way to the batch that the ``n`` lines without an answer went into; what still fails is sent again there."""
     lines = "The line without an answer was" if n == 1 else f"The {n:,} lines without an answer were"
     name, state = plain(clip(str(child["name"]), 60)), words.state(child["state"], short=True)
@@ -322,11 +323,11 @@ def beside(caption: str) -> DeltaGenerator:
     return row
 
 
-def _called(row: Row) -> str:
+def _called(row: BatchRow) -> str:
     return f"{row['name']} · {summary.name_of(row)}"
 
 
-def _batch(batch_id: str) -> Row | None:
+def _batch(batch_id: str) -> BatchRow | None:
     try:
         return batches.batch(auth.database(), batch_id)
     except SQLAlchemyError:

@@ -24,6 +24,7 @@ from app.cli.database import open_database
 from app.cli.options import ReadingOptions, name_value_pairs
 from app.cli.terminal import console
 from db import batch_queries, batches
+from db.types import BatchRow
 from services import formatting, params, paths
 from services.batch import reconcile, stats, text, worker
 from services.batch.estimate import Estimate, Way, cheapest, cost_words, time_words, ways_to
@@ -39,8 +40,6 @@ from services.regular_file import regular
 from services.runs.record import usd
 from services.types import Deployment
 
-Row = dict[str, Any]
-BatchRow = Mapping[str, Any]
 NANO = 1_000_000_000
 POLL_S = 0.5
 RECORDED_WITHIN_S = 30.0  # a large file is recorded for longer, and then it is said
@@ -283,7 +282,7 @@ def _report_submitted(batch_id: str, data: Path, *, wait: bool, alone: bool, as_
     return 0 if batches.counts(read, batch_id).get("succeeded", 0) == row["n_lines"] else 1
 
 
-def _wait_until_over(read: Engine, batch_id: str) -> Row | None:
+def _wait_until_over(read: Engine, batch_id: str) -> BatchRow | None:
     """The batch when it is over, with how far it is on a terminal meanwhile; None when it is deleted."""
     live, row = sys.stderr.isatty(), batches.batch(read, batch_id)
     while row is not None and not text.over(row):
@@ -297,14 +296,14 @@ def _wait_until_over(read: Engine, batch_id: str) -> Row | None:
     return row
 
 
-def _progress(read: Engine, row: Row) -> str:
+def _progress(read: Engine, row: BatchRow) -> str:
     if text.recording(row):
         return "recording the lines"
     counts = batches.counts(read, row["id"])
     return f"{text.done(counts):,} of {row['n_lines']:,} · {text.by_state(counts)}"
 
 
-def _wait_until_recorded(read: Engine, batch_id: str) -> Row | None:
+def _wait_until_recorded(read: Engine, batch_id: str) -> BatchRow | None:
     """The batch when its lines are recorded, or as it stands after `RECORDED_WITHIN_S`."""
     until = time.monotonic() + RECORDED_WITHIN_S
     row = batches.batch(read, batch_id)
@@ -314,7 +313,7 @@ def _wait_until_recorded(read: Engine, batch_id: str) -> Row | None:
     return row
 
 
-def find_batch(read: Engine, reference: str, data: Path) -> dict[str, Any]:
+def find_batch(read: Engine, reference: str, data: Path) -> BatchRow:
     """The batch of an id, of the beginning of one or of a name. Raises ValueError in words for none and for several."""
     rows, name = batch_queries.called(read, reference), formatting.printable(reference)
     if not rows:
@@ -343,7 +342,7 @@ def batch_as_json(read: Engine, row: BatchRow, *, pauses_too: bool = True) -> di
         "spent_is_lower_bound": spent is not None and batch_queries.bounded(read, row["id"]),
         "over": text.over(row),
         "stands": text.status_of(row, counts).words,
-        "seconds": stats.duration(dict(row)),
+        "seconds": stats.duration(row),
         **({"paused_or_waiting_seconds": stats.worked(read, row).still} if pauses_too else {}),
         "jobs": batches.jobs(read, row["id"]),
     }

@@ -19,11 +19,11 @@ import numpy as np
 from sqlalchemy import Engine
 
 from db import batch_queries
+from db.types import FinishedBatch, RecentCall
 from services.batch import stats
 from services.batch import text as words
 from services.batch.stats import MINUTE
 from services.batch.types import Checked, EstimateJson, Line, Route, RouteLimits, RouteName
-from services.batch.types import ReadRow as Row
 from services.call_record import usage_of
 from services.pricing.cost import NANO, NANO_PER_RATE, Price, money, price_of
 from services.providers import kind_of
@@ -119,7 +119,7 @@ def estimates(
     anything. Two statements to the database, whatever the number of deployments, and one more where batches have ended
     since the last time; no service is asked anything.
     """
-    past: dict[str, list[Row]] = defaultdict(list)
+    past: dict[str, list[RecentCall]] = defaultdict(list)
     for row in batch_queries.recent_calls(engine, [deployment.id for deployment in deployments]):
         past[row["deployment_id"]].append(row)
     finished = stats.working(engine, batch_queries.finished_batches(engine))
@@ -134,8 +134,8 @@ def estimates(
 def _of(
     deployment: Deployment,
     checked: Checked,
-    past: Sequence[Row],
-    finished: Sequence[Row],
+    past: Sequence[RecentCall],
+    finished: Sequence[FinishedBatch],
     now: datetime,
     services: Sequence[Service],
     lanes: int | None,
@@ -184,8 +184,8 @@ def _by(
     base: Estimate,
     plain: Range,
     notes: Sequence[str],
-    of_deployment: Sequence[Row],
-    finished: Sequence[Row],
+    of_deployment: Sequence[FinishedBatch],
+    finished: Sequence[FinishedBatch],
     now: datetime,
     tokens: tuple[Tokens, Tokens],
 ) -> Estimate:
@@ -356,8 +356,8 @@ class Pace:
 
 
 def by_runner(
-    past: Sequence[Row],
-    batches: Sequence[Row],
+    past: Sequence[RecentCall],
+    batches: Sequence[FinishedBatch],
     n: int,
     output_tokens: Tokens,
     lanes: int | None,
@@ -388,7 +388,7 @@ def _by_pace(rates: Sequence[float], n: int) -> Pace:
     return Pace(n / high, n / middle, n / low, (note,))
 
 
-def _by_calls(past: Sequence[Row], n: int, output_tokens: Tokens, lanes: int | None) -> Pace:
+def _by_calls(past: Sequence[RecentCall], n: int, output_tokens: Tokens, lanes: int | None) -> Pace:
     timed = [row for row in past if row.get("ttlt_ms") is not None and not row.get("lag_marked")]
     if len(timed) < ENOUGH:
         return Pace(notes=(f"Time: not known, {few_words(len(timed), 'times')}.",))
@@ -403,17 +403,17 @@ def _by_calls(past: Sequence[Row], n: int, output_tokens: Tokens, lanes: int | N
     return Pace(n * seconds_each / max_lanes, n * seconds_each / at_once, n * seconds_each, (note,))
 
 
-def _seconds_each(timed: Sequence[Row], n: int, output_tokens: Tokens) -> float:
+def _seconds_each(timed: Sequence[RecentCall], n: int, output_tokens: Tokens) -> float:
     """Seconds of one line: the first token and then the expected number of tokens; else the mean of all recorded."""
-    first = [row["ttft_ms"] for row in timed if row.get("ttft_ms") is not None]
-    pace = [row["tpot_ms"] for row in timed if row.get("tpot_ms") is not None]
+    first = [time for row in timed if (time := row.get("ttft_ms")) is not None]
+    pace = [time for row in timed if (time := row.get("tpot_ms")) is not None]
     if len(first) >= ENOUGH and len(pace) >= ENOUGH and output_tokens.mid is not None:
         return float(median(first) + max(output_tokens.mid / n - 1, 0) * median(pace)) / 1000
-    return float(fmean(row["ttlt_ms"] for row in timed)) / 1000
+    return fmean(time for row in timed if (time := row["ttlt_ms"]) is not None) / 1000
 
 
 def by_service(
-    title: str, limits: RouteLimits, of_deployment: Sequence[Row], of_service: Sequence[Row], n: int
+    title: str, limits: RouteLimits, of_deployment: Sequence[FinishedBatch], of_service: Sequence[FinishedBatch], n: int
 ) -> Pace:
     """A batch service: at most its window, and what finished batches say: of this deployment, else of the service."""
     window = None if limits.window_h is None else limits.window_h * 3600
@@ -506,16 +506,16 @@ def talk_of(asks: Sequence[Ask]) -> Talk:
     return Talk(sum(len(ask.messages) for ask in asks) / n, sum(bool(ask.system) for ask in asks) / n)
 
 
-def inputs(past: Sequence[Row], chars: int, n: int, talk: Talk = ONE) -> Tokens:
+def inputs(past: Sequence[RecentCall], chars: int, n: int, talk: Talk = ONE) -> Tokens:
     """Input tokens of ``n`` lines with ``chars`` characters together, what is sent around them included.
 
     From recorded calls, which are of one turn each. How many of their tokens stand around a prompt can be told only
     where prompts differ in length; else the range is everything that it can be.
     """
     calls = [
-        (float(row["chars"]), float(tokens))
+        (float(n_chars), float(tokens))
         for row in past
-        if row["usage_source"] == "provider" and row.get("chars") and (tokens := usage_of(row).input_total)
+        if row["usage_source"] == "provider" and (n_chars := row.get("chars")) and (tokens := usage_of(row).input_total)
     ]
     if len(calls) < ENOUGH:
         return _by_thumb(chars, n, len(calls), talk)
@@ -589,7 +589,7 @@ def _at_least(tokens: float, n: int) -> int:
     return max(round(tokens), n)
 
 
-def outputs(past: Sequence[Row], n: int, limit: float | None) -> Tokens:
+def outputs(past: Sequence[RecentCall], n: int, limit: float | None) -> Tokens:
     """Output tokens of ``n`` lines, reasoning included because it is billed as output. ``limit``: of one line.
 
     With history: every line like the mean of the recorded answers (a sum follows the mean, not the median); the range

@@ -24,9 +24,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NoReturn
 
+from db.types import BatchRow, CalledLine, VoteRow
 from services.batch.stats import Summary, Sums, wilson
-from services.batch.types import ReadRow as Row
 from services.runs import compare as runs_compare
+from services.types import JsonMapping
 
 CheckKind = Literal["exact", "contains", "regex", "json", "schema", "number"]
 
@@ -149,7 +150,7 @@ def rate(verdicts: Iterable[Verdict]) -> Rate:
     return Rate(n[True], n[False], n[None])
 
 
-def run(check: Check, rows: Iterable[Row]) -> Iterator[Verdict]:
+def run(check: Check, rows: Iterable[CalledLine]) -> Iterator[Verdict]:
     """A verdict on each line, in order. Raises ValueError in words before the first for a check that cannot be used."""
     if why := check.why_not():
         raise ValueError(why)
@@ -166,7 +167,7 @@ def _sandbox_of(check: Check) -> Sandbox:
     return Sandbox("schema", fixed)
 
 
-def _verdict(check: Check, row: Row, sandbox: Sandbox | None) -> Verdict:
+def _verdict(check: Check, row: CalledLine, sandbox: Sandbox | None) -> Verdict:
     no = int(row["no"])
     if row["state"] != "succeeded" or row.get("answer") is None:
         return Verdict(no, None, "the line has no answer")
@@ -183,7 +184,7 @@ def _verdict(check: Check, row: Row, sandbox: Sandbox | None) -> Verdict:
     return Verdict(no, passed, why)
 
 
-def _filled(check: Check, original: Mapping[str, Any]) -> str | Verdict:
+def _filled(check: Check, original: JsonMapping) -> str | Verdict:
     values = {}
     for name in check.columns:
         value = original.get(name)
@@ -282,8 +283,8 @@ class Pair:
     """One record in both batches; a side is None where the batch has no such line. ``key`` names it for a person."""
 
     key: str
-    a: Row | None
-    b: Row | None
+    a: CalledLine | None
+    b: CalledLine | None
 
     @property
     def answered(self) -> bool:
@@ -374,7 +375,7 @@ def normalised(text: str) -> str:
     return plain[:-1].rstrip() if plain and plain[-1] in _ENDING else plain
 
 
-def pairs(a: Iterable[Row], b: Iterable[Row], *, same_file: bool) -> Iterator[Pair]:
+def pairs(a: Iterable[CalledLine], b: Iterable[CalledLine], *, same_file: bool) -> Iterator[Pair]:
     """The lines of two batches side by side, in the order of the file.
 
     Of the same file (`same_sha`): both come in its order, so they are joined by where the record begins, in constant
@@ -384,12 +385,12 @@ def pairs(a: Iterable[Row], b: Iterable[Row], *, same_file: bool) -> Iterator[Pa
     return _by_place(a, b) if same_file else _by_id(a, b)
 
 
-def same_sha(batch_a: Row, batch_b: Row) -> bool:
+def same_sha(batch_a: BatchRow, batch_b: BatchRow) -> bool:
     """Whether two batches were made of the same bytes."""
     return bool(batch_a.get("file_sha256")) and batch_a["file_sha256"] == batch_b.get("file_sha256")
 
 
-def compare(a: Iterable[Row], b: Iterable[Row], *, same_file: bool) -> Comparison:
+def compare(a: Iterable[CalledLine], b: Iterable[CalledLine], *, same_file: bool) -> Comparison:
     """The totals of two batches (`db.batches.each_line` of each) in one pass."""
     first, second = Sums(), Sums()
     n: Counter[str] = Counter()
@@ -423,7 +424,7 @@ def compare(a: Iterable[Row], b: Iterable[Row], *, same_file: bool) -> Compariso
     )
 
 
-def _by_place(a: Iterable[Row], b: Iterable[Row]) -> Iterator[Pair]:
+def _by_place(a: Iterable[CalledLine], b: Iterable[CalledLine]) -> Iterator[Pair]:
     groups_a, right = (groupby(rows, lambda row: int(row["line"])) for rows in (a, b))
     at_a, at_b = next(groups_a, None), next(right, None)
     while at_a is not None or at_b is not None:
@@ -439,15 +440,15 @@ def _by_place(a: Iterable[Row], b: Iterable[Row]) -> Iterator[Pair]:
             at_a, at_b = next(groups_a, None), next(right, None)
 
 
-def _pairs_of_line(a: list[Row], b: list[Row]) -> Iterator[Pair]:
+def _pairs_of_line(a: list[CalledLine], b: list[CalledLine]) -> Iterator[Pair]:
     if len(a) == len(b) == 1:
         yield Pair(_key(a[0]), a[0], b[0])
         return
     yield from _by_id(a, b)
 
 
-def _by_id(a: Iterable[Row], b: Iterable[Row]) -> Iterator[Pair]:
-    waiting: dict[str, list[Row]] = {}
+def _by_id(a: Iterable[CalledLine], b: Iterable[CalledLine]) -> Iterator[Pair]:
+    waiting: dict[str, list[CalledLine]] = {}
     for row in b:
         waiting.setdefault(_key(row), []).append(row)
     for row in a:
@@ -457,15 +458,15 @@ def _by_id(a: Iterable[Row], b: Iterable[Row]) -> Iterator[Pair]:
         yield from (Pair(_key(row), None, row) for row in rows)
 
 
-def _key(row: Row) -> str:
+def _key(row: CalledLine) -> str:
     return str(row.get("record_id") or row["no"])
 
 
-def _answer(row: Row | None) -> str:
+def _answer(row: CalledLine | None) -> str:
     return str(row.get("answer") or "") if row is not None else ""
 
 
-def _answered(row: Row | None) -> bool:
+def _answered(row: CalledLine | None) -> bool:
     return row is not None and row["state"] == "succeeded" and row.get("answer") is not None
 
 
@@ -503,7 +504,7 @@ class Tally:
         return f"{'The first' if low > 0.5 else 'The second'} is preferred: {counts}; {share}."
 
 
-def tally(votes: Iterable[Row]) -> Tally:
+def tally(votes: Iterable[VoteRow]) -> Tally:
     """The votes of `db.batch_queries.votes` added up."""
     lines: dict[int, dict[str, str]] = {}
     n: Counter[str] = Counter()

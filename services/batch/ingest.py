@@ -21,6 +21,7 @@ from sqlalchemy import Engine
 from sqlmodel import Session
 
 from db import batches, runs
+from db.types import BatchChange, LineRow, NewBatch, NewJob, NewLine
 from db.writer import Writer
 from services.aws import control
 from services.aws.control import AwsTrouble, explained
@@ -31,12 +32,13 @@ from services.batch.types import (
     Checked,
     EstimateJson,
     Line,
+    Options,
+    OptionsJson,
     Progress,
     Record,
     Route,
     RouteLimits,
     RouteTrouble,
-    Row,
     ask_of_json,
     ask_to_json,
     options_of_json,
@@ -154,14 +156,14 @@ class Recording:
         writer: Writer,
         reader: Engine,
         stopped: Callable[[], bool],
-        estimate: Callable[[Row, Checked], EstimateJson | None],
+        estimate: Callable[[NewBatch, Checked], EstimateJson | None],
     ) -> None:
         self._writer = writer
         self._reader = reader
         self._stopped = stopped
         self._estimate = estimate
 
-    def record(self, batch: Row, path: Path, *, checked: Checked | None) -> int:
+    def record(self, batch: NewBatch, path: Path, *, checked: Checked | None) -> int:
         """Record every line of ``path``; returns how many there are. ``checked`` None: it is checked first.
 
         Raises ValueError in words for a file that cannot be sent, `Dropped` when there is no need to go on.
@@ -188,10 +190,10 @@ class Recording:
         self._writer.submit(partial(_complete, batch, n, checked, estimate)).result()
         return n
 
-    def _check(self, batch: Row, path: Path) -> Checked:
-        checked = files.check(
-            path, options_of_json(batch["options"] or {}), file_name=batch["file_name"], stopped=self._stopped
-        )
+    def _check(self, batch: NewBatch, path: Path) -> Checked:
+        stored: OptionsJson | None = batch["options"]
+        options = options_of_json(stored) if stored is not None else Options()
+        checked = files.check(path, options, file_name=batch["file_name"], stopped=self._stopped)
         if checked.sha256 and checked.sha256 != batch["file_sha256"]:
             raise ValueError(CHANGED)
         if (why := refusal(checked)) is not None:
@@ -213,7 +215,7 @@ class Recording:
         self._writer.submit(partial(_fail, batch_id, scrub(sentence))).result()
 
 
-def _line(batch_id: str, record: Record) -> Row:
+def _line(batch_id: str, record: Record) -> NewLine:
     return {
         "batch_id": batch_id,
         "no": record.no,
@@ -226,7 +228,7 @@ def _line(batch_id: str, record: Record) -> Row:
     }
 
 
-def _insert(rows: list[Row], session: Session) -> None:
+def _insert(rows: list[NewLine], session: Session) -> None:
     batches.insert_lines(session=session, rows=rows)
 
 
@@ -234,19 +236,19 @@ def _say(batch_id: str, sentence: str, session: Session) -> None:
     batches.set_batch(session=session, batch_id=batch_id, said=sentence)
 
 
-def _complete(batch: Row, n: int, checked: Checked, estimate: EstimateJson | None, session: Session) -> None:
+def _complete(batch: NewBatch, n: int, checked: Checked, estimate: EstimateJson | None, session: Session) -> None:
     """Every line is there. Of a file that was too large to be checked at the submit, the question of the budget is
     asked now: the batch waits, and whoever resumes it has answered."""
-    batches.set_batch(
-        session=session,
-        batch_id=batch["id"],
-        n_lines=n,
-        n_left_out=max(0, checked.n_records - checked.n_valid),
-        columns=list(checked.columns),
-        options=options_to_json(checked.options),
-        said=None,
-        **({} if estimate is None else {"estimate": estimate}),
-    )
+    values: BatchChange = {
+        "n_lines": n,
+        "n_left_out": max(0, checked.n_records - checked.n_valid),
+        "columns": list(checked.columns),
+        "options": options_to_json(checked.options),
+        "said": None,
+    }
+    if estimate is not None:
+        values["estimate"] = estimate
+    batches.set_batch(session=session, batch_id=batch["id"], **values)
     runs.set_run_calls(session=session, run_id=batch["run_id"], n_calls=n)
     dear = above_budget(estimate, batch["budget_nanousd"])
     if dear is None or budget_confirmed(estimate):
@@ -262,8 +264,8 @@ def _fail(batch_id: str, sentence: str, session: Session) -> None:
 
 
 def cut(
-    batch_id: str, rows: Iterable[Row], route: Route, deployment: Deployment
-) -> tuple[list[Row], list[tuple[int, str]]]:
+    batch_id: str, rows: Iterable[LineRow], route: Route, deployment: Deployment
+) -> tuple[list[NewJob], list[tuple[int, str]]]:
     """The jobs as rows of their table, and the lines that the service cannot take, each with why.
 
     Raises ValueError in words where no division keeps to the limits (too few records, most often).
@@ -287,7 +289,7 @@ def cut(
         numbers.append(row["no"])
         sizes.append(n)
     parts = split(len(sizes), sizes, limits)
-    jobs = [
+    jobs: list[NewJob] = [
         {
             "batch_id": batch_id,
             "no": no,

@@ -16,10 +16,10 @@ from typing import Any, get_args
 from sqlmodel import Session
 
 from db import batches
+from db.types import BatchRow, CalledLine
 from db.writer import Writer
 from services import alerts, outcomes
 from services.batch.types import LINES_OVER, RESENT, BatchState, LineState
-from services.batch.types import ReadRow as Row
 from services.deployments.registry import Registry
 from services.formatting import printable
 from services.pricing.cost import money
@@ -182,7 +182,7 @@ class _Counting:
 
 
 def account(
-    rows: Iterable[Row],
+    rows: Iterable[CalledLine],
     *,
     name: str,
     n_recorded: int | None = None,
@@ -302,7 +302,7 @@ def closed(counts: Mapping[str, int], left_state: str) -> dict[str, int]:
     return over | ({left_state: over.get(left_state, 0) + still} if still else {})
 
 
-def sentence(batch: Mapping[str, Any], counts: Mapping[str, int], spent: int | None) -> str:
+def sentence(batch: BatchRow, counts: Mapping[str, int], spent: int | None) -> str:
     """What is sent: which batch, how it ended, the lines and the money, and what was said last."""
     name = printable(batch["name"] or batch["file_name"])[:100]
     cost = f"; {money(spent)}" if spent else ""

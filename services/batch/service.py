@@ -7,7 +7,7 @@ import hashlib
 import logging
 import shutil
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,6 +19,7 @@ from sqlalchemy import Engine
 from sqlmodel import Session
 
 from db import batches
+from db.types import BatchChange, BatchRow, EarlierBatch, NewBatch
 from db.writer import WriteFailed, Writer
 from services import params as parameters
 from services.alerts import TARGET_PREFIX
@@ -48,7 +49,6 @@ from services.batch.types import (
     Format,
     Options,
     RouteName,
-    Row,
     options_to_json,
 )
 from services.deployments.registry import Registry
@@ -80,24 +80,6 @@ FULL_OF_EVERYBODY = (
 NO_SUCH = "This batch is not in the records; it may have been deleted."
 
 NO_PARENT = "The batch that this one is to follow is not in the records; it may have been deleted."
-
-COPIED = (
-    "person",
-    "deployment_id",
-    "deployment",
-    "route",
-    "file_name",
-    "file_sha256",
-    "file_bytes",
-    "options",
-    "params",
-    "columns",
-    "budget_nanousd",
-    "objective_ms",
-    "max_lanes",
-    "per_minute",
-    "notify",
-)
 
 
 class BatchService:
@@ -189,9 +171,9 @@ class BatchService:
         run = run_row(row, store=self._registry.config.store_text)
         earlier = await self._insert(data / "batches" / row["id"], source, partial(insert, run, row, spec.again))
         if earlier is not None:
-            raise ValueError(submitted_before(earlier))
+            raise ValueError(submitted_before(earlier["name"], earlier["created_at"]))
         self._spawn(row, checked)
-        return str(row["id"])
+        return row["id"]
 
     async def _can_be_sent(self, deployment: Deployment, spec: BatchSpec) -> None:
         needs = self._registry.status(deployment).needs
@@ -210,7 +192,7 @@ class BatchService:
         """So that nobody waits for a check in vain; what decides is the transaction (`insert`)."""
         earlier = await asyncio.to_thread(batches.same_file, self._reader, spec.sha256)
         if earlier:
-            raise ValueError(submitted_before(earlier[0]))
+            raise ValueError(submitted_before(earlier[0]["name"], earlier[0]["created_at"]))
 
     def _checked(self, source: Path, spec: BatchSpec) -> Checked:
         checked = files.check(source, spec.options, file_name=spec.file_name)
@@ -220,7 +202,9 @@ class BatchService:
             raise ValueError(why)
         return checked
 
-    async def _insert(self, folder: Path, file: Path | None, unit: Callable[[Session], Row | None]) -> Row | None:
+    async def _insert(
+        self, folder: Path, file: Path | None, unit: Callable[[Session], EarlierBatch | None]
+    ) -> EarlierBatch | None:
         """Keep the file of a new batch in its folder and record it. The batch that stands in its way, instead; then, as
         after any error, nothing is left in the folder."""
         recorded = False
@@ -239,12 +223,12 @@ class BatchService:
 
     # --- recording -------------------------------------------------------------------------------------------------
 
-    def _spawn(self, row: Row, checked: Checked | None) -> None:
+    def _spawn(self, row: NewBatch, checked: Checked | None) -> None:
         task = asyncio.get_running_loop().create_task(self._record(row, checked), name=f"batch {row['id']}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _record(self, row: Row, checked: Checked | None) -> None:
+    async def _record(self, row: NewBatch, checked: Checked | None) -> None:
         try:
             await asyncio.to_thread(self._record_in_thread, row, checked)
         except Dropped:
@@ -261,7 +245,7 @@ class BatchService:
             await asyncio.to_thread(self._recording.fail, row["id"], sentence)
         self._wake()
 
-    def _record_in_thread(self, row: Row, checked: Checked | None) -> None:
+    def _record_in_thread(self, row: NewBatch, checked: Checked | None) -> None:
         folder = self._folder() / "batches" / row["id"]
         path = stored_file(folder)
         if path is None:
@@ -269,7 +253,7 @@ class BatchService:
             raise ValueError("The program was stopped before the file was copied: submit it again.")
         self._recording.record(row, path, checked=checked)
 
-    def _late_estimate(self, row: Row, checked: Checked) -> EstimateJson | None:
+    def _late_estimate(self, row: NewBatch, checked: Checked) -> EstimateJson | None:
         """The estimate of a batch whose file was checked after it was submitted."""
         deployment = Deployment.from_json(row["deployment"])
         estimate = estimate_of(self._reader, checked, deployment, row["route"], row["max_lanes"], row["per_minute"])
@@ -314,27 +298,42 @@ class BatchService:
             raise ValueError("Every line of this batch was answered, so there is nothing to send again.")
         if first[0]["request"] is None:
             raise ValueError("The texts of this batch were forgotten in time, so nothing of it can be sent again.")
-        new = {name: row[name] for name in COPIED} | {
+        new: NewBatch = {
             "id": new_id(),
             "created_at": datetime.now(UTC),
             "person": person,
             "name": f"{row['name'][:180]} (again)",
+            "deployment_id": row["deployment_id"],
+            "deployment": row["deployment"],
+            "route": row["route"],
             "state": "queued",
             "said": None,
             "wanted": "run",
+            "file_name": row["file_name"],
+            "file_sha256": row["file_sha256"],
+            "file_bytes": row["file_bytes"],
+            "options": row["options"],
+            "params": row["params"],
+            "columns": row["columns"],
             "run_id": new_id(),
             "parent_id": batch_id,
             "n_lines": n,
             "n_left_out": 0,
+            "estimate": None,
+            "budget_nanousd": row["budget_nanousd"],
+            "objective_ms": row["objective_ms"],
+            "max_lanes": row["max_lanes"],
+            "per_minute": row["per_minute"],
+            "notify": row["notify"],
         }
         run = run_row(new, store=self._registry.config.store_text)
         unit = partial(insert_copy, run, new, batch_id)
         folder = data / "batches"
-        earlier = await self._insert(folder / str(new["id"]), stored_file(folder / batch_id), unit)
+        earlier = await self._insert(folder / new["id"], stored_file(folder / batch_id), unit)
         if earlier is not None:
             raise ValueError(sent_again_before(earlier))
         self._wake()
-        return str(new["id"])
+        return new["id"]
 
     async def delete(self, batch_id: str) -> bool:
         """Delete a batch that is over with everything that belongs to it; whether there was one."""
@@ -348,7 +347,7 @@ class BatchService:
             await asyncio.to_thread(shutil.rmtree, self._data / "batches" / batch_id, True)
         return True
 
-    async def _required(self, batch_id: str, over: bool | None = False) -> Row:
+    async def _required(self, batch_id: str, over: bool | None = False) -> BatchRow:
         row = await self._row(batch_id)
         if row is None:
             raise ValueError(NO_SUCH)
@@ -356,7 +355,7 @@ class BatchService:
             raise ValueError("This batch is over already.")
         return row
 
-    async def _row(self, batch_id: str) -> Row | None:
+    async def _row(self, batch_id: str) -> BatchRow | None:
         return await asyncio.to_thread(batches.batch, self._reader, batch_id)
 
     def _folder(self) -> Path:
@@ -365,7 +364,9 @@ class BatchService:
         return self._data
 
 
-def batch_row(spec: BatchSpec, deployment: Deployment, person: str, size: int, estimate: EstimateJson | None) -> Row:
+def batch_row(
+    spec: BatchSpec, deployment: Deployment, person: str, size: int, estimate: EstimateJson | None
+) -> NewBatch:
     """A batch as it is recorded before its lines are."""
     return {
         "id": new_id(),
@@ -383,6 +384,7 @@ def batch_row(spec: BatchSpec, deployment: Deployment, person: str, size: int, e
         "file_bytes": size,
         "options": options_to_json(spec.options),
         "params": dict(spec.options.params),
+        "columns": None,
         "run_id": new_id(),
         "parent_id": spec.parent_id,
         "n_lines": 0,
@@ -396,7 +398,7 @@ def batch_row(spec: BatchSpec, deployment: Deployment, person: str, size: int, e
     }
 
 
-def run_row(row: Row, *, store: bool) -> Row:
+def run_row(row: NewBatch, *, store: bool) -> Json:
     """The run that the calls of a batch belong to; its texts only where they may be kept (``store``)."""
     options = row["options"] or {}
     prompt, system = options.get("prompt") or "", options.get("system")
@@ -423,7 +425,7 @@ def run_row(row: Row, *, store: bool) -> Row:
 
 
 # --- units of the writer ---------------------------------------------------------------------------------------------
-def insert(run: Row, row: Row, again: bool, session: Session) -> Row | None:
+def insert(run: Json, row: NewBatch, again: bool, session: Session) -> EarlierBatch | None:
     """A batch of a file; the batch that was made of the same bytes before in its place, unless ``again``."""
     return batches.insert_once(session=session, run=run, values=row, again=again)
 
@@ -438,8 +440,12 @@ def pause(batch_id: str, session: Session) -> bool:
 
 def resume(batch_id: str, budget: int | None, session: Session) -> bool:
     again = partial(batches.move, session=session, batch_id=batch_id, while_wanted="pause")
-    values: Row = {"wanted": "run", "said": None} | ({} if budget is None else {"budget_nanousd": budget})
-    return again(states=["paused"], state="queued", **values) or again(states=["pausing"], state="running", **values)
+    values: BatchChange = {"wanted": "run", "said": None}
+    if budget is not None:
+        values["budget_nanousd"] = budget
+    paused: BatchChange = {**values, "state": "queued"}
+    pausing: BatchChange = {**values, "state": "running"}
+    return again(states=["paused"], **paused) or again(states=["pausing"], **pausing)
 
 
 def cancel(batch_id: str, session: Session) -> None:
@@ -461,7 +467,7 @@ def cancel(batch_id: str, session: Session) -> None:
     batches.set_batch(session=session, batch_id=batch_id, wanted="cancel", state="cancelling", said=None)
 
 
-def insert_copy(run: Row, row: Row, source: str, session: Session) -> Row | None:
+def insert_copy(run: Json, row: NewBatch, source: str, session: Session) -> EarlierBatch | None:
     """A batch of the lines of ``source`` that were not answered, whole from its first moment; the batch that they went
     into before in its place."""
     return batches.resend_once(session=session, run=run, values=row, source=source, states=RESENT)
@@ -518,13 +524,12 @@ def estimate_of(
     return chosen.to_json() if chosen is not None else None
 
 
-def submitted_before(batch: Mapping[str, Any]) -> str:
+def submitted_before(name: str, created_at: datetime) -> str:
     """The sentence for a file that was submitted before."""
-    named = str(batch["name"])[:SHOWN]
-    return f"This file was submitted {ago(batch['created_at'])} as “{named}”: confirm to send it again."
+    return f"This file was submitted {ago(created_at)} as “{name[:SHOWN]}”: confirm to send it again."
 
 
-def sent_again_before(batch: Mapping[str, Any]) -> str:
+def sent_again_before(batch: EarlierBatch) -> str:
     """The sentence for lines that were sent again before (`db.batches.resend_once`)."""
     named, n_unanswered = str(batch["name"])[:SHOWN], batch["left"]
     beginning = f"The lines without an answer were sent again {ago(batch['created_at'])} as “{named}”"

@@ -14,22 +14,26 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from statistics import median
+from typing import Literal, get_args
 
 import numpy as np
 from sqlalchemy import Engine
 
 from db import batch_queries
 from db.batch_queries import run_stretches
+from db.types import BatchRow, CalledLine, FinishedBatch, RecentCall
 from services.batch.text import short_span
-from services.batch.types import ReadRow as Row
 from services.pricing.cost import money
 from services.runs import compare
-from services.types import Json
 
-COUNTS = ("uncached_input", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning_output", "answer_output")
+CountName = Literal[
+    "uncached_input", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning_output", "answer_output"
+]
+TimeName = Literal["ttft_ms", "ttlt_ms"]
+COUNTS: tuple[CountName, ...] = get_args(CountName)
 INPUT = COUNTS[:4]
 OUTPUT = COUNTS[4:]
-TIMES = ("ttft_ms", "ttlt_ms")
+TIMES: tuple[TimeName, ...] = get_args(TimeName)
 Z95 = 1.959963984540054
 
 
@@ -68,8 +72,8 @@ class Summary:
 
     n: int
     states: Mapping[str, int]
-    times: Mapping[str, Spread]
-    counts: Mapping[str, int | None]
+    times: Mapping[TimeName, Spread]
+    counts: Mapping[CountName, int | None]
     n_counted: int
     cost_nanousd: int | None
     n_priced: int
@@ -132,8 +136,8 @@ class Sums:
     """Adds lines up one by one; `summary` tells what they came to. 8 bytes a time are kept for each line."""
 
     states: dict[str, int] = field(default_factory=dict)
-    times: dict[str, array[float]] = field(default_factory=lambda: {name: array("d") for name in TIMES})
-    counts: dict[str, int] = field(default_factory=dict)
+    times: dict[TimeName, array[float]] = field(default_factory=lambda: {name: array("d") for name in TIMES})
+    counts: dict[CountName, int] = field(default_factory=dict)
     cost_states: dict[str, int] = field(default_factory=dict)
     n: int = 0
     n_counted: int = 0
@@ -149,7 +153,7 @@ class Sums:
     earlier: int = 0
     n_late: int = 0
 
-    def add(self, row: Row) -> None:
+    def add(self, row: CalledLine) -> None:
         """One line."""
         self.n += 1
         state = str(row["state"])
@@ -161,17 +165,17 @@ class Sums:
                 self.n_late += 1
             else:
                 for name, times in self.times.items():
-                    if row.get(name) is not None:
-                        times.append(row[name])
+                    if (time := row.get(name)) is not None:
+                        times.append(time)
         counted = False
-        for name in COUNTS:
-            if row.get(name) is not None:
-                self.counts[name] = self.counts.get(name, 0) + row[name]
+        for count in COUNTS:
+            if (n_tokens := row.get(count)) is not None:
+                self.counts[count] = self.counts.get(count, 0) + n_tokens
                 counted = True
         self.n_counted += counted
         self._money(row)
 
-    def _money(self, row: Row) -> None:
+    def _money(self, row: CalledLine) -> None:
         how = row.get("cost_state")
         self.n_again += (row.get("attempts") or 0) > 1
         self.earlier += row.get("earlier_nanousd") or 0
@@ -215,7 +219,7 @@ class Sums:
         )
 
 
-def summary(rows: Iterable[Row], *, seconds: float | None = None) -> Summary:
+def summary(rows: Iterable[CalledLine], *, seconds: float | None = None) -> Summary:
     """The figures of lines; ``seconds``: how long the batch took (`duration`), None when that is not known."""
     sums = Sums()
     for row in rows:
@@ -223,7 +227,7 @@ def summary(rows: Iterable[Row], *, seconds: float | None = None) -> Summary:
     return sums.summary(seconds)
 
 
-def duration(batch: Row, now: datetime | None = None) -> float | None:
+def duration(batch: BatchRow, now: datetime | None = None) -> float | None:
     """Seconds from the beginning of a batch to its end, or to ``now`` while it runs; None before it began."""
     begun, ended = batch.get("started_at"), batch.get("ended_at") or now
     return None if begun is None or ended is None else max((ended - begun).total_seconds(), 0.0)
@@ -249,7 +253,7 @@ def wilson(hits: int, n: int) -> tuple[float, float] | None:
     return low, 1.0 if hits == n else min(middle + half, 1.0)
 
 
-def _sum_known(counts: Mapping[str, int | None], names: Iterable[str]) -> int | None:
+def _sum_known(counts: Mapping[CountName, int | None], names: Iterable[CountName]) -> int | None:
     numbers = [value for name in names if (value := counts.get(name)) is not None]
     return sum(numbers) if numbers else None
 
@@ -291,13 +295,13 @@ class Worked:
         return None if self.seconds is None else self.seconds - (self.still or 0.0)
 
 
-def worked(database: Engine, row: Row) -> Worked:
+def worked(database: Engine, row: BatchRow) -> Worked:
     """Of a batch that is over; of any other, and of one that a service worked on, only what is known."""
-    seconds = duration(row)
-    if seconds is None or row["route"] != "runner" or not row.get("run_id"):
+    seconds, began, ended = duration(row), row["started_at"], row["ended_at"]
+    if seconds is None or began is None or ended is None or row["route"] != "runner" or not row.get("run_id"):
         return Worked(seconds)
     calls = run_stretches(database, str(row["run_id"]))
-    return Worked(seconds, min(still(calls, row["started_at"], row["ended_at"], least_s(row)), seconds))
+    return Worked(seconds, min(still(calls, began, ended, least_s(row.get("per_minute"))), seconds))
 
 
 MINUTE = 60.0
@@ -309,13 +313,12 @@ KEPT = 10_000
 _cache: dict[tuple[str, str], float] = {}  # (database, run) → seconds: a batch that is over changes no more
 
 
-def least_s(batch: Row) -> float:
+def least_s(per_minute: int | None) -> float:
     """The shortest gap that is a standstill, in seconds: at one line a minute a gap of a minute is ordinary."""
-    per_minute = batch.get("per_minute")
     return max(LEAST_S, 2 * MINUTE / per_minute) if per_minute else LEAST_S
 
 
-def rate(database: Engine, batch: Row, window_s: float, now: datetime | None = None) -> tuple[int, float]:
+def rate(database: Engine, batch: BatchRow, window_s: float, now: datetime | None = None) -> tuple[int, float]:
     """(lines that ended, in how many seconds of work) of a batch of our own runner, in the last ``window_s`` seconds:
     what of them it stood still is left out, and so is what lies before it began."""
     until = now or datetime.now(UTC)
@@ -326,18 +329,18 @@ def rate(database: Engine, batch: Row, window_s: float, now: datetime | None = N
     cached = (
         calls[0][0] if len(calls) >= batch_queries.LATEST else since
     )  # so many leave no room for a pause before them
-    stood = still(under_way, max(since, cached), until, least_s(batch)) if n else 0.0
+    stood = still(under_way, max(since, cached), until, least_s(batch.get("per_minute"))) if n else 0.0
     return n, max((until - since).total_seconds() - stood, 1.0)
 
 
-def working(database: Engine, finished: Sequence[Row]) -> list[Json]:
+def working(database: Engine, finished: Sequence[FinishedBatch]) -> list[FinishedBatch]:
     """Finished batches (`db.batch_queries.finished_batches`) with ``seconds`` of work alone, where our own runner did
     it.
 
     The calls of each are read once; of more than `MOST_LINES` lines together only those of the latest batches are, and
     the seconds of the others stay those from beginning to end. One statement.
     """
-    address, lines, missing = str(database.url), 0, list[Row]()
+    address, lines, missing = str(database.url), 0, list[FinishedBatch]()
     for row in finished:
         if row["route"] == "runner" and row["run_id"] and (address, row["run_id"]) not in _cache:
             lines += row["n_lines"]
@@ -347,19 +350,19 @@ def working(database: Engine, finished: Sequence[Row]) -> list[Json]:
     if missing:
         _learn(database, address, missing)
     return [
-        dict(row) | {"seconds": max(row["seconds"] - _cache.get((address, row["run_id"] or ""), 0.0), 1e-3)}
+        {**row, "seconds": max(row["seconds"] - _cache.get((address, row["run_id"] or ""), 0.0), 1e-3)}
         for row in finished
     ]
 
 
-def _learn(database: Engine, address: str, rows: Sequence[Row]) -> None:
+def _learn(database: Engine, address: str, rows: Sequence[FinishedBatch]) -> None:
     calls: dict[str, list[tuple[datetime, datetime | None]]] = defaultdict(list)
     for run_id, began, ended in batch_queries.stretches(database, [row["run_id"] for row in rows]):
         calls[run_id].append((began, ended))
     if len(_cache) > KEPT:
         _cache.clear()
     for row in rows:
-        stood = still(calls[row["run_id"]], row["began"], row["ended_at"], least_s(row))
+        stood = still(calls[row["run_id"]], row["began"], row["ended_at"], least_s(row.get("per_minute")))
         _cache[address, row["run_id"]] = min(stood, row["seconds"])
 
 
@@ -435,7 +438,7 @@ class Against:
 
 
 def against(
-    engine: Engine, batch: Row, summary: Summary, *, seconds: float | None = None, concurrency: int = CONCURRENCY
+    engine: Engine, batch: BatchRow, summary: Summary, *, seconds: float | None = None, concurrency: int = CONCURRENCY
 ) -> Against:
     """A batch beside the same lines one by one, from the sums of its lines (`summary`) and its deployment's interactive
     history.
@@ -448,10 +451,15 @@ def against(
 
 
 def of_history(
-    past: Sequence[Row], batch: Row, summary: Summary, *, seconds: float | None, concurrency: int = CONCURRENCY
+    past: Sequence[RecentCall],
+    batch: BatchRow,
+    summary: Summary,
+    *,
+    seconds: float | None,
+    concurrency: int = CONCURRENCY,
 ) -> Against:
     """`against` from interactive calls that were read already."""
-    times = [float(row["ttlt_ms"]) for row in past if row.get("ttlt_ms") is not None and not row.get("lag_marked")]
+    times = [time for row in past if (time := row.get("ttlt_ms")) is not None and not row.get("lag_marked")]
     middle = median(times) if len(times) >= FEW else None
     seconds_each = None if middle is None else middle / 1000
     lanes = max(1, min(concurrency, summary.n or 1))

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from db.types import BatchRow, JobRow
 from services.batch.types import OVER, Checked, Format
-from services.batch.types import ReadRow as Row
 
 STATES: dict[str, str] = {
     "queued": "waiting for a worker",
@@ -107,7 +107,7 @@ def state(name: str, *, short: bool = False) -> str:
     return label.partition(":")[0] if short else label
 
 
-def over(row: Row) -> bool:
+def over(row: BatchRow) -> bool:
     """Whether nothing changes any more."""
     return row["state"] in OVER
 
@@ -188,7 +188,7 @@ def ago(moment: datetime, now: datetime | None = None) -> str:
     return "just now" if seconds < 45 else f"{span(seconds)} ago"
 
 
-def simulated(row: Row) -> bool:
+def simulated(row: BatchRow) -> bool:
     """Whether the deployment only plays a service: its figures are no measurement of one."""
     return "simulated" in ((row.get("deployment") or {}).get("labels") or ())
 
@@ -212,12 +212,12 @@ class Status(NamedTuple):
         return f":{self.colour}[{label}]" if self.colour else label
 
 
-def recording(row: Row) -> bool:
+def recording(row: BatchRow) -> bool:
     """Whether its lines are still being recorded, so that how many there are is not known yet."""
     return not row["n_lines"] and not over(row)
 
 
-def status_of(row: Row, counts: Mapping[str, int], *, short: bool = False) -> Status:
+def status_of(row: BatchRow, counts: Mapping[str, int], *, short: bool = False) -> Status:
     """How it stands. ``counts``: its lines by state. ``short``: without what stands behind a colon."""
     name = str(row["state"])
     if name == "queued" and recording(row):
@@ -245,7 +245,7 @@ def status_of(row: Row, counts: Mapping[str, int], *, short: bool = False) -> St
     return Status(f"{label}, {_unanswered(counts, total)}", "warning", "orange")
 
 
-def last_sentence(row: Row) -> str | None:
+def last_sentence(row: BatchRow) -> str | None:
     """What was said of a batch last, as far as its lines do not say it better: how many ended how was counted before
     its last lines were closed."""
     sentence = str(row.get("said") or "")
@@ -254,10 +254,10 @@ def last_sentence(row: Row) -> str | None:
     return None if row["state"] == "ended" else _TALLY.sub("", sentence) or None
 
 
-def differing(row: Row, jobs: Sequence[Row], counts: Mapping[str, int]) -> str | None:
+def differing(row: BatchRow, jobs: Sequence[JobRow], counts: Mapping[str, int]) -> str | None:
     """What is to be thought of a service that counts other answers than there are here; None where both say the same,
     where it counts none, and before the end."""
-    succeeded = [job["counts"]["succeeded"] for job in jobs if (job.get("counts") or {}).get("succeeded") is not None]
+    succeeded = [n for job in jobs if (n := (job["counts"] or {}).get("succeeded")) is not None]
     n_here = counts.get("succeeded", 0)
     if not over(row) or len(succeeded) < len(jobs) or not succeeded or sum(succeeded) == n_here:
         return None
@@ -280,7 +280,7 @@ def _unanswered(counts: Mapping[str, int], total: int) -> str:
     return f"{', '.join(parts[:-1])} and {parts[-1]} of {total:,}"
 
 
-def costs_nothing(row: Row) -> bool:
+def costs_nothing(row: BatchRow) -> bool:
     """Whether its deployment is free: one of ours, or with a price of nothing an hour."""
     price = (row.get("deployment") or {}).get("price") or {}
     return (row.get("estimate") or {}).get("cost_high") == 0 or str(price.get("per_hour")) == "0"

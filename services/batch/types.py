@@ -11,38 +11,25 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, Required, TypedDict
+from typing import Literal, NamedTuple, Protocol, Required, TypedDict
 
+from db import types as db_types
 from services.types import Ask, CacheMode, Deployment, Json, JsonMapping, Message, Outcome, Usage
 
 # queued: recorded, no worker has begun. sending: files go to the service. checking: the service looks at them.
 # waiting_for_quota: the service will take it later. running, pausing → paused. cancelling. collecting: results come.
 # ended: every line is accounted for. cancelled, expired: the same, with lines that were not answered for that reason.
 # failed: the service refused the whole batch, nothing was answered.
-BatchState = Literal[
-    "queued",
-    "sending",
-    "checking",
-    "waiting_for_quota",
-    "running",
-    "pausing",
-    "paused",
-    "cancelling",
-    "collecting",
-    "ended",
-    "cancelled",
-    "expired",
-    "failed",
-]
+BatchState = db_types.BatchState
 OVER: tuple[BatchState, ...] = ("ended", "cancelled", "expired", "failed")
 # missing: the service ended the job and said nothing of this line.
-LineState = Literal["waiting", "running", "succeeded", "failed", "cancelled", "expired", "missing"]
+LineState = db_types.LineState
 LINES_OVER: tuple[LineState, ...] = ("succeeded", "failed", "cancelled", "expired", "missing")
 # runner: our own, line by line, for every deployment. The others are batch services.
 # Lines that are over without an answer: they can be sent again.
 RESENT: tuple[LineState, ...] = ("failed", "cancelled", "expired", "missing")
 
-RouteName = Literal["runner", "openai", "anthropic", "bedrock", "transform", "async"]
+RouteName = db_types.RouteName
 Format = Literal["csv", "tsv", "jsonl", "json", "openai", "anthropic", "bedrock", "parquet", "excel"]
 SOURCE = "batch"
 # The most that a submission may ask of our own runner, and the largest budget.
@@ -53,9 +40,6 @@ MOST_NANOUSD = 10**15  # a million dollars
 LEASE_S = max(1.0, float(os.environ.get("LAB_WORKER_LEASE", "60")))  # the same for all workers and the engine
 BEAT_S = LEASE_S / 12
 STALE_S = LEASE_S / 2  # a worker whose heart has not beaten for so long is dead
-
-Row = Json  # of a table, by column
-ReadRow = Mapping[str, Any]
 
 
 def wire_id(no: int) -> str:

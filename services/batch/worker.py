@@ -20,7 +20,7 @@ import signal
 import socket
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -34,12 +34,13 @@ from db import batches as batches_module
 from db.engine import database_url, reader, sentence_of
 from db.migrate import DatabaseTooNew, upgrade
 from db.permissions import private_files
+from db.types import BatchChange, BatchRow, BatchState, LineState
 from db.writer import Writer
 from services import paths
 from services.batch import providers, reconcile
 from services.batch.jobs import Jobs
 from services.batch.runner import Around, EnginePool, LineCalls, Sender, written
-from services.batch.types import BEAT_S, LEASE_S, STALE_S, Get, Row
+from services.batch.types import BEAT_S, LEASE_S, STALE_S, Get
 from services.batch.workflows import Beginning, Durable
 from services.calls.calls import Calls
 from services.calls.clock import Heartbeat, Ticker
@@ -87,7 +88,7 @@ class Worker:
         self._workers: Counter[str] = Counter(alive=1)
         lines = LineCalls(self.calls, self.writer, pool)
         self._around = Around(self.me.id, self.writer, self.reader, self.registry, lines, self._workers)
-        self._rows: dict[str, Row] = {}
+        self._rows: dict[str, BatchRow] = {}
         self.steps = WorkflowSteps(self._around)
         self.steps.jobs = Jobs(
             writer=self.writer,
@@ -205,11 +206,12 @@ def _leave(worker: str, batch_ids: list[str], session: Session) -> None:
     batches_module.leave(session=session, worker=worker)
 
 
-def _news(batch_id: str, news: Row, session: Session) -> None:
+def _news(batch_id: str, news: BatchChange, session: Session) -> None:
     if "lanes" in news:
         batches_module.set_batch(session=session, batch_id=batch_id, lanes=news["lanes"])
     if "said" in news:  # a batch that is being paused says why
-        batches_module.move(session=session, batch_id=batch_id, states=["running"], said=keys.scrub(news["said"]))
+        said = news["said"]
+        batches_module.move(session=session, batch_id=batch_id, states=["running"], said=said and keys.scrub(said))
 
 
 # --- the process -----------------------------------------------------------------------------------------------------
@@ -297,7 +299,7 @@ class WorkflowSteps:
         self.jobs: Jobs  # set by the worker, which knows the services
         self.closing = False
 
-    def deployment_of(self, batch: Row) -> Deployment:
+    def deployment_of(self, batch: BatchRow) -> Deployment:
         """The deployment of a batch as it is called now; as it was at the submit where it is not known any more."""
         try:
             return self._around.registry.calling(batch["deployment_id"])
@@ -311,10 +313,10 @@ class WorkflowSteps:
             return {"go": "leave", "size": 0}
         size = max(SMALLEST_CHUNK, min(LARGEST_CHUNK, -(-batch["n_lines"] // CHUNKS_WANTED)))
         runner = batch["route"] == "runner"
-        values: Row = {"state": "running" if runner else batch["state"]} | ({"said": None} if runner else {})
+        values: BatchChange = {"state": "running", "said": None} if runner else {"state": batch["state"]}
         if batch["started_at"] is None:
             values["started_at"] = datetime.now(UTC)
-        states = ["queued", "running"] if runner else [batch["state"]]
+        states: list[BatchState] = ["queued", "running"] if runner else [batch["state"]]
         moving = partial(_move, batch_id, states, "run" if runner else batch["wanted"], values)
         if not await written(self._writer, moving):
             return {"go": "settle", "size": size}
@@ -363,7 +365,7 @@ class WorkflowSteps:
             ended = await self._end(batch, "cancelled", "cancelled")
             return "over" if ended else "leave"
         if batch["wanted"] == "pause":
-            states = ["queued", "running", "pausing", "paused"]
+            states: list[BatchState] = ["queued", "running", "pausing", "paused"]
             pausing = partial(_move, batch_id, states, "pause", {"state": "paused"})
             return "leave" if await written(self._writer, pausing) else "again"
         counted = await asyncio.to_thread(batches_module.counts, self._reader, batch_id)
@@ -372,7 +374,7 @@ class WorkflowSteps:
         state, n_left = await self._how(batch)
         return "over" if await self._end(batch, state, n_left) else "leave"
 
-    async def _how(self, batch: Row) -> tuple[str, str]:
+    async def _how(self, batch: BatchRow) -> tuple[BatchState, LineState]:
         """How a batch whose lines are all over has ended, from its jobs."""
         states = {job["state"] for job in await asyncio.to_thread(batches_module.jobs, self._reader, batch["id"])}
         if "expired" in states:
@@ -383,7 +385,7 @@ class WorkflowSteps:
             return "cancelled", "cancelled"
         return "ended", "missing"
 
-    async def _end(self, batch: Row, state: str, left_state: str) -> bool:
+    async def _end(self, batch: BatchRow, state: BatchState, left_state: LineState) -> bool:
         counted = await asyncio.to_thread(batches_module.counts, self._reader, batch["id"])
         jobs = await asyncio.to_thread(batches_module.jobs, self._reader, batch["id"])
         job_sentences = [job["said"] for job in jobs if job["said"]]
@@ -414,7 +416,9 @@ class WorkflowSteps:
         """Read what came back, or say in how many seconds that is tried again."""
         return await self._job(self.jobs.collect, batch_id, no)
 
-    async def _job(self, do: Callable[[Row, int], Awaitable[float | None]], batch_id: str, no: int) -> float | None:
+    async def _job(
+        self, do: Callable[[BatchRow, int], Awaitable[float | None]], batch_id: str, no: int
+    ) -> float | None:
         await self._go_on()
         batch = await self._batch(batch_id)
         return None if batch is None else await do(batch, no)
@@ -429,7 +433,7 @@ class WorkflowSteps:
         trouble = await asyncio.to_thread(reconcile.send, batch["notify"], reconcile.sentence(batch, counted, spent))
         await written(self._writer, partial(_notified, batch_id, trouble))
 
-    async def _batch(self, batch_id: str) -> Row | None:
+    async def _batch(self, batch_id: str) -> BatchRow | None:
         return await asyncio.to_thread(batches_module.batch, self._reader, batch_id)
 
     async def _go_on(self) -> None:
@@ -438,11 +442,13 @@ class WorkflowSteps:
             await asyncio.Event().wait()
 
 
-def _move(batch_id: str, states: list[str], while_wanted: str, values: Row, session: Session) -> bool:
+def _move(
+    batch_id: str, states: Sequence[BatchState], while_wanted: str, values: BatchChange, session: Session
+) -> bool:
     return batches_module.move(session=session, batch_id=batch_id, states=states, while_wanted=while_wanted, **values)
 
 
-def _end(batch_id: str, state: str, sentence: str, left_state: str, session: Session) -> bool:
+def _end(batch_id: str, state: BatchState, sentence: str, left_state: LineState, session: Session) -> bool:
     return batches_module.end_batch(session=session, batch_id=batch_id, state=state, said=sentence, left=left_state)
 
 
@@ -450,7 +456,7 @@ def _notified(batch_id: str, trouble: str, session: Session) -> None:
     batches_module.set_batch(session=session, batch_id=batch_id, unless_over=False, notified=trouble)
 
 
-def _refused(batch: Row, sentence: str, session: Session) -> None:
+def _refused(batch: BatchRow, sentence: str, session: Session) -> None:
     batches_module.insert_jobs(
         session=session,
         rows=[

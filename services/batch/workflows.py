@@ -18,7 +18,7 @@ from dbos import DBOS, SetEnqueueOptions, SetWorkflowID
 from sqlalchemy.engine import make_url
 
 from db.engine import sqlite_file
-from services.batch.types import Row
+from db.types import BatchRow
 
 NAME = "inference-lab"
 
@@ -71,7 +71,7 @@ class Durable:
         await register()
         self.launched = True
 
-    async def start_missing(self, rows: Sequence[Row]) -> None:
+    async def start_missing(self, rows: Sequence[BatchRow]) -> None:
         """Give every batch that is to go on a workflow, unless it has one. Several workers may do this at once."""
         batch_ids = {row["id"] for row in rows}
         self._over |= self._unfinished - batch_ids
