@@ -139,8 +139,7 @@ def draw(row: BatchRow, account: Reconciliation) -> None:
     with left_column:
         st.markdown("**Every line accounted for**")
         rows = [
-            {"": row_of_state["state"], "Lines": f"{row_of_state['lines']:,}", "What it means": row_of_state["meaning"]}
-            for row_of_state in account.table
+            {"": count.state, "Lines": f"{count.lines:,}", "What it means": count.meaning} for count in account.table
         ]
         st.table(pd.DataFrame(rows), border="horizontal", hide_index=True, alt="How many lines ended in which state")
     with right_column:

@@ -49,13 +49,13 @@ MONEY = ("cost_", "plain_")  # what the names of nano-dollars in an estimate beg
 def work_until_stopped(data: Path, file: Path, *, as_json: bool) -> int:
     """Work until Ctrl-C or SIGTERM; the process ends with it. Exit code 4 when it could not begin."""
 
-    def say(words: dict[str, Any]) -> None:
+    def say(notice: worker.WorkerNotice) -> None:
         if as_json:
-            print(json.dumps(words), flush=True)
-        elif "error" in words:
-            print(words["error"], file=sys.stderr, flush=True)
+            print(json.dumps(notice), flush=True)
+        elif "error" in notice:
+            print(notice["error"], file=sys.stderr, flush=True)
         else:
-            print(f"The worker {words['worker']} sends batches of {data}; stop it with Ctrl-C.", flush=True)
+            print(f"The worker {notice['worker']} sends batches of {data}; stop it with Ctrl-C.", flush=True)
 
     worker.work(data, file, say=say)
     return 0

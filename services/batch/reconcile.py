@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import NamedTuple, get_args
 
 from sqlmodel import Session
 
@@ -24,7 +24,7 @@ from services.deployments.registry import Registry
 from services.formatting import printable
 from services.pricing.cost import money
 from services.security.keys import scrub
-from services.types import Json, Outcome
+from services.types import Outcome
 
 OUTCOMES = frozenset(get_args(Outcome))
 
@@ -92,6 +92,14 @@ class Group:
     same_again: bool = False
 
 
+class StateCount(NamedTuple):
+    """How many lines ended in one state, in words, and what that means."""
+
+    state: str
+    lines: int
+    meaning: str
+
+
 @dataclass(frozen=True, slots=True)
 class Reconciliation:
     """The reconciliation of a batch. ``counts`` sum to ``n``; ``even`` says that this is also what was recorded as
@@ -131,11 +139,11 @@ class Reconciliation:
         return sum(group.n for group in self.groups if group.same_again)
 
     @property
-    def table(self) -> list[Json]:
+    def table(self) -> list[StateCount]:
         """What the page shows: one row for each state there can be, and the sum."""
         states = [state for state in ORDER if self.counts[state] or state in ("succeeded", "failed", "missing")]
-        rows = [{"state": WORDS[state], "lines": self.counts[state], "meaning": MEANING[state]} for state in states]
-        return [*rows, {"state": "sent", "lines": self.n, "meaning": "the sum of the above"}]
+        rows = [StateCount(WORDS[state], self.counts[state], MEANING[state]) for state in states]
+        return [*rows, StateCount("sent", self.n, "the sum of the above")]
 
     @property
     def sentence(self) -> str:
@@ -168,7 +176,7 @@ class Reconciliation:
         return f"{lines} sent more than once{cost}."
 
 
-def by_counts(counts: Mapping[Any, int], *, n_recorded: int | None = None, n_left_out: int = 0) -> Reconciliation:
+def by_counts(counts: Mapping[str, int], *, n_recorded: int | None = None, n_left_out: int = 0) -> Reconciliation:
     """The account from counts alone (`db.batches.counts`): cheap enough to be asked for while a batch runs."""
     by_state: dict[LineState, int] = {state: int(counts.get(state, 0)) for state in ORDER}
     return Reconciliation(sum(by_state.values()), by_state, n_recorded=n_recorded, n_left_out=n_left_out)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Literal, TypeVar, get_args
 
 from sqlalchemy import Engine
 from sqlmodel import Session
@@ -559,6 +559,11 @@ ROUTES: tuple[RouteName, ...] = get_args(RouteName)
 
 FORMATS: tuple[Format, ...] = get_args(Format)
 
+ENCODINGS: tuple[Literal["utf-8", "cp1252"], ...] = ("utf-8", "cp1252")
+
+C = TypeVar("C", bound=str)
+D = TypeVar("D")
+
 
 @dataclass(frozen=True, slots=True)
 class BatchSpec:
@@ -659,7 +664,7 @@ def options_of(fields: RequestFields) -> Options:
     params = fields.table("params").values
     return Options(
         format=_choice_of(fields, "format", FORMATS, None),
-        encoding=_choice_of(fields, "encoding", ("utf-8", "cp1252"), "utf-8"),
+        encoding=_choice_of(fields, "encoding", ENCODINGS, ENCODINGS[0]),
         delimiter=fields.words("delimiter", longest=1) or None,
         id_column=fields.words("id_column"),
         prompt=fields.words("prompt", longest=MAX_TEMPLATE),
@@ -672,13 +677,14 @@ def options_of(fields: RequestFields) -> Options:
     )
 
 
-def _choice_of(fields: RequestFields, name: str, choices: tuple[Any, ...], default: Any) -> Any:
+def _choice_of(fields: RequestFields, name: str, choices: tuple[C, ...], default: D) -> C | D:
     value = fields.words(name)
     if value is None:
         return default
-    if value not in choices:
-        raise Refused(f"“{name}” has to be one of {', '.join(choices)}.")
-    return value
+    for choice in choices:
+        if choice == value:
+            return choice
+    raise Refused(f"“{name}” has to be one of {', '.join(choices)}.")
 
 
 def _whole_number(body: RequestFields, name: str, maximum: int) -> int | None:

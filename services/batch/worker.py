@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypedDict
 
 import uvloop
 from sqlmodel import Session
@@ -55,7 +55,7 @@ from services.runs.spec import new_id
 from services.security import keys
 from services.security.keys import scrub
 from services.security.network import GuardedResolver
-from services.types import Deployment, Json
+from services.types import Deployment
 
 log = logging.getLogger(__name__)
 
@@ -227,12 +227,20 @@ def main() -> None:
     work(data, paths.deployments_file(arguments.deployments), parent=arguments.parent_pid, say=_say)
 
 
+class WorkerNotice(TypedDict, total=False):
+    """What a worker says first, as a line of JSON: who it is, or why it could not begin."""
+
+    worker: str
+    pid: int
+    error: str
+
+
 def work(
     data: Path,
     file: Path,
     *,
     parent: int | None = None,
-    say: Callable[[Json], None],
+    say: Callable[[WorkerNotice], None],
     get: Get = providers.get,
 ) -> None:
     """Work on a data directory until a signal or the end of ``parent``; ends the process.
@@ -267,7 +275,9 @@ def work(
     os._exit(0)
 
 
-async def _serve(data: Path, file: Path, url: str, parent: int | None, say: Callable[[Json], None], get: Get) -> None:
+async def _serve(
+    data: Path, file: Path, url: str, parent: int | None, say: Callable[[WorkerNotice], None], get: Get
+) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -282,8 +292,8 @@ def _wake(loop: asyncio.AbstractEventLoop, stopping: asyncio.Event) -> None:
     loop.call_soon_threadsafe(stopping.set)
 
 
-def _say(words: Json) -> None:
-    print(json.dumps(words), flush=True)
+def _say(notice: WorkerNotice) -> None:
+    print(json.dumps(notice), flush=True)
 
 
 SMALLEST_CHUNK, LARGEST_CHUNK, CHUNKS_WANTED = 20, 128, 40  # lines, lines, chunks of a batch

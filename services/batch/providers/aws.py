@@ -40,7 +40,7 @@ from services.providers.model_families import family, prompted
 from services.providers.sagemaker import TokenDecoder
 from services.providers.usage import obj
 from services.security import keys
-from services.types import Aws, Deployment, Json, JsonMapping, Usage, WireError
+from services.types import Ask, Aws, Deployment, Json, JsonMapping, Usage, WireError
 from services.wire.sse import ServerEvent
 
 FRESH_S = 60.0
@@ -98,7 +98,7 @@ def _places(row: JsonMapping) -> JsonMapping:
     return (row.get("AsyncInferenceConfig") or {}).get("OutputConfig") or {}
 
 
-def plain_body(deployment: Deployment, ask: Any) -> Json:
+def plain_body(deployment: Deployment, ask: Ask) -> Json:
     """The body of one call that does not stream. Raises ValueError in words."""
     body = dict(kind_of(deployment).request(deployment, ask).body)
     return {name: value for name, value in body.items() if name not in ("stream", "stream_options")}

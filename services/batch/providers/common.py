@@ -13,11 +13,11 @@ import io
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 from urllib.parse import urlsplit
 
 import orjson
@@ -50,7 +50,7 @@ from services.wire.sse import ServerEvent
 def answered(wire_id: str, wire: Wire, body: JsonMapping, http_status: int | None = 200) -> LineResult:
     """The result of a line whose answer is ``body``, a whole response of the "messages", "chat" or "responses" wire."""
     decoder, events = _WIRES[wire]
-    reader: WireDecoder = decoder()
+    reader = decoder()
     texts: dict[str, list[str]] = {"answer": [], "reasoning": [], "tool": []}
     for event in events(body):
         for delta in reader.feed(ServerEvent("", b"[DONE]" if event is None else _dumps(event))):
@@ -161,7 +161,7 @@ def _items(value: Any) -> list[JsonMapping]:
     return [obj(entry) for entry in value] if isinstance(value, list) else []
 
 
-_WIRES: Mapping[str, tuple[Any, Any]] = {
+_WIRES: Mapping[str, tuple[Callable[[], WireDecoder], Callable[[JsonMapping], Iterator[_Event]]]] = {
     "chat": (ChatDecoder, _chat),
     "messages": (MessagesDecoder, _messages),
     "responses": (ResponsesDecoder, _responses),
@@ -305,9 +305,22 @@ def limits_of(service: str) -> RouteLimits:
     )
 
 
+class _ServiceLimits(TypedDict):
+    """One service in batch_limits.json; None: no limit is known."""
+
+    min_records: int | None
+    max_records: int | None
+    max_bytes: int | None
+    max_record_bytes: int | None
+    window_h: float | None
+    results_days: int | None
+    source: str
+    date: str
+
+
 @functools.cache
-def _limits() -> Json:
-    limits: Json = json.loads(LIMITS_FILE.read_text(encoding="utf-8"))
+def _limits() -> dict[str, _ServiceLimits]:
+    limits: dict[str, _ServiceLimits] = json.loads(LIMITS_FILE.read_text(encoding="utf-8"))
     return limits
 
 

@@ -24,7 +24,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, NamedTuple, Self
+from typing import IO, Any, NamedTuple, Required, Self, TypedDict
 
 import orjson
 
@@ -52,8 +52,9 @@ from services.batch.types import (
 )
 from services.deployments import config
 from services.providers.decoder import loads
+from services.providers.usage import obj
 from services.security.network import Forbidden
-from services.types import Deployment, Json
+from services.types import Deployment, Json, JsonMapping
 
 INLINE_BYTES = 128_000
 
@@ -459,6 +460,17 @@ class Sent(NamedTuple):
     fail: str | None
 
 
+class LedgerRow(TypedDict, total=False):
+    """One line of a ledger: a line of the batch is about to be sent, and what became of that. ``out``, ``fail``: where
+    in S3 its answer or its failure will lie; ``refused``: why it was not taken; ``free``: it is as if never sent."""
+
+    no: Required[int]
+    out: str
+    fail: str
+    refused: str
+    free: bool
+
+
 class Ledger:
     """The ledger of one job. Open it with ``with`` to write; reading needs no more than `read`."""
 
@@ -484,8 +496,7 @@ class Ledger:
     def read(self) -> Self:
         """Take in what the file holds. Raises OSError when it cannot be read."""
         for raw in self.path.read_bytes().splitlines():
-            row = loads(raw)
-            if isinstance(row, dict) and isinstance(row.get("no"), int):
+            if (row := _ledger_row(obj(loads(raw)))) is not None:
                 self._take(row)
         return self
 
@@ -510,7 +521,10 @@ class Ledger:
 
     def add_sent(self, no: int, sent: Sent) -> None:
         """SageMaker took a line."""
-        self._add({"no": no, "out": sent.out, **({"fail": sent.fail} if sent.fail else {})})
+        row: LedgerRow = {"no": no, "out": sent.out}
+        if sent.fail:
+            row["fail"] = sent.fail
+        self._add(row)
 
     def add_refused(self, no: int, why: str) -> None:
         """SageMaker did not take a line."""
@@ -520,7 +534,7 @@ class Ledger:
         """SageMaker said that it takes a line not now: it is as if it had never been sent."""
         self._add({"no": no, "free": True})
 
-    def _add(self, row: Json) -> None:
+    def _add(self, row: LedgerRow) -> None:
         with self._lock:
             if self._file is None:
                 raise RuntimeError("the ledger is not open")
@@ -528,13 +542,29 @@ class Ledger:
             self._file.flush()
             self._take(row)
 
-    def _take(self, row: Json) -> None:
-        no: int = row["no"]
+    def _take(self, row: LedgerRow) -> None:
+        no = row["no"]
         self.tried.add(no)
-        if row.get("free") is True:
+        if row.get("free"):
             self.tried.discard(no)
-        elif isinstance(row.get("out"), str):
-            fail = row.get("fail")
-            self.sent[no] = Sent(row["out"], fail if isinstance(fail, str) else None)
-        elif isinstance(row.get("refused"), str):
+        elif "out" in row:
+            self.sent[no] = Sent(row["out"], row.get("fail"))
+        elif "refused" in row:
             self.refused[no] = row["refused"]
+
+
+def _ledger_row(value: JsonMapping) -> LedgerRow | None:
+    """A line of a ledger as it was read; None for what is none."""
+    no = value.get("no")
+    if not isinstance(no, int):
+        return None
+    row: LedgerRow = {"no": no}
+    if value.get("free") is True:
+        row["free"] = True
+    if isinstance(out := value.get("out"), str):
+        row["out"] = out
+    if isinstance(fail := value.get("fail"), str):
+        row["fail"] = fail
+    if isinstance(refused := value.get("refused"), str):
+        row["refused"] = refused
+    return row
