@@ -12,9 +12,9 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, cast, get_args
+from typing import BinaryIO, TypedDict, TypeVar, get_args
 
 from rich.table import Table
 from sqlalchemy import Engine
@@ -32,13 +32,22 @@ from services.batch.export import ENDINGS, Kind, write
 from services.batch.files import check_settled, spool
 from services.batch.ingest import CHANGED
 from services.batch.service import BatchSpec
-from services.batch.types import Checked, Options, Progress, RouteName, options_to_json
+from services.batch.types import (
+    Checked,
+    EstimateJson,
+    Fault,
+    Format,
+    Options,
+    OptionsJson,
+    Progress,
+    options_to_json,
+)
 from services.client import EngineClient, EngineDown, EngineError
 from services.engine_process.spawn import engine_for
 from services.pricing.cost import money
 from services.regular_file import regular
 from services.runs.record import usd
-from services.types import Deployment
+from services.types import Deployment, Json
 
 NANO = 1_000_000_000
 POLL_S = 0.5
@@ -119,30 +128,71 @@ def deployment_called(engine: EngineClient, name: str) -> Deployment:
     return matching[0].deployment
 
 
-def _check_as_json(checked: Checked, ways: Sequence[Way]) -> dict[str, Any]:
+class FaultJson(TypedDict):
+    """A fault as a script reads it (`services.batch.types.Fault`)."""
+
+    line: int | None
+    code: str
+    text: str
+    field: str
+    found: str
+    record: int | None
+
+
+class CheckJson(TypedDict):
+    """What `lab batch check --json` prints (`services.batch.types.Checked`)."""
+
+    sha256: str
+    n_bytes: int
+    format: Format | None
+    columns: Sequence[str]
+    n_records: int
+    n_valid: int
+    n_blank: int
+    n_faults: int
+    chars_in: int
+    longest: int
+    max_tokens: int | None
+    models: Mapping[str, int]
+    sendable: bool
+    options: OptionsJson
+    refused: str | None
+    notices: list[str]
+    faults: list[FaultJson]
+    choices: list[str]
+    estimates: list[Json | None]
+
+
+def _fault_as_json(fault: Fault) -> FaultJson:
     return {
-        **{
-            name: getattr(checked, name)
-            for name in (
-                "sha256",
-                "n_bytes",
-                "format",
-                "columns",
-                "n_records",
-                "n_valid",
-                "n_blank",
-                "n_faults",
-                "chars_in",
-                "longest",
-                "max_tokens",
-                "models",
-                "sendable",
-            )
-        },
+        "line": fault.line,
+        "code": fault.code,
+        "text": in_command_words(fault.text),
+        "field": fault.field,
+        "found": fault.found,
+        "record": fault.record,
+    }
+
+
+def _check_as_json(checked: Checked, ways: Sequence[Way]) -> CheckJson:
+    return {
+        "sha256": checked.sha256,
+        "n_bytes": checked.n_bytes,
+        "format": checked.format,
+        "columns": checked.columns,
+        "n_records": checked.n_records,
+        "n_valid": checked.n_valid,
+        "n_blank": checked.n_blank,
+        "n_faults": checked.n_faults,
+        "chars_in": checked.chars_in,
+        "longest": checked.longest,
+        "max_tokens": checked.max_tokens,
+        "models": checked.models,
+        "sendable": checked.sendable,
         "options": options_to_json(checked.options),
         "refused": in_command_words(checked.refused) if checked.refused else None,
         "notices": [in_command_words(notice) for notice in checked.notices],
-        "faults": [asdict(fault) | {"text": in_command_words(fault.text)} for fault in checked.faults],
+        "faults": [_fault_as_json(fault) for fault in checked.faults],
         "choices": [choice.label for choice in checked.choices],
         "estimates": [in_dollars(way.estimate.to_json()) for way in ways],
     }
@@ -244,7 +294,7 @@ def _refuse_unconfirmed(checked: Checked, submission: Submission, estimate: Esti
 
 def _choose_route(ways: Sequence[Way], route: str | None) -> Estimate:
     if route is not None:
-        estimate = next((way.estimate for way in ways if way.estimate.route == cast(RouteName, route)), None)
+        estimate = next((way.estimate for way in ways if way.estimate.route == route), None)
         if estimate is None or estimate.why_not is not None:
             why_not = estimate.why_not if estimate is not None else None
             raise ValueError(why_not or f"{text.route(route)} is not there.")
@@ -324,7 +374,7 @@ def find_batch(read: Engine, reference: str, data: Path) -> BatchRow:
     return rows[0]
 
 
-def batch_as_json(read: Engine, row: BatchRow, *, pauses_too: bool = True) -> dict[str, Any]:
+def batch_as_json(read: Engine, row: BatchRow, *, pauses_too: bool = True) -> Json:
     """A batch as one JSON object: its row, its lines by state, and its money in dollars. ``n_lines`` is null while its
     lines are being recorded. ``pauses_too``: also how long it stood still, for which its calls are read."""
     counts, spent = batches.counts(read, row["id"]), batches.spent(read, row["id"])
@@ -348,13 +398,17 @@ def batch_as_json(read: Engine, row: BatchRow, *, pauses_too: bool = True) -> di
     }
 
 
-def in_dollars(estimate: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def in_dollars(estimate: EstimateJson | None) -> Json | None:
     """An estimate whose money is US dollars as decimal strings, as everywhere in what a script reads (`record.usd`)."""
     if estimate is None:
         return None
     return {
         **{name: value for name, value in estimate.items() if not name.startswith(MONEY)},
-        **{f"{name}_usd": usd(value) for name, value in estimate.items() if name.startswith(MONEY)},
+        **{
+            f"{name}_usd": usd(value if isinstance(value, int) else None)
+            for name, value in estimate.items()
+            if name.startswith(MONEY)
+        },
     }
 
 
