@@ -27,9 +27,7 @@ from sqlalchemy import (
 )
 from sqlmodel import Session, col
 
-from db.models import Batch, BatchJob, BatchLine, BatchVote, BatchWorker
-from db.rollups import CALL, INPUT
-from db.types import (
+from db.batch_rows import (
     AttemptCost,
     BatchRow,
     CalledLine,
@@ -41,9 +39,10 @@ from db.types import (
     ResentBatch,
     VoteRow,
     WorkerRow,
-    dicts,
-    storable,
 )
+from db.models import Batch, BatchJob, BatchLine, BatchVote, BatchWorker
+from db.rollups import CALL, INPUT
+from db.types import dicts, storable
 
 VOTE: Table = BatchVote.__table__  # type: ignore[attr-defined]  # SQLModel adds __table__ at run time
 

@@ -6,7 +6,7 @@ ours, in one transaction with the call's end. So whatever is repeated, by whomev
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Unpack
 
@@ -36,9 +36,19 @@ from db.batch_queries import (
     unfinished,
     workers,
 )
+from db.batch_rows import (
+    BatchChange,
+    BatchRun,
+    BatchState,
+    EarlierBatch,
+    JobChange,
+    LineChange,
+    NewBatch,
+    NewJob,
+    NewLine,
+)
 from db.rollups import CALL
 from db.runs import clock
-from db.types import BatchChange, BatchState, EarlierBatch, JobChange, LineChange, NewBatch, NewJob, NewLine
 
 __all__ = [
     "OPEN",
@@ -126,7 +136,7 @@ def not_stopped(*, session: Session) -> list[str]:
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:what, 0))")
 
 
-def insert_once(*, session: Session, run: Mapping[str, Any], values: NewBatch, again: bool) -> EarlierBatch | None:
+def insert_once(*, session: Session, run: BatchRun, values: NewBatch, again: bool) -> EarlierBatch | None:
     """Record a batch and its run. When one was made of the same bytes before, and not ``again``: that one's row
     (``id``, ``name``, ``created_at``), and nothing is recorded."""
     _alone(session, f"batch of {values['file_sha256']}")
@@ -139,7 +149,7 @@ def insert_once(*, session: Session, run: Mapping[str, Any], values: NewBatch, a
 
 
 def resend_once(
-    *, session: Session, run: Mapping[str, Any], values: NewBatch, source: str, states: Sequence[str]
+    *, session: Session, run: BatchRun, values: NewBatch, source: str, states: Sequence[str]
 ) -> EarlierBatch | None:
     """Record a batch of the lines of ``source`` that are in ``states``. When those lines went into a batch before:
     that one's row (``id``, ``name``, ``created_at``, ``state``, and ``left``: how many of its lines have no answer),
@@ -214,7 +224,7 @@ def _rows(result: Result[Any]) -> int:
 
 
 # --- batches -------------------------------------------------------------------------------------------------------
-def insert_batch(*, session: Session, run: Mapping[str, Any], values: NewBatch) -> None:
+def insert_batch(*, session: Session, run: BatchRun, values: NewBatch) -> None:
     """Record a batch and the run that its calls belong to."""
     runs_module.insert_run(session=session, values=dict(run))
     session.execute(insert(BATCH), dict(values))

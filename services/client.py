@@ -23,7 +23,7 @@ from services.aws.sagemaker import SageMakerEndpoint, endpoint_from
 from services.deployments.registry import DeploymentStatus
 from services.engine_connection import EngineConnection, EngineDown, EngineError, quoted
 from services.runs.spec import RunSpec
-from services.types import Deployment
+from services.types import Deployment, JsonMapping
 
 __all__ = ["EngineClient", "EngineDown", "EngineError"]
 
@@ -234,7 +234,7 @@ SUBMIT_WITHIN_S = 600.0  # a small file is checked once more before the answer, 
 class BatchRequest(Protocol):
     """What a batch is submitted as: `services.batch.service.BatchSpec`, of which only its JSON counts here."""
 
-    def to_json(self) -> dict[str, Any]: ...
+    def to_json(self) -> JsonMapping: ...
 
 
 class BatchClient:

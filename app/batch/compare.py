@@ -22,7 +22,7 @@ from app.widgets.status import attempt, draw_refusal
 from app.widgets.text import clip, plain
 from db import batch_queries
 from db import batches as batches_module
-from db.types import BatchRow, CalledLine
+from db.batch_rows import BatchRow, CalledLine
 from services import formatting as units
 from services.batch import judge
 from services.batch import text as words

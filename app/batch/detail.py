@@ -16,7 +16,7 @@ from app.widgets.filters import zone
 from app.widgets.status import attempt, draw_refusal
 from app.widgets.text import clip, plain
 from db import batches
-from db.types import BatchRow, JobRow
+from db.batch_rows import BatchRow, JobRow
 from services.batch import stats
 from services.batch import text as words
 from services.batch.reconcile import Reconciliation

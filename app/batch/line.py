@@ -8,7 +8,7 @@ from app import navigation
 from app.glossary import FIGURES
 from app.widgets import playground_inputs
 from app.widgets.text import clip, plain
-from db.types import BatchRow, CalledLine
+from db.batch_rows import BatchRow, CalledLine
 from services.batch import text as words
 from services.batch.files.templates import Template
 from services.call_record import from_row

@@ -14,7 +14,7 @@ from app.batch import summary, upload
 from app.widgets.filters import zone
 from app.widgets.text import clip, plain
 from db import batch_queries, batches
-from db.types import BatchRow
+from db.batch_rows import BatchRow
 from services.batch import text as words
 from services.batch.text import status_of
 from services.pricing.cost import money

@@ -25,7 +25,7 @@ from app.widgets.filters import zone
 from app.widgets.status import attempt
 from app.widgets.text import clip, plain
 from db import batch_queries, batches
-from db.types import BatchRow, CalledLine, ResentBatch
+from db.batch_rows import BatchRow, CalledLine, ResentBatch
 from services import formatting as units
 from services.batch import judge
 from services.batch import text as words

@@ -19,7 +19,7 @@ from app import auth
 from app.glossary import FIGURES
 from app.widgets.text import plain
 from db import batches
-from db.types import BatchRow, CalledLine
+from db.batch_rows import BatchRow, CalledLine
 from services import formatting as units
 from services.batch import reconcile, stats
 from services.batch import text as words

@@ -19,7 +19,7 @@ import numpy as np
 from sqlalchemy import Engine
 
 from db import batch_queries
-from db.types import FinishedBatch, RecentCall
+from db.batch_rows import FinishedBatch, RecentCall
 from services.batch import stats
 from services.batch import text as words
 from services.batch.stats import MINUTE

@@ -24,7 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NoReturn
 
-from db.types import BatchRow, CalledLine, VoteRow
+from db.batch_rows import BatchRow, CalledLine, VoteRow
 from services.batch.stats import Summary, Sums, wilson
 from services.runs import compare as runs_compare
 from services.types import JsonMapping

@@ -21,7 +21,8 @@ from openpyxl import Workbook
 from openpyxl.cell import WriteOnlyCell
 from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 
-from db.types import REPLACEMENT, CalledLine, storable
+from db.batch_rows import CalledLine
+from db.types import REPLACEMENT, storable
 from services.call_record import usage_of
 from services.formatting import safe_cell
 from services.runs.record import usd

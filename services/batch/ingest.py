@@ -21,7 +21,7 @@ from sqlalchemy import Engine
 from sqlmodel import Session
 
 from db import batches, runs
-from db.types import BatchChange, LineRow, NewBatch, NewJob, NewLine
+from db.batch_rows import BatchChange, LineRow, NewBatch, NewJob, NewLine
 from db.writer import Writer
 from services.aws import control
 from services.aws.control import AwsTrouble, explained

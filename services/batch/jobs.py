@@ -25,7 +25,7 @@ from sqlalchemy import Engine
 from sqlmodel import Session
 
 from db import batches
-from db.types import BatchChange, BatchRow, JobChange, JobRow, JobState, LineChange, LineRow, NewJob
+from db.batch_rows import BatchChange, BatchRow, JobChange, JobRow, JobState, LineChange, LineRow, NewJob
 from db.writer import Writer
 from services import outcomes
 from services.batch import ingest

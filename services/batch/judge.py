@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import BinaryIO, Literal
 
-from db.types import CalledLine
+from db.batch_rows import CalledLine
 from services.batch.evaluate import Pair, Tally
 from services.batch.stats import wilson
 from services.batch.types import Options

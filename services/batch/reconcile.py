@@ -16,7 +16,7 @@ from typing import NamedTuple, get_args
 from sqlmodel import Session
 
 from db import batches
-from db.types import BatchRow, CalledLine
+from db.batch_rows import BatchRow, CalledLine
 from db.writer import Writer
 from services import alerts, outcomes
 from services.batch.types import LINES_OVER, RESENT, BatchState, LineState

@@ -23,7 +23,7 @@ from sqlalchemy import Engine
 from sqlmodel import Session
 
 from db import batches
-from db.types import BatchChange, BatchRow, LineChange, LineRow
+from db.batch_rows import BatchChange, BatchRow, LineChange, LineRow
 from db.writer import WriteFailed, Writer
 from services import paths
 from services.batch.concurrency import MOST, Lanes, Spacing, Turns
@@ -204,8 +204,8 @@ class Sender:
         self._cancelled = False
         self._patience = RetryPolicy(deployment.name, self.turns)
         self._live: set[LiveCall] = set()
-        self._told_lanes: int | None = None
-        self._told_said: str | None = None
+        self._last_lanes: int | None = None
+        self._last_said: str | None = None
 
     # --- what the worker tells it ----------------------------------------------------------------------------------
 
@@ -233,10 +233,10 @@ class Sender:
         for."""
         changed: BatchChange = {}
         lanes, said = self.lanes.limit, self._patience.said
-        if lanes != self._told_lanes:
-            self._told_lanes = changed["lanes"] = lanes
-        if said != self._told_said:
-            self._told_said = changed["said"] = said
+        if lanes != self._last_lanes:
+            self._last_lanes = changed["lanes"] = lanes
+        if said != self._last_said:
+            self._last_said = changed["said"] = said
         return changed
 
     @property

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeVar, get_args
+from typing import Literal, TypedDict, TypeVar, get_args
 
 from sqlalchemy import Engine
 from sqlmodel import Session
 
 from db import batches
-from db.types import BatchChange, BatchRow, EarlierBatch, NewBatch
+from db.batch_rows import BatchChange, BatchRow, BatchRun, EarlierBatch, NewBatch
 from db.writer import WriteFailed, Writer
 from services import params as parameters
 from services.alerts import TARGET_PREFIX
@@ -48,6 +48,7 @@ from services.batch.types import (
     EstimateJson,
     Format,
     Options,
+    OptionsJson,
     RouteName,
     options_to_json,
 )
@@ -398,9 +399,10 @@ def batch_row(
     }
 
 
-def run_row(row: NewBatch, *, store: bool) -> Json:
+def run_row(row: NewBatch, *, store: bool) -> BatchRun:
     """The run that the calls of a batch belong to; its texts only where they may be kept (``store``)."""
-    options = row["options"] or {}
+    stored: OptionsJson | None = row["options"]
+    options: OptionsJson = {} if stored is None else stored
     prompt, system = options.get("prompt") or "", options.get("system")
     return {
         "id": row["run_id"],
@@ -425,7 +427,7 @@ def run_row(row: NewBatch, *, store: bool) -> Json:
 
 
 # --- units of the writer ---------------------------------------------------------------------------------------------
-def insert(run: Json, row: NewBatch, again: bool, session: Session) -> EarlierBatch | None:
+def insert(run: BatchRun, row: NewBatch, again: bool, session: Session) -> EarlierBatch | None:
     """A batch of a file; the batch that was made of the same bytes before in its place, unless ``again``."""
     return batches.insert_once(session=session, run=run, values=row, again=again)
 
@@ -467,7 +469,7 @@ def cancel(batch_id: str, session: Session) -> None:
     batches.set_batch(session=session, batch_id=batch_id, wanted="cancel", state="cancelling", said=None)
 
 
-def insert_copy(run: Json, row: NewBatch, source: str, session: Session) -> EarlierBatch | None:
+def insert_copy(run: BatchRun, row: NewBatch, source: str, session: Session) -> EarlierBatch | None:
     """A batch of the lines of ``source`` that were not answered, whole from its first moment; the batch that they went
     into before in its place."""
     return batches.resend_once(session=session, run=run, values=row, source=source, states=RESENT)
@@ -565,6 +567,27 @@ C = TypeVar("C", bound=str)
 D = TypeVar("D")
 
 
+class BatchSpecJson(TypedDict):
+    """A `BatchSpec` on its way to the engine."""
+
+    deployment_id: str
+    sha256: str
+    file_name: str
+    route: RouteName
+    path: str | None
+    options: OptionsJson
+    name: str
+    budget_nanousd: int | None
+    objective_ms: float | None
+    max_lanes: int | None
+    per_minute: int | None
+    notify: list[str]
+    parent_id: str | None
+    estimate: Json | None
+    again: bool
+    over_budget: bool
+
+
 @dataclass(frozen=True, slots=True)
 class BatchSpec:
     """A file and what is to be done with it.
@@ -593,7 +616,7 @@ class BatchSpec:
     again: bool = False
     over_budget: bool = False
 
-    def to_json(self) -> Json:
+    def to_json(self) -> BatchSpecJson:
         """A JSON object that `spec_of` reads back to an equal spec."""
         return {
             "deployment_id": self.deployment_id,

@@ -21,7 +21,7 @@ from sqlalchemy import Engine
 
 from db import batch_queries
 from db.batch_queries import run_stretches
-from db.types import BatchRow, CalledLine, FinishedBatch, RecentCall
+from db.batch_rows import BatchRow, CalledLine, FinishedBatch, RecentCall
 from services.batch.text import short_span
 from services.pricing.cost import money
 from services.runs import compare

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from db.types import BatchRow, JobRow
+from db.batch_rows import BatchRow, JobRow
 from services.batch.types import OVER, Checked, Format
 
 STATES: dict[str, str] = {

@@ -13,23 +13,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, Required, TypedDict
 
-from db import types as db_types
+from db import batch_rows
 from services.types import Ask, CacheMode, Deployment, Json, JsonMapping, Message, Outcome, Usage
 
 # queued: recorded, no worker has begun. sending: files go to the service. checking: the service looks at them.
 # waiting_for_quota: the service will take it later. running, pausing → paused. cancelling. collecting: results come.
 # ended: every line is accounted for. cancelled, expired: the same, with lines that were not answered for that reason.
 # failed: the service refused the whole batch, nothing was answered.
-BatchState = db_types.BatchState
+BatchState = batch_rows.BatchState
 OVER: tuple[BatchState, ...] = ("ended", "cancelled", "expired", "failed")
 # missing: the service ended the job and said nothing of this line.
-LineState = db_types.LineState
+LineState = batch_rows.LineState
 LINES_OVER: tuple[LineState, ...] = ("succeeded", "failed", "cancelled", "expired", "missing")
 # runner: our own, line by line, for every deployment. The others are batch services.
 # Lines that are over without an answer: they can be sent again.
 RESENT: tuple[LineState, ...] = ("failed", "cancelled", "expired", "missing")
 
-RouteName = db_types.RouteName
+RouteName = batch_rows.RouteName
 Format = Literal["csv", "tsv", "jsonl", "json", "openai", "anthropic", "bedrock", "parquet", "excel"]
 SOURCE = "batch"
 # The most that a submission may ask of our own runner, and the largest budget.

@@ -31,10 +31,10 @@ import uvloop
 from sqlmodel import Session
 
 from db import batches as batches_module
+from db.batch_rows import BatchChange, BatchRow, BatchState, LineState
 from db.engine import database_url, reader, sentence_of
 from db.migrate import DatabaseTooNew, upgrade
 from db.permissions import private_files
-from db.types import BatchChange, BatchRow, BatchState, LineState
 from db.writer import Writer
 from services import paths
 from services.batch import providers, reconcile

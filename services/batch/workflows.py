@@ -17,8 +17,8 @@ from typing import Any, Literal, Protocol, TypedDict
 from dbos import DBOS, SetEnqueueOptions, SetWorkflowID
 from sqlalchemy.engine import make_url
 
+from db.batch_rows import BatchRow
 from db.engine import sqlite_file
-from db.types import BatchRow
 
 NAME = "inference-lab"
 

@@ -13,7 +13,7 @@ from sqlalchemy import select
 from db import batch_queries, runs
 from db import batches as batches_module
 from db.batch_queries import CALL, LINE
-from db.types import (
+from db.batch_rows import (
     BatchRow,
     CalledLine,
     FinishedBatch,
