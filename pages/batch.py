@@ -6,7 +6,6 @@ import streamlit as st
 
 from app import auth
 from app.batch import detail, prompt, submit, upload, validation
-from app.batch import list as batches
 from app.widgets import status
 
 person = auth.person_and_role()
@@ -45,4 +44,4 @@ else:
     elif (chosen := upload.draw(person)) is not None:
         new(chosen)
     if upload.picked() is None:
-        batches.draw(person)
+        detail.draw_list(person)

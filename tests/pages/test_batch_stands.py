@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.batch.list import cost_words
+from app.batch.detail import cost_words
 from app.cli.batch_commands import find_batch, flags
 from app.live import run_calls
 from db import batch_queries, batches, run_queries
