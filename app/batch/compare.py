@@ -105,7 +105,9 @@ def label(row: BatchRow) -> str:
     """A batch as a choice: "Haiku · reviews · ended · 24 Nov 14:03 UTC". A moment and not an age: a choice whose words
     change from minute to minute is lost between two of them."""
     state = words.state(row["state"], short=True)
-    return f"{summary.name_of(row)} · {clip(str(row['name']), 60)} · {state} · {row['created_at']:%-d %b %H:%M} UTC"
+    return (
+        f"{words.deployment_name(row)} · {clip(str(row['name']), 60)} · {state} · {row['created_at']:%-d %b %H:%M} UTC"
+    )
 
 
 @st.cache_data(max_entries=50, show_spinner=False)
@@ -265,7 +267,7 @@ def _asked(batch: BatchRow, pair: Pair) -> str:
 
 def sides(a: BatchRow, b: BatchRow) -> tuple[str, str]:
     """What the two are called beside each other: by their deployments, which may be the same one."""
-    return f"This batch · {summary.name_of(a)}", f"The other · {summary.name_of(b)}"
+    return f"This batch · {words.deployment_name(a)}", f"The other · {words.deployment_name(b)}"
 
 
 def outcome_text(row: CalledLine | None) -> str:
@@ -309,7 +311,7 @@ def draw_votes(a: BatchRow, b: BatchRow, pair: Pair, person: auth.Person) -> Non
         if vote["no"] == no
     ]
     chosen = own_votes[0]["choice"] if own_votes else None
-    names = f"{summary.name_of(a)} is the first, {summary.name_of(b)} the second."
+    names = f"{words.deployment_name(a)} is the first, {words.deployment_name(b)} the second."
     with st.container(horizontal=True, vertical_alignment="center"):
         for choice, title in CHOICES.items():
             st.button(
@@ -360,13 +362,13 @@ def judge_batches(first: BatchRow, second: BatchRow) -> list[BatchRow]:
 
 
 def _verdict(row: BatchRow, first: BatchRow, second: BatchRow) -> None:
-    name = summary.name_of(row)
+    name = words.deployment_name(row)
     if not words.over(row):
         st.caption(plain(f"{name} is judging: {words.state(row['state'])}."))
         return
     judgement = judge.judged(judge.verdicts(batches_module.each_line(auth.database(), row["id"])))
     st.markdown(f"**{plain(name)}** · {plain(judgement.sentence)}")
-    which = f"First: {summary.name_of(first)}; second: {summary.name_of(second)}."
+    which = f"First: {words.deployment_name(first)}; second: {words.deployment_name(second)}."
     st.caption(plain(f"{which} {judgement.bias_sentence}"))
     st.button(
         "Open its batch",
@@ -453,7 +455,7 @@ def _draw_results(batches: Sequence[BatchRow]) -> None:
         result = by_id.get(str(row["id"]))
         if result is None:
             continue
-        of = f"**{plain(summary.name_of(row))}** · " if len(batches) > 1 else ""
+        of = f"**{plain(words.deployment_name(row))}** · " if len(batches) > 1 else ""
         cut = f" Only the first {CHECKED_AT_ONCE:,} lines were looked at." if result.cut else ""
         st.markdown(f"{of}{plain(result.rate.sentence + cut)}")
         if result.failed:

@@ -88,12 +88,11 @@ def _watch(batch_id: str, person: auth.Person) -> None:
 
 def _head(row: BatchRow) -> None:
     st.subheader(plain(row["name"]))
-    name = (row.get("deployment") or {}).get("name") or row["deployment_id"]
     parts = [
         row["file_name"],
         f"{row['n_lines']:,} {'line' if row['n_lines'] == 1 else 'lines'}" if row["n_lines"] else "",
         f"{row['n_left_out']:,} left out" if row.get("n_left_out") else "",
-        str(name),
+        words.deployment_name(row),
         words.route(row["route"]),
         row["person"],
         words.ago(row["created_at"]),
@@ -383,7 +382,7 @@ def _table(rows: Sequence[BatchRow], standing: Sequence[str], cost: Sequence[str
             "state": list(standing),
             "lines": [row["n_lines"] or None for row in rows],
             "when": [row["created_at"].astimezone(zone_info) for row in rows],
-            "deployment": [str((row.get("deployment") or {}).get("name") or row["deployment_id"]) for row in rows],
+            "deployment": [words.deployment_name(row) for row in rows],
             "route": [words.route(row["route"]) for row in rows],
             "file": [clip(str(row["file_name"]), 60) for row in rows],
             "person": [row["person"] for row in rows],

@@ -324,7 +324,7 @@ def beside(caption: str) -> DeltaGenerator:
 
 
 def _called(row: BatchRow) -> str:
-    return f"{row['name']} · {summary.name_of(row)}"
+    return f"{row['name']} · {words.deployment_name(row)}"
 
 
 def _batch(batch_id: str) -> BatchRow | None:

@@ -60,7 +60,10 @@ class Sums:
                     yield line
 
             account = reconcile.account(
-                lines(), name=name_of(row), n_recorded=row["n_lines"], n_left_out=row.get("n_left_out") or 0
+                lines(),
+                name=words.deployment_name(row),
+                n_recorded=row["n_lines"],
+                n_left_out=row.get("n_left_out") or 0,
             )
             took = worked(database, row)
             summary = sums.summary(took.working)
@@ -97,11 +100,6 @@ class Known:
 def known() -> Known:
     """The sums that this process has made."""
     return Known()
-
-
-def name_of(row: BatchRow) -> str:
-    """What the batch's deployment is called."""
-    return str((row.get("deployment") or {}).get("name") or row["deployment_id"])
 
 
 def sums_of(row: BatchRow, wait_s: float = WAIT_S) -> Sums:

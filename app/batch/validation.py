@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import streamlit as st
 
@@ -33,6 +33,8 @@ from services.security import keys
 QUICK_S, POLL_S = 0.6, 0.5  # a file that is read within the first is never seen being read
 
 BEGAN = "bt_check_began"
+
+T = TypeVar("T", bound=str)
 
 
 def draw(file: upload.Picked, rule: Allowed | None) -> Checked | None:
@@ -222,7 +224,7 @@ def draw_reading_options(checked: Checked) -> None:
 
 
 def _select(
-    label: str, name: str, values: Sequence[Any], words: Callable[[Any], str], placeholder: str, help: str | None = None
+    label: str, name: str, values: Sequence[T], words: Callable[[T], str], placeholder: str, help: str | None = None
 ) -> None:
     key = upload.widget(name)
     if st.session_state.get(key) not in (None, *values):  # a widget refuses what is not among its options any more

@@ -432,7 +432,7 @@ def list_batches(data: Path, *, limit: int, as_json: bool) -> int:
                     row["created_at"].strftime("%Y-%m-%d %H:%M"),
                     row["id"],
                     str(row["name"]),
-                    str((row.get("deployment") or {}).get("name") or row["deployment_id"]),
+                    text.deployment_name(row),
                     text.route(row["route"]),
                     "–" if text.recording(row) else f"{row['n_lines']:,}",
                     text.status_of(row, counts).words,
@@ -464,7 +464,7 @@ def show_batch(data: Path, reference: str, *, as_json: bool) -> int:
 
 def describe_batch(read: Engine, row: BatchRow) -> Iterator[str]:
     """How a batch stands, in lines."""
-    name = (row.get("deployment") or {}).get("name") or row["deployment_id"]
+    name = text.deployment_name(row)
     yield f"{row['name']} · {row['file_name']} · {name} by {text.route(row['route'])} · {row['person']}"
     counts, spent = batches.counts(read, row["id"]), batches.spent(read, row["id"])
     explanation = text.last_sentence(row)
@@ -481,7 +481,7 @@ def describe_batch(read: Engine, row: BatchRow) -> Iterator[str]:
         state, vendor_id = job.get("vendor_state") or job["state"], job["vendor_id"] or "–"
         yield f"job {job['no']}: {count_lines(job['n_lines'])} · {state} · {vendor_id}"
     if text.over(row) and row["n_lines"]:
-        yield from _outcome(read, row, str(name))
+        yield from _outcome(read, row, name)
         if differing := text.differing(row, jobs, counts):
             yield differing
     if step := next_step(row, counts):

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from db.batch_rows import BatchRow, JobRow
+from db.batch_rows import BatchRow, JobRow, NewBatch
 from services.batch.types import OVER, Checked, Format
 
 STATES: dict[str, str] = {
@@ -186,6 +186,11 @@ def ago(moment: datetime, now: datetime | None = None) -> str:
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     seconds = ((now or datetime.now(UTC)) - moment).total_seconds()
     return "just now" if seconds < 45 else f"{span(seconds)} ago"
+
+
+def deployment_name(row: NewBatch) -> str:
+    """What the batch's deployment was called when it was submitted, or its id."""
+    return str((row.get("deployment") or {}).get("name") or row["deployment_id"])
 
 
 def simulated(row: BatchRow) -> bool:
