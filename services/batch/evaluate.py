@@ -22,7 +22,7 @@ from decimal import Decimal, InvalidOperation
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, TypedDict
 
 from db.batch_rows import BatchRow, CalledLine, VoteRow
 from services.batch.stats import Summary, Sums, wilson
@@ -521,6 +521,22 @@ START_S = 20.0
 MOST_SLOW = 3  # texts that took too long, until the rest is not tried
 
 
+class _Task(TypedDict):
+    """What the process is told first: ``what`` is the pattern or the schema, None where each text brings its own."""
+
+    kind: Literal["regex", "schema"]
+    what: str | None
+    flags: int
+    seconds: float
+
+
+class _Begun(TypedDict):
+    """Whether the pattern or schema can be used, and why not."""
+
+    ok: bool
+    why: str
+
+
 class Sandbox:
     """Verdicts of one pattern or one schema on many texts, each within ``seconds``. To be used with ``with``.
 
@@ -530,7 +546,7 @@ class Sandbox:
     def __init__(
         self, kind: Literal["regex", "schema"], pattern: str | None, *, flags: int = 0, seconds: float = SECONDS
     ) -> None:
-        self._first = {"kind": kind, "what": pattern, "flags": flags, "seconds": seconds}
+        self._first: _Task = {"kind": kind, "what": pattern, "flags": flags, "seconds": seconds}
         self._seconds = seconds
         self._name = "pattern" if kind == "regex" else "schema"
         self._process: subprocess.Popen[str] | None = None
@@ -560,7 +576,7 @@ class Sandbox:
             return None, f"not checked: the {self._name} took more than {self._seconds:g} s on {self.slow} lines"
         if self._process is None:
             self._start()
-        answer = self._exchange([pattern, text], self._seconds + GRACE_S)
+        answer: tuple[bool | None, str] | None = self._exchange([pattern, text], self._seconds + GRACE_S)
         if answer is None or answer[1] == "slow":
             self.slow += 1
             return None, f"not checked: the {self._name} took more than {self._seconds:g} s on this answer"
@@ -581,14 +597,14 @@ class Sandbox:
             text=True,
             encoding="utf-8",
         )
-        answer = self._exchange(self._first, START_S)
+        answer: _Begun | None = self._exchange(self._first, START_S)
         if answer is None:
             raise ValueError(f"The {self._name} is too much to be looked at: make it simpler.")
         if not answer["ok"]:
             raise ValueError(f"The {self._name} cannot be used: {answer['why']}.")
 
-    def _exchange(self, message: object, seconds: float) -> Any:
-        """One question and its answer; None when the process had to be ended or ended by itself."""
+    def _exchange(self, message: _Task | list[str | None], seconds: float) -> Any:
+        """One question and its answer, as JSON; None when the process had to be ended or ended by itself."""
         process = self._process
         assert process is not None
         assert process.stdin is not None
