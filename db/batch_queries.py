@@ -1,4 +1,4 @@
-"""Every read of the tables of batches, as a plain function of a reading engine. Rows come back as dicts."""
+"""Every read of the tables of batches, as a plain function of a reading engine. Rows are dicts (`db.batch_rows`)."""
 
 from __future__ import annotations
 

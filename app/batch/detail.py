@@ -21,7 +21,7 @@ from db.batch_rows import BatchRow, JobRow
 from services.batch import stats
 from services.batch import text as words
 from services.batch.reconcile import Reconciliation
-from services.pricing.cost import money
+from services.pricing.cost import NANO, money
 
 EVERY_S, WINDOW_S = 2.0, 60.0
 
@@ -36,7 +36,7 @@ AWAY = "The records cannot be read just now; they are kept. Reload the page in a
 STOPPED, BY_HAND = ("paused", "failed", "expired"), "Paused by hand."
 
 
-DELETING, BUDGET, NANO, LIVE = "bt_deleting", "bt_new_budget", 1_000_000_000, "bt_live"
+DELETING, BUDGET, LIVE = "bt_deleting", "bt_new_budget", "bt_live"
 
 
 def draw(batch_id: str, person: auth.Person) -> None:

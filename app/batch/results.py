@@ -29,7 +29,7 @@ from db.batch_rows import BatchRow, CalledLine, ResentBatch
 from services import formatting as units
 from services.batch import judge
 from services.batch import text as words
-from services.batch.export import ENDINGS, TYPES, Kind, write
+from services.batch.export import ENDINGS, EXCEL_ROWS, TYPES, Kind, write
 from services.batch.reconcile import Reconciliation
 from services.call_record import cost_of, usage_of
 from services.runs import view
@@ -223,7 +223,7 @@ def _resend(batch_id: str) -> None:
 
 TITLES: dict[Kind, str] = {"csv": "CSV", "jsonl": "JSONL", "parquet": "Parquet", "excel": "Excel"}
 
-EXCEL_ROWS, LARGE = 1_048_575, 100_000
+LARGE = 100_000
 
 FOR_MACHINES = "bt_for_machines"
 

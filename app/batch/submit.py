@@ -37,7 +37,7 @@ from services.batch.estimate import (
 from services.batch.service import BatchSpec
 from services.batch.types import MOST_LANES, MOST_PER_MINUTE, Checked, Record
 from services.deployments.registry import DeploymentStatus
-from services.pricing.cost import money
+from services.pricing.cost import NANO, money
 from services.runs.spec import ColumnSpec, RunSpec
 
 BUDGET, OBJECTIVE, NOTIFY = "bt_budget", "bt_objective", "bt_notify"
@@ -47,8 +47,6 @@ LANES, PER_MINUTE = upload.LANES, upload.PER_MINUTE
 AGAIN, OVER_BUDGET, TARGETS = "bt_again", "bt_over_budget", "bt_targets"
 
 ASK_AGAIN_S = 10.0
-
-NANO = 1_000_000_000
 
 
 def draw(checked: Checked, way: Way, file: upload.Picked, person: auth.Person) -> None:

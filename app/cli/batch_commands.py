@@ -44,12 +44,11 @@ from services.batch.types import (
 )
 from services.client import EngineClient, EngineDown, EngineError
 from services.engine_process.spawn import engine_for
-from services.pricing.cost import money
+from services.pricing.cost import NANO, money
 from services.regular_file import regular
 from services.runs.record import usd
 from services.types import Deployment, Json
 
-NANO = 1_000_000_000
 POLL_S = 0.5
 RECORDED_WITHIN_S = 30.0  # a large file is recorded for longer, and then it is said
 MONEY = ("cost_", "plain_")  # what the names of nano-dollars in an estimate begin with

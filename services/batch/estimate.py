@@ -113,9 +113,9 @@ def estimates(
     lanes: int | None = None,
     per_minute: int | None = None,
 ) -> list[Estimate]:
-    """One estimate for each deployment by our own runner and by each of ``providers``, in that order.
+    """One estimate for each deployment by our own runner and by each of ``routes``, in that order.
 
-    ``now``: the prices of this moment (aware). ``concurrency`` and ``per_minute``: what our runner is bound to, if
+    ``now``: the prices of this moment (aware). ``lanes`` and ``per_minute``: what our runner is bound to, if
     anything. Two statements to the database, whatever the number of deployments, and one more where batches have ended
     since the last time; no service is asked anything.
     """

@@ -143,13 +143,10 @@ def write(
         done, notes = _csv(rows, head, target, escape)
     elif kind == "jsonl":
         done, notes = _jsonl(rows, head, target)
+    elif kind == "parquet":
+        done, notes = parquet(chunks(rows), head, target)
     else:
-        # Both are slow to import and seldom needed.
-
-        if kind == "parquet":
-            done, notes = parquet(chunks(rows), head, target)
-        else:
-            done, notes = excel(chunks(rows), head, target, escape, n)
+        done, notes = excel(chunks(rows), head, target, escape, n)
     notices = [
         f"“{usual}” is a column of the file already: ours is called “{name}”." for usual, name in head.renamed.items()
     ]

@@ -32,6 +32,7 @@ from services.batch import ingest
 from services.batch.runner import written
 from services.batch.types import (
     SOURCE,
+    UNSURE,
     BatchState,
     Get,
     Job,
@@ -86,8 +87,6 @@ PACE = ((60.0, 5.0), (600.0, 15.0), (float("inf"), 60.0))
 
 
 TROUBLE_S = 60.0
-
-UNSURE = "Not checked: "  # how a route begins a sentence about what could not be found out (`providers.aws_check`)
 
 LEFT: Mapping[str, LineState] = {"cancelled": "cancelled", "expired": "expired", "failed": "failed"}
 

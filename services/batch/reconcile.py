@@ -19,6 +19,7 @@ from db import batches
 from db.batch_rows import BatchRow, CalledLine
 from db.writer import Writer
 from services import alerts, outcomes
+from services.batch import text as words
 from services.batch.types import LINES_OVER, RESENT, BatchState, LineState
 from services.deployments.registry import Registry
 from services.formatting import printable
@@ -76,7 +77,7 @@ LONGEST = 300
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Lines that did not succeed for the same reason. ``runner``: the first few, as lines of the file.
+    """Lines that did not succeed for the same reason. ``lines``: the first few, as lines of the file.
 
     ``text``: what happened and what to do. ``message``: what was said of most of them. ``same_again``: unchanged they
     would most likely fail again.
@@ -283,30 +284,20 @@ NOTICE_WORDS: Mapping[BatchState, str] = {
     "paused": "is paused",
 }
 
-STATES = (
-    ("succeeded", "answered"),
-    ("failed", "failed"),
-    ("cancelled", "cancelled"),
-    ("expired", "expired"),
-    ("missing", "missing"),
-    ("waiting", "waiting"),
-    ("running", "under way"),
-)
-
-OPEN = ("waiting", "running")
+TALLIED: tuple[LineState, ...] = (*LINES_OVER, "waiting", "running")
 
 
 def tally(counts: Mapping[str, int]) -> str:
     """The lines in words: "1,990 answered, 10 failed of 2,000 lines"."""
-    clauses = [f"{counts[state]:,} {word}" for state, word in STATES if counts.get(state)]
+    clauses = [f"{counts[state]:,} {words.LINES[state]}" for state in TALLIED if counts.get(state)]
     total = sum(counts.values())
     return f"{', '.join(clauses) or 'nothing'} of {total:,} {'line' if total == 1 else 'lines'}"
 
 
 def closed(counts: Mapping[str, int], left_state: str) -> dict[str, int]:
     """How many lines are in each state once those that are not over have become ``left_state``."""
-    over = {state: n for state, n in counts.items() if state not in OPEN}
-    still = sum(counts.get(state, 0) for state in OPEN)
+    over = {state: n for state, n in counts.items() if state not in batches.OPEN}
+    still = sum(counts.get(state, 0) for state in batches.OPEN)
     return over | ({left_state: over.get(left_state, 0) + still} if still else {})
 
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from db.batch_rows import BatchRow, JobRow, NewBatch
-from services.batch.types import OVER, Checked, Format
+from services.batch.types import LINES_OVER, OVER, Checked, Format
 
 STATES: dict[str, str] = {
     "queued": "waiting for a worker",
@@ -71,7 +71,6 @@ FORMATS: dict[Format, str] = {
     "excel": "Excel",
 }
 NAMED = 8  # columns that are named in the line of a file
-ENDED: tuple[str, ...] = ("succeeded", "failed", "cancelled", "expired", "missing")
 SURE_BELOW = 3  # lines: fewer in a window tell no rate
 NO_COUNTS = "Anthropic tells no counts before the end: how many lines are answered is known when it has ended."
 
@@ -119,7 +118,7 @@ def route(name: str) -> str:
 
 def done(counts: Mapping[str, int]) -> int:
     """Lines that have ended, in whatever way."""
-    return sum(n for state, n in counts.items() if state in ENDED)
+    return sum(n for state, n in counts.items() if state in LINES_OVER)
 
 
 def by_state(counts: Mapping[str, int]) -> str:

@@ -32,6 +32,7 @@ RESENT: tuple[LineState, ...] = ("failed", "cancelled", "expired", "missing")
 RouteName = batch_rows.RouteName
 Format = Literal["csv", "tsv", "jsonl", "json", "openai", "anthropic", "bedrock", "parquet", "excel"]
 SOURCE = "batch"
+UNSURE = "Not checked: "  # how `Route.check` begins a sentence about what could not be found out: it need not be wrong
 # The most that a submission may ask of our own runner, and the largest budget.
 MOST_LANES = 1024
 MOST_PER_MINUTE = 1_000_000

@@ -3,8 +3,8 @@
 A sentence that begins with `UNSURE` says what could not be found out; all others would make a submit fail.
 
 A batch's line is judged by the code that judges a live call: what counts as an end, what as a refusal, how tokens are
-counted. `whole_answers` does the same for the wires of Anthropic and OpenAI, which Claude and the
-chat-shaped models also speak inside InvokeModel.
+counted. `common.answered` does the same for the wires of Anthropic and OpenAI, which Claude and the chat-shaped models
+also speak inside InvokeModel.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import orjson
 from services.aws import control, credentials
 from services.aws.control import AwsTrouble, Place, Trouble
 from services.batch.providers.common import answered, clean, tag_of, write_atomically
-from services.batch.types import Job, JobFacts, LineResult, Polled, RouteTrouble, SubmitLater, SubmitRefused
+from services.batch.types import UNSURE, Job, JobFacts, LineResult, Polled, RouteTrouble, SubmitLater, SubmitRefused
 from services.batch.types import Place as Submitting
 from services.outcomes import STATE_OF, judge
 from services.pricing.cost import NANO
@@ -245,10 +245,6 @@ def region_of(account: Place, bucket: str) -> str | None:
     row = control.call("s3", account, lambda s3: s3.head_bucket(Bucket=bucket))
     region = row.get("BucketRegion") or row["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region")
     return str(region) if region else None
-
-
-# Stands before a sentence of `check` that says what could not be found out: it need not be wrong.
-UNSURE = "Not checked: "
 
 
 class Uri(NamedTuple):

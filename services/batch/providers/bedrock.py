@@ -30,6 +30,7 @@ from services.batch.providers import aws as providers_aws
 from services.batch.providers.aws import Flow, StoredObject, Uri, seconds
 from services.batch.providers.common import STEP, broken_line, clean, halt, json_line, limits_of, read_lines
 from services.batch.types import (
+    UNSURE,
     BatchState,
     Job,
     JobFacts,
@@ -104,7 +105,7 @@ class BedrockRoute:
         )
 
     def check(self, deployment: Deployment) -> list[str]:
-        """What would make a submit fail; what could not be found out begins with `aws.UNSURE`."""
+        """What would make a submit fail; what could not be found out begins with `UNSURE`."""
         why = self.why_not(deployment)
         if why:
             return [why]
@@ -114,7 +115,7 @@ class BedrockRoute:
         except AwsTrouble as error:
             return [str(error)]
         owner, trouble = providers_aws.account(account)
-        if trouble and not trouble[0].startswith(providers_aws.UNSURE):
+        if trouble and not trouble[0].startswith(UNSURE):
             return trouble
         role = providers_aws.role(account, aws.batch_role or "", owner, PRINCIPAL)
         return [*trouble, *providers_aws.bucket(account, aws.batch_s3 or ""), *role]

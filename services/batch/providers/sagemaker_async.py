@@ -100,7 +100,7 @@ class AsyncRoute:
         return body
 
     def check(self, deployment: Deployment) -> list[str]:
-        """What would make a submit fail; what could not be found out begins with `aws.UNSURE`."""
+        """What would make a submit fail; what could not be found out begins with `UNSURE`."""
         try:
             account = aws.place_of(deployment)
             endpoint = aws.described(deployment) if deployment.kind == "sagemaker" else None
@@ -156,8 +156,7 @@ class AsyncRoute:
     def cancel(self, deployment: Deployment, job: Job) -> None:
         """Only remembered: SageMaker cannot withdraw what is queued, and `poll` says so until all of it is answered.
 
-        Lines whose request got no answer may be queued as well: they are looked for a while longer
-        (`sagemaker_async_queue`).
+        Lines whose request got no answer may be queued as well: they are looked for a while longer (`DOUBT_S`).
         """
         path = Ledger.of(job)
         if path is not None and path.exists():

@@ -19,6 +19,7 @@ from services.batch.providers import aws
 from services.batch.providers.aws import Endpoint, StoredObject, Uri
 from services.batch.providers.common import broken_line, clean, halt, json_line, limits_of, read_lines
 from services.batch.types import (
+    UNSURE,
     BatchState,
     Job,
     JobFacts,
@@ -66,7 +67,7 @@ class TransformRoute:
         return b'{"id":"%s","request":%s}\n' % (wire_id(line.no).encode(), request.rstrip(b"\n"))
 
     def check(self, deployment: Deployment) -> list[str]:
-        """What would make a submit fail; what could not be found out begins with `aws.UNSURE`."""
+        """What would make a submit fail; what could not be found out begins with `UNSURE`."""
         why = self.why_not(deployment)
         if why:
             return [why]
@@ -75,7 +76,7 @@ class TransformRoute:
         except AwsTrouble as error:
             return [str(error)]
         _, trouble = aws.account(account)
-        if trouble and not trouble[0].startswith(aws.UNSURE):
+        if trouble and not trouble[0].startswith(UNSURE):
             return trouble
         troubles = [*trouble, *aws.bucket(account, aws.settings(deployment).batch_s3 or "")]
         try:
@@ -83,7 +84,7 @@ class TransformRoute:
             return [*troubles, *_unfit(endpoint), *_unknown_instance(account, endpoint)]
         except AwsTrouble as error:
             doubt = error.what in ("throttled", "timeout", "unreachable", "failed")
-            return [*troubles, f"{aws.UNSURE}the endpoint. {error}" if doubt else str(error)]
+            return [*troubles, f"{UNSURE}the endpoint. {error}" if doubt else str(error)]
 
     def submit(self, deployment: Deployment, job: Job, lines: Iterable[Line], place: Place) -> Job:
         """Upload the files and make the job, or find the one that an earlier try made."""
@@ -226,9 +227,7 @@ def _unknown_instance(account: Account, endpoint: Endpoint) -> list[str]:
     types = control.call("sagemaker", account, lambda s: s.meta.service_model.shape_for("TransformInstanceType").enum)
     if endpoint.instance is None or endpoint.instance in types:
         return []
-    return [
-        f"{aws.UNSURE}whether transform jobs run on {endpoint.instance}: it is not among the types that are known to."
-    ]
+    return [f"{UNSURE}whether transform jobs run on {endpoint.instance}: it is not among the types that are known to."]
 
 
 FILE_LINES = 200
