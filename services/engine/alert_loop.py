@@ -47,7 +47,7 @@ def evaluate(reader: SqlEngine, now: datetime) -> list[Seen]:
     rows = [row for row in small_tables.alerts(reader) if row.enabled]
     if not rows:
         return []
-    names = {row["id"]: str((row["spec"] or {}).get("name", row["id"])) for row in run_queries.deployment_rows(reader)}
+    names = {row.id: row.name for row in run_queries.deployment_rows(reader)}
     evaluations = []
     for row in rows:
         try:
