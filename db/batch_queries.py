@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -10,7 +10,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
-    Result,
     Select,
     String,
     Table,
@@ -42,7 +41,7 @@ from db.batch_rows import (
 )
 from db.models import Batch, BatchJob, BatchLine, BatchVote, BatchWorker
 from db.rollups import CALL, INPUT
-from db.types import dicts, storable
+from db.types import rows_of, storable
 
 VOTE: Table = BatchVote.__table__  # type: ignore[attr-defined]  # SQLModel adds __table__ at run time
 
@@ -340,13 +339,6 @@ def latest(
 
 R = TypeVar("R")
 
-
-def rows_of(kind: type[R], result: Result[Any]) -> list[R]:
-    """One dict a row, whose keys are those of ``kind``; a test compares them with what is selected."""
-    rows: list[Any] = dicts(result)
-    return rows
-
-
 BATCH: Table = Batch.__table__  # type: ignore[attr-defined]  # SQLModel adds __table__ at run time
 
 LINE: Table = BatchLine.__table__  # type: ignore[attr-defined]
@@ -518,7 +510,7 @@ def spent(engine: Engine, batch_id: str) -> int | None:
     return 0 if not n else int(total) if n_known else None
 
 
-def _all(engine: Engine, kind: type[R], statement: Select[Any]) -> list[R]:
+def _all(engine: Engine, kind: Callable[..., R], statement: Select[Any]) -> list[R]:
     with engine.connect() as connection:
         return rows_of(kind, connection.execute(statement))
 

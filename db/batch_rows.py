@@ -37,38 +37,6 @@ Wanted = Literal["run", "pause", "cancel"]
 Choice = Literal["a", "b", "tie"]
 
 
-class RunColumn(TypedDict):
-    """One column of a run, as the database keeps it (`services.runs.spec.ColumnSpec`)."""
-
-    deployment_id: str
-    use_shared_params: bool
-    params: Any
-    cache: str | None
-
-
-class BatchRun(TypedDict):
-    """The run that the calls of a batch belong to, as it is recorded with it (`db.models.Run`)."""
-
-    id: str
-    created_at: datetime
-    person: str
-    source: str
-    prompt: str | None
-    system: str | None
-    prompt_sha256: str
-    template: str | None
-    variables: Any
-    params: Any
-    columns: list[RunColumn]
-    attachments: list[Any]
-    repetitions: int
-    blind: bool
-    starred: bool
-    tags: list[str]
-    text_stored: bool
-    n_calls: int
-
-
 class NewBatch(TypedDict):
     """A batch as it is recorded; what is not in it comes later."""
 

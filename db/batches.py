@@ -30,7 +30,6 @@ from db.batch_queries import (
     lines,
     lines_between,
     open_groups,
-    rows_of,
     same_file,
     spent,
     unfinished,
@@ -38,7 +37,6 @@ from db.batch_queries import (
 )
 from db.batch_rows import (
     BatchChange,
-    BatchRun,
     BatchState,
     EarlierBatch,
     JobChange,
@@ -48,7 +46,9 @@ from db.batch_rows import (
     NewLine,
 )
 from db.rollups import CALL
+from db.run_rows import NewRun
 from db.runs import clock
+from db.types import rows_of
 
 __all__ = [
     "OPEN",
@@ -136,7 +136,7 @@ def not_stopped(*, session: Session) -> list[str]:
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:what, 0))")
 
 
-def insert_once(*, session: Session, run: BatchRun, values: NewBatch, again: bool) -> EarlierBatch | None:
+def insert_once(*, session: Session, run: NewRun, values: NewBatch, again: bool) -> EarlierBatch | None:
     """Record a batch and its run. When one was made of the same bytes before, and not ``again``: that one's row
     (``id``, ``name``, ``created_at``), and nothing is recorded."""
     _alone(session, f"batch of {values['file_sha256']}")
@@ -149,7 +149,7 @@ def insert_once(*, session: Session, run: BatchRun, values: NewBatch, again: boo
 
 
 def resend_once(
-    *, session: Session, run: BatchRun, values: NewBatch, source: str, states: Sequence[str]
+    *, session: Session, run: NewRun, values: NewBatch, source: str, states: Sequence[str]
 ) -> EarlierBatch | None:
     """Record a batch of the lines of ``source`` that are in ``states``. When those lines went into a batch before:
     that one's row (``id``, ``name``, ``created_at``, ``state``, and ``left``: how many of its lines have no answer),
@@ -224,9 +224,9 @@ def _rows(result: Result[Any]) -> int:
 
 
 # --- batches -------------------------------------------------------------------------------------------------------
-def insert_batch(*, session: Session, run: BatchRun, values: NewBatch) -> None:
+def insert_batch(*, session: Session, run: NewRun, values: NewBatch) -> None:
     """Record a batch and the run that its calls belong to."""
-    runs_module.insert_run(session=session, values=dict(run))
+    runs_module.insert_run(session=session, values={**run})
     session.execute(insert(BATCH), dict(values))
 
 

@@ -19,7 +19,8 @@ from sqlalchemy import Engine
 from sqlmodel import Session
 
 from db import batches
-from db.batch_rows import BatchChange, BatchRow, BatchRun, EarlierBatch, NewBatch
+from db.batch_rows import BatchChange, BatchRow, EarlierBatch, NewBatch
+from db.run_rows import NewRun
 from db.writer import WriteFailed, Writer
 from services import params as parameters
 from services.alerts import TARGET_PREFIX
@@ -399,7 +400,7 @@ def batch_row(
     }
 
 
-def run_row(row: NewBatch, *, store: bool) -> BatchRun:
+def run_row(row: NewBatch, *, store: bool) -> NewRun:
     """The run that the calls of a batch belong to; its texts only where they may be kept (``store``)."""
     stored: OptionsJson | None = row["options"]
     options: OptionsJson = {} if stored is None else stored
@@ -417,8 +418,11 @@ def run_row(row: NewBatch, *, store: bool) -> BatchRun:
         "params": row["params"] or {},
         "columns": [{"deployment_id": row["deployment_id"], "use_shared_params": True, "params": {}, "cache": None}],
         "attachments": [],
+        "start_mode": "together",
+        "stagger_s": 0.0,
         "repetitions": 1,
         "blind": False,
+        "parent_run_id": None,
         "starred": False,
         "tags": [],
         "text_stored": store,
@@ -427,7 +431,7 @@ def run_row(row: NewBatch, *, store: bool) -> BatchRun:
 
 
 # --- units of the writer ---------------------------------------------------------------------------------------------
-def insert(run: BatchRun, row: NewBatch, again: bool, session: Session) -> EarlierBatch | None:
+def insert(run: NewRun, row: NewBatch, again: bool, session: Session) -> EarlierBatch | None:
     """A batch of a file; the batch that was made of the same bytes before in its place, unless ``again``."""
     return batches.insert_once(session=session, run=run, values=row, again=again)
 
@@ -469,7 +473,7 @@ def cancel(batch_id: str, session: Session) -> None:
     batches.set_batch(session=session, batch_id=batch_id, wanted="cancel", state="cancelling", said=None)
 
 
-def insert_copy(run: BatchRun, row: NewBatch, source: str, session: Session) -> EarlierBatch | None:
+def insert_copy(run: NewRun, row: NewBatch, source: str, session: Session) -> EarlierBatch | None:
     """A batch of the lines of ``source`` that were not answered, whole from its first moment; the batch that they went
     into before in its place."""
     return batches.resend_once(session=session, run=run, values=row, source=source, states=RESENT)
