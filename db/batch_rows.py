@@ -1,13 +1,15 @@
-"""The rows of the tables of batches, as their statements read and write them.
+"""The rows of the tables of batches, as their statements read and write them, and what lies in their JSON columns.
 
-What their words mean stands in `services.batch.types`, and so does what lies in their JSON columns, of which nothing is
-known here (Any). Money is nano-dollars. Nothing is imported, so that the words can be had without the database.
+What their words mean stands in `services.batch.types`. Money is nano-dollars. Nothing but types is imported, so that
+the words can be had without the database.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Literal, NotRequired, Required, TypedDict
+
+from db.run_rows import Json
 
 BatchState = Literal[
     "queued",
@@ -37,6 +39,127 @@ Wanted = Literal["run", "pause", "cancel"]
 Choice = Literal["a", "b", "tie"]
 
 
+# --- what JSON columns hold -------------------------------------------------------------------------------------------
+Format = Literal["csv", "tsv", "jsonl", "json", "openai", "anthropic", "bedrock", "parquet", "excel"]
+
+
+class MessageJson(TypedDict):
+    """One turn of an ask, as a line keeps it."""
+
+    role: Literal["user", "assistant"]
+    text: str
+
+
+class AskJson(TypedDict, total=False):
+    """An ask as a line keeps it (`services.types.Ask`); what is not said in it is left out."""
+
+    messages: Required[list[MessageJson]]
+    system: str
+    params: Json
+    cache: Literal["off", "auto", "5m", "1h"]
+
+
+class OptionsJson(TypedDict, total=False):
+    """Options as a batch keeps them (`services.batch.types.Options`): only what is not as it is by itself."""
+
+    format: Format
+    encoding: Literal["utf-8", "cp1252"]
+    delimiter: str
+    id_column: str
+    prompt: str
+    system: str
+    params: Json
+    suffix_ids: bool
+    sheet: str
+    leave_out: bool
+    only_model: str
+
+
+class EstimateJson(TypedDict, total=False):
+    """What a batch may cost and take, as the database keeps it (`services.batch.estimate.Estimate`). Money is
+    nano-dollars. ``over_budget``: the person has agreed to more than the budget."""
+
+    deployment_id: str
+    route: RouteName
+    input_tokens: int | None
+    input_low: int | None
+    input_high: int | None
+    output_low: int | None
+    output_mid: int | None
+    output_high: int | None
+    cost_low: int | None
+    cost_mid: int | None
+    cost_high: int | None
+    plain_low: int | None
+    plain_mid: int | None
+    plain_high: int | None
+    seconds_low: float | None
+    seconds_mid: float | None
+    seconds_high: float | None
+    n_jobs: int
+    notes: list[str]
+    why_not: str | None
+    unpriced: str | None
+    over_budget: bool
+
+
+class JobFacts(TypedDict, total=False):
+    """What is remembered of a job beside its columns, as the database keeps it (`services.batch.types.Job`). Times are
+    Unix seconds; ``…_s`` are seconds.
+
+    Of every job: when it was first tried and how often, when it is tried again, whether the service was asked to stop
+    it; and, once it is over there, its last state and word, whether there are results, and what of them belongs to no
+    line. The rest is each route's own: ids of files, places in S3, what instances cost, where its ledger is.
+    """
+
+    tried_at: float
+    tries: int
+    again_at: float
+    cancel_asked: bool
+    end: BatchState
+    collectable: bool
+    word: str | None
+    collect_tries: int
+    strays: dict[str, int]
+    resubmit: bool
+    resubmit_after_s: float
+    results_until: float
+    # OpenAI
+    endpoint: str
+    input_file_id: str
+    output_file_id: str
+    error_file_id: str
+    # Anthropic
+    adopted: bool
+    proven: bool
+    expires_at: float
+    # AWS
+    name: str
+    input: str
+    output: str
+    type: str
+    model: str
+    message: str
+    submitted_at: float
+    started_at: float
+    ended_at: float
+    files: list[int]
+    wire: str
+    instance_type: str | None
+    instance_count: int | None
+    usd_per_hour: str
+    price_source: str
+    price_date: str
+    ledger: str
+    tag: str
+    answers: str
+    last_sent_at: float
+    answered_at: float
+    queue_s: float
+    work_s: float
+
+
+# --- batches ----------------------------------------------------------------------------------------------------------
 class NewBatch(TypedDict):
     """A batch as it is recorded; what is not in it comes later."""
 
@@ -45,7 +168,7 @@ class NewBatch(TypedDict):
     person: str
     name: str
     deployment_id: str
-    deployment: Any
+    deployment: Json
     route: RouteName
     state: BatchState
     said: str | None
@@ -53,14 +176,14 @@ class NewBatch(TypedDict):
     file_name: str
     file_sha256: str
     file_bytes: int | None
-    options: Any
-    params: Any
+    options: OptionsJson | None
+    params: Json | None
     columns: list[str] | None
     run_id: str
     parent_id: str | None
     n_lines: int
     n_left_out: int
-    estimate: Any
+    estimate: EstimateJson | None
     budget_nanousd: int | None
     objective_ms: float | None
     max_lanes: int | None
@@ -83,11 +206,11 @@ class BatchChange(TypedDict, total=False):
     state: BatchState
     said: str | None
     wanted: Wanted
-    options: Any
+    options: OptionsJson | None
     columns: list[str] | None
     n_lines: int
     n_left_out: int
-    estimate: Any
+    estimate: EstimateJson | None
     budget_nanousd: int | None
     lanes: int | None
     notified: str | None
@@ -124,8 +247,8 @@ class LineRow(TypedDict):
     state: LineState
     attempts: int
     job_no: int | None
-    request: Any
-    original: Any
+    request: AskJson | None
+    original: Json | None
     call_id: str | None
     outcome: str | None
     message: str | None
@@ -144,8 +267,8 @@ class NewLine(TypedDict):
     record_id: str
     state: Literal["waiting"]
     attempts: int
-    request: Any
-    original: Any
+    request: AskJson | None
+    original: Json | None
 
 
 class LineChange(TypedDict, total=False):
@@ -214,7 +337,7 @@ class JobRow(TypedDict):
     said: str | None
     vendor_id: str | None
     vendor_state: str | None
-    facts: Any
+    facts: JobFacts | None
     counts: dict[str, int] | None
     submitted_at: datetime | None
     polled_at: datetime | None
@@ -244,7 +367,7 @@ class JobChange(TypedDict, total=False):
     said: str | None
     vendor_id: str | None
     vendor_state: str | None
-    facts: Any
+    facts: JobFacts | None
     counts: dict[str, int] | None
     submitted_at: datetime | None
     polled_at: datetime | None

@@ -8,7 +8,7 @@ from app import navigation
 from app.glossary import FIGURES
 from app.widgets import playground_inputs
 from app.widgets.text import clip, plain
-from db.batch_rows import BatchRow, CalledLine
+from db.batch_rows import AskJson, BatchRow, CalledLine
 from services.batch import text as words
 from services.batch.files.templates import Template
 from services.call_record import from_row
@@ -29,8 +29,12 @@ SHOWN = (
 
 def last_question(row: CalledLine) -> str:
     """The last message of what was asked."""
-    messages = (row.get("request") or {}).get("messages") or ()
-    return str(messages[-1].get("text") or "") if messages else ""
+    messages = _asked(row)["messages"]
+    return messages[-1]["text"] if messages else ""
+
+
+def _asked(row: CalledLine) -> AskJson:
+    return row["request"] or {"messages": []}
 
 
 def input_text(batch: BatchRow, row: CalledLine) -> str:
@@ -80,14 +84,14 @@ def draw(batch: BatchRow, row: CalledLine) -> None:
 
 
 def _request(row: CalledLine) -> None:
-    request = row.get("request") or {}
+    request = _asked(row)
     if request.get("system"):
         st.caption("System prompt")
         text(request["system"])
-    for message in request.get("messages") or ():
-        st.caption("Prompt" if message.get("role") == "user" else "Answer before")
-        text(str(message.get("text") or ""))
-    if not request.get("messages"):
+    for message in request["messages"]:
+        st.caption("Prompt" if message["role"] == "user" else "Answer before")
+        text(message["text"])
+    if not request["messages"]:
         st.caption(NO_TEXT)
     original = row.get("original") or {}
     if original:
@@ -123,8 +127,8 @@ def _call(row: CalledLine) -> None:
 
 def _to_playground(batch: BatchRow, row: CalledLine) -> None:
     """Callback: the playground gets this line's question, deployment and parameters."""
-    request = row.get("request") or {}
+    request = _asked(row)
     playground_inputs.put(
-        last_question(row), request.get("system") or "", batch["deployment_id"], request.get("params") or {}
+        last_question(row), request.get("system") or "", batch["deployment_id"], request.get("params", {})
     )
     st.session_state["bt_go"] = True

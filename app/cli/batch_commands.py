@@ -24,7 +24,7 @@ from app.cli.database import open_database
 from app.cli.options import ReadingOptions, name_value_pairs
 from app.cli.terminal import console
 from db import batch_queries, batches
-from db.batch_rows import BatchRow
+from db.batch_rows import BatchRow, EstimateJson, OptionsJson
 from services import formatting, params, paths
 from services.batch import reconcile, stats, text, worker
 from services.batch.estimate import Estimate, Way, cheapest, cost_words, time_words, ways_to
@@ -34,11 +34,9 @@ from services.batch.ingest import CHANGED
 from services.batch.service import BatchSpec
 from services.batch.types import (
     Checked,
-    EstimateJson,
     Fault,
     Format,
     Options,
-    OptionsJson,
     Progress,
     options_to_json,
 )

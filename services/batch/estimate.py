@@ -19,11 +19,17 @@ import numpy as np
 from sqlalchemy import Engine
 
 from db import batch_queries
-from db.batch_rows import FinishedBatch, RecentCall
+from db.batch_rows import EstimateJson, FinishedBatch, RecentCall
 from services.batch import stats
 from services.batch import text as words
 from services.batch.stats import MINUTE
-from services.batch.types import Checked, EstimateJson, Line, Route, RouteLimits, RouteName
+from services.batch.types import (
+    Checked,
+    Line,
+    Route,
+    RouteLimits,
+    RouteName,
+)
 from services.call_record import usage_of
 from services.pricing.cost import NANO, NANO_PER_RATE, Price, money, price_of
 from services.providers import kind_of

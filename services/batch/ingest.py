@@ -21,7 +21,7 @@ from sqlalchemy import Engine
 from sqlmodel import Session
 
 from db import batches, runs
-from db.batch_rows import BatchChange, LineRow, NewBatch, NewJob, NewLine
+from db.batch_rows import BatchChange, EstimateJson, LineRow, NewBatch, NewJob, NewLine
 from db.writer import Writer
 from services.aws import control
 from services.aws.control import AwsTrouble, explained
@@ -30,16 +30,13 @@ from services.batch.files import Cancelled, spool
 from services.batch.files.errors import plural
 from services.batch.types import (
     Checked,
-    EstimateJson,
     Line,
-    Options,
-    OptionsJson,
     Progress,
     Record,
     Route,
     RouteLimits,
     RouteTrouble,
-    ask_of_json,
+    ask_of_line,
     ask_to_json,
     options_of_json,
     options_to_json,
@@ -191,8 +188,7 @@ class Recording:
         return n
 
     def _check(self, batch: NewBatch, path: Path) -> Checked:
-        stored: OptionsJson | None = batch["options"]
-        options = options_of_json(stored) if stored is not None else Options()
+        options = options_of_json(batch["options"] or {})
         checked = files.check(path, options, file_name=batch["file_name"], stopped=self._stopped)
         if checked.sha256 and checked.sha256 != batch["file_sha256"]:
             raise ValueError(CHANGED)
@@ -275,7 +271,7 @@ def cut(
     refused: list[tuple[int, str]] = []
     for row in rows:
         try:
-            n = len(route.body(deployment, Line(row["no"], ask_of_json(row["request"]))))
+            n = len(route.body(deployment, Line(row["no"], ask_of_line(row))))
         except ValueError as error:
             refused.append((row["no"], scrub(str(error))))
             continue

@@ -25,7 +25,7 @@ from sqlalchemy import Engine
 from sqlmodel import Session
 
 from db import batches
-from db.batch_rows import BatchChange, BatchRow, JobChange, JobRow, JobState, LineChange, LineRow, NewJob
+from db.batch_rows import BatchChange, BatchRow, JobChange, JobFacts, JobRow, JobState, LineChange, LineRow, NewJob
 from db.writer import Writer
 from services import outcomes
 from services.batch import ingest
@@ -36,7 +36,6 @@ from services.batch.types import (
     BatchState,
     Get,
     Job,
-    JobFacts,
     Line,
     LineResult,
     LineState,
@@ -47,7 +46,7 @@ from services.batch.types import (
     SubmitLater,
     SubmitRefused,
     SubmitStopped,
-    ask_of_json,
+    ask_of_line,
     no_of,
 )
 from services.call_record import (
@@ -154,8 +153,7 @@ class Jobs:
         await self._say_job(batch, no, state="sending", sentence=None, facts=facts)
         try:
             lines = (
-                Line(r["no"], ask_of_json(r["request"]))
-                for r in self._rows(batch["id"], row["first_no"], row["last_no"], no)
+                Line(r["no"], ask_of_line(r)) for r in self._rows(batch["id"], row["first_no"], row["last_no"], no)
             )
             submitted_job = await asyncio.to_thread(
                 route.submit, deployment, job, lines, self._context(batch["id"], no)
@@ -320,8 +318,7 @@ class Jobs:
 
 
 def _facts(row: JobRow) -> JobFacts:
-    facts: JobFacts | None = row["facts"]
-    return {} if facts is None else facts
+    return row["facts"] or {}
 
 
 def _job(batch_id: str, row: JobRow) -> Job:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import BinaryIO, Literal
 
-from db.batch_rows import CalledLine
+from db.batch_rows import AskJson, CalledLine
 from services.batch.evaluate import Pair, Tally
 from services.batch.stats import wilson
 from services.batch.types import Options
@@ -178,11 +178,11 @@ def judged_by(name: str) -> tuple[str, str] | None:
 
 def question_of(row: CalledLine) -> str:
     """What a line was asked, as one text: a single turn as it is, several with their roles."""
-    request = row.get("request") or {}
-    turns = [(message["role"], message["text"]) for message in request.get("messages") or ()]
+    request: AskJson = row.get("request") or {"messages": []}
+    turns = [(message["role"], message["text"]) for message in request["messages"]]
     system = request.get("system")
     if len(turns) == 1 and not system:
-        return str(turns[0][1])
+        return turns[0][1]
     parts = [f"[system] {system}"] if system else []
     return "\n\n".join([*parts, *(f"[{role}] {text}" for role, text in turns)])
 

@@ -23,12 +23,17 @@ from sqlalchemy import Engine
 from sqlmodel import Session
 
 from db import batches
-from db.batch_rows import BatchChange, BatchRow, LineChange, LineRow
+from db.batch_rows import AskJson, BatchChange, BatchRow, LineChange, LineRow
 from db.writer import WriteFailed, Writer
 from services import paths
 from services.batch.concurrency import MOST, Lanes, Spacing, Turns
 from services.batch.text import short_span
-from services.batch.types import LEASE_S, SOURCE, AskJson, LineState, ask_of_json
+from services.batch.types import (
+    LEASE_S,
+    SOURCE,
+    LineState,
+    ask_of_line,
+)
 from services.call_record import CallCost, CallOutcome, CallRecord
 from services.calls.calls import Calls, CallSpec, beginning, end
 from services.calls.live import LiveCall
@@ -292,7 +297,7 @@ class Sender:
         has_turn = True
         try:
             while True:
-                verdict = await self._attempt(row, ask_of_json(row["request"]), tries)
+                verdict = await self._attempt(row, ask_of_line(row), tries)
                 if verdict is None or verdict.wait_s is None:
                     return verdict is not None
                 self.turns.release()
@@ -463,8 +468,7 @@ class BudgetGuard:
 
 def worst(row: LineRow, price: pricing_cost.Price) -> int:
     """The most that a line can cost, in nano-dollars."""
-    stored: AskJson | None = row["request"]
-    request: AskJson = {"messages": []} if stored is None else stored
+    request: AskJson = row["request"] or {"messages": []}
     turns = request["messages"]
     chars = len(request.get("system") or "") + sum(len(message["text"]) for message in turns)
     max_tokens = request.get("params", {}).get("max_tokens")

@@ -19,7 +19,7 @@ from sqlalchemy import Engine
 from sqlmodel import Session
 
 from db import batches
-from db.batch_rows import BatchChange, BatchRow, EarlierBatch, NewBatch
+from db.batch_rows import BatchChange, BatchRow, EarlierBatch, EstimateJson, NewBatch, OptionsJson
 from db.run_rows import NewRun
 from db.writer import WriteFailed, Writer
 from services import params as parameters
@@ -46,10 +46,8 @@ from services.batch.types import (
     RESENT,
     SOURCE,
     Checked,
-    EstimateJson,
     Format,
     Options,
-    OptionsJson,
     RouteName,
     options_to_json,
 )
@@ -402,8 +400,7 @@ def batch_row(
 
 def run_row(row: NewBatch, *, store: bool) -> NewRun:
     """The run that the calls of a batch belong to; its texts only where they may be kept (``store``)."""
-    stored: OptionsJson | None = row["options"]
-    options: OptionsJson = {} if stored is None else stored
+    options: OptionsJson = row["options"] or {}
     prompt, system = options.get("prompt") or "", options.get("system")
     return {
         "id": row["run_id"],

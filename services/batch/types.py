@@ -11,10 +11,11 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol, Required, TypedDict
+from typing import Literal, NamedTuple, Protocol
 
 from db import batch_rows
-from services.types import Ask, CacheMode, Deployment, Json, JsonMapping, Message, Outcome, Usage
+from db.batch_rows import AskJson, JobFacts, LineRow, OptionsJson
+from services.types import Ask, Deployment, JsonMapping, Message, Outcome, Usage
 
 # queued: recorded, no worker has begun. sending: files go to the service. checking: the service looks at them.
 # waiting_for_quota: the service will take it later. running, pausing → paused. cancelling. collecting: results come.
@@ -30,7 +31,7 @@ LINES_OVER: tuple[LineState, ...] = ("succeeded", "failed", "cancelled", "expire
 RESENT: tuple[LineState, ...] = ("failed", "cancelled", "expired", "missing")
 
 RouteName = batch_rows.RouteName
-Format = Literal["csv", "tsv", "jsonl", "json", "openai", "anthropic", "bedrock", "parquet", "excel"]
+Format = batch_rows.Format
 SOURCE = "batch"
 UNSURE = "Not checked: "  # how `Route.check` begins a sentence about what could not be found out: it need not be wrong
 # The most that a submission may ask of our own runner, and the largest budget.
@@ -173,96 +174,12 @@ class RouteLimits:
     source: str = ""
 
 
-class EstimateJson(TypedDict, total=False):
-    """What a batch may cost and take, as the database keeps it (`services.batch.estimate.Estimate`). Money is
-    nano-dollars. ``over_budget``: the person has agreed to more than the budget."""
-
-    deployment_id: str
-    route: RouteName
-    input_tokens: int | None
-    input_low: int | None
-    input_high: int | None
-    output_low: int | None
-    output_mid: int | None
-    output_high: int | None
-    cost_low: int | None
-    cost_mid: int | None
-    cost_high: int | None
-    plain_low: int | None
-    plain_mid: int | None
-    plain_high: int | None
-    seconds_low: float | None
-    seconds_mid: float | None
-    seconds_high: float | None
-    n_jobs: int
-    notes: list[str]
-    why_not: str | None
-    unpriced: str | None
-    over_budget: bool
-
-
 @dataclass(frozen=True, slots=True)
 class Line:
     """One line as a route is given it."""
 
     no: int
     ask: Ask
-
-
-class JobFacts(TypedDict, total=False):
-    """What is remembered of a job beside its columns, as the database keeps it (`db.models.BatchJob.facts`). Times are
-    Unix seconds; ``…_s`` are seconds.
-
-    Of every job: when it was first tried and how often, when it is tried again, whether the service was asked to stop
-    it; and, once it is over there, its last state and word, whether there are results, and what of them belongs to no
-    line. The rest is each route's own: ids of files, places in S3, what instances cost, where its ledger is.
-    """
-
-    tried_at: float
-    tries: int
-    again_at: float
-    cancel_asked: bool
-    end: BatchState
-    collectable: bool
-    word: str | None
-    collect_tries: int
-    strays: dict[str, int]
-    resubmit: bool
-    resubmit_after_s: float
-    results_until: float
-    # OpenAI
-    endpoint: str
-    input_file_id: str
-    output_file_id: str
-    error_file_id: str
-    # Anthropic
-    adopted: bool
-    proven: bool
-    expires_at: float
-    # AWS
-    name: str
-    input: str
-    output: str
-    type: str
-    model: str
-    message: str
-    submitted_at: float
-    started_at: float
-    ended_at: float
-    files: list[int]
-    wire: str
-    instance_type: str | None
-    instance_count: int | None
-    usd_per_hour: str
-    price_source: str
-    price_date: str
-    ledger: str
-    tag: str
-    answers: str
-    last_sent_at: float
-    answered_at: float
-    queue_s: float
-    work_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,22 +254,6 @@ class SubmitStopped(SubmitLater):
     """The person cancelled before anything was submitted, and it is certain that the service has nothing of the job."""
 
 
-class MessageJson(TypedDict):
-    """One turn of an ask, as a line keeps it."""
-
-    role: Literal["user", "assistant"]
-    text: str
-
-
-class AskJson(TypedDict, total=False):
-    """An ask as a line keeps it (`db.models.BatchLine.request`); what is not said in it is left out."""
-
-    messages: Required[list[MessageJson]]
-    system: str
-    params: Json
-    cache: CacheMode
-
-
 def ask_to_json(ask: Ask) -> AskJson:
     """An ask as a line keeps it."""
     values: AskJson = {"messages": [{"role": message.role, "text": message.text} for message in ask.messages]}
@@ -365,26 +266,12 @@ def ask_to_json(ask: Ask) -> AskJson:
     return values
 
 
-def ask_of_json(value: AskJson) -> Ask:
-    """The ask of `ask_to_json`."""
-    messages = tuple(Message(message["role"], message["text"]) for message in value["messages"])
-    return Ask(messages, value.get("system"), value.get("params") or {}, value.get("cache"))
-
-
-class OptionsJson(TypedDict, total=False):
-    """Options as a batch keeps them (`db.models.Batch.options`): only what is not as it is by itself."""
-
-    format: Format
-    encoding: Literal["utf-8", "cp1252"]
-    delimiter: str
-    id_column: str
-    prompt: str
-    system: str
-    params: Json
-    suffix_ids: bool
-    sheet: str
-    leave_out: bool
-    only_model: str
+def ask_of_line(row: LineRow) -> Ask:
+    """What a line asks, as `ask_to_json` keeps it. Only what a batch that is over has asked is ever forgotten."""
+    stored = row["request"]
+    assert stored is not None
+    messages = tuple(Message(message["role"], message["text"]) for message in stored["messages"])
+    return Ask(messages, stored.get("system"), stored.get("params") or {}, stored.get("cache"))
 
 
 def options_to_json(options: Options) -> OptionsJson:

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from db.batch_rows import JobFacts
 from services.batch.providers import common as providers_common
 from services.batch.providers import http as providers_http
 from services.batch.providers.common import (
@@ -39,7 +40,6 @@ from services.batch.providers.common import (
 from services.batch.types import (
     BatchState,
     Job,
-    JobFacts,
     Line,
     LineResult,
     Place,

@@ -25,10 +25,19 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from db.batch_rows import JobFacts
 from services.aws import control, credentials
 from services.aws.control import AwsTrouble, Place, Trouble
 from services.batch.providers.common import answered, clean, tag_of, write_atomically
-from services.batch.types import UNSURE, Job, JobFacts, LineResult, Polled, RouteTrouble, SubmitLater, SubmitRefused
+from services.batch.types import (
+    UNSURE,
+    Job,
+    LineResult,
+    Polled,
+    RouteTrouble,
+    SubmitLater,
+    SubmitRefused,
+)
 from services.batch.types import Place as Submitting
 from services.outcomes import STATE_OF, judge
 from services.pricing.cost import NANO

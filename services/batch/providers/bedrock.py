@@ -23,6 +23,7 @@ from typing import Any
 
 import orjson
 
+from db.batch_rows import JobFacts
 from services.aws import bedrock_ids, control
 from services.aws.control import AwsTrouble
 from services.aws.control import Place as Account
@@ -33,7 +34,6 @@ from services.batch.types import (
     UNSURE,
     BatchState,
     Job,
-    JobFacts,
     Line,
     LineResult,
     Place,

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from db.batch_rows import JobFacts
 from services.batch.providers import common as providers_common
 from services.batch.providers import http as providers_http
 from services.batch.providers.common import (
@@ -32,7 +33,6 @@ from services.batch.providers.common import (
 from services.batch.types import (
     BatchState,
     Job,
-    JobFacts,
     Line,
     LineResult,
     Place,

@@ -28,6 +28,7 @@ from typing import IO, Any, NamedTuple, Required, Self, TypedDict
 
 import orjson
 
+from db.batch_rows import JobFacts
 from services.aws import control
 from services.aws.control import AwsTrouble, explained
 from services.aws.control import Place as Account
@@ -37,7 +38,6 @@ from services.batch.providers.common import clean, json_line, limits_of, not_run
 from services.batch.types import (
     BatchState,
     Job,
-    JobFacts,
     Line,
     LineResult,
     Place,

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from db.batch_rows import JobFacts
 from services.aws import control
 from services.aws.control import AwsTrouble
 from services.aws.control import Place as Account
@@ -22,7 +23,6 @@ from services.batch.types import (
     UNSURE,
     BatchState,
     Job,
-    JobFacts,
     Line,
     LineResult,
     Place,
