@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from statistics import fmean, median
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Engine
 
 from db import batch_queries
@@ -566,7 +567,7 @@ def few_words(recorded: int, noun: str) -> str:
     return f"{recorded} recorded {some} of this deployment {'is' if single else 'are'} too few"
 
 
-def _ways(measured: Any) -> tuple[list[tuple[float, float]], str]:
+def _ways(measured: NDArray[np.float64]) -> tuple[list[tuple[float, float]], str]:
     """(tokens around each prompt, tokens per character) as they may be, the likeliest first, and that in words.
 
     Short prompts are mostly what a service puts around them, so a plain ratio from short ones would be several times

@@ -62,7 +62,7 @@ def _usd(row: CalledLine) -> str | None:
     return None if cost is None else usd(int(cost))
 
 
-def _error(row: CalledLine) -> Any:
+def _error(row: CalledLine) -> str | None:
     return None if row.get("state") == "succeeded" else row.get("message")
 
 

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, TypedDict
+from typing import IO, TypedDict
 
 import uvloop
 from sqlmodel import Session
@@ -184,7 +184,7 @@ class Worker:
         return "run" if row is None else str(row["wanted"])
 
 
-async def _every(seconds: float, work: Callable[[], Awaitable[Any]]) -> None:
+async def _every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
     while True:
         try:
             await work()
