@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from statistics import fmean, median
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,17 +38,6 @@ from services.types import Ask, Deployment
 Range = tuple[int | None, int | None, int | None]
 
 NOTHING: Range = (None, None, None)
-
-
-class Service(Protocol):
-    """The part of `providers.base.Route` that an estimate needs."""
-
-    name: RouteName
-    title: str
-
-    def why_not(self, deployment: Deployment) -> str | None: ...
-    def limits(self, deployment: Deployment, *, ask: bool = False) -> RouteLimits: ...
-    def body(self, deployment: Deployment, line: Line) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +103,7 @@ def estimates(
     checked: Checked,
     deployments: Sequence[Deployment],
     now: datetime,
-    routes: Iterable[Service] = (),
+    routes: Iterable[Route] = (),
     *,
     lanes: int | None = None,
     per_minute: int | None = None,
@@ -144,7 +132,7 @@ def _of(
     past: Sequence[RecentCall],
     finished: Sequence[FinishedBatch],
     now: datetime,
-    services: Sequence[Service],
+    services: Sequence[Route],
     lanes: int | None,
     per_minute: int | None,
 ) -> list[Estimate]:
@@ -185,7 +173,7 @@ def _of(
 
 
 def _by(
-    service: Service,
+    service: Route,
     deployment: Deployment,
     checked: Checked,
     base: Estimate,
@@ -322,7 +310,7 @@ def _longest(deployment: Deployment, checked: Checked, input_tokens: Tokens) -> 
     ]
 
 
-def _jobs(service: Service, deployment: Deployment, checked: Checked, limits: RouteLimits) -> tuple[int, list[str]]:
+def _jobs(service: Route, deployment: Deployment, checked: Checked, limits: RouteLimits) -> tuple[int, list[str]]:
     """How many jobs the file becomes, by the number of lines and by bytes (from the previewed lines, as a service
     would get them)."""
     n, problems = checked.n_valid, []
