@@ -46,7 +46,7 @@ from db.batch_rows import (
     NewLine,
 )
 from db.rollups import CALL
-from db.run_rows import NewRun
+from db.run_rows import Json, NewRun
 from db.runs import clock
 from db.types import rows_of
 
@@ -324,9 +324,7 @@ def delete_batch(*, session: Session, batch_id: str) -> bool:
 
 
 # --- lines of our own runner ---------------------------------------------------------------------------------------
-def claim(
-    *, session: Session, batch_id: str, no: int, worker: str, lease_s: float, call: dict[str, Any]
-) -> dict[str, Any] | None:
+def claim(*, session: Session, batch_id: str, no: int, worker: str, lease_s: float, call: Json) -> Json | None:
     """Take a line in hand and record its call, which is sent next; the call as it was recorded.
 
     None when the line is over, or in the hands of somebody whose lease holds. What a dead worker had sent of it
@@ -361,7 +359,7 @@ def lose_calls(*, session: Session, call_ids: Sequence[str]) -> None:
     runs_module.lose(session=session, condition=CALL.c.id.in_(list(call_ids)), message=TAKEN_OVER)
 
 
-def end_call(*, session: Session, batch_id: str, no: int, call_id: str, call: dict[str, Any], line: LineChange) -> bool:
+def end_call(*, session: Session, batch_id: str, no: int, call_id: str, call: Json, line: LineChange) -> bool:
     """Finish a call and, with it, its line if it is still that call's; False where another has taken it over.
 
     ``line``: what becomes of the line; a line whose state is "waiting" or "running" will be tried again.
@@ -426,9 +424,7 @@ def sent(*, session: Session, batch_id: str, job_no: int) -> None:
     )
 
 
-def keep_result(
-    *, session: Session, batch_id: str, job_no: int, no: int, call: dict[str, Any], line: LineChange
-) -> bool:
+def keep_result(*, session: Session, batch_id: str, job_no: int, no: int, call: Json, line: LineChange) -> bool:
     """What a service answered to a line, as its call and the line's end; False for one that has its end already."""
     done = session.execute(
         update(LINE)
