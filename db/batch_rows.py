@@ -33,7 +33,6 @@ JobState = BatchState | Literal["waiting"]
 
 RouteName = Literal["runner", "openai", "anthropic", "bedrock", "transform", "async"]
 
-
 Wanted = Literal["run", "pause", "cancel"]
 
 Choice = Literal["a", "b", "tie"]
