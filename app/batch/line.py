@@ -13,7 +13,7 @@ from app.widgets import playground_inputs
 from app.widgets.text import clip, plain
 from services.batch import text as words
 from services.batch.files.templates import Template
-from services.call_record import from_row
+from services.call_record import of_line
 from services.runs import record
 
 Row = Mapping[str, Any]
@@ -108,7 +108,7 @@ def text(value: str) -> None:
 def _call(row: Row) -> None:
     if row.get("call_state") is None:
         return
-    texts = record.in_words(from_row({**row, "state": row["call_state"]}))
+    texts = record.in_words(of_line(row))
     with st.container(horizontal=True, gap="medium"):
         for name, title in SHOWN:
             if texts[name] != "–":

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import PurePath
-from typing import Any
 
 import streamlit as st
 from sqlalchemy.exc import SQLAlchemyError
@@ -306,10 +305,9 @@ def draw_trial(checked: Checked, way: Way, person: auth.Person) -> None:
             if loaded_run is None:
                 st.caption(plain(trouble or ""))
                 continue
-            frame: dict[str, Any] = runs.frame(loaded_run, masked=False)
             board(
                 key=f"bt_board_{line}",
-                snapshot=frame,
+                snapshot=runs.frame(loaded_run, masked=False),
                 run_id=run_id,
                 live=loaded_run.live is not None,
                 legend=False,
