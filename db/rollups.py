@@ -28,7 +28,7 @@ from sqlmodel import Session
 from db import sketch
 from db.models import Call, Rollup
 from db.run_queries import WARM_SHARE
-from db.run_rows import MeasuredCall
+from db.run_rows import Counted, MeasuredCall
 from db.types import rows_of
 
 US = 1_000_000
@@ -38,10 +38,6 @@ GRAINS = (("h", 3600 * US, False), ("d", 86_400 * US, False), ("p", 86_400 * US,
 KEYS = ("grain", "bucket", "deployment_id", "model", "kind", "source", "person", "outcome", "state", "cache")
 
 NAMES = KEYS[2:]
-
-Counted = Literal[
-    "uncached_input", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning_output", "answer_output"
-]
 
 COUNTS: tuple[Counted, ...] = get_args(Counted)
 

@@ -7,10 +7,17 @@ imported, so that the names can be had without the database.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 # JSON whose keys are somebody else's, or those of a layer above us (`services.types.Json`).
 Json = dict[str, Any]
+
+# The token counts of a call.
+Counted = Literal[
+    "uncached_input", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning_output", "answer_output"
+]
+
+CacheMode = Literal["off", "auto", "5m", "1h"]  # as `services.types.CacheMode`
 
 
 class RunColumn(TypedDict):
@@ -19,7 +26,7 @@ class RunColumn(TypedDict):
     deployment_id: str
     use_shared_params: bool
     params: Json
-    cache: str | None
+    cache: CacheMode | None
 
 
 class RunAttachment(TypedDict):
@@ -67,6 +74,36 @@ class ListedRun(RunRow):
 
     states: dict[str, int]
     deployments: list[str]
+
+
+class StoredMessage(TypedDict):
+    """One turn of a conversation."""
+
+    role: Literal["user", "assistant"]
+    text: str
+
+
+class StoredAsk(TypedDict):
+    """What a call was asked (`services.types.Ask`)."""
+
+    messages: list[StoredMessage]
+    system: str | None
+    params: Json
+    cache: CacheMode | None
+
+
+class StoredRequest(TypedDict):
+    """How a call was sent. ``key_env``: the name of the variable that holds its key. ``refused``: why no request was
+    made. ``ask`` is there where texts are kept, the rest where there was a request."""
+
+    key_env: str | None
+    refused: str | None
+    ask: NotRequired[StoredAsk]
+    method: NotRequired[str]
+    url: NotRequired[str]
+    headers: NotRequired[dict[str, str]]
+    auth: NotRequired[list[str] | None]
+    sign: NotRequired[Json | None]
 
 
 class MeasuredCall(TypedDict):
@@ -117,8 +154,8 @@ class ListedCall(HistoryCall):
     message: str | None
 
 
-class WrittenCall(ListedCall):
-    """A call as it is written: its beginning and its end."""
+class CallRow(ListedCall):
+    """A row of `db.models.Call`. ``rolled``: it is in the rollups."""
 
     retry_of: str | None
     deployment: Json
@@ -145,7 +182,7 @@ class WrittenCall(ListedCall):
     self_lag_ms: float | None
     server_ms: float | None
     buffered_suspect: bool | None
-    cache_mode: str | None
+    cache_mode: CacheMode | None
     region: str | None
     tier_asked: str | None
     tier_served: str | None
@@ -159,7 +196,7 @@ class WrittenCall(ListedCall):
     answer: str | None
     reasoning: str | None
     answer_sha256: str | None
-    request: Json | None
+    request: StoredRequest | None
     sent_params: Json | None
     dropped_params: dict[str, str] | None
     delta_us: bytes | None
@@ -167,10 +204,6 @@ class WrittenCall(ListedCall):
     n_events: int | None
     n_bytes: int | None
     keepalives: int | None
-
-
-class CallRow(WrittenCall):
-    """A row of `db.models.Call`. ``rolled``: it is in the rollups."""
 
     rolled: bool
 
@@ -206,13 +239,10 @@ class HoldingCall(TypedDict):
     output: int | None
 
 
-class VoteRow(TypedDict):
-    """A row of `db.models.Vote`."""
+class Ballot(TypedDict):
+    """What a person says of a pair of answers, or of the best: "a", "b", "tie", "both_bad" or "best". ``winner``: the
+    id of a deployment."""
 
-    id: str
-    run_id: str
-    person: str
-    created_at: datetime
     blind: bool
     choice: str
     column_a: int | None
@@ -221,3 +251,17 @@ class VoteRow(TypedDict):
     deployment_b: str | None
     winner: str | None
     repetition: int
+
+
+class NewVote(Ballot):
+    """A vote as it is recorded."""
+
+    id: str
+    run_id: str
+    person: str
+
+
+class VoteRow(NewVote):
+    """A row of `db.models.Vote`."""
+
+    created_at: datetime

@@ -11,7 +11,7 @@ from app.widgets.text import clip, plain
 from db.batch_rows import AskJson, BatchRow, CalledLine
 from services.batch import text as words
 from services.batch.files.templates import Template
-from services.call_record import from_row
+from services.call_record import of_line
 from services.runs import record
 
 LONGEST = 200_000  # characters of a text on the page; files hold all of it
@@ -109,7 +109,7 @@ def text(value: str) -> None:
 def _call(row: CalledLine) -> None:
     if row.get("call_state") is None:
         return
-    texts = record.in_words(from_row({**row, "state": row["call_state"]}))
+    texts = record.in_words(of_line(row))
     with st.container(horizontal=True, gap="medium"):
         for name, title in SHOWN:
             if texts[name] != "–":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
@@ -19,6 +18,7 @@ from services.call_record import from_row
 from services.client import EngineError
 from services.engine_process.spawn import engine_for
 from services.runs import record
+from services.types import JsonMapping
 
 
 def list_runs(data: Path, *, limit: int, search: str | None, run_id: str | None, as_json: bool) -> int:
@@ -88,7 +88,7 @@ def list_deployments(data: Path, file: Path, *, test: bool, as_json: bool, perso
         for title in ("id", "name", "kind", "model", "state"):
             table.add_column(title)
         for status in engine.deployments():
-            result: dict[str, Any] | None = status.test
+            result: JsonMapping | None = status.test
             if test and status.ready:
                 try:
                     result = engine.test_deployment(status.deployment.id)
