@@ -1,10 +1,10 @@
-"""Every read of the tables of batches, as a plain function of a reading engine. Rows come back as dicts."""
+"""Every read of the tables of batches, as a plain function of a reading engine. Rows are dicts (`db.batch_rows`)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from sqlalchemy import (
     ColumnElement,
@@ -26,15 +26,28 @@ from sqlalchemy import (
 )
 from sqlmodel import Session, col
 
+from db.batch_rows import (
+    AttemptCost,
+    BatchRow,
+    CalledLine,
+    Choice,
+    FinishedBatch,
+    JobRow,
+    LineRow,
+    RecentCall,
+    ResentBatch,
+    VoteRow,
+    WorkerRow,
+)
 from db.models import Batch, BatchJob, BatchLine, BatchVote, BatchWorker
 from db.rollups import CALL, INPUT
-from db.types import storable
+from db.types import rows_of, storable
 
 VOTE: Table = BatchVote.__table__  # type: ignore[attr-defined]  # SQLModel adds __table__ at run time
 
-CHOICES = ("a", "b", "tie")
+CHOICES: tuple[Choice, ...] = ("a", "b", "tie")
 
-_TURNED = {"a": "b", "b": "a", "tie": "tie"}
+_TURNED: Mapping[str, Choice] = {"a": "b", "b": "a", "tie": "tie"}
 
 
 def vote(*, session: Session, batch_a: str, batch_b: str, no: int, person: str, choice: str | None) -> None:
@@ -59,7 +72,7 @@ def vote(*, session: Session, batch_a: str, batch_b: str, no: int, person: str, 
         )
 
 
-def votes(engine: Engine, batch_a: str, batch_b: str, person: str | None = None) -> list[dict[str, Any]]:
+def votes(engine: Engine, batch_a: str, batch_b: str, person: str | None = None) -> list[VoteRow]:
     """The votes on two batches, by line: ``no`` (of the batch whose id sorts first), ``person`` and ``choice`` ("a" is
     for ``batch_a`` as it is given here)."""
     first, second = sorted((batch_a, batch_b))
@@ -71,7 +84,7 @@ def votes(engine: Engine, batch_a: str, batch_b: str, person: str | None = None)
     if person is not None:
         statement = statement.where(VOTE.c.person == person)
     with engine.connect() as connection:
-        rows = [dict(row) for row in connection.execute(statement).mappings()]
+        rows = rows_of(VoteRow, connection.execute(statement))
     if first != batch_a:
         for row in rows:
             row["choice"] = _TURNED[row["choice"]]
@@ -123,7 +136,7 @@ _FIGURES = (
 
 def recent_calls(
     engine: Engine, deployments: Sequence[str], *, sources: Sequence[str] = SOURCES, limit: int = TAKEN
-) -> list[Row]:
+) -> list[RecentCall]:
     """The latest succeeded calls of each deployment, newest first: counts, times, and ``chars``.
 
     ``chars``: characters of the prompt and the system prompt; None where the text was not kept, and for a conversation
@@ -133,7 +146,7 @@ def recent_calls(
         return []
     parts = [_latest_of(deployment, sources, limit) for deployment in dict.fromkeys(deployments)]
     with engine.connect() as connection:
-        return [dict(row) for row in connection.execute(union_all(*parts)).mappings()]
+        return rows_of(RecentCall, connection.execute(union_all(*parts)))
 
 
 def _latest_of(deployment: str, sources: Sequence[str], limit: int) -> Select[Any]:
@@ -166,7 +179,7 @@ def _latest_of(deployment: str, sources: Sequence[str], limit: int) -> Select[An
     return select(figures)
 
 
-def finished_batches(engine: Engine, limit: int = FINISHED) -> list[Row]:
+def finished_batches(engine: Engine, limit: int = FINISHED) -> list[FinishedBatch]:
     """The latest batches that came to their end, newest first: ``deployment_id``, ``route``, ``n_lines``, ``run_id``,
     ``per_minute``, when they ``began`` and ``ended_at``, and the ``seconds`` between, pauses included."""
     statement = (
@@ -185,11 +198,22 @@ def finished_batches(engine: Engine, limit: int = FINISHED) -> list[Row]:
         .limit(limit)
     )
     with engine.connect() as connection:
-        rows = [dict(row) for row in connection.execute(statement).mappings()]
-    for row in rows:
-        row["began"] = row.pop("started_at") or row["created_at"]
-        row["seconds"] = (row["ended_at"] - row["began"]).total_seconds()
-    return [row for row in rows if row["seconds"] > 0]
+        rows = connection.execute(statement).all()
+    finished: list[FinishedBatch] = [
+        {
+            "deployment_id": row.deployment_id,
+            "route": row.route,
+            "n_lines": row.n_lines,
+            "created_at": row.created_at,
+            "run_id": row.run_id,
+            "began": row.started_at or row.created_at,
+            "ended_at": row.ended_at,
+            "per_minute": row.per_minute,
+            "seconds": (row.ended_at - (row.started_at or row.created_at)).total_seconds(),
+        }
+        for row in rows
+    ]
+    return [batch for batch in finished if batch["seconds"] > 0]
 
 
 def stretches(engine: Engine, run_ids: Sequence[str]) -> list[tuple[str, datetime, datetime | None]]:
@@ -211,7 +235,7 @@ class Costs(NamedTuple):
     nanousd: int
 
 
-def sent_again(engine: Engine, batch_id: str) -> Row | None:
+def sent_again(engine: Engine, batch_id: str) -> ResentBatch | None:
     """The batch that the lines without an answer went into (``id``, ``name``, ``state``), as `db.batches` looks for
     it before it makes one; None where there is none."""
     own = select(BATCH.c.file_sha256).where(BATCH.c.id == batch_id).scalar_subquery()
@@ -219,8 +243,8 @@ def sent_again(engine: Engine, batch_id: str) -> Row | None:
         BATCH.c.parent_id == batch_id, BATCH.c.file_sha256 == own
     )
     with engine.connect() as connection:
-        row = connection.execute(statement.order_by(BATCH.c.created_at.desc()).limit(1)).mappings().first()
-    return dict(row) if row is not None else None
+        rows = rows_of(ResentBatch, connection.execute(statement.order_by(BATCH.c.created_at.desc()).limit(1)))
+    return rows[0] if rows else None
 
 
 def costs(engine: Engine, batch_id: str) -> dict[str, Costs]:
@@ -236,7 +260,7 @@ def costs(engine: Engine, batch_id: str) -> dict[str, Costs]:
     return {str(state or "no_price"): Costs(int(n), int(n_known), int(total or 0)) for state, n, n_known, total in rows}
 
 
-def in_both(engine: Engine, first: Mapping[str, Any], second: Mapping[str, Any], no: int) -> bool:
+def in_both(engine: Engine, first: BatchRow, second: BatchRow, no: int) -> bool:
     """Whether line ``no`` of the batch ``first`` stands beside a line of ``second``, as `services.batch.evaluate.pairs`
     joins them: those of one file by where the record begins, else by id."""
     with engine.connect() as connection:
@@ -267,7 +291,7 @@ def _n_lines_at(connection: Connection, batch_id: str, line: int) -> int:
 LATEST = 2000  # calls
 
 
-def called(engine: Engine, text: str, limit: int = 10) -> list[Row]:
+def called(engine: Engine, text: str, limit: int = 10) -> list[BatchRow]:
     """The batches that somebody means by ``text``: the one with that id, else those with that name, else those whose id
     begins so; newest first."""
     name_or_id = storable(text)
@@ -275,16 +299,15 @@ def called(engine: Engine, text: str, limit: int = 10) -> list[Row]:
     begins = func.substr(BATCH.c.id, 1, len(name_or_id)) == name_or_id
     for meant in (BATCH.c.id == name_or_id, BATCH.c.name == name_or_id, begins) if name_or_id else ():
         with engine.connect() as connection:
-            if rows := [dict(row) for row in connection.execute(newest.where(meant)).mappings()]:
+            if rows := rows_of(BatchRow, connection.execute(newest.where(meant))):
                 return rows
     return []
 
 
-def of_run(engine: Engine, run_id: str) -> Row | None:
+def of_run(engine: Engine, run_id: str) -> BatchRow | None:
     """The batch whose calls a run has; None for any other run."""
-    with engine.connect() as connection:
-        row = connection.execute(select(BATCH).where(BATCH.c.run_id == run_id).limit(1)).mappings().first()
-    return dict(row) if row is not None else None
+    rows = _all(engine, BatchRow, select(BATCH).where(BATCH.c.run_id == run_id).limit(1))
+    return rows[0] if rows else None
 
 
 def run_stretches(engine: Engine, run_id: str) -> Iterator[tuple[datetime, datetime | None]]:
@@ -314,7 +337,7 @@ def latest(
         return n, [(began, over) for began, over in connection.execute(calls)][::-1]
 
 
-Row = dict[str, Any]
+R = TypeVar("R")
 
 BATCH: Table = Batch.__table__  # type: ignore[attr-defined]  # SQLModel adds __table__ at run time
 
@@ -374,21 +397,23 @@ _OF_CALL = (
 _TAKEN = ("outcome", "message", "answer")
 
 
-def batches(engine: Engine, limit: int = 50, person: str | None = None) -> list[Row]:
+def batches(engine: Engine, limit: int = 50, person: str | None = None) -> list[BatchRow]:
     """The newest batches; ``person`` None for everybody's."""
     listed = select(BATCH).order_by(BATCH.c.created_at.desc(), BATCH.c.id).limit(limit)
-    return _all(engine, listed if person is None else listed.where(BATCH.c.person == person))
+    return _all(engine, BatchRow, listed if person is None else listed.where(BATCH.c.person == person))
 
 
-def batch(engine: Engine, batch_id: str) -> Row | None:
+def batch(engine: Engine, batch_id: str) -> BatchRow | None:
     """One batch, or None."""
-    rows = _all(engine, select(BATCH).where(BATCH.c.id == batch_id))
+    rows = _all(engine, BatchRow, select(BATCH).where(BATCH.c.id == batch_id))
     return rows[0] if rows else None
 
 
-def unfinished(engine: Engine) -> list[Row]:
+def unfinished(engine: Engine) -> list[BatchRow]:
     """The batches that are not over, oldest first."""
-    return _all(engine, select(BATCH).where(BATCH.c.state.not_in(OVER)).order_by(BATCH.c.created_at, BATCH.c.id))
+    return _all(
+        engine, BatchRow, select(BATCH).where(BATCH.c.state.not_in(OVER)).order_by(BATCH.c.created_at, BATCH.c.id)
+    )
 
 
 def counts(engine: Engine, batch_id: str) -> dict[str, int]:
@@ -402,7 +427,7 @@ def counts(engine: Engine, batch_id: str) -> dict[str, int]:
 
 def lines(
     engine: Engine, batch_id: str, *, states: Sequence[str] = (), text: str = "", limit: int = 50, offset: int = 0
-) -> tuple[list[Row], int]:
+) -> tuple[list[CalledLine], int]:
     """A page of lines in the order of the file, each with the figures of its last call, and how many match in all.
 
     Costs are of all its attempts (`db.batch_queries`). ``text`` is looked for in ids, requests, answers and messages,
@@ -416,28 +441,26 @@ def lines(
     with engine.connect() as connection:
         total = int(connection.execute(select(func.count()).select_from(LINE).where(*clauses)).scalar_one())
         page = _with_calls().where(*clauses).order_by(LINE.c.no).limit(limit).offset(offset)
-        rows = [dict(row) for row in connection.execute(page).mappings()]
-        return with_attempts(connection, batch_id, rows), total
+        return with_attempts(connection, batch_id, rows_of(CalledLine, connection.execute(page))), total
 
 
-def each_line(engine: Engine, batch_id: str) -> Iterator[Row]:
+def each_line(engine: Engine, batch_id: str) -> Iterator[CalledLine]:
     """Every line with the figures of its call (as `lines`), in the order of the file and in constant memory."""
     last = 0
     while True:
         page = _with_calls().where(LINE.c.batch_id == batch_id, LINE.c.no > last).order_by(LINE.c.no).limit(AT_ONCE)
         with engine.connect() as connection:
-            without_attempts = [dict(row) for row in connection.execute(page).mappings()]
-            rows = with_attempts(connection, batch_id, without_attempts)
+            rows = with_attempts(connection, batch_id, rows_of(CalledLine, connection.execute(page)))
         yield from rows
         if len(rows) < AT_ONCE:
             return
         last = rows[-1]["no"]
 
 
-def lines_between(engine: Engine, batch_id: str, first: int, last: int, states: Sequence[str] = ()) -> list[Row]:
+def lines_between(engine: Engine, batch_id: str, first: int, last: int, states: Sequence[str] = ()) -> list[LineRow]:
     """The lines ``first`` to ``last`` without their calls, only those in ``states`` if any are given."""
     statement = select(LINE).where(LINE.c.batch_id == batch_id, LINE.c.no.between(first, last)).order_by(LINE.c.no)
-    return _all(engine, statement.where(LINE.c.state.in_(list(states))) if states else statement)
+    return _all(engine, LineRow, statement.where(LINE.c.state.in_(list(states))) if states else statement)
 
 
 def open_groups(engine: Engine, batch_id: str, size: int) -> list[int]:
@@ -455,20 +478,24 @@ def last_no(engine: Engine, batch_id: str) -> int:
     return int(number or 0)
 
 
-def jobs(engine: Engine, batch_id: str) -> list[Row]:
+def jobs(engine: Engine, batch_id: str) -> list[JobRow]:
     """The jobs of a batch at its service, in order."""
-    return _all(engine, select(JOB).where(JOB.c.batch_id == batch_id).order_by(JOB.c.no))
+    return _all(engine, JobRow, select(JOB).where(JOB.c.batch_id == batch_id).order_by(JOB.c.no))
 
 
-def workers(engine: Engine) -> list[Row]:
+def workers(engine: Engine) -> list[WorkerRow]:
     """Every worker that was seen in the last day, the one with the freshest heartbeat first."""
     since = datetime.now(UTC) - timedelta(days=1)
-    return _all(engine, select(WORKER).where(WORKER.c.heartbeat_at > since).order_by(WORKER.c.heartbeat_at.desc()))
+    return _all(
+        engine, WorkerRow, select(WORKER).where(WORKER.c.heartbeat_at > since).order_by(WORKER.c.heartbeat_at.desc())
+    )
 
 
-def same_file(engine: Engine, sha256: str) -> list[Row]:
+def same_file(engine: Engine, sha256: str) -> list[BatchRow]:
     """The batches that were made of the same bytes, newest first."""
-    return _all(engine, select(BATCH).where(BATCH.c.file_sha256 == sha256).order_by(BATCH.c.created_at.desc()))
+    return _all(
+        engine, BatchRow, select(BATCH).where(BATCH.c.file_sha256 == sha256).order_by(BATCH.c.created_at.desc())
+    )
 
 
 def spent(engine: Engine, batch_id: str) -> int | None:
@@ -483,9 +510,9 @@ def spent(engine: Engine, batch_id: str) -> int | None:
     return 0 if not n else int(total) if n_known else None
 
 
-def _all(engine: Engine, statement: Select[Any]) -> list[Row]:
+def _all(engine: Engine, kind: Callable[..., R], statement: Select[Any]) -> list[R]:
     with engine.connect() as connection:
-        return [dict(row) for row in connection.execute(statement).mappings()]
+        return rows_of(kind, connection.execute(statement))
 
 
 def _with_calls() -> Select[Any]:
@@ -505,16 +532,16 @@ def _holds(text: str) -> ColumnElement[bool]:
     return or_(*(func.lower(place).like(pattern, escape="\\") for place in places))
 
 
-MONEY = ("cost_nanousd", "cost_high_nanousd", "plain_nanousd")
+_BOUNDS: tuple[Literal["cost_high_nanousd", "plain_nanousd"], ...] = ("cost_high_nanousd", "plain_nanousd")
 
-_ATTEMPT_FIGURES = ("id", "repetition", "retry_of", "cost_state", *MONEY)
+_ATTEMPT_FIGURES = ("id", "repetition", "retry_of", "cost_state", "cost_nanousd", *_BOUNDS)
 
 
 # The first of these that one of the attempts is in is what their sum is.
 _STATES = ("lower_bound", "estimated", "by_the_hour", "exact", "free", "not_billed")
 
 
-def with_attempts(connection: Connection, batch_id: str, rows: list[Row]) -> list[Row]:
+def with_attempts(connection: Connection, batch_id: str, rows: list[CalledLine]) -> list[CalledLine]:
     """The same lines (`db.batch_queries.lines`), where ``cost_nanousd``, its bounds, its state and the plain cost are
     of all attempts together, and ``earlier_nanousd`` is what those before the last one cost (None: nothing is known of
     it, or there were none). Their sum over a batch is that of its calls in the history."""
@@ -527,18 +554,18 @@ def with_attempts(connection: Connection, batch_id: str, rows: list[Row]) -> lis
     return rows
 
 
-def _before(connection: Connection, batch_id: str, lines: Mapping[int, Row]) -> dict[int, list[Row]]:
+def _before(connection: Connection, batch_id: str, lines: Mapping[int, CalledLine]) -> dict[int, list[AttemptCost]]:
     """The calls of each line before its last one."""
-    by_line: dict[int, list[Row]] = {no: [] for no in lines}
+    by_line: dict[int, list[AttemptCost]] = {no: [] for no in lines}
     # From call to call by their keys: a batch can have a million calls, and there is no index on the line in a run.
     line_of_call = {row["retry_of"]: no for no, row in lines.items() if row["retry_of"] is not None}
-    seen: set[str] = {row["call_id"] for row in lines.values()}
+    seen = {row["call_id"] for row in lines.values()}
     while line_of_call:
         statement = select(*(CALL.c[name] for name in _ATTEMPT_FIGURES)).where(CALL.c.id.in_(list(line_of_call)))
         following: dict[str, int] = {}
-        for call in connection.execute(statement).mappings():
+        for call in rows_of(AttemptCost, connection.execute(statement)):
             no = line_of_call[call["id"]]
-            by_line[no].append(dict(call))
+            by_line[no].append(call)
             seen.add(call["id"])
             if call["retry_of"] is not None and call["retry_of"] not in seen:
                 following[call["retry_of"]] = no
@@ -549,20 +576,22 @@ def _before(connection: Connection, batch_id: str, lines: Mapping[int, Row]) -> 
     return by_line
 
 
-def _by_run(connection: Connection, batch_id: str, numbers: Sequence[int], last: set[str]) -> dict[int, list[Row]]:
+def _by_run(
+    connection: Connection, batch_id: str, numbers: Sequence[int], last: set[str | None]
+) -> dict[int, list[AttemptCost]]:
     run = select(BATCH.c.run_id).where(BATCH.c.id == batch_id).scalar_subquery()
     statement = select(*(CALL.c[name] for name in _ATTEMPT_FIGURES)).where(
         CALL.c.run_id == run, CALL.c.repetition.in_(list(numbers))
     )
-    by_line: dict[int, list[Row]] = {no: [] for no in numbers}
-    for call in connection.execute(statement).mappings():
+    by_line: dict[int, list[AttemptCost]] = {no: [] for no in numbers}
+    for call in rows_of(AttemptCost, connection.execute(statement)):
         if call["id"] not in last:
-            by_line[call["repetition"]].append(dict(call))
+            by_line[call["repetition"]].append(call)
     return by_line
 
 
-def _add(row: Row, earlier: Sequence[Row]) -> None:
-    every = [*earlier, {name: row[name] for name in ("cost_state", *MONEY)}]
+def _add(row: CalledLine, earlier: Sequence[AttemptCost]) -> None:
+    every: list[AttemptCost | CalledLine] = [*earlier, row]
     priced = [call for call in every if call["cost_nanousd"] is not None]
     row["earlier_nanousd"] = _sum(earlier)
     total = _sum(every)
@@ -574,11 +603,11 @@ def _add(row: Row, earlier: Sequence[Row]) -> None:
         next((state for state in _STATES if state in states), row["cost_state"]) if all_priced else "lower_bound"
     )
     row["cost_nanousd"] = total
-    for name in ("cost_high_nanousd", "plain_nanousd"):
-        values = [call[name] for call in priced]
-        row[name] = sum(values) if all_priced and None not in values else None
+    for name in _BOUNDS:
+        values = [value for call in priced if (value := call[name]) is not None]
+        row[name] = sum(values) if all_priced and len(values) == len(priced) else None
 
 
-def _sum(calls: Sequence[Row]) -> int | None:
+def _sum(calls: Sequence[AttemptCost | CalledLine]) -> int | None:
     costs_of_calls = [call["cost_nanousd"] for call in calls if call["cost_nanousd"] is not None]
     return sum(costs_of_calls) if costs_of_calls else None

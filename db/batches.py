@@ -6,9 +6,9 @@ ours, in one transaction with the call's end. So whatever is repeated, by whomev
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Unpack
 
 from sqlalchemy import CursorResult, Result, and_, bindparam, delete, func, insert, literal, or_, select, text, update
 from sqlmodel import Session
@@ -21,7 +21,6 @@ from db.batch_queries import (
     OPEN,
     OVER,
     WORKER,
-    Row,
     batch,
     batches,
     counts,
@@ -36,15 +35,26 @@ from db.batch_queries import (
     unfinished,
     workers,
 )
+from db.batch_rows import (
+    BatchChange,
+    BatchState,
+    EarlierBatch,
+    JobChange,
+    LineChange,
+    NewBatch,
+    NewJob,
+    NewLine,
+)
 from db.rollups import CALL
+from db.run_rows import Json, NewRun
 from db.runs import clock
+from db.types import rows_of
 
 __all__ = [
     "OPEN",
     "OVER",
     "STOPPED",
     "TAKEN_OVER",
-    "Row",
     "adopt_worker",
     "alive",
     "batch",
@@ -126,22 +136,21 @@ def not_stopped(*, session: Session) -> list[str]:
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:what, 0))")
 
 
-def insert_once(*, session: Session, run: Mapping[str, Any], values: Mapping[str, Any], again: bool) -> Row | None:
+def insert_once(*, session: Session, run: NewRun, values: NewBatch, again: bool) -> EarlierBatch | None:
     """Record a batch and its run. When one was made of the same bytes before, and not ``again``: that one's row
     (``id``, ``name``, ``created_at``), and nothing is recorded."""
     _alone(session, f"batch of {values['file_sha256']}")
     if not again:
         same = select(BATCH.c.id, BATCH.c.name, BATCH.c.created_at).where(BATCH.c.file_sha256 == values["file_sha256"])
-        row = session.execute(same.order_by(BATCH.c.created_at.desc()).limit(1)).mappings().first()
-        if row is not None:
-            return dict(row)
+        for earlier in rows_of(EarlierBatch, session.execute(same.order_by(BATCH.c.created_at.desc()).limit(1))):
+            return earlier
     insert_batch(session=session, run=run, values=values)
     return None
 
 
 def resend_once(
-    *, session: Session, run: Mapping[str, Any], values: Mapping[str, Any], source: str, states: Sequence[str]
-) -> Row | None:
+    *, session: Session, run: NewRun, values: NewBatch, source: str, states: Sequence[str]
+) -> EarlierBatch | None:
     """Record a batch of the lines of ``source`` that are in ``states``. When those lines went into a batch before:
     that one's row (``id``, ``name``, ``created_at``, ``state``, and ``left``: how many of its lines have no answer),
     and nothing is recorded."""
@@ -149,11 +158,11 @@ def resend_once(
     statement = select(BATCH.c.id, BATCH.c.name, BATCH.c.created_at, BATCH.c.state).where(
         BATCH.c.parent_id == source, BATCH.c.file_sha256 == values["file_sha256"]
     )
-    row = session.execute(statement.order_by(BATCH.c.created_at.desc()).limit(1)).mappings().first()
-    if row is not None:
+    for earlier in rows_of(EarlierBatch, session.execute(statement.order_by(BATCH.c.created_at.desc()).limit(1))):
         lacking = LINE.c.state.in_([*states, *OPEN])
-        counted = select(func.count()).select_from(LINE).where(LINE.c.batch_id == row["id"], lacking)
-        return dict(row) | {"left": int(session.execute(counted).scalar_one())}
+        counted = select(func.count()).select_from(LINE).where(LINE.c.batch_id == earlier["id"], lacking)
+        earlier["left"] = int(session.execute(counted).scalar_one())
+        return earlier
     insert_batch(session=session, run=run, values=values)
     copy_lines(session=session, source=source, target=values["id"], states=states)
     return None
@@ -215,13 +224,13 @@ def _rows(result: Result[Any]) -> int:
 
 
 # --- batches -------------------------------------------------------------------------------------------------------
-def insert_batch(*, session: Session, run: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+def insert_batch(*, session: Session, run: NewRun, values: NewBatch) -> None:
     """Record a batch and the run that its calls belong to."""
-    runs_module.insert_run(session=session, values=dict(run))
+    runs_module.insert_run(session=session, values={**run})
     session.execute(insert(BATCH), dict(values))
 
 
-def insert_lines(*, session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
+def insert_lines(*, session: Session, rows: Sequence[NewLine]) -> None:
     """Record lines (state "waiting")."""
     session.execute(insert(LINE), [dict(row) for row in rows])
 
@@ -239,13 +248,15 @@ def copy_lines(*, session: Session, source: str, target: str, states: Sequence[s
     return int(session.execute(select(func.count()).select_from(LINE).where(LINE.c.batch_id == target)).scalar_one())
 
 
-def set_batch(*, session: Session, batch_id: str, unless_over: bool = True, **values: Any) -> bool:
+def set_batch(*, session: Session, batch_id: str, unless_over: bool = True, **values: Unpack[BatchChange]) -> bool:
     """Change a batch; one that is over only with ``unless_over`` False. Whether there was one to change."""
     clauses = [BATCH.c.id == batch_id, *([BATCH.c.state.not_in(OVER)] if unless_over else [])]
     return _rows(session.execute(update(BATCH).where(*clauses).values(**values))) > 0
 
 
-def move(*, session: Session, batch_id: str, states: Sequence[str], while_wanted: str = "run", **values: Any) -> bool:
+def move(
+    *, session: Session, batch_id: str, states: Sequence[str], while_wanted: str = "run", **values: Unpack[BatchChange]
+) -> bool:
     """Change a batch that is in one of ``states`` while that is still wanted of it; whether it was so."""
     done = session.execute(
         update(BATCH)
@@ -255,7 +266,7 @@ def move(*, session: Session, batch_id: str, states: Sequence[str], while_wanted
     return _rows(done) > 0
 
 
-def end_batch(*, session: Session, batch_id: str, state: str, said: str | None, left: str) -> bool:
+def end_batch(*, session: Session, batch_id: str, state: BatchState, said: str | None, left: str) -> bool:
     """A batch is over: lines that nobody answered become ``left``. Whether it was not over before."""
     ended = set_batch(session=session, batch_id=batch_id, state=state, said=said, ended_at=_now(), lanes=None)
     if ended:
@@ -313,9 +324,7 @@ def delete_batch(*, session: Session, batch_id: str) -> bool:
 
 
 # --- lines of our own runner ---------------------------------------------------------------------------------------
-def claim(
-    *, session: Session, batch_id: str, no: int, worker: str, lease_s: float, call: dict[str, Any]
-) -> dict[str, Any] | None:
+def claim(*, session: Session, batch_id: str, no: int, worker: str, lease_s: float, call: Json) -> Json | None:
     """Take a line in hand and record its call, which is sent next; the call as it was recorded.
 
     None when the line is over, or in the hands of somebody whose lease holds. What a dead worker had sent of it
@@ -350,18 +359,16 @@ def lose_calls(*, session: Session, call_ids: Sequence[str]) -> None:
     runs_module.lose(session=session, condition=CALL.c.id.in_(list(call_ids)), message=TAKEN_OVER)
 
 
-def end_call(
-    *, session: Session, batch_id: str, no: int, call_id: str, call: dict[str, Any], line: Mapping[str, Any]
-) -> bool:
+def end_call(*, session: Session, batch_id: str, no: int, call_id: str, call: Json, line: LineChange) -> bool:
     """Finish a call and, with it, its line if it is still that call's; False where another has taken it over.
 
     ``line``: what becomes of the line; a line whose state is "waiting" or "running" will be tried again.
     """
     finished = runs_module.finish_call(session=session, call_id=call_id, values=call)
     # A call that was given up as lost stays so, and its line is sent again: the two must tell the same.
-    values = dict(line) if finished else {"state": "waiting", "worker": None, "lease_until": None}
+    values: LineChange = line if finished else {"state": "waiting", "worker": None, "lease_until": None}
     line_of_call = {"the_batch": batch_id, "the_no": no, "the_call": call_id}
-    return _rows(session.execute(_END, values | line_of_call)) > 0 and finished
+    return _rows(session.execute(_END, {**values, **line_of_call})) > 0 and finished
 
 
 def renew(*, session: Session, worker: str, batch_ids: Sequence[str], lease_s: float) -> int:
@@ -386,7 +393,7 @@ def release(*, session: Session, worker: str, batch_ids: Sequence[str]) -> int:
 
 
 # --- jobs of a service ---------------------------------------------------------------------------------------------
-def insert_jobs(*, session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
+def insert_jobs(*, session: Session, rows: Sequence[NewJob]) -> None:
     """Record the jobs of a batch and which lines go into which."""
     for row in rows:
         between = LINE.c.no.between(row["first_no"], row["last_no"])
@@ -403,7 +410,7 @@ def has_jobs(*, session: Session, batch_id: str) -> bool:
     return session.execute(select(JOB.c.no).where(JOB.c.batch_id == batch_id).limit(1)).first() is not None
 
 
-def set_job(*, session: Session, batch_id: str, no: int, **values: Any) -> None:
+def set_job(*, session: Session, batch_id: str, no: int, **values: Unpack[JobChange]) -> None:
     """Change a job."""
     session.execute(update(JOB).where(JOB.c.batch_id == batch_id, JOB.c.no == no).values(**values))
 
@@ -417,7 +424,7 @@ def sent(*, session: Session, batch_id: str, job_no: int) -> None:
     )
 
 
-def keep_result(*, session: Session, batch_id: str, job_no: int, no: int, call: dict[str, Any], line: Row) -> bool:
+def keep_result(*, session: Session, batch_id: str, job_no: int, no: int, call: Json, line: LineChange) -> bool:
     """What a service answered to a line, as its call and the line's end; False for one that has its end already."""
     done = session.execute(
         update(LINE)

@@ -5,46 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from decimal import Decimal
 
 from sqlalchemy import ColumnElement, Engine, Integer, Text, and_, case, cast, func, literal, select
 from sqlmodel import col
 
 from db.history import Wanted, conditions, tagged
 from db.models import Call
-from db.rollups import CALL
-from db.types import UtcDateTime, dicts
-
-COLUMNS = (
-    "created_at",
-    "deployment_id",
-    "kind",
-    "model",
-    "source",
-    "ttft_ms",
-    "ttlt_ms",
-    "decode_tps",
-    "uncached_input",
-    "cache_read",
-    "cache_write_5m",
-    "cache_write_1h",
-    "reasoning_output",
-    "answer_output",
-    "lag_marked",
-)
+from db.rollups import CALL, COUNTS, INPUT
+from db.run_rows import RecentCall
+from db.types import UtcDateTime, rows_of
 
 
-def recent(engine: Engine, selection: Wanted, limit: int) -> list[dict[str, Any]]:
+def recent(engine: Engine, selection: Wanted, limit: int) -> list[RecentCall]:
     """Up to ``limit`` succeeded calls of a stretch, oldest first. Tags are not looked at."""
     statement = (
-        select(*(CALL.c[name] for name in COLUMNS))
+        select(*(CALL.c[name] for name in RecentCall.__annotations__))
         .where(CALL.c.created_at >= selection.start, CALL.c.created_at < selection.end, CALL.c.state == "succeeded")
         .where(*conditions(CALL, selection))
         .order_by(CALL.c.created_at.desc())
         .limit(limit)
     )
     with engine.connect() as connection:
-        return dicts(connection.execute(statement))[::-1]
+        return rows_of(RecentCall, connection.execute(statement))[::-1]
 
 
 def how_many(engine: Engine, selection: Wanted) -> int:
@@ -58,10 +41,6 @@ def how_many(engine: Engine, selection: Wanted) -> int:
     with engine.connect() as connection:
         return int(connection.execute(statement).scalar_one())
 
-
-COUNTS = ("uncached_input", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning_output", "answer_output")
-
-INPUTS = COUNTS[:4]
 
 PRICED = ("exact", "lower_bound", "estimated")
 
@@ -117,7 +96,7 @@ def price_uses(engine: Engine, bounds: Sequence[int] = (), within: Wanted | None
         .order_by(col(Call.deployment_id), first, band)
     )
     with engine.connect() as connection:
-        return [_use(dict(row)) for row in connection.execute(statement).mappings()]
+        return [_use(*row) for row in connection.execute(statement)]
 
 
 def _within(selection: Wanted, dialect: str) -> list[ColumnElement[bool]]:
@@ -130,13 +109,25 @@ def _band(bounds: Sequence[int]) -> ColumnElement[int]:
         # As text: PostgreSQL takes a bound number in GROUP BY for the position of a column.
         return cast(literal("0"), Integer)
     tokens: ColumnElement[int] = literal(0)
-    for name in INPUTS:
+    for name in INPUT:
         tokens = tokens + func.coalesce(getattr(Call, name), 0)
     whens = [(and_(tokens <= bound), number) for number, bound in enumerate(bounds)]
     return case(*whens, else_=len(bounds))
 
 
-def _use(row: dict[str, Any]) -> PriceUse:
+def _use(
+    deployment_id: str,
+    price: str | None,
+    band: int,
+    n: int,
+    n_billed: int | Decimal | None,
+    n_inexact: int | Decimal | None,
+    nanousd: int | Decimal | None,
+    first: datetime,
+    last: datetime,
+    *tokens: int | Decimal | None,
+) -> PriceUse:
     # PostgreSQL adds big integers up to a Decimal.
-    counts = {name: int(row.pop(name) or 0) for name in COUNTS}
-    return PriceUse(**row | {name: int(row[name] or 0) for name in ("n_billed", "n_inexact", "nanousd")}, counts=counts)
+    billed, inexact, cost = (int(total or 0) for total in (n_billed, n_inexact, nanousd))
+    counts: dict[str, int] = {name: int(total or 0) for name, total in zip(COUNTS, tokens, strict=True)}
+    return PriceUse(deployment_id, price, band, n, billed, inexact, cost, first, last, counts)

@@ -6,7 +6,7 @@ is not rolled up yet from the calls, all within one snapshot of the database.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -48,7 +48,6 @@ from db.rollups import (
     DIMENSIONS,
     DRIVERS,
     INPUT,
-    NEEDED,
     ROLLUP,
     SKETCHES,
     SUMS,
@@ -56,7 +55,8 @@ from db.rollups import (
     day_of,
     measured,
 )
-from db.types import dicts, storable
+from db.run_rows import HistoryCall, ListedCall
+from db.types import rows_of, storable
 
 COLUMNS = ("n", "cost_nanousd", *DRIVERS)
 
@@ -89,9 +89,6 @@ def sums_by_tags(engine: Engine, selection: Wanted) -> tuple[list[tuple[str, ...
     return named, table.astype("int64")
 
 
-LISTED = (*NEEDED, "run_id", "column_no", "repetition", "attempt_no", "message")
-
-
 @dataclass(frozen=True, slots=True)
 class Behind:
     """Narrower than a `Wanted`. ``states``: ended so; ``spans``: made in one of these stretches; ``tags``: the run has
@@ -109,15 +106,15 @@ ALL = Behind()
 
 def calls_behind(
     engine: Engine, selection: Wanted, only: Behind = ALL, *, limit: int = 50, offset: int = 0
-) -> tuple[list[dict[str, Any]], int]:
+) -> tuple[list[ListedCall], int]:
     """The calls themselves, newest first, and how many there are."""
     clauses = _clauses(engine, selection, only)
     with engine.connect() as connection:
         total = int(connection.execute(select(func.count()).select_from(CALL).where(*clauses)).scalar_one())
-        listed = select(*(CALL.c[name] for name in LISTED)).where(*clauses)
+        listed = select(*(CALL.c[name] for name in ListedCall.__annotations__)).where(*clauses)
         first = [case((_measured(only.figure), 0), else_=1)] if only.figure else []
         listed = listed.order_by(*first, CALL.c.created_at.desc(), CALL.c.id).limit(limit).offset(offset)
-        return dicts(connection.execute(listed)), total
+        return rows_of(ListedCall, connection.execute(listed)), total
 
 
 def spent_behind(engine: Engine, selection: Wanted, only: Behind = ALL) -> tuple[int, int, int]:
@@ -340,11 +337,11 @@ def _calls(
     dialect: str,
     *,
     only_waiting: bool = False,
-) -> list[dict[str, Any]]:
+) -> list[HistoryCall]:
     if not spans:
         return []
     within = or_(*(and_(CALL.c.created_at >= a, CALL.c.created_at < b) for a, b in spans))
-    statement = select(*(CALL.c[name] for name in (*NEEDED, "run_id")))
+    statement = select(*(CALL.c[name] for name in HistoryCall.__annotations__))
     if only_waiting:
         # First those that wait, behind a fence (LIMIT), then what is asked of them: for a filter by deployment SQLite
         # would otherwise take that index, which knows all of a deployment's calls, and not the few that wait.
@@ -354,7 +351,7 @@ def _calls(
         statement = statement.where(within, CALL.c.state != "running", *conditions(CALL, selection))
     if selection.tags:
         statement = statement.where(tagged(selection.tags, dialect))
-    return dicts(connection.execute(statement))
+    return rows_of(HistoryCall, connection.execute(statement))
 
 
 def tagged(tags: Sequence[str], dialect: str) -> ColumnElement[bool]:
@@ -364,7 +361,7 @@ def tagged(tags: Sequence[str], dialect: str) -> ColumnElement[bool]:
     return exists().where(col(Run.id) == CALL.c.run_id, exists().select_from(tag).where(named))
 
 
-def measured_calls(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def measured_calls(rows: Sequence[HistoryCall]) -> pd.DataFrame:
     """`db.rollups.measured` with each call's run and moment (UTC) kept."""
     frame = measured(rows) if rows else _no_calls().copy()
     frame["run_id"] = np.array([row["run_id"] for row in rows], dtype=object)

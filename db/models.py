@@ -19,6 +19,7 @@ from sqlalchemy import (
 )
 from sqlmodel import Field, SQLModel
 
+from db.run_rows import Json
 from db.types import count as _count
 from db.types import json_value as _json
 from db.types import named as _named
@@ -41,10 +42,10 @@ class Run(SQLModel, table=True):
     prompt_sha256: str | None = None
     system: str | None = _text()
     template: str | None = _text()
-    variables: dict[str, Any] | None = _json()
-    params: dict[str, Any] | None = _json()
-    columns: list[dict[str, Any]] | None = _json()
-    attachments: list[dict[str, Any]] | None = _json()
+    variables: dict[str, str] | None = _json()
+    params: Json | None = _json()
+    columns: list[Json] | None = _json()
+    attachments: list[Json] | None = _json()
     start_mode: str = "together"
     stagger_s: float = 0.0
     repetitions: int = 1
@@ -83,7 +84,7 @@ class Call(SQLModel, table=True):
     attempt_no: int = 1
     retry_of: str | None = None
     deployment_id: str
-    deployment: dict[str, Any] | None = _json()
+    deployment: Json | None = _json()
     kind: str
     model: str = _named()
     wire: str
@@ -136,15 +137,15 @@ class Call(SQLModel, table=True):
     region: str | None = _text()
     tier_asked: str | None = _text()
     tier_served: str | None = _text()
-    facts: dict[str, Any] | None = _json()
-    usage_raw: dict[str, Any] | None = _json()
+    facts: Json | None = _json()
+    usage_raw: Json | None = _json()
 
     cost_state: str | None = None
     cost_nanousd: int | None = _count()
     cost_high_nanousd: int | None = _count()
     cost_drivers: dict[str, int] | None = _json()
     plain_nanousd: int | None = _count()
-    price: dict[str, Any] | None = _json()
+    price: Json | None = _json()
     rolled: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
 
     finish_raw: str | None = _text()
@@ -153,8 +154,8 @@ class Call(SQLModel, table=True):
     answer: str | None = _text()
     reasoning: str | None = _text()
     answer_sha256: str | None = None
-    request: dict[str, Any] | None = _json()
-    sent_params: dict[str, Any] | None = _json()
+    request: Json | None = _json()
+    sent_params: Json | None = _json()
     dropped_params: dict[str, str] | None = _json()
     delta_us: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
     delta_kinds: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
@@ -188,7 +189,7 @@ class DeploymentRow(SQLModel, table=True):
     __tablename__ = "deployment"
 
     id: str = Field(primary_key=True)
-    spec: dict[str, Any] | None = _json()
+    spec: Json | None = _json()
     origin: str
     enabled: bool = True
     color_slot: int = Field(unique=True)
@@ -196,7 +197,12 @@ class DeploymentRow(SQLModel, table=True):
     created_at: datetime = _when(nullable=False)
     updated_at: datetime = _when(nullable=False)
     tested_at: datetime | None = _when()
-    test: dict[str, Any] | None = _json()
+    test: Json | None = _json()
+
+    @property
+    def name(self) -> str:
+        """What it was last called; its id where its declaration says nothing."""
+        return str((self.spec or {}).get("name") or self.id)
 
 
 class Owner(SQLModel, table=True):
@@ -218,7 +224,7 @@ class Setting(SQLModel, table=True):
     __tablename__ = "setting"
 
     key: str = Field(primary_key=True)
-    value: dict[str, Any] | None = _json()
+    value: Json | None = _json()
 
 
 class Scenario(SQLModel, table=True):
@@ -322,7 +328,7 @@ class Powered(SQLModel, table=True):
     on_at: datetime = _when(nullable=False)
     off_at: datetime | None = _when()
     usd_per_hour: str
-    price: dict[str, Any] | None = _json()
+    price: Json | None = _json()
 
 
 class Annotation(SQLModel, table=True):
@@ -390,7 +396,7 @@ class Batch(SQLModel, table=True):
     person: str = _named(index=True)
     name: str = _named()
     deployment_id: str = Field(index=True)
-    deployment: dict[str, Any] | None = _json()
+    deployment: Json | None = _json()
     route: str
     state: str = Field(index=True)
     said: str | None = _text()
@@ -398,14 +404,14 @@ class Batch(SQLModel, table=True):
     file_name: str = _named()
     file_sha256: str = Field(index=True)
     file_bytes: int | None = _count()
-    options: dict[str, Any] | None = _json()
-    params: dict[str, Any] | None = _json()
+    options: Json | None = _json()
+    params: Json | None = _json()
     columns: list[str] | None = _json()
     run_id: str | None = None
     parent_id: str | None = Field(default=None, index=True)
     n_lines: int = 0
     n_left_out: int = 0
-    estimate: dict[str, Any] | None = _json()
+    estimate: Json | None = _json()
     budget_nanousd: int | None = _count()
     objective_ms: float | None = None
     max_lanes: int | None = None
@@ -435,8 +441,8 @@ class BatchLine(SQLModel, table=True):
     state: str = "waiting"
     attempts: int = 0
     job_no: int | None = None
-    request: dict[str, Any] | None = _json()
-    original: dict[str, Any] | None = _json()
+    request: Json | None = _json()
+    original: Json | None = _json()
     call_id: str | None = None
     outcome: str | None = None
     message: str | None = _text()
@@ -466,7 +472,7 @@ class BatchJob(SQLModel, table=True):
     said: str | None = _text()
     vendor_id: str | None = _text()
     vendor_state: str | None = None
-    facts: dict[str, Any] | None = _json()
+    facts: Json | None = _json()
     counts: dict[str, int] | None = _json()
     submitted_at: datetime | None = _when()
     polled_at: datetime | None = _when()

@@ -6,7 +6,7 @@ Calls come back as rows of their columns and not as `Call` objects: 5,000 of the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from statistics import median
@@ -29,12 +29,13 @@ from sqlalchemy import (
     true,
     tuple_,
 )
-from sqlmodel import col
+from sqlmodel import Session, col
+from sqlmodel import select as select_rows
 
 from db.models import Call, DeploymentRow, Run, Vote
-from db.types import dicts, storable
+from db.run_rows import CallRow, HoldingCall, ListedRun, RunRow, VoteRow
+from db.types import R, rows_of, storable
 
-Row = dict[str, Any]
 TYPICAL_OVER = 200
 WARM_SHARE = 20  # a call is warm when at least one part in so many of its input was read from the cache
 AT_ONCE = 500  # calls in one read of a stream
@@ -65,20 +66,20 @@ class RunFilter:
 
 @dataclass(frozen=True, slots=True)
 class RunPage:
-    """One page of runs and how many there are in all. Each row has ``states`` (state → n) and ``deployments`` (ids)."""
+    """One page of runs and how many there are in all."""
 
-    rows: list[Row] = field(default_factory=list)
+    rows: list[ListedRun] = field(default_factory=list)
     total: int = 0
 
 
-def _all(engine: Engine, statement: Select[Any]) -> list[Row]:
+def _all(engine: Engine, kind: Callable[..., R], statement: Select[Any]) -> list[R]:
     with engine.connect() as connection:
-        return dicts(connection.execute(statement))
+        return rows_of(kind, connection.execute(statement))
 
 
-def run_by_id(engine: Engine, run_id: str) -> Row | None:
+def run_by_id(engine: Engine, run_id: str) -> RunRow | None:
     """One run, or None."""
-    rows = _all(engine, select(*_RUN_COLUMNS).where(col(Run.id) == run_id))
+    rows = _all(engine, RunRow, select(*_RUN_COLUMNS).where(col(Run.id) == run_id))
     return rows[0] if rows else None
 
 
@@ -94,9 +95,10 @@ def owners(engine: Engine, run_ids: Sequence[str]) -> list[str | None]:
         ]
 
 
-def calls_of_run(engine: Engine, run_id: str, limit: int | None = None) -> list[Row]:
+def calls_of_run(engine: Engine, run_id: str, limit: int | None = None) -> list[CallRow]:
     """The calls of a run, by column, repetition and attempt; at most the first ``limit`` of them."""
-    return _all(engine, select(*_CALL_COLUMNS).where(col(Call.run_id) == run_id).order_by(*_PLACE).limit(limit))
+    statement = select(*_CALL_COLUMNS).where(col(Call.run_id) == run_id).order_by(*_PLACE).limit(limit)
+    return _all(engine, CallRow, statement)
 
 
 def count_calls(engine: Engine, run_id: str) -> int:
@@ -106,17 +108,17 @@ def count_calls(engine: Engine, run_id: str) -> int:
         return int(connection.execute(statement).scalar_one())
 
 
-def each_call(engine: Engine, run_id: str) -> Iterator[Row]:
+def each_call(engine: Engine, run_id: str) -> Iterator[CallRow]:
     """The calls of a run as `calls_of_run` has them, in constant memory however many there are."""
     further: ColumnElement[bool] = true()
     while True:
         page = select(*_CALL_COLUMNS).where(col(Call.run_id) == run_id, further).order_by(*_PLACE).limit(AT_ONCE)
-        rows = _all(engine, page)
+        rows = _all(engine, CallRow, page)
         yield from rows
         if len(rows) < AT_ONCE:
             return
         last = rows[-1]
-        further = tuple_(*_PLACE) > tuple_(*(last[name] for name in ("column_no", "repetition", "attempt_no", "id")))
+        further = tuple_(*_PLACE) > tuple_(last["column_no"], last["repetition"], last["attempt_no"], last["id"])
 
 
 def search_runs(engine: Engine, run_filter: RunFilter, *, limit: int = 25, offset: int = 0) -> RunPage:
@@ -132,8 +134,8 @@ def search_runs(engine: Engine, run_filter: RunFilter, *, limit: int = 25, offse
     )
     with engine.connect() as connection:
         total = int(connection.execute(counted).scalar_one())
-        rows = dicts(connection.execute(listed))
-        by_id: dict[str, Row] = {row["id"]: row | {"states": {}, "deployments": []} for row in rows}
+        runs = rows_of(RunRow, connection.execute(listed))
+        by_id: dict[str, ListedRun] = {run["id"]: {**run, "states": {}, "deployments": []} for run in runs}
         summary = (
             select(col(Call.run_id), col(Call.state), col(Call.deployment_id), func.count().label("n"))
             .where(col(Call.run_id).in_(list(by_id)))
@@ -212,10 +214,10 @@ def each_tag(dialect: str) -> TableValuedAlias:
     return elements(col(Run.tags)).table_valued("value")
 
 
-def votes_of_run(engine: Engine, run_id: str) -> list[Row]:
+def votes_of_run(engine: Engine, run_id: str) -> list[VoteRow]:
     """The votes on a run, oldest first."""
     columns = list(Vote.__table__.columns)  # type: ignore[attr-defined]  # SQLModel adds __table__ at run time
-    return _all(engine, select(*columns).where(col(Vote.run_id) == run_id).order_by(col(Vote.created_at)))
+    return _all(engine, VoteRow, select(*columns).where(col(Vote.run_id) == run_id).order_by(col(Vote.created_at)))
 
 
 def typical_ttft(engine: Engine, deployment_id: str) -> tuple[float | None, int]:
@@ -240,13 +242,14 @@ def typical_ttft(engine: Engine, deployment_id: str) -> tuple[float | None, int]
     return (median(values), len(values)) if values else (None, 0)
 
 
-def held_by_calls(engine: Engine, deployment_id: str, since: datetime) -> list[Row]:
-    """When calls of a deployment held it: ``created_at``, ``started_at``, ``end_ms``, ``state``, ``output`` and
-    ``usage_source`` of those that were sent after ``since`` or up to a day (the longest deadline) before it."""
+def held_by_calls(engine: Engine, deployment_id: str, since: datetime) -> list[HoldingCall]:
+    """When calls of a deployment held it: those that were sent after ``since`` or up to a day (the longest deadline)
+    before it."""
     output = func.coalesce(Call.reasoning_output, 0) + func.coalesce(Call.answer_output, 0)
     counted = or_(col(Call.reasoning_output).is_not(None), col(Call.answer_output).is_not(None))
     return _all(
         engine,
+        HoldingCall,
         select(
             col(Call.created_at),
             col(Call.started_at),
@@ -264,14 +267,14 @@ def held_by_calls(engine: Engine, deployment_id: str, since: datetime) -> list[R
 
 def declared_at(engine: Engine, deployment_id: str) -> datetime | None:
     """When a deployment was first declared; None for one that never was."""
-    rows = _all(engine, select(col(DeploymentRow.created_at)).where(col(DeploymentRow.id) == deployment_id))
-    return rows[0]["created_at"] if rows else None
+    with Session(engine) as session:
+        return session.exec(select_rows(DeploymentRow.created_at).where(DeploymentRow.id == deployment_id)).first()
 
 
-def deployment_rows(engine: Engine) -> list[Row]:
+def deployment_rows(engine: Engine) -> list[DeploymentRow]:
     """Every deployment that was ever declared, by colour slot."""
-    columns = list(DeploymentRow.__table__.columns)  # type: ignore[attr-defined]  # SQLModel adds __table__ at run time
-    return _all(engine, select(*columns).order_by(col(DeploymentRow.color_slot)))
+    with Session(engine) as session:
+        return list(session.exec(select_rows(DeploymentRow).order_by(col(DeploymentRow.color_slot))))
 
 
 def history_version(engine: Engine) -> str:

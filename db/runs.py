@@ -27,6 +27,7 @@ from sqlmodel import Session, col
 from db import retention, rollups
 from db.models import Call, DeploymentRow, Owner, Run, Vote
 from db.rollups import CALL
+from db.run_rows import Json, NewRun, NewVote
 from db.types import storable
 
 LOST = (
@@ -66,9 +67,9 @@ def _parts(ids: list[str]) -> Iterator[list[str]]:
     return (ids[start : start + PART] for start in range(0, len(ids), PART))
 
 
-def insert_run(*, session: Session, values: dict[str, Any]) -> None:
+def insert_run(*, session: Session, values: NewRun | Json) -> None:
     """Record a run before anything of it is sent."""
-    session.execute(_RUN.insert(), values)
+    session.execute(_RUN.insert(), dict(values))
 
 
 def set_run_calls(*, session: Session, run_id: str, n_calls: int) -> None:
@@ -76,12 +77,12 @@ def set_run_calls(*, session: Session, run_id: str, n_calls: int) -> None:
     session.execute(update(Run).where(col(Run.id) == run_id).values(n_calls=n_calls))
 
 
-def insert_calls(*, session: Session, rows: Sequence[dict[str, Any]]) -> None:
+def insert_calls(*, session: Session, rows: Sequence[Json]) -> None:
     """Record calls (state "running") before their requests are sent."""
     session.execute(CALL.insert(), list(rows))
 
 
-def finish_call(*, session: Session, call_id: str, values: dict[str, Any]) -> bool:
+def finish_call(*, session: Session, call_id: str, values: Json) -> bool:
     """Finish a running call, exactly once: a call that is finished already is left alone and False returned."""
     return _rows(session.execute(_FINISH, {**values, "finished_id": call_id})) > 0
 
@@ -136,16 +137,16 @@ def annotate_run(
     note: str | None = None,
 ) -> bool:
     """Star, tag or note a run; None leaves a field as it is. False when there is no such run."""
-    values: dict[str, Any] = {}
+    change = update(Run).where(col(Run.id) == run_id)
     if starred is not None:
-        values["starred"] = starred
+        change = change.values(starred=starred)
     if tags is not None:
-        values["tags"] = sorted({storable(tag).strip()[:60] for tag in tags if tag.strip()})
+        change = change.values(tags=sorted({storable(tag).strip()[:60] for tag in tags if tag.strip()}))
     if note is not None:
-        values["note"] = note[:2000]
-    if not values:
+        change = change.values(note=note[:2000])
+    if starred is None and tags is None and note is None:
         return True
-    done = session.execute(update(Run).where(col(Run.id) == run_id).values(**values))
+    done = session.execute(change)
     return _rows(done) > 0
 
 
@@ -166,22 +167,22 @@ def _delete_runs(session: Session, run_ids: Sequence[str]) -> int:
     return sum(_rows(session.execute(delete(Run).where(col(Run.id).in_(ids)))) for ids in _parts(list(run_ids)))
 
 
-def insert_vote(*, session: Session, values: dict[str, Any]) -> None:
+def insert_vote(*, session: Session, values: NewVote) -> None:
     """Record a vote. A person's later vote on the same pair of a repetition, or on its best, replaces the former.
 
     Raises ValueError for a choice that is not one of `CHOICES`.
     """
-    if values.get("choice") not in CHOICES:
+    if values["choice"] not in CHOICES:
         raise ValueError(f"A vote is one of: {', '.join(CHOICES)}.")
     same = [
         col(Vote.run_id) == values["run_id"],
         col(Vote.person) == values["person"],
-        col(Vote.repetition) == values.get("repetition", 1),
+        col(Vote.repetition) == values["repetition"],
     ]
     if values["choice"] == "best":
         same.append(col(Vote.choice) == "best")
     else:
-        a, b = values.get("column_a"), values.get("column_b")
+        a, b = values["column_a"], values["column_b"]
         same += [col(Vote.choice) != "best", or_(_pair(a, b), _pair(b, a))]
     session.execute(delete(Vote).where(*same))
     session.execute(insert(Vote).values(**{"created_at": _now(), **values}))
@@ -192,7 +193,7 @@ def _pair(a: int | None, b: int | None) -> ColumnElement[bool]:
 
 
 # --- deployments ---------------------------------------------------------------------------------------------------
-def upsert_deployment(*, session: Session, deployment_id: str, spec: dict[str, Any], origin: str, enabled: bool) -> int:
+def upsert_deployment(*, session: Session, deployment_id: str, spec: Json, origin: str, enabled: bool) -> int:
     """Record a deployment as it is declared now; returns its colour slot, which never changes.
 
     A new one gets ``spec["color_slot"]`` if that is free, else the lowest slot that no other row ever had. A switch
@@ -202,8 +203,9 @@ def upsert_deployment(*, session: Session, deployment_id: str, spec: dict[str, A
     if session.get_bind().dialect.name == "postgresql":
         # Two engines that start together must not both find the same slot free; SQLite has one writer anyway.
         session.execute(text("LOCK TABLE deployment IN SHARE ROW EXCLUSIVE MODE"))
-    row = DeploymentRow.__table__.c  # type: ignore[attr-defined]  # SQLModel adds __table__ at run time
-    stored = session.execute(select(*row).where(row.id == deployment_id)).mappings().first()
+    columns = (col(DeploymentRow.spec), col(DeploymentRow.origin), col(DeploymentRow.archived))
+    switches = (col(DeploymentRow.enabled), col(DeploymentRow.color_slot))
+    stored = session.execute(select(*columns, *switches).where(col(DeploymentRow.id) == deployment_id)).first()
     now = _now()
     if stored is None:
         slot = _free_slot(session, spec.get("color_slot"))
@@ -220,12 +222,11 @@ def upsert_deployment(*, session: Session, deployment_id: str, spec: dict[str, A
             )
         )
         return slot
-    values: dict[str, Any] = {"spec": spec, "origin": origin, "archived": False}
-    if origin == "page" or (stored["spec"] or {}).get("enabled", True) != enabled:
-        values["enabled"] = enabled
-    if any(stored[name] != value for name, value in values.items()):
-        _change(session, deployment_id, **values, updated_at=now)
-    return int(stored["color_slot"])
+    switched = origin == "page" or (stored.spec or {}).get("enabled", True) != enabled
+    on = enabled if switched else stored.enabled
+    if (stored.spec, stored.origin, stored.archived, stored.enabled) != (spec, origin, False, on):
+        _change(session, deployment_id, spec=spec, origin=origin, archived=False, enabled=on, updated_at=now)
+    return int(stored.color_slot)
 
 
 def _free_slot(session: Session, preferred: object = None) -> int:
@@ -241,14 +242,15 @@ def _change(session: Session, deployment_id: str, **values: Any) -> None:
 
 def set_deployment_enabled(*, session: Session, deployment_id: str, enabled: bool) -> None:
     """Switch a deployment on or off. One that was never on before leaves its reserved slot for a colour of its own."""
-    values: dict[str, Any] = {"enabled": enabled, "updated_at": _now()}
+    change = update(DeploymentRow).where(col(DeploymentRow.id) == deployment_id)
+    change = change.values(enabled=enabled, updated_at=_now())
     slot = session.execute(select(col(DeploymentRow.color_slot)).where(col(DeploymentRow.id) == deployment_id)).scalar()
     if enabled and slot is not None and slot >= RESERVED_SLOTS:
-        values["color_slot"] = _free_slot(session)
-    _change(session, deployment_id, **values)
+        change = change.values(color_slot=_free_slot(session))
+    session.execute(change)
 
 
-def set_deployment_test(*, session: Session, deployment_id: str, test: dict[str, Any]) -> None:
+def set_deployment_test(*, session: Session, deployment_id: str, test: Json) -> None:
     """Keep the result of the last connection test."""
     _change(session, deployment_id, test=test, tested_at=_now())
 
@@ -272,11 +274,11 @@ def archive_missing_deployments(*, session: Session, keep: Sequence[str], origin
     return _rows(done)
 
 
-FREE: dict[str, Any] = {"cost_state": "free", "cost_nanousd": 0, "cost_high_nanousd": 0, "cost_drivers": {}}
+FREE: Json = {"cost_state": "free", "cost_nanousd": 0, "cost_high_nanousd": 0, "cost_drivers": {}}
 
 FOR_NOTHING = FREE | {"plain_nanousd": 0}  # an hour has no plain price (`services.pricing.cost`), rates have
 
-HOURLY: dict[str, Any] = {"cost_state": "by_the_hour"}
+HOURLY: Json = {"cost_state": "by_the_hour"}
 
 
 def lose(*, session: Session, condition: ColumnElement[bool], message: str) -> list[str]:
@@ -295,7 +297,7 @@ def lose(*, session: Session, condition: ColumnElement[bool], message: str) -> l
     return sorted(cost_of_call)
 
 
-def of_price(price: object) -> dict[str, Any] | None:
+def of_price(price: object) -> Json | None:
     """The columns of the cost of any call at a price (`services.pricing.price.Price.to_json`); None where it depends on
     what the call counted, or where there is no price."""
     if not isinstance(price, Mapping):

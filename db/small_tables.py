@@ -7,22 +7,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import TypedDict
 
 from sqlalchemy import CursorResult, Engine, Table, delete, insert, or_, text, update
 from sqlalchemy import select as select_columns
 from sqlmodel import Session, col, select
 
 from db.models import Alert, AlertEvent, Annotation, Powered, Scenario, Setting
+from db.run_rows import Json
 
 
-def read(engine: Engine, key: str) -> Mapping[str, Any] | None:
+def read(engine: Engine, key: str) -> Json | None:
     """The value of a key; None where none was set."""
     with Session(engine) as session:
-        return session.exec(select(Setting.value).where(Setting.key == key)).first()
+        setting = session.get(Setting, key)
+    return setting.value if setting is not None else None
 
 
-def write(*, session: Session, key: str, value: dict[str, Any] | None) -> None:
+def write(*, session: Session, key: str, value: Json | None) -> None:
     """Set a key; None removes it."""
     session.execute(delete(Setting).where(col(Setting.key) == key))
     if value is not None:
@@ -37,7 +39,7 @@ class Meter:
     """
 
     usd_per_hour: str
-    price: dict[str, Any]
+    price: Json
     since: datetime
 
 
@@ -130,6 +132,26 @@ EVENT: Table = AlertEvent.__table__  # type: ignore[attr-defined]  # as above
 KEPT_EVENTS = 500
 
 
+class AlertValues(TypedDict):
+    """What of an alert somebody chooses. ``targets``: names of variables that hold addresses."""
+
+    name: str
+    metric: str
+    threshold: float
+    window_s: int
+    deployments: list[str]
+    targets: list[str]
+    enabled: bool
+
+
+class NewEvent(TypedDict):
+    """An alert that has begun or ended. ``delivered``: what became of its notice, as far as that is known."""
+
+    id: str
+    sentence: str
+    delivered: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class Firing:
     """An alert that fires, and the event that began it where that is still kept."""
@@ -164,7 +186,7 @@ def firing(engine: Engine) -> list[Firing]:
     ]
 
 
-def save(*, session: Session, alert_id: str, values: Mapping[str, Any], person: str, at: datetime) -> None:
+def save(*, session: Session, alert_id: str, values: AlertValues, person: str, at: datetime) -> None:
     """Add an alert or change one. Another threshold, or being switched off, makes it begin again as not firing."""
     beginning = {"firing": False, "checked_at": None, "value": None, "n": None}
     stored = session.exec(select(Alert).where(Alert.id == alert_id)).first()
@@ -189,7 +211,7 @@ def checked(
     value: float | None,
     n: int,
     firing: bool,
-    event: Mapping[str, Any] | None,
+    event: NewEvent | None,
 ) -> bool:
     """Keep the result of one evaluation of the alert ``seen``, with the event where it began or ended.
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from sqlalchemy import JSON, BigInteger, Column, DateTime, Dialect, MetaData, Result, Text
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 
+R = TypeVar("R")
 
-def dicts(result: Result[Any]) -> list[dict[str, Any]]:
-    """One dict a row. All rows are fetched at once: one by one, a thousand of them take several times as long."""
+
+def rows_of(kind: Callable[..., R], result: Result[Any]) -> list[R]:
+    """One dict of ``kind`` (a TypedDict with the names of what is selected) a row. All rows are fetched at once: one by
+    one, a thousand of them take several times as long."""
     names = list(result.keys())
-    return [dict(zip(names, row, strict=True)) for row in result.all()]
+    return [kind(zip(names, row, strict=True)) for row in result.all()]
 
 
 SQLModel.metadata = MetaData(

@@ -6,8 +6,6 @@ import streamlit as st
 
 from app import auth
 from app.batch import detail, prompt, submit, upload, validation
-from app.batch import list as batches
-from app.batch import targets as where
 from app.widgets import status
 
 person = auth.person_and_role()
@@ -31,7 +29,7 @@ def new(picked: upload.Picked) -> None:
         return
     with st.container(border=True):
         st.markdown("**Where to**")
-        way = where.draw(found, statuses)
+        way = submit.draw_targets(found, statuses)
     if way is not None:
         with st.container(border=True):
             st.markdown("**Send**")
@@ -46,4 +44,4 @@ else:
     elif (chosen := upload.draw(person)) is not None:
         new(chosen)
     if upload.picked() is None:
-        batches.draw(person)
+        detail.draw_list(person)

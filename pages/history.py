@@ -34,7 +34,7 @@ def read() -> tuple[Data, Pace]:
         if not source.ready:
             st.stop()
         known = run_queries.deployment_rows(source.database)
-        names = tell_apart([(row["id"], str((row["spec"] or {}).get("name", row["id"]))) for row in known])
+        names = tell_apart([(row.id, row.name) for row in known])
         values = history_data.choices(source.database)
         if not values["deployment_id"]:
             history_filters.draw_empty(person)

@@ -19,7 +19,7 @@ st.caption("Every run that was recorded, newest first. A run opens in the playgr
 try:
     reader = auth.database()
     known = run_queries.deployment_rows(reader)
-    names = filters.tell_apart([(row["id"], str((row["spec"] or {}).get("name", row["id"]))) for row in known])
+    names = filters.tell_apart([(row.id, row.name) for row in known])
     tags = run_queries.tags(reader)
     wanted = filters.draw(names, run_queries.persons(reader), tags)
     count = run_queries.search_runs(reader, wanted, limit=0).total

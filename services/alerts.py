@@ -21,16 +21,19 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal, cast
+from typing import Literal, TypedDict, cast
 
 import numpy as np
 import pandas as pd
 
 from db import sketch
 from db.history import Pieces, Wanted
+from db.models import Alert as AlertRow
+from db.small_tables import AlertValues
 from services.formatting import DASH, joined, money, plural
 from services.pricing.cost import NANO
 from services.security import keys, outbound
+from services.types import JsonMapping
 
 TITLE = "Inference Lab"
 
@@ -119,6 +122,31 @@ NOT_ENOUGH = "not enough calls"
 TARGET_PREFIX = "ALERT_"
 
 
+class AlertJson(AlertValues):
+    """A kept alert on the wire."""
+
+    id: str
+    person: str
+    created_at: str
+    firing: bool
+    checked_at: str | None
+    value: float | None
+    n: int | None
+
+
+class EventJson(TypedDict):
+    """An alert that began or ended, on the wire."""
+
+    id: str
+    alert_id: str
+    at: str
+    firing: bool
+    value: float | None
+    n: int | None
+    sentence: str | None
+    delivered: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class Alert:
     """A threshold that is watched. ``targets``: names of variables that hold addresses (`services.alerts`)."""
@@ -134,8 +162,13 @@ class Alert:
     firing: bool = False
 
     @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> Alert:
-        """An alert as `db.small_tables` or a request holds it. Raises ValueError in words when it cannot be watched."""
+    def of(cls, row: AlertRow) -> Alert:
+        """An alert as it is kept. Raises ValueError in words when it cannot be watched."""
+        return cls.from_row(row.model_dump())
+
+    @classmethod
+    def from_row(cls, row: JsonMapping) -> Alert:
+        """An alert as a request holds it. Raises ValueError in words when it cannot be watched."""
         metric = row.get("metric")
         if not isinstance(metric, str) or metric not in METRICS:
             raise ValueError(f"An alert watches one of {', '.join(METRICS)}.")
@@ -167,7 +200,7 @@ class Alert:
         if not SHORTEST_S <= self.window_s <= LONGEST_S:
             raise ValueError("An alert looks back between 1 minute and 7 days.")
 
-    def to_values(self) -> dict[str, Any]:
+    def to_values(self) -> AlertValues:
         """What `db.small_tables.save` keeps."""
         return {
             "name": self.name,

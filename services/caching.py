@@ -18,8 +18,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
-from typing import Any, cast
 
+from db.run_rows import CallRow, Counted
 from services import formatting
 from services.call_record import cost_of, from_row, usage_of
 from services.formatting import money
@@ -204,8 +204,6 @@ def fitting(context_tokens: int | None, answer_tokens: int) -> Handbook:
     return HANDBOOKS[0]
 
 
-Row = Mapping[str, Any]
-
 MAX_BURST = 1000
 
 
@@ -271,7 +269,7 @@ class Measured:
 
     deployment: Deployment
     modes: tuple[CacheMode | None, ...]
-    calls: tuple[Row, ...]
+    calls: tuple[CallRow, ...]
     cold: tuple[float, ...]
     warm: tuple[float, ...]
     with_cache: int | None
@@ -281,7 +279,7 @@ class Measured:
     prices: Prices | None
 
     @property
-    def succeeded(self) -> list[Row]:
+    def succeeded(self) -> list[CallRow]:
         """The calls that count."""
         return [row for row in self.calls if row["state"] == "succeeded"]
 
@@ -299,9 +297,9 @@ class Measured:
         """Median cold minus median warm, with its 95 % interval, in ms."""
         return compare.difference(self.cold, self.warm)
 
-    def total(self, *names: str) -> int:
+    def total(self, *names: Counted) -> int:
         """Tokens of these counts over the calls that count; what is not reported counts for nothing here."""
-        return sum(row.get(name) or 0 for row in self.succeeded for name in names)
+        return sum(row[name] or 0 for row in self.succeeded for name in names)
 
     @property
     def prompt_tokens(self) -> int | None:
@@ -311,20 +309,20 @@ class Measured:
         return None if middle is None else round(middle)
 
 
-def measured(calls: Sequence[Row]) -> list[Measured]:
+def measured(calls: Sequence[CallRow]) -> list[Measured]:
     """One result for each deployment of a run, over all of its columns, in the order of the columns."""
-    ended: dict[str, list[Row]] = {}
+    ended: dict[str, list[CallRow]] = {}
     for row in runs_view.last_attempts(calls):
         if row["state"] != "running":
             ended.setdefault(str(row["deployment_id"]), []).append(row)
     return [_of(rows) for rows in ended.values()]
 
 
-def _of(rows: Sequence[Row]) -> Measured:
+def _of(rows: Sequence[CallRow]) -> Measured:
     deployment = Deployment.from_json(rows[0]["deployment"])
-    modes = tuple(dict.fromkeys(cast("CacheMode | None", row.get("cache_mode")) for row in rows))
+    modes = tuple(dict.fromkeys(row["cache_mode"] for row in rows))
     timed = [row for row in rows if row["state"] == "succeeded" and not row.get("lag_marked")]
-    money = [(row, other) for row in rows if (other := cost_without(row)) is not None]
+    money = [(row["cost_nanousd"] or 0, other) for row in rows if (other := cost_without(row)) is not None]
     succeeded = [row for row in rows if row["state"] == "succeeded"]
     return Measured(
         deployment,
@@ -332,7 +330,7 @@ def _of(rows: Sequence[Row]) -> Measured:
         tuple(rows),
         _times(timed, "cold"),
         _times(timed, "warm"),
-        sum(row["cost_nanousd"] for row, _ in money) if money else None,
+        sum(own for own, _ in money) if money else None,
         sum(other for _, other in money) if money else None,
         len(money),
         runs_view.cost_words(cost_of((succeeded or rows)[-1]))[1],
@@ -340,15 +338,13 @@ def _of(rows: Sequence[Row]) -> Measured:
     )
 
 
-def _times(rows: Sequence[Row], state: str) -> tuple[float, ...]:
+def _times(rows: Sequence[CallRow], state: str) -> tuple[float, ...]:
     return tuple(
-        float(row["ttft_ms"])
-        for row in rows
-        if runs_view.state(usage_of(row)) == state and row.get("ttft_ms") is not None
+        ttft for row in rows if runs_view.state(usage_of(row)) == state and (ttft := row["ttft_ms"]) is not None
     )
 
 
-def cost_without(row: Row) -> int | None:
+def cost_without(row: CallRow) -> int | None:
     """What a call would have cost without a cache: the same counts, all input at the plain input price of the row
     stored with it. None unless its own cost is exact."""
     if row.get("cost_state") != "exact" or not row.get("price"):
@@ -362,7 +358,7 @@ def cost_without(row: Row) -> int | None:
     return cost.cost(usage, pricing_price.read(row["price"]), complete=True).nanousd
 
 
-def prices_of(rows: Sequence[Row], deployment: Deployment, modes: Sequence[CacheMode | None]) -> Prices | None:
+def prices_of(rows: Sequence[CallRow], deployment: Deployment, modes: Sequence[CacheMode | None]) -> Prices | None:
     """Writing and reading by the price row stored with the last call; None where it is not priced by the token."""
     rates = _rates(rows[-1]) if rows else {}
     plain = Decimal(rates.get("input", "0"))
@@ -376,7 +372,7 @@ def prices_of(rows: Sequence[Row], deployment: Deployment, modes: Sequence[Cache
     return Prices(write, read, hits, gap, burst_that_pays(write, read), minutes)
 
 
-def _rates(row: Row) -> Mapping[str, str]:
+def _rates(row: CallRow) -> Mapping[str, str]:
     price = pricing_price.read(row.get("price"))
     return {} if price is None or price.rates is None else price.rates_for(usage_of(row).input_total or 0)
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import Any
 
-from services.types import Timing, Usage
-
-# Whatever a service, a price list or a declaration said, as it is stored.
-Stored = Mapping[str, Any]
+from db.run_rows import CallRow, StoredRequest
+from services.types import Json, JsonMapping, Timing, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +19,7 @@ class CalledDeployment:
     model: str = ""
     wire: str = ""
     region: str | None = None
-    declared: Stored = field(default_factory=dict)  # `Deployment.to_json`
+    declared: JsonMapping = field(default_factory=dict)  # `Deployment.to_json`
 
     @property
     def name(self) -> str:
@@ -39,8 +36,8 @@ class CalledDeployment:
 class CallRequest:
     """What was asked. ``stored`` holds the messages only where texts may be kept."""
 
-    stored: Stored | None = None
-    sent_params: Stored | None = None
+    stored: StoredRequest | None = None
+    sent_params: JsonMapping | None = None
     dropped_params: Mapping[str, str] | None = None  # name → why it was not sent
     cache_mode: str | None = None
     service_tier: str | None = None
@@ -76,7 +73,7 @@ class CallAnswer:
     model_reported: str | None = None
     response_id: str | None = None
     service_tier: str | None = None
-    facts: Stored | None = None
+    facts: JsonMapping | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +89,7 @@ class CallCost:
     high_nanousd: int | None = None
     drivers: Mapping[str, int] | None = None
     plain_nanousd: int | None = None
-    price: Stored | None = None
+    price: JsonMapping | None = None
 
 
 NOT_BILLED = CallCost("not_billed", 0, 0, {}, 0)
@@ -223,7 +220,7 @@ END = (
 )
 
 
-def to_row(call: CallRecord, columns: Sequence[str]) -> dict[str, Any]:
+def to_row(call: CallRecord, columns: Sequence[str]) -> Json:
     """The values of these columns of the table of calls (`BEGINNING`, `END`)."""
     deployment, request, outcome, answer = call.deployment, call.request, call.outcome, call.answer
     usage, cost, stream = call.usage, call.cost, call.stream
@@ -287,69 +284,93 @@ def to_row(call: CallRecord, columns: Sequence[str]) -> dict[str, Any]:
     return {name: row[name] for name in columns}
 
 
-def from_row(row: Mapping[str, Any]) -> CallRecord:
+def from_row(row: CallRow) -> CallRecord:
     """A call from its row. What a narrower query leaves out is not known."""
-    get = row.get
     return CallRecord(
-        id=get("id", ""),
-        run_id=get("run_id", ""),
-        column=get("column_no", 0),
+        id=row.get("id", ""),
+        run_id=row.get("run_id", ""),
+        column=row.get("column_no", 0),
         deployment=CalledDeployment(
-            get("deployment_id", ""),
-            get("kind", ""),
-            get("model", ""),
-            get("wire", ""),
-            get("region"),
-            get("deployment") or {},
+            row.get("deployment_id", ""),
+            row.get("kind", ""),
+            row.get("model", ""),
+            row.get("wire", ""),
+            row.get("region"),
+            row.get("deployment") or {},
         ),
-        repetition=get("repetition", 1),
-        attempt=get("attempt_no", 1),
-        retry_of=get("retry_of"),
-        source=get("source", ""),
-        person=get("person", ""),
-        owner=get("owner"),
-        created_at=get("created_at"),
-        started_at=get("started_at"),
-        ended_at=get("ended_at"),
-        waited_ms=get("waited_ms"),
+        repetition=row.get("repetition", 1),
+        attempt=row.get("attempt_no", 1),
+        retry_of=row.get("retry_of"),
+        source=row.get("source", ""),
+        person=row.get("person", ""),
+        owner=row.get("owner"),
+        created_at=row.get("created_at"),
+        started_at=row.get("started_at"),
+        ended_at=row.get("ended_at"),
+        waited_ms=row.get("waited_ms"),
         request=CallRequest(
-            get("request"), get("sent_params"), get("dropped_params"), get("cache_mode"), get("tier_asked")
+            row.get("request"),
+            row.get("sent_params"),
+            row.get("dropped_params"),
+            row.get("cache_mode"),
+            row.get("tier_asked"),
         ),
         outcome=CallOutcome(
-            get("state", "running"),
-            get("outcome"),
-            get("phase"),
-            get("message"),
-            get("error_type"),
-            get("error_code"),
-            get("http_status"),
-            get("retry_after_s"),
-            get("finish_raw"),
+            row.get("state", "running"),
+            row.get("outcome"),
+            row.get("phase"),
+            row.get("message"),
+            row.get("error_type"),
+            row.get("error_code"),
+            row.get("http_status"),
+            row.get("retry_after_s"),
+            row.get("finish_raw"),
         ),
         answer=CallAnswer(
-            get("answer"),
-            get("reasoning"),
-            get("answer_sha256"),
-            get("model_reported"),
-            get("response_id"),
-            get("tier_served"),
-            get("facts"),
+            row.get("answer"),
+            row.get("reasoning"),
+            row.get("answer_sha256"),
+            row.get("model_reported"),
+            row.get("response_id"),
+            row.get("tier_served"),
+            row.get("facts"),
         ),
         usage=usage_of(row),
-        timing=Timing(**{name: get(name) for name in TIMING_COLUMNS}),
+        timing=timing_of(row),
         cost=cost_of(row),
-        stream=CallStream(get("delta_us"), get("delta_kinds"), get("n_events"), get("n_bytes"), get("keepalives")),
+        stream=CallStream(
+            row.get("delta_us"), row.get("delta_kinds"), row.get("n_events"), row.get("n_bytes"), row.get("keepalives")
+        ),
     )
 
 
-def usage_of(row: Mapping[str, Any]) -> Usage:
+def of_line(row: JsonMapping) -> CallRecord:
+    """What a line of a batch has of its last call (`db.batch_queries.lines`): how it ended, its figures and costs."""
+    return CallRecord(
+        id=row["call_id"] or "",
+        run_id="",
+        column=0,
+        deployment=CalledDeployment(""),
+        outcome=CallOutcome(row["call_state"], row["outcome"], message=row["message"]),
+        usage=usage_of(row),
+        timing=timing_of(row),
+        cost=cost_of(row),
+    )
+
+
+def timing_of(row: JsonMapping) -> Timing:
+    """The times in a row of a call, or in a row of a narrower query."""
+    return Timing(**{name: row.get(name) for name in TIMING_COLUMNS})
+
+
+def usage_of(row: JsonMapping) -> Usage:
     """The token counts in a row of a call, or in a row of a narrower query."""
     return Usage(
         **{name: row.get(name) for name in USAGE_COLUMNS}, source=row.get("usage_source"), raw=row.get("usage_raw")
     )
 
 
-def cost_of(row: Mapping[str, Any]) -> CallCost:
+def cost_of(row: JsonMapping) -> CallCost:
     """What a call cost, from its row or from a row of a narrower query."""
     get = row.get
     return CallCost(

@@ -12,18 +12,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 from urllib.parse import quote, urlencode
 
+from db.run_rows import Ballot
 from services import paths
-from services.alerts import Alert
+from services.alerts import Alert, AlertJson, EventJson
 from services.aws.control import Identity, Model
 from services.aws.provisioned import Commitment, ProvisionedThroughput, provisioned_from
 from services.aws.sagemaker import SageMakerEndpoint, endpoint_from
 from services.deployments.registry import DeploymentStatus
 from services.engine_connection import EngineConnection, EngineDown, EngineError, quoted
 from services.runs.spec import RunSpec
-from services.types import Deployment
+from services.runs.view import Snapshot
+from services.servers import ServerReport
+from services.types import Deployment, Json, JsonMapping, ServerState
 
 __all__ = ["EngineClient", "EngineDown", "EngineError"]
 
@@ -32,6 +35,30 @@ HEALTH_S = 5.0  # whoever asks only this must not wait for one that hangs
 RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 
 NO_SUCH_RUN = "There is no run at this address; it may have been deleted."
+
+
+class Health(TypedDict, total=False):
+    """The engine's own account of itself; empty where it does not answer. ``embedded``: by the name of the server."""
+
+    ok: bool
+    engine_id: str
+    uptime_s: float
+    loop_lag_ms: float
+    embedded: dict[str, ServerState]
+    live_runs: int
+    lost_at_start: int
+    db: str
+    deployments_file: str | None
+    db_trouble: str | None
+    file_trouble: str | None
+    keys_trouble: str | None
+
+
+class Workers(TypedDict):
+    """Rows of `db.batches.workers`, each with ``alive``, and a sentence where something is wrong."""
+
+    workers: list[Json]
+    said: str | None
 
 
 class EngineClient:
@@ -50,11 +77,12 @@ class EngineClient:
     def _call(self, method: str, path: str, body: Any = None, timeout: float | None = None) -> Any:
         return self._connection.call(method, path, body, timeout)
 
-    def health(self) -> dict[str, Any]:
-        """How the engine is: ``{ok, engine_id, uptime_s, loop_lag_ms, embedded, live_runs, db, …}``."""
-        return dict(self._call("GET", "/health", timeout=HEALTH_S))
+    def health(self) -> Health:
+        """How the engine is."""
+        health: Health = self._call("GET", "/health", timeout=HEALTH_S)
+        return health
 
-    def wait_until_up(self, timeout_s: float = 30.0) -> dict[str, Any]:
+    def wait_until_up(self, timeout_s: float = 30.0) -> Health:
         """Poll `health` until it answers. Raises `EngineDown` after ``timeout_s`` seconds."""
         end = time.monotonic() + timeout_s
         while True:
@@ -77,13 +105,13 @@ class EngineClient:
         """Send one column's last call again, as a further attempt."""
         self._call("POST", f"/runs/{_known(run_id)}/retry", {"column": column})
 
-    def live(self, run_id: str) -> dict[str, Any] | None:
+    def live(self, run_id: str) -> Snapshot | None:
         """The board's snapshot of a run that is live, else None; "live" is false where only its end is unwritten."""
-        value = self._call("GET", f"/runs/{_known(run_id)}")
-        return dict(value) if value else None
+        snapshot: Snapshot | None = self._call("GET", f"/runs/{_known(run_id)}")
+        return snapshot
 
     @contextmanager
-    def stream(self, run_id: str) -> Iterator[Iterator[dict[str, Any]]]:
+    def stream(self, run_id: str) -> Iterator[Iterator[Json]]:
         """The board's frames of a live run, one dict each, until its end; no frames when it is not live."""
         with self._connection.lines(f"/runs/{_known(run_id)}/stream") as lines:
             yield lines
@@ -102,8 +130,8 @@ class EngineClient:
         """Delete runs with their calls and votes; returns how many were deleted."""
         return int(self._call("POST", "/runs/delete", {"run_ids": list(run_ids)})["deleted"])
 
-    def vote(self, run_id: str, vote: Mapping[str, Any]) -> None:
-        """Record a vote: ``{choice, blind, column_a, column_b, deployment_a, deployment_b, winner, repetition}``."""
+    def vote(self, run_id: str, vote: Ballot) -> None:
+        """Record a vote."""
         self._call("POST", f"/runs/{_known(run_id)}/votes", dict(vote))
 
     def deployments(self) -> list[DeploymentStatus]:
@@ -125,13 +153,15 @@ class EngineClient:
         """Take a page's deployment off the list; its calls stay in the history."""
         self._call("DELETE", f"/deployments/{quote(deployment_id, safe='')}")
 
-    def test_deployment(self, deployment_id: str) -> dict[str, Any]:
+    def test_deployment(self, deployment_id: str) -> JsonMapping:
         """One cheap real call, as an answer to: reachable, authorised, model exists, capabilities (may take 90 s)."""
-        return dict(self._call("POST", f"/deployments/{quote(deployment_id, safe='')}/test", {}, timeout=120))
+        test: JsonMapping = self._call("POST", f"/deployments/{quote(deployment_id, safe='')}/test", {}, timeout=120)
+        return test
 
-    def server(self, deployment_id: str) -> dict[str, Any]:
-        """What a deployment's server is and how it is now: ``{supported, facts, facts_trouble, gauge, trouble}``."""
-        return dict(self._call("GET", f"/deployments/{deployment_id}/server", timeout=10))
+    def server(self, deployment_id: str) -> ServerReport:
+        """What a deployment's server is and how it is now."""
+        report: ServerReport = self._call("GET", f"/deployments/{deployment_id}/server", timeout=10)
+        return report
 
     def enable_catalogue(self, provider: str, on: bool) -> int:
         """Switch all catalogue models of "anthropic" or "openai"; returns how many there are."""
@@ -174,7 +204,7 @@ class HistoryClient:
     def __init__(self, engine: Callable[..., Any]) -> None:
         self._engine = engine
 
-    def alerts(self) -> tuple[list[dict[str, Any]], list[str]]:
+    def alerts(self) -> tuple[list[AlertJson], list[str]]:
         """Every alert as a row of its table, and the names of the variables that one can be sent to."""
         row = self._engine("GET", "/history/alerts")
         return list(row["alerts"]), list(row["targets"])
@@ -187,7 +217,7 @@ class HistoryClient:
         """Take an alert and its events away."""
         self._engine("DELETE", f"/history/alerts/{quote(alert_id, safe='')}")
 
-    def events(self, alert_id: str | None = None, limit: int = 20) -> list[dict[str, Any]]:
+    def events(self, alert_id: str | None = None, limit: int = 20) -> list[EventJson]:
         """The last events, newest first."""
         query = {"limit": limit} | ({"alert": alert_id} if alert_id else {})
         return list(self._engine("GET", f"/history/events?{urlencode(query)}"))
@@ -234,7 +264,7 @@ SUBMIT_WITHIN_S = 600.0  # a small file is checked once more before the answer, 
 class BatchRequest(Protocol):
     """What a batch is submitted as: `services.batch.service.BatchSpec`, of which only its JSON counts here."""
 
-    def to_json(self) -> dict[str, Any]: ...
+    def to_json(self) -> JsonMapping: ...
 
 
 class BatchClient:
@@ -272,9 +302,10 @@ class BatchClient:
         """Delete a batch that is over, with its lines, its calls and its files."""
         self._engine("DELETE", f"/batches/{_known_batch(batch_id)}", timeout=SUBMIT_WITHIN_S)
 
-    def workers(self) -> dict[str, Any]:
-        """Who works on batches: ``{"workers": rows of db.batches.workers with "alive", "said": sentence or None}``."""
-        return dict(self._engine("GET", "/batches/workers"))
+    def workers(self) -> Workers:
+        """Who works on batches."""
+        workers: Workers = self._engine("GET", "/batches/workers")
+        return workers
 
     def vote(self, batch_a: str, batch_b: str, no: int, choice: str | None) -> None:
         """Keep which answer to one line is liked better ("a", "b", "tie"); None takes it back (`db.batch_queries`)."""
@@ -319,7 +350,7 @@ class AwsClient:
 
     def places(self) -> Places:
         """What can be chosen; asks nothing of AWS."""
-        row: Mapping[str, Any] = self._get("places")
+        row = self._get("places")
         return Places(tuple(row["profiles"]), tuple(row["regions"]), row["region"])
 
     def who(self) -> Identity:

@@ -30,7 +30,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -66,6 +66,40 @@ class NoMetrics(ValueError):
     """A page that tells nothing; the message is one sentence for the reader."""
 
 
+class GaugeJson(TypedDict):
+    """A `Gauge` on the wire."""
+
+    software: str
+    running: int | None
+    waiting: int | None
+    kv_used: float | None
+    prefix_queries: float | None
+    prefix_hits: float | None
+    hit_rate: float | None
+    unreadable: list[str]
+
+
+class FactsJson(TypedDict):
+    """A `ServerFacts` on the wire."""
+
+    software: str | None
+    version: str | None
+    models: list[str]
+    context_tokens: int | None
+    slots: int | None
+    kv_tokens: int | None
+
+
+class ServerReport(TypedDict):
+    """What a deployment's server is and how it is now: either of each pair, both None where there is none to ask."""
+
+    supported: bool
+    facts: FactsJson | None
+    facts_trouble: str | None
+    gauge: GaugeJson | None
+    trouble: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class Gauge:
     """A server's state at one moment. Counts of requests; ``kv_used`` from 0 to 1; the two counters are prompt tokens
@@ -81,15 +115,32 @@ class Gauge:
     hit_rate: float | None = None
     unreadable: tuple[str, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> GaugeJson:
         """Plain JSON; `from_json` gives it back unchanged."""
-        return {**dataclasses.asdict(self), "unreadable": list(self.unreadable)}
+        return {
+            "software": self.software,
+            "running": self.running,
+            "waiting": self.waiting,
+            "kv_used": self.kv_used,
+            "prefix_queries": self.prefix_queries,
+            "prefix_hits": self.prefix_hits,
+            "hit_rate": self.hit_rate,
+            "unreadable": list(self.unreadable),
+        }
 
     @classmethod
-    def from_json(cls, row: Mapping[str, Any]) -> Gauge:
+    def from_json(cls, row: GaugeJson) -> Gauge:
         """Inverse of `to_json`; fields it does not know are left out."""
-        values = {field.name: row[field.name] for field in dataclasses.fields(cls) if field.name in row}
-        return cls(**{**values, "unreadable": tuple(row.get("unreadable") or ())})
+        return cls(
+            row["software"],
+            row["running"],
+            row["waiting"],
+            row["kv_used"],
+            row["prefix_queries"],
+            row["prefix_hits"],
+            row["hit_rate"],
+            tuple(row["unreadable"]),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,15 +380,28 @@ class ServerFacts:
     slots: int | None = None
     kv_tokens: int | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> FactsJson:
         """Plain JSON; `from_json` gives it back unchanged."""
-        return {**dataclasses.asdict(self), "models": list(self.models)}
+        return {
+            "software": self.software,
+            "version": self.version,
+            "models": list(self.models),
+            "context_tokens": self.context_tokens,
+            "slots": self.slots,
+            "kv_tokens": self.kv_tokens,
+        }
 
     @classmethod
-    def from_json(cls, row: Mapping[str, Any]) -> ServerFacts:
+    def from_json(cls, row: FactsJson) -> ServerFacts:
         """Inverse of `to_json`; fields it does not know are left out."""
-        values = {field.name: row[field.name] for field in dataclasses.fields(cls) if field.name in row}
-        return cls(**{**values, "models": tuple(row.get("models") or ())})
+        return cls(
+            row["software"],
+            row["version"],
+            tuple(row["models"]),
+            row["context_tokens"],
+            row["slots"],
+            row["kv_tokens"],
+        )
 
 
 def has_server(deployment: Deployment) -> bool:

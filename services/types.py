@@ -10,7 +10,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypedDict
 
 # The body of somebody else's wire: JSON whose keys are theirs, and so is what stands under them.
 Json = dict[str, Any]
@@ -165,7 +165,7 @@ class Deployment:
     proxy_env: str | None = None  # the *name* of the variable that holds the proxy's address, with its password
     ca_file: str | None = None  # certificates in PEM form that count beside the usual ones
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """The deployment as plain JSON values; `from_json` gives it back unchanged. It holds no key."""
         row = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         price = self.price
@@ -186,7 +186,7 @@ class Deployment:
         return row
 
     @classmethod
-    def from_json(cls, row: Mapping[str, Any]) -> Deployment:
+    def from_json(cls, row: JsonMapping) -> Deployment:
         """Inverse of `to_json`. Fields it does not know are ignored and missing ones take their defaults, so that
         snapshots of other versions can be read. Raises KeyError without id, name, kind, model or base_url."""
         names = {field.name for field in dataclasses.fields(cls)}
@@ -203,8 +203,18 @@ class Deployment:
         return cls(**values)
 
 
-def _fields_of(kind: type[Limits] | type[PriceRef] | type[Aws], row: Mapping[str, Any]) -> dict[str, Any]:
+def _fields_of(kind: type[Limits] | type[PriceRef] | type[Aws], row: JsonMapping) -> Json:
     return {field.name: row[field.name] for field in dataclasses.fields(kind) if field.name in row}
+
+
+class ServerState(TypedDict):
+    """How a local model server is; ``restarts``: how many times it was started again."""
+
+    state: str
+    sentence: str
+    url: str | None
+    restarts: int
+    pid: int | None
 
 
 @dataclass(frozen=True, slots=True)

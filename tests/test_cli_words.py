@@ -13,8 +13,7 @@ import pytest
 from cyclopts import App
 from cyclopts.exceptions import CycloptsError
 
-from app.cli.batch_commands import in_dollars
-from app.cli.batch_file import file_options, in_command_words, local_path, next_step, utf8
+from app.cli.batch_commands import file_options, in_command_words, in_dollars, local_path, next_step, utf8
 from app.cli.main import app as lab
 from app.cli.options import ReadingOptions, name_value_pairs
 from services.batch.estimate import Estimate

@@ -122,8 +122,8 @@ def test_figures_are_there_where_a_call_streamed_and_nowhere_else(calls: list[di
 
 def test_every_deployment_is_labelled_simulated_and_has_a_colour_of_its_own(made: Path) -> None:
     rows = run_queries.deployment_rows(reader(f"sqlite:///{made}"))
-    found = [Deployment.from_json(row["spec"]) for row in rows]
-    assert len(found) == 8 == len({row["color_slot"] for row in rows})
+    found = [Deployment.from_json(row.spec or {}) for row in rows]
+    assert len(found) == 8 == len({row.color_slot for row in rows})
     assert all(one.labels == ("simulated",) and one.name.startswith("Demo ") for one in found)
     assert len({one.kind for one in found}) >= 5
     assert {one.model for one in found} == {plan.deployment.model for plan in PLANS}

@@ -13,6 +13,7 @@ import pytest
 
 from app.prices.page import sentence, to_csv
 from db.call_stats import COUNTS, PriceUse
+from db.models import DeploymentRow
 from services import caching
 from services.call_record import cost_of, from_row
 from services.pricing import overview as pricing_overview
@@ -200,8 +201,8 @@ def test_deployments_that_are_off_are_listed_only_when_they_were_called() -> Non
 def test_a_deployment_that_is_only_in_the_records_keeps_its_colour_and_is_off() -> None:
     spec = {"id": "gone", "name": "Gone", "kind": "openai", "model": "m", "base_url": "https://h.example"}
     rows = [
-        {"id": "gone", "spec": spec, "color_slot": 5, "enabled": True, "archived": True},
-        {"id": "odd", "spec": {"name": "?"}, "color_slot": 6, "enabled": True, "archived": True},
+        DeploymentRow(id="gone", spec=spec, color_slot=5, enabled=True, archived=True),
+        DeploymentRow(id="odd", spec={"name": "?"}, color_slot=6, enabled=True, archived=True),
     ]
     own, gone = pricing_overview.together([OWN], rows)
     assert (own.id, gone.id, gone.color_slot, gone.enabled) == ("own", "gone", 5, False)

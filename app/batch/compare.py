@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -23,6 +22,7 @@ from app.widgets.status import attempt, draw_refusal
 from app.widgets.text import clip, plain
 from db import batch_queries
 from db import batches as batches_module
+from db.batch_rows import BatchRow, CalledLine
 from services import formatting as units
 from services.batch import judge
 from services.batch import text as words
@@ -43,8 +43,6 @@ from services.batch.evaluate import (
     tally,
 )
 
-Row = Mapping[str, Any]
-
 OTHER, TABLE, PAGE, WHICH, PAGE_SIZE = "bt_other", "bt_pairs", "bt_pairs_page", "bt_which", 20
 
 DIFFER, ALL = "differ", "all"
@@ -64,7 +62,7 @@ NONE_YET = (
 )
 
 
-def draw(row: Row, person: auth.Person) -> None:
+def draw(row: BatchRow, person: auth.Person) -> None:
     """What a second batch of the same file says to each line, checks of the answers, and a judge."""
     try:
         other_batches = [
@@ -103,22 +101,24 @@ def draw(row: Row, person: auth.Person) -> None:
     draw_judge(row, other, person)
 
 
-def label(row: Row) -> str:
+def label(row: BatchRow) -> str:
     """A batch as a choice: "Haiku · reviews · ended · 24 Nov 14:03 UTC". A moment and not an age: a choice whose words
     change from minute to minute is lost between two of them."""
     state = words.state(row["state"], short=True)
-    return f"{summary.name_of(row)} · {clip(str(row['name']), 60)} · {state} · {row['created_at']:%-d %b %H:%M} UTC"
+    return (
+        f"{words.deployment_name(row)} · {clip(str(row['name']), 60)} · {state} · {row['created_at']:%-d %b %H:%M} UTC"
+    )
 
 
 @st.cache_data(max_entries=50, show_spinner=False)
-def comparison(_database: Engine, _a: Row, _b: Row, key: tuple[str, str]) -> Comparison:
+def comparison(_database: Engine, _a: BatchRow, _b: BatchRow, key: tuple[str, str]) -> Comparison:
     """The totals of both. ``key``: what else it depends on than the two ids."""
     del key
     first, second = (batches_module.each_line(_database, batch["id"]) for batch in (_a, _b))
     return compare(first, second, same_file=same_sha(_a, _b))
 
 
-def _figures(a: Row, b: Row, totals: Comparison) -> None:
+def _figures(a: BatchRow, b: BatchRow, totals: Comparison) -> None:
     frame = pd.DataFrame(
         {
             "batch": list(sides(a, b)),
@@ -148,7 +148,7 @@ def _figures(a: Row, b: Row, totals: Comparison) -> None:
     )
 
 
-def _pairs(a: Row, b: Row, which: str) -> Iterator[Pair]:
+def _pairs(a: BatchRow, b: BatchRow, which: str) -> Iterator[Pair]:
     reader = auth.database()
     all_pairs = pairs(
         batches_module.each_line(reader, a["id"]), batches_module.each_line(reader, b["id"]), same_file=same_sha(a, b)
@@ -175,7 +175,7 @@ def choices(totals: Comparison) -> dict[str, str]:
     }
 
 
-def _lines(a: Row, b: Row, totals: Comparison, person: auth.Person) -> None:
+def _lines(a: BatchRow, b: BatchRow, totals: Comparison, person: auth.Person) -> None:
     offered = choices(totals)
     if st.session_state.get(WHICH) not in offered:
         st.session_state[WHICH] = DIFFER
@@ -219,11 +219,11 @@ def _lines(a: Row, b: Row, totals: Comparison, person: auth.Person) -> None:
         )
 
 
-def _table(a: Row, b: Row, rows: Sequence[Pair], person: auth.Person) -> None:
+def _table(a: BatchRow, b: BatchRow, rows: Sequence[Pair], person: auth.Person) -> None:
     frame = pd.DataFrame(
         {
             "key": [clip(pair.key, 60) for pair in rows],
-            "asked": [clip(batch_line.input_text(a, pair.a or pair.b or {}), 200) for pair in rows],
+            "asked": [clip(_asked(a, pair), 200) for pair in rows],
             "a": [clip(outcome_text(pair.a), 300) for pair in rows],
             "b": [clip(outcome_text(pair.b), 300) for pair in rows],
         }
@@ -260,12 +260,17 @@ def _table(a: Row, b: Row, rows: Sequence[Pair], person: auth.Person) -> None:
             st.markdown(merged(pair.diff.segments))
 
 
-def sides(a: Row, b: Row) -> tuple[str, str]:
+def _asked(batch: BatchRow, pair: Pair) -> str:
+    line = pair.a or pair.b
+    return "" if line is None else batch_line.input_text(batch, line)
+
+
+def sides(a: BatchRow, b: BatchRow) -> tuple[str, str]:
     """What the two are called beside each other: by their deployments, which may be the same one."""
-    return f"This batch · {summary.name_of(a)}", f"The other · {summary.name_of(b)}"
+    return f"This batch · {words.deployment_name(a)}", f"The other · {words.deployment_name(b)}"
 
 
-def outcome_text(row: Row | None) -> str:
+def outcome_text(row: CalledLine | None) -> str:
     """What a line was answered with, or why it was not."""
     if row is None:
         return "not in this batch"
@@ -288,14 +293,14 @@ VOTE_REFUSAL = "bt_vote_refusal"
 CHOICES = {"a": "The first is better", "tie": "Alike", "b": "The second is better"}
 
 
-def draw_tally(a: Row, b: Row) -> None:
+def draw_tally(a: BatchRow, b: BatchRow) -> None:
     """Who was preferred, once anybody has voted."""
     if votes := batch_queries.votes(auth.database(), str(a["id"]), str(b["id"])):
         result = tally(votes)
         st.caption(f":material/how_to_vote: {plain(result.sentence)}")
 
 
-def draw_votes(a: Row, b: Row, pair: Pair, person: auth.Person) -> None:
+def draw_votes(a: BatchRow, b: BatchRow, pair: Pair, person: auth.Person) -> None:
     """The three buttons for a line that both answered; the person's own choice is marked."""
     if not person.may("vote") or pair.a is None or pair.b is None or not pair.answered:
         return
@@ -306,7 +311,7 @@ def draw_votes(a: Row, b: Row, pair: Pair, person: auth.Person) -> None:
         if vote["no"] == no
     ]
     chosen = own_votes[0]["choice"] if own_votes else None
-    names = f"{summary.name_of(a)} is the first, {summary.name_of(b)} the second."
+    names = f"{words.deployment_name(a)} is the first, {words.deployment_name(b)} the second."
     with st.container(horizontal=True, vertical_alignment="center"):
         for choice, title in CHOICES.items():
             st.button(
@@ -320,7 +325,7 @@ def draw_votes(a: Row, b: Row, pair: Pair, person: auth.Person) -> None:
     draw_refusal(VOTE_REFUSAL)
 
 
-def _vote(a: Row, b: Row, no: int, choice: str | None) -> None:
+def _vote(a: BatchRow, b: BatchRow, no: int, choice: str | None) -> None:
     """Callback: keep the choice; the same button again takes it back."""
     attempt(VOTE_REFUSAL, lambda: auth.engine().batches.vote(str(a["id"]), str(b["id"]), no, choice))
 
@@ -328,7 +333,7 @@ def _vote(a: Row, b: Row, no: int, choice: str | None) -> None:
 CRITERIA, JUDGE_REFUSAL, LOOKED_AT = "bt_judge_criteria", "bt_judge_refusal", 500
 
 
-def draw_judge(a: Row, b: Row, person: auth.Person) -> None:
+def draw_judge(a: BatchRow, b: BatchRow, person: auth.Person) -> None:
     """What judges said of these two, and the way to ask one."""
     first, second = sorted((a, b), key=lambda row: str(row["id"]))
     with st.expander("Let a model judge", icon=":material/gavel:", key="bt_judge"):
@@ -350,20 +355,20 @@ def draw_judge(a: Row, b: Row, person: auth.Person) -> None:
         draw_refusal(JUDGE_REFUSAL)
 
 
-def judge_batches(first: Row, second: Row) -> list[Row]:
+def judge_batches(first: BatchRow, second: BatchRow) -> list[BatchRow]:
     """The judges' batches of these two, newest first."""
     name = judge.file_name(str(first["id"]), str(second["id"]))
     return [row for row in batches_module.batches(auth.database(), LOOKED_AT) if row["file_name"] == name]
 
 
-def _verdict(row: Row, first: Row, second: Row) -> None:
-    name = summary.name_of(row)
+def _verdict(row: BatchRow, first: BatchRow, second: BatchRow) -> None:
+    name = words.deployment_name(row)
     if not words.over(row):
         st.caption(plain(f"{name} is judging: {words.state(row['state'])}."))
         return
     judgement = judge.judged(judge.verdicts(batches_module.each_line(auth.database(), row["id"])))
     st.markdown(f"**{plain(name)}** · {plain(judgement.sentence)}")
-    which = f"First: {summary.name_of(first)}; second: {summary.name_of(second)}."
+    which = f"First: {words.deployment_name(first)}; second: {words.deployment_name(second)}."
     st.caption(plain(f"{which} {judgement.bias_sentence}"))
     st.button(
         "Open its batch",
@@ -375,7 +380,7 @@ def _verdict(row: Row, first: Row, second: Row) -> None:
     )
 
 
-def _prepare(first: Row, second: Row) -> None:
+def _prepare(first: BatchRow, second: BatchRow) -> None:
     """Callback: write the questions, and take the file as a new batch that is ready to be sent."""
     criteria = (st.session_state.get(CRITERIA) or "").strip() or judge.CRITERIA
 
@@ -421,11 +426,11 @@ class Result:
 
     batch_id: str
     rate: Rate
-    failed: Sequence[tuple[Row, Verdict]]
+    failed: Sequence[tuple[CalledLine, Verdict]]
     cut: bool  # only the first `AT_ONCE` lines were looked at
 
 
-def draw_checks(batches: Sequence[Row]) -> None:
+def draw_checks(batches: Sequence[BatchRow]) -> None:
     """The form, and what the last check said of these batches."""
     with st.expander("Check the answers", icon=":material/rule:", key="bt_checks"):
         with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -443,14 +448,14 @@ def draw_checks(batches: Sequence[Row]) -> None:
         _draw_results(batches)
 
 
-def _draw_results(batches: Sequence[Row]) -> None:
+def _draw_results(batches: Sequence[BatchRow]) -> None:
     results: list[Result] = st.session_state.get(FOUND) or []
     by_id = {result.batch_id: result for result in results}
     for row in batches:
         result = by_id.get(str(row["id"]))
         if result is None:
             continue
-        of = f"**{plain(summary.name_of(row))}** · " if len(batches) > 1 else ""
+        of = f"**{plain(words.deployment_name(row))}** · " if len(batches) > 1 else ""
         cut = f" Only the first {CHECKED_AT_ONCE:,} lines were looked at." if result.cut else ""
         st.markdown(f"{of}{plain(result.rate.sentence + cut)}")
         if result.failed:
@@ -473,7 +478,7 @@ def _draw_results(batches: Sequence[Row]) -> None:
             )
 
 
-def _run(batches: Sequence[Row]) -> None:
+def _run(batches: Sequence[BatchRow]) -> None:
     """Callback: check every answer of these batches."""
     state = st.session_state
     state.pop(FOUND, None)
@@ -488,12 +493,12 @@ def _run(batches: Sequence[Row]) -> None:
     attempt(CHECK_REFUSAL, work)
 
 
-def checked(check: Check, row: Row) -> Result:
+def checked(check: Check, row: BatchRow) -> Result:
     """What a check says of a batch. Raises ValueError in words for a pattern or schema that cannot be used."""
-    failed: list[tuple[Row, Verdict]] = []
-    last: list[Row] = []
+    failed: list[tuple[CalledLine, Verdict]] = []
+    last: list[CalledLine] = []
 
-    def lines() -> Iterator[Row]:
+    def lines() -> Iterator[CalledLine]:
         for line in islice(batches_module.each_line(auth.database(), row["id"]), CHECKED_AT_ONCE):
             last[:] = [line]
             yield line

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import streamlit as st
 
 from app import navigation
 from app.glossary import FIGURES
 from app.widgets import playground_inputs
 from app.widgets.text import clip, plain
+from db.batch_rows import AskJson, BatchRow, CalledLine
 from services.batch import text as words
 from services.batch.files.templates import Template
-from services.call_record import from_row
+from services.call_record import of_line
 from services.runs import record
 
-Row = Mapping[str, Any]
 LONGEST = 200_000  # characters of a text on the page; files hold all of it
 NO_TEXT = "The text of this line was not stored."
 SHOWN = (
@@ -30,13 +27,17 @@ SHOWN = (
 )
 
 
-def last_question(row: Row) -> str:
+def last_question(row: CalledLine) -> str:
     """The last message of what was asked."""
-    messages = (row.get("request") or {}).get("messages") or ()
-    return str(messages[-1].get("text") or "") if messages else ""
+    messages = _asked(row)["messages"]
+    return messages[-1]["text"] if messages else ""
 
 
-def input_text(batch: Row, row: Row) -> str:
+def _asked(row: CalledLine) -> AskJson:
+    return row["request"] or {"messages": []}
+
+
+def input_text(batch: BatchRow, row: CalledLine) -> str:
     """What a line is told apart by: the values that its template takes from the file, else what was asked."""
     original, columns = row.get("original") or {}, batch.get("columns") or ()
     prompt = (batch.get("options") or {}).get("prompt")
@@ -45,7 +46,7 @@ def input_text(batch: Row, row: Row) -> str:
     return " · ".join(values) or last_question(row)
 
 
-def draw(batch: Row, row: Row) -> None:
+def draw(batch: BatchRow, row: CalledLine) -> None:
     """Everything of a line."""
     with st.container(border=True, gap="small"):
         with st.container(horizontal=True, vertical_alignment="center"):
@@ -72,25 +73,25 @@ def draw(batch: Row, row: Row) -> None:
             st.caption("Answer")
             if row.get("message"):
                 st.caption(f":red[:material/error: {plain(row['message'])}]")
-            if row.get("answer"):
-                text(row["answer"])
+            if answer := row.get("answer"):
+                text(answer)
             elif not row.get("message"):
                 st.caption("No answer yet." if row["state"] in ("waiting", "running") else NO_TEXT)
-            if row.get("reasoning"):
+            if reasoning := row.get("reasoning"):
                 with st.expander("Reasoning"):
-                    text(row["reasoning"])
+                    text(reasoning)
         _call(row)
 
 
-def _request(row: Row) -> None:
-    request = row.get("request") or {}
+def _request(row: CalledLine) -> None:
+    request = _asked(row)
     if request.get("system"):
         st.caption("System prompt")
         text(request["system"])
-    for message in request.get("messages") or ():
-        st.caption("Prompt" if message.get("role") == "user" else "Answer before")
-        text(str(message.get("text") or ""))
-    if not request.get("messages"):
+    for message in request["messages"]:
+        st.caption("Prompt" if message["role"] == "user" else "Answer before")
+        text(message["text"])
+    if not request["messages"]:
         st.caption(NO_TEXT)
     original = row.get("original") or {}
     if original:
@@ -105,10 +106,10 @@ def text(value: str) -> None:
     st.text(value if len(value) <= LONGEST else value[:LONGEST] + " …")
 
 
-def _call(row: Row) -> None:
+def _call(row: CalledLine) -> None:
     if row.get("call_state") is None:
         return
-    texts = record.in_words(from_row({**row, "state": row["call_state"]}))
+    texts = record.in_words(of_line(row))
     with st.container(horizontal=True, gap="medium"):
         for name, title in SHOWN:
             if texts[name] != "–":
@@ -124,10 +125,10 @@ def _call(row: Row) -> None:
         st.caption(plain(sentence))
 
 
-def _to_playground(batch: Row, row: Row) -> None:
+def _to_playground(batch: BatchRow, row: CalledLine) -> None:
     """Callback: the playground gets this line's question, deployment and parameters."""
-    request = row.get("request") or {}
+    request = _asked(row)
     playground_inputs.put(
-        last_question(row), request.get("system") or "", batch["deployment_id"], request.get("params") or {}
+        last_question(row), request.get("system") or "", batch["deployment_id"], request.get("params", {})
     )
     st.session_state["bt_go"] = True

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Literal, TypedDict
 
 import streamlit as st
 
@@ -126,9 +126,18 @@ def draw_parameters() -> None:
         st.caption(f":red[:material/error: {plain(trouble)}]")
 
 
-def _input(spec: ParamSpec, *, width: int | str) -> None:
+class _InputLook(TypedDict):
+    """What the widgets of all parameters have in common."""
+
+    key: str
+    help: str | None
+    on_change: Callable[[], None]
+    width: int | Literal["stretch"]
+
+
+def _input(spec: ParamSpec, *, width: int | Literal["stretch"]) -> None:
     key = upload.parameter(spec.name)
-    common: Any = {"key": key, "help": spec.help, "on_change": _set, "width": width}
+    common: _InputLook = {"key": key, "help": spec.help, "on_change": _set, "width": width}
     if spec.kind == "list":
         st.multiselect(
             spec.label,

@@ -1,4 +1,5 @@
-"""What came back: every line accounted for, results beside inputs, why some have no answer, and the downloads."""
+"""What came back: every line accounted for, results beside inputs, why some have no answer, the downloads, and the
+links to the batch that it resends, to the one that resends it, and to the two that it judges."""
 
 from __future__ import annotations
 
@@ -9,35 +10,36 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import pandas as pd
 import streamlit as st
+from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
+from streamlit.delta_generator import DeltaGenerator
 
 from app import auth
 from app.batch import compare, line, summary, upload
-from app.batch import origin as links
 from app.batch.validation import LINE
 from app.widgets.filters import zone
 from app.widgets.status import attempt
 from app.widgets.text import clip, plain
 from db import batch_queries, batches
+from db.batch_rows import BatchRow, CalledLine, ResentBatch
 from services import formatting as units
+from services.batch import judge
 from services.batch import text as words
-from services.batch.export import ENDINGS, TYPES, Kind, write
+from services.batch.export import ENDINGS, EXCEL_ROWS, TYPES, Kind, write
 from services.batch.reconcile import Reconciliation
 from services.call_record import cost_of, usage_of
 from services.runs import view
-
-Row = Mapping[str, Any]
 
 TABLE, PAGE, SEARCH, ONLY, PAGE_SIZE = "bt_lines", "bt_page", "bt_search", "bt_only", 20
 
 AWAY = "The lines cannot be read just now; they are kept. Reload the page in a moment."
 
 
-def draw(row: Row, account: Reconciliation, person: auth.Person) -> None:
+def draw(row: BatchRow, account: Reconciliation, person: auth.Person) -> None:
     """Everything that a batch which is over shows below how it stands."""
     if not account.n:
         st.caption("No line was sent.")
@@ -49,7 +51,7 @@ def draw(row: Row, account: Reconciliation, person: auth.Person) -> None:
         return
     st.markdown(plain(replace(account, resent=child is not None).sentence))
     if child is not None:
-        links.after(child, account.to_resend)
+        draw_link_to_resent(child, account.to_resend)
     with st.container(horizontal=True, vertical_alignment="center"):
         worth = child is None and account.to_resend > account.same_again
         if child is None and account.to_resend and person.may_change("send", row):
@@ -75,7 +77,7 @@ def draw(row: Row, account: Reconciliation, person: auth.Person) -> None:
             compare.draw(row, person)
 
 
-def draw_table(row: Row, *, live: bool = False) -> None:
+def draw_table(row: BatchRow, *, live: bool = False) -> None:
     """The lines, a page at a time. ``live``: the batch is not over, so it is said of which moment they are."""
     try:
         reader = auth.database()
@@ -152,7 +154,7 @@ def forget() -> None:
     st.session_state.pop(PAGE, None)
 
 
-def _table(batch: Row, rows: Sequence[Row]) -> Row | None:
+def _table(batch: BatchRow, rows: Sequence[CalledLine]) -> CalledLine | None:
     frame = pd.DataFrame(
         {
             "line": [row["line"] for row in rows],
@@ -189,12 +191,12 @@ def _table(batch: Row, rows: Sequence[Row]) -> Row | None:
     return None if chosen is None else rows[chosen]
 
 
-def answer(row: Row) -> str:
+def answer(row: CalledLine) -> str:
     """What a line shows of its end: its answer, or why there is none."""
     return str(row.get("answer") or row.get("message") or "")
 
 
-def tokens(row: Row) -> str:
+def tokens(row: CalledLine) -> str:
     """ "52 + 18"; a dash where nothing was counted."""
     usage = usage_of(row)
     n_input, n_output = usage.input_total, usage.output_total
@@ -203,7 +205,7 @@ def tokens(row: Row) -> str:
     return " + ".join(units.count(n) for n in (n_input, n_output))
 
 
-def cost(row: Row) -> str:
+def cost(row: CalledLine) -> str:
     """What a line cost, with its mark; a dash before there is a call."""
     if row.get("cost_state") is None:
         return "–"
@@ -221,7 +223,7 @@ def _resend(batch_id: str) -> None:
 
 TITLES: dict[Kind, str] = {"csv": "CSV", "jsonl": "JSONL", "parquet": "Parquet", "excel": "Excel"}
 
-EXCEL_ROWS, LARGE = 1_048_575, 100_000
+LARGE = 100_000
 
 FOR_MACHINES = "bt_for_machines"
 
@@ -235,7 +237,7 @@ ESCAPED = (
 AS_THEY_WERE = f"{BESIDE} Every text as it was: a spreadsheet may take one in the CSV for a formula and run it."
 
 
-def draw_downloads(row: Row, *, first: bool) -> None:
+def draw_downloads(row: BatchRow, *, first: bool) -> None:
     """A menu with every kind of file. ``first``: it is what one most likely wants to do next."""
     with st.popover(
         "Download", icon=":material/download:", key="bt_download", type="primary" if first else "secondary"
@@ -259,19 +261,19 @@ def draw_downloads(row: Row, *, first: bool) -> None:
             st.caption(plain(f"So many lines are written faster without a browser: {command}"))
 
 
-def file_name(row: Row, kind: Kind) -> str:
+def file_name(row: BatchRow, kind: Kind) -> str:
     """A name that says which batch it is: "inference-lab-reviews-20261124.csv"."""
     name = re.sub(r"[^\w-]+", "-", str(row["name"]), flags=re.ASCII).strip("-")[:60] or "batch"
     return f"inference-lab-{name}-{row['created_at']:%Y%m%d-%H%M}.{ENDINGS[kind]}"
 
 
-def file_writer(row: Row, kind: Kind) -> Callable[[], BinaryIO]:
+def file_writer(row: BatchRow, kind: Kind) -> Callable[[], BinaryIO]:
     """What makes a file when it is asked for; it runs in a thread of its own."""
     escape = not st.session_state.get(FOR_MACHINES)
     return partial(_make, auth.database(), row, kind, escape)
 
 
-def _make(database: Any, row: Row, kind: Kind, escape: bool) -> BinaryIO:
+def _make(database: Engine, row: BatchRow, kind: Kind, escape: bool) -> BinaryIO:
     # A file without a name: it is gone with its last reader. A second handle, because Streamlit only reads what was
     # opened for nothing but reading.
     with tempfile.TemporaryFile() as target:
@@ -281,3 +283,60 @@ def _make(database: Any, row: Row, kind: Kind, escape: bool) -> BinaryIO:
         stream = os.fdopen(os.dup(target.fileno()), "rb")
     stream.seek(0)
     return stream
+
+
+def draw_links(row: BatchRow) -> None:
+    """The ways back; nothing where there are none, or where what they lead to is gone."""
+    parent_id = row.get("parent_id")
+    if parent_id and (parent := _batch(parent_id)) is not None:
+        name = plain(clip(str(parent["name"]), 60))
+        with beside(f":material/subdirectory_arrow_right: The lines that “{name}” left unanswered, sent again."):
+            st.button("Open it", key="bt_parent", type="tertiary", on_click=upload.open_batch, args=(parent["id"],))
+    if (ids := judge.judged_by(str(row["file_name"]))) is None:
+        return
+    first, second = (_batch(batch_id) for batch_id in ids)
+    if first is None or second is None:
+        return
+    names = " and ".join(f"“{plain(clip(_called(batch), 60))}”" for batch in (first, second))
+    with beside(f":material/gavel: It judges {names}."):
+        st.button(
+            "Open their comparison",
+            key="bt_judged",
+            type="tertiary",
+            on_click=_compare,
+            args=(first["id"], second["id"]),
+        )
+
+
+def draw_link_to_resent(child: ResentBatch, n: int) -> None:
+    """The way to the batch that the ``n`` lines without an answer went into; what still fails is sent again there."""
+    lines = "The line without an answer was" if n == 1 else f"The {n:,} lines without an answer were"
+    name, state = plain(clip(str(child["name"]), 60)), words.state(child["state"], short=True)
+    with beside(f":material/replay: {lines} sent again as “{name}” ({state})."):
+        st.button("Open it", key="bt_child", type="tertiary", on_click=upload.open_batch, args=(child["id"],))
+
+
+def beside(caption: str) -> DeltaGenerator:
+    """A row that says something, for a button behind it: a long label of a button is cut on a telephone."""
+    row = st.container(horizontal=True, vertical_alignment="center")
+    row.caption(caption, width="content")
+    return row
+
+
+def _called(row: BatchRow) -> str:
+    return f"{row['name']} · {words.deployment_name(row)}"
+
+
+def _batch(batch_id: str) -> BatchRow | None:
+    try:
+        return batches.batch(auth.database(), batch_id)
+    except SQLAlchemyError:
+        return None
+
+
+def _compare(first: str, second: str) -> None:
+    """Callback: the first one, held against the second."""
+    upload.open_batch(first)
+    compare.forget()
+    st.session_state[upload.TAB] = upload.TABS[2]
+    st.session_state[compare.OTHER] = second

@@ -10,7 +10,6 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -20,20 +19,19 @@ from app import auth
 from app.glossary import FIGURES
 from app.widgets.text import plain
 from db import batches
+from db.batch_rows import BatchRow, CalledLine
 from services import formatting as units
 from services.batch import reconcile, stats
 from services.batch import text as words
-from services.batch.estimate import Against, against
-from services.batch.pauses import Worked, worked
-from services.batch.reconcile import Reconciliation
-from services.batch.status import together
+from services.batch.reconcile import Reconciliation, together
+from services.batch.stats import Against, Worked, against, worked
 from services.pricing.cost import money
 from services.security import keys
 
-Row = Mapping[str, Any]
 KEPT, WAIT_S, POLL_S = 100, 1.0, 1.0
 ADDING = "The lines are being added up; the figures appear here."
 FAILED = "The figures could not be made of the records; reload the page in a moment."
+TIME_TITLES: Mapping[stats.TimeName, str] = {"ttft_ms": "First token", "ttlt_ms": "Last token"}
 TOOK = "From its beginning to its end, without the time in which no line was under way."
 STILL = (
     "No line was under way: the batch was paused, its worker was away, or it waited before it tried again. Nobody "
@@ -44,7 +42,7 @@ STILL = (
 class Sums:
     """One batch that is being added up. ``account`` and ``summary`` are there when it is ``over`` without trouble."""
 
-    def __init__(self, database: Engine, row: Row) -> None:
+    def __init__(self, database: Engine, row: BatchRow) -> None:
         self.account: Reconciliation | None = None
         self.summary: stats.Summary | None = None
         self.against: Against | None = None
@@ -52,17 +50,20 @@ class Sums:
         self.over = threading.Event()
         threading.Thread(target=self._add, args=(database, row), daemon=True, name="batch sums").start()
 
-    def _add(self, database: Engine, row: Row) -> None:
+    def _add(self, database: Engine, row: BatchRow) -> None:
         try:
             sums = stats.Sums()
 
-            def lines() -> Iterator[Row]:
+            def lines() -> Iterator[CalledLine]:
                 for line in batches.each_line(database, row["id"]):
                     sums.add(line)
                     yield line
 
             account = reconcile.account(
-                lines(), name=name_of(row), n_recorded=row["n_lines"], n_left_out=row.get("n_left_out") or 0
+                lines(),
+                name=words.deployment_name(row),
+                n_recorded=row["n_lines"],
+                n_left_out=row.get("n_left_out") or 0,
             )
             took = worked(database, row)
             summary = sums.summary(took.working)
@@ -82,7 +83,7 @@ class Known:
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[str, str, str], Sums] = OrderedDict()
 
-    def of(self, database: Engine, row: Row) -> Sums:
+    def of(self, database: Engine, row: BatchRow) -> Sums:
         """The sums of a batch as it stands."""
         key = (str(database.url), str(row["id"]), f"{row['state']} {row['ended_at']}")
         with self._lock:
@@ -101,19 +102,14 @@ def known() -> Known:
     return Known()
 
 
-def name_of(row: Row) -> str:
-    """What the batch's deployment is called."""
-    return str((row.get("deployment") or {}).get("name") or row["deployment_id"])
-
-
-def sums_of(row: Row, wait_s: float = WAIT_S) -> Sums:
+def sums_of(row: BatchRow, wait_s: float = WAIT_S) -> Sums:
     """The sums of a batch, which may not be over yet."""
     sums = known().of(auth.database(), row)
     sums.over.wait(wait_s)
     return sums
 
 
-def account_of(row: Row, counts: Mapping[str, int]) -> Reconciliation:
+def account_of(row: BatchRow, counts: Mapping[str, int]) -> Reconciliation:
     """Every line accounted for: with the reasons where they are known by now, else by counts alone."""
     sums = sums_of(row)
     left_out = row.get("n_left_out") or 0
@@ -128,7 +124,7 @@ def draw_failures(account: Reconciliation) -> None:
         st.caption(f"{sentence}{plain(reconcile.first_lines(group).capitalize())}.")
 
 
-def draw(row: Row, account: Reconciliation) -> None:
+def draw(row: BatchRow, account: Reconciliation) -> None:
     """The reconciliation, the figures, and the card against one by one."""
     sums = sums_of(row)
     if not sums.over.is_set():
@@ -141,8 +137,7 @@ def draw(row: Row, account: Reconciliation) -> None:
     with left_column:
         st.markdown("**Every line accounted for**")
         rows = [
-            {"": row_of_state["state"], "Lines": f"{row_of_state['lines']:,}", "What it means": row_of_state["meaning"]}
-            for row_of_state in account.table
+            {"": count.state, "Lines": f"{count.lines:,}", "What it means": count.meaning} for count in account.table
         ]
         st.table(pd.DataFrame(rows), border="horizontal", hide_index=True, alt="How many lines ended in which state")
     with right_column:
@@ -151,7 +146,7 @@ def draw(row: Row, account: Reconciliation) -> None:
 
 
 @st.fragment(run_every=POLL_S, key="bt_adding")
-def _wait(row: Row) -> None:
+def _wait(row: BatchRow) -> None:
     if sums_of(row, 0).over.is_set():
         st.rerun()
     st.caption(ADDING)
@@ -161,7 +156,7 @@ def figures(of: stats.Summary, took: Worked) -> None:
     """Latency, tokens, cost and pace of all lines."""
     st.markdown("**Figures of all lines**")
     with st.grid(4, gap="small"):
-        for name, title in (("ttft_ms", "First token"), ("ttlt_ms", "Last token")):
+        for name, title in TIME_TITLES.items():
             spread = of.times[name]
             percentiles = f"p50 of {spread.n:,} · p95 {units.seconds(spread.p95)}" if spread.n else None
             st.metric(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO, Literal
 
 import streamlit as st
+from streamlit.elements.arrow import DataframeSelectionState
 
 from app import auth
 from app.widgets.status import attempt, draw_refusal
@@ -259,7 +260,7 @@ def leave_out(checked: Checked) -> Checked:
     return replace(checked, options=replace(checked.options, leave_out=options().leave_out))
 
 
-def clicked(selection: Mapping[str, Any], n: int) -> int | None:
+def clicked(selection: DataframeSelectionState, n: int) -> int | None:
     """Which of a table's ``n`` lines the selected cell is in (`ANY_CELL`); None for none, or for one that is gone."""
     cells = selection.get("cells") or ()
     return int(cells[0][0]) if cells and 0 <= int(cells[0][0]) < n else None

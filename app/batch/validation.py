@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import streamlit as st
 
@@ -34,6 +34,8 @@ QUICK_S, POLL_S = 0.6, 0.5  # a file that is read within the first is never seen
 
 BEGAN = "bt_check_began"
 
+T = TypeVar("T", bound=str)
+
 
 def draw(file: upload.Picked, rule: Allowed | None) -> Checked | None:
     """What the file holds, once it has been read as it is to be read now. ``rule``: which of the server's."""
@@ -44,10 +46,10 @@ def draw(file: upload.Picked, rule: Allowed | None) -> Checked | None:
             _watch(file, rule)
         return None
     st.session_state.pop(BEGAN, None)
-    if reading.found is None:
+    if reading.checked is None:
         _ended(reading, file)
         return None
-    checked = upload.leave_out(reading.found)
+    checked = upload.leave_out(reading.checked)
     with st.container(border=True):
         st.markdown("**What was found**")
         draw_report(checked)
@@ -222,7 +224,7 @@ def draw_reading_options(checked: Checked) -> None:
 
 
 def _select(
-    label: str, name: str, values: Sequence[Any], words: Callable[[Any], str], placeholder: str, help: str | None = None
+    label: str, name: str, values: Sequence[T], words: Callable[[T], str], placeholder: str, help: str | None = None
 ) -> None:
     key = upload.widget(name)
     if st.session_state.get(key) not in (None, *values):  # a widget refuses what is not among its options any more
@@ -260,12 +262,12 @@ def same(file_key: str, options: Options) -> str:
 
 
 class Checking:
-    """One reading. ``found`` or ``trouble`` is there once it is ``over``; neither when it was stopped."""
+    """One reading. ``checked`` or ``trouble`` is there once it is ``over``; neither when it was stopped."""
 
     def __init__(
         self, file: Callable[[Checking], Path], options: Options, check: Check, turn: threading.Semaphore
     ) -> None:
-        self.found: Checked | None = None
+        self.checked: Checked | None = None
         self.trouble: str | None = None
         self.progress: Progress | None = None
         self.stopped = False
@@ -296,8 +298,10 @@ class Checking:
             try:
                 path = self._file(self)
                 if not self.stopped:
-                    checked = self._check(path, self._options, on_progress=self.told, stopped=lambda: self.stopped)
-                    self.found = None if self.stopped else checked
+                    checked = self._check(
+                        path, self._options, on_progress=self.set_progress, stopped=lambda: self.stopped
+                    )
+                    self.checked = None if self.stopped else checked
             finally:
                 self._turn.release()
         except (AwsTrouble, ValueError) as error:
@@ -310,7 +314,7 @@ class Checking:
         finally:
             self._over.set()
 
-    def told(self, progress: Progress) -> None:
+    def set_progress(self, progress: Progress) -> None:
         """How far it has come."""
         self.progress = progress
 
@@ -348,10 +352,10 @@ class Readings:
             reading.fetching = True
             uploads = paths.data_dir() / "uploads"
             if path.startswith("s3://"):
-                got = fetch(path, uploads, on_progress=reading.told, stopped=lambda: reading.stopped)
+                got = fetch(path, uploads, on_progress=reading.set_progress, stopped=lambda: reading.stopped)
             else:
                 got = server_files.copied(
-                    path, rule, uploads, on_progress=reading.told, stopped=lambda: reading.stopped
+                    path, rule, uploads, on_progress=reading.set_progress, stopped=lambda: reading.stopped
                 )
             self._fetched[file_key] = got
             reading.fetching = False
@@ -365,9 +369,9 @@ class Readings:
 
 
 def _check() -> Check:
-    from services.batch.reading_options import check
+    from services.batch.files import check_settled
 
-    return check
+    return check_settled
 
 
 @st.cache_resource

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -16,6 +16,7 @@ from app.live import run_view as runs
 from app.live.download import downloads
 from app.widgets.status import attempt, draw_refusal
 from app.widgets.text import plain
+from db.run_rows import Counted
 from services import caching, formatting
 from services.caching import Measured
 from services.call_record import from_row, usage_of
@@ -209,7 +210,7 @@ def _calls(loaded_run: runs.Shown) -> None:
     )
 
 
-KINDS = {
+KINDS: Mapping[Counted, str] = {
     "uncached_input": "not cached",
     "cache_read": "read from cache",
     "cache_write_5m": "written, short-lived",
@@ -250,14 +251,14 @@ def first_tokens(measurements: Sequence[Measured]) -> None:
     rows: list[dict[str, Any]] = [
         {
             "call": row["repetition"],
-            "seconds": row["ttft_ms"] / 1000,
+            "seconds": ttft / 1000,
             "cache": runs_view.cache_words(usage_of(row)),
             "name": name,
-            "asked": MODE_WORDS[row["cache_mode"]] if row.get("cache_mode") else "as the service does",
+            "asked": MODE_WORDS[mode] if (mode := row["cache_mode"]) else "as the service does",
         }
         for m, name in zip(measurements, names(measurements), strict=True)
         for row in m.succeeded
-        if row.get("ttft_ms") is not None
+        if (ttft := row["ttft_ms"]) is not None
     ]
     st.markdown(f"**First token of each call** · n = {len(rows):,}")
     if not rows:
@@ -305,11 +306,11 @@ def tokens(m: Measured, name: str) -> None:
     import altair as alt
 
     rows: list[dict[str, Any]] = [
-        {"call": row["repetition"], "kind": KINDS[kind], "tokens": row[kind], "order": order}
+        {"call": row["repetition"], "kind": KINDS[kind], "tokens": tokens, "order": order}
         for row in m.succeeded
         if row.get("cache_mode") != "off" or set(m.modes) == {"off"}
         for order, kind in enumerate(KINDS)
-        if row.get(kind)
+        if (tokens := row[kind])
     ]
     st.markdown(f"**Input tokens of each call** · n = {len({row['call'] for row in rows}):,}")
     if not rows:

@@ -21,6 +21,7 @@ import pandas as pd
 import streamlit as st
 
 from db import small_tables
+from db.models import Annotation
 from services.dashboard.figures import Data
 from services.types import Deployment
 
@@ -161,10 +162,9 @@ def _quoted(text: str) -> str:
     )
 
 
-def notes_of(data: Data) -> list[dict[str, Any]]:
+def notes_of(data: Data) -> list[Annotation]:
     """The notes on moments of the window, oldest first."""
-    notes = small_tables.notes(data.engine, data.window.start, data.window.end)
-    return [note.model_dump() for note in notes[::-1]]
+    return small_tables.notes(data.engine, data.window.start, data.window.end)[::-1]
 
 
 # --- axes ----------------------------------------------------------------------------------------------------------

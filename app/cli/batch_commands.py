@@ -6,49 +6,47 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import stat
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast, get_args
+from typing import BinaryIO, TypedDict, TypeVar, get_args
 
 from rich.table import Table
 from sqlalchemy import Engine
 
-from app.cli import batch_file, terminal
-from app.cli.batch_file import (
-    check_with_progress,
-    count_lines,
-    for_terminal,
-    hand_over,
-    in_command_words,
-    local_path,
-    utf8,
-)
+from app.cli import terminal
 from app.cli.database import open_database
-from app.cli.options import ReadingOptions
+from app.cli.options import ReadingOptions, name_value_pairs
 from app.cli.terminal import console
 from db import batch_queries, batches
-from services import formatting, paths
-from services.batch import pauses, reconcile, stats, status, text, worker
-from services.batch.estimate import Estimate
+from db.batch_rows import BatchRow, EstimateJson, OptionsJson
+from services import formatting, params, paths
+from services.batch import reconcile, stats, text, worker
+from services.batch.estimate import Estimate, Way, cheapest, cost_words, time_words, ways_to
 from services.batch.export import ENDINGS, Kind, write
-from services.batch.reading_options import flags
+from services.batch.files import check_settled, spool
+from services.batch.ingest import CHANGED
 from services.batch.service import BatchSpec
-from services.batch.targets import Way, cheapest, cost_words, time_words, ways_to
-from services.batch.types import Checked, RouteName, options_to_json
+from services.batch.types import (
+    Checked,
+    Fault,
+    Format,
+    Options,
+    Progress,
+    options_to_json,
+)
 from services.client import EngineClient, EngineDown, EngineError
 from services.engine_process.spawn import engine_for
-from services.pricing.cost import money
+from services.pricing.cost import NANO, money
+from services.regular_file import regular
 from services.runs.record import usd
-from services.types import Deployment
+from services.types import Deployment, Json
 
-Row = dict[str, Any]
-BatchRow = Mapping[str, Any]
-NANO = 1_000_000_000
 POLL_S = 0.5
 RECORDED_WITHIN_S = 30.0  # a large file is recorded for longer, and then it is said
 MONEY = ("cost_", "plain_")  # what the names of nano-dollars in an estimate begin with
@@ -57,13 +55,13 @@ MONEY = ("cost_", "plain_")  # what the names of nano-dollars in an estimate beg
 def work_until_stopped(data: Path, file: Path, *, as_json: bool) -> int:
     """Work until Ctrl-C or SIGTERM; the process ends with it. Exit code 4 when it could not begin."""
 
-    def say(words: dict[str, Any]) -> None:
+    def say(notice: worker.WorkerNotice) -> None:
         if as_json:
-            print(json.dumps(words), flush=True)
-        elif "error" in words:
-            print(words["error"], file=sys.stderr, flush=True)
+            print(json.dumps(notice), flush=True)
+        elif "error" in notice:
+            print(notice["error"], file=sys.stderr, flush=True)
         else:
-            print(f"The worker {words['worker']} sends batches of {data}; stop it with Ctrl-C.", flush=True)
+            print(f"The worker {notice['worker']} sends batches of {data}; stop it with Ctrl-C.", flush=True)
 
     worker.work(data, file, say=say)
     return 0
@@ -127,30 +125,71 @@ def deployment_called(engine: EngineClient, name: str) -> Deployment:
     return matching[0].deployment
 
 
-def _check_as_json(checked: Checked, ways: Sequence[Way]) -> dict[str, Any]:
+class FaultJson(TypedDict):
+    """A fault as a script reads it (`services.batch.types.Fault`)."""
+
+    line: int | None
+    code: str
+    text: str
+    field: str
+    found: str
+    record: int | None
+
+
+class CheckJson(TypedDict):
+    """What `lab batch check --json` prints (`services.batch.types.Checked`)."""
+
+    sha256: str
+    n_bytes: int
+    format: Format | None
+    columns: Sequence[str]
+    n_records: int
+    n_valid: int
+    n_blank: int
+    n_faults: int
+    chars_in: int
+    longest: int
+    max_tokens: int | None
+    models: Mapping[str, int]
+    sendable: bool
+    options: OptionsJson
+    refused: str | None
+    notices: list[str]
+    faults: list[FaultJson]
+    choices: list[str]
+    estimates: list[Json | None]
+
+
+def _fault_as_json(fault: Fault) -> FaultJson:
     return {
-        **{
-            name: getattr(checked, name)
-            for name in (
-                "sha256",
-                "n_bytes",
-                "format",
-                "columns",
-                "n_records",
-                "n_valid",
-                "n_blank",
-                "n_faults",
-                "chars_in",
-                "longest",
-                "max_tokens",
-                "models",
-                "sendable",
-            )
-        },
+        "line": fault.line,
+        "code": fault.code,
+        "text": in_command_words(fault.text),
+        "field": fault.field,
+        "found": fault.found,
+        "record": fault.record,
+    }
+
+
+def _check_as_json(checked: Checked, ways: Sequence[Way]) -> CheckJson:
+    return {
+        "sha256": checked.sha256,
+        "n_bytes": checked.n_bytes,
+        "format": checked.format,
+        "columns": checked.columns,
+        "n_records": checked.n_records,
+        "n_valid": checked.n_valid,
+        "n_blank": checked.n_blank,
+        "n_faults": checked.n_faults,
+        "chars_in": checked.chars_in,
+        "longest": checked.longest,
+        "max_tokens": checked.max_tokens,
+        "models": checked.models,
+        "sendable": checked.sendable,
         "options": options_to_json(checked.options),
         "refused": in_command_words(checked.refused) if checked.refused else None,
         "notices": [in_command_words(notice) for notice in checked.notices],
-        "faults": [asdict(fault) | {"text": in_command_words(fault.text)} for fault in checked.faults],
+        "faults": [_fault_as_json(fault) for fault in checked.faults],
         "choices": [choice.label for choice in checked.choices],
         "estimates": [in_dollars(way.estimate.to_json()) for way in ways],
     }
@@ -252,7 +291,7 @@ def _refuse_unconfirmed(checked: Checked, submission: Submission, estimate: Esti
 
 def _choose_route(ways: Sequence[Way], route: str | None) -> Estimate:
     if route is not None:
-        estimate = next((way.estimate for way in ways if way.estimate.route == cast(RouteName, route)), None)
+        estimate = next((way.estimate for way in ways if way.estimate.route == route), None)
         if estimate is None or estimate.why_not is not None:
             why_not = estimate.why_not if estimate is not None else None
             raise ValueError(why_not or f"{text.route(route)} is not there.")
@@ -290,7 +329,7 @@ def _report_submitted(batch_id: str, data: Path, *, wait: bool, alone: bool, as_
     return 0 if batches.counts(read, batch_id).get("succeeded", 0) == row["n_lines"] else 1
 
 
-def _wait_until_over(read: Engine, batch_id: str) -> Row | None:
+def _wait_until_over(read: Engine, batch_id: str) -> BatchRow | None:
     """The batch when it is over, with how far it is on a terminal meanwhile; None when it is deleted."""
     live, row = sys.stderr.isatty(), batches.batch(read, batch_id)
     while row is not None and not text.over(row):
@@ -304,24 +343,24 @@ def _wait_until_over(read: Engine, batch_id: str) -> Row | None:
     return row
 
 
-def _progress(read: Engine, row: Row) -> str:
-    if status.recording(row):
+def _progress(read: Engine, row: BatchRow) -> str:
+    if text.recording(row):
         return "recording the lines"
     counts = batches.counts(read, row["id"])
     return f"{text.done(counts):,} of {row['n_lines']:,} · {text.by_state(counts)}"
 
 
-def _wait_until_recorded(read: Engine, batch_id: str) -> Row | None:
+def _wait_until_recorded(read: Engine, batch_id: str) -> BatchRow | None:
     """The batch when its lines are recorded, or as it stands after `RECORDED_WITHIN_S`."""
     until = time.monotonic() + RECORDED_WITHIN_S
     row = batches.batch(read, batch_id)
-    while row is not None and status.recording(row) and time.monotonic() < until:
+    while row is not None and text.recording(row) and time.monotonic() < until:
         time.sleep(POLL_S / 5)
         row = batches.batch(read, batch_id)
     return row
 
 
-def find_batch(read: Engine, reference: str, data: Path) -> dict[str, Any]:
+def find_batch(read: Engine, reference: str, data: Path) -> BatchRow:
     """The batch of an id, of the beginning of one or of a name. Raises ValueError in words for none and for several."""
     rows, name = batch_queries.called(read, reference), formatting.printable(reference)
     if not rows:
@@ -332,11 +371,11 @@ def find_batch(read: Engine, reference: str, data: Path) -> dict[str, Any]:
     return rows[0]
 
 
-def batch_as_json(read: Engine, row: BatchRow, *, pauses_too: bool = True) -> dict[str, Any]:
+def batch_as_json(read: Engine, row: BatchRow, *, pauses_too: bool = True) -> Json:
     """A batch as one JSON object: its row, its lines by state, and its money in dollars. ``n_lines`` is null while its
     lines are being recorded. ``pauses_too``: also how long it stood still, for which its calls are read."""
     counts, spent = batches.counts(read, row["id"]), batches.spent(read, row["id"])
-    left_out, recording = ("deployment", "budget_nanousd"), status.recording(row)
+    left_out, recording = ("deployment", "budget_nanousd"), text.recording(row)
     columns = {name: value for name, value in row.items() if name not in left_out}
     return columns | {
         "name_of_deployment": (row.get("deployment") or {}).get("name"),
@@ -349,20 +388,24 @@ def batch_as_json(read: Engine, row: BatchRow, *, pauses_too: bool = True) -> di
         "spent_usd": usd(spent),
         "spent_is_lower_bound": spent is not None and batch_queries.bounded(read, row["id"]),
         "over": text.over(row),
-        "stands": status.stand(row, counts).words,
-        "seconds": stats.duration(dict(row)),
-        **({"paused_or_waiting_seconds": pauses.worked(read, row).still} if pauses_too else {}),
+        "stands": text.status_of(row, counts).words,
+        "seconds": stats.duration(row),
+        **({"paused_or_waiting_seconds": stats.worked(read, row).still} if pauses_too else {}),
         "jobs": batches.jobs(read, row["id"]),
     }
 
 
-def in_dollars(estimate: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def in_dollars(estimate: EstimateJson | None) -> Json | None:
     """An estimate whose money is US dollars as decimal strings, as everywhere in what a script reads (`record.usd`)."""
     if estimate is None:
         return None
     return {
         **{name: value for name, value in estimate.items() if not name.startswith(MONEY)},
-        **{f"{name}_usd": usd(value) for name, value in estimate.items() if name.startswith(MONEY)},
+        **{
+            f"{name}_usd": usd(value if isinstance(value, int) else None)
+            for name, value in estimate.items()
+            if name.startswith(MONEY)
+        },
     }
 
 
@@ -386,10 +429,10 @@ def list_batches(data: Path, *, limit: int, as_json: bool) -> int:
                     row["created_at"].strftime("%Y-%m-%d %H:%M"),
                     row["id"],
                     str(row["name"]),
-                    str((row.get("deployment") or {}).get("name") or row["deployment_id"]),
+                    text.deployment_name(row),
                     text.route(row["route"]),
-                    "–" if status.recording(row) else f"{row['n_lines']:,}",
-                    status.stand(row, counts).words,
+                    "–" if text.recording(row) else f"{row['n_lines']:,}",
+                    text.status_of(row, counts).words,
                     row["person"],
                 ),
             )
@@ -418,15 +461,15 @@ def show_batch(data: Path, reference: str, *, as_json: bool) -> int:
 
 def describe_batch(read: Engine, row: BatchRow) -> Iterator[str]:
     """How a batch stands, in lines."""
-    name = (row.get("deployment") or {}).get("name") or row["deployment_id"]
+    name = text.deployment_name(row)
     yield f"{row['name']} · {row['file_name']} · {name} by {text.route(row['route'])} · {row['person']}"
     counts, spent = batches.counts(read, row["id"]), batches.spent(read, row["id"])
-    explanation = status.last_sentence(row)
-    yield f"{status.stand(row, counts).words}{f' · {explanation}' if explanation else ''}"
+    explanation = text.last_sentence(row)
+    yield f"{text.status_of(row, counts).words}{f' · {explanation}' if explanation else ''}"
     if row["n_lines"]:
         yield f"{text.done(counts):,} of {count_lines(row['n_lines'])} · {text.by_state(counts) or 'none yet'}"
     budget = row.get("budget_nanousd")
-    free = not spent and status.costs_nothing(row)
+    free = not spent and text.costs_nothing(row)
     mark = "≥" if spent is not None and batch_queries.bounded(read, row["id"]) else ""
     cost = money(spent, mark) if spent is not None else "not known"
     yield "free" if free else f"spent {cost}{f' of {money(budget)}' if budget else ''}"
@@ -435,15 +478,15 @@ def describe_batch(read: Engine, row: BatchRow) -> Iterator[str]:
         state, vendor_id = job.get("vendor_state") or job["state"], job["vendor_id"] or "–"
         yield f"job {job['no']}: {count_lines(job['n_lines'])} · {state} · {vendor_id}"
     if text.over(row) and row["n_lines"]:
-        yield from _outcome(read, row, str(name))
-        if differing := status.differing(row, jobs, counts):
+        yield from _outcome(read, row, name)
+        if differing := text.differing(row, jobs, counts):
             yield differing
-    if step := batch_file.next_step(row, counts):
+    if step := next_step(row, counts):
         yield step
 
 
 def _outcome(read: Engine, row: BatchRow, name: str) -> Iterator[str]:
-    took = pauses.worked(read, row)
+    took = stats.worked(read, row)
     if took.working is not None:
         still = f", and {text.span(took.still)} paused or waiting" if took.still else ""
         yield f"took {text.span(took.working)}{still}"
@@ -451,7 +494,7 @@ def _outcome(read: Engine, row: BatchRow, name: str) -> Iterator[str]:
         batches.each_line(read, row["id"]), name=name, n_recorded=row["n_lines"], n_left_out=row.get("n_left_out") or 0
     )
     yield account.sentence
-    for group in status.together(account.groups):
+    for group in reconcile.together(account.groups):
         yield f"  {group.n:,} {group.state}: {group.text} ({reconcile.first_lines(group)})"
 
 
@@ -529,5 +572,162 @@ def act(
     elif new_id:
         print(f"Its lines without an answer are batch {new_id}.")
     else:
-        print(formatting.printable(f"{row['name']}: {status.stand(row, batches.counts(read, row['id'])).words}"))
+        print(formatting.printable(f"{row['name']}: {text.status_of(row, batches.counts(read, row['id'])).words}"))
     return 0
+
+
+# --- the file that is named: how it is read, checked and handed over, in the words of a terminal ----------------------
+T = TypeVar("T", str, str | None)
+BLOCK = 1 << 20
+
+# What the check of a file says for a person before a page → the same for one at a command line.
+_COMMAND_WORDS = {
+    "convert the file, or press “Read as Windows-1252”": "convert the file, or give --encoding cp1252",
+    "or press “Make double ids different”": "or give --suffix-ids",
+    "Choose the column of the ids.": "Name the column of the ids with --id-column.",
+    "Choose the column that holds the prompt.": "Name the column that holds the prompt, as in --template '{{text}}'.",
+    "or choose to send the": "or give --leave-out to send the",
+    "set “Max output tokens” to bound": "give --param max_tokens=… to bound",
+    "the deployment that you choose": "the deployment that you name",
+}
+
+
+def in_command_words(text: str) -> str:
+    """A sentence of the page with what to type in place of what to press."""
+    for page, command in _COMMAND_WORDS.items():
+        text = text.replace(page, command)
+    return text
+
+
+def for_terminal(text: str) -> str:
+    """The same, fit for a terminal."""
+    return formatting.printable(in_command_words(text))
+
+
+def next_step(row: BatchRow, counts: Mapping[str, int]) -> str | None:
+    """The command that goes on with a batch that has stopped, or sends again what has no answer; None for none."""
+    ident = row["id"]
+    if row["state"] == "paused":
+        dearer = " (with --budget for a larger one)" if row.get("budget_nanousd") else ""
+        return f"`lab batch resume {ident}`{dearer} goes on, `lab batch cancel {ident}` ends it."
+    unanswered = (row["n_lines"] or 0) - counts.get("succeeded", 0)
+    if not text.over(row) or unanswered <= 0 or not counts:
+        return None
+    return f"`lab batch resend {ident}` sends the {count_lines(unanswered)} without an answer again."
+
+
+def count_lines(n: int) -> str:
+    """A number of lines with its noun: "1 line", "2,000 lines"."""
+    return f"{n:,} {'line' if n == 1 else 'lines'}"
+
+
+def file_options(reading: ReadingOptions) -> Options:
+    """The options that the command line names. Raises ValueError in words."""
+    for name in ("template", "system", "delimiter", "id_column", "sheet"):
+        utf8(getattr(reading, name), f"--{name.replace('_', '-')}")
+    pairs = [utf8(pair, "--param") for pair in reading.param or []]
+    return Options(
+        format=reading.format,
+        encoding=reading.encoding,
+        delimiter=reading.delimiter,
+        id_column=reading.id_column,
+        prompt=reading.template,
+        system=reading.system,
+        params=params.clean(name_value_pairs(pairs)),
+        suffix_ids=reading.suffix_ids,
+        sheet=reading.sheet,
+        leave_out=reading.leave_out,
+    )
+
+
+def utf8(text: T, source: str) -> T:
+    """A text that can be sent. Raises ValueError in words for bytes that are no UTF-8, which reach a program as lone
+    surrogates."""
+    try:
+        (text or "").encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{source} holds bytes that are no UTF-8: write it in UTF-8.") from None
+    return text
+
+
+def local_path(file: str, data: Path) -> Path:
+    """Where a file lies on this machine; one in S3 is fetched first. Raises ValueError in words."""
+    if not file.startswith("s3://"):
+        try:
+            return Path(file).expanduser().resolve()
+        except (OSError, RuntimeError) as error:  # a link to itself, a person who is not there
+            name, reason = formatting.printable(file), _reason(error)
+            raise ValueError(f"{name} leads nowhere ({reason}); check the path.") from None
+    from services.aws.control import AwsTrouble
+    from services.batch.ingest import fetch
+
+    try:
+        return fetch(file, data / "uploads")
+    except AwsTrouble as error:
+        raise ValueError(str(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error).rstrip(".")
+
+
+def hand_over(file: Path, sha256: str, data: Path) -> None:
+    """Put a file of one's own among the uploads: the engine reads no path that it is told. Raises ValueError in words
+    for one that changed since it was checked."""
+
+    def blocks() -> Iterator[bytes]:
+        try:
+            with regular(file) as stream:
+                while block := stream.read(BLOCK):
+                    yield block
+        except OSError as error:
+            raise ValueError(f"{formatting.printable(str(file))} cannot be read any more ({error.strerror}).") from None
+
+    if file.parent == data / "uploads" / sha256:
+        return  # fetched from S3 to where it has to be
+    copy = spool(blocks(), data / "uploads", utf8(file.name, "The name of the file"))
+    if copy.parent.name != sha256:
+        raise ValueError(CHANGED)
+
+
+def check_with_progress(file: Path, reading: ReadingOptions) -> Checked:
+    """What a file holds, with progress on a terminal. Raises ValueError in words."""
+    live, drawn_at = sys.stderr.isatty(), [0.0]
+
+    def draw(progress: Progress) -> None:
+        if live and time.monotonic() - drawn_at[0] > 0.1:
+            drawn_at[0] = time.monotonic()
+            share = progress.done_bytes / progress.all_bytes if progress.all_bytes else 0
+            sys.stderr.write(f"\r\x1b[KReading every line: {progress.n_records:,} so far, {share:.0%}")
+            sys.stderr.flush()
+
+    checked = check_settled(file, file_options(reading), on_progress=draw)
+    if live:
+        sys.stderr.write("\r\x1b[K")
+    return checked
+
+
+FLAGS = {
+    "format": "--format",
+    "encoding": "--encoding",
+    "delimiter": "--delimiter",
+    "id_column": "--id-column",
+    "prompt": "--template",
+    "system": "--system",
+    "sheet": "--sheet",
+    "suffix_ids": "--suffix-ids",
+    "leave_out": "--leave-out",
+}
+
+
+def flags(current: Options, other: Options) -> str | None:
+    """The options of `lab batch` that turn one way of reading into another; None where it has none for that."""
+    flag_list = []
+    for name in Options.__slots__:
+        value = getattr(other, name)
+        if value == getattr(current, name):
+            continue
+        if name not in FLAGS or value is None:
+            return None
+        flag_list.append(FLAGS[name] if value is True else f"{FLAGS[name]} {shlex.quote(str(value))}")
+    return " ".join(flag_list) or None

@@ -326,9 +326,9 @@ def _added(data: Path) -> list[Deployment]:
     except (SQLAlchemyError, ValueError, OSError):
         return []
     return [
-        replace(Deployment.from_json(row["spec"]), enabled=row["enabled"])
+        replace(Deployment.from_json(row.spec or {}), enabled=row.enabled)
         for row in rows
-        if row["origin"] == "page" and not row["archived"]
+        if row.origin == "page" and not row.archived
     ]
 
 

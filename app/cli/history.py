@@ -113,8 +113,8 @@ def _with_ids(engine: Engine, filters: Filter) -> Filter:
         return filters
     ids, names = set(), {}
     for row in run_queries.deployment_rows(engine):
-        ids.add(row["id"])
-        names[(row["spec"] or {}).get("name")] = row["id"]
+        ids.add(row.id)
+        names[row.name] = row.id
     unknown = [name for name in filters.deployments if name not in ids and name not in names]
     if unknown:
         sentence = f"There is no deployment “{formatting.printable(unknown[0])}”; `lab deployments` lists them."

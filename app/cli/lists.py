@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
@@ -13,11 +12,13 @@ from app.cli.database import existing_database
 from app.cli.terminal import console
 from db import run_queries
 from db.engine import reader
+from db.run_rows import CallRow, ListedRun
 from services import formatting, paths
 from services.call_record import from_row
 from services.client import EngineError
 from services.engine_process.spawn import engine_for
 from services.runs import record
+from services.types import JsonMapping
 
 
 def list_runs(data: Path, *, limit: int, search: str | None, run_id: str | None, as_json: bool) -> int:
@@ -41,21 +42,21 @@ def list_runs(data: Path, *, limit: int, search: str | None, run_id: str | None,
         return 0
     page = run_queries.search_runs(read, run_queries.RunFilter(text=search), limit=limit, offset=0)
     if as_json:
-        for row in page.rows:
-            print(json.dumps(row, default=str))
+        for run in page.rows:
+            print(json.dumps(run, default=str))
         return 0
     table = Table(box=None, pad_edge=False, header_style="dim")
     for title in ("when (UTC)", "run", "person", "source", "calls", "states", "prompt"):
         table.add_column(title, overflow="ellipsis", no_wrap=True)
-    for row in page.rows:
+    for run in page.rows:
         table.add_row(
-            row["created_at"].strftime("%Y-%m-%d %H:%M"),
-            row["id"],
-            row["person"],
-            row["source"],
-            str(row["n_calls"]),
-            _states(row),
-            formatting.printable((row["prompt"] or "(text not kept)")[:80]),
+            run["created_at"].strftime("%Y-%m-%d %H:%M"),
+            run["id"],
+            run["person"],
+            run["source"],
+            str(run["n_calls"]),
+            _states(run),
+            formatting.printable((run["prompt"] or "(text not kept)")[:80]),
         )
     out = console()
     out.print(table)
@@ -63,12 +64,11 @@ def list_runs(data: Path, *, limit: int, search: str | None, run_id: str | None,
     return 0
 
 
-def _states(row: dict[str, Any]) -> str:
-    states = row.get("states") or {}
-    return ", ".join(f"{n} {state}" for state, n in states.items()) if isinstance(states, dict) else ", ".join(states)
+def _states(run: ListedRun) -> str:
+    return ", ".join(f"{n} {state}" for state, n in run["states"].items())
 
 
-def _call_line(row: dict[str, Any]) -> str:
+def _call_line(row: CallRow) -> str:
     words = record.in_words(from_row(row))
     return (
         f"{row['deployment']['name']}  {words['state']}  first {words['ttft']}  last {words['ttlt']}  "
@@ -88,7 +88,7 @@ def list_deployments(data: Path, file: Path, *, test: bool, as_json: bool, perso
         for title in ("id", "name", "kind", "model", "state"):
             table.add_column(title)
         for status in engine.deployments():
-            result: dict[str, Any] | None = status.test
+            result: JsonMapping | None = status.test
             if test and status.ready:
                 try:
                     result = engine.test_deployment(status.deployment.id)

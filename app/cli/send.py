@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 from rich.text import Text
@@ -14,6 +13,7 @@ from app.cli.options import name_value_pairs
 from app.cli.terminal import console
 from db import run_queries
 from db.engine import database_url, reader
+from db.run_rows import CallRow
 from services import formatting, params, paths
 from services.call_record import from_row
 from services.client import EngineClient, EngineError
@@ -100,7 +100,7 @@ def _follow(engine: EngineClient, run_id: str, *, quiet: bool, alone: bool) -> N
         print()
 
 
-def _print_figures(rows: list[dict[str, Any]], *, alone: bool, bounded: bool) -> None:
+def _print_figures(rows: list[CallRow], *, alone: bool, bounded: bool) -> None:
     out = console(stderr=alone)
     if not alone:
         for row in rows:

@@ -21,7 +21,7 @@ from services.params import PARAMS
 from services.pricing import cost, hourly
 from services.providers import kind_of
 from services.security.network import on_amazon
-from services.servers import FIGURES, Gauge, ServerFacts, has_server, hits_since, lacks, unserved
+from services.servers import FIGURES, Gauge, ServerFacts, ServerReport, has_server, hits_since, lacks, unserved
 from services.types import Aws, Deployment, PriceRef
 
 DECLARED = {
@@ -280,7 +280,7 @@ def _share(value: float | None, otherwise: str) -> str:
     return otherwise if value is None else f"{value * 100:.0f} %"
 
 
-def _draw_facts(d: Deployment, report: dict[str, Any]) -> None:
+def _draw_facts(d: Deployment, report: ServerReport) -> None:
     if not report["facts"]:
         if report["facts_trouble"] and not report["trouble"]:  # one sentence for one server is enough
             st.caption(plain(report["facts_trouble"]))

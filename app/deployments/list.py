@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 from urllib.parse import urlsplit
 
 import pandas as pd
@@ -16,7 +15,7 @@ from app.widgets.status import attempt, draw_refusal, restart_button, sentence
 from app.widgets.text import KIND_NAMES, plain
 from services.deployments.catalog import RESERVED
 from services.deployments.registry import DeploymentStatus
-from services.types import Deployment
+from services.types import Deployment, ServerState
 
 TABLE = "dp_table"
 
@@ -30,7 +29,7 @@ def host(deployment: Deployment) -> str:
     return urlsplit(deployment.base_url).hostname or "–"
 
 
-def state_words(status: DeploymentStatus, embedded: dict[str, dict[str, object]]) -> str:
+def state_words(status: DeploymentStatus, embedded: Mapping[str, ServerState]) -> str:
     """Whether a deployment can be called, in a few words."""
     if status.needs == "disabled":
         return "switched off"
@@ -38,7 +37,7 @@ def state_words(status: DeploymentStatus, embedded: dict[str, dict[str, object]]
         return status.needs
     if status.deployment.base_url.startswith("embedded://"):
         server = embedded.get(status.deployment.base_url.removeprefix("embedded://").strip("/"))
-        state = str(server.get("state")) if server else "ready"
+        state = server["state"] if server else "ready"
         return "ready" if state == "ready" else f"local server: {state}"
     return "ready"
 
@@ -53,7 +52,7 @@ def tested_words(status: DeploymentStatus) -> str:
     return "answered" if ttft is None else f"answered, {ttft / 1000:.2f} s"
 
 
-def draw(statuses: Sequence[DeploymentStatus], embedded: dict[str, dict[str, object]]) -> DeploymentStatus | None:
+def draw(statuses: Sequence[DeploymentStatus], embedded: Mapping[str, ServerState]) -> DeploymentStatus | None:
     """The table; returns the deployment whose line is selected, if one is."""
     theme: Theme = "dark" if st.context.theme.type == "dark" else "light"
     frame = pd.DataFrame(
@@ -126,19 +125,19 @@ def _switch(provider: str) -> None:
     attempt("dp_catalogue_refusal", lambda: auth.engine().enable_catalogue(provider, on))
 
 
-def draw_servers(embedded: Mapping[str, Mapping[str, Any]], person: auth.Person) -> None:
+def draw_servers(embedded: Mapping[str, ServerState], person: auth.Person) -> None:
     """State, restarts and a restart button for each embedded server."""
     if not embedded:
         st.caption("No local model server runs here.")
         return
     for name, server in embedded.items():
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
-            restarts = int(server.get("restarts") or 0)
-            st.markdown(f"**{plain(name)}** · {plain(server.get('state') or 'unknown')}", width="content")
+            restarts = server["restarts"]
+            st.markdown(f"**{plain(name)}** · {plain(server['state'])}", width="content")
             times = (
                 "restarted once" if restarts == 1 else f"restarted {restarts} times" if restarts else "never restarted"
             )
-            reason = "" if server.get("state") == "ready" else f" · {plain(sentence(name, server))}"
+            reason = "" if server["state"] == "ready" else f" · {plain(sentence(name, server))}"
             st.caption(times + reason, width="stretch")
-            if person.may("deploy") or (person.may("send") and server.get("state") == "unavailable"):
+            if person.may("deploy") or (person.may("send") and server["state"] == "unavailable"):
                 restart_button(name, key=f"dp_restart_{name}")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import cast
 from zoneinfo import ZoneInfo
 
 import pandas as pd
@@ -21,8 +21,11 @@ from app.charts.vega import Spec, q, tips, view, word
 from app.widgets.status import attempt, draw_refusal
 from app.widgets.text import clip, plain
 from db import small_tables
+from db.models import Alert as AlertRow
+from db.models import Annotation
 from services import alerts
 from services.alerts import METRICS, Alert, Metric
+from services.security import access
 
 SHOWN = 20
 
@@ -42,26 +45,26 @@ NOTE_REFUSED = "hx_note_refused"
 
 def marks(database: Engine, start: datetime, end: datetime) -> pd.DataFrame:
     """The notes from ``start`` to ``end`` as rules on a chart: ``at`` (aware UTC) and ``note``, oldest first."""
-    rows = [note.model_dump() for note in small_tables.notes(database, start, end)][::-1]
-    frame = pd.DataFrame({"at": [row["at"] for row in rows], "note": [row["note"] or "" for row in rows]})
+    notes = small_tables.notes(database, start, end)[::-1]
+    frame = pd.DataFrame({"at": [note.at for note in notes], "note": [note.note or "" for note in notes]})
     frame["at"] = pd.to_datetime(frame["at"], utc=True)
     return frame.astype({"note": "object"})
 
 
-def rules(notes: Sequence[Mapping[str, Any]], look: Look, x: Spec) -> tuple[list[Spec], list[Spec]]:
+def rules(notes: Sequence[Annotation], look: Look, x: Spec) -> tuple[list[Spec], list[Spec]]:
     """The notes as layers for a chart over time: thin rules, to be drawn behind its marks, so that none is hidden by
     a note; and in front, above the marks (`ROOM`), a sign with the first words. Notes that share a place share a sign,
     which tells all of them on hovering. ``x``: `theme.time_x`."""
     if not notes:
         return [], []
     low, high = x["scale"]["domain"]
-    groups = _together(notes, [int(moment) for moment in theme.millis([moment["at"] for moment in notes])], high - low)
+    groups = _together(notes, [int(moment) for moment in theme.millis([note.at for note in notes])], high - low)
     moments = [moment for moment, _ in groups]
     rows = pd.DataFrame(
         {
             "moment": moments,
             "note": [_all_of(group) for _, group in groups],
-            "who": [", ".join(dict.fromkeys(note["person"] for note in group)) for _, group in groups],
+            "who": [", ".join(dict.fromkeys(note.person for note in group)) for _, group in groups],
             "words": _first_words(
                 [(moment - low) / max(high - low, 1) for moment in moments], [group for _, group in groups]
             ),
@@ -99,9 +102,9 @@ def rules(notes: Sequence[Mapping[str, Any]], look: Look, x: Spec) -> tuple[list
     return [view("rule", rows, encoding, color=look.ink, strokeDash=[3, 3], strokeWidth=1, opacity=0.5)], front
 
 
-def _together(notes: Sequence[Mapping[str, Any]], moments: Sequence[int], span: int) -> list[tuple[int, list[Any]]]:
+def _together(notes: Sequence[Annotation], moments: Sequence[int], span: int) -> list[tuple[int, list[Annotation]]]:
     """The notes by place: where the first of each place is, and those of it, oldest first."""
-    groups: list[tuple[int, list[Any]]] = []
+    groups: list[tuple[int, list[Annotation]]] = []
     for note, place in zip(notes, moments, strict=True):
         if not groups or place - groups[-1][0] >= NEAR / NARROWEST * span:
             groups.append((place, []))
@@ -109,13 +112,13 @@ def _together(notes: Sequence[Mapping[str, Any]], moments: Sequence[int], span: 
     return groups
 
 
-def _all_of(group: Sequence[Mapping[str, Any]]) -> str:
-    texts = [note["note"] or "" for note in group]
+def _all_of(group: Sequence[Annotation]) -> str:
+    texts = [note.note or "" for note in group]
     suffix = f" · + {len(texts) - NOTES_SHOWN} more" if len(texts) > NOTES_SHOWN else ""
     return " · ".join(texts[:NOTES_SHOWN]) + suffix
 
 
-def _first_words(places: Sequence[float], groups: Sequence[Sequence[Mapping[str, Any]]]) -> list[str]:
+def _first_words(places: Sequence[float], groups: Sequence[Sequence[Annotation]]) -> list[str]:
     """As much of each place's first note as there is room for beside its rule, towards the middle, and how many more
     notes there are; ``places``: 0 to 1, ascending."""
     rows = []
@@ -131,7 +134,7 @@ def _first_words(places: Sequence[float], groups: Sequence[Sequence[Mapping[str,
         short = f"{len(group)} notes" if suffix else ""
         fits = letters - len(suffix) >= FEWEST
         rows.append(
-            clip(group[0]["note"] or "", letters - len(suffix)) + suffix
+            clip(group[0].note or "", letters - len(suffix)) + suffix
             if fits
             else short
             if len(short) <= letters
@@ -147,13 +150,14 @@ def manage_notes(database: Engine, zone: ZoneInfo, person: auth.Person, *, demo:
         if may:
             _note_form(zone)
         draw_refusal(NOTE_REFUSED)
-        rows = [note.model_dump() for note in small_tables.notes(database)]
-        if not rows:
+        notes = small_tables.notes(database)
+        if not notes:
             st.caption("A note marks a moment on every chart: what was changed, when.")
-        for row in rows[:SHOWN]:
-            _note_line(row, zone, may=may and person.may_change("annotate", row))
-        if len(rows) > SHOWN:
-            st.caption(f"{len(rows) - SHOWN:,} older notes are on the charts of their time.")
+        for note in notes[:SHOWN]:
+            own = access.owns(person.role, person.name, note.person)
+            _note_line(note, zone, may=may and own)
+        if len(notes) > SHOWN:
+            st.caption(f"{len(notes) - SHOWN:,} older notes are on the charts of their time.")
 
 
 def _note_form(zone: ZoneInfo) -> None:
@@ -175,23 +179,21 @@ def _add_note(zone: ZoneInfo) -> None:
     attempt(NOTE_REFUSED, lambda: auth.engine().history.add_note(moment, text))
 
 
-def _note_line(row: dict[str, object], zone: ZoneInfo, *, may: bool) -> None:
-    moment = row["at"]
-    assert isinstance(moment, datetime)
+def _note_line(note: Annotation, zone: ZoneInfo, *, may: bool) -> None:
     # Without wrapping, a long note takes a second line itself and its button stays beside it.
     with st.container(horizontal=True, vertical_alignment="center", wrap=False):
         st.markdown(
-            f"**{moment.astimezone(zone):%-d %b %Y %H:%M}** {plain(clip(str(row['note']), LINE))}", width="stretch"
+            f"**{note.at.astimezone(zone):%-d %b %Y %H:%M}** {plain(clip(str(note.note), LINE))}", width="stretch"
         )
         if may:
             st.button(
                 "Delete",
-                key=f"hx_note_{row['id']}",
+                key=f"hx_note_{note.id}",
                 icon=":material/delete:",
                 type="tertiary",
                 on_click=_delete_note,
-                args=(str(row["id"]),),
-                help=f"Written by {plain(row['person'])}",
+                args=(note.id,),
+                help=f"Written by {plain(note.person)}",
             )
 
 
@@ -236,21 +238,21 @@ def banner(database: Engine, names: Mapping[str, str], zone: ZoneInfo) -> None:
 
 
 def _fires(firing: small_tables.Firing, names: Mapping[str, str], zone: ZoneInfo) -> str:
-    row, since = firing.alert.model_dump(), firing.since
+    row, since = firing.alert, firing.since
     when = f" Since {since.astimezone(zone):%-d %b %H:%M} ({zone.key})." if since else ""
     return plain(f"{firing.sentence or _title(row, names)}{when}{_now(row)}")
 
 
-def _now(row: Mapping[str, Any]) -> str:
-    alert = Alert.from_row(row)
-    if row["value"] is None:
+def _now(row: AlertRow) -> str:
+    alert = Alert.of(row)
+    if row.value is None:
         return f" Just now: {alerts.NOT_ENOUGH}."
-    return f" Just now: {alerts.amount(alert.metric, row['value'])}."
+    return f" Just now: {alerts.amount(alert.metric, row.value)}."
 
 
-def _title(row: Mapping[str, Any], names: Mapping[str, str]) -> str:
+def _title(row: AlertRow, names: Mapping[str, str]) -> str:
     """ "p95 time to first token of Haiku above 2 s over 15 min"."""
-    alert = Alert.from_row(row)
+    alert = Alert.of(row)
     whose = (
         f" of {', '.join(names.get(deployment_id, deployment_id) for deployment_id in alert.deployments)}"
         if alert.deployments
@@ -265,7 +267,7 @@ def manage(
 ) -> None:
     """The popover "Alerts": those there are with their switch, a form for another, and the last events. Demo data has
     an alert of its own, which stays as it is. ``names``: deployment ids to names that tell them apart."""
-    rows = [alert.model_dump() for alert in small_tables.alerts(database)]
+    rows = small_tables.alerts(database)
     with st.popover("Alerts", icon=":material/notifications:"):
         may = person.may("deploy") and not demo
         if not rows:
@@ -280,38 +282,38 @@ def manage(
                 _form(names)
         elif not demo:
             st.caption("Whoever runs this server can add and change alerts.")
-        _events(database, {row["id"]: _name(row, names) for row in rows}, zone)
+        _events(database, {row.id: _name(row, names) for row in rows}, zone)
 
 
-def _name(row: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    return str(row["name"] or _title(row, names))
+def _name(row: AlertRow, names: Mapping[str, str]) -> str:
+    return row.name or _title(row, names)
 
 
-def _line(row: Mapping[str, Any], names: Mapping[str, str], *, may: bool) -> None:
+def _line(row: AlertRow, names: Mapping[str, str], *, may: bool) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
-        state = "fires" if row["firing"] else "quiet" if row["checked_at"] else "not looked at yet"
-        if row["checked_at"] and row["value"] is None:
-            state = f"{state}, {alerts.NOT_ENOUGH} ({row['n'] or 0})"
-        state = state if row["enabled"] else "switched off"
-        named = f"**{plain(row['name'])}** " if row["name"] else ""
-        to = f" · to {', '.join(row['targets'])}" if row["targets"] else ""
+        state = "fires" if row.firing else "quiet" if row.checked_at else "not looked at yet"
+        if row.checked_at and row.value is None:
+            state = f"{state}, {alerts.NOT_ENOUGH} ({row.n or 0})"
+        state = state if row.enabled else "switched off"
+        named = f"**{plain(row.name)}** " if row.name else ""
+        to = f" · to {', '.join(row.targets)}" if row.targets else ""
         st.markdown(f"{named}{plain(_title(row, names) + to)} · {plain(state)}", width="stretch")
         if may:
             st.button(
-                "Switch off" if row["enabled"] else "Switch on",
-                key=f"hx_alert_on_{row['id']}",
+                "Switch off" if row.enabled else "Switch on",
+                key=f"hx_alert_on_{row.id}",
                 type="tertiary",
-                icon=":material/notifications_off:" if row["enabled"] else ":material/notifications:",
+                icon=":material/notifications_off:" if row.enabled else ":material/notifications:",
                 on_click=_switch,
-                args=(dict(row),),
+                args=(row,),
             )
             st.button(
                 "Delete",
-                key=f"hx_alert_del_{row['id']}",
+                key=f"hx_alert_del_{row.id}",
                 icon=":material/delete:",
                 type="tertiary",
                 on_click=_delete,
-                args=(str(row["id"]),),
+                args=(row.id,),
             )
 
 
@@ -386,8 +388,8 @@ def _add() -> None:
         state["hx_alert_deployments"], state["hx_alert_targets"] = [], []
 
 
-def _switch(row: Mapping[str, Any]) -> None:
-    changed = replace(Alert.from_row(row), enabled=not row["enabled"])
+def _switch(row: AlertRow) -> None:
+    changed = replace(Alert.of(row), enabled=not row.enabled)
     attempt(REFUSED, lambda: auth.engine().history.save_alert(changed))
 
 
@@ -396,14 +398,12 @@ def _delete(alert_id: str) -> None:
 
 
 def _events(database: Engine, named: Mapping[str, str], zone: ZoneInfo) -> None:
-    rows = [event.model_dump() for event in small_tables.events(database, limit=EVENTS)]
+    rows = small_tables.events(database, limit=EVENTS)
     if not rows:
         return
     st.caption("Last events")
     for row in rows:
-        moment = cast(datetime, row["at"]).astimezone(zone)
-        delivery = f" {row['delivered'][0].upper()}{row['delivered'][1:]}." if row["delivered"] else " Being sent."
-        sentence = (
-            row["sentence"] or f"{named.get(row['alert_id'], 'An alert')} {'began' if row['firing'] else 'ended'}."
-        )
+        moment = row.at.astimezone(zone)
+        delivery = f" {row.delivered[0].upper()}{row.delivered[1:]}." if row.delivered else " Being sent."
+        sentence = row.sentence or f"{named.get(row.alert_id, 'An alert')} {'began' if row.firing else 'ended'}."
         st.caption(f"{moment:%-d %b %H:%M} · {plain(sentence + delivery)}")

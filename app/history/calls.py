@@ -18,6 +18,7 @@ from app.history.data import calls_table, to_csv
 from app.history.filters import SOURCE_WORDS
 from app.widgets.text import clip, plain
 from db.history import Behind, Wanted, calls_behind, measured_behind, spent_behind
+from db.run_rows import ListedCall
 from services import formatting
 from services.call_record import cost_of, usage_of
 from services.dashboard.calls import forgotten, wanted_behind
@@ -29,7 +30,6 @@ from services.runs import view
 
 PAGE_SIZE = 15
 IN_FILE = 10_000  # calls of a CSV: more take seconds to read and no spreadsheet shows them well
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ def _none_made(data: Data, selection: Wanted, only: Behind) -> str:
     return f"{n_others:,} {'call was' if n_others == 1 else 'calls were'} made there, none of them {ended}"
 
 
-def _table(data: Data, rows: Sequence[Row], key: str) -> None:
+def _table(data: Data, rows: Sequence[ListedCall], key: str) -> None:
     zone, called = data.window.zone, theme.names_of(data)
     frame = pd.DataFrame(
         {
@@ -175,7 +175,7 @@ def _table(data: Data, rows: Sequence[Row], key: str) -> None:
             "cost": [_cost(row) for row in rows],
             "person": [row["person"] for row in rows],
             "source": [SOURCE_WORDS.get(row["source"], row["source"]) for row in rows],
-            "message": [clip(row.get("message") or "", 120) for row in rows],
+            "message": [clip(row["message"] or "", 120) for row in rows],
         }
     )
     text, number = st.column_config.TextColumn, st.column_config.NumberColumn
@@ -211,7 +211,7 @@ def _table(data: Data, rows: Sequence[Row], key: str) -> None:
         navigation.open_run(str(rows[chosen[0]]["run_id"]))
 
 
-def _cost(row: Row) -> str:
+def _cost(row: ListedCall) -> str:
     mark, cost_title = view.cost_words(cost_of(row))
     return f"{mark} {cost_title}".strip()
 

@@ -22,6 +22,7 @@ from app import auth
 from app.charts import theme
 from app.history.filters import Source
 from db import history, run_queries
+from db.run_rows import ListedCall
 from services.call_record import usage_of
 from services.dashboard import figures
 from services.dashboard.figures import Data, Filter
@@ -178,18 +179,26 @@ def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
-def calls_table(data: Data, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def calls_table(data: Data, rows: Sequence[ListedCall]) -> pd.DataFrame:
     """Calls as they are exported, each unit in the column's name; what is not known of a call stays empty."""
     zone, names = ZoneInfo(data.window.zone), theme.names_of(data)
     columns = {
         "sent": [row["created_at"].astimezone(zone).isoformat() for row in rows],
         "deployment": [names.get(row["deployment_id"], row["deployment_id"]) for row in rows],
-        **{name: [row[name] for row in rows] for name in ("deployment_id", "model", "state", "ttft_ms", "ttlt_ms")},
+        "deployment_id": [row["deployment_id"] for row in rows],
+        "model": [row["model"] for row in rows],
+        "state": [row["state"] for row in rows],
+        "ttft_ms": [row["ttft_ms"] for row in rows],
+        "ttlt_ms": [row["ttlt_ms"] for row in rows],
         "decode_tokens_per_s": [row["decode_tps"] for row in rows],
         "input_tokens": [usage_of(row).input_total for row in rows],
         "output_tokens": [usage_of(row).output_total for row in rows],
         "cost_usd": [_usd(row["cost_nanousd"]) for row in rows],
-        **{name: [row[name] for row in rows] for name in ("cost_state", "person", "source", "message", "run_id")},
+        "cost_state": [row["cost_state"] for row in rows],
+        "person": [row["person"] for row in rows],
+        "source": [row["source"] for row in rows],
+        "message": [row["message"] for row in rows],
+        "run_id": [row["run_id"] for row in rows],
         "call_id": [row["id"] for row in rows],
     }
     # As they are: a column of numbers with gaps would turn counts into fractions.

@@ -19,6 +19,7 @@ from app.history import alerts
 from app.history import panel as panels
 from app.history.calls import Mark
 from app.widgets.text import clip, plain
+from db.models import Annotation
 from services import formatting
 from services.dashboard import figures
 from services.dashboard.figures import Data
@@ -410,7 +411,7 @@ def facet(
     look: Look,
     *,
     domain: tuple[float, float],
-    notes: Sequence[Mapping[str, Any]],
+    notes: Sequence[Annotation],
     title: str,
     subtitle: str | Sequence[str],
     alone: bool = False,

@@ -8,6 +8,7 @@ import streamlit as st
 
 from app.live import run_view as runs
 from app.widgets.text import plain
+from db.run_rows import CallRow
 from services.runs.compare import Segment, diff
 
 MARKS = {"equal": "{}", "delete": ":red-background[~~{}~~]", "insert": ":green-background[**{}**]"}
@@ -40,14 +41,14 @@ def draw_diff(shown: runs.Shown, *, masked: bool) -> None:
         st.caption(f"Compared {by}: struck through in red only in the first, bold in green only in the second.")
 
 
-def first_pair(answered: Sequence[runs.Row]) -> tuple[int, int]:
+def first_pair(answered: Sequence[CallRow]) -> tuple[int, int]:
     """Which two answers are compared at first: those that the first two columns show, their last repetitions."""
     last = {row["column_no"]: at for at, row in enumerate(answered)}
     shown = sorted(last.values())
     return (shown[0], shown[1]) if len(shown) > 1 else (len(answered) - 2, len(answered) - 1)
 
 
-def label(row: runs.Row, shown: runs.Shown, *, masked: bool) -> str:
+def label(row: CallRow, shown: runs.Shown, *, masked: bool) -> str:
     """What an answer is called in the pickers."""
     name = runs.name_of(row, masked=masked)
     return f"{name} · repetition {row['repetition']}" if shown.run["repetitions"] > 1 else name

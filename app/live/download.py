@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import streamlit as st
 
 from app.live import run_view as runs
 from app.widgets import status
 from app.widgets.text import plain
+from db.run_rows import CallRow, RunRow, VoteRow
 from services.call_record import from_row
 from services.embedded.pool import KEY
 from services.runs import conversation, record, snippets
-from services.types import Wire, WireRequest
+from services.types import ServerState, Wire, WireRequest
 
 EMBEDDED = "embedded://"
 NOTHING_KEPT = "The text of the request was not stored, so there is nothing to copy."
-Row = Mapping[str, Any]
 
 
 def draw(shown: runs.Shown) -> None:
@@ -35,7 +35,7 @@ def draw(shown: runs.Shown) -> None:
         _code(columns[picked or next(iter(columns))])
 
 
-def downloads(run: Row, calls: Sequence[Row], votes: Sequence[Row], *, prefix: str) -> None:
+def downloads(run: RunRow, calls: Sequence[CallRow], votes: Sequence[VoteRow], *, prefix: str) -> None:
     """Export of one run. The files are made when they are asked for."""
     st.download_button(
         "Export JSON",
@@ -59,12 +59,12 @@ def downloads(run: Row, calls: Sequence[Row], votes: Sequence[Row], *, prefix: s
     )
 
 
-def _code(row: Row) -> None:
+def _code(row: CallRow) -> None:
     request, trouble = request_of(row, status.health()[0].get("embedded") or {})
     if request is None:
         st.caption(plain(trouble))
         return
-    key_env = (row.get("request") or {}).get("key_env")
+    key_env = row["request"].get("key_env") if row["request"] else None
     recorded = conversation.request_of(from_row(row))
     if recorded is not None and recorded.url.startswith(EMBEDDED):
         key_env = KEY
@@ -77,16 +77,16 @@ def _code(row: Row) -> None:
             st.code(code, language="bash" if title == "curl" else "python", wrap_lines=True)
 
 
-def request_of(row: Row, embedded: Mapping[str, Mapping[str, Any]]) -> tuple[WireRequest | None, str]:
+def request_of(row: CallRow, embedded: Mapping[str, ServerState]) -> tuple[WireRequest | None, str]:
     """The request of a recorded call, or None with the reason. A server of ours gets the address that it has now."""
-    kept = row.get("request") or {}
     request = conversation.request_of(from_row(row))
     if request is None:
-        return None, f"No request was made: {kept['refused']}." if kept.get("refused") else NOTHING_KEPT
+        refused = row["request"].get("refused") if row["request"] else None
+        return None, f"No request was made: {refused}." if refused else NOTHING_KEPT
     if request.url.startswith(EMBEDDED):
         name, _, path = request.url.removeprefix(EMBEDDED).partition("/")
-        address = (embedded.get(name) or {}).get("url")
-        if not address:
+        server = embedded.get(name)
+        if server is None or not server["url"]:
             return None, "The local model server is not running now, so its request has no address to copy."
-        request = replace(request, url=f"{str(address).rstrip('/')}/{path}")
+        request = replace(request, url=f"{server['url'].rstrip('/')}/{path}")
     return request, ""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import streamlit as st
 from sqlalchemy import Engine
@@ -12,8 +11,9 @@ from sqlalchemy import Engine
 from app import navigation
 from app.widgets.text import clip, plain
 from db import batch_queries, run_queries
+from db.run_rows import CallRow, RunRow
+from services.types import JsonMapping
 
-Row = Mapping[str, Any]
 MOST = 1_000  # a run of the playground has 240 at most, further attempts aside
 OF_A_BATCH = 50  # a batch has a page of its own
 
@@ -22,9 +22,9 @@ OF_A_BATCH = 50  # a batch has a page of its own
 class Found:
     """The first calls of a run, how many there are, and the batch that they belong to, if they do."""
 
-    calls: Sequence[Row] = ()
+    calls: Sequence[CallRow] = ()
     total: int = 0
-    batch: Row | None = None
+    batch: JsonMapping | None = None
 
     @property
     def cut(self) -> bool:
@@ -35,12 +35,12 @@ class Found:
 NOTHING = Found()
 
 
-def of_run(reader: Engine, run: Row) -> Found:
+def of_run(reader: Engine, run: RunRow) -> Found:
     """The calls of a run."""
-    batch = batch_queries.of_run(reader, str(run["id"])) if run.get("source") == "batch" else None
+    batch = batch_queries.of_run(reader, run["id"]) if run["source"] == "batch" else None
     most = MOST if batch is None else OF_A_BATCH
-    calls = run_queries.calls_of_run(reader, str(run["id"]), limit=most)
-    total = len(calls) if len(calls) < most else run_queries.count_calls(reader, str(run["id"]))
+    calls = run_queries.calls_of_run(reader, run["id"], limit=most)
+    total = len(calls) if len(calls) < most else run_queries.count_calls(reader, run["id"])
     return Found(calls, total, batch)
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import streamlit as st
 from sqlalchemy.exc import SQLAlchemyError
@@ -14,9 +13,9 @@ from app.live import run_calls
 from app.live.board import board
 from app.tickets import board_token
 from db import run_queries
+from db.run_rows import CallRow, RunRow, VoteRow
 from services.runs import view
 
-Row = Mapping[str, Any]
 REVEALED = "pg_revealed"
 LONGEST_THREAD = 20
 
@@ -29,25 +28,25 @@ class Shown:
     calls with how many there are in all: of a batch only the first are here.
     """
 
-    run: Row
-    calls: Sequence[Row]
-    votes: Sequence[Row]
-    live: Row | None
-    unwritten: Row | None = None
+    run: RunRow
+    calls: Sequence[CallRow]
+    votes: Sequence[VoteRow]
+    live: view.Snapshot | None
+    unwritten: view.Snapshot | None = None
     found: run_calls.Found = run_calls.NOTHING
 
     @property
     def id(self) -> str:
         """The run's id."""
-        return str(self.run["id"])
+        return self.run["id"]
 
     @property
-    def answers(self) -> list[Row]:
+    def answers(self) -> list[CallRow]:
         """The last attempt of each column and repetition."""
         return view.last_attempts(self.calls)
 
     @property
-    def columns(self) -> list[Row]:
+    def columns(self) -> list[CallRow]:
         """The call that each column shows."""
         return view.shown_calls(self.calls)
 
@@ -77,7 +76,7 @@ def load(run_id: str) -> tuple[Shown | None, str | None]:
         return None, "The records cannot be read just now; they are kept. Reload the page in a moment."
 
 
-def hidden(run: Row, votes: Sequence[Row], person: auth.Person) -> bool:
+def hidden(run: RunRow, votes: Sequence[VoteRow], person: auth.Person) -> bool:
     """Whether names, speed and cost stay hidden: a blind run on which this person has not voted or given up.
 
     For somebody who may not vote, anybody's vote lifts the veil.
@@ -97,19 +96,29 @@ def letter(column: int) -> str:
     return chr(ord("A") + column)
 
 
-def name_of(row: Row, *, masked: bool) -> str:
+def name_of(row: CallRow, *, masked: bool) -> str:
     """What to call a call's column."""
     return f"Answer {letter(row['column_no'])}" if masked else str(row["deployment"]["name"])
 
 
-def frame(shown: Shown, *, masked: bool) -> dict[str, Any]:
+def frame(shown: Shown, *, masked: bool) -> view.Snapshot:
     """The board's snapshot. While names are hidden they do not leave the server either."""
-    drawn = dict(shown.live or shown.unwritten or view.snapshot_from_rows(shown.run, shown.calls))
-    drawn["blind"] = masked
-    if masked:
-        blank = {"name": "", "badge": "", "kind": "", "model": "", "labels": [], "deployment": "", "color": 0}
-        drawn["columns"] = [{**column, **blank} for column in drawn["columns"]]
-    return drawn
+    drawn = shown.live or shown.unwritten or view.snapshot_from_rows(shown.run, shown.calls)
+    columns = [_nameless(column) for column in drawn["columns"]] if masked else drawn["columns"]
+    return {**drawn, "blind": masked, "columns": columns}
+
+
+def _nameless(column: view.Column) -> view.Column:
+    return {
+        **column,
+        "name": "",
+        "badge": "",
+        "kind": "",
+        "model": "",
+        "labels": [],
+        "deployment": "",
+        "color": 0,
+    }
 
 
 def may_act(shown: Shown, person: auth.Person) -> bool:
@@ -135,15 +144,15 @@ def draw(shown: Shown, person: auth.Person, *, masked: bool) -> None:
     )
 
 
-def ancestors(run: Row) -> list[Row]:
+def ancestors(run: RunRow) -> list[RunRow]:
     """The earlier runs of a conversation, oldest first; at most `LONGEST_THREAD` of them."""
-    found: list[Row] = []
+    found: list[RunRow] = []
     reader = auth.database()
-    parent = run.get("parent_run_id")
+    parent = run["parent_run_id"]
     while parent and len(found) < LONGEST_THREAD:
         row = run_queries.run_by_id(reader, parent)
         if row is None:
             break
         found.append(row)
-        parent = row.get("parent_run_id")
+        parent = row["parent_run_id"]
     return found[::-1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -12,6 +12,7 @@ import streamlit as st
 from app.glossary import FIGURES
 from app.live import run_view as runs
 from app.widgets.text import plain
+from db.run_rows import CallRow
 from services import formatting
 from services.call_record import from_row, usage_of
 from services.params import PARAMS
@@ -19,8 +20,6 @@ from services.pricing import price as pricing_price
 from services.providers.caching import DROPPED, LABEL, MODE_WORDS
 from services.runs import conversation
 from services.runs import view as runs_view
-
-Row = Mapping[str, Any]
 
 
 def draw(shown: runs.Shown) -> None:
@@ -38,7 +37,7 @@ def draw(shown: runs.Shown) -> None:
         draw_call(by_id[picked or next(iter(by_id))], calls)
 
 
-def call_label(row: Row, calls: Sequence[Row]) -> str:
+def call_label(row: CallRow, calls: Sequence[CallRow]) -> str:
     """A call among those of its run: name, repetition and attempt where there are several, and how it ended."""
     parts = [str(row["deployment"]["name"])]
     if any(c["repetition"] > 1 for c in calls):
@@ -48,7 +47,7 @@ def call_label(row: Row, calls: Sequence[Row]) -> str:
     return " · ".join((*parts, runs_view.words(from_row(row))))
 
 
-def draw_call(row: Row, calls: Sequence[Row]) -> None:
+def draw_call(row: CallRow, calls: Sequence[CallRow]) -> None:
     """One call: message, figures, request, attempts, price, usage, answer."""
     if row.get("message"):
         st.text(str(row["message"]))
@@ -82,7 +81,7 @@ def draw_call(row: Row, calls: Sequence[Row]) -> None:
         _json(row.get("usage_raw"), "The service did not report its token counts; the counts above are estimates.")
 
 
-def figures(row: Row) -> list[tuple[str, str, str]]:
+def figures(row: CallRow) -> list[tuple[str, str, str]]:
     """(name, value with its unit, definition) of every figure of a call."""
     fig = runs_view.figures(from_row(row))
     approx = "~" if fig["out_est"] else ""
@@ -126,7 +125,7 @@ def figures(row: Row) -> list[tuple[str, str, str]]:
     ]
 
 
-def _written(row: Row) -> str:
+def _written(row: CallRow) -> str:
     """Tokens written to the cache, by lifetime; a dash where the service does not say."""
     short, long = row.get("cache_write_5m"), row.get("cache_write_1h")
     if short is None and long is None:
@@ -135,18 +134,18 @@ def _written(row: Row) -> str:
     return ", ".join(parts) or "0"
 
 
-def _cache(row: Row) -> str:
+def _cache(row: CallRow) -> str:
     asked = row.get("cache_mode")
     return f"{runs_view.cache_words(usage_of(row))} · asked for: {MODE_WORDS.get(asked, asked) if asked else 'nothing'}"
 
 
-def _request(row: Row) -> None:
+def _request(row: CallRow) -> None:
     sent, dropped = row.get("sent_params") or {}, row.get("dropped_params") or {}
     lines = [f"{_label(name)}: {value}" for name, value in sent.items()]
     lines += [f"{_label(name)}: not sent, {why}" for name, why in dropped.items()]
     st.text("\n".join(lines) or "No parameters were set: the service's own defaults held.")
-    request = row.get("request") or {}
-    if request.get("url"):
+    request = row["request"]
+    if request is not None and request.get("url"):
         st.text(f"{request.get('method')} {request['url']}")
     facts = {
         "Region": row.get("region"),
@@ -175,7 +174,7 @@ def _label(name: str) -> str:
     return LABEL if name == DROPPED else PARAMS[name].label if name in PARAMS else name
 
 
-def _attempts(tries: Sequence[Row]) -> None:
+def _attempts(tries: Sequence[CallRow]) -> None:
     st.caption("A retry is a further attempt of the same call, with its own clock. None is hidden.")
     st.dataframe(
         pd.DataFrame(

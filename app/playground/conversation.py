@@ -12,6 +12,7 @@ from app.live import run_view as runs
 from app.playground import state
 from app.widgets import playground_inputs
 from app.widgets.text import clip, plain
+from db.run_rows import CallRow, RunRow
 from services.call_record import from_row
 from services.runs import view
 
@@ -22,7 +23,7 @@ def draw(shown: runs.Shown, *, masked: bool) -> None:
         _turn(turn, number, masked=masked)
 
 
-def _turn(turn: runs.Row, number: int, *, masked: bool) -> None:
+def _turn(turn: RunRow, number: int, *, masked: bool) -> None:
     title = clip(str(turn.get("prompt") or "text not stored"), 90)
     folded = st.expander(
         f"Turn {number}: {plain(title)}", icon=":material/forum:", key=f"pg_turn_{turn['id']}", on_change="rerun"
@@ -34,7 +35,7 @@ def _turn(turn: runs.Row, number: int, *, masked: bool) -> None:
         answers(view.shown_calls(run_calls.of_run(auth.database(), turn).calls), masked=masked)
 
 
-def asked(run: runs.Row) -> None:
+def asked(run: RunRow) -> None:
     """What a run asked, as plain text."""
     if run.get("system"):
         st.caption("System prompt")
@@ -43,7 +44,7 @@ def asked(run: runs.Row) -> None:
     st.text(str(run.get("prompt") or "The text was not stored."))
 
 
-def answers(calls: Sequence[runs.Row], *, masked: bool) -> None:
+def answers(calls: Sequence[CallRow], *, masked: bool) -> None:
     """The answers of a turn side by side, as plain text."""
     with st.grid(min(max(len(calls), 1), 4), border=True) as grid:
         for row in calls:

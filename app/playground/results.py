@@ -4,7 +4,6 @@ details."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -17,6 +16,7 @@ from app.live.diff import draw_diff
 from app.playground import call_details as details
 from app.playground import state
 from app.widgets.text import plain
+from db.run_rows import Ballot, CallRow, VoteRow
 from services.runs import compare, view
 
 PAIR = {"a": "{a} is better", "b": "{b} is better", "tie": "Tie", "both_bad": "Both are bad"}
@@ -59,13 +59,15 @@ def draw_votes(shown: runs.Shown, person: auth.Person, *, masked: bool) -> None:
         st.caption("Names, speed and cost appear after your vote. The sides were shuffled when the run was sent.")
 
 
-def ballots(answered: Sequence[runs.Row], *, blind: bool) -> list[tuple[str, str, str, dict[str, Any]]]:
+def ballots(answered: Sequence[CallRow], *, blind: bool) -> list[tuple[str, str, str, Ballot]]:
     """(key, label, icon, ballot) of every button: four for a pair, one a column and "none" for more."""
     repetition = int(answered[0]["repetition"])
     if len(answered) == 2:
         a, b = answered
         names = {"a": runs.name_of(a, masked=blind), "b": runs.name_of(b, masked=blind)}
-        base = {
+        base: Ballot = {
+            "choice": "",
+            "winner": None,
             "blind": blind,
             "column_a": a["column_no"],
             "column_b": b["column_no"],
@@ -75,10 +77,10 @@ def ballots(answered: Sequence[runs.Row], *, blind: bool) -> list[tuple[str, str
         }
         winner = {"a": a["deployment_id"], "b": b["deployment_id"]}
         return [
-            (choice, label.format(**names), ICONS[choice], base | {"choice": choice, "winner": winner.get(choice)})
+            (choice, label.format(**names), ICONS[choice], {**base, "choice": choice, "winner": winner.get(choice)})
             for choice, label in PAIR.items()
         ]
-    made: list[tuple[str, str, str, dict[str, Any]]] = [
+    made: list[tuple[str, str, str, Ballot]] = [
         (
             f"best_{row['column_no']}",
             runs.name_of(row, masked=blind),
@@ -99,7 +101,7 @@ def ballots(answered: Sequence[runs.Row], *, blind: bool) -> list[tuple[str, str
     return made
 
 
-def verdict(vote: runs.Row, answered: Sequence[runs.Row]) -> str:
+def verdict(vote: VoteRow, answered: Sequence[CallRow]) -> str:
     """What a vote said, with names."""
     names = {row["deployment_id"]: str(row["deployment"]["name"]) for row in answered}
     how = " without knowing the names" if vote.get("blind") else ""
@@ -107,7 +109,7 @@ def verdict(vote: runs.Row, answered: Sequence[runs.Row]) -> str:
         return f"You called it a tie{how}."
     if vote["choice"] == "both_bad":
         return f"You found both bad{how}."
-    return f"You preferred {names.get(vote.get('winner'), 'an answer')}{how}."
+    return f"You preferred {names.get(vote['winner'] or '', 'an answer')}{how}."
 
 
 def states(shown: runs.Shown) -> str:

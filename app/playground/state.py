@@ -27,6 +27,7 @@ from app.widgets.playground_inputs import (
     shared_key,
     shared_names,
 )
+from db.run_rows import Ballot
 from services.deployments.registry import DeploymentStatus
 from services.params import PARAMS
 from services.providers import kind_of
@@ -117,7 +118,7 @@ def drop_file(position: int) -> None:
     st.session_state[FILES] = files
 
 
-def vote(run_id: str, ballot: dict[str, Any]) -> None:
+def vote(run_id: str, ballot: Ballot) -> None:
     """Record a vote on a run."""
     _ask(lambda: auth.engine().vote(run_id, ballot))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -16,25 +15,26 @@ from app.live.run_view import hidden
 from app.widgets.filters import SOURCES, zone
 from app.widgets.status import attempt, draw_refusal
 from app.widgets.text import clip, plain
+from db.run_rows import CallRow, ListedRun, RunRow, VoteRow
 from services.call_record import from_row
 from services.runs import record, view
 
 TABLE, PAGE, PAGE_SIZE = "rn_table", "page", 20
 
 
-def draw_table(rows: Sequence[Row], names: Mapping[str, str]) -> Row | None:
+def draw_table(rows: Sequence[ListedRun], names: Mapping[str, str]) -> ListedRun | None:
     """The table; returns the selected run, if one is."""
     where, zone_info = zone()
     frame = pd.DataFrame(
         {
-            "starred": ["★" if row.get("starred") else "" for row in rows],
+            "starred": ["★" if row["starred"] else "" for row in rows],
             "when": [row["created_at"].astimezone(zone_info) for row in rows],
-            "prompt": [clip(str(row.get("prompt") or "text not stored"), 160) for row in rows],
+            "prompt": [clip(row["prompt"] or "text not stored", 160) for row in rows],
             "deployments": [", ".join(names.get(d, d) for d in row["deployments"]) for row in rows],
             "ended": [ended(row) for row in rows],
             "repetitions": [row["repetitions"] for row in rows],
             "person": [row["person"] for row in rows],
-            "tags": [", ".join(row.get("tags") or ()) for row in rows],
+            "tags": [", ".join(row["tags"] or ()) for row in rows],
             "source": [SOURCES.get(row["source"], row["source"]) for row in rows],
         }
     )
@@ -62,7 +62,7 @@ def draw_table(rows: Sequence[Row], names: Mapping[str, str]) -> Row | None:
     return rows[chosen[0]] if chosen and chosen[0] < len(rows) else None
 
 
-def ended(row: Row) -> str:
+def ended(row: ListedRun) -> str:
     """How many calls of a run ended how: "3 done, 1 stopped"."""
     counts: dict[str, int] = {}
     for state, n in row["states"].items():
@@ -71,29 +71,27 @@ def ended(row: Row) -> str:
     return ", ".join(f"{n:,} {words}" for words, n in counts.items()) or "no calls"
 
 
-Row = Mapping[str, Any]
-
 DELETING, REFUSAL, LONGEST_TAG = "rn_deleting", "rn_refusal", 40
 
 
 def draw(
-    run: Row, found: run_calls.Found, votes: Sequence[Row], person: auth.Person, known_tags: Sequence[str]
+    run: RunRow, found: run_calls.Found, votes: Sequence[VoteRow], person: auth.Person, known_tags: Sequence[str]
 ) -> None:
     """The panel of the selected run: its prompt, its figures as they are in the records, and what can be done."""
     masked = hidden(run, votes, person)
     with st.container(border=True):
-        st.text(clip(str(run.get("prompt") or "The text of this run was not stored."), 600))
+        st.text(clip(run["prompt"] or "The text of this run was not stored.", 600))
         with st.container(horizontal=True, vertical_alignment="center"):
             if st.button("Open", key="rn_open", type="primary", icon=":material/open_in_new:"):
-                navigation.open_run(str(run["id"]))
+                navigation.open_run(run["id"])
             if person.may_change("annotate", run):
-                label = "Unstar" if run.get("starred") else "Star"
+                label = "Unstar" if run["starred"] else "Star"
                 st.button(
                     label,
                     key="rn_star",
                     icon=":material/star:",
                     on_click=_star,
-                    args=(run["id"], not run.get("starred")),
+                    args=(run["id"], not run["starred"]),
                 )
             if not masked and not found.cut:
                 downloads(run, found.calls, votes, prefix="rn")
@@ -111,7 +109,7 @@ def draw(
         _confirm(run)
 
 
-def figures(calls: Sequence[Row]) -> None:
+def figures(calls: Sequence[CallRow]) -> None:
     """One line for each call of a run, with the figures that its columns showed."""
     rows = [
         {"name": str(c["deployment"]["name"]), "repetition": c["repetition"], **record.in_words(from_row(c))}
@@ -139,9 +137,9 @@ def figures(calls: Sequence[Row]) -> None:
     )
 
 
-def _tags(run: Row, known: Sequence[str]) -> None:
+def _tags(run: RunRow, known: Sequence[str]) -> None:
     key = f"rn_tags_{run['id']}"
-    now = list(run.get("tags") or ())
+    now = list(run["tags"] or ())
     st.session_state.setdefault(key, now)
     st.multiselect(
         "Tags",
@@ -182,9 +180,9 @@ def _delete(run_id: str) -> None:
 
 
 @st.dialog("Delete this run?", on_dismiss=_keep)
-def _confirm(run: Row) -> None:
+def _confirm(run: RunRow) -> None:
     st.markdown(
-        f"{plain(clip(str(run.get('prompt') or 'This run'), 160))}\n\n"
+        f"{plain(clip(run['prompt'] or 'This run', 160))}\n\n"
         "Its answers, figures and votes go with it, and its address opens nothing any more. This cannot be undone."
     )
     with st.container(horizontal=True, horizontal_alignment="right"):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import streamlit as st
 
 from app import auth
 from app.widgets.text import plain
+from services.client import Health
+from services.types import ServerState
 
 SETTLED = frozenset({"ready", "unavailable"})
 
@@ -23,7 +24,7 @@ def draw_person() -> None:
         st.caption("Looking only")
 
 
-def health() -> tuple[dict[str, Any], str | None]:
+def health() -> tuple[Health, str | None]:
     """The engine's own account of itself, and a sentence when it does not answer."""
     try:
         return auth.engine().health(), None
@@ -33,15 +34,15 @@ def health() -> tuple[dict[str, Any], str | None]:
 
 def draw(person: auth.Person) -> None:
     """The line below a page's title: engine, database, deployments file and embedded servers, only where one fails."""
-    said, trouble = health()
+    engine, trouble = health()
     if trouble is not None:
         st.warning(plain(trouble), icon=":material/link_off:")
         return
-    for name in ("db_trouble", "file_trouble", "keys_trouble"):
-        if said.get(name):
-            st.warning(plain(str(said[name])), icon=":material/error:")
-    embedded: Mapping[str, Mapping[str, Any]] = said.get("embedded") or {}
-    if any(server.get("state") not in SETTLED for server in embedded.values()):
+    for sentence_of_trouble in (engine.get("db_trouble"), engine.get("file_trouble"), engine.get("keys_trouble")):
+        if sentence_of_trouble:
+            st.warning(plain(sentence_of_trouble), icon=":material/error:")
+    embedded = engine.get("embedded") or {}
+    if any(server["state"] not in SETTLED for server in embedded.values()):
         _watch(person)
     else:
         _draw_servers(embedded, person)
@@ -49,30 +50,28 @@ def draw(person: auth.Person) -> None:
 
 @st.fragment(run_every=2.0, key="embedded_watch")
 def _watch(person: auth.Person) -> None:
-    said, trouble = health()
-    embedded: Mapping[str, Mapping[str, Any]] = said.get("embedded") or {}
-    if trouble is None and all(server.get("state") in SETTLED for server in embedded.values()):
+    engine, trouble = health()
+    embedded = engine.get("embedded") or {}
+    if trouble is None and all(server["state"] in SETTLED for server in embedded.values()):
         st.rerun()
     _draw_servers(embedded, person)
 
 
-def _draw_servers(embedded: Mapping[str, Mapping[str, Any]], person: auth.Person) -> None:
+def _draw_servers(embedded: Mapping[str, ServerState], person: auth.Person) -> None:
     for name, server in embedded.items():
-        if server.get("state") == "ready":
+        if server["state"] == "ready":
             continue
         with st.container(horizontal=True, vertical_alignment="center"):
             st.caption(f":material/memory: {plain(sentence(name, server))}", width="stretch")
-            if server.get("state") == "unavailable" and person.may("send"):
+            if server["state"] == "unavailable" and person.may("send"):
                 restart_button(name, key=f"restart_line_{name}")
 
 
-def sentence(name: str, server: Mapping[str, Any]) -> str:
+def sentence(name: str, server: ServerState) -> str:
     """What an embedded server is doing, in one sentence."""
-    state = server.get("state")
-    said = str(server.get("sentence") or "")
-    if said:
-        return said
-    return f"The local model server “{name}” is {state}; everything else works meanwhile."
+    return (
+        server["sentence"] or f"The local model server “{name}” is {server['state']}; everything else works meanwhile."
+    )
 
 
 def restart_button(name: str, *, key: str) -> None:
@@ -85,7 +84,7 @@ def _restart(name: str) -> None:
     attempt("restart_refusal", lambda: auth.engine().restart_embedded(name))
 
 
-def attempt(slot: str, action: Any) -> bool:
+def attempt(slot: str, action: Callable[[], object]) -> bool:
     """Do something that the engine may refuse; the refusal is kept in the session under ``slot``. True when done."""
     st.session_state.pop(slot, None)
     try:

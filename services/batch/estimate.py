@@ -6,41 +6,38 @@ characters; prices as of now; a batch price that is not known is missing, never 
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from statistics import fmean, median
-from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Engine
 
 from db import batch_queries
-from services.batch import pauses
-from services.batch.stats import Summary
-from services.batch.types import Checked, Line, RouteLimits, RouteName
-from services.batch.types import ReadRow as Row
+from db.batch_rows import EstimateJson, FinishedBatch, RecentCall
+from services.batch import stats
+from services.batch import text as words
+from services.batch.stats import MINUTE
+from services.batch.types import (
+    Checked,
+    Line,
+    Route,
+    RouteLimits,
+    RouteName,
+)
 from services.call_record import usage_of
 from services.pricing.cost import NANO, NANO_PER_RATE, Price, money, price_of
 from services.providers import kind_of
-from services.types import Ask, Deployment, Json
+from services.types import Ask, Deployment
 
 Range = tuple[int | None, int | None, int | None]
 
 NOTHING: Range = (None, None, None)
-
-
-class Service(Protocol):
-    """The part of `providers.base.Route` that an estimate needs."""
-
-    name: RouteName
-    title: str
-
-    def why_not(self, deployment: Deployment) -> str | None: ...
-    def limits(self, deployment: Deployment, *, ask: bool = False) -> RouteLimits: ...
-    def body(self, deployment: Deployment, line: Line) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +71,31 @@ class Estimate:
     why_not: str | None = None
     unpriced: str | None = None
 
-    def to_json(self) -> Json:
+    def to_json(self) -> EstimateJson:
         """As `Batch.estimate` keeps it."""
-        return asdict(self) | {"notes": list(self.notes)}
+        return {
+            "deployment_id": self.deployment_id,
+            "route": self.route,
+            "input_tokens": self.input_tokens,
+            "input_low": self.input_low,
+            "input_high": self.input_high,
+            "output_low": self.output_low,
+            "output_mid": self.output_mid,
+            "output_high": self.output_high,
+            "cost_low": self.cost_low,
+            "cost_mid": self.cost_mid,
+            "cost_high": self.cost_high,
+            "plain_low": self.plain_low,
+            "plain_mid": self.plain_mid,
+            "plain_high": self.plain_high,
+            "seconds_low": self.seconds_low,
+            "seconds_mid": self.seconds_mid,
+            "seconds_high": self.seconds_high,
+            "n_jobs": self.n_jobs,
+            "notes": list(self.notes),
+            "why_not": self.why_not,
+            "unpriced": self.unpriced,
+        }
 
 
 def estimates(
@@ -84,21 +103,21 @@ def estimates(
     checked: Checked,
     deployments: Sequence[Deployment],
     now: datetime,
-    routes: Iterable[Service] = (),
+    routes: Iterable[Route] = (),
     *,
     lanes: int | None = None,
     per_minute: int | None = None,
 ) -> list[Estimate]:
-    """One estimate for each deployment by our own runner and by each of ``providers``, in that order.
+    """One estimate for each deployment by our own runner and by each of ``routes``, in that order.
 
-    ``now``: the prices of this moment (aware). ``concurrency`` and ``per_minute``: what our runner is bound to, if
+    ``now``: the prices of this moment (aware). ``lanes`` and ``per_minute``: what our runner is bound to, if
     anything. Two statements to the database, whatever the number of deployments, and one more where batches have ended
     since the last time; no service is asked anything.
     """
-    past: dict[str, list[Row]] = defaultdict(list)
+    past: dict[str, list[RecentCall]] = defaultdict(list)
     for row in batch_queries.recent_calls(engine, [deployment.id for deployment in deployments]):
         past[row["deployment_id"]].append(row)
-    finished = pauses.working(engine, batch_queries.finished_batches(engine))
+    finished = stats.working(engine, batch_queries.finished_batches(engine))
     services = list(routes)
     return [
         estimate
@@ -110,10 +129,10 @@ def estimates(
 def _of(
     deployment: Deployment,
     checked: Checked,
-    past: Sequence[Row],
-    finished: Sequence[Row],
+    past: Sequence[RecentCall],
+    finished: Sequence[FinishedBatch],
     now: datetime,
-    services: Sequence[Service],
+    services: Sequence[Route],
     lanes: int | None,
     per_minute: int | None,
 ) -> list[Estimate]:
@@ -154,14 +173,14 @@ def _of(
 
 
 def _by(
-    service: Service,
+    service: Route,
     deployment: Deployment,
     checked: Checked,
     base: Estimate,
     plain: Range,
     notes: Sequence[str],
-    of_deployment: Sequence[Row],
-    finished: Sequence[Row],
+    of_deployment: Sequence[FinishedBatch],
+    finished: Sequence[FinishedBatch],
     now: datetime,
     tokens: tuple[Tokens, Tokens],
 ) -> Estimate:
@@ -291,7 +310,7 @@ def _longest(deployment: Deployment, checked: Checked, input_tokens: Tokens) -> 
     ]
 
 
-def _jobs(service: Service, deployment: Deployment, checked: Checked, limits: RouteLimits) -> tuple[int, list[str]]:
+def _jobs(service: Route, deployment: Deployment, checked: Checked, limits: RouteLimits) -> tuple[int, list[str]]:
     """How many jobs the file becomes, by the number of lines and by bytes (from the previewed lines, as a service
     would get them)."""
     n, problems = checked.n_valid, []
@@ -310,139 +329,6 @@ def _jobs(service: Service, deployment: Deployment, checked: Checked, limits: Ro
     return max(jobs, 1), problems[:1]
 
 
-CONFIRMED = "over_budget"  # in what is kept of an estimate: the person has agreed to more than the budget
-
-ASK = "Resume to send it all the same, with a larger budget if you like, or cancel."
-
-
-def above(estimate: Mapping[str, Any] | None, budget_nanousd: int | None) -> str | None:
-    """The sentence, without its end, when the most that it can cost is above the budget, or the least where nothing
-    bounds it; None when it is not, or when nothing is known."""
-    cost_high, cost_low = ((estimate or {}).get(name) for name in ("cost_high", "cost_low"))
-    if budget_nanousd is None:
-        return None
-    if isinstance(cost_high, int) and cost_high > budget_nanousd:
-        return f"This can cost up to {money(cost_high)}, which is above the budget of {money(budget_nanousd)}"
-    if cost_high is None and isinstance(cost_low, int) and cost_low > budget_nanousd:
-        return f"This costs at least {money(cost_low)}, which is above the budget of {money(budget_nanousd)}"
-    return None
-
-
-def to_store(estimate: Mapping[str, Any] | None, *, confirmed: bool) -> Json | None:
-    """An estimate as a batch keeps it, with the person's word on its budget."""
-    values = {} if estimate is None else {name: value for name, value in estimate.items() if name != CONFIRMED}
-    return (values | {CONFIRMED: True} if confirmed else values) or None
-
-
-def confirmed(estimate: Mapping[str, Any] | None) -> bool:
-    """Whether the person has agreed to more than the budget."""
-    return bool((estimate or {}).get(CONFIRMED))
-
-
-INTERACTIVE = ("playground", "cli", "load")
-
-CONCURRENCY = 8
-
-FEW = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Against:
-    """The card. Money is nano-dollars over the ``n_priced`` lines where both costs are known; times are seconds for all
-    ``n`` lines, of ``n_history`` recorded interactive calls whose median is ``median_ms``. None: not known."""
-
-    n: int
-    cost_nanousd: int | None
-    plain_nanousd: int | None
-    n_priced: int
-    seconds: float | None
-    one_by_one_s: float | None
-    at_once_s: float | None
-    concurrency: int
-    median_ms: float | None
-    n_history: int
-    route: str
-
-    @property
-    def saved_nanousd(self) -> int | None:
-        """What was saved; negative where interactive would have been cheaper."""
-        if self.cost_nanousd is None or self.plain_nanousd is None:
-            return None
-        return self.plain_nanousd - self.cost_nanousd
-
-    @property
-    def saved_share(self) -> float | None:
-        """The same as a share of the interactive cost; None where that is nothing."""
-        saved = self.saved_nanousd
-        return None if saved is None or not self.plain_nanousd else saved / self.plain_nanousd
-
-    @property
-    def cost_sentence(self) -> str:
-        """The cost in words."""
-        if self.cost_nanousd is None or self.plain_nanousd is None:
-            return "What the same lines would have cost interactively is not known: one of the two prices is missing."
-        cost, plain = money(self.cost_nanousd), money(self.plain_nanousd)
-        some = f" (over the {self.n_priced:,} of {self.n:,} lines where both are known)"
-        of = "" if self.n_priced == self.n else some
-        saved, share = self.saved_nanousd or 0, self.saved_share
-        if not saved:
-            own = self.route == "runner"
-            same = "they were sent one by one at the ordinary price" if own else "the prices are the same"
-            return f"{cost}, and {plain} interactively{of}: {same}."
-        much = f" ({abs(share):.0%})" if share else ""
-        return f"{cost} instead of {plain}{of}: {money(abs(saved))}{much} {'saved' if saved > 0 else 'more'}."
-
-    @property
-    def time_sentence(self) -> str:
-        """The time in words."""
-        took = "The batch has not ended yet" if self.seconds is None else f"The batch took {words(self.seconds)}"
-        if self.one_by_one_s is None or self.at_once_s is None or self.median_ms is None:
-            n = self.n_history
-            few = f"{n or 'no'} interactive {'call is' if n == 1 else 'calls are'}"
-            unknown = "how long the lines would have taken interactively is not known"
-            return f"{took}; {unknown}: {few} among the latest recorded of this deployment."
-        return (
-            f"{took}; {self.n:,} calls of {self.median_ms / 1000:,.3g} s (the median of {self.n_history:,} recorded) "
-            f"one after the other take {words(self.one_by_one_s)}, {self.concurrency} at once "
-            f"{words(self.at_once_s)} if that slows none of them down."
-        )
-
-
-def against(
-    engine: Engine, batch: Row, summary: Summary, *, seconds: float | None = None, concurrency: int = CONCURRENCY
-) -> Against:
-    """The card of a batch from the sums of its lines (`stats.summary`) and its deployment's interactive history.
-
-    Costs are those recorded with each call: the plain price of the same counts (`services.pricing.cost`), never
-    a price of today. ``seconds``: how long the batch took (`stats.duration`).
-    """
-    past = batch_queries.recent_calls(engine, [str(batch["deployment_id"])], sources=INTERACTIVE)
-    return of_history(past, batch, summary, seconds=seconds, concurrency=concurrency)
-
-
-def of_history(
-    past: Sequence[Row], batch: Row, summary: Summary, *, seconds: float | None, concurrency: int = CONCURRENCY
-) -> Against:
-    """`against` from interactive calls that were read already."""
-    times = [float(row["ttlt_ms"]) for row in past if row.get("ttlt_ms") is not None and not row.get("lag_marked")]
-    middle = median(times) if len(times) >= FEW else None
-    seconds_each = None if middle is None else middle / 1000
-    lanes = max(1, min(concurrency, summary.n or 1))
-    return Against(
-        n=summary.n,
-        cost_nanousd=summary.plained_nanousd,
-        plain_nanousd=summary.plain_nanousd,
-        n_priced=summary.n_plain,
-        seconds=seconds,
-        one_by_one_s=None if seconds_each is None else seconds_each * summary.n,
-        at_once_s=None if seconds_each is None else seconds_each * summary.n / lanes,
-        concurrency=lanes,
-        median_ms=middle,
-        n_history=len(times),
-        route=str(batch.get("route") or ""),
-    )
-
-
 # How many lines our runner has under way: it finds the number that is best while it runs, so this is an assumption.
 LANES, MOST_LANES = 4, 16
 
@@ -452,8 +338,6 @@ FEW_BATCHES = 5
 LONG_ENOUGH = 20  # lines of a finished batch, for its pace to mean something
 
 LATEST = 20
-
-MINUTE = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -467,8 +351,8 @@ class Pace:
 
 
 def by_runner(
-    past: Sequence[Row],
-    batches: Sequence[Row],
+    past: Sequence[RecentCall],
+    batches: Sequence[FinishedBatch],
     n: int,
     output_tokens: Tokens,
     lanes: int | None,
@@ -481,7 +365,7 @@ def by_runner(
     if per_minute and pace.mid is not None:
         limit_s = n / per_minute * MINUTE
         if limit_s > pace.mid:
-            note = f"At most {per_minute:,} lines a minute were allowed, which alone takes {words(limit_s)}."
+            note = f"At most {per_minute:,} lines a minute were allowed, which alone takes {words.short_span(limit_s)}."
             low, mid, high = (max(seconds or limit_s, limit_s) for seconds in (pace.low, pace.mid, pace.high))
             return Pace(low, mid, high, (*pace.notes, note))
     return pace
@@ -499,7 +383,7 @@ def _by_pace(rates: Sequence[float], n: int) -> Pace:
     return Pace(n / high, n / middle, n / low, (note,))
 
 
-def _by_calls(past: Sequence[Row], n: int, output_tokens: Tokens, lanes: int | None) -> Pace:
+def _by_calls(past: Sequence[RecentCall], n: int, output_tokens: Tokens, lanes: int | None) -> Pace:
     timed = [row for row in past if row.get("ttlt_ms") is not None and not row.get("lag_marked")]
     if len(timed) < ENOUGH:
         return Pace(notes=(f"Time: not known, {few_words(len(timed), 'times')}.",))
@@ -508,23 +392,23 @@ def _by_calls(past: Sequence[Row], n: int, output_tokens: Tokens, lanes: int | N
     max_lanes = min(lanes, n) if lanes else min(MOST_LANES, n)
     assumed = "" if lanes else " (an assumption: the runner finds the best number while it runs)"
     note = (
-        f"Time: from {len(timed):,} recorded calls, {words(seconds_each)} a line, with {at_once} at once{assumed}; the "
-        f"range is one after the other to {max_lanes} at once."
+        f"Time: from {len(timed):,} recorded calls, {words.short_span(seconds_each)} a line, with {at_once} at "
+        f"once{assumed}; the range is one after the other to {max_lanes} at once."
     )
     return Pace(n * seconds_each / max_lanes, n * seconds_each / at_once, n * seconds_each, (note,))
 
 
-def _seconds_each(timed: Sequence[Row], n: int, output_tokens: Tokens) -> float:
+def _seconds_each(timed: Sequence[RecentCall], n: int, output_tokens: Tokens) -> float:
     """Seconds of one line: the first token and then the expected number of tokens; else the mean of all recorded."""
-    first = [row["ttft_ms"] for row in timed if row.get("ttft_ms") is not None]
-    pace = [row["tpot_ms"] for row in timed if row.get("tpot_ms") is not None]
+    first = [time for row in timed if (time := row.get("ttft_ms")) is not None]
+    pace = [time for row in timed if (time := row.get("tpot_ms")) is not None]
     if len(first) >= ENOUGH and len(pace) >= ENOUGH and output_tokens.mid is not None:
         return float(median(first) + max(output_tokens.mid / n - 1, 0) * median(pace)) / 1000
-    return float(fmean(row["ttlt_ms"] for row in timed)) / 1000
+    return fmean(time for row in timed if (time := row["ttlt_ms"]) is not None) / 1000
 
 
 def by_service(
-    title: str, limits: RouteLimits, of_deployment: Sequence[Row], of_service: Sequence[Row], n: int
+    title: str, limits: RouteLimits, of_deployment: Sequence[FinishedBatch], of_service: Sequence[FinishedBatch], n: int
 ) -> Pace:
     """A batch service: at most its window, and what finished batches say: of this deployment, else of the service."""
     window = None if limits.window_h is None else limits.window_h * 3600
@@ -539,20 +423,10 @@ def by_service(
     ending = f"; {promised}" if promised else ""
     lines = median(row["n_lines"] for row in rows[:LATEST])
     note = (
-        f"Time: the latest {len(seconds)} {'batch' if len(seconds) == 1 else 'batches'} {whose} took {words(middle)} "
-        f"({lines:,.0f} lines; yours has {n:,}){ending}."
+        f"Time: the latest {len(seconds)} {'batch' if len(seconds) == 1 else 'batches'} {whose} took "
+        f"{words.short_span(middle)} ({lines:,.0f} lines; yours has {n:,}){ending}."
     )
     return Pace(min(seconds), middle, max(high, middle), (note,))
-
-
-def words(seconds: float) -> str:
-    """A stretch of time as "40 s", "12 min", "3.5 h", "2.1 days"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s" if seconds >= 9.5 else f"{seconds:.2g} s"
-    if seconds < 90 * MINUTE:
-        return f"{seconds / MINUTE:.0f} min"
-    hours = seconds / 3600
-    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"
 
 
 CHARS_PER_TOKEN = 4.0
@@ -627,16 +501,16 @@ def talk_of(asks: Sequence[Ask]) -> Talk:
     return Talk(sum(len(ask.messages) for ask in asks) / n, sum(bool(ask.system) for ask in asks) / n)
 
 
-def inputs(past: Sequence[Row], chars: int, n: int, talk: Talk = ONE) -> Tokens:
+def inputs(past: Sequence[RecentCall], chars: int, n: int, talk: Talk = ONE) -> Tokens:
     """Input tokens of ``n`` lines with ``chars`` characters together, what is sent around them included.
 
     From recorded calls, which are of one turn each. How many of their tokens stand around a prompt can be told only
     where prompts differ in length; else the range is everything that it can be.
     """
     calls = [
-        (float(row["chars"]), float(tokens))
+        (float(n_chars), float(tokens))
         for row in past
-        if row["usage_source"] == "provider" and row.get("chars") and (tokens := usage_of(row).input_total)
+        if row["usage_source"] == "provider" and (n_chars := row.get("chars")) and (tokens := usage_of(row).input_total)
     ]
     if len(calls) < ENOUGH:
         return _by_thumb(chars, n, len(calls), talk)
@@ -681,7 +555,7 @@ def few_words(recorded: int, noun: str) -> str:
     return f"{recorded} recorded {some} of this deployment {'is' if single else 'are'} too few"
 
 
-def _ways(measured: Any) -> tuple[list[tuple[float, float]], str]:
+def _ways(measured: NDArray[np.float64]) -> tuple[list[tuple[float, float]], str]:
     """(tokens around each prompt, tokens per character) as they may be, the likeliest first, and that in words.
 
     Short prompts are mostly what a service puts around them, so a plain ratio from short ones would be several times
@@ -710,7 +584,7 @@ def _at_least(tokens: float, n: int) -> int:
     return max(round(tokens), n)
 
 
-def outputs(past: Sequence[Row], n: int, limit: float | None) -> Tokens:
+def outputs(past: Sequence[RecentCall], n: int, limit: float | None) -> Tokens:
     """Output tokens of ``n`` lines, reasoning included because it is billed as output. ``limit``: of one line.
 
     With history: every line like the mean of the recorded answers (a sum follows the mean, not the median); the range
@@ -747,3 +621,107 @@ def _unknown(n: int, limit: float | None, recorded: int) -> Tokens:
         f"Output tokens: {few}, so anything from 0 to the limit of {limit:,.0f} a line; the middle is a guess of half."
     )
     return Tokens(0, round(n * limit / 2), round(n * limit), (note,))
+
+
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One deployment by one route, with its estimate."""
+
+    deployment: Deployment
+    estimate: Estimate
+
+    @property
+    def key(self) -> Key:
+        return self.deployment.id, self.estimate.route
+
+    @property
+    def name(self) -> str:
+        """ "Haiku 4.5 · Anthropic Message Batches"."""
+        return f"{self.deployment.name} · {words.route(self.estimate.route)}"
+
+
+def ways_to(
+    database: Engine,
+    checked: Checked,
+    deployments: Sequence[Deployment],
+    *,
+    lanes: int | None = None,
+    per_minute: int | None = None,
+) -> list[Way]:
+    """Every way of a file to these deployments. ``lanes``, ``per_minute``: what our own runner is bound to."""
+    by_id = {deployment.id: deployment for deployment in deployments}
+    estimated = estimates(
+        database, checked, deployments, datetime.now(UTC), batch_services(), lanes=lanes, per_minute=per_minute
+    )
+    return [Way(by_id[estimate.deployment_id], estimate) for estimate in estimated]
+
+
+def batch_services() -> list[Route]:
+    """The batch services; one whose library is missing is left aside."""
+    from services.batch import providers
+
+    kinds = []
+    for name in providers.SERVICES:
+        with contextlib.suppress(ImportError):
+            kinds.append(providers.get(name))
+    return kinds
+
+
+def cheapest(ways: Sequence[Way]) -> Way:
+    """The way that costs least, of those whose cost is known; the first where none is."""
+    return min(ways, key=lambda way: (way.estimate.cost_mid is None, way.estimate.cost_mid or 0))
+
+
+def label(way: Way) -> str:
+    """A way as a choice: its name, cost and time."""
+    parts = [way.name, cost_words(way.estimate), time_words(way.estimate)]
+    return " · ".join(clause for clause in parts if clause != "–")
+
+
+def cost_words(estimate: Estimate) -> str:
+    """ "$0.12–0.4", "free", or a dash where it is not known."""
+    return money_range(estimate.cost_low, estimate.cost_high, estimate.cost_mid)
+
+
+def plain_words(estimate: Estimate) -> str:
+    """The same for one call after the other, at the interactive price."""
+    return money_range(estimate.plain_low, estimate.plain_high, estimate.plain_mid)
+
+
+def money_range(low: int | None, high: int | None, mid: int | None) -> str:
+    """A range of nano-dollars in words; a dash where nothing is known."""
+    if low is None and high is None and mid is None:
+        return "–"
+    if low == high == 0:
+        return "free"
+    first, last = (money(bound) if bound is not None else "" for bound in (low, high))
+    if not first:
+        return f"up to {last}" if last else f"~{money(mid)}"
+    if not last:
+        return f"≥ {first}"
+    return f"~{first}" if first == last else f"{first}–{last.removeprefix('$')}"
+
+
+def time_words(estimate: Estimate) -> str:
+    """ "~4–9 min", "up to 24 h", or a dash where it is not known."""
+    low, high = estimate.seconds_low, estimate.seconds_high
+    if high is None:
+        return "–" if estimate.seconds_mid is None else f"~{words.span(estimate.seconds_mid)}"
+    return f"up to {words.span(high)}" if low is None else f"~{words.spans(low, high)}"
+
+
+def jobs_words(estimate: Estimate) -> str:
+    """ "3 jobs" where a service's limits split the file, "1 job" where not, a dash for our own runner."""
+    if estimate.route == "runner":
+        return "–"
+    return f"{estimate.n_jobs:,} {'job' if estimate.n_jobs == 1 else 'jobs'}"
+
+
+def tokens_words(estimate: Estimate) -> str:
+    """ "~12,000 + 6,400"; a dash where it is not known."""
+    if estimate.input_tokens is None and estimate.output_mid is None:
+        return "–"
+    return " + ".join(f"~{n:,}" if n is not None else "–" for n in (estimate.input_tokens, estimate.output_mid))

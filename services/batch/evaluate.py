@@ -1,13 +1,18 @@
 """Checks of each answer against what is expected, and a comparison of two batches of one file, line by line.
 
 What is expected is a fixed text or holds columns of the file as ``{{label}}``. Patterns and schemas of a person run in
-a process of their own, one second a line (`services.batch.sandbox`).
+a process of their own (`sandbox_process`), one second a line: `Sandbox` ends it when it does not answer in time.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import subprocess
+import sys
+import threading
+import time
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,12 +20,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from itertools import groupby
-from typing import Any, Literal, NoReturn
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, NoReturn, TypedDict
 
-from services.batch.sandbox import Sandbox
+from db.batch_rows import BatchRow, CalledLine, VoteRow
 from services.batch.stats import Summary, Sums, wilson
-from services.batch.types import ReadRow as Row
 from services.runs import compare as runs_compare
+from services.types import JsonMapping
 
 CheckKind = Literal["exact", "contains", "regex", "json", "schema", "number"]
 
@@ -143,7 +150,7 @@ def rate(verdicts: Iterable[Verdict]) -> Rate:
     return Rate(n[True], n[False], n[None])
 
 
-def run(check: Check, rows: Iterable[Row]) -> Iterator[Verdict]:
+def run(check: Check, rows: Iterable[CalledLine]) -> Iterator[Verdict]:
     """A verdict on each line, in order. Raises ValueError in words before the first for a check that cannot be used."""
     if why := check.why_not():
         raise ValueError(why)
@@ -160,7 +167,7 @@ def _sandbox_of(check: Check) -> Sandbox:
     return Sandbox("schema", fixed)
 
 
-def _verdict(check: Check, row: Row, sandbox: Sandbox | None) -> Verdict:
+def _verdict(check: Check, row: CalledLine, sandbox: Sandbox | None) -> Verdict:
     no = int(row["no"])
     if row["state"] != "succeeded" or row.get("answer") is None:
         return Verdict(no, None, "the line has no answer")
@@ -177,7 +184,7 @@ def _verdict(check: Check, row: Row, sandbox: Sandbox | None) -> Verdict:
     return Verdict(no, passed, why)
 
 
-def _filled(check: Check, original: Mapping[str, Any]) -> str | Verdict:
+def _filled(check: Check, original: JsonMapping) -> str | Verdict:
     values = {}
     for name in check.columns:
         value = original.get(name)
@@ -276,8 +283,8 @@ class Pair:
     """One record in both batches; a side is None where the batch has no such line. ``key`` names it for a person."""
 
     key: str
-    a: Row | None
-    b: Row | None
+    a: CalledLine | None
+    b: CalledLine | None
 
     @property
     def answered(self) -> bool:
@@ -368,7 +375,7 @@ def normalised(text: str) -> str:
     return plain[:-1].rstrip() if plain and plain[-1] in _ENDING else plain
 
 
-def pairs(a: Iterable[Row], b: Iterable[Row], *, same_file: bool) -> Iterator[Pair]:
+def pairs(a: Iterable[CalledLine], b: Iterable[CalledLine], *, same_file: bool) -> Iterator[Pair]:
     """The lines of two batches side by side, in the order of the file.
 
     Of the same file (`same_sha`): both come in its order, so they are joined by where the record begins, in constant
@@ -378,12 +385,12 @@ def pairs(a: Iterable[Row], b: Iterable[Row], *, same_file: bool) -> Iterator[Pa
     return _by_place(a, b) if same_file else _by_id(a, b)
 
 
-def same_sha(batch_a: Row, batch_b: Row) -> bool:
+def same_sha(batch_a: BatchRow, batch_b: BatchRow) -> bool:
     """Whether two batches were made of the same bytes."""
     return bool(batch_a.get("file_sha256")) and batch_a["file_sha256"] == batch_b.get("file_sha256")
 
 
-def compare(a: Iterable[Row], b: Iterable[Row], *, same_file: bool) -> Comparison:
+def compare(a: Iterable[CalledLine], b: Iterable[CalledLine], *, same_file: bool) -> Comparison:
     """The totals of two batches (`db.batches.each_line` of each) in one pass."""
     first, second = Sums(), Sums()
     n: Counter[str] = Counter()
@@ -417,7 +424,7 @@ def compare(a: Iterable[Row], b: Iterable[Row], *, same_file: bool) -> Compariso
     )
 
 
-def _by_place(a: Iterable[Row], b: Iterable[Row]) -> Iterator[Pair]:
+def _by_place(a: Iterable[CalledLine], b: Iterable[CalledLine]) -> Iterator[Pair]:
     groups_a, right = (groupby(rows, lambda row: int(row["line"])) for rows in (a, b))
     at_a, at_b = next(groups_a, None), next(right, None)
     while at_a is not None or at_b is not None:
@@ -433,15 +440,15 @@ def _by_place(a: Iterable[Row], b: Iterable[Row]) -> Iterator[Pair]:
             at_a, at_b = next(groups_a, None), next(right, None)
 
 
-def _pairs_of_line(a: list[Row], b: list[Row]) -> Iterator[Pair]:
+def _pairs_of_line(a: list[CalledLine], b: list[CalledLine]) -> Iterator[Pair]:
     if len(a) == len(b) == 1:
         yield Pair(_key(a[0]), a[0], b[0])
         return
     yield from _by_id(a, b)
 
 
-def _by_id(a: Iterable[Row], b: Iterable[Row]) -> Iterator[Pair]:
-    waiting: dict[str, list[Row]] = {}
+def _by_id(a: Iterable[CalledLine], b: Iterable[CalledLine]) -> Iterator[Pair]:
+    waiting: dict[str, list[CalledLine]] = {}
     for row in b:
         waiting.setdefault(_key(row), []).append(row)
     for row in a:
@@ -451,15 +458,15 @@ def _by_id(a: Iterable[Row], b: Iterable[Row]) -> Iterator[Pair]:
         yield from (Pair(_key(row), None, row) for row in rows)
 
 
-def _key(row: Row) -> str:
+def _key(row: CalledLine) -> str:
     return str(row.get("record_id") or row["no"])
 
 
-def _answer(row: Row | None) -> str:
+def _answer(row: CalledLine | None) -> str:
     return str(row.get("answer") or "") if row is not None else ""
 
 
-def _answered(row: Row | None) -> bool:
+def _answered(row: CalledLine | None) -> bool:
     return row is not None and row["state"] == "succeeded" and row.get("answer") is not None
 
 
@@ -497,7 +504,7 @@ class Tally:
         return f"{'The first' if low > 0.5 else 'The second'} is preferred: {counts}; {share}."
 
 
-def tally(votes: Iterable[Row]) -> Tally:
+def tally(votes: Iterable[VoteRow]) -> Tally:
     """The votes of `db.batch_queries.votes` added up."""
     lines: dict[int, dict[str, str]] = {}
     n: Counter[str] = Counter()
@@ -505,3 +512,131 @@ def tally(votes: Iterable[Row]) -> Tally:
         lines.setdefault(int(vote["no"]), {})[str(vote["person"])] = str(vote["choice"])
         n[str(vote["choice"])] += 1
     return Tally(n["a"], n["b"], n["tie"], lines)
+
+
+PROGRAM = Path(__file__).with_name("sandbox_process.py")
+SECONDS = 1.0  # for one text
+GRACE_S = 3.0  # then the process is ended
+START_S = 20.0
+MOST_SLOW = 3  # texts that took too long, until the rest is not tried
+
+
+class _Task(TypedDict):
+    """What the process is told first: ``what`` is the pattern or the schema, None where each text brings its own."""
+
+    kind: Literal["regex", "schema"]
+    what: str | None
+    flags: int
+    seconds: float
+
+
+class _Begun(TypedDict):
+    """Whether the pattern or schema can be used, and why not."""
+
+    ok: bool
+    why: str
+
+
+class Sandbox:
+    """Verdicts of one pattern or one schema on many texts, each within ``seconds``. To be used with ``with``.
+
+    Entering raises ValueError in words for a pattern or a schema that cannot be used.
+    """
+
+    def __init__(
+        self, kind: Literal["regex", "schema"], pattern: str | None, *, flags: int = 0, seconds: float = SECONDS
+    ) -> None:
+        self._first: _Task = {"kind": kind, "what": pattern, "flags": flags, "seconds": seconds}
+        self._seconds = seconds
+        self._name = "pattern" if kind == "regex" else "schema"
+        self._process: subprocess.Popen[str] | None = None
+        self._lock = threading.Lock()
+        self._due: float | None = None
+        self._closed = threading.Event()
+        self.slow = 0
+
+    def __enter__(self) -> Sandbox:
+        """Start the process and have it look at the pattern."""
+        threading.Thread(target=self._watch, name="checks-watch", daemon=True).start()
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def ask(self, text: str, pattern: str | None = None) -> tuple[bool | None, str]:
+        """The verdict on one text and why; None: not known. ``pattern``: a pattern or schema for this text alone."""
+        if self.slow >= MOST_SLOW:
+            return None, f"not checked: the {self._name} took more than {self._seconds:g} s on {self.slow} lines"
+        if self._process is None:
+            self._start()
+        answer: tuple[bool | None, str] | None = self._exchange([pattern, text], self._seconds + GRACE_S)
+        if answer is None or answer[1] == "slow":
+            self.slow += 1
+            return None, f"not checked: the {self._name} took more than {self._seconds:g} s on this answer"
+        return answer[0], answer[1]
+
+    def close(self) -> None:
+        """End the process."""
+        self._closed.set()
+        self._end()
+
+    def _start(self) -> None:
+        # Isolated (-I): neither the working directory nor variables of Python's decide what it imports.
+        self._process = subprocess.Popen(  # noqa: S603  # our own program, the pattern goes through its input
+            [sys.executable, "-I", str(PROGRAM)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            encoding="utf-8",
+        )
+        answer: _Begun | None = self._exchange(self._first, START_S)
+        if answer is None:
+            raise ValueError(f"The {self._name} is too much to be looked at: make it simpler.")
+        if not answer["ok"]:
+            raise ValueError(f"The {self._name} cannot be used: {answer['why']}.")
+
+    def _exchange(self, message: _Task | list[str | None], seconds: float) -> Any:
+        """One question and its answer, as JSON; None when the process had to be ended or ended by itself."""
+        process = self._process
+        assert process is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._due = time.monotonic() + seconds
+        try:
+            process.stdin.write(json.dumps(message) + "\n")  # ASCII: no character of a text ends the line
+            process.stdin.flush()
+            line = process.stdout.readline()
+        except (OSError, ValueError):
+            line = ""
+        finally:
+            self._due = None
+        if not line:
+            self._end()
+            return None
+        return json.loads(line)
+
+    def _watch(self) -> None:
+        while not self._closed.wait(0.25):
+            due, process = self._due, self._process
+            if due is not None and process is not None and time.monotonic() > due:
+                process.kill()
+
+    def _end(self) -> None:
+        with self._lock:
+            process, self._process = self._process, None
+        if process is None:
+            return
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            with contextlib.suppress(OSError):
+                if pipe is not None:
+                    pipe.close()

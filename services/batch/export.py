@@ -21,12 +21,13 @@ from openpyxl import Workbook
 from openpyxl.cell import WriteOnlyCell
 from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 
+from db.batch_rows import CalledLine
 from db.types import REPLACEMENT, storable
-from services.batch.types import ReadRow as Row
 from services.call_record import usage_of
 from services.formatting import safe_cell
 from services.runs.record import usd
 from services.security import keys
+from services.types import JsonMapping
 
 Kind = Literal["csv", "jsonl", "parquet", "excel"]
 
@@ -43,22 +44,25 @@ AT_ONCE = 500
 
 PREFIX = "lab_"
 
+# Of each line its original values by name and our values in the order of `RESULTS`.
+Portion = list[tuple[JsonMapping, list[Any]]]
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
     """One result column: its name without the prefix, how it is read from a line, and what it holds."""
 
     name: str
-    read: Callable[[Row], Any]
+    read: Callable[[CalledLine], Any]
     holds: type[str] | type[int] | type[float]
 
 
-def _usd(row: Row) -> str | None:
+def _usd(row: CalledLine) -> str | None:
     cost = row.get("cost_nanousd")
     return None if cost is None else usd(int(cost))
 
 
-def _error(row: Row) -> Any:
+def _error(row: CalledLine) -> str | None:
     return None if row.get("state") == "succeeded" else row.get("message")
 
 
@@ -120,7 +124,7 @@ def sheet(columns: Sequence[str]) -> Sheet:
 
 
 def write(
-    rows: Iterable[Row],
+    rows: Iterable[CalledLine],
     columns: Sequence[str],
     kind: Kind,
     target: BinaryIO,
@@ -139,13 +143,10 @@ def write(
         done, notes = _csv(rows, head, target, escape)
     elif kind == "jsonl":
         done, notes = _jsonl(rows, head, target)
+    elif kind == "parquet":
+        done, notes = parquet(chunks(rows), head, target)
     else:
-        # Both are slow to import and seldom needed.
-
-        if kind == "parquet":
-            done, notes = parquet(chunks(rows), head, target)
-        else:
-            done, notes = excel(chunks(rows), head, target, escape, n)
+        done, notes = excel(chunks(rows), head, target, escape, n)
     notices = [
         f"“{usual}” is a column of the file already: ours is called “{name}”." for usual, name in head.renamed.items()
     ]
@@ -157,7 +158,7 @@ class ResentLines:
 
     n = 0
 
-    def counted(self, rows: Iterable[Row]) -> Iterator[Row]:
+    def counted(self, rows: Iterable[CalledLine]) -> Iterator[CalledLine]:
         """The same rows."""
         for row in rows:
             self.n += (row.get("attempts") or 0) > 1
@@ -172,14 +173,14 @@ class ResentLines:
         return [f"{lines} sent more than once: “{name}” is what all attempts cost, the rest is of the last one."]
 
 
-def chunks(rows: Iterable[Row]) -> Iterator[list[tuple[Mapping[str, Any], list[Any]]]]:
+def chunks(rows: Iterable[CalledLine]) -> Iterator[Portion]:
     """Lines in portions: of each its original values by name and our values in the order of `RESULTS`; without keys."""
     remaining = iter(rows)
     while portion := list(islice(remaining, AT_ONCE)):
         yield scrubbed([(row.get("original") or {}, [column.read(row) for column in RESULTS]) for row in portion])
 
 
-def cells(original: Mapping[str, Any], head: Sheet) -> list[Any]:
+def cells(original: JsonMapping, head: Sheet) -> list[Any]:
     """The original values of one line in the order of the file's columns; nested ones as JSON."""
     return [flat(original.get(name)) for name in head.columns]
 
@@ -209,7 +210,7 @@ def _free(usual: str, taken: set[str]) -> str:
     return name
 
 
-def _csv(rows: Iterable[Row], head: Sheet, target: BinaryIO, escape: bool) -> tuple[int, list[str]]:
+def _csv(rows: Iterable[CalledLine], head: Sheet, target: BinaryIO, escape: bool) -> tuple[int, list[str]]:
     out, n, odd = io.StringIO(newline=""), 0, 0
     writer = csv.writer(out)
     safe: Callable[[Any], Any] = _safe if escape else lambda value: value
@@ -244,7 +245,7 @@ def storable_bytes(text: str) -> bytes:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
 
 
-def _jsonl(rows: Iterable[Row], head: Sheet, target: BinaryIO) -> tuple[int, list[str]]:
+def _jsonl(rows: Iterable[CalledLine], head: Sheet, target: BinaryIO) -> tuple[int, list[str]]:
     n = 0
     for portion in chunks(rows):
         lines = []
@@ -258,8 +259,6 @@ def _jsonl(rows: Iterable[Row], head: Sheet, target: BinaryIO) -> tuple[int, lis
         target.write(storable_bytes("\n".join(lines) + "\n"))
     return n, []
 
-
-Portion = list[tuple[Mapping[str, Any], list[Any]]]
 
 EXCEL_ROWS = 1_048_575  # without the line of names
 
@@ -453,10 +452,7 @@ def _as(value: Any, kind: str) -> Any:
 BETWEEN = '\0"\0'
 
 
-Line = tuple[Mapping[str, Any], list[Any]]
-
-
-def scrubbed(lines: list[Line]) -> list[Line]:
+def scrubbed(lines: Portion) -> Portion:
     """The same lines; where a text in them holds a key, with ``[hidden]`` in its place. Other values are untouched."""
     texts = [text for original, results in lines for value in (original, results) for text in _texts(value)]
     joined = BETWEEN.join(texts)

@@ -21,26 +21,27 @@ from sqlalchemy import Engine
 from sqlmodel import Session
 
 from db import batches, runs
+from db.batch_rows import BatchChange, EstimateJson, LineRow, NewBatch, NewJob, NewLine
 from db.writer import Writer
 from services.aws import control
 from services.aws.control import AwsTrouble, explained
-from services.batch import estimate as batch_estimate
 from services.batch import files
 from services.batch.files import Cancelled, spool
 from services.batch.files.errors import plural
-from services.batch.providers.base import Route, RouteTrouble
 from services.batch.types import (
     Checked,
     Line,
     Progress,
     Record,
+    Route,
     RouteLimits,
-    Row,
-    ask_of_json,
+    RouteTrouble,
+    ask_of_line,
     ask_to_json,
     options_of_json,
     options_to_json,
 )
+from services.pricing.cost import money
 from services.runs.spec import new_id
 from services.security.keys import scrub
 from services.types import Deployment
@@ -113,6 +114,36 @@ def refusal(checked: Checked) -> str | None:
     return None
 
 
+ASK = "Resume to send it all the same, with a larger budget if you like, or cancel."
+
+
+def above_budget(estimate: EstimateJson | None, budget_nanousd: int | None) -> str | None:
+    """The sentence, without its end, when the most that it can cost is above the budget, or the least where nothing
+    bounds it; None when it is not, or when nothing is known."""
+    if budget_nanousd is None or estimate is None:
+        return None
+    cost_high, cost_low = estimate.get("cost_high"), estimate.get("cost_low")
+    if cost_high is not None and cost_high > budget_nanousd:
+        return f"This can cost up to {money(cost_high)}, which is above the budget of {money(budget_nanousd)}"
+    if cost_high is None and cost_low is not None and cost_low > budget_nanousd:
+        return f"This costs at least {money(cost_low)}, which is above the budget of {money(budget_nanousd)}"
+    return None
+
+
+def estimate_to_store(estimate: EstimateJson | None, *, confirmed: bool) -> EstimateJson | None:
+    """An estimate as a batch keeps it, with the person's word on its budget."""
+    values: EstimateJson = {} if estimate is None else {**estimate}
+    values.pop("over_budget", None)
+    if confirmed:
+        values["over_budget"] = True
+    return values or None
+
+
+def budget_confirmed(estimate: EstimateJson | None) -> bool:
+    """Whether the person has agreed to more than the budget."""
+    return estimate is not None and estimate.get("over_budget", False)
+
+
 class Recording:
     """Records the lines of batches; everything here blocks and is called in threads. ``estimate``: of a batch whose
     file was checked only now."""
@@ -122,19 +153,19 @@ class Recording:
         writer: Writer,
         reader: Engine,
         stopped: Callable[[], bool],
-        estimate: Callable[[Row, Checked], Row | None],
+        estimate: Callable[[NewBatch, Checked], EstimateJson | None],
     ) -> None:
         self._writer = writer
         self._reader = reader
         self._stopped = stopped
         self._estimate = estimate
 
-    def record(self, batch: Row, path: Path, *, checked: Checked | None) -> int:
+    def record(self, batch: NewBatch, path: Path, *, checked: Checked | None) -> int:
         """Record every line of ``path``; returns how many there are. ``checked`` None: it is checked first.
 
         Raises ValueError in words for a file that cannot be sent, `Dropped` when there is no need to go on.
         """
-        estimate: Row | None = None
+        estimate: EstimateJson | None = None
         if checked is None:
             self._say(batch["id"], "The file is being checked.")
             checked = self._check(batch, path)
@@ -156,10 +187,9 @@ class Recording:
         self._writer.submit(partial(_complete, batch, n, checked, estimate)).result()
         return n
 
-    def _check(self, batch: Row, path: Path) -> Checked:
-        checked = files.check(
-            path, options_of_json(batch["options"] or {}), file_name=batch["file_name"], stopped=self._stopped
-        )
+    def _check(self, batch: NewBatch, path: Path) -> Checked:
+        options = options_of_json(batch["options"] or {})
+        checked = files.check(path, options, file_name=batch["file_name"], stopped=self._stopped)
         if checked.sha256 and checked.sha256 != batch["file_sha256"]:
             raise ValueError(CHANGED)
         if (why := refusal(checked)) is not None:
@@ -181,7 +211,7 @@ class Recording:
         self._writer.submit(partial(_fail, batch_id, scrub(sentence))).result()
 
 
-def _line(batch_id: str, record: Record) -> Row:
+def _line(batch_id: str, record: Record) -> NewLine:
     return {
         "batch_id": batch_id,
         "no": record.no,
@@ -194,7 +224,7 @@ def _line(batch_id: str, record: Record) -> Row:
     }
 
 
-def _insert(rows: list[Row], session: Session) -> None:
+def _insert(rows: list[NewLine], session: Session) -> None:
     batches.insert_lines(session=session, rows=rows)
 
 
@@ -202,25 +232,24 @@ def _say(batch_id: str, sentence: str, session: Session) -> None:
     batches.set_batch(session=session, batch_id=batch_id, said=sentence)
 
 
-def _complete(batch: Row, n: int, checked: Checked, estimate: Row | None, session: Session) -> None:
+def _complete(batch: NewBatch, n: int, checked: Checked, estimate: EstimateJson | None, session: Session) -> None:
     """Every line is there. Of a file that was too large to be checked at the submit, the question of the budget is
     asked now: the batch waits, and whoever resumes it has answered."""
-    values: Row = {} if estimate is None else {"estimate": estimate}
-    batches.set_batch(
-        session=session,
-        batch_id=batch["id"],
-        n_lines=n,
-        n_left_out=max(0, checked.n_records - checked.n_valid),
-        columns=list(checked.columns),
-        options=options_to_json(checked.options),
-        said=None,
-        **values,
-    )
+    values: BatchChange = {
+        "n_lines": n,
+        "n_left_out": max(0, checked.n_records - checked.n_valid),
+        "columns": list(checked.columns),
+        "options": options_to_json(checked.options),
+        "said": None,
+    }
+    if estimate is not None:
+        values["estimate"] = estimate
+    batches.set_batch(session=session, batch_id=batch["id"], **values)
     runs.set_run_calls(session=session, run_id=batch["run_id"], n_calls=n)
-    dear = batch_estimate.above(estimate, batch["budget_nanousd"])
-    if dear is None or batch_estimate.confirmed(estimate):
+    dear = above_budget(estimate, batch["budget_nanousd"])
+    if dear is None or budget_confirmed(estimate):
         return
-    sentence = f"Paused before the first line. {dear}. {batch_estimate.ASK}"
+    sentence = f"Paused before the first line. {dear}. {ASK}"
     waits = partial(batches.move, session=session, batch_id=batch["id"], said=sentence)
     # One that was paused by hand meanwhile is paused for this reason too.
     _ = waits(states=["queued"], wanted="pause", state="paused") or waits(states=["paused"], while_wanted="pause")
@@ -231,8 +260,8 @@ def _fail(batch_id: str, sentence: str, session: Session) -> None:
 
 
 def cut(
-    batch_id: str, rows: Iterable[Row], route: Route, deployment: Deployment
-) -> tuple[list[Row], list[tuple[int, str]]]:
+    batch_id: str, rows: Iterable[LineRow], route: Route, deployment: Deployment
+) -> tuple[list[NewJob], list[tuple[int, str]]]:
     """The jobs as rows of their table, and the lines that the service cannot take, each with why.
 
     Raises ValueError in words where no division keeps to the limits (too few records, most often).
@@ -242,7 +271,7 @@ def cut(
     refused: list[tuple[int, str]] = []
     for row in rows:
         try:
-            n = len(route.body(deployment, Line(row["no"], ask_of_json(row["request"]))))
+            n = len(route.body(deployment, Line(row["no"], ask_of_line(row))))
         except ValueError as error:
             refused.append((row["no"], scrub(str(error))))
             continue
@@ -256,7 +285,7 @@ def cut(
         numbers.append(row["no"])
         sizes.append(n)
     parts = split(len(sizes), sizes, limits)
-    jobs = [
+    jobs: list[NewJob] = [
         {
             "batch_id": batch_id,
             "no": no,

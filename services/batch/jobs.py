@@ -25,24 +25,28 @@ from sqlalchemy import Engine
 from sqlmodel import Session
 
 from db import batches
+from db.batch_rows import BatchChange, BatchRow, JobChange, JobFacts, JobRow, JobState, LineChange, LineRow, NewJob
 from db.writer import Writer
 from services import outcomes
 from services.batch import ingest
-from services.batch.providers.base import Get, ResultsGone, Route, RouteTrouble
 from services.batch.runner import written
 from services.batch.types import (
     SOURCE,
+    UNSURE,
     BatchState,
+    Get,
     Job,
     Line,
     LineResult,
     LineState,
     Polled,
-    Row,
+    ResultsGone,
+    Route,
+    RouteTrouble,
     SubmitLater,
     SubmitRefused,
     SubmitStopped,
-    ask_of_json,
+    ask_of_line,
     no_of,
 )
 from services.call_record import (
@@ -64,7 +68,7 @@ from services.pricing import cost as pricing_cost
 from services.runs.spec import new_id
 from services.security import keys
 from services.security.keys import scrub
-from services.types import Deployment, Usage
+from services.types import Deployment, Json, Usage
 
 log = logging.getLogger(__name__)
 
@@ -83,8 +87,6 @@ PACE = ((60.0, 5.0), (600.0, 15.0), (float("inf"), 60.0))
 
 TROUBLE_S = 60.0
 
-UNSURE = "Not checked: "  # how a route begins a sentence about what could not be found out (`providers.aws_check`)
-
 LEFT: Mapping[str, LineState] = {"cancelled": "cancelled", "expired": "expired", "failed": "failed"}
 
 
@@ -99,7 +101,7 @@ class Jobs:
         data: Path,
         get: Get,
         wanted_of: Callable[[str], str],
-        deployment_of: Callable[[Row], Deployment],
+        deployment_of: Callable[[BatchRow], Deployment],
     ) -> None:
         self._writer = writer
         self._reader = reader
@@ -111,7 +113,7 @@ class Jobs:
 
     # --- cutting ---------------------------------------------------------------------------------------------------
 
-    async def plan(self, batch: Row) -> list[int]:
+    async def plan(self, batch: BatchRow) -> list[int]:
         """Cut the lines into jobs that the service takes; the numbers of all jobs. Lines it cannot take fail here."""
         planned = await asyncio.to_thread(batches.jobs, self._reader, batch["id"])
         if not planned:
@@ -120,10 +122,10 @@ class Jobs:
             rows = self._rows(batch["id"], 1, None)
             cut, refused = await asyncio.to_thread(ingest.cut, batch["id"], rows, route, deployment)
             await written(self._writer, partial(keep_plan, batch["id"], cut, refused))
-            planned = cut
+            return [job["no"] for job in cut]
         return [job["no"] for job in planned]
 
-    def _rows(self, batch_id: str, first: int, last: int | None, job_no: int | None = None) -> Iterator[Row]:
+    def _rows(self, batch_id: str, first: int, last: int | None, job_no: int | None = None) -> Iterator[LineRow]:
         end = last if last is not None else batches.last_no(self._reader, batch_id)
         for start in range(first, end + 1, READ_AT_ONCE):
             upto = min(end, start + READ_AT_ONCE - 1)
@@ -133,12 +135,13 @@ class Jobs:
 
     # --- submitting ------------------------------------------------------------------------------------------------
 
-    async def submit(self, batch: Row, no: int) -> float | None:
+    async def submit(self, batch: BatchRow, no: int) -> float | None:
         """None when the job is at the service, or will never be; else seconds until it is tried again."""
         row = await self._row(batch["id"], no)
         if row is None or row["vendor_id"] or row["state"] in batches.OVER:
             return None
-        facts, stopped = row["facts"] or {}, self._wanted_of(batch["id"]) == "cancel"
+        facts = _facts(row)
+        stopped = self._wanted_of(batch["id"]) == "cancel"
         if stopped and not facts.get("tried_at"):
             return await self._cancelled(batch, no, "Cancelled before it was sent.")
         if not stopped and (remaining_s := float(facts.get("again_at") or 0.0) - time.time()) > 0:
@@ -150,8 +153,7 @@ class Jobs:
         await self._say_job(batch, no, state="sending", sentence=None, facts=facts)
         try:
             lines = (
-                Line(r["no"], ask_of_json(r["request"]))
-                for r in self._rows(batch["id"], row["first_no"], row["last_no"], no)
+                Line(r["no"], ask_of_line(r)) for r in self._rows(batch["id"], row["first_no"], row["last_no"], no)
             )
             submitted_job = await asyncio.to_thread(
                 route.submit, deployment, job, lines, self._context(batch["id"], no)
@@ -165,27 +167,25 @@ class Jobs:
         except SubmitRefused as error:
             await self._say_job(batch, no, state="failed", sentence=str(error), ended=True)
             return None
-        await written(
-            self._writer, partial(submitted, batch["id"], no, submitted_job.vendor_id, dict(submitted_job.facts))
-        )
+        await written(self._writer, partial(submitted, batch["id"], no, submitted_job.vendor_id, submitted_job.facts))
         await self._say_batch(batch["id"])
         return None
 
-    async def _later(self, batch: Row, no: int, facts: Row, error: SubmitLater) -> float:
+    async def _later(self, batch: BatchRow, no: int, facts: JobFacts, error: SubmitLater) -> float:
         """Try once more when the service said, or after longer each time. Seconds until it is looked at again."""
         tries = int(facts.get("tries", 0)) + 1
         wait = error.retry_after_s or min(LONGEST_AGAIN_S, SUBMIT_AGAIN_S * 2 ** min(tries - 1, 6))
-        facts = facts | {"tries": tries, "again_at": time.time() + wait * self._pace}
+        facts = {**facts, "tries": tries, "again_at": time.time() + wait * self._pace}
         await self._say_job(batch, no, state="waiting_for_quota", sentence=str(error), facts=facts)
         return min(wait, LOOK_S) * self._pace
 
-    async def _cancelled(self, batch: Row, no: int, sentence: str) -> float | None:
+    async def _cancelled(self, batch: BatchRow, no: int, sentence: str) -> float | None:
         await self._say_job(batch, no, state="cancelled", sentence=sentence, ended=True)
         return None
 
     # --- asking ----------------------------------------------------------------------------------------------------
 
-    async def poll(self, batch: Row, no: int) -> float | None:
+    async def poll(self, batch: BatchRow, no: int) -> float | None:
         """None when the job is over; else seconds until it is asked again."""
         row = await self._row(batch["id"], no)
         if row is None or row["state"] in batches.OVER or row["state"] == "collecting":
@@ -198,7 +198,7 @@ class Jobs:
         try:
             if self._wanted_of(batch["id"]) == "cancel" and not job.facts.get("cancel_asked"):
                 await asyncio.to_thread(route.cancel, deployment, job)
-                row["facts"] = dict(job.facts) | {"cancel_asked": True}
+                row["facts"] = {**job.facts, "cancel_asked": True}
                 await self._say_job(batch, no, state="cancelling", sentence=None, facts=row["facts"])
             polled = await asyncio.to_thread(route.poll, deployment, job)
         except RouteTrouble as error:
@@ -217,13 +217,14 @@ class Jobs:
 
     # --- reading back ----------------------------------------------------------------------------------------------
 
-    async def collect(self, batch: Row, no: int) -> float | None:
+    async def collect(self, batch: BatchRow, no: int) -> float | None:
         """None when every line of the job has its end; else seconds until it is tried again."""
         row = await self._row(batch["id"], no)
         if row is None or row["state"] in batches.OVER:
-            await self._close(batch, no, (row or {}).get("state", "failed"), (row or {}).get("said"))
+            state, said = ("failed", None) if row is None else (row["state"], row["said"])
+            await self._close(batch, no, state, said)
             return None
-        facts = row["facts"] or {}
+        facts = _facts(row)
         end: BatchState = facts.get("end") or "ended"
         strays: Counter[str] = Counter()
         sentence, context = facts.get("word", row["said"]), self._context(batch["id"], no)
@@ -235,25 +236,26 @@ class Jobs:
             except RouteTrouble as error:
                 tries = int(facts.get("collect_tries", 0)) + 1
                 if tries < COLLECT_TRIES:
-                    facts = facts | {"collect_tries": tries}
+                    facts = {**facts, "collect_tries": tries}
                     await self._say_job(batch, no, state="collecting", sentence=str(error), facts=facts)
                     return TROUBLE_S * self._pace
                 sentence = f"{error} It was given up after {tries} tries."
         strays_text = "; ".join(counted(noun, n) for noun, n in strays.items())
         stray_notes = [f"The service also sent {strays_text}."] if strays_text else []
         sentence = " ".join(clause for clause in (sentence, *context.notes, *stray_notes) if clause) or None
-        facts = {name: value for name, value in facts.items() if name != "collect_tries"} | {"strays": dict(strays)}
+        facts = {**facts, "strays": dict(strays)}
+        facts.pop("collect_tries", None)
         await self._say_job(batch, no, state=end, sentence=sentence, facts=facts, ended=True)
         await self._close(batch, no, end, sentence)
         return None
 
-    def _read(self, batch: Row, row: Row, context: JobContext) -> Counter[str]:
+    def _read(self, batch: BatchRow, row: JobRow, context: JobContext) -> Counter[str]:
         deployment = self._deployment_of(batch)
         route, job = self._get(batch["route"]), _job(batch["id"], row)
         results = partial(route.results, deployment, job, context)
         return record(self._writer, batch, row, deployment, results)
 
-    async def _close(self, batch: Row, no: int, end: str, sentence: str | None) -> None:
+    async def _close(self, batch: BatchRow, no: int, end: str, sentence: str | None) -> None:
         """What the service did not answer."""
         line_state = LEFT.get(end, "missing")
         message = sentence if line_state == "failed" else nothing_came(sentence) if line_state == "missing" else None
@@ -263,11 +265,20 @@ class Jobs:
     # --- what the page shows ---------------------------------------------------------------------------------------
 
     async def _say_job(
-        self, batch: Row, no: int, *, state: str, sentence: str | None, facts: Row | None = None, ended: bool = False
+        self,
+        batch: BatchRow,
+        no: int,
+        *,
+        state: JobState,
+        sentence: str | None,
+        facts: JobFacts | None = None,
+        ended: bool = False,
     ) -> None:
-        values: Row = {"state": state, "said": scrub(sentence) if sentence else None}
-        values |= {} if facts is None else {"facts": facts}
-        values |= {"ended_at": datetime.now(UTC)} if ended else {}
+        values: JobChange = {"state": state, "said": scrub(sentence) if sentence else None}
+        if facts is not None:
+            values["facts"] = facts
+        if ended:
+            values["ended_at"] = datetime.now(UTC)
         await written(self._writer, partial(set_job, batch["id"], no, values))
         await self._say_batch(batch["id"])
 
@@ -291,7 +302,7 @@ class Jobs:
         sentence = next((job["said"] for job in jobs if job["state"] == state and job["said"]), None)
         await written(self._writer, partial(set_batch, batch_id, {"state": state, "said": sentence}))
 
-    async def _row(self, batch_id: str, no: int) -> Row | None:
+    async def _row(self, batch_id: str, no: int) -> JobRow | None:
         jobs = await asyncio.to_thread(batches.jobs, self._reader, batch_id)
         return next((job for job in jobs if job["no"] == no), None)
 
@@ -306,8 +317,12 @@ class Jobs:
         self._writer.submit(partial(tell, batch_id, no, text))
 
 
-def _job(batch_id: str, row: Row) -> Job:
-    return Job(batch_id, row["no"], row["token"], row["n_lines"], row["vendor_id"], row["facts"] or {})
+def _facts(row: JobRow) -> JobFacts:
+    return row["facts"] or {}
+
+
+def _job(batch_id: str, row: JobRow) -> Job:
+    return Job(batch_id, row["no"], row["token"], row["n_lines"], row["vendor_id"], _facts(row))
 
 
 def _look(route: Route, deployment: Deployment) -> None:
@@ -325,14 +340,14 @@ def given_back(polled: Polled) -> bool:
     return polled.over and bool(polled.facts.get("resubmit"))
 
 
-def keep_plan(batch_id: str, jobs: list[Row], refused: list[tuple[int, str]], session: Session) -> None:
+def keep_plan(batch_id: str, jobs: list[NewJob], refused: list[tuple[int, str]], session: Session) -> None:
     for no, sentence in refused:
         batches.refuse_line(session=session, batch_id=batch_id, no=no, message=sentence)
     if jobs:
         batches.insert_jobs(session=session, rows=jobs)
 
 
-def submitted(batch_id: str, no: int, vendor_id: str | None, facts: Row, session: Session) -> None:
+def submitted(batch_id: str, no: int, vendor_id: str | None, facts: JobFacts, session: Session) -> None:
     batches.set_job(
         session=session,
         batch_id=batch_id,
@@ -346,9 +361,9 @@ def submitted(batch_id: str, no: int, vendor_id: str | None, facts: Row, session
     batches.sent(session=session, batch_id=batch_id, job_no=no)
 
 
-def record_poll(batch_id: str, row: Row, polled: Polled, again_at: float, session: Session) -> None:
+def record_poll(batch_id: str, row: JobRow, polled: Polled, again_at: float, session: Session) -> None:
     """What a service said of a job; one that it gave back is submitted anew at ``again_at`` (Unix seconds)."""
-    facts = (row["facts"] or {}) | dict(polled.facts)
+    facts: JobFacts = {**_facts(row), **polled.facts}
     if given_back(polled):
         batches.set_job(
             session=session,
@@ -365,11 +380,8 @@ def record_poll(batch_id: str, row: Row, polled: Polled, again_at: float, sessio
         return
     if polled.over:
         # Its last word is kept apart from what is said while the results are read.
-        facts |= {
-            "end": polled.state,
-            "collectable": polled.collectable,
-            "word": scrub(polled.sentence) if polled.sentence else None,
-        }
+        facts["end"], facts["collectable"] = polled.state, polled.collectable
+        facts["word"] = scrub(polled.sentence) if polled.sentence else None
     expires = datetime.fromtimestamp(polled.expires_at, UTC) if polled.expires_at else row["expires_at"]
     batches.set_job(
         session=session,
@@ -395,11 +407,11 @@ def close(batch_id: str, job_no: int, state: str, message: str | None, session: 
     batches.close_lines(session=session, batch_id=batch_id, state=state, job_no=job_no, message=message)
 
 
-def set_job(batch_id: str, no: int, values: Row, session: Session) -> None:
+def set_job(batch_id: str, no: int, values: JobChange, session: Session) -> None:
     batches.set_job(session=session, batch_id=batch_id, no=no, **values)
 
 
-def set_batch(batch_id: str, values: Row, session: Session) -> None:
+def set_batch(batch_id: str, values: BatchChange, session: Session) -> None:
     batches.set_batch(session=session, batch_id=batch_id, **values)
 
 
@@ -444,7 +456,7 @@ _ONE = {
 
 
 def record(
-    writer: Writer, batch: Row, job: Row, deployment: Deployment, results: Callable[[], Iterable[LineResult]]
+    writer: Writer, batch: BatchRow, job: JobRow, deployment: Deployment, results: Callable[[], Iterable[LineResult]]
 ) -> Counter[str]:
     """Record every result; returns what belongs to no line (words → n). Blocks: call it in a thread.
 
@@ -477,7 +489,7 @@ def record(
     return strays
 
 
-def _coming_back(results: Iterable[LineResult], job: Row) -> Sequence[int]:
+def _coming_back(results: Iterable[LineResult], job: JobRow) -> Sequence[int]:
     """The numbers of the lines that something comes back for, in order; where not all of it can be read now, of all
     lines, so that their shares are never more than the whole."""
     seen: set[int] = set()
@@ -490,7 +502,7 @@ def _coming_back(results: Iterable[LineResult], job: Row) -> Sequence[int]:
     return array("q", sorted(seen))
 
 
-def _line_of(result: LineResult, job: Row, seen: set[int], strays: Counter[str]) -> int | None:
+def _line_of(result: LineResult, job: JobRow, seen: set[int], strays: Counter[str]) -> int | None:
     """The line that a result is for, when it is the first for a line of this job."""
     no = no_of(result.wire_id)
     if not result.wire_id:
@@ -505,7 +517,7 @@ def _line_of(result: LineResult, job: Row, seen: set[int], strays: Counter[str])
     return None
 
 
-def _keep(batch_id: str, job_no: int, rows: list[tuple[int, Row, Row]], session: Session) -> None:
+def _keep(batch_id: str, job_no: int, rows: list[tuple[int, Json, LineChange]], session: Session) -> None:
     for no, call, line in rows:
         batches.keep_result(session=session, batch_id=batch_id, job_no=job_no, no=no, call=call, line=line)
 
@@ -527,8 +539,8 @@ RESULT_COLUMNS = (*BEGINNING, *(name for name in END if name not in {*BEGINNING,
 
 
 def call_row(
-    batch: Row, job: Row, deployment: Deployment, no: int, result: LineResult, among: Sequence[int] = ()
-) -> Row:
+    batch: BatchRow, job: JobRow, deployment: Deployment, no: int, result: LineResult, among: Sequence[int] = ()
+) -> Json:
     """The whole row. Created when its job was submitted, ended when that ended; what is not told is None. ``among``:
     the numbers of the lines that share the cost of the job (`on_instances`), in order."""
     submitted = job["submitted_at"] or datetime.now(UTC)
@@ -579,14 +591,14 @@ def call_row(
     return to_row(record, RESULT_COLUMNS)
 
 
-def _priced(batch: Row, deployment: Deployment) -> Deployment:
+def _priced(batch: BatchRow, deployment: Deployment) -> Deployment:
     """The deployment without what a batch is not: a tier of its own, or optimised for latency."""
     if batch["route"] != "bedrock" or deployment.aws is None:
         return deployment
     return replace(deployment, aws=replace(deployment.aws, service_tier=None, latency=None))
 
 
-def line_row(result: LineResult) -> Row:
+def line_row(result: LineResult) -> LineChange:
     """What becomes of the line."""
     return {
         "state": result.state,
@@ -602,9 +614,9 @@ def _state(result: LineResult) -> str:
     return outcomes.STATE_OF.get(result.outcome, "failed")
 
 
-def on_instances(job: Row) -> bool:
+def on_instances(job: JobRow) -> bool:
     """Whether a job ran on instances of its own (SageMaker Batch Transform), whose time is what it costs."""
-    return "instance_count" in (job["facts"] or {})
+    return "instance_count" in _facts(job)
 
 
 def share(total: int, n: int, rank: int) -> int:
@@ -614,14 +626,14 @@ def share(total: int, n: int, rank: int) -> int:
     return equal_share + (rank < remainder)
 
 
-def _share(job: Row, no: int, among: Sequence[int]) -> CallCost | None:
+def _share(job: JobRow, no: int, among: Sequence[int]) -> CallCost | None:
     """What a line costs of a job that ran on instances of its own: an equal part of their time. None for every other
     job, and while its instances' price or time are not known."""
     if not on_instances(job):
         return None
     from services.batch.providers.aws import instance_cost_nanousd
 
-    total = instance_cost_nanousd(job["facts"])
+    total = instance_cost_nanousd(_facts(job))
     if total is None:
         return None
     cost = share(total, max(len(among), 1), bisect_left(among, no))

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import BinaryIO, Literal
 
+from db.batch_rows import AskJson, CalledLine
 from services.batch.evaluate import Pair, Tally
 from services.batch.stats import wilson
 from services.batch.types import Options
-from services.batch.types import ReadRow as Row
 from services.types import Json
 
 Choice = Literal["a", "b", "tie"]
@@ -176,13 +176,13 @@ def judged_by(name: str) -> tuple[str, str] | None:
     return (match[1], match[2]) if match is not None else None
 
 
-def question_of(row: Row) -> str:
+def question_of(row: CalledLine) -> str:
     """What a line was asked, as one text: a single turn as it is, several with their roles."""
-    request = row.get("request") or {}
-    turns = [(message["role"], message["text"]) for message in request.get("messages") or ()]
+    request: AskJson = row.get("request") or {"messages": []}
+    turns = [(message["role"], message["text"]) for message in request["messages"]]
     system = request.get("system")
     if len(turns) == 1 and not system:
-        return str(turns[0][1])
+        return turns[0][1]
     parts = [f"[system] {system}"] if system else []
     return "\n\n".join([*parts, *(f"[{role}] {text}" for role, text in turns)])
 
@@ -199,7 +199,7 @@ def _prompt(question: str, first: str, second: str, criteria: str) -> str:
     )
 
 
-def verdicts(rows: Iterable[Row]) -> Iterator[Verdict | None]:
+def verdicts(rows: Iterable[CalledLine]) -> Iterator[Verdict | None]:
     """The verdicts in the lines of the judge's batch (`db.batches.each_line`); None for a line that has no answer."""
     for row in rows:
         original = row.get("original") or {}

@@ -7,24 +7,25 @@ import logging
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import NamedTuple, get_args
 
 from sqlmodel import Session
 
 from db import batches
+from db.batch_rows import BatchRow, CalledLine
 from db.writer import Writer
 from services import alerts, outcomes
+from services.batch import text as words
 from services.batch.types import LINES_OVER, RESENT, BatchState, LineState
-from services.batch.types import ReadRow as Row
 from services.deployments.registry import Registry
 from services.formatting import printable
 from services.pricing.cost import money
 from services.security.keys import scrub
-from services.types import Json, Outcome
+from services.types import Outcome
 
 OUTCOMES = frozenset(get_args(Outcome))
 
@@ -76,7 +77,7 @@ LONGEST = 300
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Lines that did not succeed for the same reason. ``runner``: the first few, as lines of the file.
+    """Lines that did not succeed for the same reason. ``lines``: the first few, as lines of the file.
 
     ``text``: what happened and what to do. ``message``: what was said of most of them. ``same_again``: unchanged they
     would most likely fail again.
@@ -90,6 +91,14 @@ class Group:
     n_message: int = 0
     lines: tuple[int, ...] = ()
     same_again: bool = False
+
+
+class StateCount(NamedTuple):
+    """How many lines ended in one state, in words, and what that means."""
+
+    state: str
+    lines: int
+    meaning: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +140,11 @@ class Reconciliation:
         return sum(group.n for group in self.groups if group.same_again)
 
     @property
-    def table(self) -> list[Json]:
+    def table(self) -> list[StateCount]:
         """What the page shows: one row for each state there can be, and the sum."""
         states = [state for state in ORDER if self.counts[state] or state in ("succeeded", "failed", "missing")]
-        rows = [{"state": WORDS[state], "lines": self.counts[state], "meaning": MEANING[state]} for state in states]
-        return [*rows, {"state": "sent", "lines": self.n, "meaning": "the sum of the above"}]
+        rows = [StateCount(WORDS[state], self.counts[state], MEANING[state]) for state in states]
+        return [*rows, StateCount("sent", self.n, "the sum of the above")]
 
     @property
     def sentence(self) -> str:
@@ -168,7 +177,7 @@ class Reconciliation:
         return f"{lines} sent more than once{cost}."
 
 
-def by_counts(counts: Mapping[Any, int], *, n_recorded: int | None = None, n_left_out: int = 0) -> Reconciliation:
+def by_counts(counts: Mapping[str, int], *, n_recorded: int | None = None, n_left_out: int = 0) -> Reconciliation:
     """The account from counts alone (`db.batches.counts`): cheap enough to be asked for while a batch runs."""
     by_state: dict[LineState, int] = {state: int(counts.get(state, 0)) for state in ORDER}
     return Reconciliation(sum(by_state.values()), by_state, n_recorded=n_recorded, n_left_out=n_left_out)
@@ -182,7 +191,7 @@ class _Counting:
 
 
 def account(
-    rows: Iterable[Row],
+    rows: Iterable[CalledLine],
     *,
     name: str,
     n_recorded: int | None = None,
@@ -247,6 +256,18 @@ def _text(state: LineState, outcome: str | None, name: str, message: str | None)
     )
 
 
+def together(groups: Sequence[Group]) -> list[Group]:
+    """Reasons that read alike as one, the commonest first: a person is told nothing by the same words twice."""
+    merged: dict[tuple[str, str], Group] = {}
+    for group in groups:
+        key = (group.state, group.text)
+        if (earlier := merged.get(key)) is not None:
+            lines = tuple(sorted((*earlier.lines, *group.lines))[: max(len(earlier.lines), len(group.lines))])
+            group = replace(earlier, n=earlier.n + group.n, lines=lines)
+        merged[key] = group
+    return sorted(merged.values(), key=lambda group: -group.n)
+
+
 def first_lines(group: Group) -> str:
     """ "lines 3, 17, 20, 31, 44 and 12 more" of the file."""
     listed: Sequence[str] = [f"{line:,}" for line in group.lines]
@@ -263,34 +284,24 @@ NOTICE_WORDS: Mapping[BatchState, str] = {
     "paused": "is paused",
 }
 
-STATES = (
-    ("succeeded", "answered"),
-    ("failed", "failed"),
-    ("cancelled", "cancelled"),
-    ("expired", "expired"),
-    ("missing", "missing"),
-    ("waiting", "waiting"),
-    ("running", "under way"),
-)
-
-OPEN = ("waiting", "running")
+TALLIED: tuple[LineState, ...] = (*LINES_OVER, "waiting", "running")
 
 
 def tally(counts: Mapping[str, int]) -> str:
     """The lines in words: "1,990 answered, 10 failed of 2,000 lines"."""
-    clauses = [f"{counts[state]:,} {word}" for state, word in STATES if counts.get(state)]
+    clauses = [f"{counts[state]:,} {words.LINES[state]}" for state in TALLIED if counts.get(state)]
     total = sum(counts.values())
     return f"{', '.join(clauses) or 'nothing'} of {total:,} {'line' if total == 1 else 'lines'}"
 
 
 def closed(counts: Mapping[str, int], left_state: str) -> dict[str, int]:
     """How many lines are in each state once those that are not over have become ``left_state``."""
-    over = {state: n for state, n in counts.items() if state not in OPEN}
-    still = sum(counts.get(state, 0) for state in OPEN)
+    over = {state: n for state, n in counts.items() if state not in batches.OPEN}
+    still = sum(counts.get(state, 0) for state in batches.OPEN)
     return over | ({left_state: over.get(left_state, 0) + still} if still else {})
 
 
-def sentence(batch: Mapping[str, Any], counts: Mapping[str, int], spent: int | None) -> str:
+def sentence(batch: BatchRow, counts: Mapping[str, int], spent: int | None) -> str:
     """What is sent: which batch, how it ended, the lines and the money, and what was said last."""
     name = printable(batch["name"] or batch["file_name"])[:100]
     cost = f"; {money(spent)}" if spent else ""

@@ -17,19 +17,24 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from sqlalchemy import Engine
 from sqlmodel import Session
 
 from db import batches
+from db.batch_rows import AskJson, BatchChange, BatchRow, LineChange, LineRow
 from db.writer import WriteFailed, Writer
 from services import paths
 from services.batch.concurrency import MOST, Lanes, Spacing, Turns
-from services.batch.estimate import words
-from services.batch.lease import LEASE_S
-from services.batch.types import SOURCE, ask_of_json
-from services.call_record import CallRecord
+from services.batch.text import short_span
+from services.batch.types import (
+    LEASE_S,
+    SOURCE,
+    LineState,
+    ask_of_line,
+)
+from services.call_record import CallCost, CallOutcome, CallRecord
 from services.calls.calls import Calls, CallSpec, beginning, end
 from services.calls.live import LiveCall
 from services.deployments.registry import Registry
@@ -38,11 +43,9 @@ from services.engine_connection import EngineConnection, EngineError
 from services.pricing import cost as pricing_cost
 from services.security import keys
 from services.security.keys import scrub
-from services.types import Ask, Deployment, Usage
+from services.types import Ask, Deployment, Json, Usage
 
 log = logging.getLogger(__name__)
-
-Row = dict[str, Any]
 
 LOOK_AGAIN_S = 1.0
 
@@ -72,18 +75,19 @@ class Verdict:
     """What becomes of a line after a call: its columns, seconds until it is tried again (None: it is not), and why
     the whole batch is to be paused (None: it is not)."""
 
-    line: Row
+    line: LineChange
     wait_s: float | None = None
     pause: str | None = None
 
 
 @dataclass(slots=True)
 class Ends:
-    """What a call's end means for its line; ``verdict`` is there once it is written."""
+    """What a call's end means for its line: ``judge`` tells it by the outcome and the answer; ``verdict`` is there once
+    it is written."""
 
     batch_id: str
     no: int
-    judge: Callable[[Row], Verdict]
+    judge: Callable[[CallOutcome, str], Verdict]
     verdict: Verdict | None = None
 
 
@@ -155,17 +159,22 @@ class LineCalls:
     async def _write_end(self, ends: Ends, call: LiveCall, final: CallRecord) -> None:
         values = end(final)
         # The line keeps its answer also where the call's row may keep no text.
-        verdict = ends.judge(values | {"answer": "".join(call.progress.answer)})
-        await written(self._writer, partial(_end, ends, call.id, values, verdict.line))
+        verdict = ends.judge(final.outcome, "".join(call.progress.answer))
+
+        def write(session: Session) -> bool:
+            return batches.end_call(
+                session=session,
+                batch_id=ends.batch_id,
+                no=ends.no,
+                call_id=call.id,
+                call=values,
+                line=verdict.line,
+            )
+
+        await written(self._writer, write)
         ends.verdict = verdict
         if not final.outcome.succeeded and is_embedded(call.deployment):
             self._pool.doubt(call.deployment.base_url.removeprefix(EMBEDDED).strip("/"))
-
-
-def _end(ends: Ends, call_id: str, values: Row, line: Row, session: Session) -> bool:
-    return batches.end_call(
-        session=session, batch_id=ends.batch_id, no=ends.no, call_id=call_id, call=values, line=line
-    )
 
 
 def is_embedded(deployment: Deployment) -> bool:
@@ -188,10 +197,10 @@ class Around:
 class Sender:
     """Everything of one batch that is under way in this worker. Made and used on the worker's loop."""
 
-    def __init__(self, around: Around, batch: Row, deployment: Deployment) -> None:
+    def __init__(self, around: Around, batch: BatchRow, deployment: Deployment) -> None:
         self._around = around
         self.batch = batch
-        self.id: str = batch["id"]
+        self.id = batch["id"]
         self.deployment = deployment
         self.lanes = Lanes(max_limit=self._share(batch["max_lanes"]) or MOST, objective_ms=batch["objective_ms"])
         self.turns = Turns(self.lanes, Spacing(self._share(batch["per_minute"])))
@@ -200,11 +209,12 @@ class Sender:
         self._cancelled = False
         self._patience = RetryPolicy(deployment.name, self.turns)
         self._live: set[LiveCall] = set()
-        self._told: Row = {"lanes": None, "said": None}
+        self._last_lanes: int | None = None
+        self._last_said: str | None = None
 
     # --- what the worker tells it ----------------------------------------------------------------------------------
 
-    def look(self, batch: Row | None) -> None:
+    def look(self, batch: BatchRow | None) -> None:
         """The batch as it is in the records now; None when it is not there any more, or over."""
         target = "cancel" if batch is None else batch["wanted"]
         if batch is not None:
@@ -223,12 +233,15 @@ class Sender:
         for call in list(self._live):
             call.abort("cancelled", lab_stopped=lab_stopped)
 
-    def news(self) -> Row:
-        """What is another than the last time: ``concurrency``, how many there are; ``said``, whether the service is
-        waited for."""
-        now: Row = {"lanes": self.lanes.limit, "said": self._patience.said}
-        changed = {name: value for name, value in now.items() if value != self._told[name]}
-        self._told = now
+    def news(self) -> BatchChange:
+        """What is another than the last time: ``lanes``, how many there are; ``said``, whether the service is waited
+        for."""
+        changed: BatchChange = {}
+        lanes, said = self.lanes.limit, self._patience.said
+        if lanes != self._last_lanes:
+            self._last_lanes = changed["lanes"] = lanes
+        if said != self._last_said:
+            self._last_said = changed["said"] = said
         return changed
 
     @property
@@ -269,22 +282,22 @@ class Sender:
             await self.turns.sleep(LOOK_AGAIN_S)
             open_lines = await self._some(first, last, batches.OPEN)
 
-    async def _some(self, first: int, last: int, states: tuple[str, ...]) -> deque[Row]:
+    async def _some(self, first: int, last: int, states: tuple[str, ...]) -> deque[LineRow]:
         return deque(await asyncio.to_thread(batches.lines_between, self._around.reader, self.id, first, last, states))
 
-    async def _afford(self, row: Row) -> bool:
+    async def _afford(self, row: LineRow) -> bool:
         if await self.purse.take(row):
             return True
         await self.stop(self.purse.sentence())
         return False
 
-    async def _line(self, row: Row) -> bool:
+    async def _line(self, row: LineRow) -> bool:
         """Send one line until it is over; it has a turn. False when another worker has it in hand."""
         tries = Tries()
         has_turn = True
         try:
             while True:
-                verdict = await self._attempt(row, ask_of_json(row["request"]), tries)
+                verdict = await self._attempt(row, ask_of_line(row), tries)
                 if verdict is None or verdict.wait_s is None:
                     return verdict is not None
                 self.turns.release()
@@ -298,7 +311,7 @@ class Sender:
             if has_turn:
                 self.turns.release()
 
-    async def _attempt(self, row: Row, ask: Ask, tries: Tries) -> Verdict | None:
+    async def _attempt(self, row: LineRow, ask: Ask, tries: Tries) -> Verdict | None:
         """One call, and what becomes of the line. None when the line could not be claimed."""
         if self.turns.closed:
             return Verdict(WAITS)
@@ -315,7 +328,13 @@ class Sender:
             )
         )
         values = beginning(call)
-        claimed = await written(around.writer, partial(_claim, self.id, row["no"], around.worker, values))
+
+        def claim(session: Session) -> Json | None:
+            return batches.claim(
+                session=session, batch_id=self.id, no=row["no"], worker=around.worker, lease_s=LEASE_S, call=values
+            )
+
+        claimed = await written(around.writer, claim)
         if claimed is None:
             return None
         call.record = replace(call.record, attempt=claimed["attempt_no"], retry_of=claimed["retry_of"])
@@ -324,7 +343,9 @@ class Sender:
         ends = Ends(
             self.id,
             row["no"],
-            lambda final: self._patience.verdict(final, tries, refused=refused, cancelled=self._cancelled),
+            lambda outcome, answer: self._patience.verdict(
+                outcome, answer, tries, refused=refused, cancelled=self._cancelled
+            ),
         )
         began = time.monotonic()
         self._live.add(call)
@@ -335,7 +356,7 @@ class Sender:
             final = await call.task
         finally:
             self._live.discard(call)
-        self.purse.paid(end(final))
+        self.purse.paid(final.cost)
         timing = final.timing
         self.turns.ended(
             began=began,
@@ -362,11 +383,7 @@ class Sender:
             await self.stopping
 
 
-def _claim(batch_id: str, no: int, worker: str, values: Row, session: Any) -> Row | None:
-    return batches.claim(session=session, batch_id=batch_id, no=no, worker=worker, lease_s=LEASE_S, call=values)
-
-
-def _pause(batch_id: str, reason: str, session: Any) -> bool:
+def _pause(batch_id: str, reason: str, session: Session) -> bool:
     return batches.move(
         session=session, batch_id=batch_id, states=("queued", "running"), wanted="pause", state="pausing", said=reason
     )
@@ -382,8 +399,6 @@ OUTPUT_TOKENS = 4096  # where neither the line nor the service is told a limit
 
 REFRESH_S = 5.0
 
-AnyRow = Mapping[str, Any]
-
 
 class BudgetGuard:
     """What a batch may still spend in this worker. Without a budget, or without a price by the token, anything.
@@ -391,9 +406,9 @@ class BudgetGuard:
     Several workers share what is left evenly, from one look at the records to the next.
     """
 
-    def __init__(self, batch: AnyRow, deployment: Deployment, reader: Engine, workers: Counter[str]) -> None:
-        self._id: str = batch["id"]
-        self._budget: int | None = batch["budget_nanousd"]
+    def __init__(self, batch: BatchRow, deployment: Deployment, reader: Engine, workers: Counter[str]) -> None:
+        self._id = batch["id"]
+        self._budget = batch["budget_nanousd"]
         self._reader = reader
         self._workers = workers
         price = pricing_cost.price_of(deployment, datetime.now(UTC))
@@ -404,11 +419,11 @@ class BudgetGuard:
         self._in_hand: dict[int, int] = {}
         self._freed = asyncio.Event()
 
-    def look(self, batch: AnyRow) -> None:
+    def look(self, batch: BatchRow) -> None:
         """The batch as it is in the records now: its budget may be another."""
         self._budget = batch["budget_nanousd"]
 
-    async def take(self, row: AnyRow) -> bool:
+    async def take(self, row: LineRow) -> bool:
         """Set aside the most that a line can cost; waits for lines in hand whose cost is not known yet.
 
         False when it does not fit although nothing is in hand any more.
@@ -432,14 +447,14 @@ class BudgetGuard:
         budget_left = (self._budget or 0) - self._spent
         return self._since + sum(self._in_hand.values()) + cost <= budget_left // n
 
-    def give_back(self, row: AnyRow) -> None:
+    def give_back(self, row: LineRow) -> None:
         """The line is over, or is not sent after all."""
         if self._in_hand.pop(row["no"], None) is not None:
             self._freed.set()
 
-    def paid(self, call: AnyRow) -> None:
+    def paid(self, cost: CallCost) -> None:
         """What a call has cost, at most."""
-        self._since += call.get("cost_high_nanousd") or call.get("cost_nanousd") or 0
+        self._since += cost.high_nanousd or cost.nanousd or 0
 
     def sentence(self) -> str:
         """Why nothing more is sent."""
@@ -451,12 +466,12 @@ class BudgetGuard:
         )
 
 
-def worst(row: AnyRow, price: pricing_cost.Price) -> int:
+def worst(row: LineRow, price: pricing_cost.Price) -> int:
     """The most that a line can cost, in nano-dollars."""
-    request = row["request"] or {}
-    turns = request.get("messages") or ()
+    request: AskJson = row["request"] or {"messages": []}
+    turns = request["messages"]
     chars = len(request.get("system") or "") + sum(len(message["text"]) for message in turns)
-    max_tokens = (request.get("params") or {}).get("max_tokens")
+    max_tokens = request.get("params", {}).get("max_tokens")
     usage = Usage(
         uncached_input=round(chars / CHARS_PER_TOKEN) + OVERHEAD_TOKENS + MARKS_TOKENS * max(len(turns) - 1, 0),
         answer_output=max_tokens if isinstance(max_tokens, int) else OUTPUT_TOKENS,
@@ -505,7 +520,7 @@ SAID_AFTER_S = 5.0  # shorter refusals are a part of finding the right number of
 
 RESUME = "Resume when it is well again."
 
-WAITS: Row = {"state": "waiting", "worker": None, "lease_until": None}
+WAITS: LineChange = {"state": "waiting", "worker": None, "lease_until": None}
 
 
 @dataclass(slots=True)
@@ -542,75 +557,73 @@ class RetryPolicy:
             return None
         return self._said
 
-    def verdict(self, final: Row, tries: Tries, *, refused: bool, cancelled: bool) -> Verdict:
-        """What the end of a call means. ``refused``: the request could not even be made; ``cancelled``: the person has
-        cancelled the batch."""
-        outcome = str(final.get("outcome"))
-        if final.get("state") == "succeeded":
+    def verdict(self, ended: CallOutcome, answer: str, tries: Tries, *, refused: bool, cancelled: bool) -> Verdict:
+        """What the end of a call means for its line, which had this ``answer``. ``refused``: the request could not even
+        be made; ``cancelled``: the person has cancelled the batch."""
+        outcome = str(ended.name)
+        if ended.succeeded:
             self._answered += 1
             self._failed_in_a_row, self._refused_at = 0, None
-            return Verdict(over(final, "succeeded"))
+            return Verdict(over(ended, answer, "succeeded"))
         if outcome == "cancelled":
             # By the person: the line is cancelled. Because the worker is stopped: somebody else sends it.
-            return Verdict(over(final, "cancelled") if cancelled else WAITS)
+            return Verdict(over(ended, answer, "cancelled") if cancelled else WAITS)
         if outcome in ASKS_TO_WAIT:
-            return self._asked_to_wait(final, outcome, tries)
+            return self._asked_to_wait(ended, answer, outcome, tries)
         if not refused:
             self._failed_in_a_row += 1
         if outcome in BLOCKING and not refused and (not self._answered or self._failed_in_a_row > 1):
-            return Verdict(WAITS, pause=f"Paused: {final.get('message')} Then resume.")
-        if outcome not in AGAIN or (outcome == "http_error" and (final.get("http_status") or 0) < 500):
+            return Verdict(WAITS, pause=f"Paused: {ended.message} Then resume.")
+        if outcome not in AGAIN or (outcome == "http_error" and (ended.http_status or 0) < 500):
             self._refused_at = None  # it does answer
-            return Verdict(over(final, "failed"))
-        return self._failed(final, outcome, tries)
+            return Verdict(over(ended, answer, "failed"))
+        return self._failed(ended, answer, outcome, tries)
 
-    def _failed(self, final: Row, outcome: str, tries: Tries) -> Verdict:
+    def _failed(self, ended: CallOutcome, answer: str, outcome: str, tries: Tries) -> Verdict:
         lanes = self._turns.lanes.limit
         max_failures = MOST_UNREACHABLE if outcome in UNREACHED else MOST_FAILED
         if self._failed_in_a_row >= max(max_failures, 2 * lanes if lanes > 1 else 0):
-            sentence = f"Paused: {self._failed_in_a_row} calls in a row failed. The last one: {final.get('message')}"
+            sentence = f"Paused: {self._failed_in_a_row} calls in a row failed. The last one: {ended.message}"
             return Verdict(WAITS, pause=f"{sentence} {RESUME}")
         if not tries.one_more(outcome):
-            return Verdict(over(final, "failed"))
-        retry_after_s = final.get("retry_after_s")
+            return Verdict(over(ended, answer, "failed"))
+        retry_after_s = ended.retry_after_s
         if outcome in UNREACHED:
             return Verdict(WAITS, wait_s=self._turns.pause(retry_after_s))
         wait = retry_after_s or min(LONGEST_WAIT_S, FIRST_WAIT_S * 4 ** (tries.counts[outcome] - 1))
         return Verdict(WAITS, wait_s=wait)
 
-    def _asked_to_wait(self, final: Row, outcome: str, tries: Tries) -> Verdict:
+    def _asked_to_wait(self, ended: CallOutcome, answer: str, outcome: str, tries: Tries) -> Verdict:
         # A line counts it only when others were answered meanwhile: then it may be too large for what is allowed.
         if tries.answered != self._answered:
             tries.answered = self._answered
             if not tries.one_more(outcome):
-                return Verdict(over(final, "failed"))
+                return Verdict(over(ended, answer, "failed"))
         now = time.monotonic()
         if self._refused_at is None:
             self._refused_at = now
             since = f"{datetime.now(UTC):%H:%M} UTC"
             self._said = (
-                f"Waiting since {since}: {final.get('message')} If nothing is answered for {words(self._patient_s)}, "
-                "the batch is paused."
+                f"Waiting since {since}: {ended.message} If nothing is answered for "
+                f"{short_span(self._patient_s)}, the batch is paused."
             )
-        wait = self._turns.pause(final.get("retry_after_s"))
+        wait = self._turns.pause(ended.retry_after_s)
         if now + wait - self._refused_at <= self._patient_s:
             return Verdict(WAITS, wait_s=wait)
-        lasted, retry_after_s = now - self._refused_at, final.get("retry_after_s")
-        long = f"has answered nothing for {words(lasted)}" if lasted >= 1 else "answers nothing"
-        asks = f" and asks for a wait of {words(retry_after_s)}" if retry_after_s else ""
-        sentence = (
-            f"Paused: {self._name} {long}{asks}. The last one: {final.get('message')} No line was given up for it."
-        )
+        lasted, retry_after_s = now - self._refused_at, ended.retry_after_s
+        long = f"has answered nothing for {short_span(lasted)}" if lasted >= 1 else "answers nothing"
+        asks = f" and asks for a wait of {short_span(retry_after_s)}" if retry_after_s else ""
+        sentence = f"Paused: {self._name} {long}{asks}. The last one: {ended.message} No line was given up for it."
         return Verdict(WAITS, pause=f"{sentence} {RESUME}")
 
 
-def over(final: Row, state: str) -> Row:
+def over(ended: CallOutcome, answer: str, state: LineState) -> LineChange:
     """A line that is over after this call."""
     return {
         "state": state,
-        "outcome": final.get("outcome"),
-        "message": final.get("message"),
-        "answer": final.get("answer") or None,
+        "outcome": ended.name,
+        "message": ended.message,
+        "answer": answer or None,
         "lease_until": None,
         "ended_at": datetime.now(UTC),
     }

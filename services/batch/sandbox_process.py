@@ -17,7 +17,6 @@ import signal
 import sys
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
 
 Look = Callable[[str], tuple[bool, str]]
 SHOWN = 200
@@ -66,7 +65,7 @@ def main() -> None:
         say(verdict)
 
 
-def _too_long(_number: int, _frame: Any) -> None:
+def _too_long(_number: int, _frame: object) -> None:
     raise TooLong
 
 
@@ -75,7 +74,7 @@ def _short(error: Exception) -> str:
     return " ".join(text.split())[:SHOWN].rstrip(".") or type(error).__name__
 
 
-def say(value: Any) -> None:
+def say(value: object) -> None:
     """One line of JSON to whoever asked."""
     sys.stdout.write(json.dumps(value) + "\n")
     sys.stdout.flush()

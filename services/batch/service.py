@@ -7,24 +7,36 @@ import hashlib
 import logging
 import shutil
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Literal, TypedDict, TypeVar, get_args
 
 from sqlalchemy import Engine
 from sqlmodel import Session
 
 from db import batches
+from db.batch_rows import BatchChange, BatchRow, EarlierBatch, EstimateJson, NewBatch, OptionsJson
+from db.run_rows import NewRun
 from db.writer import WriteFailed, Writer
 from services import params as parameters
 from services.alerts import TARGET_PREFIX
-from services.batch import estimate as batch_estimate
 from services.batch import files, providers, server_files
-from services.batch.ingest import CHANGED, Dropped, Recording, refusal, store_file, stored_file
+from services.batch.estimate import estimates
+from services.batch.ingest import (
+    CHANGED,
+    Dropped,
+    Recording,
+    above_budget,
+    budget_confirmed,
+    estimate_to_store,
+    refusal,
+    store_file,
+    stored_file,
+)
 from services.batch.server_files import Allowed
 from services.batch.types import (
     MOST_LANES,
@@ -37,7 +49,6 @@ from services.batch.types import (
     Format,
     Options,
     RouteName,
-    Row,
     options_to_json,
 )
 from services.deployments.registry import Registry
@@ -46,7 +57,7 @@ from services.request_fields import Refused, RequestFields
 from services.runs.spec import new_id
 from services.security import access
 from services.security.access import folded
-from services.types import Deployment, Json
+from services.types import Deployment, Json, JsonMapping
 
 log = logging.getLogger(__name__)
 
@@ -69,24 +80,6 @@ FULL_OF_EVERYBODY = (
 NO_SUCH = "This batch is not in the records; it may have been deleted."
 
 NO_PARENT = "The batch that this one is to follow is not in the records; it may have been deleted."
-
-COPIED = (
-    "person",
-    "deployment_id",
-    "deployment",
-    "route",
-    "file_name",
-    "file_sha256",
-    "file_bytes",
-    "options",
-    "params",
-    "columns",
-    "budget_nanousd",
-    "objective_ms",
-    "max_lanes",
-    "per_minute",
-    "notify",
-)
 
 
 class BatchService:
@@ -165,22 +158,22 @@ class BatchService:
         if not spec.again:
             await self._not_twice(spec)
         checked: Checked | None = None
-        estimate: Row | None = None
+        estimate: EstimateJson | None = None
         if size <= CHECKED_AT_ONCE:
             checked = await asyncio.to_thread(self._checked, source, spec)
             estimate = await asyncio.to_thread(
                 estimate_of, self._reader, checked, deployment, spec.route, spec.max_lanes, spec.per_minute
             )
-        dear = batch_estimate.above(estimate, spec.budget_nanousd)
+        dear = above_budget(estimate, spec.budget_nanousd)
         if dear is not None and not spec.over_budget:
             raise ValueError(f"{dear}: raise the budget, send fewer lines, or confirm.")
-        row = batch_row(spec, deployment, person, size, batch_estimate.to_store(estimate, confirmed=spec.over_budget))
+        row = batch_row(spec, deployment, person, size, estimate_to_store(estimate, confirmed=spec.over_budget))
         run = run_row(row, store=self._registry.config.store_text)
         earlier = await self._insert(data / "batches" / row["id"], source, partial(insert, run, row, spec.again))
         if earlier is not None:
-            raise ValueError(submitted_before(earlier))
+            raise ValueError(submitted_before(earlier["name"], earlier["created_at"]))
         self._spawn(row, checked)
-        return str(row["id"])
+        return row["id"]
 
     async def _can_be_sent(self, deployment: Deployment, spec: BatchSpec) -> None:
         needs = self._registry.status(deployment).needs
@@ -199,7 +192,7 @@ class BatchService:
         """So that nobody waits for a check in vain; what decides is the transaction (`insert`)."""
         earlier = await asyncio.to_thread(batches.same_file, self._reader, spec.sha256)
         if earlier:
-            raise ValueError(submitted_before(earlier[0]))
+            raise ValueError(submitted_before(earlier[0]["name"], earlier[0]["created_at"]))
 
     def _checked(self, source: Path, spec: BatchSpec) -> Checked:
         checked = files.check(source, spec.options, file_name=spec.file_name)
@@ -209,7 +202,9 @@ class BatchService:
             raise ValueError(why)
         return checked
 
-    async def _insert(self, folder: Path, file: Path | None, unit: Callable[[Session], Row | None]) -> Row | None:
+    async def _insert(
+        self, folder: Path, file: Path | None, unit: Callable[[Session], EarlierBatch | None]
+    ) -> EarlierBatch | None:
         """Keep the file of a new batch in its folder and record it. The batch that stands in its way, instead; then, as
         after any error, nothing is left in the folder."""
         recorded = False
@@ -228,12 +223,12 @@ class BatchService:
 
     # --- recording -------------------------------------------------------------------------------------------------
 
-    def _spawn(self, row: Row, checked: Checked | None) -> None:
+    def _spawn(self, row: NewBatch, checked: Checked | None) -> None:
         task = asyncio.get_running_loop().create_task(self._record(row, checked), name=f"batch {row['id']}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _record(self, row: Row, checked: Checked | None) -> None:
+    async def _record(self, row: NewBatch, checked: Checked | None) -> None:
         try:
             await asyncio.to_thread(self._record_in_thread, row, checked)
         except Dropped:
@@ -250,7 +245,7 @@ class BatchService:
             await asyncio.to_thread(self._recording.fail, row["id"], sentence)
         self._wake()
 
-    def _record_in_thread(self, row: Row, checked: Checked | None) -> None:
+    def _record_in_thread(self, row: NewBatch, checked: Checked | None) -> None:
         folder = self._folder() / "batches" / row["id"]
         path = stored_file(folder)
         if path is None:
@@ -258,11 +253,11 @@ class BatchService:
             raise ValueError("The program was stopped before the file was copied: submit it again.")
         self._recording.record(row, path, checked=checked)
 
-    def _late_estimate(self, row: Row, checked: Checked) -> Row | None:
+    def _late_estimate(self, row: NewBatch, checked: Checked) -> EstimateJson | None:
         """The estimate of a batch whose file was checked after it was submitted."""
         deployment = Deployment.from_json(row["deployment"])
         estimate = estimate_of(self._reader, checked, deployment, row["route"], row["max_lanes"], row["per_minute"])
-        return batch_estimate.to_store(estimate, confirmed=batch_estimate.confirmed(row["estimate"]))
+        return estimate_to_store(estimate, confirmed=budget_confirmed(row["estimate"]))
 
     # --- afterwards ------------------------------------------------------------------------------------------------
 
@@ -303,27 +298,42 @@ class BatchService:
             raise ValueError("Every line of this batch was answered, so there is nothing to send again.")
         if first[0]["request"] is None:
             raise ValueError("The texts of this batch were forgotten in time, so nothing of it can be sent again.")
-        new = {name: row[name] for name in COPIED} | {
+        new: NewBatch = {
             "id": new_id(),
             "created_at": datetime.now(UTC),
             "person": person,
             "name": f"{row['name'][:180]} (again)",
+            "deployment_id": row["deployment_id"],
+            "deployment": row["deployment"],
+            "route": row["route"],
             "state": "queued",
             "said": None,
             "wanted": "run",
+            "file_name": row["file_name"],
+            "file_sha256": row["file_sha256"],
+            "file_bytes": row["file_bytes"],
+            "options": row["options"],
+            "params": row["params"],
+            "columns": row["columns"],
             "run_id": new_id(),
             "parent_id": batch_id,
             "n_lines": n,
             "n_left_out": 0,
+            "estimate": None,
+            "budget_nanousd": row["budget_nanousd"],
+            "objective_ms": row["objective_ms"],
+            "max_lanes": row["max_lanes"],
+            "per_minute": row["per_minute"],
+            "notify": row["notify"],
         }
         run = run_row(new, store=self._registry.config.store_text)
         unit = partial(insert_copy, run, new, batch_id)
         folder = data / "batches"
-        earlier = await self._insert(folder / str(new["id"]), stored_file(folder / batch_id), unit)
+        earlier = await self._insert(folder / new["id"], stored_file(folder / batch_id), unit)
         if earlier is not None:
             raise ValueError(sent_again_before(earlier))
         self._wake()
-        return str(new["id"])
+        return new["id"]
 
     async def delete(self, batch_id: str) -> bool:
         """Delete a batch that is over with everything that belongs to it; whether there was one."""
@@ -337,7 +347,7 @@ class BatchService:
             await asyncio.to_thread(shutil.rmtree, self._data / "batches" / batch_id, True)
         return True
 
-    async def _required(self, batch_id: str, over: bool | None = False) -> Row:
+    async def _required(self, batch_id: str, over: bool | None = False) -> BatchRow:
         row = await self._row(batch_id)
         if row is None:
             raise ValueError(NO_SUCH)
@@ -345,7 +355,7 @@ class BatchService:
             raise ValueError("This batch is over already.")
         return row
 
-    async def _row(self, batch_id: str) -> Row | None:
+    async def _row(self, batch_id: str) -> BatchRow | None:
         return await asyncio.to_thread(batches.batch, self._reader, batch_id)
 
     def _folder(self) -> Path:
@@ -354,7 +364,9 @@ class BatchService:
         return self._data
 
 
-def batch_row(spec: BatchSpec, deployment: Deployment, person: str, size: int, estimate: Row | None) -> Row:
+def batch_row(
+    spec: BatchSpec, deployment: Deployment, person: str, size: int, estimate: EstimateJson | None
+) -> NewBatch:
     """A batch as it is recorded before its lines are."""
     return {
         "id": new_id(),
@@ -372,6 +384,7 @@ def batch_row(spec: BatchSpec, deployment: Deployment, person: str, size: int, e
         "file_bytes": size,
         "options": options_to_json(spec.options),
         "params": dict(spec.options.params),
+        "columns": None,
         "run_id": new_id(),
         "parent_id": spec.parent_id,
         "n_lines": 0,
@@ -385,9 +398,9 @@ def batch_row(spec: BatchSpec, deployment: Deployment, person: str, size: int, e
     }
 
 
-def run_row(row: Row, *, store: bool) -> Row:
+def run_row(row: NewBatch, *, store: bool) -> NewRun:
     """The run that the calls of a batch belong to; its texts only where they may be kept (``store``)."""
-    options = row["options"] or {}
+    options: OptionsJson = row["options"] or {}
     prompt, system = options.get("prompt") or "", options.get("system")
     return {
         "id": row["run_id"],
@@ -402,8 +415,11 @@ def run_row(row: Row, *, store: bool) -> Row:
         "params": row["params"] or {},
         "columns": [{"deployment_id": row["deployment_id"], "use_shared_params": True, "params": {}, "cache": None}],
         "attachments": [],
+        "start_mode": "together",
+        "stagger_s": 0.0,
         "repetitions": 1,
         "blind": False,
+        "parent_run_id": None,
         "starred": False,
         "tags": [],
         "text_stored": store,
@@ -412,7 +428,7 @@ def run_row(row: Row, *, store: bool) -> Row:
 
 
 # --- units of the writer ---------------------------------------------------------------------------------------------
-def insert(run: Row, row: Row, again: bool, session: Session) -> Row | None:
+def insert(run: NewRun, row: NewBatch, again: bool, session: Session) -> EarlierBatch | None:
     """A batch of a file; the batch that was made of the same bytes before in its place, unless ``again``."""
     return batches.insert_once(session=session, run=run, values=row, again=again)
 
@@ -427,8 +443,12 @@ def pause(batch_id: str, session: Session) -> bool:
 
 def resume(batch_id: str, budget: int | None, session: Session) -> bool:
     again = partial(batches.move, session=session, batch_id=batch_id, while_wanted="pause")
-    values: Row = {"wanted": "run", "said": None} | ({} if budget is None else {"budget_nanousd": budget})
-    return again(states=["paused"], state="queued", **values) or again(states=["pausing"], state="running", **values)
+    values: BatchChange = {"wanted": "run", "said": None}
+    if budget is not None:
+        values["budget_nanousd"] = budget
+    paused: BatchChange = {**values, "state": "queued"}
+    pausing: BatchChange = {**values, "state": "running"}
+    return again(states=["paused"], **paused) or again(states=["pausing"], **pausing)
 
 
 def cancel(batch_id: str, session: Session) -> None:
@@ -450,7 +470,7 @@ def cancel(batch_id: str, session: Session) -> None:
     batches.set_batch(session=session, batch_id=batch_id, wanted="cancel", state="cancelling", said=None)
 
 
-def insert_copy(run: Row, row: Row, source: str, session: Session) -> Row | None:
+def insert_copy(run: NewRun, row: NewBatch, source: str, session: Session) -> EarlierBatch | None:
     """A batch of the lines of ``source`` that were not answered, whole from its first moment; the batch that they went
     into before in its place."""
     return batches.resend_once(session=session, run=run, values=row, source=source, states=RESENT)
@@ -499,23 +519,20 @@ def estimate_of(
     route: RouteName,
     lanes: int | None,
     per_minute: int | None,
-) -> Row | None:
+) -> EstimateJson | None:
     """What a checked file can cost and take this way, by our own reckoning; None where nothing is known of it."""
-    from services.batch.estimate import estimates
-
     services = [] if route == "runner" else [providers.get(route)]
     by_route = estimates(reader, checked, [deployment], datetime.now(UTC), services, lanes=lanes, per_minute=per_minute)
     chosen = next((estimate for estimate in by_route if estimate.route == route), None)
     return chosen.to_json() if chosen is not None else None
 
 
-def submitted_before(batch: Mapping[str, Any]) -> str:
+def submitted_before(name: str, created_at: datetime) -> str:
     """The sentence for a file that was submitted before."""
-    named = str(batch["name"])[:SHOWN]
-    return f"This file was submitted {ago(batch['created_at'])} as “{named}”: confirm to send it again."
+    return f"This file was submitted {ago(created_at)} as “{name[:SHOWN]}”: confirm to send it again."
 
 
-def sent_again_before(batch: Mapping[str, Any]) -> str:
+def sent_again_before(batch: EarlierBatch) -> str:
     """The sentence for lines that were sent again before (`db.batches.resend_once`)."""
     named, n_unanswered = str(batch["name"])[:SHOWN], batch["left"]
     beginning = f"The lines without an answer were sent again {ago(batch['created_at'])} as “{named}”"
@@ -545,6 +562,32 @@ ROUTES: tuple[RouteName, ...] = get_args(RouteName)
 
 FORMATS: tuple[Format, ...] = get_args(Format)
 
+ENCODINGS: tuple[Literal["utf-8", "cp1252"], ...] = ("utf-8", "cp1252")
+
+C = TypeVar("C", bound=str)
+D = TypeVar("D")
+
+
+class BatchSpecJson(TypedDict):
+    """A `BatchSpec` on its way to the engine."""
+
+    deployment_id: str
+    sha256: str
+    file_name: str
+    route: RouteName
+    path: str | None
+    options: OptionsJson
+    name: str
+    budget_nanousd: int | None
+    objective_ms: float | None
+    max_lanes: int | None
+    per_minute: int | None
+    notify: list[str]
+    parent_id: str | None
+    estimate: Json | None
+    again: bool
+    over_budget: bool
+
 
 @dataclass(frozen=True, slots=True)
 class BatchSpec:
@@ -570,11 +613,11 @@ class BatchSpec:
     per_minute: int | None = None
     notify: tuple[str, ...] = ()
     parent_id: str | None = None
-    estimate: Mapping[str, Any] | None = None
+    estimate: JsonMapping | None = None
     again: bool = False
     over_budget: bool = False
 
-    def to_json(self) -> Json:
+    def to_json(self) -> BatchSpecJson:
         """A JSON object that `spec_of` reads back to an equal spec."""
         return {
             "deployment_id": self.deployment_id,
@@ -645,7 +688,7 @@ def options_of(fields: RequestFields) -> Options:
     params = fields.table("params").values
     return Options(
         format=_choice_of(fields, "format", FORMATS, None),
-        encoding=_choice_of(fields, "encoding", ("utf-8", "cp1252"), "utf-8"),
+        encoding=_choice_of(fields, "encoding", ENCODINGS, ENCODINGS[0]),
         delimiter=fields.words("delimiter", longest=1) or None,
         id_column=fields.words("id_column"),
         prompt=fields.words("prompt", longest=MAX_TEMPLATE),
@@ -658,13 +701,14 @@ def options_of(fields: RequestFields) -> Options:
     )
 
 
-def _choice_of(fields: RequestFields, name: str, choices: tuple[Any, ...], default: Any) -> Any:
+def _choice_of(fields: RequestFields, name: str, choices: tuple[C, ...], default: D) -> C | D:
     value = fields.words(name)
     if value is None:
         return default
-    if value not in choices:
-        raise Refused(f"“{name}” has to be one of {', '.join(choices)}.")
-    return value
+    for choice in choices:
+        if choice == value:
+            return choice
+    raise Refused(f"“{name}” has to be one of {', '.join(choices)}.")
 
 
 def _whole_number(body: RequestFields, name: str, maximum: int) -> int | None:

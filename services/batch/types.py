@@ -7,49 +7,41 @@ through a batch service (`jobs`) or one by one with our own runner (`runner`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol
 
-from services.types import Ask, Json, Message, Outcome, Usage
+from db import batch_rows
+from db.batch_rows import AskJson, JobFacts, LineRow, OptionsJson
+from services.types import Ask, Deployment, JsonMapping, Message, Outcome, Usage
 
 # queued: recorded, no worker has begun. sending: files go to the service. checking: the service looks at them.
 # waiting_for_quota: the service will take it later. running, pausing → paused. cancelling. collecting: results come.
 # ended: every line is accounted for. cancelled, expired: the same, with lines that were not answered for that reason.
 # failed: the service refused the whole batch, nothing was answered.
-BatchState = Literal[
-    "queued",
-    "sending",
-    "checking",
-    "waiting_for_quota",
-    "running",
-    "pausing",
-    "paused",
-    "cancelling",
-    "collecting",
-    "ended",
-    "cancelled",
-    "expired",
-    "failed",
-]
+BatchState = batch_rows.BatchState
 OVER: tuple[BatchState, ...] = ("ended", "cancelled", "expired", "failed")
 # missing: the service ended the job and said nothing of this line.
-LineState = Literal["waiting", "running", "succeeded", "failed", "cancelled", "expired", "missing"]
+LineState = batch_rows.LineState
 LINES_OVER: tuple[LineState, ...] = ("succeeded", "failed", "cancelled", "expired", "missing")
 # runner: our own, line by line, for every deployment. The others are batch services.
 # Lines that are over without an answer: they can be sent again.
 RESENT: tuple[LineState, ...] = ("failed", "cancelled", "expired", "missing")
 
-RouteName = Literal["runner", "openai", "anthropic", "bedrock", "transform", "async"]
-Format = Literal["csv", "tsv", "jsonl", "json", "openai", "anthropic", "bedrock", "parquet", "excel"]
+RouteName = batch_rows.RouteName
+Format = batch_rows.Format
 SOURCE = "batch"
+UNSURE = "Not checked: "  # how `Route.check` begins a sentence about what could not be found out: it need not be wrong
 # The most that a submission may ask of our own runner, and the largest budget.
 MOST_LANES = 1024
 MOST_PER_MINUTE = 1_000_000
 MOST_NANOUSD = 10**15  # a million dollars
-
-Row = Json  # of a table, by column
-ReadRow = Mapping[str, Any]
+# How long a worker has a line in hand, how often its heart beats, and when others take it for dead.
+LEASE_S = max(1.0, float(os.environ.get("LAB_WORKER_LEASE", "60")))  # the same for all workers and the engine
+BEAT_S = LEASE_S / 12
+STALE_S = LEASE_S / 2  # a worker whose heart has not beaten for so long is dead
 
 
 def wire_id(no: int) -> str:
@@ -81,7 +73,7 @@ class Options:
     id_column: str | None = None
     prompt: str | None = None
     system: str | None = None
-    params: Mapping[str, Any] = field(default_factory=dict)
+    params: JsonMapping = field(default_factory=dict)
     suffix_ids: bool = False
     sheet: str | None = None
     leave_out: bool = False
@@ -95,7 +87,7 @@ class Record:
     no: int
     line: int
     id: str
-    original: Mapping[str, Any]
+    original: JsonMapping
     ask: Ask
 
 
@@ -199,7 +191,7 @@ class Job:
     token: str
     n_lines: int
     vendor_id: str | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: JobFacts = field(default_factory=JobFacts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +209,7 @@ class Polled:
     collectable: bool
     counts: Mapping[str, int] | None = None
     expires_at: float | None = None  # Unix seconds
-    facts: Mapping[str, Any] = field(default_factory=dict)  # what the job's facts are from now on, merged
+    facts: JobFacts = field(default_factory=JobFacts)  # what the job's facts are from now on, merged
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,9 +254,9 @@ class SubmitStopped(SubmitLater):
     """The person cancelled before anything was submitted, and it is certain that the service has nothing of the job."""
 
 
-def ask_to_json(ask: Ask) -> Json:
+def ask_to_json(ask: Ask) -> AskJson:
     """An ask as a line keeps it."""
-    values: Json = {"messages": [{"role": message.role, "text": message.text} for message in ask.messages]}
+    values: AskJson = {"messages": [{"role": message.role, "text": message.text} for message in ask.messages]}
     if ask.system is not None:
         values["system"] = ask.system
     if ask.params:
@@ -274,24 +266,121 @@ def ask_to_json(ask: Ask) -> Json:
     return values
 
 
-def ask_of_json(value: Mapping[str, Any]) -> Ask:
-    """The ask of `ask_to_json`."""
-    messages = tuple(Message(message["role"], message["text"]) for message in value["messages"])
-    return Ask(messages, value.get("system"), value.get("params") or {}, value.get("cache"))
+def ask_of_line(row: LineRow) -> Ask:
+    """What a line asks, as `ask_to_json` keeps it. Only what a batch that is over has asked is ever forgotten."""
+    stored = row["request"]
+    assert stored is not None
+    messages = tuple(Message(message["role"], message["text"]) for message in stored["messages"])
+    return Ask(messages, stored.get("system"), stored.get("params") or {}, stored.get("cache"))
 
 
-def options_to_json(options: Options) -> Json:
+def options_to_json(options: Options) -> OptionsJson:
     """Options as a batch keeps them."""
-    return {
-        name: dict(value) if name == "params" else value
-        for name in Options.__slots__
-        if (value := getattr(options, name)) not in (None, {}, False)
-    }
+    values: OptionsJson = {}
+    if options.format is not None:
+        values["format"] = options.format
+    values["encoding"] = options.encoding
+    if options.delimiter is not None:
+        values["delimiter"] = options.delimiter
+    if options.id_column is not None:
+        values["id_column"] = options.id_column
+    if options.prompt is not None:
+        values["prompt"] = options.prompt
+    if options.system is not None:
+        values["system"] = options.system
+    if options.params:
+        values["params"] = dict(options.params)
+    if options.suffix_ids:
+        values["suffix_ids"] = True
+    if options.sheet is not None:
+        values["sheet"] = options.sheet
+    if options.leave_out:
+        values["leave_out"] = True
+    if options.only_model is not None:
+        values["only_model"] = options.only_model
+    return values
 
 
-def options_of_json(value: Mapping[str, Any]) -> Options:
+def options_of_json(value: OptionsJson) -> Options:
     """The options of `options_to_json`; what is not known is left aside."""
-    return Options(**{name: value[name] for name in Options.__slots__ if name in value})
+    return Options(
+        format=value.get("format"),
+        encoding=value.get("encoding", "utf-8"),
+        delimiter=value.get("delimiter"),
+        id_column=value.get("id_column"),
+        prompt=value.get("prompt"),
+        system=value.get("system"),
+        params=value.get("params", {}),
+        suffix_ids=value.get("suffix_ids", False),
+        sheet=value.get("sheet"),
+        leave_out=value.get("leave_out", False),
+        only_model=value.get("only_model"),
+    )
 
 
-Lines = Sequence[Line]
+# --- the interface of a batch service --------------------------------------------------------------------------------
+# Each service has one file in `providers`; our own runner is not one of them. Everything here blocks (the SDKs do): the
+# worker calls it in threads. Every function may raise `SubmitLater` or `SubmitRefused` at submit, and `RouteTrouble`
+# elsewhere; no other error may come out, and no text may hold a key.
+class RouteTrouble(Exception):
+    """The service could not be asked just now; what was sent is safe there. The text is a sentence for the person."""
+
+
+class Place(Protocol):
+    """What the worker lends a route: a folder of the batch for its files, and a word on how far it has come."""
+
+    folder: Path
+
+    def say(self, text: str) -> None:
+        """Show this sentence on the page, until there is another."""
+
+    def note(self, text: str) -> None:
+        """Show this sentence, and keep it with what is said of the job when it is over."""
+
+    def stopped(self) -> bool:
+        """Whether the person cancelled: long uploads and downloads should end."""
+
+
+class Route(Protocol):
+    """One batch service."""
+
+    name: RouteName
+    title: str
+    # Whether `poll` tells counts while a job runs; Anthropic's do not move until it ends.
+    counts: bool
+
+    def why_not(self, deployment: Deployment) -> str | None:
+        """Why a deployment cannot be sent to this service, in a sentence; None: it can."""
+
+    def limits(self, deployment: Deployment, *, ask: bool = False) -> RouteLimits:
+        """What one job may hold. ``ask``: ask the account's own quotas too, where the service tells them."""
+
+    def body(self, deployment: Deployment, line: Line) -> bytes:
+        """The line as it stands in the uploaded file, with its end of line. Raises ValueError in words for a line that
+        this service cannot take."""
+
+    def check(self, deployment: Deployment) -> list[str]:
+        """What would make a submit fail (no key, no bucket, no role …), each in a sentence; asks the service."""
+
+    def submit(self, deployment: Deployment, job: Job, lines: Iterable[Line], place: Place) -> Job:
+        """Send one job; returns it with its ``vendor_id`` and facts. Never makes a second one for the same token: it
+        looks for the first where the service has no idempotency of its own. Of a batch that was cancelled (``place``
+        says so) nothing more is sent: what an earlier try left at the service is returned, and `SubmitStopped` is
+        raised when that is nothing."""
+
+    def poll(self, deployment: Deployment, job: Job) -> Polled:
+        """How it stands."""
+
+    def cancel(self, deployment: Deployment, job: Job) -> None:
+        """Ask the service to stop it; `poll` tells what became of that."""
+
+    def results(self, deployment: Deployment, job: Job, place: Place) -> Iterator[LineResult]:
+        """Every line that the service answered, in any order, from success and error files alike. A line that cannot
+        be read (truncated, no JSON) is told as a `LineResult` with an empty ``wire_id``, outcome "protocol_error"."""
+
+
+Get = Callable[[RouteName], Route]
+
+
+class ResultsGone(RouteTrouble):
+    """The service keeps the results no longer, so that asking again is of no use; what it gave before stands."""

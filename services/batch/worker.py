@@ -10,33 +10,37 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import fcntl
 import json
 import logging
 import os
+import re
+import secrets
 import signal
 import socket
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, TypedDict
 
 import uvloop
 from sqlmodel import Session
 
 from db import batches as batches_module
+from db.batch_rows import BatchChange, BatchRow, BatchState, LineState
 from db.engine import database_url, reader, sentence_of
 from db.migrate import DatabaseTooNew, upgrade
 from db.permissions import private_files
 from db.writer import Writer
 from services import paths
-from services.batch import lease, providers, reconcile
+from services.batch import providers, reconcile
 from services.batch.jobs import Jobs
-from services.batch.providers.base import Get
 from services.batch.runner import Around, EnginePool, LineCalls, Sender, written
-from services.batch.types import Row
+from services.batch.types import BEAT_S, LEASE_S, STALE_S, Get
 from services.batch.workflows import Beginning, Durable
 from services.calls.calls import Calls
 from services.calls.clock import Heartbeat, Ticker
@@ -51,7 +55,7 @@ from services.runs.spec import new_id
 from services.security import keys
 from services.security.keys import scrub
 from services.security.network import GuardedResolver
-from services.types import Deployment, Json
+from services.types import Deployment
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +72,7 @@ class Worker:
     def __init__(self, data: Path, file: Path, url: str, get: Get = providers.get) -> None:
         self.data = data
         self._url = url
-        self.me = lease.settle(data / "batches")
+        self.me = take_place(data / "batches")
         self.writer = Writer(url)
         self.writer.start()
         self.reader = reader(url)
@@ -84,7 +88,7 @@ class Worker:
         self._workers: Counter[str] = Counter(alive=1)
         lines = LineCalls(self.calls, self.writer, pool)
         self._around = Around(self.me.id, self.writer, self.reader, self.registry, lines, self._workers)
-        self._rows: dict[str, Row] = {}
+        self._rows: dict[str, BatchRow] = {}
         self.steps = WorkflowSteps(self._around)
         self.steps.jobs = Jobs(
             writer=self.writer,
@@ -111,7 +115,7 @@ class Worker:
         ready()
         loops = [
             asyncio.create_task(_every(WATCH_S, self._watch_once)),
-            asyncio.create_task(_every(lease.BEAT_S, self._beat)),
+            asyncio.create_task(_every(BEAT_S, self._beat)),
             asyncio.create_task(_every(DEPLOYMENTS_S, self.registry.refresh)),
         ]
         try:
@@ -125,7 +129,7 @@ class Worker:
 
         def write(session: Session) -> None:
             for earlier in batches_module.not_stopped(session=session):
-                if lease.place_of(earlier) == self.me.place:
+                if place_of(earlier) == self.me.place:
                     batches_module.release(session=session, worker=earlier, batch_ids=open_ids)
                     batches_module.leave(session=session, worker=earlier)
             batches_module.adopt_worker(session=session, worker=self.me.id, host=socket.gethostname(), pid=os.getpid())
@@ -172,7 +176,7 @@ class Worker:
         alive = await self.writer.write(partial(_beat, self.me.id, [*self.steps.senders]))
         self._workers["alive"] = max(1, len(alive))
         if self.durable.launched:
-            await self.durable.take_over({lease.place_of(worker) for worker in alive})
+            await self.durable.take_over({place_of(worker) for worker in alive})
 
     def wanted(self, batch_id: str) -> str:
         """What is wanted of a batch, as of the last half second."""
@@ -180,7 +184,7 @@ class Worker:
         return "run" if row is None else str(row["wanted"])
 
 
-async def _every(seconds: float, work: Callable[[], Awaitable[Any]]) -> None:
+async def _every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
     while True:
         try:
             await work()
@@ -193,8 +197,8 @@ async def _every(seconds: float, work: Callable[[], Awaitable[Any]]) -> None:
 def _beat(worker: str, batch_ids: list[str], session: Session) -> list[str]:
     batches_module.beat(session=session, worker=worker)
     if batch_ids:
-        batches_module.renew(session=session, worker=worker, batch_ids=batch_ids, lease_s=lease.LEASE_S)
-    return batches_module.alive(session=session, stale_after_s=lease.STALE_S)
+        batches_module.renew(session=session, worker=worker, batch_ids=batch_ids, lease_s=LEASE_S)
+    return batches_module.alive(session=session, stale_after_s=STALE_S)
 
 
 def _leave(worker: str, batch_ids: list[str], session: Session) -> None:
@@ -202,11 +206,12 @@ def _leave(worker: str, batch_ids: list[str], session: Session) -> None:
     batches_module.leave(session=session, worker=worker)
 
 
-def _news(batch_id: str, news: Row, session: Session) -> None:
+def _news(batch_id: str, news: BatchChange, session: Session) -> None:
     if "lanes" in news:
         batches_module.set_batch(session=session, batch_id=batch_id, lanes=news["lanes"])
     if "said" in news:  # a batch that is being paused says why
-        batches_module.move(session=session, batch_id=batch_id, states=["running"], said=keys.scrub(news["said"]))
+        said = news["said"]
+        batches_module.move(session=session, batch_id=batch_id, states=["running"], said=said and keys.scrub(said))
 
 
 # --- the process -----------------------------------------------------------------------------------------------------
@@ -222,12 +227,20 @@ def main() -> None:
     work(data, paths.deployments_file(arguments.deployments), parent=arguments.parent_pid, say=_say)
 
 
+class WorkerNotice(TypedDict, total=False):
+    """What a worker says first, as a line of JSON: who it is, or why it could not begin."""
+
+    worker: str
+    pid: int
+    error: str
+
+
 def work(
     data: Path,
     file: Path,
     *,
     parent: int | None = None,
-    say: Callable[[Json], None],
+    say: Callable[[WorkerNotice], None],
     get: Get = providers.get,
 ) -> None:
     """Work on a data directory until a signal or the end of ``parent``; ends the process.
@@ -262,7 +275,9 @@ def work(
     os._exit(0)
 
 
-async def _serve(data: Path, file: Path, url: str, parent: int | None, say: Callable[[Json], None], get: Get) -> None:
+async def _serve(
+    data: Path, file: Path, url: str, parent: int | None, say: Callable[[WorkerNotice], None], get: Get
+) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -277,8 +292,8 @@ def _wake(loop: asyncio.AbstractEventLoop, stopping: asyncio.Event) -> None:
     loop.call_soon_threadsafe(stopping.set)
 
 
-def _say(words: Json) -> None:
-    print(json.dumps(words), flush=True)
+def _say(notice: WorkerNotice) -> None:
+    print(json.dumps(notice), flush=True)
 
 
 SMALLEST_CHUNK, LARGEST_CHUNK, CHUNKS_WANTED = 20, 128, 40  # lines, lines, chunks of a batch
@@ -294,7 +309,7 @@ class WorkflowSteps:
         self.jobs: Jobs  # set by the worker, which knows the services
         self.closing = False
 
-    def deployment_of(self, batch: Row) -> Deployment:
+    def deployment_of(self, batch: BatchRow) -> Deployment:
         """The deployment of a batch as it is called now; as it was at the submit where it is not known any more."""
         try:
             return self._around.registry.calling(batch["deployment_id"])
@@ -308,10 +323,10 @@ class WorkflowSteps:
             return {"go": "leave", "size": 0}
         size = max(SMALLEST_CHUNK, min(LARGEST_CHUNK, -(-batch["n_lines"] // CHUNKS_WANTED)))
         runner = batch["route"] == "runner"
-        values: Row = {"state": "running" if runner else batch["state"]} | ({"said": None} if runner else {})
+        values: BatchChange = {"state": "running", "said": None} if runner else {"state": batch["state"]}
         if batch["started_at"] is None:
             values["started_at"] = datetime.now(UTC)
-        states = ["queued", "running"] if runner else [batch["state"]]
+        states: list[BatchState] = ["queued", "running"] if runner else [batch["state"]]
         moving = partial(_move, batch_id, states, "run" if runner else batch["wanted"], values)
         if not await written(self._writer, moving):
             return {"go": "settle", "size": size}
@@ -360,7 +375,7 @@ class WorkflowSteps:
             ended = await self._end(batch, "cancelled", "cancelled")
             return "over" if ended else "leave"
         if batch["wanted"] == "pause":
-            states = ["queued", "running", "pausing", "paused"]
+            states: list[BatchState] = ["queued", "running", "pausing", "paused"]
             pausing = partial(_move, batch_id, states, "pause", {"state": "paused"})
             return "leave" if await written(self._writer, pausing) else "again"
         counted = await asyncio.to_thread(batches_module.counts, self._reader, batch_id)
@@ -369,7 +384,7 @@ class WorkflowSteps:
         state, n_left = await self._how(batch)
         return "over" if await self._end(batch, state, n_left) else "leave"
 
-    async def _how(self, batch: Row) -> tuple[str, str]:
+    async def _how(self, batch: BatchRow) -> tuple[BatchState, LineState]:
         """How a batch whose lines are all over has ended, from its jobs."""
         states = {job["state"] for job in await asyncio.to_thread(batches_module.jobs, self._reader, batch["id"])}
         if "expired" in states:
@@ -380,7 +395,7 @@ class WorkflowSteps:
             return "cancelled", "cancelled"
         return "ended", "missing"
 
-    async def _end(self, batch: Row, state: str, left_state: str) -> bool:
+    async def _end(self, batch: BatchRow, state: BatchState, left_state: LineState) -> bool:
         counted = await asyncio.to_thread(batches_module.counts, self._reader, batch["id"])
         jobs = await asyncio.to_thread(batches_module.jobs, self._reader, batch["id"])
         job_sentences = [job["said"] for job in jobs if job["said"]]
@@ -411,7 +426,9 @@ class WorkflowSteps:
         """Read what came back, or say in how many seconds that is tried again."""
         return await self._job(self.jobs.collect, batch_id, no)
 
-    async def _job(self, do: Callable[[Row, int], Awaitable[float | None]], batch_id: str, no: int) -> float | None:
+    async def _job(
+        self, do: Callable[[BatchRow, int], Awaitable[float | None]], batch_id: str, no: int
+    ) -> float | None:
         await self._go_on()
         batch = await self._batch(batch_id)
         return None if batch is None else await do(batch, no)
@@ -426,7 +443,7 @@ class WorkflowSteps:
         trouble = await asyncio.to_thread(reconcile.send, batch["notify"], reconcile.sentence(batch, counted, spent))
         await written(self._writer, partial(_notified, batch_id, trouble))
 
-    async def _batch(self, batch_id: str) -> Row | None:
+    async def _batch(self, batch_id: str) -> BatchRow | None:
         return await asyncio.to_thread(batches_module.batch, self._reader, batch_id)
 
     async def _go_on(self) -> None:
@@ -435,11 +452,13 @@ class WorkflowSteps:
             await asyncio.Event().wait()
 
 
-def _move(batch_id: str, states: list[str], while_wanted: str, values: Row, session: Session) -> bool:
+def _move(
+    batch_id: str, states: Sequence[BatchState], while_wanted: str, values: BatchChange, session: Session
+) -> bool:
     return batches_module.move(session=session, batch_id=batch_id, states=states, while_wanted=while_wanted, **values)
 
 
-def _end(batch_id: str, state: str, sentence: str, left_state: str, session: Session) -> bool:
+def _end(batch_id: str, state: BatchState, sentence: str, left_state: LineState, session: Session) -> bool:
     return batches_module.end_batch(session=session, batch_id=batch_id, state=state, said=sentence, left=left_state)
 
 
@@ -447,7 +466,7 @@ def _notified(batch_id: str, trouble: str, session: Session) -> None:
     batches_module.set_batch(session=session, batch_id=batch_id, unless_over=False, notified=trouble)
 
 
-def _refused(batch: Row, sentence: str, session: Session) -> None:
+def _refused(batch: BatchRow, sentence: str, session: Session) -> None:
     batches_module.insert_jobs(
         session=session,
         rows=[
@@ -481,6 +500,57 @@ class WorkerRegistry(Registry):
             except config.ConfigError as error:
                 self.trouble = str(error)
         await asyncio.to_thread(self._load)
+
+
+# --- the identity of a worker -----------------------------------------------------------------------------------------
+# A worker has a *place*: the host, the data directory's own mark and the first number that no other worker there holds
+# (a file lock, which the system takes away from the dead). DBOS knows a worker by its place, so one that is started
+# again continues with what its predecessor left. Lines and calls know it by its *id*, which differs for every process,
+# so that the lines of a dead worker are told apart from those of its successor.
+PREFIX = "worker-"
+MOST_PLACES = 64
+
+
+@dataclass(slots=True)
+class Identity:
+    """``place`` and ``id`` of this process; ``lock`` keeps the place for as long as the process lives."""
+
+    place: str
+    id: str
+    lock: IO[str]
+
+
+def take_place(folder: Path) -> Identity:
+    """Take a place in a data directory's ``batches`` folder. Raises OSError in words when all are taken."""
+    folder.mkdir(parents=True, exist_ok=True)
+    host = re.sub(r"[^A-Za-z0-9.]", "-", socket.gethostname())[:40] or "host"
+    mark = _mark(folder / "place")
+    for number in range(MOST_PLACES):
+        file = (folder / f"worker-{number}.lock").open("a+")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            continue
+        place = f"{PREFIX}{host}-{mark}-{number}"
+        return Identity(place, f"{place}-{os.getpid()}-{secrets.token_hex(3)}", file)
+    raise OSError(f"{MOST_PLACES} workers are at work on {folder} already; that is the most there can be.")
+
+
+def place_of(worker: str) -> str:
+    """The place of the worker with this id."""
+    return worker.rsplit("-", 2)[0]
+
+
+def _mark(file: Path) -> str:
+    """Six letters that tell this folder from one of the same name on another disk."""
+    try:
+        with file.open("x", encoding="ascii") as stream:
+            stream.write(secrets.token_hex(3))
+    except FileExistsError:
+        pass
+    letters = re.sub(r"[^a-z0-9]", "", file.read_text(encoding="ascii"))[:12]
+    return letters or "000000"
 
 
 if __name__ == "__main__":

@@ -12,13 +12,15 @@ import time
 from collections import deque
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypedDict
+from typing import Literal, Protocol, TypedDict, TypeVar
 
-from dbos import DBOS, SetEnqueueOptions, SetWorkflowID
+from dbos import DBOS, SetEnqueueOptions, SetWorkflowID, WorkflowHandleAsync
 from sqlalchemy.engine import make_url
 
+from db.batch_rows import BatchRow
 from db.engine import sqlite_file
-from services.batch.types import Row
+
+T = TypeVar("T")
 
 NAME = "inference-lab"
 
@@ -71,7 +73,7 @@ class Durable:
         await register()
         self.launched = True
 
-    async def start_missing(self, rows: Sequence[Row]) -> None:
+    async def start_missing(self, rows: Sequence[BatchRow]) -> None:
         """Give every batch that is to go on a workflow, unless it has one. Several workers may do this at once."""
         batch_ids = {row["id"] for row in rows}
         self._over |= self._unfinished - batch_ids
@@ -259,7 +261,7 @@ async def run_batch(batch_id: str) -> str:
 
 
 async def _all_chunks(batch_id: str, size: int, rounds: int) -> None:
-    handles: deque[Any] = deque()
+    handles: deque[WorkflowHandleAsync[bool]] = deque()
     for group in await _groups(batch_id, size):
         with (
             SetWorkflowID(f"{DBOS.workflow_id}.{rounds}.{group}"),
@@ -272,7 +274,7 @@ async def _all_chunks(batch_id: str, size: int, rounds: int) -> None:
         await _end_of(handle, POLL_S)
 
 
-async def _end_of(handle: Any, poll_s: float) -> bool:
+async def _end_of(handle: WorkflowHandleAsync[T], poll_s: float) -> bool:
     """Wait for a part. One that broke is no end of the batch: what it left is found again when the batch is settled."""
     try:
         return bool(await handle.get_result(polling_interval_sec=poll_s))

@@ -33,10 +33,10 @@ def wins(engine: Engine) -> dict[str, int]:
         rows = connection.execute(
             select(col(Vote.winner), func.count()).where(col(Vote.winner).is_not(None)).group_by(col(Vote.winner))
         ).all()
-    models = {row["id"]: str((row["spec"] or {}).get("model") or "") for row in run_queries.deployment_rows(engine)}
+    models = {row.id: str((row.spec or {}).get("model") or "") for row in run_queries.deployment_rows(engine)}
     counted: Counter[str] = Counter()
     for deployment_id, n in rows:
-        if family := family_of(models.get(deployment_id, "")):
+        if family := family_of(models.get(deployment_id or "", "")):
             counted[family] += int(n)
     return dict(counted.most_common())
 
@@ -231,7 +231,7 @@ def of(engine: Engine, selection: Wanted | None = None) -> dict[str, ApiSpeed]:
     """Measured speeds for `rank.calculate`, by "way/model"; of a deployment whose price names its instance by
     "way/instance/model", which takes the place of the estimate for that machine."""
     rows = call_stats.recent(engine, selection or last_days(), NEWEST)
-    specs = {row["id"]: row["spec"] or {} for row in run_queries.deployment_rows(engine)}
+    specs = {row.id: row.spec or {} for row in run_queries.deployment_rows(engine)}
     homes = {deployment_id: str(spec.get("base_url") or "") for deployment_id, spec in specs.items()}
     machines = {deployment_id: _machine(spec) for deployment_id, spec in specs.items()}
     refs = _refs({(str(row["kind"]), str(row["model"])) for row in rows})
@@ -251,9 +251,7 @@ def of(engine: Engine, selection: Wanted | None = None) -> dict[str, ApiSpeed]:
 def deployments(engine: Engine, selection: Wanted | None = None) -> tuple[Deployed, ...]:
     """Every deployment that has calls, most calls first."""
     rows = call_stats.recent(engine, selection or last_days(), NEWEST)
-    names = {
-        row["id"]: str((row["spec"] or {}).get("name") or row["id"]) for row in run_queries.deployment_rows(engine)
-    }
+    names = {row.id: row.name for row in run_queries.deployment_rows(engine)}
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         if _timed(row):

@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from time import perf_counter_ns
-from typing import Any
 
 import aiohttp
 from sqlmodel import Session
 
 from db import runs
+from db.run_rows import StoredRequest
 from db.writer import WriteFailed, Writer
 from services.aws import credentials
 from services.aws.credentials import signed_headers
@@ -34,7 +34,7 @@ from services.providers.base import Kind
 from services.runs.spec import new_id
 from services.security import keys, outbound
 from services.security.network import Forbidden, check_url
-from services.types import Ask, Deployment, Outcome, WireRequest
+from services.types import Ask, Deployment, Json, Outcome, WireRequest
 
 log = logging.getLogger(__name__)
 EMBEDDED = "embedded://"
@@ -303,12 +303,12 @@ class Calls:
         return await attempt(session, kind, request, None, call.progress, sign, frozen.token or "", way=way)
 
 
-def beginning(call: LiveCall) -> dict[str, Any]:
+def beginning(call: LiveCall) -> Json:
     """The values of its row that are committed before it is sent."""
     return to_row(call.record, BEGINNING)
 
 
-def end(final: CallRecord) -> dict[str, Any]:
+def end(final: CallRecord) -> Json:
     """The values of its row that its end sets."""
     return to_row(final, END)
 
@@ -339,25 +339,23 @@ def _not_sent(request: WireRequest | None) -> str | None:
 
 def _request_row(
     request: WireRequest | None, ask: Ask, deployment: Deployment, *, store: bool, refused: str | None
-) -> dict[str, Any]:
+) -> StoredRequest:
     """What was asked, for "copy as", a retry and the next turn. Holds the key's name, never the key.
 
     The body is not kept beside the ask: `services.runs.conversation.request_of` builds it again from the two.
     """
-    row: dict[str, Any] = {"key_env": deployment.key_env, "refused": refused}
+    stored: StoredRequest = {"key_env": deployment.key_env, "refused": refused}
     if store:
-        row["ask"] = {
+        stored["ask"] = {
             "messages": [{"role": m.role, "text": m.text} for m in ask.messages],
             "system": ask.system,
             "params": dict(ask.params),
             "cache": ask.cache,
         }
     if request is not None:
-        row |= {
-            "method": request.method,
-            "url": request.url,
-            "headers": dict(request.headers),
-            "auth": list(request.auth) if request.auth else None,
-            "sign": asdict(request.sign) if request.sign else None,
-        }
-    return row
+        stored["method"] = request.method
+        stored["url"] = request.url
+        stored["headers"] = dict(request.headers)
+        stored["auth"] = list(request.auth) if request.auth else None
+        stored["sign"] = asdict(request.sign) if request.sign else None
+    return stored

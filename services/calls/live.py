@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from time import perf_counter_ns
-from typing import Any
 
 import orjson
 
@@ -16,7 +15,7 @@ from services.pricing import cost as pricing_cost
 from services.runs import view
 from services.runs.spec import RunSpec
 from services.servers import Gauge
-from services.types import Ask, Deployment, Outcome
+from services.types import Ask, Deployment, Json, JsonMapping, Outcome
 from services.wire import timing
 
 MS = 1_000_000
@@ -74,12 +73,12 @@ class LiveColumn:
     call: LiveCall | None = None
     task: asyncio.Task[None] | None = None
     stopped: bool = False
-    last: dict[str, Any] = field(default_factory=dict)
+    last: JsonMapping = field(default_factory=dict)
     ticks: int = 0
     typical: tuple[float | None, int] = (None, 0)
-    gauge: dict[str, Any] | None = None  # how its server is, while somebody watches (`services.engine.server_metrics`)
+    gauge: view.Gauge | None = None  # how its server is, while somebody watches (`services.engine.server_metrics`)
     gauge_first: Gauge | None = None
-    gauge_told: dict[str, Any] | None = None
+    gauge_told: view.Gauge | None = None
 
     @property
     def busy(self) -> bool:
@@ -104,7 +103,7 @@ class LiveRun:
         """True until every column is done."""
         return not self.ended.is_set()
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self) -> view.Snapshot:
         """Everything that a board needs to draw this run from nothing."""
         return {
             "type": "snapshot",
@@ -115,22 +114,20 @@ class LiveRun:
             "columns": [self._column(column) for column in self.columns],
         }
 
-    def _column(self, column: LiveColumn) -> dict[str, Any]:
+    def _column(self, column: LiveColumn) -> view.LiveColumn:
         call = column.call
         typical, n = column.typical
-        drawn = view.identity(column.index, column.deployment, self.spec.repetitions) | {
+        return {
+            **view.identity(column.index, column.deployment, self.spec.repetitions),
             "typical_ttft_ms": typical,
             "typical_n": n,
             "answer_from": 0,
             "reasoning_from": 0,
             "gauge": column.gauge_told,
+            **(_QUEUED if call is None else _changing(call)),
+            "answer": "" if call is None else "".join(call.progress.answer[: call.sent_answer]),
+            "reasoning": "" if call is None else "".join(call.progress.reasoning[: call.sent_reasoning]),
         }
-        if call is None:
-            return drawn | _QUEUED
-        drawn |= _changing(call)
-        drawn["answer"] = "".join(call.progress.answer[: call.sent_answer])
-        drawn["reasoning"] = "".join(call.progress.reasoning[: call.sent_reasoning])
-        return drawn
 
     def watch(self) -> asyncio.Queue[bytes | None]:
         """A queue that begins with a snapshot and then gets every frame; None means that it was too slow."""
@@ -164,12 +161,12 @@ class LiveRun:
         """Tell watchers that the line is alive."""
         self._send({"type": "ping"})
 
-    def _change(self, column: LiveColumn) -> dict[str, Any] | None:
+    def _change(self, column: LiveColumn) -> Json | None:
         call = column.call
         if call is None:
             return None
         progress = call.progress
-        change: dict[str, Any] = {}
+        change: Json = {}
         if not call.announced:
             call.announced = True
             column.last = {}
@@ -183,8 +180,8 @@ class LiveRun:
         if self._figures_due(column, call):
             if call.final is None and (column.ticks % COST_EVERY == 0 or not call.cost[0]):
                 call.cost = _running_cost(call)
-            now = _changing(call)
-            now["typical_ttft_ms"], now["typical_n"] = column.typical
+            typical, n = column.typical
+            now: Json = {**_changing(call), "typical_ttft_ms": typical, "typical_n": n}
             last = column.last
             change |= {name: value for name, value in now.items() if last.get(name) != value}
             column.last = now
@@ -200,7 +197,7 @@ class LiveRun:
             return drawn_phase != "done"
         return drawn_phase != call.progress.phase or column.ticks % FIGURES_EVERY == 0
 
-    def _send(self, frame: dict[str, Any]) -> None:
+    def _send(self, frame: Json) -> None:
         line = orjson.dumps(frame)
         for queue in list(self.watchers):
             self._put(queue, line)
@@ -216,7 +213,7 @@ class LiveRun:
         queue.put_nowait(line)
 
 
-_EMPTY_FIGURES: dict[str, Any] = {
+_EMPTY_FIGURES: view.Figures = {
     "ttft_ms": None,
     "ttfat_ms": None,
     "ttlt_ms": None,
@@ -237,8 +234,8 @@ _EMPTY_FIGURES: dict[str, Any] = {
     "self_lag_ms": None,
     "lag_marked": False,
 }
-_NO_BAR = {"wait_end": None, "reason_end": None, "answer_end": None, "end": None}
-_QUEUED: dict[str, Any] = {
+_NO_BAR: view.Bar = {"wait_end": None, "reason_end": None, "answer_end": None, "end": None}
+_QUEUED: view.Progress = {
     "rep": 1,
     "attempt": 1,
     "phase": "queued",
@@ -250,12 +247,10 @@ _QUEUED: dict[str, Any] = {
     "fig": _EMPTY_FIGURES,
     "bar": _NO_BAR,
     "failed": False,
-    "answer": "",
-    "reasoning": "",
 }
 
 
-def _changing(call: LiveCall) -> dict[str, Any]:
+def _changing(call: LiveCall) -> view.Progress:
     """The part of a column that changes while its call lives."""
     if call.final is not None:
         drawn = view.final(call.final)
@@ -288,7 +283,7 @@ def _ms(stamp: int, t0: int) -> float | None:
     return round((stamp - t0) / MS, 3) if stamp and t0 else None
 
 
-def _running_figures(call: LiveCall, now: int) -> dict[str, Any]:
+def _running_figures(call: LiveCall, now: int) -> view.Figures:
     progress = call.progress
     deltas = len(progress.delta_ns)
     out = record.estimated_tokens(progress.answer_chars + progress.reasoning_chars, deltas)
@@ -298,7 +293,8 @@ def _running_figures(call: LiveCall, now: int) -> dict[str, Any]:
     usage = progress.decoder.usage if progress.decoder is not None else None
     known_in = usage.input_total if usage is not None else None
     mark, cost = call.cost
-    return _EMPTY_FIGURES | {
+    return {
+        **_EMPTY_FIGURES,
         "ttft_ms": _ms(progress.first, progress.t0),
         "ttfat_ms": _ms(progress.first_answer, progress.t0),
         "decode_tps": running.decode_tps,

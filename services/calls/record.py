@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -17,7 +16,7 @@ from services.calls.stream import Ending
 from services.pricing import cost as pricing_cost
 from services.pricing.price import normal_tier
 from services.security import keys
-from services.types import Ask, Deployment, Usage
+from services.types import Ask, Deployment, Json, JsonMapping, Usage
 from services.wire import timing
 
 CHARS_PER_TOKEN = 4.0  # the usual rule of thumb for English text; only ever shown with "~"
@@ -188,12 +187,12 @@ def _clean(*texts: str | None) -> list[str | None]:
     return [text[:200] or None for text in parts]
 
 
-def _scrubbed(raw: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _scrubbed(raw: JsonMapping | None) -> Json | None:
     """The service's own usage object without keys; None where there is none, or where nothing readable is left."""
     if not raw:
         return None
     try:
-        scrubbed: dict[str, Any] = orjson.loads(keys.scrub(orjson.dumps(raw, default=str).decode()))
+        scrubbed: Json = orjson.loads(keys.scrub(orjson.dumps(raw, default=str).decode()))
     except orjson.JSONDecodeError:
         return None
     return scrubbed

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter_ns
 from types import SimpleNamespace
-from typing import Any
+from typing import TypedDict
 
 import aiohttp
 import orjson
@@ -247,9 +247,17 @@ def _of_error(error: WireError) -> Ending:
     return Ending(error.outcome, error.message or None, error.type, error.code, error.retry_after_s)
 
 
-def leaving(way: Way) -> dict[str, Any]:
+class WayOptions(TypedDict, total=False):
+    """What aiohttp's request is told of a way out."""
+
+    ssl: ssl.SSLContext
+    proxy: str
+    proxy_headers: dict[str, str]
+
+
+def leaving(way: Way) -> WayOptions:
     """What aiohttp is told of a way; nothing of the usual one."""
-    options: dict[str, Any] = {} if way.tls is None else {"ssl": way.tls}
+    options: WayOptions = {} if way.tls is None else {"ssl": way.tls}
     if way.proxy is not None:
         options["proxy"] = way.proxy.url
         if way.proxy.login is not None:

@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 from db import history
 from db.history import COLUMNS, Behind, Wanted, calls_behind, sums_by_tags
 from db.retention import calls_kept_since
+from db.run_rows import ListedCall
 from services.dashboard.data import NOBODY, Data, rows_of
 from services.dashboard.window import HOUR
 
@@ -33,7 +34,7 @@ def behind(
     states: Sequence[str] = (),
     limit: int = 50,
     offset: int = 0,
-) -> tuple[list[dict[str, Any]], int]:
+) -> tuple[list[ListedCall], int]:
     """The calls of a mark, newest first, and how many there are: those of the filter, narrowed by what the mark says.
 
     ``bucket`` and ``day`` are the labels that the panels give. Calls that were forgotten are only in the rollups.

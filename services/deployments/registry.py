@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from db import run_queries, runs
+from db.models import DeploymentRow
 from db.writer import Writer
 from services.aws import credentials
 from services.deployments import catalog, config
@@ -17,9 +18,11 @@ from services.pricing import hourly
 from services.providers import KINDS, kind_of
 from services.security import keys
 from services.security.network import Forbidden, check_url
-from services.types import Deployment
+from services.types import Deployment, Origin
 
 log = logging.getLogger(__name__)
+
+ORIGINS: Mapping[str, Origin] = {origin: origin for origin in get_args(Origin)}
 
 
 class Registry:
@@ -33,7 +36,7 @@ class Registry:
         self.config = config.Config()
         self.trouble: str | None = None
         self._all: dict[str, Deployment] = {}
-        self._rows: dict[str, dict[str, Any]] = {}
+        self._rows: dict[str, DeploymentRow] = {}
         self.local_lacks: Callable[[str], str | None] = lambda _name: None
 
     async def refresh(self) -> None:
@@ -55,12 +58,12 @@ class Registry:
         self._load()
 
     def _load(self) -> None:
-        self._rows = {row["id"]: row for row in run_queries.deployment_rows(self._reader)}
+        self._rows = {row.id: row for row in run_queries.deployment_rows(self._reader)}
         self._all = {}
         for row in self._rows.values():
-            deployment = Deployment.from_json(row["spec"])
-            self._all[row["id"]] = replace(
-                deployment, color_slot=row["color_slot"], enabled=row["enabled"], origin=row["origin"]
+            deployment = Deployment.from_json(row.spec or {})
+            self._all[row.id] = replace(
+                deployment, color_slot=row.color_slot, enabled=row.enabled, origin=ORIGINS[row.origin]
             )
         for signed in self._all.values():
             if signed.aws is not None and not signed.key_env:
@@ -71,7 +74,7 @@ class Registry:
         if name in self._all:
             return self._all[name]
         lowered = name.strip().lower()
-        active = [d for d in self._all.values() if not self._rows[d.id]["archived"]]
+        active = [d for d in self._all.values() if not self._rows[d.id].archived]
         matching = [d for d in active if lowered in (d.id.lower(), d.name.lower())]
         return next((d for d in matching if d.enabled), matching[0] if matching else None)
 
@@ -83,20 +86,22 @@ class Registry:
         deployment = self.find(name)
         if deployment is None:
             raise ValueError(f"There is no deployment called “{name}”; the Deployments page lists those there are.")
-        test = self._rows[deployment.id].get("test") or {}
+        test = self._rows[deployment.id].test or {}
         refused = (test.get("capabilities") or {}).get("refuses") or ()
         return without(deployment, refused) if test.get("base_url") == deployment.base_url else deployment
 
     def statuses(self) -> list[DeploymentStatus]:
         """Every deployment that is not archived, in colour order."""
-        listed = [d for d in self._all.values() if not self._rows[d.id]["archived"]]
+        listed = [d for d in self._all.values() if not self._rows[d.id].archived]
         return [self.status(d) for d in sorted(listed, key=lambda d: d.color_slot)]
 
     def status(self, deployment: Deployment) -> DeploymentStatus:
         """Whether a deployment can be called now, and if not what it needs."""
         needs = self._needs(deployment)
-        row = self._rows.get(deployment.id, {})
-        return DeploymentStatus(deployment, needs is None, needs, row.get("test"), bool(row.get("archived")))
+        row = self._rows.get(deployment.id)
+        if row is None:
+            return DeploymentStatus(deployment, needs is None, needs)
+        return DeploymentStatus(deployment, needs is None, needs, row.test, row.archived)
 
     def _needs(self, deployment: Deployment) -> str | None:
         if not deployment.enabled:

@@ -26,6 +26,7 @@ import psutil
 
 from services.processes.health import A_LITTLE_S, vitals
 from services.security import keys
+from services.types import ServerState
 
 log = logging.getLogger(__name__)
 
@@ -219,7 +220,7 @@ class EmbeddedPool:
         """
         return self._key
 
-    def status(self) -> dict[str, dict[str, Any]]:
+    def status(self) -> dict[str, ServerState]:
         """Per server: state, one sentence, url, number of restarts, pid."""
         return {
             name: {

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -16,6 +16,7 @@ from sqlalchemy import Engine as SqlEngine
 
 from db import history, run_queries, small_tables
 from db.models import Alert as AlertRow
+from db.small_tables import NewEvent
 from db.writer import WriteFailed, Writer
 from services import alerts as alerts_module
 from services.alerts import Alert, Measured, Verdict
@@ -47,11 +48,11 @@ def evaluate(reader: SqlEngine, now: datetime) -> list[Seen]:
     rows = [row for row in small_tables.alerts(reader) if row.enabled]
     if not rows:
         return []
-    names = {row["id"]: str((row["spec"] or {}).get("name", row["id"])) for row in run_queries.deployment_rows(reader)}
+    names = {row.id: row.name for row in run_queries.deployment_rows(reader)}
     evaluations = []
     for row in rows:
         try:
-            alert = Alert.from_row(row.model_dump())
+            alert = Alert.of(row)
         except ValueError as error:
             log.warning("an alert cannot be watched: %s", error)
             continue
@@ -151,7 +152,7 @@ class Alerting:
 
     async def _keep(self, evaluation: Seen, now: datetime) -> None:
         targets = tuple(evaluation.row.targets or ())
-        event: dict[str, Any] | None = None
+        event: NewEvent | None = None
         if evaluation.verdict.changed:
             delivered = None if targets else TO_NOBODY
             event = {"id": new_id(), "sentence": evaluation.verdict.sentence, "delivered": delivered}
@@ -218,7 +219,7 @@ async def _pause(seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
-def _checked(evaluation: Seen, now: datetime, event: Mapping[str, Any] | None, session: Any) -> bool:
+def _checked(evaluation: Seen, now: datetime, event: NewEvent | None, session: Any) -> bool:
     return small_tables.checked(
         session=session,
         seen=evaluation.row,

@@ -15,6 +15,7 @@ from aiohttp import web
 from sqlalchemy.exc import IntegrityError
 
 from db import run_queries, runs
+from db.run_rows import NewVote
 from db.writer import WriteFailed
 from services.deployments.registry import DeploymentStatus
 from services.deployments.validation import deployment_of
@@ -211,15 +212,18 @@ async def delete_runs(request: web.Request) -> web.Response:
 async def vote(request: web.Request) -> web.Response:
     person = _may(request, "vote")
     body = await _body(request)
-    values = {
+    values: NewVote = {
         "id": new_id(),
         "run_id": request.match_info["id"],
         "person": person,
         "choice": body.text("choice"),
         "blind": body.flag("blind", False),
         "repetition": body.whole("repetition", 1, MAX_REPETITIONS, default=1),
-        **{name: body.words(name) for name in ("deployment_a", "deployment_b", "winner")},
-        **{name: body.whole(name, *COLUMNS) if body.has(name) else None for name in ("column_a", "column_b")},
+        "deployment_a": body.words("deployment_a"),
+        "deployment_b": body.words("deployment_b"),
+        "winner": body.words("winner"),
+        "column_a": body.whole("column_a", *COLUMNS) if body.has("column_a") else None,
+        "column_b": body.whole("column_b", *COLUMNS) if body.has("column_b") else None,
     }
     try:
         await request.app[ENGINE].writer.write(lambda session: runs.insert_vote(session=session, values=values))

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from sqlalchemy import Engine as SqlEngine
 
 from db import run_queries, runs
+from db.run_rows import CallRow, NewRun
 from db.writer import Writer
 from services.call_record import from_row
 from services.calls.calls import Calls, CallSpec, beginning
@@ -405,7 +406,7 @@ class Engine:
         return task
 
 
-def run_row(run: LiveRun, text: str, *, store: bool) -> dict[str, Any]:
+def run_row(run: LiveRun, text: str, *, store: bool) -> NewRun:
     """Everything about a run but its calls; the texts only where they may be kept (``store``)."""
     spec = run.spec
     return {
@@ -421,7 +422,8 @@ def run_row(run: LiveRun, text: str, *, store: bool) -> dict[str, Any]:
         "params": dict(spec.params),
         "columns": spec.to_json()["columns"],
         "attachments": [
-            {"name": a.name, "chars": len(a.text), **({"text": a.text} if store else {})} for a in spec.attachments
+            {"name": a.name, "chars": len(a.text), "text": a.text} if store else {"name": a.name, "chars": len(a.text)}
+            for a in spec.attachments
         ],
         # The pause of the run, whichever kind its start mode has: between columns, or between repetitions.
         "start_mode": spec.start,
@@ -457,7 +459,7 @@ async def revived(reader: SqlEngine, run_id: str) -> LiveRun | None:
     return run
 
 
-def _column(row: Mapping[str, Any]) -> LiveColumn:
+def _column(row: CallRow) -> LiveColumn:
     record = from_row(row)
     deployment = Deployment.from_json(record.deployment.declared)
     progress = Progress(None, Limits())

@@ -14,7 +14,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import aiohttp
 
@@ -26,7 +26,7 @@ from services.embedded import EmbeddedPool
 from services.providers import kind_of
 from services.security import keys, outbound
 from services.security.network import Forbidden, GuardedResolver, check_url
-from services.servers import Gauge, NoMetrics, hits_since, read_metrics
+from services.servers import Gauge, NoMetrics, ServerReport, hits_since, read_metrics
 from services.types import Deployment
 
 log = logging.getLogger(__name__)
@@ -102,29 +102,27 @@ class Gauges:
             if session is not None:
                 await session.close()
 
-    async def server(self, deployment_id: str) -> dict[str, Any]:
-        """What a declared deployment's server is and how it is now. Raises ValueError for one that is not known.
-
-        ``{"supported", "facts", "facts_trouble", "gauge", "trouble"}``: either of each pair, both None where there is
-        no server to ask.
-        """
+    async def server(self, deployment_id: str) -> ServerReport:
+        """What a declared deployment's server is and how it is now. Raises ValueError for one that is not known."""
         deployment = self._registry.find(deployment_id)
         if deployment is None or self._registry.status(deployment).archived:
             raise ValueError("That deployment is not known any more; reload the page.")
-        description: dict[str, Any] = {
+        report: ServerReport = {
             "supported": servers.has_server(deployment),
             "facts": None,
             "facts_trouble": None,
+            "gauge": None,
+            "trouble": None,
         }
-        description |= {"gauge": None, "trouble": None}
-        if not description["supported"]:
-            return description
+        if not report["supported"]:
+            return report
         try:
             place = await self._place(deployment)
         except Silent as error:
-            return description | {"trouble": str(error), "facts_trouble": str(error)}
+            return {**report, "trouble": str(error), "facts_trouble": str(error)}
         gauge, facts = await asyncio.gather(self._gauge(place), self._facts(place, deployment.model))
-        return description | {
+        return {
+            **report,
             "gauge": gauge.value.to_json() if gauge.value else None,
             "trouble": gauge.trouble,
             "facts": facts.value.to_json() if facts.value else None,
@@ -218,10 +216,11 @@ class Gauges:
             raise Silent(f"The server is not asked for its state: the deployment {needs}.")
         if deployment.base_url.startswith(EMBEDDED):
             name = deployment.base_url.removeprefix(EMBEDDED).strip("/")
-            local = self._pool.status().get(name) or {}
-            if not local.get("url"):
-                raise Silent(str(local.get("sentence") or f"There is no local server “{name}” here."))
-            return _Place(str(local["url"]), near=True, headers=(("authorization", f"Bearer {self._pool.key}"),))
+            local = self._pool.status().get(name)
+            if local is None or not local["url"]:
+                sentence = local["sentence"] if local is not None else ""
+                raise Silent(sentence or f"There is no local server “{name}” here.")
+            return _Place(local["url"], near=True, headers=(("authorization", f"Bearer {self._pool.key}"),))
         root = servers.root_of(deployment.base_url)
         try:
             allowed = self._registry.allowed_private(deployment)

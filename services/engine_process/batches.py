@@ -12,9 +12,8 @@ from aiohttp import web
 
 from db import batch_queries
 from db import batches as batches_module
-from services.batch.lease import STALE_S
 from services.batch.service import BatchService, spec_of
-from services.batch.types import MOST_NANOUSD
+from services.batch.types import MOST_NANOUSD, STALE_S
 from services.engine import api
 from services.engine.engine import Engine
 from services.engine.requests import answer, body_of, may, own

@@ -12,11 +12,10 @@ here, or that somebody stops at AWS, counts from its declaration to its being sw
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
-from typing import Any
 
 import pandas as pd
 from sqlalchemy import Engine, select
@@ -24,6 +23,7 @@ from sqlmodel import Session, col
 
 from db import small_tables
 from db.models import DeploymentRow
+from db.run_rows import HoldingCall
 from db.small_tables import Meter
 from services.formatting import money, percent
 from services.pricing import cost
@@ -171,8 +171,8 @@ class Use:
         return self.cost * 1_000_000 / self.output_tokens if self.output_tokens else None
 
 
-def span_of_call(row: Mapping[str, Any], now: datetime) -> CallSpan | None:
-    """A row of `db.run_queries.held_by_calls` as an interval; None for a call that never held the machine.
+def span_of_call(row: HoldingCall, now: datetime) -> CallSpan | None:
+    """When a call held the machine; None for one that never did.
 
     One that is under way holds it until ``now``.
     """

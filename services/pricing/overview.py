@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any, cast
 
 from db.call_stats import PriceUse
+from db.models import DeploymentRow
 from services.aws.bedrock_ids import US_REGIONS
 from services.formatting import safe_cell
 from services.pricing import cost as pricing_cost
@@ -54,7 +55,7 @@ def lines(deployments: Sequence[Deployment], uses: Sequence[PriceUse], now: date
     return [line(d, now, *called.get(d.id, (0, 0))) for d in deployments if d.enabled or d.id in called]
 
 
-def together(live: Sequence[Deployment] | None, rows: Sequence[Mapping[str, Any]]) -> list[Deployment]:
+def together(live: Sequence[Deployment] | None, rows: Sequence[DeploymentRow]) -> list[Deployment]:
     """Every deployment: those of the engine as they are now, and those that are only in the records, switched off.
 
     Without the engine (``live`` None) the records say as well which are switched on.
@@ -62,18 +63,18 @@ def together(live: Sequence[Deployment] | None, rows: Sequence[Mapping[str, Any]
     ``rows``: `db.run_queries.deployment_rows`. A row whose declaration this version cannot read is left out.
     """
     live_ids = {d.id for d in live or ()}
-    recorded = [deployment_of(row) for row in rows if row["id"] not in live_ids]
+    recorded = [deployment_of(row) for row in rows if row.id not in live_ids]
     return [*(live or ()), *(replace(d, enabled=d.enabled and live is None) for d in recorded if d is not None)]
 
 
-def deployment_of(row: Mapping[str, Any]) -> Deployment | None:
+def deployment_of(row: DeploymentRow) -> Deployment | None:
     """The deployment of a row, with its colour; None for one that this version cannot read."""
     try:
-        d = Deployment.from_json(row["spec"] or {})
+        d = Deployment.from_json(row.spec or {})
         pricing_cost.check_price(d.price)
     except (KeyError, TypeError, ValueError):
         return None
-    return replace(d, color_slot=row["color_slot"], enabled=row["enabled"] and not row["archived"])
+    return replace(d, color_slot=row.color_slot, enabled=row.enabled and not row.archived)
 
 
 def line(d: Deployment, now: datetime, n: int = 0, nanousd: int = 0) -> PriceLine:

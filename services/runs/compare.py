@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from db.run_rows import CallRow
 from services import formatting
 from services.call_record import CallRecord, from_row
 from services.runs import view as runs_view
@@ -187,7 +188,7 @@ class CompareRow:
     warm: bool = False
 
 
-def compare(calls: Sequence[Mapping[str, Any]]) -> list[CompareRow]:
+def compare(calls: Sequence[CallRow]) -> list[CompareRow]:
     """The comparison of a run's columns from its calls' rows: only succeeded calls, the last attempt of each.
 
     Calls whose stamps were late by our own fault are left out of the comparison and counted in ``note``. With more

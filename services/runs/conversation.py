@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from db.run_rows import CallRow
 from services.call_record import CallRecord, CallRequest, from_row
 from services.providers import kind_of
 from services.runs import view
@@ -13,7 +13,7 @@ from services.types import Ask, Deployment, Message, WireRequest
 KEPT = frozenset({"succeeded", "cancelled"})  # a stopped answer was read and may be continued
 
 
-def conversation(calls: Sequence[Mapping[str, Any]], column: int, deployment_id: str) -> tuple[Message, ...]:
+def conversation(calls: Sequence[CallRow], column: int, deployment_id: str) -> tuple[Message, ...]:
     """The messages of one column after the run that these calls belong to.
 
     An error is never an assistant turn: when the call failed, its question is left out as well. A deployment that
@@ -36,7 +36,7 @@ def conversation(calls: Sequence[Mapping[str, Any]], column: int, deployment_id:
 
 def ask_of(request: CallRequest) -> Ask | None:
     """What a call was asked; None where the text was not kept."""
-    stored = (request.stored or {}).get("ask")
+    stored = request.stored.get("ask") if request.stored else None
     if not stored:
         return None
     return Ask(

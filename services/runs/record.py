@@ -6,16 +6,20 @@ import csv
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from db.run_rows import CallRow, RunRow, VoteRow
 from services import formatting
 from services.call_record import TIMING_COLUMNS, USAGE_COLUMNS, CallRecord, from_row
 from services.pricing import price as pricing_price
 from services.runs import view as runs_view
 from services.security import keys
+from services.types import Json
 from services.wire import timing
+
+Cell = str | int | float | bool | datetime | None  # of a line of the CSV
 
 _RUN_FIELDS = (
     "id",
@@ -57,7 +61,7 @@ _TIMES = (
 )
 
 
-def run_json(run: Mapping[str, Any], calls: Sequence[Mapping[str, Any]], votes: Sequence[Mapping[str, Any]]) -> str:
+def run_json(run: RunRow, calls: Sequence[CallRow], votes: Sequence[VoteRow]) -> str:
     """The whole run as JSON (schema 1): the question, every call with every figure, the votes. Keys are scrubbed."""
     document = {
         "schema": SCHEMA,
@@ -71,7 +75,7 @@ def run_json(run: Mapping[str, Any], calls: Sequence[Mapping[str, Any]], votes: 
     return keys.scrub(json.dumps(document, ensure_ascii=False, indent=2, default=_plain))
 
 
-def run_csv(calls: Sequence[Mapping[str, Any]]) -> str:
+def run_csv(calls: Sequence[CallRow]) -> str:
     """One line per call (attempt), every figure with its unit in the column's name, RFC 4180 with CRLF.
 
     A text that a spreadsheet would take for a formula is preceded by an apostrophe; numbers are left alone.
@@ -86,7 +90,7 @@ def run_csv(calls: Sequence[Mapping[str, Any]]) -> str:
     return keys.scrub(out.getvalue())
 
 
-def _line(call: CallRecord) -> dict[str, Any]:
+def _line(call: CallRecord) -> dict[str, Cell]:
     deployment, outcome, answer, times = call.deployment, call.outcome, call.answer, call.timing
     return {
         "run_id": call.run_id,
@@ -138,10 +142,9 @@ def _price_source(stored: object) -> str | None:
     return None if price is None else price.source
 
 
-def file_name(run: Mapping[str, Any], ending: str) -> str:
+def file_name(run: RunRow, ending: str) -> str:
     """A file name of letters, digits and dashes: "inference-lab-20261124-1405-AbC….json"."""
-    when = run["created_at"].strftime("%Y%m%d-%H%M") if hasattr(run.get("created_at"), "strftime") else "run"
-    return f"inference-lab-{when}-{re.sub(r'[^A-Za-z0-9]', '', str(run['id']))[:12]}.{ending}"
+    return f"inference-lab-{run['created_at']:%Y%m%d-%H%M}-{re.sub(r'[^A-Za-z0-9]', '', run['id'])[:12]}.{ending}"
 
 
 def _plain(value: Any) -> Any:
@@ -151,7 +154,7 @@ def _plain(value: Any) -> Any:
 SCHEMA = 1
 
 
-def of_call(call: CallRecord) -> dict[str, Any]:
+def of_call(call: CallRecord) -> Json:
     """One call (one attempt) as a JSON object. Times are ms from t0, money is US dollars as a decimal string."""
     deployment, outcome, answer, stream = call.deployment, call.outcome, call.answer, call.stream
     deltas = timing.unpack_deltas(stream.delta_us, stream.delta_kinds or b"") if stream.delta_us else []

@@ -6,11 +6,12 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import TypedDict, cast
 
+from db.run_rows import RunColumn
 from services import params
 from services.request_fields import RequestFields
-from services.types import CacheMode, StartMode
+from services.types import CacheMode, Json, JsonMapping, StartMode
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,7 @@ class ColumnSpec:
 
     deployment_id: str
     use_shared_params: bool = True
-    params: Mapping[str, Any] = field(default_factory=dict)
+    params: JsonMapping = field(default_factory=dict)
     cache: CacheMode | None = None
 
 
@@ -145,6 +146,33 @@ def variables(text: str) -> list[str]:
     return list(dict.fromkeys(match.group(1) for match in _VARIABLE.finditer(text)))
 
 
+class AttachmentJson(TypedDict):
+    """An `Attachment` on the wire."""
+
+    name: str
+    text: str
+
+
+class SpecJson(TypedDict):
+    """A `RunSpec` on the wire."""
+
+    prompt: str
+    system: str | None
+    columns: list[RunColumn]
+    params: Json
+    repetitions: int
+    start: StartMode
+    stagger_s: float
+    blind: bool
+    template: str | None
+    variables: dict[str, str]
+    attachments: list[AttachmentJson]
+    parent_run_id: str | None
+    tags: list[str]
+    source: str
+    pause_s: float
+
+
 @dataclass(frozen=True, slots=True)
 class RunSpec:
     """Everything that a run needs to be started, and to be started again.
@@ -155,7 +183,7 @@ class RunSpec:
     prompt: str
     columns: tuple[ColumnSpec, ...]
     system: str | None = None
-    params: Mapping[str, Any] = field(default_factory=dict)
+    params: JsonMapping = field(default_factory=dict)
     repetitions: int = 1
     start: StartMode = "together"
     stagger_s: float = 0.5
@@ -202,11 +230,11 @@ class RunSpec:
         text = render(self.prompt, self.variables) if self.variables else self.prompt
         return attach(text, [(a.name, a.text) for a in self.attachments])
 
-    def column_params(self, column: ColumnSpec) -> dict[str, Any]:
+    def column_params(self, column: ColumnSpec) -> Json:
         """The cleaned parameters that one column asks for."""
         return params.clean(self.params if column.use_shared_params else column.params)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> SpecJson:
         """A JSON object that `from_json` reads back to an equal spec."""
         return {
             "prompt": self.prompt,
@@ -235,7 +263,7 @@ class RunSpec:
         }
 
     @staticmethod
-    def from_json(value: Mapping[str, Any]) -> RunSpec:
+    def from_json(value: JsonMapping) -> RunSpec:
         """Read a spec. Raises ValueError with one sentence when the shape is not one of ours."""
         body = RequestFields(value)
         body.need("prompt", "columns")

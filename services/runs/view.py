@@ -6,11 +6,12 @@ A column is a plain JSON object; its figures are the ones in the database, never
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from statistics import median
-from typing import Any, Literal
+from typing import Literal, TypedDict
 
 from db.run_queries import WARM_SHARE
+from db.run_rows import CallRow, RunRow
 from services.call_record import CallCost, CallRecord, from_row
 from services.pricing import cost as pricing_cost
 from services.pricing import hourly
@@ -19,7 +20,108 @@ from services.pricing.price import normal_tier
 from services.providers import kind_of
 from services.types import Deployment, Timing, Usage
 
-Row = Mapping[str, Any]
+# The figures of a column, in their fixed slots: times in ms, speeds in tokens a second, counts in tokens.
+Figures = TypedDict(
+    "Figures",
+    {
+        "ttft_ms": float | None,
+        "ttfat_ms": float | None,
+        "ttlt_ms": float | None,
+        "end_ms": float | None,
+        "decode_tps": float | None,
+        "decode_hidden": str | None,
+        "e2e_tps": float | None,
+        "self_lag_ms": float | None,
+        "lag_marked": bool | None,
+        "decode_est": bool,
+        "e2e_est": bool,
+        "in": int | None,
+        "in_est": bool,
+        "cached": int | None,
+        "out": int | None,
+        "out_est": bool,
+        "cost": str,
+        "cost_mark": str,
+        "cost_share": str | None,
+    },
+)
+
+
+class Bar(TypedDict):
+    """The ends of a column's phases in ms from t0, for the race; None where a phase was not reached."""
+
+    wait_end: float | None
+    reason_end: float | None
+    answer_end: float | None
+    end: float | None
+
+
+class Gauge(TypedDict):
+    """How the server of a column is (`services.servers.Gauge`). ``kv`` and ``hit``: shares from 0 to 1."""
+
+    running: int | None
+    waiting: int | None
+    kv: float | None
+    hit: float | None
+
+
+class Identity(TypedDict):
+    """What a column is, before anything was sent."""
+
+    i: int
+    deployment: str
+    name: str
+    badge: str
+    kind: str
+    model: str
+    color: int
+    labels: list[str]
+    reps: int
+
+
+class Progress(TypedDict):
+    """How the call of a column stands."""
+
+    rep: int
+    attempt: int
+    phase: str
+    state: str
+    words: str
+    note: str | None
+    elapsed_ms: float
+    idle_ms: float
+    fig: Figures
+    bar: Bar
+    failed: bool
+
+
+class Column(Identity, Progress):
+    """A column with its texts, from so many characters on, and how long its deployment usually takes."""
+
+    answer_from: int
+    answer: str
+    reasoning_from: int
+    reasoning: str
+    typical_ttft_ms: float | None
+    typical_n: int
+
+
+class LiveColumn(Column):
+    """A column while its run lives."""
+
+    gauge: Gauge | None
+
+
+class Snapshot(TypedDict):
+    """Everything that a board needs to draw a run from nothing."""
+
+    type: Literal["snapshot"]
+    run: str
+    seq: int
+    live: bool
+    blind: bool
+    columns: Sequence[Column]
+
 
 PHASE_WORDS = {
     "queued": "queued",
@@ -87,7 +189,7 @@ def cost_of_1000(calls: Sequence[CallRecord]) -> str:
     return f"{words} · ~{pricing_cost.money(round(median(shares) * 1000))} at full use" if shares else words
 
 
-def figures(call: CallRecord) -> dict[str, Any]:
+def figures(call: CallRecord) -> Figures:
     """The fixed slots of a column's figures, from a finished call (times in ms)."""
     mark, cost = cost_words(call.cost)
     usage, timing = call.usage, call.timing
@@ -115,7 +217,7 @@ def figures(call: CallRecord) -> dict[str, Any]:
     }
 
 
-def bar(timing: Timing) -> dict[str, Any]:
+def bar(timing: Timing) -> Bar:
     """The ends of a column's phases in ms from t0, for the race; None where a phase was not reached."""
     return {
         "wait_end": timing.ttft_ms,
@@ -134,7 +236,7 @@ def badge(deployment: Deployment) -> str:
     return "Amazon Bedrock" if deployment.aws is not None and not kind.on_aws else kind.badge
 
 
-def identity(index: int, deployment: Deployment, reps: int) -> dict[str, Any]:
+def identity(index: int, deployment: Deployment, reps: int) -> Identity:
     """The part of a column that says what it is, before anything was sent."""
     return {
         "i": index,
@@ -149,7 +251,7 @@ def identity(index: int, deployment: Deployment, reps: int) -> dict[str, Any]:
     }
 
 
-def final(call: CallRecord) -> dict[str, Any]:
+def final(call: CallRecord) -> Progress:
     """The part of a column that a finished call decides."""
     return {
         "rep": call.repetition,
@@ -174,9 +276,9 @@ def other_tier(call: CallRecord) -> str | None:
     return f"The service tier “{tier_asked}” was asked for; “{served}” served this call and is what it was priced at."
 
 
-def last_attempts(calls: Sequence[Row]) -> list[Row]:
+def last_attempts(calls: Sequence[CallRow]) -> list[CallRow]:
     """The latest attempt of each (column, repetition), in that order."""
-    latest: dict[tuple[int, int], Row] = {}
+    latest: dict[tuple[int, int], CallRow] = {}
     for row in calls:
         place = (row["column_no"], row["repetition"])
         if place not in latest or row["attempt_no"] > latest[place]["attempt_no"]:
@@ -184,17 +286,17 @@ def last_attempts(calls: Sequence[Row]) -> list[Row]:
     return [latest[place] for place in sorted(latest)]
 
 
-def shown_calls(calls: Sequence[Row]) -> list[Row]:
+def shown_calls(calls: Sequence[CallRow]) -> list[CallRow]:
     """The call that each column shows: the last attempt of its last repetition."""
-    by_column: dict[int, Row] = {}
+    by_column: dict[int, CallRow] = {}
     for row in last_attempts(calls):
         by_column[row["column_no"]] = row
     return [by_column[column] for column in sorted(by_column)]
 
 
-def snapshot_from_rows(run: Row, calls: Sequence[Row]) -> dict[str, Any]:
+def snapshot_from_rows(run: RunRow, calls: Sequence[CallRow]) -> Snapshot:
     """The board's snapshot of a run that is no longer live, from its database rows."""
-    columns = []
+    columns: list[Column] = []
     for row in shown_calls(calls):
         call = from_row(row)
         columns.append(

@@ -191,7 +191,7 @@ def declare(writer, deployment_id, *, origin="file", enabled=True, **spec):
 
 
 def deployment(url, deployment_id):
-    return next(row for row in run_queries.deployment_rows(reader(url)) if row["id"] == deployment_id)
+    return next(row for row in run_queries.deployment_rows(reader(url)) if row.id == deployment_id)
 
 
 def test_colours_stay_and_are_never_given_to_another_even_when_archived(url, writer):
@@ -202,7 +202,7 @@ def test_colours_stay_and_are_never_given_to_another_even_when_archived(url, wri
     assert declare(writer, "odd", color_slot=-1) == 4
     assert do(writer, runs.archive_missing_deployments, keep=["a"], origins=["file"]) == 5 - 1 - 0
     assert declare(writer, "b", color_slot=0) == 1
-    assert deployment(url, "b")["archived"] is False
+    assert deployment(url, "b").archived is False
     assert declare(writer, "c", color_slot=5) == 2
 
 
@@ -219,7 +219,7 @@ def test_two_writers_that_declare_at_once_never_share_a_colour(url, writer, open
         thread.start()
     for thread in threads:
         thread.join()
-    slots = [row["color_slot"] for row in run_queries.deployment_rows(reader(url))]
+    slots = [row.color_slot for row in run_queries.deployment_rows(reader(url))]
     assert sorted(slots) == list(range(45))
 
 
@@ -227,17 +227,17 @@ def test_a_switch_set_on_the_page_stays_until_the_declaration_itself_changes(url
     declare(writer, "d", enabled=True)
     do(writer, runs.set_deployment_enabled, deployment_id="d", enabled=False)
     declare(writer, "d", enabled=True, note="another note")
-    assert deployment(url, "d")["enabled"] is False
+    assert deployment(url, "d").enabled is False
     declare(writer, "d", enabled=False)
     declare(writer, "d", enabled=True)
-    assert deployment(url, "d")["enabled"] is True
+    assert deployment(url, "d").enabled is True
 
 
 def test_a_deployment_of_the_page_is_as_it_was_saved(url, writer):
     declare(writer, "p", origin="page", enabled=False)
     do(writer, runs.set_deployment_enabled, deployment_id="p", enabled=True)
     declare(writer, "p", origin="page", enabled=False)
-    assert deployment(url, "p")["enabled"] is False
+    assert deployment(url, "p").enabled is False
 
 
 def test_declaring_the_same_again_changes_nothing_and_a_test_is_kept(url, writer):
@@ -246,7 +246,7 @@ def test_declaring_the_same_again_changes_nothing_and_a_test_is_kept(url, writer
     before = deployment(url, "d")
     declare(writer, "d")
     assert deployment(url, "d") == before
-    assert before["test"] == {"ok": True} and before["tested_at"] is not None
+    assert before.test == {"ok": True} and before.tested_at is not None
 
 
 def test_forgetting_removes_texts_of_old_runs_and_keeps_their_figures(url, writer):
@@ -275,7 +275,7 @@ def test_forgetting_removes_texts_of_old_runs_and_keeps_their_figures(url, write
 
 def test_a_catalogue_model_takes_a_colour_only_when_it_is_first_switched_on(url, writer):
     def slots():
-        return {row["id"]: row["color_slot"] for row in run_queries.deployment_rows(reader(url))}
+        return {row.id: row.color_slot for row in run_queries.deployment_rows(reader(url))}
 
     declare(writer, "local", color_slot=0)
     declare(writer, "asleep", color_slot=runs.RESERVED_SLOTS + 3)

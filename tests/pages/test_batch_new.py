@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 from app import auth
 from app.batch import validation
-from services.batch import targets
+from services.batch import estimate
 from services.batch.types import Fault
 from tests.pages.batch_lab import BatchLab, arranged
 from tests.pages.lab import buttons, page, said
@@ -306,13 +306,13 @@ def test_what_our_own_runner_is_bound_to_goes_into_the_estimates(
     lab: BatchLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[Any, Any]] = []
-    real = targets.estimates
+    real = estimate.estimates
 
     def noted(*given: Any, **named: Any) -> Any:
         asked.append((named["lanes"], named["per_minute"]))
         return real(*given, **named)
 
-    monkeypatch.setattr(targets, "estimates", noted)
+    monkeypatch.setattr(estimate, "estimates", noted)
     at = page("batch").run()
     at.button(key="bt_sample").click().run()
     at.number_input(key="bt_per_minute").set_value(10).run()

@@ -9,15 +9,16 @@ from typing import Any
 
 import pytest
 
-from app.batch.list import cost_words
-from app.cli.batch_commands import find_batch
+from app.batch.detail import cost_words
+from app.cli.batch_commands import find_batch, flags
 from app.live import run_calls
 from db import batch_queries, batches, run_queries
 from db.batch_queries import Costs
-from services.batch import pauses, reading_options
-from services.batch.reconcile import Group
-from services.batch.status import costs_nothing, differing, recording, stand, together
-from services.batch.status import last_sentence as told
+from services.batch import stats
+from services.batch.files import check_settled
+from services.batch.reconcile import Group, together
+from services.batch.text import costs_nothing, differing, recording, status_of
+from services.batch.text import last_sentence as told
 from services.batch.types import Options
 from tests.pages.batch_lab import BatchLab, arranged, opened
 from tests.pages.lab import buttons, page, said
@@ -64,15 +65,15 @@ def test_the_end_of_a_batch_is_told_by_its_lines_in_words_icon_and_colour(
     state: str, counts: Mapping[str, int], words: str, icon: str, colour: str | None
 ) -> None:
     row = {"state": state, "n_lines": sum(counts.values()), "route": "runner"}
-    assert stand(row, counts) == (words, icon, colour)
-    assert ":" not in stand(row, counts, short=True).words
+    assert status_of(row, counts) == (words, icon, colour)
+    assert ":" not in status_of(row, counts, short=True).words
 
 
 def test_a_batch_without_lines_is_being_recorded_until_it_is_over() -> None:
-    assert stand({"state": "queued", "n_lines": 0}, {}).words == "its lines are being recorded"
+    assert status_of({"state": "queued", "n_lines": 0}, {}).words == "its lines are being recorded"
     assert recording({"state": "cancelling", "n_lines": 0})
     assert not recording({"state": "cancelled", "n_lines": 0})
-    assert stand({"state": "queued", "n_lines": 3}, {"waiting": 3}).words == "waiting for a worker"
+    assert status_of({"state": "queued", "n_lines": 3}, {"waiting": 3}).words == "waiting for a worker"
 
 
 @pytest.mark.parametrize(
@@ -99,17 +100,17 @@ def minutes(*spans: tuple[float, float]) -> list[tuple[datetime, datetime | None
 
 def test_only_time_without_any_call_under_way_is_time_that_a_batch_stood_still() -> None:
     end = BEGAN + timedelta(minutes=20)
-    assert pauses.still(minutes((0, 5), (1, 4), (15, 20)), BEGAN, end) == 600
-    assert pauses.still(minutes((0, 5), (4, 12), (12.05, 20)), BEGAN, end) == 0, "3 s lie between two lines"
-    assert pauses.still(minutes((1, 5), (5, 10)), BEGAN, end) == 660, "before the first and after the last too"
-    assert pauses.still([], BEGAN, end) == 0
+    assert stats.still(minutes((0, 5), (1, 4), (15, 20)), BEGAN, end) == 600
+    assert stats.still(minutes((0, 5), (4, 12), (12.05, 20)), BEGAN, end) == 0, "3 s lie between two lines"
+    assert stats.still(minutes((1, 5), (5, 10)), BEGAN, end) == 660, "before the first and after the last too"
+    assert stats.still([], BEGAN, end) == 0
 
 
 def test_a_paused_batch_took_the_time_that_its_calls_took_and_one_of_a_service_its_whole_time(lab: BatchLab) -> None:
     paused, sent = lab.batch(), lab.batch(route="openai")
     rows = [batches.batch(lab.database(), one) for one in (paused, sent)]
     assert rows[0] is not None and rows[1] is not None
-    mine, theirs = (pauses.worked(lab.database(), row) for row in rows if row)
+    mine, theirs = (stats.worked(lab.database(), row) for row in rows if row)
     assert mine.seconds == pytest.approx(240, abs=1)
     assert mine.still == pytest.approx(240, abs=2), "its calls are of the last moment"
     assert (theirs.still, theirs.working) == (None, theirs.seconds)
@@ -158,7 +159,7 @@ def written(folder: Path, text: str, encoding: str = "utf-8") -> Path:
 
 
 def test_a_delimiter_that_the_header_shows_is_taken_and_said(tmp_path: Path) -> None:
-    found = reading_options.check(written(tmp_path, SEMI), Options())
+    found = check_settled(written(tmp_path, SEMI), Options())
     assert (found.refused, found.n_valid, found.columns) == (None, 2, ("id", "text"))
     assert found.options.delimiter == ";"
     assert found.notices[0] == "The columns are parted by a semicolon, as the header shows."
@@ -166,17 +167,17 @@ def test_a_delimiter_that_the_header_shows_is_taken_and_said(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("text", ["id;text\nno delimiter here\n", "a;b|c\n1;2|3\n"])
 def test_a_delimiter_that_is_not_plain_is_asked_for(tmp_path: Path, text: str) -> None:
-    found = reading_options.check(written(tmp_path, text), Options())
+    found = check_settled(written(tmp_path, text), Options())
     assert str(found.refused).startswith("Only one column")
     assert found.choices
 
 
 def test_the_way_out_that_the_page_offers_as_a_button_is_an_option_of_the_command(tmp_path: Path) -> None:
-    found = reading_options.check(written(tmp_path, SEMI + "3;Café\n", "cp1252"), Options())
+    found = check_settled(written(tmp_path, SEMI + "3;Café\n", "cp1252"), Options())
     (choice,) = found.choices
-    assert reading_options.flags(found.options, choice.options) == "--encoding cp1252"
-    asked = reading_options.check(written(tmp_path, "a;b|c\n1;2|3\n"), Options())
-    ways = {reading_options.flags(asked.options, one.options) for one in asked.choices}
+    assert flags(found.options, choice.options) == "--encoding cp1252"
+    asked = check_settled(written(tmp_path, "a;b|c\n1;2|3\n"), Options())
+    ways = {flags(asked.options, one.options) for one in asked.choices}
     assert ways == {"--format csv --delimiter ';'", "--format csv --delimiter '|'"}
 
 

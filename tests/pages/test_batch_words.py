@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 
-from services.batch import targets as ways
+from services.batch import estimate as ways
 from services.batch import text as words
 from services.batch.estimate import Estimate
 from services.batch.types import BatchState, Checked, Format, LineState, Options, RouteName

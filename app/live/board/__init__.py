@@ -5,14 +5,14 @@ The JavaScript is plain: the files below are joined in this order into one modul
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import streamlit as st
 
 from app.charts.theme import DARK_COLOURS, LIGHT_COLOURS
 from app.tickets import role_in
+from services.runs.view import Snapshot
 
 HERE = Path(__file__).parent
 LEGEND = (
@@ -41,7 +41,7 @@ def _nothing() -> None:
 def board(
     *,
     key: str,
-    snapshot: Mapping[str, Any] | None,
+    snapshot: Snapshot | None,
     run_id: str,
     token: str,
     live: bool,
@@ -60,7 +60,7 @@ def board(
         key=key,
         data={
             "run_id": run_id,
-            "snapshot": dict(snapshot) if snapshot is not None else None,
+            "snapshot": snapshot,
             "token": token,
             "may_act": role_in(token) in ("member", "admin"),
             "live": live,

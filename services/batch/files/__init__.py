@@ -5,7 +5,7 @@ same order, read by the same code; `spool` stores an upload.
 """
 
 from services.batch.files.errors import MAX_RECORD_BYTES, Cancelled
+from services.batch.files.read import check, check_settled, records
 from services.batch.files.source import sha256_of, spool
-from services.batch.files.validate import check, records
 
-__all__ = ["MAX_RECORD_BYTES", "Cancelled", "check", "records", "sha256_of", "spool"]
+__all__ = ["MAX_RECORD_BYTES", "Cancelled", "check", "check_settled", "records", "sha256_of", "spool"]

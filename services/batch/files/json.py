@@ -76,7 +76,7 @@ def parse(raw: bytes, encoding: Literal["utf-8", "cp1252"] = "utf-8", *, brief: 
     if encoding != "utf-8":
         raw = decoded(raw, encoding).encode()
     try:
-        value: dict[str, Any] = orjson.loads(raw)
+        value: Json = orjson.loads(raw)
         if type(value) is not dict:
             raise not_object(value)
         if _count(value, 1) != len(_COLON.findall(raw)):

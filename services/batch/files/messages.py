@@ -7,7 +7,7 @@ from typing import Any
 
 from services.batch.files.errors import LineFault, excerpt
 from services.params import PARAMS, clean
-from services.types import Ask, Message
+from services.types import Ask, JsonMapping, Message
 
 _ROLES = "user, assistant, or system at the beginning"
 _SYSTEM = ("system", "developer")
@@ -147,7 +147,7 @@ def system_text(value: Any, notes: ConversionNotes, path: str = "system") -> str
         raise LineFault(fault.code, sentence, field=path, found=fault.found) from None
 
 
-def params_of(values: Mapping[str, Any], base: Mapping[str, Any]) -> Mapping[str, Any]:
+def params_of(values: JsonMapping, base: JsonMapping) -> JsonMapping:
     """The record's own parameters over those of the batch. Raises LineFault in the words of `services.params`."""
     if not values:
         return base
@@ -159,7 +159,7 @@ def params_of(values: Mapping[str, Any], base: Mapping[str, Any]) -> Mapping[str
     return {name: own.get(name, base.get(name)) for name in PARAMS if name in own or name in base}
 
 
-def _named_in(values: Mapping[str, Any]) -> str:
+def _named_in(values: JsonMapping) -> str:
     for name, value in values.items():
         try:
             clean({name: value})

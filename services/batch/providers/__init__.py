@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import importlib
 
-from services.batch.providers.base import Place, ResultsGone, Route, RouteTrouble
 from services.batch.providers.http import configure
-from services.batch.types import RouteName
+from services.batch.types import Route, RouteName
 from services.types import Deployment
 
-__all__ = ["SERVICES", "Place", "ResultsGone", "Route", "RouteTrouble", "configure", "eligible", "get", "whys"]
+__all__ = ["SERVICES", "configure", "eligible", "get", "whys"]
 
 # Where each service is: its module, and the class in it.
 SERVICES: dict[RouteName, tuple[str, str]] = {

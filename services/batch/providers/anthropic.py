@@ -12,15 +12,15 @@ and they are looked at again until the proof can be read.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from db.batch_rows import JobFacts
 from services.batch.providers import common as providers_common
 from services.batch.providers import http as providers_http
-from services.batch.providers.base import Place, ResultsGone, RouteTrouble
 from services.batch.providers.common import (
     SETTLE_S,
     SubmitJournal,
@@ -42,9 +42,12 @@ from services.batch.types import (
     Job,
     Line,
     LineResult,
+    Place,
     Polled,
+    ResultsGone,
     RouteLimits,
     RouteName,
+    RouteTrouble,
     SubmitLater,
     no_of,
     wire_id,
@@ -53,7 +56,7 @@ from services.batch.types import SubmitRefused as Refused
 from services.providers import kind_of
 from services.providers.decoder import loads
 from services.providers.usage import obj
-from services.types import Deployment, Json
+from services.types import Deployment, JsonMapping
 
 if TYPE_CHECKING:
     from anthropic import Anthropic
@@ -135,7 +138,7 @@ class AnthropicRoute:
     def submit(self, deployment: Deployment, job: Job, lines: Iterable[Line], place: Place) -> Job:
         """Write the request, send it from disk. A job that an earlier try made is found and taken instead."""
         journal = journal_of(place.folder, job)
-        facts = dict(job.facts)
+        facts: JobFacts = {**job.facts}
         with submitting(NAME, deployment.key_env), self._client(deployment) as client, _one_by_one:
             vendor_id = journal.vendor_id
             if (
@@ -188,7 +191,7 @@ class AnthropicRoute:
         return piece[:end] + f"-{tag}".encode() + piece[end:]
 
     def _create(
-        self, client: Anthropic, job: Job, path: Path, place: Place, journal: SubmitJournal, facts: dict[str, object]
+        self, client: Anthropic, job: Job, path: Path, place: Place, journal: SubmitJournal, facts: JobFacts
     ) -> str:
         from anthropic.types.messages import MessageBatch
 
@@ -214,9 +217,7 @@ class AnthropicRoute:
         facts["expires_at"] = batch.expires_at.timestamp()
         return batch.id
 
-    def _find(
-        self, client: Anthropic, job: Job, journal: SubmitJournal, folder: Path, facts: dict[str, object]
-    ) -> str | None:
+    def _find(self, client: Anthropic, job: Job, journal: SubmitJournal, folder: Path, facts: JobFacts) -> str | None:
         """The job that an earlier try made. Raises `SubmitLater` when several could be it."""
         ours = claimed(folder, journal)
         unsure: list[str] = []
@@ -378,7 +379,7 @@ def total(batch: MessageBatch) -> int:
 def polled(batch: MessageBatch, now: datetime) -> Polled:
     """What a retrieved batch says. It counts nothing before its end; then it does."""
     created = batch.created_at.timestamp()
-    facts: Json = {"results_until": created + KEPT_S}
+    facts: JobFacts = {"results_until": created + KEPT_S}
     word, expires = str(batch.processing_status), batch.expires_at.timestamp()
     if word == "in_progress":
         sentence = f"Anthropic is working on {total(batch):,} lines; it counts none of them before all have ended."
@@ -450,7 +451,7 @@ def foreign(status: Polled, proof: bool | None) -> Polled:
         "The answer to our submit was lost, and the job that was found by its time and length proved to be somebody "
         "else's; ours was never made, and is submitted again."
     )
-    facts = {**status.facts, "resubmit": True, "resubmit_after_s": RESUBMIT_AFTER_S}
+    facts: JobFacts = {**status.facts, "resubmit": True, "resubmit_after_s": RESUBMIT_AFTER_S}
     return Polled("waiting_for_quota", status.vendor_state, sentence, True, False, None, None, facts)
 
 
@@ -474,7 +475,7 @@ def read(path: Path, tag: str) -> Iterator[LineResult]:
         path.unlink(missing_ok=True)
 
 
-def _result(row: Mapping[str, Any], tag: str) -> LineResult:
+def _result(row: JsonMapping, tag: str) -> LineResult:
     name = row.get("custom_id")
     called = name.removesuffix(f"-{tag}") if isinstance(name, str) else ""
     result = obj(row.get("result"))

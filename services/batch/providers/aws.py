@@ -3,8 +3,8 @@
 A sentence that begins with `UNSURE` says what could not be found out; all others would make a submit fail.
 
 A batch's line is judged by the code that judges a live call: what counts as an end, what as a refusal, how tokens are
-counted. `whole_answers` does the same for the wires of Anthropic and OpenAI, which Claude and the
-chat-shaped models also speak inside InvokeModel.
+counted. `common.answered` does the same for the wires of Anthropic and OpenAI, which Claude and the chat-shaped models
+also speak inside InvokeModel.
 """
 
 from __future__ import annotations
@@ -25,12 +25,20 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from db.batch_rows import JobFacts
 from services.aws import control, credentials
 from services.aws.control import AwsTrouble, Place, Trouble
-from services.batch.providers.base import Place as Submitting
-from services.batch.providers.base import RouteTrouble
 from services.batch.providers.common import answered, clean, tag_of, write_atomically
-from services.batch.types import Job, LineResult, Polled, SubmitLater, SubmitRefused
+from services.batch.types import (
+    UNSURE,
+    Job,
+    LineResult,
+    Polled,
+    RouteTrouble,
+    SubmitLater,
+    SubmitRefused,
+)
+from services.batch.types import Place as Submitting
 from services.outcomes import STATE_OF, judge
 from services.pricing.cost import NANO
 from services.providers import kind_of
@@ -41,7 +49,7 @@ from services.providers.model_families import family, prompted
 from services.providers.sagemaker import TokenDecoder
 from services.providers.usage import obj
 from services.security import keys
-from services.types import Aws, Deployment, Json, Usage, WireError
+from services.types import Ask, Aws, Deployment, Json, JsonMapping, Usage, WireError
 from services.wire.sse import ServerEvent
 
 FRESH_S = 60.0
@@ -95,11 +103,11 @@ def described(deployment: Deployment) -> Endpoint:
     return control.call("sagemaker", account, read)
 
 
-def _places(row: Mapping[str, Any]) -> Mapping[str, Any]:
+def _places(row: JsonMapping) -> JsonMapping:
     return (row.get("AsyncInferenceConfig") or {}).get("OutputConfig") or {}
 
 
-def plain_body(deployment: Deployment, ask: Any) -> Json:
+def plain_body(deployment: Deployment, ask: Ask) -> Json:
     """The body of one call that does not stream. Raises ValueError in words."""
     body = dict(kind_of(deployment).request(deployment, ask).body)
     return {name: value for name, value in body.items() if name not in ("stream", "stream_options")}
@@ -246,10 +254,6 @@ def region_of(account: Place, bucket: str) -> str | None:
     row = control.call("s3", account, lambda s3: s3.head_bucket(Bucket=bucket))
     region = row.get("BucketRegion") or row["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region")
     return str(region) if region else None
-
-
-# Stands before a sentence of `check` that says what could not be found out: it need not be wrong.
-UNSURE = "Not checked: "
 
 
 class Uri(NamedTuple):
@@ -480,7 +484,7 @@ def seconds(moment: Any) -> float | None:
     return moment.timestamp() if isinstance(moment, datetime) else None
 
 
-def instance_cost_nanousd(facts: Mapping[str, Any]) -> int | None:
+def instance_cost_nanousd(facts: JobFacts) -> int | None:
     """What the instances of a job of their own cost, from the facts that a transform job leaves behind.
 
     None while it runs, and where no price of its instance type is known.
@@ -493,15 +497,15 @@ def instance_cost_nanousd(facts: Mapping[str, Any]) -> int | None:
     return int((Decimal(rate) * count * hours * NANO).to_integral_value())
 
 
-Event = tuple[str, Mapping[str, Any]]
+Event = tuple[str, JsonMapping]
 
 
-def converse(wire_id: str, body: Mapping[str, Any]) -> LineResult:
+def converse(wire_id: str, body: JsonMapping) -> LineResult:
     """The line whose answer is ``body``, a whole reply of Converse (or of Nova over InvokeModel, which is the same)."""
     return _line_result(wire_id, ConverseDecoder(), _converse(body))
 
 
-def invoked(wire_id: str, model: str, body: Mapping[str, Any]) -> LineResult:
+def invoked(wire_id: str, model: str, body: JsonMapping) -> LineResult:
     """The line whose answer is ``body``, a whole reply of InvokeModel from ``model``."""
     kind = family(model)
     if kind == "nova":
@@ -568,7 +572,7 @@ def _line_result(wire_id: str, reader: WireDecoder, events: Iterable[Event]) -> 
     )
 
 
-def _converse(body: Mapping[str, Any]) -> Iterator[Event]:
+def _converse(body: JsonMapping) -> Iterator[Event]:
     content = obj(obj(body.get("output")).get("message")).get("content")
     for index, block in enumerate(map(obj, content if isinstance(content, list) else ())):
         for delta in _blocks(block):
@@ -580,7 +584,7 @@ def _converse(body: Mapping[str, Any]) -> Iterator[Event]:
     yield "metadata", {name: body[name] for name in names if name in body}
 
 
-def _blocks(block: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def _blocks(block: JsonMapping) -> Iterator[JsonMapping]:
     if "text" in block:
         yield {"text": text(block["text"])}
     if "reasoningContent" in block:
@@ -590,11 +594,11 @@ def _blocks(block: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         yield {"toolUse": {"input": orjson.dumps(obj(block["toolUse"]).get("input")).decode()}}
 
 
-def _chunk(body: Mapping[str, Any]) -> Event:
+def _chunk(body: JsonMapping) -> Event:
     return "chunk", {"bytes": base64.b64encode(orjson.dumps(dict(body))).decode()}
 
 
-def _titan(body: Mapping[str, Any]) -> Mapping[str, Any]:
+def _titan(body: JsonMapping) -> JsonMapping:
     results = body.get("results")
     first = obj(results[0]) if isinstance(results, list) and results else {}
     return {
@@ -605,7 +609,7 @@ def _titan(body: Mapping[str, Any]) -> Mapping[str, Any]:
     }
 
 
-def _chat(body: Mapping[str, Any]) -> Mapping[str, Any]:
+def _chat(body: JsonMapping) -> JsonMapping:
     """Mistral's newer models call the finish reason ``stop_reason``."""
     choices = body.get("choices")
     first = obj(choices[0]) if isinstance(choices, list) and choices else {}
@@ -614,7 +618,7 @@ def _chat(body: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**body, "choices": [{**first, "finish_reason": first["stop_reason"]}]}
 
 
-def _tokens(body: Mapping[str, Any]) -> Iterator[Event]:
+def _tokens(body: JsonMapping) -> Iterator[Event]:
     details = obj(body.get("details"))
     if body.get("error"):
         yield "", body

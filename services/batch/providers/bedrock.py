@@ -23,19 +23,22 @@ from typing import Any
 
 import orjson
 
+from db.batch_rows import JobFacts
 from services.aws import bedrock_ids, control
 from services.aws.control import AwsTrouble
 from services.aws.control import Place as Account
 from services.batch.providers import aws as providers_aws
 from services.batch.providers.aws import Flow, StoredObject, Uri, seconds
-from services.batch.providers.base import Place, ResultsGone
 from services.batch.providers.common import STEP, broken_line, clean, halt, json_line, limits_of, read_lines
 from services.batch.types import (
+    UNSURE,
     BatchState,
     Job,
     Line,
     LineResult,
+    Place,
     Polled,
+    ResultsGone,
     RouteLimits,
     RouteName,
     SubmitRefused,
@@ -44,7 +47,7 @@ from services.batch.types import (
 from services.providers import kind_of
 from services.providers.bedrock import underlying
 from services.providers.usage import count, obj
-from services.types import Deployment
+from services.types import Deployment, JsonMapping
 
 TIMEOUT_H = 72  # AWS takes 24 to 168; a job that has not begun by then is Expired
 
@@ -102,7 +105,7 @@ class BedrockRoute:
         )
 
     def check(self, deployment: Deployment) -> list[str]:
-        """What would make a submit fail; what could not be found out begins with `aws.UNSURE`."""
+        """What would make a submit fail; what could not be found out begins with `UNSURE`."""
         why = self.why_not(deployment)
         if why:
             return [why]
@@ -112,7 +115,7 @@ class BedrockRoute:
         except AwsTrouble as error:
             return [str(error)]
         owner, trouble = providers_aws.account(account)
-        if trouble and not trouble[0].startswith(providers_aws.UNSURE):
+        if trouble and not trouble[0].startswith(UNSURE):
             return trouble
         role = providers_aws.role(account, aws.batch_role or "", owner, PRINCIPAL)
         return [*trouble, *providers_aws.bucket(account, aws.batch_s3 or ""), *role]
@@ -135,7 +138,7 @@ class BedrockRoute:
                 self._upload(deployment, account, base, job, lines, place, limits)
                 with providers_aws.creating(place, job):
                     job_arn = self._create(deployment, account, base, job)
-        facts = {
+        facts: JobFacts = {
             **job.facts,
             "name": providers_aws.job_name(job),
             "input": str(base.under("input", "lines.jsonl")),
@@ -342,7 +345,7 @@ def _quotas(account: Account) -> list[tuple[str, float]]:
     if cached is not None and time.monotonic() - cached[0] < FRESH_S:
         return cached[1]
 
-    def read(quotas: Any) -> list[Mapping[str, Any]]:
+    def read(quotas: Any) -> list[JsonMapping]:
         pages = quotas.get_paginator("list_service_quotas").paginate(ServiceCode="bedrock")
         return [row for page in pages for row in page.get("Quotas", [])]
 
@@ -409,7 +412,7 @@ def invocation_type(deployment: Deployment) -> str:
     return "Converse" if deployment.wire == "converse" else "InvokeModel"
 
 
-def polled(row: Mapping[str, Any]) -> Polled:
+def polled(row: JsonMapping) -> Polled:
     """What GetModelInvocationJob answered, in our words. A state that is not known is taken for a running one."""
     word = str(row.get("status", ""))
     unknown: tuple[BatchState, bool, bool, str] = (
@@ -421,12 +424,13 @@ def polled(row: Mapping[str, Any]) -> Polled:
     state, over, collectable, sentence = STATES.get(word, unknown)
     message = clean(row.get("message"), 400)
     counts = {ours: row[theirs] for theirs, ours in _COUNTS.items() if count(row.get(theirs)) is not None}
-    facts = {
-        "message": message or None,
-        "submitted_at": seconds(row.get("submitTime")),
-        "ended_at": seconds(row.get("endTime")),
-    }
+    facts: JobFacts = {}
+    if (submitted := seconds(row.get("submitTime"))) is not None:
+        facts["submitted_at"] = submitted
+    if (ended := seconds(row.get("endTime"))) is not None:
+        facts["ended_at"] = ended
     if message:
+        facts["message"] = message
         sentence = f"{sentence} It says: {message}"
     return Polled(
         state,
@@ -436,14 +440,14 @@ def polled(row: Mapping[str, Any]) -> Polled:
         collectable,
         counts or None,
         seconds(row.get("jobExpirationTime")),
-        {name: value for name, value in facts.items() if value is not None},
+        facts,
     )
 
 
 def results_of(account: Account, deployment: Deployment, job: Job, place: Place) -> Iterator[LineResult]:
     """Every line of the job's output files; then the manifest is compared with them. Raises `AwsTrouble`,
     and `ResultsGone` when there is no file."""
-    facts = {"type": invocation_type(deployment), "model": underlying(deployment), **job.facts}
+    facts: JobFacts = {"type": invocation_type(deployment), "model": underlying(deployment), **job.facts}
     ident = (job.vendor_id or "").rpartition("/")[2]
     output = str(facts.get("output") or "") or _output(account, job)
     try:
@@ -454,7 +458,7 @@ def results_of(account: Account, deployment: Deployment, job: Job, place: Place)
 
 
 def _read_results(
-    account: Account, job: Job, place: Place, facts: Mapping[str, Any], objects: list[StoredObject], output: str
+    account: Account, job: Job, place: Place, facts: JobFacts, objects: list[StoredObject], output: str
 ) -> Iterator[LineResult]:
     counted = {"succeeded": 0, "failed": 0}
     files = list(providers_aws.named(objects, ".jsonl.out"))
@@ -501,7 +505,7 @@ def _local(place: Place, job: Job, name: str) -> Path:
     return place.folder / "results" / f"{job.no:04d}-{name}"
 
 
-def _of_file(path: Path, facts: Mapping[str, Any]) -> Iterator[LineResult]:
+def _of_file(path: Path, facts: JobFacts) -> Iterator[LineResult]:
     for number, value, ended in read_lines(path):
         location = f"Line {number:,} of {path.name}"
         if value is None:
@@ -512,7 +516,7 @@ def _of_file(path: Path, facts: Mapping[str, Any]) -> Iterator[LineResult]:
             yield _of_record(str(value["recordId"]), value, facts, location)
 
 
-def _of_record(ident: str, value: Mapping[str, Any], facts: Mapping[str, Any], location: str) -> LineResult:
+def _of_record(ident: str, value: JsonMapping, facts: JobFacts, location: str) -> LineResult:
     error, answer = value.get("error"), value.get("modelOutput")
     if error:
         values = obj(error)

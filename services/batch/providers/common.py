@@ -13,18 +13,27 @@ import io
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 from urllib.parse import urlsplit
 
 import orjson
 
-from services.batch.providers.base import Place, RouteTrouble
 from services.batch.providers.http import ThroughProxy
-from services.batch.types import Job, LineResult, LineState, RouteLimits, SubmitLater, SubmitRefused, SubmitStopped
+from services.batch.types import (
+    Job,
+    LineResult,
+    LineState,
+    Place,
+    RouteLimits,
+    RouteTrouble,
+    SubmitLater,
+    SubmitRefused,
+    SubmitStopped,
+)
 from services.outcomes import STATE_OF, judge
 from services.paths import ROOT
 from services.providers.anthropic import MessagesDecoder
@@ -34,14 +43,14 @@ from services.providers.openai import ChatDecoder, ResponsesDecoder
 from services.providers.usage import obj
 from services.security import keys
 from services.security.network import Forbidden
-from services.types import Json, Outcome, Usage, Wire, WireError
+from services.types import Json, JsonMapping, Outcome, Usage, Wire, WireError
 from services.wire.sse import ServerEvent
 
 
-def answered(wire_id: str, wire: Wire, body: Mapping[str, Any], http_status: int | None = 200) -> LineResult:
+def answered(wire_id: str, wire: Wire, body: JsonMapping, http_status: int | None = 200) -> LineResult:
     """The result of a line whose answer is ``body``, a whole response of the "messages", "chat" or "responses" wire."""
     decoder, events = _WIRES[wire]
-    reader: WireDecoder = decoder()
+    reader = decoder()
     texts: dict[str, list[str]] = {"answer": [], "reasoning": [], "tool": []}
     for event in events(body):
         for delta in reader.feed(ServerEvent("", b"[DONE]" if event is None else _dumps(event))):
@@ -68,7 +77,7 @@ def answered(wire_id: str, wire: Wire, body: Mapping[str, Any], http_status: int
 
 
 def refused(
-    wire_id: str, body: Mapping[str, Any], *, status: int | None, means: int | None, request_id: str | None
+    wire_id: str, body: JsonMapping, *, status: int | None, means: int | None, request_id: str | None
 ) -> LineResult:
     """The result of a line that the service answered with an error; ``body``: as a live call would have got it.
 
@@ -94,7 +103,7 @@ def not_run(wire_id: str, state: LineState, message: str) -> LineResult:
     return LineResult(wire_id, state, outcome, message=message)
 
 
-def _dumps(value: Mapping[str, Any]) -> bytes:
+def _dumps(value: JsonMapping) -> bytes:
     """JSON; of what is nested too deeply to be written, something that every decoder calls a protocol error."""
     try:
         return orjson.dumps(dict(value))
@@ -107,15 +116,15 @@ def _state(outcome: Outcome) -> LineState:
 
 
 # --- a whole answer, told as the events of its wire; None is the chat wire's [DONE] ----------------------------------
-_Event = Mapping[str, Any] | None
+_Event = JsonMapping | None
 
 
-def _chat(body: Mapping[str, Any]) -> Iterator[_Event]:
+def _chat(body: JsonMapping) -> Iterator[_Event]:
     yield body
     yield None
 
 
-def _messages(body: Mapping[str, Any]) -> Iterator[_Event]:
+def _messages(body: JsonMapping) -> Iterator[_Event]:
     usage = obj(body.get("usage"))
     yield {"type": "message_start", "message": {"id": body.get("id"), "model": body.get("model"), "usage": usage}}
     for block in _items(body.get("content")):
@@ -128,7 +137,7 @@ def _messages(body: Mapping[str, Any]) -> Iterator[_Event]:
     yield {"type": "message_stop"}
 
 
-def _responses(body: Mapping[str, Any]) -> Iterator[_Event]:
+def _responses(body: JsonMapping) -> Iterator[_Event]:
     for item in _items(body.get("output")):
         kind = text(item.get("type"))
         if kind.endswith("_call"):
@@ -148,11 +157,11 @@ _PARTS = {
 }
 
 
-def _items(value: Any) -> list[Mapping[str, Any]]:
+def _items(value: Any) -> list[JsonMapping]:
     return [obj(entry) for entry in value] if isinstance(value, list) else []
 
 
-_WIRES: Mapping[str, tuple[Any, Any]] = {
+_WIRES: Mapping[str, tuple[Callable[[], WireDecoder], Callable[[JsonMapping], Iterator[_Event]]]] = {
     "chat": (ChatDecoder, _chat),
     "messages": (MessagesDecoder, _messages),
     "responses": (ResponsesDecoder, _responses),
@@ -296,9 +305,22 @@ def limits_of(service: str) -> RouteLimits:
     )
 
 
+class _ServiceLimits(TypedDict):
+    """One service in batch_limits.json; None: no limit is known."""
+
+    min_records: int | None
+    max_records: int | None
+    max_bytes: int | None
+    max_record_bytes: int | None
+    window_h: float | None
+    results_days: int | None
+    source: str
+    date: str
+
+
 @functools.cache
-def _limits() -> Json:
-    limits: Json = json.loads(LIMITS_FILE.read_text(encoding="utf-8"))
+def _limits() -> dict[str, _ServiceLimits]:
+    limits: dict[str, _ServiceLimits] = json.loads(LIMITS_FILE.read_text(encoding="utf-8"))
     return limits
 
 
@@ -490,7 +512,7 @@ def broken_line(location: str, ended: bool) -> LineResult:
     return LineResult("", "failed", "protocol_error", message=f"{location} {why}, so that its answer cannot be read.")
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | None, bool]]:
+def read_lines(path: Path) -> Iterator[tuple[int, JsonMapping | None, bool]]:
     """The lines of a JSONL file as (number, object, whether it has its end of line); object None: it is none."""
     with path.open("rb") as file:
         for number, raw in enumerate(file, 1):

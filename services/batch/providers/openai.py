@@ -8,14 +8,14 @@ job that failed because too many tokens wait already (``token_limit_exceeded``) 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from db.batch_rows import JobFacts
 from services.batch.providers import common as providers_common
 from services.batch.providers import http as providers_http
-from services.batch.providers.base import Place, ResultsGone
 from services.batch.providers.common import (
     SETTLE_S,
     SubmitJournal,
@@ -30,12 +30,24 @@ from services.batch.providers.common import (
     results_path,
     submitting,
 )
-from services.batch.types import BatchState, Job, Line, LineResult, Polled, RouteLimits, RouteName, SubmitLater, wire_id
+from services.batch.types import (
+    BatchState,
+    Job,
+    Line,
+    LineResult,
+    Place,
+    Polled,
+    ResultsGone,
+    RouteLimits,
+    RouteName,
+    SubmitLater,
+    wire_id,
+)
 from services.batch.types import SubmitRefused as Refused
 from services.providers import kind_of
 from services.providers.base import endpoint
 from services.providers.usage import obj
-from services.types import Deployment, Json
+from services.types import Deployment, JsonMapping
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -131,10 +143,10 @@ class OpenAIRoute:
             journal.settled(vendor_id)
             path = _path(place.folder, job, journal)
             path.unlink(missing_ok=True)  # the service has it; the lines themselves are in our tables
-        facts = {**job.facts, "endpoint": url, "input_file_id": journal.file_id}
-        return replace(
-            job, vendor_id=vendor_id, facts={name: value for name, value in facts.items() if value is not None}
-        )
+        facts: JobFacts = {**job.facts, "endpoint": url}
+        if journal.file_id is not None:
+            facts["input_file_id"] = journal.file_id
+        return replace(job, vendor_id=vendor_id, facts=facts)
 
     def _write(
         self, deployment: Deployment, job: Job, lines: Iterable[Line], place: Place, journal: SubmitJournal
@@ -307,7 +319,7 @@ def _read(kind: str, path: Path, deployment: Deployment) -> Iterator[LineResult]
         path.unlink(missing_ok=True)
 
 
-def _result(row: Mapping[str, Any], deployment: Deployment) -> LineResult:
+def _result(row: JsonMapping, deployment: Deployment) -> LineResult:
     name = row.get("custom_id")
     called = name if isinstance(name, str) else ""
     response, error = obj(row.get("response")), obj(row.get("error"))
@@ -350,13 +362,14 @@ def polled(batch: Batch) -> Polled:
     word = str(batch.status)
     strange = f"OpenAI calls its state “{clean(word, 40)}”, which is not known here; it is watched on."
     state, sentence, over = _WORDS.get(word, ("running", strange, False))
-    facts: Json = {"input_file_id": batch.input_file_id, "results_until": batch.created_at + KEPT_S}
-    for name in ("output_file_id", "error_file_id"):
-        if getattr(batch, name):
-            facts[name] = getattr(batch, name)
+    facts: JobFacts = {"input_file_id": batch.input_file_id, "results_until": batch.created_at + KEPT_S}
+    if batch.output_file_id:
+        facts["output_file_id"] = batch.output_file_id
+    if batch.error_file_id:
+        facts["error_file_id"] = batch.error_file_id
     if state == "failed":
         if _over_quota(batch):
-            facts |= {"resubmit": True, "resubmit_after_s": QUOTA_WAIT_S}
+            facts = {**facts, "resubmit": True, "resubmit_after_s": QUOTA_WAIT_S}
             state = "waiting_for_quota"
             sentence = (
                 "OpenAI has too many tokens of this account waiting already, so that it did not take the file; it is "

@@ -24,25 +24,27 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, NamedTuple, Self
+from typing import IO, Any, NamedTuple, Required, Self, TypedDict
 
 import orjson
 
+from db.batch_rows import JobFacts
 from services.aws import control
 from services.aws.control import AwsTrouble, explained
 from services.aws.control import Place as Account
 from services.batch.providers import aws
 from services.batch.providers import http as providers_http
-from services.batch.providers.base import Place, RouteTrouble
 from services.batch.providers.common import clean, json_line, limits_of, not_run, tag_of
 from services.batch.types import (
     BatchState,
     Job,
     Line,
     LineResult,
+    Place,
     Polled,
     RouteLimits,
     RouteName,
+    RouteTrouble,
     SubmitLater,
     SubmitRefused,
     SubmitStopped,
@@ -50,8 +52,9 @@ from services.batch.types import (
 )
 from services.deployments import config
 from services.providers.decoder import loads
+from services.providers.usage import obj
 from services.security.network import Forbidden
-from services.types import Deployment, Json
+from services.types import Deployment, Json, JsonMapping
 
 INLINE_BYTES = 128_000
 
@@ -97,7 +100,7 @@ class AsyncRoute:
         return body
 
     def check(self, deployment: Deployment) -> list[str]:
-        """What would make a submit fail; what could not be found out begins with `aws.UNSURE`."""
+        """What would make a submit fail; what could not be found out begins with `UNSURE`."""
         try:
             account = aws.place_of(deployment)
             endpoint = aws.described(deployment) if deployment.kind == "sagemaker" else None
@@ -130,7 +133,7 @@ class AsyncRoute:
             with ledger:
                 sender = _Sender(deployment, account, endpoint.answers, tag, job, ledger, place)
                 control.call("sagemaker-runtime", account, lambda client: sender.all(client, lines), endpoint=url)
-        facts = {
+        facts: JobFacts = {
             **job.facts,
             "ledger": str(ledger.path),
             "tag": tag,
@@ -153,8 +156,7 @@ class AsyncRoute:
     def cancel(self, deployment: Deployment, job: Job) -> None:
         """Only remembered: SageMaker cannot withdraw what is queued, and `poll` says so until all of it is answered.
 
-        Lines whose request got no answer may be queued as well: they are looked for a while longer
-        (`sagemaker_async_queue`).
+        Lines whose request got no answer may be queued as well: they are looked for a while longer (`DOUBT_S`).
         """
         path = Ledger.of(job)
         if path is not None and path.exists():
@@ -331,7 +333,7 @@ def polled(account: Account, job: Job) -> Polled:
     if doubts and not n_waiting and now < since + DOUBT_S:
         sentence = f"{_of_doubt(doubts)} Answers to them are looked for until {clock(since + DOUBT_S)}."
         return Polled("cancelling", "queued", sentence, False, False, counts, None, {"answered_at": since})
-    facts = {"ended_at": job.facts.get("ended_at") or now}
+    facts: JobFacts = {"ended_at": job.facts.get("ended_at") or now}
     if n_waiting:
         sentence = f"{n_waiting:,} of {sent:,} lines were not answered in the time that SageMaker keeps them."
         return Polled("expired", "expired", sentence, True, True, counts, None, facts)
@@ -457,6 +459,17 @@ class Sent(NamedTuple):
     fail: str | None
 
 
+class LedgerRow(TypedDict, total=False):
+    """One line of a ledger: a line of the batch is about to be sent, and what became of that. ``out``, ``fail``: where
+    in S3 its answer or its failure will lie; ``refused``: why it was not taken; ``free``: it is as if never sent."""
+
+    no: Required[int]
+    out: str
+    fail: str
+    refused: str
+    free: bool
+
+
 class Ledger:
     """The ledger of one job. Open it with ``with`` to write; reading needs no more than `read`."""
 
@@ -482,8 +495,7 @@ class Ledger:
     def read(self) -> Self:
         """Take in what the file holds. Raises OSError when it cannot be read."""
         for raw in self.path.read_bytes().splitlines():
-            row = loads(raw)
-            if isinstance(row, dict) and isinstance(row.get("no"), int):
+            if (row := _ledger_row(obj(loads(raw)))) is not None:
                 self._take(row)
         return self
 
@@ -508,7 +520,10 @@ class Ledger:
 
     def add_sent(self, no: int, sent: Sent) -> None:
         """SageMaker took a line."""
-        self._add({"no": no, "out": sent.out, **({"fail": sent.fail} if sent.fail else {})})
+        row: LedgerRow = {"no": no, "out": sent.out}
+        if sent.fail:
+            row["fail"] = sent.fail
+        self._add(row)
 
     def add_refused(self, no: int, why: str) -> None:
         """SageMaker did not take a line."""
@@ -518,7 +533,7 @@ class Ledger:
         """SageMaker said that it takes a line not now: it is as if it had never been sent."""
         self._add({"no": no, "free": True})
 
-    def _add(self, row: Json) -> None:
+    def _add(self, row: LedgerRow) -> None:
         with self._lock:
             if self._file is None:
                 raise RuntimeError("the ledger is not open")
@@ -526,13 +541,29 @@ class Ledger:
             self._file.flush()
             self._take(row)
 
-    def _take(self, row: Json) -> None:
-        no: int = row["no"]
+    def _take(self, row: LedgerRow) -> None:
+        no = row["no"]
         self.tried.add(no)
-        if row.get("free") is True:
+        if row.get("free"):
             self.tried.discard(no)
-        elif isinstance(row.get("out"), str):
-            fail = row.get("fail")
-            self.sent[no] = Sent(row["out"], fail if isinstance(fail, str) else None)
-        elif isinstance(row.get("refused"), str):
+        elif "out" in row:
+            self.sent[no] = Sent(row["out"], row.get("fail"))
+        elif "refused" in row:
             self.refused[no] = row["refused"]
+
+
+def _ledger_row(value: JsonMapping) -> LedgerRow | None:
+    """A line of a ledger as it was read; None for what is none."""
+    no = value.get("no")
+    if not isinstance(no, int):
+        return None
+    row: LedgerRow = {"no": no}
+    if value.get("free") is True:
+        row["free"] = True
+    if isinstance(out := value.get("out"), str):
+        row["out"] = out
+    if isinstance(fail := value.get("fail"), str):
+        row["fail"] = fail
+    if isinstance(refused := value.get("refused"), str):
+        row["refused"] = refused
+    return row

@@ -10,28 +10,29 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from db.batch_rows import JobFacts
 from services.aws import control
 from services.aws.control import AwsTrouble
 from services.aws.control import Place as Account
 from services.aws.instances import of_instance
 from services.batch.providers import aws
 from services.batch.providers.aws import Endpoint, StoredObject, Uri
-from services.batch.providers.base import Place
 from services.batch.providers.common import broken_line, clean, halt, json_line, limits_of, read_lines
 from services.batch.types import (
+    UNSURE,
     BatchState,
     Job,
     Line,
     LineResult,
+    Place,
     Polled,
     RouteLimits,
     RouteName,
     SubmitRefused,
     wire_id,
 )
-from services.types import Deployment, Json
+from services.types import Deployment, JsonMapping
 
 FILE_BYTES = 32_000_000
 
@@ -66,7 +67,7 @@ class TransformRoute:
         return b'{"id":"%s","request":%s}\n' % (wire_id(line.no).encode(), request.rstrip(b"\n"))
 
     def check(self, deployment: Deployment) -> list[str]:
-        """What would make a submit fail; what could not be found out begins with `aws.UNSURE`."""
+        """What would make a submit fail; what could not be found out begins with `UNSURE`."""
         why = self.why_not(deployment)
         if why:
             return [why]
@@ -75,7 +76,7 @@ class TransformRoute:
         except AwsTrouble as error:
             return [str(error)]
         _, trouble = aws.account(account)
-        if trouble and not trouble[0].startswith(aws.UNSURE):
+        if trouble and not trouble[0].startswith(UNSURE):
             return trouble
         troubles = [*trouble, *aws.bucket(account, aws.settings(deployment).batch_s3 or "")]
         try:
@@ -83,7 +84,7 @@ class TransformRoute:
             return [*troubles, *_unfit(endpoint), *_unknown_instance(account, endpoint)]
         except AwsTrouble as error:
             doubt = error.what in ("throttled", "timeout", "unreachable", "failed")
-            return [*troubles, f"{aws.UNSURE}the endpoint. {error}" if doubt else str(error)]
+            return [*troubles, f"{UNSURE}the endpoint. {error}" if doubt else str(error)]
 
     def submit(self, deployment: Deployment, job: Job, lines: Iterable[Line], place: Place) -> Job:
         """Upload the files and make the job, or find the one that an earlier try made."""
@@ -106,7 +107,7 @@ class TransformRoute:
                     row = create(account, name, base, endpoint)
             else:
                 files = files_of(job, aws.listed(account, base.under("input")))
-        facts = {
+        facts: JobFacts = {
             **job.facts,
             "name": name,
             "output": str(base.under("output")),
@@ -226,9 +227,7 @@ def _unknown_instance(account: Account, endpoint: Endpoint) -> list[str]:
     types = control.call("sagemaker", account, lambda s: s.meta.service_model.shape_for("TransformInstanceType").enum)
     if endpoint.instance is None or endpoint.instance in types:
         return []
-    return [
-        f"{aws.UNSURE}whether transform jobs run on {endpoint.instance}: it is not among the types that are known to."
-    ]
+    return [f"{UNSURE}whether transform jobs run on {endpoint.instance}: it is not among the types that are known to."]
 
 
 FILE_LINES = 200
@@ -248,12 +247,10 @@ STATES: Mapping[str, tuple[BatchState, bool, str]] = {
 }
 
 
-def described(account: Account, name: str) -> Mapping[str, Any] | None:
+def described(account: Account, name: str) -> JsonMapping | None:
     """The transform job of a name; None when there is none."""
     try:
-        row: Mapping[str, Any] = control.call(
-            "sagemaker", account, lambda s: s.describe_transform_job(TransformJobName=name)
-        )
+        row: JsonMapping = control.call("sagemaker", account, lambda s: s.describe_transform_job(TransformJobName=name))
     except AwsTrouble as error:
         if error.what == "not_found":
             return None
@@ -261,7 +258,7 @@ def described(account: Account, name: str) -> Mapping[str, Any] | None:
     return row
 
 
-def create(account: Account, name: str, base: Uri, endpoint: Endpoint) -> Mapping[str, Any]:
+def create(account: Account, name: str, base: Uri, endpoint: Endpoint) -> JsonMapping:
     """Make the job; returns its description. A second one of its name cannot be made."""
     asks = {
         "TransformJobName": name,
@@ -303,24 +300,27 @@ def create(account: Account, name: str, base: Uri, endpoint: Endpoint) -> Mappin
     return row
 
 
-def instances(row: Mapping[str, Any], account: Account) -> Json:
+def instances(row: JsonMapping, account: Account) -> JobFacts:
     """What the job's own instances cost, as facts: type, count, US dollars an hour of one, and when they ran."""
     resources = row.get("TransformResources") or {}
     rate = of_instance(str(resources.get("InstanceType", "")), account.region)
-    facts = {
-        "instance_type": resources.get("InstanceType"),
-        "instance_count": resources.get("InstanceCount"),
-        "usd_per_hour": rate.usd if rate else None,
-        "price_source": rate.source if rate else None,
-        "price_date": rate.date if rate else None,
-        "submitted_at": aws.seconds(row.get("CreationTime")),
-        "started_at": aws.seconds(row.get("TransformStartTime")),
-        "ended_at": aws.seconds(row.get("TransformEndTime")),
-    }
-    return {name: value for name, value in facts.items() if value is not None}
+    facts: JobFacts = {}
+    if (instance_type := resources.get("InstanceType")) is not None:
+        facts["instance_type"] = instance_type
+    if (count := resources.get("InstanceCount")) is not None:
+        facts["instance_count"] = count
+    if rate:
+        facts.update({"usd_per_hour": rate.usd, "price_source": rate.source, "price_date": rate.date})
+    if (created := aws.seconds(row.get("CreationTime"))) is not None:
+        facts["submitted_at"] = created
+    if (started := aws.seconds(row.get("TransformStartTime"))) is not None:
+        facts["started_at"] = started
+    if (ended := aws.seconds(row.get("TransformEndTime"))) is not None:
+        facts["ended_at"] = ended
+    return facts
 
 
-def polled(row: Mapping[str, Any], job: Job, done: list[StoredObject], account: Account) -> Polled:
+def polled(row: JsonMapping, job: Job, done: list[StoredObject], account: Account) -> Polled:
     word = str(row.get("TransformJobStatus", ""))
     state, over, sentence = STATES.get(word, ("running", False, f"SageMaker calls the job “{clean(word, 40)}”."))
     files: list[int] = list(job.facts.get("files") or ())
@@ -330,7 +330,9 @@ def polled(row: Mapping[str, Any], job: Job, done: list[StoredObject], account: 
     if word == "Failed" and finished:
         state = "ended"
         sentence = f"The transform job failed for a part of the lines; {n_done:,} of {job.n_lines:,} have answers."
-    facts = {**instances(row, account), **({"message": reason} if reason else {})}
+    facts = instances(row, account)
+    if reason:
+        facts["message"] = reason
     return Polled(
         state,
         word,

@@ -7,8 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from services.batch.providers.base import Route
-from services.batch.types import Job, Line, LineResult, no_of, wire_id
+from services.batch.types import Job, Line, LineResult, Route, no_of, wire_id
 from services.types import Ask, Aws, Deployment, Message
 from tests.batch.aws.cloud import BUCKET, ROLE, Cloud
 

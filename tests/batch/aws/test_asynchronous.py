@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 
 from services.batch.providers import aws, get
-from services.batch.providers.base import RouteTrouble
 from services.batch.providers.sagemaker_async import Ledger
-from services.batch.types import Job, Line, SubmitLater, SubmitRefused, wire_id
+from services.batch.types import Job, Line, RouteTrouble, SubmitLater, SubmitRefused, wire_id
 from services.types import Aws, Deployment
 from tests.batch.aws import house
 from tests.batch.aws.cloud import BUCKET, Cloud

@@ -7,10 +7,9 @@ from dataclasses import replace
 import pytest
 
 from services.aws import bedrock_ids, control
-from services.batch.providers import aws, get
 from services.batch.providers import bedrock as providers_bedrock
-from services.batch.providers.base import RouteTrouble
-from services.batch.types import Job, SubmitRefused
+from services.batch.providers import get
+from services.batch.types import UNSURE, Job, RouteTrouble, SubmitRefused
 from tests.batch.aws import house
 from tests.batch.aws.cloud import Cloud
 from tests.batch.aws.house import AWS, Desk, bedrock, lines
@@ -48,7 +47,7 @@ def test_what_could_not_be_asked_is_said_as_not_checked(cloud: Cloud, monkeypatc
     monkeypatch.setenv("AWS_ENDPOINT_URL_IAM", "http://127.0.0.1:9")
     control.forget()
     (said,) = ROUTE.check(bedrock())
-    assert said.startswith(aws.UNSURE) and "could not be checked" in said
+    assert said.startswith(UNSURE) and "could not be checked" in said
 
 
 def test_missing_credentials_are_one_sentence(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from services.batch.providers import get
-from services.batch.providers.base import ResultsGone
-from services.batch.types import Job, SubmitLater, SubmitRefused, no_of
+from services.batch.types import Job, ResultsGone, SubmitLater, SubmitRefused, no_of
 from tests.batch.aws import house
 from tests.batch.aws.cloud import BUCKET, Cloud
 from tests.batch.aws.house import Desk, bedrock, by_no, finish, lines

@@ -14,8 +14,7 @@ import pytest
 
 from services.aws.control import Place, explained
 from services.batch.providers import get
-from services.batch.providers.base import RouteTrouble
-from services.batch.types import Job, SubmitLater, SubmitRefused, SubmitStopped
+from services.batch.types import Job, RouteTrouble, SubmitLater, SubmitRefused, SubmitStopped
 from tests.batch.aws import house
 from tests.batch.aws.cloud import BUCKET, Cloud
 from tests.batch.aws.house import Desk, bedrock, finish, lines, sagemaker

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from services.batch.providers import aws, get
-from services.batch.providers.base import RouteTrouble
-from services.batch.types import Job, Line, SubmitLater, SubmitRefused
+from services.batch.types import UNSURE, Job, Line, RouteTrouble, SubmitLater, SubmitRefused
 from services.types import Aws, Deployment
 from tests.batch.aws import house
 from tests.batch.aws.cloud import BUCKET, Cloud
@@ -161,7 +160,7 @@ def test_an_endpoint_without_a_model_or_an_instance_is_refused_in_words(cloud: C
 def test_an_instance_type_that_transform_jobs_do_not_list_is_said(cloud: Cloud) -> None:
     cloud.sagemaker.endpoint("big", instance="ml.p5.48xlarge")
     (said,) = ROUTE.check(sagemaker(cloud, "big"))
-    assert said.startswith(aws.UNSURE) and "ml.p5.48xlarge" in said
+    assert said.startswith(UNSURE) and "ml.p5.48xlarge" in said
 
 
 def test_a_sound_endpoint_has_nothing_wrong(cloud: Cloud, own: Deployment) -> None:

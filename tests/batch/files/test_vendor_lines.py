@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.batch.files import check
-from services.batch.files.convert_bedrock import bedrock
 from services.batch.files.messages import ConversionNotes
+from services.batch.files.vendor_formats import bedrock
 from services.providers.bedrock import conversation
 from services.providers.model_families import llama_prompt, mistral_prompt
 from services.types import Ask, Message

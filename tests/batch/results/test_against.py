@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import Engine
 
-from services.batch.estimate import against, of_history
-from services.batch.stats import summary
+from services.batch.stats import against, of_history, summary
 from tests.batch.results.past import put_calls
 from tests.batch.results.rows import line, priced
 

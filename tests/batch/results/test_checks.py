@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.batch import evaluate
-from services.batch.evaluate import Check, Rate, Verdict, rate, run
-from services.batch.sandbox import Sandbox
+from services.batch.evaluate import Check, Rate, Sandbox, Verdict, rate, run
 from tests.batch.results.rows import line
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Engine, event
 
-from services.batch import estimate
+from services.batch import estimate, text
 from services.batch.estimate import Estimate, estimates, tokens_nanousd
 from services.pricing.cost import Price, PriceTier
 from services.types import PriceRef
@@ -343,4 +343,4 @@ def test_an_estimate_is_kept_as_plain_json(engine: Engine) -> None:
     [(0.59, "0.59 s"), (40, "40 s"), (600, "10 min"), (12_600, "3.5 h"), (181_440, "2.1 days")],
 )
 def test_times_are_told_in_words(seconds: float, words: str) -> None:
-    assert estimate.words(seconds) == words
+    assert text.short_span(seconds) == words

@@ -12,7 +12,7 @@ from sqlmodel import Session
 
 from db import batch_queries
 from db.models import Batch, BatchLine, Call, Run
-from services.batch import pauses
+from services.batch import stats
 from services.batch.estimate import estimates
 from tests.batch.results.past import NOW
 from tests.batch.results.rows import checked, deployment
@@ -72,28 +72,28 @@ def put(engine: Engine, spans: Sequence[Span], name: str = "b", **more: Any) -> 
 def test_the_rate_is_of_the_time_in_which_it_worked(engine: Engine) -> None:
     # Ten lines of a second each, then a pause of 40 s, and for 10 s one that is still under way.
     row = put(engine, [*((60.0 - n, 59.0 - n) for n in range(10)), (10.0, None)])
-    n, seconds = pauses.rate(engine, row, 60, NOW)
+    n, seconds = stats.rate(engine, row, 60, NOW)
     assert n == 10
     assert seconds == pytest.approx(20, abs=0.1)
 
 
 def test_a_pause_that_reaches_into_the_window_is_left_out_and_what_ended_before_it_too(engine: Engine) -> None:
     row = put(engine, [(400.0, 390.0), *((5.0 - n / 2, 4.5 - n / 2) for n in range(10))])
-    assert pauses.rate(engine, row, 60, NOW) == (10, pytest.approx(5, abs=0.1))
+    assert stats.rate(engine, row, 60, NOW) == (10, pytest.approx(5, abs=0.1))
 
 
 def test_one_long_call_is_no_pause_and_a_batch_that_just_began_has_no_time_before_it(engine: Engine) -> None:
     row = put(engine, [(60.0, 1.0)])
-    assert pauses.rate(engine, row, 60, NOW) == (1, pytest.approx(60, abs=0.1))
+    assert stats.rate(engine, row, 60, NOW) == (1, pytest.approx(60, abs=0.1))
     fresh = put(engine, [(10.0, 8.0), (8.0, 1.0)], "fresh", started_at=NOW - timedelta(seconds=10))
-    assert pauses.rate(engine, fresh, 60, NOW) == (2, pytest.approx(10, abs=0.1))
+    assert stats.rate(engine, fresh, 60, NOW) == (2, pytest.approx(10, abs=0.1))
 
 
 def test_a_slow_limit_of_lines_a_minute_is_no_pause(engine: Engine) -> None:
     row = put(engine, [(55.0, 54.0), (35.0, 34.0), (15.0, 14.0)], per_minute=3)
-    assert pauses.rate(engine, row, 60, NOW)[1] == 60
+    assert stats.rate(engine, row, 60, NOW)[1] == 60
     quick = put(engine, [(55.0, 54.0), (35.0, 34.0), (15.0, 14.0)], "quick")
-    assert pauses.rate(engine, quick, 60, NOW)[1] == pytest.approx(3, abs=0.1)
+    assert stats.rate(engine, quick, 60, NOW)[1] == pytest.approx(3, abs=0.1)
 
 
 def test_of_more_lines_than_are_looked_at_none_of_the_time_before_them_counts_as_a_pause(
@@ -102,7 +102,7 @@ def test_of_more_lines_than_are_looked_at_none_of_the_time_before_them_counts_as
     row = put(engine, [(60.0 - n, 59.0 - n) for n in range(60)])
     monkeypatch.setattr(batch_queries.latest, "__defaults__", (20,))
     monkeypatch.setattr(batch_queries, "LATEST", 20)
-    n, seconds = pauses.rate(engine, row, 60, NOW)
+    n, seconds = stats.rate(engine, row, 60, NOW)
     assert 59 <= n <= 60
     assert seconds == 60
 
@@ -124,9 +124,9 @@ def test_batches_of_services_and_those_that_are_too_long_to_be_read_keep_their_w
     spans = [(600.0, 599.0), (1.0, 0.0)]
     put(engine, spans, "theirs", state="ended", ended_at=NOW, route="openai")
     put(engine, spans, "long", state="ended", ended_at=NOW)
-    monkeypatch.setattr(pauses, "MOST_LINES", 1)
-    whole = pauses.working(engine, batch_queries.finished_batches(engine))
+    monkeypatch.setattr(stats, "MOST_LINES", 1)
+    whole = stats.working(engine, batch_queries.finished_batches(engine))
     assert [row["seconds"] for row in whole] == [600, 600]
     monkeypatch.undo()
-    found = {row["run_id"]: row["seconds"] for row in pauses.working(engine, batch_queries.finished_batches(engine))}
+    found = {row["run_id"]: row["seconds"] for row in stats.working(engine, batch_queries.finished_batches(engine))}
     assert found == {"run-theirs": 600, "run-long": pytest.approx(2)}

@@ -34,7 +34,7 @@ def test_the_states_always_sum_to_what_was_sent(rows: list[dict[str, Any]]) -> N
     unanswered = [row for row in rows if row["state"] in batch_reconcile.RESENT]
     assert found.n == sum(found.counts.values()) == len(rows)
     assert found.even
-    assert found.table[-1]["lines"] == sum(one["lines"] for one in found.table[:-1]) == len(rows)
+    assert found.table[-1].lines == sum(one.lines for one in found.table[:-1]) == len(rows)
     assert sum(group.n for group in found.groups) == found.to_resend == len(unanswered)
     assert all(group.text.strip() for group in found.groups)
     hopeless = [row for row in unanswered if row["state"] == "failed" and row["outcome"] in batch_reconcile.SAME_AGAIN]
@@ -44,7 +44,7 @@ def test_the_states_always_sum_to_what_was_sent(rows: list[dict[str, Any]]) -> N
 @given(st.dictionaries(st.sampled_from(STATES), st.integers(0, 10**6)))
 def test_counts_alone_give_the_same_equation(counts: dict[str, int]) -> None:
     found = batch_reconcile.by_counts(counts)
-    assert found.n == sum(counts.values()) == found.table[-1]["lines"]
+    assert found.n == sum(counts.values()) == found.table[-1].lines
 
 
 def test_the_sentence_is_the_equation_and_what_does_not_fit() -> None:

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from services.batch import jobs
 from services.batch.jobs import share
 from services.batch.providers.aws import instance_cost_nanousd
-from services.batch.providers.base import RouteTrouble
-from services.batch.types import LineResult, wire_id
+from services.batch.types import LineResult, RouteTrouble, wire_id
 from services.types import Usage
 from tests.batch.results.rows import deployment
 

@@ -18,14 +18,15 @@ from typing import Any
 import orjson
 
 from services.batch import worker
-from services.batch.providers.base import Place, RouteTrouble
 from services.batch.types import (
     Job,
     Line,
     LineResult,
+    Place,
     Polled,
     RouteLimits,
     RouteName,
+    RouteTrouble,
     SubmitLater,
     SubmitRefused,
     SubmitStopped,

@@ -12,8 +12,8 @@ import pytest
 
 from db import batches
 from services.batch.jobs import Jobs
-from services.batch.providers.base import Route
 from services.batch.runner import Around, LineCalls
+from services.batch.types import Route
 from services.batch.worker import WorkflowSteps
 from services.deployments.registry import Registry
 from services.types import Deployment

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
 
+from db import batch_queries, runs
 from db import batches as batches_module
-from db import runs
 from db.batch_queries import CALL, LINE
+from db.batch_rows import (
+    BatchRow,
+    CalledLine,
+    FinishedBatch,
+    JobRow,
+    LineRow,
+    RecentCall,
+    ResentBatch,
+    VoteRow,
+    WorkerRow,
+)
 from services import paths
-from services.batch import lease
+from services.batch.worker import place_of, take_place
 from services.runs.spec import new_id
 from tests.batch.runner.desk import Desk
 
@@ -158,18 +169,49 @@ def test_lines_are_found_by_their_text_and_their_state(either: Desk) -> None:
     assert batches_module.spent(either.reader, batch_id) == 7
 
 
+def test_a_row_has_the_columns_that_its_type_names(either: Desk) -> None:
+    batch_id, other = either.batch(2), either.batch(1, state="ended", ended_at=datetime.now(UTC) + timedelta(hours=1))
+    call = claim(either, batch_id, 1, "worker-a")
+    assert call is not None and end(either, batch_id, 1, call)
+    again = claim(either, batch_id, 2, "worker-a", -1.0)
+    assert again is not None and claim(either, batch_id, 2, "worker-b") is not None
+    job = {"batch_id": batch_id, "no": 1, "token": "t", "first_no": 1, "last_no": 2, "n_lines": 2, "state": "waiting"}
+    either.do(batches_module.insert_jobs, rows=[job])
+    either.do(batches_module.adopt_worker, worker="worker-a", host="h", pid=1)
+    either.do(batch_queries.vote, batch_a=batch_id, batch_b=other, no=1, person="ada", choice="a")
+    resent = either.batch(1, parent_id=batch_id)
+    read = either.reader
+    rows = [
+        (BatchRow, batches_module.batch(read, batch_id)),
+        (BatchRow, batch_queries.called(read, batch_id)[0]),
+        (LineRow, batches_module.lines_between(read, batch_id, 1, 1)[0]),
+        (CalledLine, batches_module.lines(read, batch_id)[0][1]),
+        (CalledLine, next(batches_module.each_line(read, batch_id))),
+        (JobRow, batches_module.jobs(read, batch_id)[0]),
+        (WorkerRow, batches_module.workers(read)[0]),
+        (VoteRow, batch_queries.votes(read, batch_id, other)[0]),
+        (RecentCall, batch_queries.recent_calls(read, ["fake"])[0]),
+        (FinishedBatch, batch_queries.finished_batches(read)[0]),
+        (ResentBatch, batch_queries.sent_again(read, batch_id)),
+    ]
+    for kind, row in rows:
+        assert row is not None and row.keys() == kind.__annotations__.keys(), kind
+    sent = batch_queries.sent_again(read, batch_id)
+    assert sent is not None and sent["id"] == resent
+
+
 def test_a_place_is_held_by_one_process_and_free_again_when_it_is_gone(tmp_path: Path) -> None:
-    first, second = lease.settle(tmp_path), lease.settle(tmp_path)
+    first, second = take_place(tmp_path), take_place(tmp_path)
     assert first.place != second.place
-    assert lease.place_of(first.id) == first.place
+    assert place_of(first.id) == first.place
     program = (
-        "import sys; from pathlib import Path; from services.batch import lease; "
-        "print(lease.settle(Path(sys.argv[1])).place)"
+        "import sys; from pathlib import Path; from services.batch.worker import take_place; "
+        "print(take_place(Path(sys.argv[1])).place)"
     )
     command = [sys.executable, "-c", program, str(tmp_path)]
     there = subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True, check=True)
     assert there.stdout.strip() not in (first.place, second.place)
     first.lock.close()
-    again = lease.settle(tmp_path)
+    again = take_place(tmp_path)
     assert again.place == first.place
     assert again.id != first.id

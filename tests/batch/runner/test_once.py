@@ -14,7 +14,7 @@ import pytest
 from db import batches
 from db.batch_queries import LINE
 from db.writer import Writer
-from services.batch import estimate, service
+from services.batch import ingest, service
 from services.batch.files import sha256_of, spool
 from services.batch.ingest import CHANGED, store_file
 from services.batch.service import BatchService, BatchSpec
@@ -219,10 +219,12 @@ def test_an_estimate_of_the_client_is_not_believed(desk: Desk) -> None:
 
 def test_where_nothing_bounds_the_cost_the_least_that_it_comes_to_counts() -> None:
     unbounded = {"cost_low": 2_000, "cost_high": None}
-    assert estimate.above(unbounded, 1_000) == "This costs at least $0.000002, which is above the budget of $0.000001"
-    assert estimate.above(unbounded, 2_000) is None
-    assert estimate.above({"cost_low": None, "cost_high": None}, 1) is None
-    assert estimate.above(unbounded, None) is None
+    assert (
+        ingest.above_budget(unbounded, 1_000) == "This costs at least $0.000002, which is above the budget of $0.000001"
+    )
+    assert ingest.above_budget(unbounded, 2_000) is None
+    assert ingest.above_budget({"cost_low": None, "cost_high": None}, 1) is None
+    assert ingest.above_budget(unbounded, None) is None
 
 
 def test_of_a_large_file_the_question_of_the_budget_is_asked_when_it_is_checked(

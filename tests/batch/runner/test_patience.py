@@ -9,6 +9,7 @@ import pytest
 from services.batch import concurrency, runner
 from services.batch.concurrency import BELIEVED_S, LONGEST_PAUSE_S, Lanes, Spacing, Turns
 from services.batch.runner import AGAIN, RetryPolicy, Tries
+from services.call_record import CallOutcome
 
 
 class Clock:
@@ -33,19 +34,13 @@ def judge(patient_s: float = 300.0, lanes: int = 4) -> RetryPolicy:
     return RetryPolicy("fake", Turns(Lanes(first=lanes), Spacing(None)), patient_s)
 
 
-def end(outcome: str, asked: float | None = None, **more: Any) -> dict[str, Any]:
-    good = outcome == "ok"
-    return {
-        "state": "succeeded" if good else "failed",
-        "outcome": outcome,
-        "retry_after_s": asked,
-        "message": f"fake: {outcome}.",
-        "answer": "yes" if good else None,
-    } | more
+def end(outcome: str, asked: float | None = None, **more: Any) -> CallOutcome:
+    state = "succeeded" if outcome == "ok" else "failed"
+    return CallOutcome(state=state, name=outcome, retry_after_s=asked, message=f"fake: {outcome}.", **more)
 
 
-def told(one: RetryPolicy, final: dict[str, Any], tries: Tries | None = None) -> Any:
-    return one.verdict(final, tries or Tries(), refused=False, cancelled=False)
+def told(one: RetryPolicy, final: CallOutcome, tries: Tries | None = None) -> Any:
+    return one.verdict(final, "yes" if final.succeeded else "", tries or Tries(), refused=False, cancelled=False)
 
 
 def answered(one: RetryPolicy) -> None:
@@ -165,5 +160,5 @@ def test_a_server_that_is_gone_pauses_before_a_line_has_used_up_its_tries(clock:
 
 def test_a_stop_by_hand_ends_a_line_and_a_stopped_worker_leaves_it() -> None:
     one = judge()
-    assert one.verdict(end("cancelled"), Tries(), refused=False, cancelled=True).line["state"] == "cancelled"
-    assert one.verdict(end("cancelled"), Tries(), refused=False, cancelled=False).line["state"] == "waiting"
+    assert one.verdict(end("cancelled"), "", Tries(), refused=False, cancelled=True).line["state"] == "cancelled"
+    assert one.verdict(end("cancelled"), "", Tries(), refused=False, cancelled=False).line["state"] == "waiting"

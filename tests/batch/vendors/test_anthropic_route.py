@@ -6,10 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from services.batch.providers import ResultsGone, RouteTrouble
 from services.batch.providers.anthropic import AnthropicRoute
 from services.batch.providers.common import journal_of
-from services.batch.types import SubmitLater, SubmitRefused, no_of
+from services.batch.types import ResultsGone, RouteTrouble, SubmitLater, SubmitRefused, no_of
 from tests.batch.vendors.house import Bench, Vendor, lines
 
 

@@ -8,8 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services.batch.providers import ResultsGone, RouteTrouble
-from services.batch.types import Line, no_of
+from services.batch.types import Line, ResultsGone, RouteTrouble, no_of
 from services.pricing import cost
 from services.providers import kind_of
 from services.types import Ask, Message

@@ -8,8 +8,7 @@ import traceback
 
 import pytest
 
-from services.batch.providers import RouteTrouble
-from services.batch.types import SubmitLater, SubmitRefused
+from services.batch.types import RouteTrouble, SubmitLater, SubmitRefused
 from tests.batch.vendors.house import KEY, KEY_NAME, Vendor
 
 

@@ -6,8 +6,7 @@ import json
 
 import pytest
 
-from services.batch.providers import ResultsGone
-from services.batch.types import SubmitLater, no_of
+from services.batch.types import ResultsGone, SubmitLater, no_of
 from tests.batch.vendors.house import Vendor
 
 
