@@ -7,6 +7,8 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
 # Half of the suite's time is waiting (for browsers, servers, clocks), so it runs twice side by side, file by file.
 WORKERS ?= 2
+# Where an image sets it, every process of ours would compile every changed file again.
+unexport PYTHONDONTWRITEBYTECODE
 VENV := .venv
 BIN := $(VENV)/bin
 LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet $(UPGRADE)
@@ -22,7 +24,7 @@ test: $(VENV)/.test ## set up once, then pass every test (TEST="-k words", TEST=
 		echo "The browser tests will be skipped: no Chromium; on Debian install it with: sudo apt-get install chromium"
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(TEST)
 
-quick: $(VENV)/.test ## set up once, then pass the tests that need no browser, no PostgreSQL and no model
+quick: $(VENV)/.test ## set up once, then pass the tests that need no browser, no PostgreSQL, no model and no long wait
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not browser and not postgres and not model and not slow" $(TEST)
 
 bench: $(VENV)/.test ## measure side by side in one run (BENCH="words")

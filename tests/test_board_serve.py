@@ -65,6 +65,7 @@ def elsewhere(tmp_path: Path) -> Iterator[dict[str, str]]:
     yield {**os.environ, "PYTHONPATH": str(ROOT), "LAB_DATA": str(tmp_path), "LAB_SOCKET": str(tmp_path / "none.sock")}
 
 
+@pytest.mark.slow
 def test_the_settings_hold_wherever_it_is_started_and_the_collector_is_frozen(
     elsewhere: dict[str, str], tmp_path: Path
 ) -> None:
@@ -88,12 +89,14 @@ def test_the_settings_hold_wherever_it_is_started_and_the_collector_is_frozen(
     assert "default-src 'self'" in {k.lower(): v for k, v in told["headers"].items()}["content-security-policy"]
 
 
+@pytest.mark.slow
 def test_what_is_heavy_is_not_imported_before_the_first_answer() -> None:
     look_at = "import sys, app.asgi; print([name for name in app.asgi.HEAVY if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", look_at], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_it_ends_when_the_process_that_started_it_is_gone(elsewhere: dict[str, str], tmp_path: Path) -> None:
     port = a_port()
     starter = (

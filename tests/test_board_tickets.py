@@ -65,6 +65,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(JSON)
 def test_a_signed_body_of_any_shape_is_a_ticket_or_refused(value: Any) -> None:
     got = verdict(signed(json.dumps(value).encode()))

@@ -23,6 +23,8 @@ from tests.engine.process import EngineProcess, engine_process
 from tests.fake.fixture import FakeServerThread
 from tests.lab_command import run_lab
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "[/]:bomb:[red]\x1b[31m"
 
 

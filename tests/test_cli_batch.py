@@ -23,6 +23,8 @@ from tests.engine.process import EngineProcess, engine_process
 from tests.fake.fixture import FakeServerThread
 from tests.lab_command import run_lab
 
+pytestmark = pytest.mark.slow
+
 GOOD = "id,text\na1,Why?\na2,=1+1\na3,\x1b[31mred\n"
 BAD = "id,text\na1,Why?\na2,\n"
 

@@ -165,6 +165,7 @@ def test_a_path_that_leads_nowhere_is_a_sentence(tmp_path: Path) -> None:
             local_path(path, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_help_and_the_version_load_nothing_heavy() -> None:
     needless: dict[str, set[str]] = {}
     for arguments in ("--help", "--version", "runs --help", "batch --help", "batch submit --help", "history --help"):

@@ -18,6 +18,8 @@ from services.types import Ask, CacheMode, Deployment, Message, Wire, WireReques
 from tests.fake.fixture import FakeServerThread
 from tests.fake.scripts import WIRES
 
+pytestmark = pytest.mark.slow
+
 KINDS = {"messages": "anthropic", "responses": "openai", "chat": "openai-compatible"}
 KEY_NAME, KEY = "COPIED_KEY", "a-key-of-the-copy-tests"
 HOSTILE = (

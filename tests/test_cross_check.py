@@ -130,6 +130,7 @@ WHOLE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wire", WIRES)
 @pytest.mark.parametrize("name", sorted(WHOLE))
 async def test_a_whole_stream_means_the_same_to_the_sdk_and_to_us(name: str, wire: Wire) -> None:

@@ -26,6 +26,8 @@ from services.pricing.cost import Price, cost, plain_nanousd
 from services.types import Deployment, Usage
 from tests.db.rows import ask, do
 
+pytestmark = pytest.mark.slow
+
 END = datetime(2026, 11, 20, 15, 30, tzinfo=UTC)
 CALLS, DAYS = 6_000, 30
 STATES_WITHOUT_COST = {"not_billed", "free", "by_the_hour"}
@@ -57,6 +59,7 @@ def test_as_many_calls_as_asked_lie_in_the_time_asked_and_all_are_in_the_rollups
     assert rollups.day_of(about.start) <= first and last < about.end
 
 
+@pytest.mark.slow
 def test_the_last_minutes_hold_as_many_calls_as_those_before_them(tmp_path: Path) -> None:
     """An hour that has just begun has its share of calls, and not a whole hour's."""
     end = datetime(2026, 11, 18, 15, 5, tzinfo=UTC)
@@ -70,6 +73,7 @@ def test_the_last_minutes_hold_as_many_calls_as_those_before_them(tmp_path: Path
     assert 0 < last < before * 2
 
 
+@pytest.mark.slow
 def test_the_rollups_are_those_that_adding_the_calls_up_one_by_one_makes(made: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy.sqlite3"
     copy.write_bytes(made.read_bytes())
@@ -88,6 +92,7 @@ def test_the_rollups_are_those_that_adding_the_calls_up_one_by_one_makes(made: P
     reader(url).dispose()
 
 
+@pytest.mark.slow
 def test_every_call_costs_what_its_own_price_row_and_counts_say(calls: list[dict[str, Any]]) -> None:
     seen: set[str] = set()
     for row in calls:
@@ -129,6 +134,7 @@ def test_every_deployment_is_labelled_simulated_and_has_a_colour_of_its_own(made
     assert {one.model for one in found} == {plan.deployment.model for plan in PLANS}
 
 
+@pytest.mark.slow
 def test_hour_priced_deployments_were_on_whenever_they_were_called(made: Path, calls: list[dict[str, Any]]) -> None:
     engine = reader(f"sqlite:///{made}")
     on = hourly.accrued(engine, END - timedelta(days=DAYS), END, END)
@@ -157,6 +163,7 @@ def test_a_price_change_notes_and_an_alert_that_ended_are_part_of_it(made: Path,
     ] and small_tables_module.firing(engine) == []
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_calls_and_another_seed_others(tmp_path: Path) -> None:
     def figures(seed: int) -> list[Any]:
         target = tmp_path / f"{seed}.sqlite3"

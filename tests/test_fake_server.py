@@ -149,6 +149,7 @@ async def test_a_client_that_leaves_is_stamped_at_once_and_nothing_is_sent_after
     assert len(record.stamps) == written and fake_server.live == 0
 
 
+@pytest.mark.slow
 async def test_a_stall_and_a_drip_keep_the_connection_open_without_content(fake_server: FakeServer) -> None:
     for fault, silent in (("stall", True), ("drip", False), ("header_stall", True), ("first_token_stall", True)):
         with pytest.raises(httpx.ReadTimeout if silent else TimeoutError):
@@ -176,6 +177,7 @@ async def test_a_slow_reader_delays_only_itself(fake_server: FakeServer) -> None
 # --- addresses, log, control -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_one_address_never_connects_and_one_refuses() -> None:
     with hanging_address() as url, pytest.raises(httpx.ConnectTimeout):
         async with httpx.AsyncClient(timeout=0.2) as client:
@@ -219,6 +221,7 @@ async def test_a_queued_script_and_a_key_overrule_the_model_name(fake_server: Fa
     assert (await raw(fake_server, "chat", "fake", "authorization: Bearer right")).startswith(b"HTTP/1.1 200")
 
 
+@pytest.mark.slow
 def test_its_own_process_serves_reports_and_resets(process: FakeServerProcess) -> None:
     before = time.perf_counter_ns()
     httpx.post(process.url + PATH["responses"], json=body_of("fake?tokens=3&itl=1"))

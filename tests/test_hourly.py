@@ -28,6 +28,7 @@ calls = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(calls, st.randoms(use_true_random=False))
 def test_busy_time_fits_its_window_and_does_not_depend_on_the_order(held: list[CallSpan], order: object) -> None:
     use = use_of(held, DAY, Decimal("1.41"))

@@ -339,6 +339,7 @@ def test_what_is_no_file_is_a_sentence_too(tmp_path: Path) -> None:
     assert KeyStore({}, [tmp_path / "missing" / "secrets.toml"]).trouble() is None
 
 
+@pytest.mark.slow
 def test_a_broken_secrets_file_hangs_nothing_that_logs(tmp_path: Path) -> None:
     """The log asks the keys, the keys log: in a process of its own, since what hangs cannot be ended otherwise."""
     (tmp_path / ".streamlit").mkdir()

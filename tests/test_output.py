@@ -11,6 +11,10 @@ import sys
 import threading
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = 700_000
 # A signal in the middle of a long write ends it early too, as a window that changes its size does.

@@ -102,6 +102,7 @@ async def test_each_arrival_has_the_stamp_of_its_own_read() -> None:
     assert progress.end >= stamps[3]
 
 
+@pytest.mark.slow
 async def test_what_arrives_while_our_own_loop_is_busy_is_stamped_late_but_never_out_of_order() -> None:
     import time
 
@@ -138,6 +139,7 @@ async def test_t0_is_after_the_connection_and_a_second_call_reuses_it() -> None:
     assert fake.accepted == 1
 
 
+@pytest.mark.slow
 async def test_times_agree_with_the_servers_own_stamps() -> None:
     script = Script(tokens=20, ttft=60.0, itl=15.0)
     for wire in WIRES:
@@ -224,6 +226,7 @@ async def cut_everywhere(wire: Wire, close: Callable[[asyncio.StreamWriter], Awa
     assert last in seen or (wire == "chat" and b'"finish_reason":"stop"' in seen and b'"usage":{' in seen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wire", WIRES)
 async def test_a_stream_cut_at_any_byte_is_never_taken_for_a_whole_one(wire: Wire) -> None:
     async def cleanly(out: asyncio.StreamWriter) -> None:

@@ -89,6 +89,7 @@ async def settle(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.slow
 async def test_forty_viewers_all_get_every_character_from_one_engine_stream(house: House) -> None:
     run = house.engine.run(RUN, COLUMNS)
     sockets = [await house.open() for _ in range(40)]
@@ -195,6 +196,7 @@ async def test_a_person_reaches_the_engine_under_their_own_name(house: House) ->
     assert [access.person_in(post[2]) for post in house.engine.posts] == people
 
 
+@pytest.mark.slow
 async def test_an_open_socket_ends_with_its_role_and_its_time_while_nobody_presses_anything(
     house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -247,6 +249,7 @@ async def test_a_run_that_is_not_live_ends_at_once(house: House) -> None:
     assert screen.snapshots == 0
 
 
+@pytest.mark.slow
 async def test_when_the_engine_dies_viewers_are_told_and_go_on_when_it_is_back(house: House) -> None:
     run = house.engine.run(RUN, COLUMNS)
     ws, screen = await house.open(), Screen()

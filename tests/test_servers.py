@@ -210,6 +210,7 @@ def test_what_is_no_list_of_models_is_none(said: bytes) -> None:
     assert from_models(said, "m") is None
 
 
+@pytest.mark.slow
 @given(JSON)
 def test_facts_are_read_from_no_json_that_is_not_what_it_should_be(said: object) -> None:
     raw = json.dumps(said).encode()

@@ -166,6 +166,7 @@ def test_what_the_documents_name_exists(page: str) -> None:
     assert {name for name in folders if not (ROOT / name).exists() and "NNNN" not in name} == set()
 
 
+@pytest.mark.slow
 def test_the_documents_that_the_code_cites_are_there() -> None:
     cited = re.compile(r"(?:docs/)?(?:[\w-]+/)*[\w-]+\.md\b")
     names = {
@@ -213,6 +214,7 @@ def make(folder: Path, *words: str, **environment: str) -> subprocess.CompletedP
     )
 
 
+@pytest.mark.slow
 def test_a_clone_that_is_moved_renamed_or_whose_python_is_gone_still_starts(clone: Path) -> None:
     first = make(clone, "run", "RUN=--port 8600")
     assert f"runs in {clone}/app/cli.py run --port 8600" in first.stdout, first.stderr
@@ -246,6 +248,7 @@ def test_a_clone_that_is_moved_renamed_or_whose_python_is_gone_still_starts(clon
     moved.rename(clone)
 
 
+@pytest.mark.slow
 def test_what_make_cannot_do_is_a_sentence_and_leaves_no_stamp(clone: Path) -> None:
     no_uv = make(clone, "lock", PATH="/usr/bin:/bin")
     assert no_uv.returncode and "The locks were not changed: make lock needs uv" in no_uv.stdout
@@ -259,6 +262,7 @@ def test_what_make_cannot_do_is_a_sentence_and_leaves_no_stamp(clone: Path) -> N
     assert not (clone / ".venv" / ".run").exists()
 
 
+@pytest.mark.slow
 def test_nobody_gets_a_package_that_would_not_work(tmp_path: Path) -> None:
     missed = {}
     for words in (["wheel", "--no-deps", "-w", str(tmp_path)], ["install", "--no-deps", "--target", str(tmp_path)]):

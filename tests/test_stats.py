@@ -49,6 +49,7 @@ def test_the_median_of_few_values_has_an_interval_and_of_one_none() -> None:
     assert several.low <= 3.0 <= several.high
 
 
+@pytest.mark.slow
 def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     chance = np.random.default_rng(3)
     hits = 0

@@ -53,6 +53,7 @@ def text_of(body: str, said: dict[str, Any]) -> str:
     return str(said["outputs"][0]["text"] if body == "mistral" else said.get("generation", said.get("outputText")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize("more", [{}, {"parts": "3-1-50", "join": 2, "chunk": "1-17"}])
 def test_boto3_reads_the_text_that_the_truth_names(shared: AwsEmulator, route: str, more: dict[str, Any]) -> None:
@@ -175,6 +176,7 @@ def test_models_without_access_and_unknown_names_are_refused(aws: AwsEmulator) -
     assert sagemaker.invoke_endpoint(EndpointName="here", Body=b"{}")["Body"].read()
 
 
+@pytest.mark.slow
 def test_the_vendor_sdks_sign_for_the_mantle_and_read_its_streams(aws: AwsEmulator) -> None:
     claude = anthropic.AnthropicBedrockMantle(
         aws_access_key=VALID.access,
@@ -207,6 +209,7 @@ def test_the_vendor_sdks_sign_for_the_mantle_and_read_its_streams(aws: AwsEmulat
     assert aws.verdicts[-1].error == "InvalidSignatureException"
 
 
+@pytest.mark.slow
 def test_it_runs_in_a_process_of_its_own_and_prints_what_to_use() -> None:
     with emulator_process("--port", "0", "--default", "tokens=2") as said:
         assert said["environ"]["AWS_ACCESS_KEY_ID"] == VALID.access

@@ -105,6 +105,7 @@ def test_what_cannot_be_bought_is_refused(bedrock: Any) -> None:
     assert refused(create, **good) == "ValidationException"
 
 
+@pytest.mark.slow
 def test_throughput_is_listed_by_page_status_and_name(bedrock: Any) -> None:
     for name in ("a1", "a2", "b1"):
         in_service(bedrock, buy(bedrock, name))

@@ -119,6 +119,7 @@ def raised(aws: AwsEmulator, fault: str, route: str) -> Exception | None:
     return None
 
 
+@pytest.mark.slow
 def test_exceptions_in_the_stream_reach_boto3_by_name(aws: AwsEmulator) -> None:
     seen, wanted = {}, {}
     for fault, route in of(IN_STREAM):
@@ -142,6 +143,7 @@ def test_errors_before_the_stream_reach_boto3_by_name(aws: AwsEmulator) -> None:
     assert seen == wanted
 
 
+@pytest.mark.slow
 def test_boto3_says_nothing_about_streams_that_are_not_whole(aws: AwsEmulator) -> None:
     for fault, route in of(SILENT):
         assert raised(aws, fault, route) is None, (fault, route)
@@ -149,6 +151,7 @@ def test_boto3_says_nothing_about_streams_that_are_not_whole(aws: AwsEmulator) -
         assert truth(with_fault(fault), route).outcomes[0] in {"truncated", "empty"}, (fault, route)
 
 
+@pytest.mark.slow
 def test_transport_and_frame_faults_raise_in_boto3_what_they_are(aws: AwsEmulator) -> None:
     # One of the headers' stalls will do: each lasts as long as the client waits.
     cases = [(fault, route) for fault, route in of(RAISED) if fault != "header_stall" or route == "converse"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+import pytest
 from botocore.model import OperationModel
 
 from tests.aws import errors, plan, shapes
@@ -101,6 +102,7 @@ def test_the_answer_without_streaming_holds_only_what_the_service_model_allows()
     assert {case: problem for case, problem in problems.items() if problem} == {}
 
 
+@pytest.mark.slow
 def test_every_fault_is_allowed_by_the_service_model_or_is_deliberate() -> None:
     wrong = {}
     for name, route in cases():

@@ -83,6 +83,7 @@ def test_good_credentials_name_their_account(aws: AwsEmulator) -> None:
         assert client(aws.url, "sts", key).get_caller_identity()["Account"] == "123456789012"
 
 
+@pytest.mark.slow
 def test_anything_changed_after_signing_is_refused(aws: AwsEmulator) -> None:
     url = f"{aws.url}{PATH}"
     headers = signed(url)

@@ -29,6 +29,7 @@ def profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     credentials.forget()
 
 
+@pytest.mark.slow
 async def test_a_profile_that_hangs_holds_up_no_other_and_is_named(profiles: None) -> None:
     hanging = asyncio.create_task(credentials.frozen_soon("hangs"))
     await asyncio.sleep(0.05)

@@ -105,6 +105,7 @@ def addresses() -> Any:
         yield {"hang": stack.enter_context(hanging_address()), "closed": stack.enter_context(closed_address())}
 
 
+@pytest.mark.slow
 async def test_every_fault_on_every_aws_wire_ends_as_it_has_to_with_its_row_and_text(
     house: House, aws: AwsEmulator, addresses: dict[str, str]
 ) -> None:
@@ -177,6 +178,7 @@ def _differences(spec: FaultSpec, route: str, want: Truth, row: dict[str, Any]) 
     return wrong
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("route", ROUTES)
 async def test_the_first_token_is_stamped_within_5_ms_of_its_write(house: House, aws: AwsEmulator, route: str) -> None:
     await house.declare(table("one", route, named(route, FAULTS["ok"], tokens=12, ttft=120.0, itl=20.0), aws.url))

@@ -49,6 +49,7 @@ FULL = Assumptions(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(WORKLOADS, OBJECTIVES, st.sampled_from(["", *presets.BY_ID]), st.sampled_from([Assumptions(), FULL]))
 def test_what_is_written_is_read_back_whole(
@@ -100,6 +101,7 @@ def test_a_bad_word_is_said_and_the_rest_is_kept(words: dict[str, str], field: s
         assert state.workload.rpm == 77
 
 
+@pytest.mark.slow
 def test_packed_assumptions_that_would_fill_the_memory_are_refused() -> None:
     bomb = base64.urlsafe_b64encode(zlib.compress(b"[" + b" " * 50_000_000 + b"]", 9)).decode()
     state, errors = address.read({"a": bomb})

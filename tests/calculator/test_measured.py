@@ -76,6 +76,7 @@ def _at(minutes: float, **values: Any) -> dict[str, Any]:
     return {"created_at": START + timedelta(minutes=minutes), **values}
 
 
+@pytest.mark.slow
 def test_speeds_are_the_quantiles_of_the_calls_that_can_be_trusted(template: Path, tmp_path: Path) -> None:
     calls = [_at(no, ttft_ms=100.0 * (no + 1)) for no in range(21)]
     calls += [_at(30, ttft_ms=9e6, lag_marked=True), _at(31, ttft_ms=9e6, state="failed")]

@@ -31,6 +31,7 @@ def _client(engine: EngineProcess, role: str = "member") -> EngineClient:
     return EngineClient(socket_path(engine.data), person="ada@example.org", role=role)
 
 
+@pytest.mark.slow
 def test_a_scenario_is_kept_replaced_by_its_name_and_taken_away(engine: EngineProcess) -> None:
     client, url = _client(engine), reader(f"sqlite:///{engine.data / 'lab.sqlite3'}")
     first = client.history.save_scenario("  Support\nbot ", WORDS)

@@ -42,6 +42,7 @@ def test_a_request_alone_takes_its_prefill_and_a_step_for_each_further_token() -
     assert service_s() == pytest.approx(roofline.prefill_s(ALONE, 1000).mid + steps, rel=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("load", [0.3, 0.6, 0.8])
 def test_one_at_a_time_waits_as_an_m_d_1_queue_does(load: float) -> None:
     each_s = service_s()
@@ -73,6 +74,7 @@ def test_a_thousand_million_requests_a_minute_end_in_an_answer() -> None:
     assert waits.overloaded and math.isfinite(waits.ttlt_p99_s)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rpm", [60, 900, 3000])
 @pytest.mark.parametrize("seed", [1, 2])
 def test_more_replicas_never_raise_the_slow_times(rpm: float, seed: int) -> None:

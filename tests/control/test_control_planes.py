@@ -31,6 +31,7 @@ def buy(name: str = "units", *, units: int = 1, term: Any = "none", token: str |
 # --- Bedrock -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_it_says_whose_credentials_these_are(aws: AwsEmulator) -> None:
     assert control.identity(HERE) == control.Identity("123456789012", "arn:aws:iam::123456789012:user/emulated")
     assert aws.verdicts[-1].error is None and aws.verdicts[-1].service == "sts"

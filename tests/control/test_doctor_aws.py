@@ -87,6 +87,7 @@ def test_an_arn_of_another_region_is_named_without_a_call(aws: AwsEmulator, tmp_
     )
 
 
+@pytest.mark.slow
 def test_an_endpoint_that_is_not_in_service_says_its_state_and_why(
     aws: AwsEmulator, endpoints: Any, tmp_path: Path
 ) -> None:
@@ -132,6 +133,7 @@ def test_units_that_are_being_made_are_not_called_sound(aws: AwsEmulator, tmp_pa
     assert found["A"] == Finding("ok", f"units is in service, 2 model units of {CLAUDE}")
 
 
+@pytest.mark.slow
 def test_a_component_elsewhere_and_a_failed_one_are_named(
     aws: AwsEmulator, endpoints: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,6 +170,7 @@ def test_a_component_elsewhere_and_a_failed_one_are_named(
         assert "is on the endpoint other, not on chat" in look(tmp_path, here)["A"].says
 
 
+@pytest.mark.slow
 def test_a_role_that_may_not_look_is_a_note_with_the_action_it_needs(
     aws: AwsEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,6 +61,7 @@ def _described(body: dict[str, Any]) -> Any:
     }
 
 
+@pytest.mark.slow
 def test_components_variants_and_what_may_not_be_described(stub: Stub) -> None:
     row = {
         "EndpointArn": "arn:x:endpoint/x",

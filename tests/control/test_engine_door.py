@@ -46,6 +46,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory, emulator: AwsEmulator, moto
         yield made
 
 
+@pytest.mark.slow
 def test_whoever_may_look_sees_account_units_and_endpoints(engine: EngineProcess, emulator: AwsEmulator) -> None:
     emulator.account.provisioned.clear()
     aws = engine.client("viewer").aws(None, "us-east-1")

@@ -19,6 +19,8 @@ from services.dashboard.figures import METRICS, Data, Filter
 from tests.dashboard.calls import NOW, SPAN, START, TEAMS, ZONE, fill, fold_all, make_calls
 from tests.db.rows import do
 
+pytestmark = pytest.mark.slow
+
 ALL = Filter(range="custom", start=START, end=NOW, zone=ZONE)
 
 

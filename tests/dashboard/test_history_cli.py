@@ -32,6 +32,8 @@ from tests.engine.house import KEY, KEY_NAME, table
 from tests.engine.process import engine_process
 from tests.lab_command import run_lab
 
+pytestmark = pytest.mark.slow
+
 TEAMS = '[teams]\nsearch = ["ada", "bob"]\n'
 
 

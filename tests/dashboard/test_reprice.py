@@ -6,6 +6,8 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from db.engine import reader
 from services.dashboard import figures
 from services.dashboard.cost import NO_PRICE_THEN
@@ -15,9 +17,12 @@ from services.types import Deployment, PriceRef, Usage
 from tests.dashboard.calls import NOW, declare, fill, fold_all, make_calls
 from tests.db.rows import ask
 
+pytestmark = pytest.mark.slow
+
 RATES = {"input": "3", "cache_read": "3", "cache_write_5m": "3", "cache_write_1h": "3", "output": "15"}
 
 
+@pytest.mark.slow
 def test_the_same_tokens_at_twice_the_price_cost_twice_as_much_and_no_call_changes(url: str, open_writer: Any) -> None:
     usage, price = Usage(1000, 0, 0, 0, None, 500, source="provider"), Price("deployment", "2026-10-01", rates=RATES)
     made = cost(usage, price, complete=True)

@@ -20,6 +20,8 @@ from services.types import Usage
 from tests.dashboard.calls import NOW, SPAN, START, TEAMS, ZONE, fill, fold_all, make_calls
 from tests.db.rows import do
 
+pytestmark = pytest.mark.slow
+
 CHOICES: dict[str, Any] = {
     "deployments": ("a", "c"),
     "sources": ("batch",),

@@ -64,6 +64,7 @@ def test_a_reader_cannot_write(url, writer):
     assert run_queries.run_by_id(reader(url), "r")
 
 
+@pytest.mark.slow
 def test_readers_in_many_threads_read_while_the_writer_writes(url, writer):
     wrong: list[object] = []
 

@@ -10,8 +10,12 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from db import runs
 from tests.db.rows import ask, do
+
+pytestmark = pytest.mark.slow
 
 KILLS = 3
 ROOT = Path(__file__).parents[2]

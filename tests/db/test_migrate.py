@@ -98,6 +98,7 @@ def both_succeed_and_migrate_once(url: str, processes: list[subprocess.Popen[byt
     reader(url).dispose()
 
 
+@pytest.mark.slow
 def test_two_processes_that_start_at_once_migrate_a_file_one_after_the_other(tmp_path):
     url = database_url(tmp_path)
     with (tmp_path / "migrate.lock").open("a+") as lock:
@@ -128,6 +129,7 @@ def test_two_hosts_that_start_at_once_migrate_a_server_one_after_the_other(serve
     both_succeed_and_migrate_once(url, processes)
 
 
+@pytest.mark.slow
 def test_a_start_with_nothing_to_do_does_not_load_alembic_and_makes_no_backup(url, tmp_path):
     code = (
         "import sys; from pathlib import Path; from db.migrate import upgrade\n"
@@ -147,6 +149,7 @@ def test_a_database_of_a_later_version_is_refused_in_one_sentence_and_left_alone
     assert current_revision(url) == "9999"
 
 
+@pytest.mark.slow
 def test_a_migration_keeps_calls_and_leaves_a_backup_that_can_be_restored(
     sqlite_url, tmp_path, open_writer, newer_code
 ):

@@ -18,6 +18,8 @@ from db.engine import reader
 from db.writer import Writer
 from tests.db.rows import ask, call_row, do, run_row
 
+pytestmark = pytest.mark.slow
+
 START = datetime(2026, 10, 20, 21, 17, 5, tzinfo=UTC)  # a stretch across the end of October and of summer time
 SPAN = timedelta(days=14)
 STATES = ["succeeded"] * 8 + ["failed", "throttled", "cancelled"]

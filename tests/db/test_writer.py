@@ -176,6 +176,7 @@ def test_a_transaction_holds_the_write_lock_before_its_first_read(sqlite_url, op
     stranger.close()
 
 
+@pytest.mark.slow
 def test_a_database_that_stays_locked_is_said_and_forgotten_after_the_next_write(sqlite_url, open_writer, monkeypatch):
     monkeypatch.setattr(db.engine, "BUSY_MS", 20)
     writer = open_writer(sqlite_url)
@@ -191,6 +192,7 @@ def test_a_database_that_stays_locked_is_said_and_forgotten_after_the_next_write
     holder.close()
 
 
+@pytest.mark.slow
 def test_a_lock_that_goes_away_costs_nothing_but_another_try(sqlite_url, open_writer, monkeypatch):
     monkeypatch.setattr(db.engine, "BUSY_MS", 300)
     writer = open_writer(sqlite_url)

@@ -19,6 +19,8 @@ from tests.db.rows import call_row, run_row
 from tests.engine.house import House, table
 from tests.sinks import Webhook
 
+pytestmark = pytest.mark.slow
+
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 

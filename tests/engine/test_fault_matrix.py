@@ -13,6 +13,8 @@ from tests.fake.faults import FAULTS, FaultSpec, shortened_s
 from tests.fake.fixture import closed_address, hanging_address
 from tests.fake.scripts import Truth, truth, with_fault
 
+pytestmark = pytest.mark.slow
+
 COLUMNS = 8
 CELLS = [(spec, wire) for spec in FAULTS.values() for wire in spec.wires]
 NOT_BILLED = {

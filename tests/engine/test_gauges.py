@@ -19,6 +19,8 @@ from services.engine import server_metrics
 from services.engine.connection_test import probe
 from tests.engine.house import KEY, KEY_NAME, House, frames_of, table
 
+pytestmark = pytest.mark.slow
+
 SERVERS = Path(__file__).parents[1] / "servers"
 SLOW = "fake?tokens=500&itl=5&ttft=5"
 LLAMA = "meta-llama/Llama-3.1-8B-Instruct"

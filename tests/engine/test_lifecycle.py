@@ -26,6 +26,7 @@ async def answering(run: LiveRun, column: int, deltas: int = 5) -> None:
             await asyncio.sleep(0.005)
 
 
+@pytest.mark.slow
 async def test_one_column_is_stopped_and_the_others_go_on(house: House) -> None:
     await house.declare(
         table("a", "fake?tokens=60&itl=5", house.fake.url),
@@ -106,6 +107,7 @@ async def test_a_retry_is_a_further_attempt_and_leaves_the_first_one_as_it_was(h
     assert rows[0] == before[0]
 
 
+@pytest.mark.slow
 async def test_a_run_of_an_engine_that_is_gone_can_be_retried(house: House) -> None:
     await house.declare(table("a", QUICK, house.fake.url))
     run = await house.start("a", "What was it?")
@@ -118,6 +120,7 @@ async def test_a_run_of_an_engine_that_is_gone_can_be_retried(house: House) -> N
     assert house.fake.requests[-1].json["messages"][-1]["content"] == "What was it?"
 
 
+@pytest.mark.slow
 async def test_what_cannot_be_retried_is_refused_in_a_sentence(house: House) -> None:
     await house.declare(table("a", SLOW, house.fake.url))
     run = await house.start("a")
@@ -131,6 +134,7 @@ async def test_what_cannot_be_retried_is_refused_in_a_sentence(house: House) -> 
     await house.over(run)
 
 
+@pytest.mark.slow
 async def test_an_engine_that_closes_finishes_its_rows(house: House) -> None:
     await house.declare(table("a", SLOW, house.fake.url))
     run = await house.start("a")
@@ -142,6 +146,7 @@ async def test_an_engine_that_closes_finishes_its_rows(house: House) -> None:
     assert row["answer"]
 
 
+@pytest.mark.slow
 async def test_calls_of_an_engine_that_vanished_become_lost_with_a_sentence(house: House) -> None:
     await house.declare(table("a", QUICK, house.fake.url))
     run = await house.start("a")
@@ -157,6 +162,7 @@ async def test_calls_of_an_engine_that_vanished_become_lost_with_a_sentence(hous
     assert house.engine.lost_at_start == [row["id"]]
 
 
+@pytest.mark.slow
 async def test_a_late_watcher_gets_everything_and_the_frames_add_up_to_the_row(house: House) -> None:
     await house.declare(table("a", "fake?tokens=80&itl=4&reasoning=10", house.fake.url))
     run = await house.start("a")
@@ -173,6 +179,7 @@ async def test_a_late_watcher_gets_everything_and_the_frames_add_up_to_the_row(h
     assert last["phase"] == "done"
 
 
+@pytest.mark.slow
 async def test_a_watcher_who_cannot_keep_up_is_let_go_and_nobody_waits_for_him(house: House) -> None:
     await house.declare(table("a", "fake?tokens=100&itl=2", house.fake.url))
     run = await house.start("a")
@@ -184,6 +191,7 @@ async def test_a_watcher_who_cannot_keep_up_is_let_go_and_nobody_waits_for_him(h
     assert told(await frames_of(run)) == (await house.over(run))[0]["answer"]
 
 
+@pytest.mark.slow
 async def test_columns_start_together_staggered_or_one_after_the_other(house: House) -> None:
     await house.declare(*(table(name, "fake?tokens=30&itl=5&ttft=5", house.fake.url) for name in "abc"))
     for how in ("together", "staggered", "sequential"):
@@ -238,6 +246,7 @@ async def test_the_prompt_is_sent_with_its_variables_and_files(house: House) -> 
     assert "in it" in sent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
@@ -263,6 +272,7 @@ async def test_a_run_that_makes_no_sense_is_refused_and_nothing_is_recorded(
     assert not house.fake.requests
 
 
+@pytest.mark.slow
 async def test_a_prompt_of_a_million_characters_is_sent_whole(house: House) -> None:
     await house.declare(table("a", QUICK, house.fake.url))
     row = (await house.ask("a", "x" * 1_000_000))[0]
@@ -307,6 +317,7 @@ async def test_without_storage_of_texts_none_is_kept(tmp_path: Path) -> None:
     assert b"secret prompt" not in (tmp_path / "lab.sqlite3").read_bytes()
 
 
+@pytest.mark.slow
 async def test_a_sequential_run_pauses_between_its_repetitions_and_a_stop_ends_the_pause(house: House) -> None:
     await house.declare(table("a", "fake?tokens=2&itl=1&ttft=1", house.fake.url))
     rows = await house.ask("a", start="sequential", repetitions=3, pause_s=0.3)

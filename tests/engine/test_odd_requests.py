@@ -197,6 +197,7 @@ def test_every_route_that_takes_a_body_is_in_the_list_of_bodies() -> None:
     assert set(ROUTES) == set(BODIES), "give the new route a right body, so that each of its fields is tried"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "path"), ROUTES)
 async def test_a_body_with_a_wrong_kind_is_refused_in_one_sentence(
     door: TestClient[Any, Any], method: str, path: str

@@ -24,6 +24,8 @@ from tests.engine.process import EngineProcess, engine_process
 from tests.fake.fixture import FakeServerThread
 from tests.postgres import Server
 
+pytestmark = pytest.mark.slow
+
 HI = RunSpec("Hi", (ColumnSpec("quick"), ColumnSpec("slow")))
 
 

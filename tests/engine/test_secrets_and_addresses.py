@@ -95,6 +95,7 @@ async def test_a_key_goes_to_no_host_that_it_is_not_bound_to(house: House, monke
     assert not house.fake.requests
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "address",
     [

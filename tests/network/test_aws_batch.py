@@ -12,6 +12,8 @@ from tests.batch.aws.conftest import cloud, desk, moto  # noqa: F401 - fixtures
 from tests.batch.aws.house import Desk, bedrock, by_no, finish, lines
 from tests.network.company import Company
 
+pytestmark = pytest.mark.slow
+
 S3 = ("s3.amazonaws.com", "s3.us-east-1.amazonaws.com")
 
 

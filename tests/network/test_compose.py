@@ -16,6 +16,8 @@ import yaml
 
 from services.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 PASSED_ON = {
     "ANTHROPIC_API_KEY",
     "OPENAI_API_KEY",

@@ -43,6 +43,7 @@ def named(wire: str, name: str = "") -> str:
     return table(name or wire, QUICK, f"https://{WIRES[wire]}", wire, key_env=KEY_NAME)
 
 
+@pytest.mark.slow
 async def test_every_wire_reaches_a_host_that_only_the_proxy_can_resolve_and_says_that_it_went_that_way(
     house: House, company: Company, aws: AwsEmulator
 ) -> None:
@@ -123,6 +124,7 @@ async def test_each_failure_of_a_proxy_has_its_own_class_and_a_sentence_that_say
     assert wrong == {}
 
 
+@pytest.mark.slow
 async def test_a_proxy_that_says_nothing_runs_into_the_deadline_of_connecting_and_is_named(
     house: House, company: Company
 ) -> None:
@@ -133,6 +135,7 @@ async def test_a_proxy_that_says_nothing_runs_into_the_deadline_of_connecting_an
     assert row["outcome"] == "timeout_connect" and "the proxy of HTTPS_PROXY" in row["message"], row["message"]
 
 
+@pytest.mark.slow
 async def test_a_certificate_of_an_unknown_authority_is_told_with_the_setting_that_would_mend_it(
     company: Company, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -321,6 +324,7 @@ def test_a_password_in_deployments_toml_is_refused_and_the_settings_survive_the_
         assert again == made
 
 
+@pytest.mark.slow
 async def test_each_variable_of_certificates_counts_as_a_file_and_as_a_folder(
     company: Company, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,8 @@ import pytest
 
 from services.processes import logs
 
+pytestmark = pytest.mark.slow
+
 WRITER = """
 import logging, sys
 from pathlib import Path

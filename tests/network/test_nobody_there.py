@@ -18,6 +18,8 @@ from services.embedded import pool
 from services.engine import alert_loop
 from tests.engine.house import House, frames_of, table
 
+pytestmark = pytest.mark.slow
+
 SOON_S = 9.0  # less than what the heartbeat of a database with more owners takes
 
 

@@ -39,6 +39,7 @@ def bound(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     providers.configure(None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(HOSTS))
 def test_a_batch_goes_through_the_proxy_from_submit_to_results_and_a_proxy_that_fails_is_named(
     name: str, company: Company, bound: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -94,6 +95,7 @@ def aws(company: Company, monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsEmulat
         control.forget()
 
 
+@pytest.mark.slow
 def test_boto3_goes_through_the_proxy_by_every_setting_and_says_what_the_proxy_did(
     aws: AwsEmulator, company: Company, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,6 +134,7 @@ def test_boto3_goes_through_the_proxy_by_every_setting_and_says_what_the_proxy_d
         assert "sesame" not in str(trouble.value)
 
 
+@pytest.mark.slow
 def test_an_alert_goes_through_the_proxy_with_the_companys_certificates_and_to_this_machine_directly(
     company: Company, monkeypatch: pytest.MonkeyPatch
 ) -> None:

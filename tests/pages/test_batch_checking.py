@@ -17,6 +17,8 @@ from services.types import Ask, Message
 from tests.pages.batch_lab import BatchLab, arranged
 from tests.pages.lab import page, said
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchLab]:

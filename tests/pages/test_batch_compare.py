@@ -11,6 +11,8 @@ from services.batch import judge
 from tests.pages.batch_lab import BatchLab, arranged, opened, select
 from tests.pages.lab import said
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchLab]:

@@ -18,6 +18,8 @@ from services.batch.types import Fault
 from tests.pages.batch_lab import BatchLab, arranged
 from tests.pages.lab import buttons, page, said
 
+pytestmark = pytest.mark.slow
+
 CSV = "id,text\na1,Why is the sky blue?\na2,Why is it dark?\na3,Why not?\na4,\n"
 
 
@@ -97,6 +99,7 @@ def test_a_way_out_is_a_button_that_reads_the_file_anew(lab: BatchLab) -> None:
     assert at.button(key="bt_send").label == "Send 2 lines"
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_be_read_is_one_sentence_and_no_further_step(lab: BatchLab) -> None:
     at = opened(b"\xff\xfea\x00b\x00", "wide.csv")
     assert "UTF-16" in said(at)
@@ -121,12 +124,14 @@ def test_a_chip_puts_its_column_into_the_prompt(lab: BatchLab) -> None:
     assert "Why is the sky blue? a1" in said(at)
 
 
+@pytest.mark.slow
 def test_a_template_with_an_unknown_column_says_which_there_are(lab: BatchLab) -> None:
     at = opened(CSV.replace("a4,\n", ""))
     at.text_area(key="bt_prompt").set_value("Shorten: {{texxt}}").run()
     assert "No column 'texxt'. Found: id, text. Did you mean text?" in said(at)
 
 
+@pytest.mark.slow
 def test_a_system_prompt_and_parameters_go_with_every_line(lab: BatchLab) -> None:
     at = opened(CSV.replace("a4,\n", ""))
     at.text_area(key="bt_system").set_value("Be short.").run()
@@ -145,6 +150,7 @@ def test_vendor_lines_bring_their_own_messages(lab: BatchLab) -> None:
     assert at.button(key="bt_send").label == "Send 1 line"
 
 
+@pytest.mark.slow
 def test_the_same_file_is_sent_again_only_when_said_so(lab: BatchLab) -> None:
     at = opened(CSV.replace("a4,\n", ""))
     at.button(key="bt_send").click().run()
@@ -156,6 +162,7 @@ def test_the_same_file_is_sent_again_only_when_said_so(lab: BatchLab) -> None:
     assert lab.submitted[-1].again
 
 
+@pytest.mark.slow
 def test_a_budget_below_the_estimate_has_to_be_passed_by_hand(lab: BatchLab) -> None:
     price = replace(lab.listed[0].price, per_hour=None, override={"input": "5", "output": "25"})
     lab.listed = [replace(lab.listed[0], price=price)]
@@ -168,6 +175,7 @@ def test_a_budget_below_the_estimate_has_to_be_passed_by_hand(lab: BatchLab) -> 
     assert (lab.submitted[0].budget_nanousd, lab.submitted[0].over_budget) == (10_000_000, True)
 
 
+@pytest.mark.slow
 def test_without_a_price_the_step_says_that_no_budget_can_be_checked_and_a_free_one_says_nothing(lab: BatchLab) -> None:
     without = "No price is known for this deployment: a budget cannot be checked, and the tokens of every line are"
     assert "a budget cannot be checked" not in said(opened(CSV.replace("a4,\n", "")))
@@ -178,6 +186,7 @@ def test_without_a_price_the_step_says_that_no_budget_can_be_checked_and_a_free_
     assert not at.button(key="bt_send").disabled
 
 
+@pytest.mark.slow
 def test_a_system_prompt_that_comes_late_in_the_file_is_kept_when_only_the_prompt_is_changed(lab: BatchLab) -> None:
     lines = [{"text": f"t{n}"} for n in range(30)] + [{"text": "last", "system": "Be kind."}]
     at = opened("\n".join(json.dumps(one) for one in lines), "late.jsonl")
@@ -187,6 +196,7 @@ def test_a_system_prompt_that_comes_late_in_the_file_is_kept_when_only_the_promp
     assert lab.submitted[0].options.prompt == "Say: {{text}}"
 
 
+@pytest.mark.slow
 def test_a_refusal_of_the_engine_is_a_sentence_and_keeps_what_was_typed(lab: BatchLab) -> None:
     lab.refusal = "The file changed since it was checked; check it again."
     at = opened(CSV.replace("a4,\n", ""))
@@ -197,6 +207,7 @@ def test_a_refusal_of_the_engine_is_a_sentence_and_keeps_what_was_typed(lab: Bat
     assert at.text_input(key="bt_name").value == "Mine"
 
 
+@pytest.mark.slow
 def test_three_lines_are_tried_with_real_calls_only_when_asked(lab: BatchLab) -> None:
     at = opened(CSV.replace("a4,\n", ""))
     assert not lab.specs
@@ -213,6 +224,7 @@ def take(at: AppTest, path: str) -> AppTest:
     return at
 
 
+@pytest.mark.slow
 def test_a_path_of_this_machine_is_for_whoever_sits_at_it(
     lab: BatchLab, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,6 +241,7 @@ def test_a_path_of_this_machine_is_for_whoever_sits_at_it(
     assert copy.read_bytes() == file.read_bytes(), "what is sent is what was checked"
 
 
+@pytest.mark.slow
 def test_on_a_network_only_files_of_the_configured_folders_can_be_named(
     lab: BatchLab, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,6 +273,7 @@ def test_who_is_no_administrator_any_more_keeps_no_file_of_the_server(
     assert "bt_path" not in [one.key for one in at.text_input]
 
 
+@pytest.mark.slow
 def test_somebody_who_may_only_look_sees_the_batches_and_no_upload(lab: BatchLab) -> None:
     lab.batch()
     lab.close_doors("ada")
@@ -270,6 +284,7 @@ def test_somebody_who_may_only_look_sees_the_batches_and_no_upload(lab: BatchLab
     assert list(at.dataframe[0].value["name"]) == ["Reviews"]
 
 
+@pytest.mark.slow
 def test_without_an_engine_the_page_says_so_and_sends_nothing(lab: BatchLab) -> None:
     lab.down = True
     at = opened(CSV.replace("a4,\n", ""))
@@ -302,6 +317,7 @@ def test_a_fault_names_its_line_once_and_what_was_found_once(fault: Fault, shown
     assert said_so.replace("\\,", ",").replace("\\:", ":") == shown
 
 
+@pytest.mark.slow
 def test_what_our_own_runner_is_bound_to_goes_into_the_estimates(
     lab: BatchLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:

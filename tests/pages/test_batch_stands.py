@@ -116,6 +116,7 @@ def test_a_paused_batch_took_the_time_that_its_calls_took_and_one_of_a_service_i
     assert (theirs.still, theirs.working) == (None, theirs.seconds)
 
 
+@pytest.mark.slow
 def test_a_paused_batch_has_no_rate(lab: BatchLab) -> None:
     began = datetime.now(UTC) - timedelta(seconds=30)
     at = opened(
@@ -181,6 +182,7 @@ def test_the_way_out_that_the_page_offers_as_a_button_is_an_option_of_the_comman
     assert ways == {"--format csv --delimiter ';'", "--format csv --delimiter '|'"}
 
 
+@pytest.mark.slow
 def test_the_run_of_a_large_batch_shows_its_first_calls_and_leads_to_the_batch(lab: BatchLab) -> None:
     batch_id = lab.batch(("succeeded",) * 60)
     row = batches.batch(lab.database(), batch_id)

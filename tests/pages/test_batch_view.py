@@ -27,6 +27,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchLab]:
         yield made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("state", "words", "offered"),
     [
@@ -102,6 +103,7 @@ def test_the_counts_of_a_service_are_shown_as_its_own(lab: BatchLab) -> None:
     assert list(frame["vendor_id"]) == ["b1", "not given yet"]
 
 
+@pytest.mark.slow
 def test_pause_resume_and_cancel_are_asked_of_the_engine_and_a_refusal_is_said(lab: BatchLab) -> None:
     batch_id = lab.batch(("running", "waiting"), state="running", ended_at=None)
     at = opened(batch_id)
@@ -113,6 +115,7 @@ def test_pause_resume_and_cancel_are_asked_of_the_engine_and_a_refusal_is_said(l
     assert "The batch is over" in said(at)
 
 
+@pytest.mark.slow
 def test_a_batch_that_its_budget_paused_goes_on_with_a_larger_one(lab: BatchLab) -> None:
     batch_id = lab.batch(
         ("succeeded", "waiting"),
@@ -130,6 +133,7 @@ def test_a_batch_that_its_budget_paused_goes_on_with_a_larger_one(lab: BatchLab)
     assert lab.asked == [("resume", batch_id, 5 * 10**9)]
 
 
+@pytest.mark.slow
 def test_the_rate_and_what_is_left_are_told_only_when_enough_lines_have_ended(lab: BatchLab) -> None:
     began = datetime.now(UTC) - timedelta(seconds=30)
     few = opened(lab.batch(("succeeded", "waiting"), state="running", ended_at=None, started_at=began, lanes=4))
@@ -149,6 +153,7 @@ def test_a_queued_batch_says_why_nobody_works_on_it(lab: BatchLab) -> None:
     assert "start one with lab worker" in said(at)
 
 
+@pytest.mark.slow
 def test_lines_are_told_apart_by_what_the_template_takes_from_the_file(lab: BatchLab) -> None:
     at = opened(lab.batch(options={"prompt": "Shorten this, please: {{text}}"}))
     assert list(at.dataframe[0].value["input"]) == ["Question 1", "Question 2", "Question 3"]
@@ -156,6 +161,7 @@ def test_lines_are_told_apart_by_what_the_template_takes_from_the_file(lab: Batc
     assert two.dataframe[0].value["input"][0] == "a1 · Question 1"
 
 
+@pytest.mark.slow
 def test_a_batch_whose_lines_are_being_recorded_shows_no_figures_of_none(lab: BatchLab) -> None:
     at = opened(lab.batch((), state="queued", ended_at=None, said="The file is being checked."))
     assert "Its lines are being recorded" in said(at)
@@ -167,6 +173,7 @@ def test_a_batch_whose_lines_are_being_recorded_shows_no_figures_of_none(lab: Ba
     assert not ended.tabs
 
 
+@pytest.mark.slow
 def test_the_lines_of_a_living_batch_say_of_which_moment_they_are(lab: BatchLab) -> None:
     living = opened(lab.batch(("succeeded", "waiting"), state="running", ended_at=None))
     assert re.search(r"The lines so far, at \d\d:\d\d:\d\d \(UTC\)", said(living))
@@ -174,6 +181,7 @@ def test_the_lines_of_a_living_batch_say_of_which_moment_they_are(lab: BatchLab)
     assert "so far" not in said(opened(lab.batch()))
 
 
+@pytest.mark.slow
 def test_a_batch_that_is_not_recorded_yet_tells_no_line_whatever_is_wanted_of_it(lab: BatchLab) -> None:
     for state in ("queued", "cancelling", "paused"):
         at = opened(lab.batch((), state=state, ended_at=None))
@@ -194,11 +202,13 @@ def test_answers_that_a_service_counts_and_nobody_here_has_are_said(lab: BatchLa
     assert "The service counts 3 answers, and 1 of the lines here has one" in said(at)
 
 
+@pytest.mark.slow
 def test_an_unknown_address_is_one_sentence(lab: BatchLab) -> None:
     assert "There is no batch at this address" in said(opened("nothing-here"))
     assert "There is no batch at this address" in said(opened("../../etc/passwd"))
 
 
+@pytest.mark.slow
 def test_results_stand_beside_what_was_asked_and_are_found_by_state_and_text(lab: BatchLab) -> None:
     at = opened(lab.batch(("succeeded", "failed", "succeeded"), answers=("Blue.", "", "Because of Rayleigh.")))
     frame = at.dataframe[0].value
@@ -213,6 +223,7 @@ def test_results_stand_beside_what_was_asked_and_are_found_by_state_and_text(lab
     assert "No line matches" in said(at)
 
 
+@pytest.mark.slow
 def test_a_selected_line_shows_its_whole_text_and_its_call(lab: BatchLab) -> None:
     at = select(opened(lab.batch(answers=("word " * 400, "b", "c"))), 0)
     assert not at.exception
@@ -221,6 +232,7 @@ def test_a_selected_line_shows_its_whole_text_and_its_call(lab: BatchLab) -> Non
     assert "Question 1" in [t.value for t in at.text]
 
 
+@pytest.mark.slow
 def test_answers_are_text_and_obey_nothing(lab: BatchLab) -> None:
     at = select(opened(lab.batch(("succeeded",), answers=(HOSTILE,))), 0)
     assert HOSTILE in [t.value for t in at.text]
@@ -228,6 +240,7 @@ def test_answers_are_text_and_obey_nothing(lab: BatchLab) -> None:
     assert "evil.example" not in drawn
 
 
+@pytest.mark.slow
 def test_a_line_goes_to_the_playground_with_its_question(lab: BatchLab) -> None:
     at = select(opened(lab.batch()), 1)
     at.button(key="bt_ask_again").click().run()

@@ -13,6 +13,8 @@ from services.runs.spec import ColumnSpec, RunSpec
 from services.types import Ask, Message
 from tests.pages.lab import NEEDY, Lab, buttons, call_row, finished, page, run_row, said
 
+pytestmark = pytest.mark.slow
+
 WARM = {"cache_read": 1400, "uncached_input": 20}
 COLD = {"cache_read": 0, "uncached_input": 1420}
 
@@ -44,6 +46,7 @@ def measured(lab: Lab, *calls: dict[str, Any], d: str = "local-chat", repetition
     return str(run["id"])
 
 
+@pytest.mark.slow
 def test_a_first_visit_offers_one_local_deployment_and_a_prompt_that_fits_it(lab: Lab) -> None:
     at = page("caching").run()
     assert not at.exception
@@ -54,6 +57,7 @@ def test_a_first_visit_offers_one_local_deployment_and_a_prompt_that_fits_it(lab
     assert "choose a shorter sample" not in said(at)
 
 
+@pytest.mark.slow
 def test_measure_starts_one_sequential_run_that_begins_with_a_line_of_its_own(lab: Lab) -> None:
     at = page("caching").run()
     at.selectbox(key="cc_mode").set_value("auto").run()
@@ -72,6 +76,7 @@ def test_measure_starts_one_sequential_run_that_begins_with_a_line_of_its_own(la
     assert lab.specs[1].system != spec.system, "no earlier run can have warmed it"
 
 
+@pytest.mark.slow
 def test_without_start_cold_the_prompt_is_sent_as_it_is(lab: Lab) -> None:
     at = page("caching").run()
     at.toggle(key="cc_cold").set_value(False).run()
@@ -79,6 +84,7 @@ def test_without_start_cold_the_prompt_is_sent_as_it_is(lab: Lab) -> None:
     assert (lab.specs[0].system or "").startswith("You answer questions")
 
 
+@pytest.mark.slow
 def test_the_same_calls_with_caching_off_are_a_second_column(lab: Lab) -> None:
     at = page("caching").run()
     at.toggle(key="cc_control").set_value(True).run()
@@ -103,6 +109,7 @@ def test_a_prompt_that_is_too_long_for_a_deployment_is_named_before_sending(lab:
     assert "holds 2,048 tokens" not in said(at)
 
 
+@pytest.mark.slow
 def test_an_empty_prompt_and_an_engine_that_is_down_are_one_sentence_each(lab: Lab) -> None:
     at = page("caching").run()
     at.text_area(key="cc_system").set_value("  ").run()
@@ -116,6 +123,7 @@ def test_an_empty_prompt_and_an_engine_that_is_down_are_one_sentence_each(lab: L
     assert at.text_area(key="cc_system").value == "Long."
 
 
+@pytest.mark.slow
 def test_a_run_before_its_first_end_has_a_progress_and_a_stop_button(lab: Lab) -> None:
     run_id = measured(lab, {"state": "running"}, repetitions=4)
     lab.living[run_id] = {"live": True}
@@ -128,6 +136,7 @@ def test_a_run_before_its_first_end_has_a_progress_and_a_stop_button(lab: Lab) -
     assert ("stop", run_id) in lab.asked
 
 
+@pytest.mark.slow
 def test_a_running_measurement_is_drawn_as_far_as_it_has_come(lab: Lab) -> None:
     run_id = measured(lab, COLD | {"ttft_ms": 900.0}, {"state": "running"}, repetitions=4)
     lab.living[run_id] = {"live": True}
@@ -138,6 +147,7 @@ def test_a_running_measurement_is_drawn_as_far_as_it_has_come(lab: Lab) -> None:
     assert "instead of" not in said(at), "no conclusion before the end"
 
 
+@pytest.mark.slow
 def test_a_finished_measurement_shows_the_figures_of_its_rows(lab: Lab) -> None:
     calls = [COLD | {"ttft_ms": 900.0}, *(WARM | {"ttft_ms": ms} for ms in (90.0, 92.0, 94.0))]
     at = opened(measured(lab, *calls))
@@ -151,6 +161,7 @@ def test_a_finished_measurement_shows_the_figures_of_its_rows(lab: Lab) -> None:
     assert not at.button(key="cc_start").disabled
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("calls", "sentence"),
     [
@@ -166,6 +177,7 @@ def test_every_end_of_a_measurement_has_its_sentence(lab: Lab, calls: list[dict[
     assert sentence in said(at)
 
 
+@pytest.mark.slow
 def test_failed_calls_are_counted_beside_those_that_count(lab: Lab) -> None:
     at = opened(measured(lab, COLD, WARM, {"state": "failed"}))
     assert "1 failed; in no figure here" in said(at)
@@ -180,6 +192,7 @@ def test_below_the_minimum_it_says_what_the_model_needs(lab: Lab) -> None:
     assert "nothing was cached: this model needs 4,096 tokens and the prompt had 1,900." in said(at)
 
 
+@pytest.mark.slow
 def test_an_address_brings_back_the_run_and_its_inputs_and_survives_another_page(lab: Lab) -> None:
     run_id = measured(lab, COLD, WARM, WARM)
     at = opened(run_id)
@@ -211,6 +224,7 @@ def test_somebody_who_may_only_look_sees_the_measurement_and_no_button(lab: Lab)
 # --- the switch in the playground ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_switch_of_a_column_goes_with_its_run_and_comes_back_with_it(lab: Lab) -> None:
     at = page().run()
     assert at.selectbox(key="pg_cache_local-messages").options == ["Automatic"]

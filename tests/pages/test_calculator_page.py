@@ -23,6 +23,8 @@ from tests.pages.lab import Lab, page, said
 from tests.pages.test_history_page import FORM
 from tests.pages.test_prices_page import only
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:

@@ -13,6 +13,8 @@ from services.types import PriceRef
 from tests.pages.fake_aws import CLAUDE, COMPONENTS, Account, endpoint, unit
 from tests.pages.lab import Lab, buttons, page, said
 
+pytestmark = pytest.mark.slow
+
 UNITS, ENDPOINTS = "cap_provisioned_None_us-east-1", "cap_endpoints_None_us-east-1"
 
 
@@ -21,6 +23,7 @@ def _select(at: AppTest, table: str, row: int) -> AppTest:
     return at.run()
 
 
+@pytest.mark.slow
 def test_an_account_is_shown_by_its_number_and_role_and_never_by_a_key(lab: Lab) -> None:
     at = page("capacity").run()
     assert not at.exception
@@ -28,6 +31,7 @@ def test_an_account_is_shown_by_its_number_and_role_and_never_by_a_key(lab: Lab)
     assert r"user\/\*ada\*" in at.caption[1].value
 
 
+@pytest.mark.slow
 def test_provisioned_throughput_is_listed_with_its_price_an_hour_and_a_month(lab: Lab) -> None:
     lab.account.units.append(unit("quoted", rate=None))
     table = page("capacity").run().dataframe[0].value.set_index("name")
@@ -48,6 +52,7 @@ def test_endpoints_are_listed_with_instances_and_price(lab: Lab) -> None:
     assert "no capacity" in said(_select(at, ENDPOINTS, 1))
 
 
+@pytest.mark.slow
 def test_an_empty_account_says_what_will_be_here(lab: Lab) -> None:
     lab.account = Account(units=[], ends=[])
     text = said(page("capacity").run())
@@ -79,18 +84,21 @@ def test_one_part_that_is_denied_does_not_hide_the_other(lab: Lab) -> None:
     assert len(at.dataframe) == 1 and "sagemaker:ListEndpoints" in said(at)
 
 
+@pytest.mark.slow
 def test_aws_is_asked_once_and_not_with_every_click(lab: Lab) -> None:
     at = page("capacity").run()
     at = _select(at, UNITS, 0)
     assert sum(1 for asked in lab.account.asked if asked[0] == "provisioned") == 1
 
 
+@pytest.mark.slow
 def test_a_committed_one_cannot_be_deleted_and_says_until_when(lab: Lab) -> None:
     at = _select(page("capacity").run(), UNITS, 1)
     assert at.button(key="cap_delete").disabled
     assert "AWS refuses to delete it before its term ends on 20" in said(at)
 
 
+@pytest.mark.slow
 def test_deleting_takes_the_typed_name(lab: Lab) -> None:
     at = _select(page("capacity").run(), UNITS, 0)
     at.button(key="cap_delete").click().run()
@@ -104,6 +112,7 @@ def test_deleting_takes_the_typed_name(lab: Lab) -> None:
     assert [u.name for u in lab.account.units] == ["held"]
 
 
+@pytest.mark.slow
 def test_renaming_keeps_the_arn(lab: Lab) -> None:
     arn = lab.account.units[0].arn
     at = _select(page("capacity").run(), UNITS, 0)
@@ -170,6 +179,7 @@ def test_units_become_a_deployment_with_their_price(lab: Lab) -> None:
     assert "held is a deployment now" in said(at)
 
 
+@pytest.mark.slow
 def test_an_endpoint_becomes_a_deployment_with_instance_and_count(lab: Lab) -> None:
     at = _select(page("capacity").run(), ENDPOINTS, 0)
     at.button(key="cap_add_endpoint").click().run()
@@ -180,6 +190,7 @@ def test_an_endpoint_becomes_a_deployment_with_instance_and_count(lab: Lab) -> N
     assert made.price == PriceRef(instance="ml.g5.xlarge", count=2)
 
 
+@pytest.mark.slow
 def test_an_endpoint_with_components_asks_which_one(lab: Lab) -> None:
     lab.account.ends = [endpoint("many", components=COMPONENTS)]
     at = _select(page("capacity").run(), ENDPOINTS, 0)
@@ -192,6 +203,7 @@ def test_an_endpoint_with_components_asks_which_one(lab: Lab) -> None:
     assert made.price == PriceRef(per_hour="1.10", count=2)
 
 
+@pytest.mark.slow
 def test_somebody_who_may_not_deploy_sees_everything_and_no_button(lab: Lab) -> None:
     lab.close_doors("ada@example.com")
     at = _select(page("capacity").run(), UNITS, 0)
@@ -200,6 +212,7 @@ def test_somebody_who_may_not_deploy_sees_everything_and_no_button(lab: Lab) -> 
     assert "You can look" in said(at)
 
 
+@pytest.mark.slow
 def test_an_engine_that_is_down_is_one_sentence(lab: Lab) -> None:
     lab.down = True
     at = page("capacity").run()

@@ -12,6 +12,8 @@ from services.deployments import config
 from services.types import Aws, Deployment, PriceRef
 from tests.pages.lab import Lab, page, said
 
+pytestmark = pytest.mark.slow
+
 ARN = "arn:aws:bedrock:us-east-1:123456789012:provisioned-model/abcdefabcdef"
 
 

@@ -43,12 +43,14 @@ def test_every_deployment_is_listed_with_what_it_needs(lab: Lab) -> None:
     assert table.loc["GPT-6 Luna", "host"] == "api.openai.com"
 
 
+@pytest.mark.slow
 def test_a_local_deployment_says_that_its_server_is_starting(lab: Lab) -> None:
     lab.embedded["main"] = {"state": "starting", "restarts": 0}
     at = page("deployments").run()
     assert at.dataframe[0].value.set_index("name").loc["SmolLM2 · chat · local", "state"] == "local server: starting"
 
 
+@pytest.mark.slow
 def test_one_switch_turns_on_the_models_of_a_provider(lab: Lab) -> None:
     at = page("deployments").run()
     assert at.toggle(key="dp_catalogue_openai").value is False
@@ -57,6 +59,7 @@ def test_one_switch_turns_on_the_models_of_a_provider(lab: Lab) -> None:
     assert at.toggle(key="dp_catalogue_openai").value is True
 
 
+@pytest.mark.slow
 def test_a_deployment_is_added_with_the_name_of_its_key(lab: Lab) -> None:
     at = page("deployments").run()
     at.selectbox(key="dp_add_kind").set_value("openai-compatible").run()
@@ -87,6 +90,7 @@ def test_a_pasted_key_is_refused_and_shown_nowhere(lab: Lab) -> None:
     assert at.text_input(key="dp_add_name").value == "Haiku"
 
 
+@pytest.mark.slow
 def test_a_metadata_address_gets_one_sentence_and_nothing_is_saved(lab: Lab) -> None:
     at = page("deployments").run()
     before = list(lab.listed)
@@ -99,12 +103,14 @@ def test_a_metadata_address_gets_one_sentence_and_nothing_is_saved(lab: Lab) -> 
     assert at.text_input(key="dp_add_name").value == "Trap"
 
 
+@pytest.mark.slow
 def test_a_missing_name_is_one_sentence(lab: Lab) -> None:
     at = page("deployments").run()
     at.button(key="dp_add_save").click().run()
     assert "The name is missing" in said(at)
 
 
+@pytest.mark.slow
 def test_a_deployment_of_the_file_is_not_edited_here_and_says_where(lab: Lab) -> None:
     lab.listed.insert(0, replace(_own(lab), id="filed", name="Filed", origin="file"))
     at = _select(page("deployments").run(), 0)
@@ -112,6 +118,7 @@ def test_a_deployment_of_the_file_is_not_edited_here_and_says_where(lab: Lab) ->
     assert not set(buttons(at)) & {"Edit", "Remove"}
 
 
+@pytest.mark.slow
 def test_an_own_deployment_is_edited_in_place(lab: Lab) -> None:
     _own(lab)
     at = _select(page("deployments").run(), 0)
@@ -123,6 +130,7 @@ def test_an_own_deployment_is_edited_in_place(lab: Lab) -> None:
     assert lab.deployment("mine").model == "llama-70b"
 
 
+@pytest.mark.slow
 def test_removing_asks_first(lab: Lab) -> None:
     _own(lab)
     at = _select(page("deployments").run(), 0)
@@ -132,6 +140,7 @@ def test_removing_asks_first(lab: Lab) -> None:
     assert ("remove_deployment", "mine") in lab.asked
 
 
+@pytest.mark.slow
 def test_a_deployment_is_switched_off_and_shown_as_toml(lab: Lab) -> None:
     at = _select(page("deployments").run(), 0)
     assert "[[deployment]]" in at.code[0].value

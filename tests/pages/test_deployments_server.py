@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from sqlmodel import Session, update
 from streamlit.testing.v1 import AppTest
 
@@ -113,6 +114,7 @@ def test_a_managed_api_has_no_server_to_look_at(lab: Lab) -> None:
     assert "server" not in said(at).split("Local model servers")[0].lower()
 
 
+@pytest.mark.slow
 def test_hours_are_spread_over_the_calls_that_were_made(lab: Lab) -> None:
     own(lab, price=PriceRef(per_hour="1.41"))
     told(lab, GAUGE)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from app.history import filters
 from app.runs import page as runs_page
 from services.dashboard.address import unknown
 from tests.pages.lab import ROOT, Lab, page, said
 from tests.pages.test_history_page import _one, fill, metrics
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_words_of_the_command_line_are_read_once_and_become_the_page_s_own(lab: Lab) -> None:

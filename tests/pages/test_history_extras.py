@@ -66,6 +66,7 @@ def fire(lab: Lab, sentence: str = "p95 was 2.31 s over the last 15 min (412 cal
     )
 
 
+@pytest.mark.slow
 def test_a_firing_alert_is_a_line_with_its_figures_and_since_when(lab: Lab) -> None:
     assert not opened().warning
     fire(lab)
@@ -88,6 +89,7 @@ def test_many_firing_alerts_are_one_banner_with_the_first_and_the_others_below_i
     assert more.markdown[0].value.count("was high") == 9
 
 
+@pytest.mark.slow
 def test_drawing_the_page_again_asks_the_engine_nothing(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     ask = History.alerts
@@ -240,6 +242,7 @@ def test_the_budget_that_is_kept_stands_in_the_field(lab: Lab, typed: str, shown
     assert budget.monthly(lab.database()) == Decimal(shown.replace(",", ""))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "typed",
     [
@@ -275,6 +278,7 @@ def test_who_may_only_look_sees_everything_and_changes_nothing(lab: Lab) -> None
     assert not [b for b in buttons(at) if b in ("Add alert", "Delete", "Add note", "Set budget", "Switch off")]
 
 
+@pytest.mark.slow
 def test_demo_data_is_offered_made_and_labelled_and_never_mixed(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,6 +41,7 @@ def test_every_kind_has_a_short_name_of_its_own() -> None:
     assert max(map(len, chosen.values())) <= 30
 
 
+@pytest.mark.slow
 def test_two_bars_that_are_called_alike_are_two_rows() -> None:
     frame = pd.DataFrame({"key": ["a", "b"], "driver": "output", "nanousd": [2 * 10**9, 10**9], "hatched": False})
     found, _ = cost.largest(frame, {"a": "Same name", "b": "Same name"})
@@ -92,6 +93,7 @@ def test_no_label_lies_on_a_bubble_of_another_or_on_another_label(seed: int, wid
             assert other == number or a >= right or c <= left or b >= bottom or d <= top
 
 
+@pytest.mark.slow
 def test_a_name_without_room_is_in_the_legend_of_page_and_picture(lab: Lab) -> None:
     fill(lab, 320, 14)
     data = load(lab)
@@ -122,6 +124,7 @@ def spoiled(lab: Lab) -> None:
     lab.write(unit)
 
 
+@pytest.mark.slow
 def test_behind_a_mark_of_latency_it_is_said_who_was_not_measured_and_the_measured_come_first(lab: Lab) -> None:
     fill(lab, 40, 1)
     spoiled(lab)
@@ -141,6 +144,7 @@ def test_behind_a_mark_of_latency_it_is_said_who_was_not_measured_and_the_measur
     assert there == [True] * 27 + [False] * 13
 
 
+@pytest.mark.slow
 def test_a_mark_whose_calls_were_all_measured_says_their_number_alone(lab: Lab) -> None:
     fill(lab, 20, 1)
     at = page("history").run()
@@ -185,6 +189,7 @@ def test_the_file_of_calls_says_to_which_time_the_history_was_read(lab: Lab) -> 
 # --- throughput ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_throughput_without_a_call_is_a_sentence_and_no_empty_chart(lab: Lab) -> None:
     fill(lab, 5, 1, days=1.0)
     rent(lab, "d0", 30)
@@ -257,6 +262,7 @@ def test_the_rules_of_style_are_on_every_page_and_let_small_print_wrap(lab: Lab)
     assert "white-space: normal" in style.RULES and "segmented_control" in style.RULES
 
 
+@pytest.mark.slow
 def test_the_price_s_reason_stands_beside_the_name(lab: Lab) -> None:
     fill(lab, 40, 2)
 

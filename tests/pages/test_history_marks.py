@@ -21,6 +21,8 @@ from services.dashboard.figures import Filter
 from tests.pages.lab import Lab, page, said
 from tests.pages.test_history_page import fill, load
 
+pytestmark = pytest.mark.slow
+
 HOUR = timedelta(hours=1)
 
 

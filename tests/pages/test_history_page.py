@@ -31,6 +31,8 @@ from tests.db.rows import call_row, run_row
 from tests.pages.lab import ROOT, Lab, buttons, page, said
 from tests.pages.test_prices_page import only
 
+pytestmark = pytest.mark.slow
+
 TEAM = {"blue": ("ada@example.org",)}
 FORM = Deployment(
     id="d0",

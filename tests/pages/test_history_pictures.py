@@ -17,6 +17,8 @@ from services.dashboard.figures import Data, Filter
 from tests.pages.lab import Lab
 from tests.pages.test_history_page import fill, load
 
+pytestmark = pytest.mark.slow
+
 AT = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
 DRAW = Any  # a fragment: a function that has `__wrapped__`
 

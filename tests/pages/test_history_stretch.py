@@ -17,7 +17,10 @@ from tests.pages.lab import Lab, page, said
 from tests.pages.test_history_page import fill, load
 from tests.pages.test_history_pictures import exported
 
+pytestmark = pytest.mark.slow
 
+
+@pytest.mark.slow
 def test_the_stretch_that_is_shown_is_said_with_its_length(lab: Lab) -> None:
     fill(lab, 10, 1)
     at = page("history", zone="UTC").run()
@@ -26,6 +29,7 @@ def test_the_stretch_that_is_shown_is_said_with_its_length(lab: Lab) -> None:
     assert ":00" in line.replace("\\", "").partition(" to ")[0], "a whole hour"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("query", [{}, {"since": "x", "until": "y"}])
 def test_a_range_of_one_s_own_without_dates_shows_the_last_days_and_says_so(lab: Lab, query: dict[str, str]) -> None:
     fill(lab, 10, 1)
@@ -34,6 +38,7 @@ def test_a_range_of_one_s_own_without_dates_shows_the_last_days_and_says_so(lab:
     assert "needs a day or a moment to begin or to end at; the last 7 days are shown." in said(at)
 
 
+@pytest.mark.slow
 def test_a_range_whose_dates_are_not_chosen_yet_has_no_dots_in_the_bar(lab: Lab) -> None:
     fill(lab, 10, 1)
     at = page("history", zone="UTC").run()

@@ -82,6 +82,7 @@ def test_a_deployment_without_its_key_is_listed_with_what_it_needs_and_is_not_se
     assert not lab.specs
 
 
+@pytest.mark.slow
 def test_the_chosen_deployments_are_kept_in_the_address_by_id(lab: Lab) -> None:
     at = page().run()
     at.multiselect(key="pg_deployments").set_value(["local-one-thread"]).run()
@@ -98,6 +99,7 @@ def test_a_variable_in_the_prompt_gets_an_input_and_its_value_is_sent(lab: Lab) 
     assert lab.specs[0].render() == "Explain caching in a sentence"
 
 
+@pytest.mark.slow
 def test_only_the_token_limit_is_sent_until_a_parameter_is_set(lab: Lab) -> None:
     at = page().run()
     at.button(key="pg_send").click().run()
@@ -107,6 +109,7 @@ def test_only_the_token_limit_is_sent_until_a_parameter_is_set(lab: Lab) -> None
     assert lab.specs[1].params["temperature"] == 0.5
 
 
+@pytest.mark.slow
 def test_a_column_that_opts_out_starts_from_the_shared_values_and_is_sent_its_own(lab: Lab) -> None:
     at = page().run()
     at.number_input(key="pg_param_temperature").set_value(0.5).run()
@@ -121,6 +124,7 @@ def test_a_column_that_opts_out_starts_from_the_shared_values_and_is_sent_its_ow
     assert lab.specs[0].params["temperature"] == 0.5
 
 
+@pytest.mark.slow
 def test_a_parameter_that_one_deployment_does_not_take_is_named_before_sending(lab: Lab) -> None:
     at = page().run()
     at.number_input(key="pg_param_seed").set_value(7).run()
@@ -128,6 +132,7 @@ def test_a_parameter_that_one_deployment_does_not_take_is_named_before_sending(l
     assert "Seed is not sent to SmolLM2 · chat" not in said(at)
 
 
+@pytest.mark.slow
 def test_an_engine_that_is_down_is_one_sentence_and_loses_nothing(lab: Lab) -> None:
     at = page().run()
     at.text_area(key="pg_prompt").set_value("Keep me").run()
@@ -139,6 +144,7 @@ def test_an_engine_that_is_down_is_one_sentence_and_loses_nothing(lab: Lab) -> N
     assert at.multiselect(key="pg_deployments").value
 
 
+@pytest.mark.slow
 def test_a_page_opened_while_the_engine_is_down_is_drawn(lab: Lab) -> None:
     lab.down = True
     at = page().run()
@@ -146,6 +152,7 @@ def test_a_page_opened_while_the_engine_is_down_is_drawn(lab: Lab) -> None:
     assert "The engine does not answer" in said(at)
 
 
+@pytest.mark.slow
 def test_a_local_server_in_trouble_is_one_sentence_with_a_restart_button(lab: Lab) -> None:
     lab.embedded["main"] = {"state": "unavailable", "sentence": "The model needs 400 MB of memory.", "restarts": 3}
     at = page().run()
@@ -162,6 +169,7 @@ def test_what_was_typed_survives_another_page(lab: Lab) -> None:
     assert at.text_area(key="pg_prompt").value == "Still here?"
 
 
+@pytest.mark.slow
 def test_the_shown_run_survives_another_page(lab: Lab) -> None:
     at = page().run()
     at.button(key="pg_send").click().run()
@@ -172,6 +180,7 @@ def test_the_shown_run_survives_another_page(lab: Lab) -> None:
     assert at.query_params["run"] == run_id
 
 
+@pytest.mark.slow
 def test_a_text_file_goes_with_the_prompt_and_a_binary_one_is_refused_in_words(lab: Lab) -> None:
     at = page().run()
     at.file_uploader[0].upload("notes.md", b"# Facts").run()
@@ -182,6 +191,7 @@ def test_a_text_file_goes_with_the_prompt_and_a_binary_one_is_refused_in_words(l
     assert "# Facts" in lab.specs[0].render()
 
 
+@pytest.mark.slow
 def test_a_blind_run_is_sent_blind_with_all_of_its_columns(lab: Lab) -> None:
     at = page().run()
     at.toggle(key="pg_blind").set_value(True).run()

@@ -12,6 +12,8 @@ from db.models import Run
 from services.types import Deployment, PriceRef
 from tests.pages.lab import Lab, page, said
 
+pytestmark = pytest.mark.slow
+
 OWN = Deployment(
     id="own",
     name="*Own*",

@@ -32,6 +32,7 @@ def _rich(lab: Lab) -> str:
     return lab.record(spec.render(), ["local-messages", "local-chat"], spec=spec)
 
 
+@pytest.mark.slow
 def test_an_address_brings_back_prompt_settings_and_columns(lab: Lab) -> None:
     at = page(run=_rich(lab)).run()
     assert not at.exception
@@ -102,6 +103,7 @@ def test_hostile_names_and_texts_are_not_read_as_markdown(lab: Lab) -> None:
     assert not [text for text in drawn if "](http" in str(text) or "<img" in str(text)]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_continued_is_named_as_the_parent_and_starts_with_an_empty_prompt(lab: Lab) -> None:
     first = lab.record("First question")
     at = page(run=first).run()
@@ -217,6 +219,7 @@ def test_a_cost_that_is_no_number_is_said_in_words_and_late_clocks_are_said_once
     assert cell_text(late, "ttft") == "–"
 
 
+@pytest.mark.slow
 def test_stop_all_stops_every_run_of_this_visit(lab: Lab) -> None:
     at = page().run()
     for _ in range(3):
@@ -230,6 +233,7 @@ def test_stop_all_stops_every_run_of_this_visit(lab: Lab) -> None:
     assert len(stopped) == len(set(stopped)) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("address", ["../deployments", "%00%ff", "a\r\nb", ".", "a/stop", "<script>", "x" * 500])
 def test_an_address_that_is_no_id_says_that_there_is_no_such_run(lab: Lab, address: str) -> None:
     at = page(run=address).run()

@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import pytest
 from streamlit.testing.v1 import AppTest
 
 from app.runs.page import tidy
@@ -78,6 +79,7 @@ def test_a_selected_run_opens_in_the_playground(lab: Lab) -> None:
     assert at.text_area(key="pg_prompt").value == "Open me"
 
 
+@pytest.mark.slow
 def test_a_run_is_starred_and_tagged_by_the_engine(lab: Lab) -> None:
     lab.record("Star me")
     at = page("runs").run()
@@ -88,6 +90,7 @@ def test_a_run_is_starred_and_tagged_by_the_engine(lab: Lab) -> None:
     assert list(at.dataframe[0].value["tags"]) == ["workshop"]
 
 
+@pytest.mark.slow
 def test_deleting_asks_first_and_then_deletes(lab: Lab) -> None:
     run_id = lab.record("Delete me")
     at = page("runs").run()
@@ -101,6 +104,7 @@ def test_deleting_asks_first_and_then_deletes(lab: Lab) -> None:
     assert "The runs appear here" in said(at)
 
 
+@pytest.mark.slow
 def test_a_run_can_be_kept_after_the_question(lab: Lab) -> None:
     lab.record("Keep me")
     at = page("runs").run()
@@ -120,6 +124,7 @@ def test_a_viewer_may_open_but_not_change(lab: Lab) -> None:
     assert not set(buttons(at)) & {"Star", "Delete"}
 
 
+@pytest.mark.slow
 def test_a_refusal_of_the_engine_is_shown_as_its_sentence(lab: Lab) -> None:
     lab.record("Star me")
     at = page("runs").run()

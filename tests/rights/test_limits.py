@@ -19,6 +19,8 @@ from services.runs.spec import MAX_COLUMNS, MAX_REPETITIONS, new_id
 from tests.engine.house import table
 from tests.rights.door import SENT, SLOW, Door
 
+pytestmark = pytest.mark.slow
+
 ADA, EVE = "ada@example.com", "eve@example.com"
 
 
@@ -52,6 +54,7 @@ def test_the_largest_run_fits_into_what_a_person_may_have() -> None:
     assert CALLS_PER_PERSON >= MAX_COLUMNS * MAX_REPETITIONS
 
 
+@pytest.mark.slow
 async def test_a_hundred_requests_at_once_are_not_a_hundred_runs(door: Door) -> None:
     await limited(door, 10)
     names = (ADA, ADA.upper(), ADA.title())  # one mailbox, however it is written
@@ -70,6 +73,7 @@ async def test_a_hundred_requests_at_once_are_not_a_hundred_runs(door: Door) -> 
     assert (await begin(door, ADA, "quick", columns=8))[0] == 200
 
 
+@pytest.mark.slow
 async def test_calls_are_given_back_however_they_end(door: Door) -> None:
     await limited(door, 12)
     engine = door.house.engine

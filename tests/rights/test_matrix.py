@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from sqlmodel import Session
 
 from db import batch_queries, run_queries, runs, small_tables
@@ -137,6 +138,7 @@ def as_it_is(house: House, ident: str) -> Any:
     ]
 
 
+@pytest.mark.slow
 async def test_members_change_what_is_theirs_and_administrators_everything(door: Door) -> None:
     wrong = []
     for case in CASES:

@@ -38,6 +38,7 @@ def looked(monkeypatch: pytest.MonkeyPatch, person: str, role: Any) -> None:
     monkeypatch.setattr(auth, "person_and_role", lambda: auth.Person(person, role))
 
 
+@pytest.mark.slow
 def test_what_is_somebody_elses_has_no_buttons(lab: BatchLab, monkeypatch: pytest.MonkeyPatch) -> None:
     run = lab.record("Why is the sky blue?", person=ADA)
     over = lab.batch(("succeeded", "failed"), person=ADA)

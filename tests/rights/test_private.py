@@ -20,6 +20,8 @@ from tests.engine.house import table
 from tests.engine.process import engine_process
 from tests.fake.fixture import FakeServerThread
 
+pytestmark = pytest.mark.slow
+
 QUICK = "fake?tokens=2&ttft=1&itl=1"
 
 

@@ -153,6 +153,7 @@ def test_addresses_of_this_machine_are_told_from_all_others() -> None:
     assert [one for one in there if loopback(one)] == []
 
 
+@pytest.mark.slow
 def test_no_path_leads_to_what_is_private(places: dict[str, Path], tmp_path: Path) -> None:
     prompts, home = places["prompts"], places["home"]
     secrets = [file for file in sorted(tmp_path.rglob("*")) if file.is_file() and file.read_text("latin-1") == SECRET]
@@ -235,6 +236,7 @@ def test_whether_a_file_is_there_is_not_told_of_places_that_may_not_be_named(pla
     assert len(told) == 1
 
 
+@pytest.mark.slow
 def test_a_path_that_is_swapped_all_the_time_never_gives_a_secret(places: dict[str, Path], tmp_path: Path) -> None:
     """A link is turned back and forth, and a folder on the way with it, while the file is taken again and again."""
     prompts, stopped = places["prompts"], threading.Event()

@@ -8,8 +8,12 @@ import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from app.access import sign_in
 from tests.signin.house import House, Visitor, pages, port_for
+
+pytestmark = pytest.mark.slow
 
 GOOD = """
 [auth]

@@ -17,6 +17,8 @@ from app.tickets import board_token
 from tests.signin.house import BOARD_SECRET, COOKIE_SECRET, House, Visitor, cookie_for
 from tests.signin.oidc import CLIENT, SECRET, Provider, Script
 
+pytestmark = pytest.mark.slow
+
 NOT_VERIFIED = "Your e-mail address is not verified"
 NO_ADDRESS = "The provider gave an e-mail address that is none"
 INSIDE = "Send one prompt to several deployments"

@@ -13,6 +13,8 @@ import pytest
 from db.migrate import upgrade
 from tests.start.commands import lab
 
+pytestmark = pytest.mark.slow
+
 QUICK = (
     "runs",
     "history",

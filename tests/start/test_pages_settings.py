@@ -62,6 +62,7 @@ def test_settings_that_only_streamlit_refuses_stop_no_start(tmp_path: Path, monk
     config.get_config_options(force_reparse=True)
 
 
+@pytest.mark.slow
 def test_doctor_names_broken_settings_and_sign_in_that_is_half_set_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -46,6 +46,7 @@ def elsewhere(temporary: str, data: Path) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.slow
 def test_whatever_tmpdir_is_there_is_a_socket_and_every_process_names_the_same(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()

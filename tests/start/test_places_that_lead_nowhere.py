@@ -29,6 +29,7 @@ COMMANDS = (
 )
 
 
+@pytest.mark.slow
 def test_every_command_says_in_words_that_a_place_leads_nowhere(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     readable = tmp_path / "lines.csv"

@@ -5,9 +5,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
+
 from services import paths
 from services.client import EngineClient
 from tests.start.running import running, until
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_slip_in_secrets_toml_stops_nothing_and_is_said_until_it_is_mended(tmp_path: Path) -> None:

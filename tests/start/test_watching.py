@@ -25,6 +25,8 @@ from services.security import listening
 from services.security.listening import Address
 from tests.start.running import Running, gone, running, until
 
+pytestmark = pytest.mark.slow
+
 SENTENCE = re.compile(r"did not answer for (\d+) s \(its process was stopped from outside\) and was ended; starting it")
 
 

@@ -15,6 +15,8 @@ from services.client import EngineClient
 from tests.start.commands import without_rights
 from tests.start.running import Running, running, until
 
+pytestmark = pytest.mark.slow
+
 
 def refused(folder: Path, words: str, **options: object) -> None:
     """It ends by itself with a sentence that holds these words."""

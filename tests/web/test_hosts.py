@@ -223,6 +223,7 @@ ROUTES = (
 )
 
 
+@pytest.mark.slow
 async def test_every_route_is_behind_the_door(pages: Pages) -> None:
     open_doors = []
     async with aiohttp.ClientSession() as client:
@@ -285,6 +286,7 @@ async def test_our_own_names_are_answered_and_odd_requests_are_not(pages: Pages)
     assert {line.split(b" ")[1] for line in lines.values()} <= {b"421", b"400"}, lines
 
 
+@pytest.mark.slow
 async def test_foreign_pages_are_refused_and_get_no_right_to_read(pages: Pages) -> None:
     own = pages.base
     foreign = (
@@ -354,6 +356,7 @@ async def test_our_page_is_let_in_directly_and_behind_either_kind_of_proxy(pages
     assert "Rejecting" not in pages.log.read_text()
 
 
+@pytest.mark.slow
 async def test_a_changed_file_holds_without_a_restart(pages: Pages) -> None:
     get = b"GET /_stcore/health HTTP/1.1\r\nHost: new.example.com\r\n\r\n"
     assert b"421" in await first_line(pages, get)
@@ -365,6 +368,7 @@ async def test_a_changed_file_holds_without_a_restart(pages: Pages) -> None:
     assert b"200" in answer
 
 
+@pytest.mark.slow
 async def test_on_every_address_the_one_at_which_a_browser_arrived_is_answered(tmp_path: Path) -> None:
     served = serve(tmp_path, "0.0.0.0", LAB_EVERYONE_IS_ADMIN="1")
     try:

@@ -8,8 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from app.asgi import SETTINGS
 from services.paths import ROOT
+
+pytestmark = pytest.mark.slow
 
 HOSTILE = """
 [global]

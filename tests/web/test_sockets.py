@@ -10,6 +10,8 @@ import pytest
 
 from tests.web.conftest import SILENT, SOCKETS, STRANGERS, UNASKED, Pages, Visitor, first_line
 
+pytestmark = pytest.mark.slow
+
 UPGRADE = (
     "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nOrigin: http://localhost\r\n\r\n"

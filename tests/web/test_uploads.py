@@ -6,8 +6,11 @@ import asyncio
 import uuid
 
 import aiohttp
+import pytest
 
 from tests.web.conftest import TOTAL_BYTES, VISITOR_BYTES, Pages, Visitor, kept_bytes
+
+pytestmark = pytest.mark.slow
 
 MB = 1_000_000
 

@@ -44,6 +44,7 @@ def test_a_stream_is_read_as_what_it_says(golden: AwsGolden) -> None:
     assert (decoder.facts, decoder.served_tier) == (dict(golden.facts), golden.tier)
 
 
+@pytest.mark.slow
 @BY_NAME
 def test_cut_at_any_byte_before_its_terminal_signal_a_stream_never_succeeded(golden: AwsGolden) -> None:
     raw = golden.raw

@@ -256,6 +256,7 @@ COPIES: list[tuple[str, Wire, str, Aws, str]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "wire", "model", "aws", "base"), COPIES, ids=[f"{c[0]}-{c[1]}" for c in COPIES])
 def test_copied_code_sends_the_same_request_with_a_good_signature(
     emulator: AwsEmulator, tmp_path: Path, kind: str, wire: Wire, model: str, aws: Aws, base: str

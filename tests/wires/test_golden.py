@@ -70,6 +70,7 @@ def _end_of_terminal(golden: Golden) -> int:
     return len(raw.rstrip())
 
 
+@pytest.mark.slow
 @BY_NAME
 def test_cut_at_any_byte_before_its_terminal_signal_a_stream_never_succeeded(golden: Golden) -> None:
     sse, decoder = SSEDecoder(), DECODERS[golden.wire]()
@@ -198,6 +199,7 @@ _JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wire", list(DECODERS))
 @given(bodies=st.lists(st.dictionaries(_KEYS, _JSON, max_size=6), min_size=1, max_size=4))
 @settings(max_examples=80, deadline=None)

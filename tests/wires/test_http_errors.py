@@ -144,6 +144,7 @@ def test_no_answer_whatever_raises(status: int, body: bytes, headers: dict[str, 
     assert len(error.message) <= 200
 
 
+@pytest.mark.slow
 @given(
     status=st.integers(200, 599),
     body=st.recursive(

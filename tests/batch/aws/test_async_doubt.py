@@ -16,6 +16,8 @@ from tests.batch.aws.cloud import BUCKET, Cloud
 from tests.batch.aws.house import Desk, by_no, finish, lines
 from tests.batch.aws.test_asynchronous import ROUTE, own, submit
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["own"]  # the fixture
 
 
@@ -29,6 +31,7 @@ def left_in_doubt(cloud: Cloud, desk: Desk, own: Deployment, fault: Any) -> Job:
     return submit(desk, own, 3)
 
 
+@pytest.mark.slow
 def test_a_line_whose_lost_request_was_taken_is_collected_after_a_cancel(
     cloud: Cloud, desk: Desk, own: Deployment
 ) -> None:
@@ -56,6 +59,7 @@ def test_a_line_that_never_arrived_is_waited_for_so_long_and_then_said_to_be_unk
     assert list(ROUTE.results(own, long_ago, desk)) == []
 
 
+@pytest.mark.slow
 def test_a_line_that_was_put_off_in_words_is_in_no_doubt(
     cloud: Cloud, desk: Desk, own: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,6 +72,7 @@ def test_a_line_that_was_put_off_in_words_is_in_no_doubt(
         submit(desk, own, 3)
 
 
+@pytest.mark.slow
 def test_the_first_line_that_is_refused_takes_no_other_with_it(cloud: Cloud, desk: Desk, own: Deployment) -> None:
     cloud.faults.append("validation")
     made = submit(desk, own, 30)

@@ -19,6 +19,8 @@ from tests.batch.aws import house
 from tests.batch.aws.cloud import BUCKET, Cloud
 from tests.batch.aws.house import Desk, bedrock, by_no, finish, lines, sagemaker
 
+pytestmark = pytest.mark.slow
+
 ROUTE = get("async")
 
 
@@ -36,6 +38,7 @@ def sent(cloud: Cloud) -> Counter[str]:
     return Counter(str(one["id"]) for one in cloud.sagemaker.invocations)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wire", ["chat", "tgi"])
 def test_every_line_is_sent_once_and_answered(cloud: Cloud, desk: Desk, own: Deployment, wire: Any) -> None:
     own = replace(own, wire=wire)
@@ -65,6 +68,7 @@ def test_a_long_line_goes_over_s3_and_a_short_one_does_not(cloud: Cloud, desk: D
     assert ROUTE.limits(bare).max_record_bytes == 128_000
 
 
+@pytest.mark.slow
 def test_answers_are_counted_while_they_come(cloud: Cloud, desk: Desk, own: Deployment) -> None:
     cloud.sagemaker.hold = True
     made = submit(desk, own)
@@ -82,6 +86,7 @@ def test_answers_are_counted_while_they_come(cloud: Cloud, desk: Desk, own: Depl
     assert (last.state, last.over, last.collectable) == ("ended", True, True) and last.facts["ended_at"]
 
 
+@pytest.mark.slow
 def test_failures_are_those_lines_own(cloud: Cloud, desk: Desk, own: Deployment) -> None:
     cloud.sagemaker.failing = frozenset({wire_id(4), wire_id(40)})
     made = finish(ROUTE, own, submit(desk, own))
@@ -110,12 +115,14 @@ def test_strangers_files_beside_ours_are_not_taken(cloud: Cloud, desk: Desk, own
 # --- once and not twice ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_second_submit_sends_nothing_again(cloud: Cloud, desk: Desk, own: Deployment) -> None:
     first, second = submit(desk, own), submit(desk, own)
     assert sent(cloud) == Counter(house.ids(60))
     assert first.vendor_id == second.vendor_id
 
 
+@pytest.mark.slow
 def test_a_submit_that_was_cut_off_goes_on_where_it_was(cloud: Cloud, desk: Desk, own: Deployment) -> None:
     def dying() -> Iterator[Line]:
         for line in lines(60):
@@ -147,6 +154,7 @@ def test_a_line_that_was_on_its_way_is_sent_again_only_when_it_has_no_answer(
     assert len(by_no(ROUTE.results(own, finish(ROUTE, own, made), desk))) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("faults", [["lost"], ["unheard"], ["broken"], ["lost"] * 2, ["unheard", "broken"] * 2])
 def test_lost_answers_leave_one_result_for_each_line(cloud: Cloud, desk: Desk, own: Deployment, faults: Any) -> None:
     cloud.faults.extend(faults)
@@ -162,6 +170,7 @@ def test_lost_answers_leave_one_result_for_each_line(cloud: Cloud, desk: Desk, o
     assert Counter(one.wire_id for one in found) == Counter(house.ids(20))
 
 
+@pytest.mark.slow
 def test_throttling_is_waited_for_and_loses_nothing(cloud: Cloud, desk: Desk, own: Deployment) -> None:
     cloud.faults.extend(["throttling"] * 3)
     made = submit(desk, own, 10)
@@ -169,6 +178,7 @@ def test_throttling_is_waited_for_and_loses_nothing(cloud: Cloud, desk: Desk, ow
     assert len(by_no(ROUTE.results(own, finish(ROUTE, own, made), desk))) == 10
 
 
+@pytest.mark.slow
 def test_a_stopped_submit_keeps_what_was_sent(cloud: Cloud, desk: Desk, own: Deployment) -> None:
     desk.stop_after = 15
     made = submit(desk, own)
@@ -184,6 +194,7 @@ def test_a_submit_that_is_stopped_at_once_sends_nothing(cloud: Cloud, desk: Desk
     assert not cloud.sagemaker.invocations
 
 
+@pytest.mark.slow
 def test_a_line_that_sagemaker_does_not_take_is_that_lines_failure(cloud: Cloud, desk: Desk, own: Deployment) -> None:
     def slow() -> Iterator[Line]:
         for line in lines(30):

@@ -25,6 +25,7 @@ def test_a_sound_account_has_nothing_wrong(cloud: Cloud) -> None:
     assert ROUTE.check(bedrock()) == []
 
 
+@pytest.mark.slow
 def test_each_thing_that_is_wrong_with_bucket_and_role_is_a_sentence(cloud: Cloud) -> None:
     cloud.role("other", "sagemaker.amazonaws.com")
     cloud.s3.create_bucket(Bucket="in-frankfurt", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})

@@ -32,6 +32,7 @@ def results(desk: Desk, cloud: Cloud, script: Script) -> tuple[list[Any], Job]:
 # --- submitting ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["lost", "unheard", "broken"])
 @pytest.mark.parametrize("times", [1, 2, 3, 4])
 def test_a_lost_answer_to_a_submit_never_makes_a_second_job(cloud: Cloud, desk: Desk, fault: Any, times: int) -> None:
@@ -53,6 +54,7 @@ def test_a_lost_answer_is_found_by_name_in_the_same_submit(cloud: Cloud, desk: D
     assert submit(desk).vendor_id == cloud.jobs.made[0].arn
 
 
+@pytest.mark.slow
 def test_the_job_is_found_among_pages_of_jobs_whose_names_begin_alike(cloud: Cloud, desk: Desk) -> None:
     made = [submit(desk, f"b1-0-abc{'x' * n}") for n in range(5, 0, -1)]
     mine = submit(desk)
@@ -110,6 +112,7 @@ def test_a_bucket_that_is_not_there_refuses_the_job(cloud: Cloud, desk: Desk) ->
         ROUTE.submit(one, house.job(120), lines(120), desk)
 
 
+@pytest.mark.slow
 def test_many_workers_with_one_token_make_one_job(cloud: Cloud, desk: Desk) -> None:
     found: list[str | None] = []
     threads = [threading.Thread(target=lambda: found.append(submit(desk).vendor_id)) for _ in range(6)]
@@ -132,6 +135,7 @@ def test_a_job_that_fails_its_check_says_why(cloud: Cloud, desk: Desk) -> None:
 # --- collecting ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_errors_of_single_records_are_theirs_alone(cloud: Cloud, desk: Desk) -> None:
     found, made = results(desk, cloud, Script(errors=(3, 50)))
     one = by_no(found)
@@ -213,6 +217,7 @@ def test_results_are_found_without_the_jobs_facts(cloud: Cloud, desk: Desk) -> N
     assert len(by_no(ROUTE.results(bedrock(), bare, desk))) == 120
 
 
+@pytest.mark.slow
 def test_results_can_be_read_twice(cloud: Cloud, desk: Desk) -> None:
     made = finish(ROUTE, bedrock(), submit(desk))
     first, second = (list(ROUTE.results(bedrock(), made, desk)) for _ in range(2))

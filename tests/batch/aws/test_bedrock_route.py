@@ -26,6 +26,7 @@ def submit(desk: Desk, n: int = 120, deployment: Deployment | None = None, token
     return ROUTE.submit(deployment or bedrock(), house.job(n, token), lines(n), desk)
 
 
+@pytest.mark.slow
 def test_every_line_comes_back_with_answer_counts_and_time(cloud: Cloud, desk: Desk) -> None:
     made = finish(ROUTE, bedrock(), submit(desk))
     found = by_no(ROUTE.results(bedrock(), made, desk))
@@ -36,6 +37,7 @@ def test_every_line_comes_back_with_answer_counts_and_time(cloud: Cloud, desk: D
     assert not any("manifest" in said for said in desk.said)
 
 
+@pytest.mark.slow
 def test_the_job_is_asked_for_as_botocore_allows_and_the_file_lies_where_it_says(cloud: Cloud, desk: Desk) -> None:
     made = submit(desk)
     request = cloud.jobs.made[0].request
@@ -134,6 +136,7 @@ def test_too_many_records_are_said_before_anything_is_uploaded(cloud: Cloud, des
         ROUTE.submit(bedrock(), house.job(50_001), lines(1), desk)
 
 
+@pytest.mark.slow
 def test_a_large_file_goes_up_in_parts_and_is_whole(cloud: Cloud, desk: Desk) -> None:
     filler = "word " * 40_000
     long = (replace(line, ask=replace(line.ask, system=filler)) for line in lines(110))

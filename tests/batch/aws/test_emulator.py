@@ -111,6 +111,7 @@ def test_a_wrong_signature_is_refused(cloud: Cloud, key: str) -> None:
         made.list_model_invocation_jobs()
 
 
+@pytest.mark.slow
 def test_sagemaker_and_quotas_answer_as_botocore_expects(cloud: Cloud) -> None:
     cloud.sagemaker.endpoint("later", answers=f"s3://{BUCKET}/answers")
     cloud.quotas = [("Records per batch inference job for Nova Pro", 5.0)]
@@ -140,6 +141,7 @@ def test_sagemaker_and_quotas_answer_as_botocore_expects(cloud: Cloud) -> None:
     assert client(cloud, "service-quotas").list_service_quotas(ServiceCode="bedrock")["Quotas"][0]["Value"] == 5.0
 
 
+@pytest.mark.slow
 def test_the_emulator_runs_in_a_process_of_its_own() -> None:
     command = [sys.executable, "-m", "tests.batch.aws", "--port", "0"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=dict(os.environ))

@@ -6,8 +6,12 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from services.paths import ROOT
 from tests.aws.fixture import CLEARED
+
+pytestmark = pytest.mark.slow
 
 # Every module of the SDKs is slow to be found, so that the threads meet in the middle of their imports.
 PROGRAM = """

@@ -5,12 +5,17 @@ from __future__ import annotations
 import tracemalloc
 from collections.abc import Iterator
 
+import pytest
+
 from services.aws import control
 from services.batch.providers import aws
 from services.batch.providers.aws import Flow, parsed
 from tests.batch.aws.cloud import BUCKET, Cloud
 
+pytestmark = pytest.mark.slow
 
+
+@pytest.mark.slow
 def test_an_upload_of_100_mb_holds_less_than_four_parts(cloud: Cloud) -> None:
     """moto keeps the object in this very process, so what is measured is the reading side."""
 

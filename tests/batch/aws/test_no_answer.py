@@ -55,6 +55,7 @@ def submit(desk: Desk, n: int = 120) -> Job:
     return ROUTE.submit(bedrock(), house.job(n), lines(n), desk)
 
 
+@pytest.mark.slow
 def test_a_bucket_that_may_not_be_written_refuses_the_job_and_names_what_the_role_needs(
     cloud: Cloud, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -63,6 +64,7 @@ def test_a_bucket_that_may_not_be_written_refuses_the_job_and_names_what_the_rol
     assert not cloud.jobs.made
 
 
+@pytest.mark.slow
 def test_answers_that_may_not_be_read_are_said_to_stay_where_they_are(
     cloud: Cloud, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -73,6 +75,7 @@ def test_answers_that_may_not_be_read_are_said_to_stay_where_they_are(
     assert len(list(ROUTE.results(bedrock(), made, desk))) == 120
 
 
+@pytest.mark.slow
 def test_a_disk_that_takes_nothing_is_not_told_as_a_silent_service(cloud: Cloud, desk: Desk) -> None:
     made = finish(ROUTE, bedrock(), submit(desk))
     (desk.folder / "results").symlink_to("/proc/version")
@@ -93,6 +96,7 @@ def test_a_cancel_after_a_lost_answer_does_not_say_that_nothing_was_submitted(cl
         submit(desk)
 
 
+@pytest.mark.slow
 def test_a_cancel_after_a_plain_no_says_that_nothing_was_submitted(cloud: Cloud, desk: Desk) -> None:
     cloud.faults.extend(["throttling"] * 2)
     with pytest.raises(SubmitLater, match=r"asks to slow down.* It is tried again by itself"):

@@ -19,6 +19,8 @@ from tests.batch.aws.script import Script
 from tests.batch.runner.desk import Desk, desk_at
 from tests.batch.runner.steps import Steps
 
+pytestmark = pytest.mark.slow
+
 NOVA = "us.amazon.nova-pro-v1:0"
 
 

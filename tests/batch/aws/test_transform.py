@@ -30,6 +30,7 @@ def submit(desk: Desk, own: Deployment, n: int = 450, token: str = "b1-0-abc") -
     return ROUTE.submit(own, house.job(n, token), lines(n), desk)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wire", ["chat", "tgi", "lines"])
 def test_every_line_comes_back_on_every_wire(cloud: Cloud, desk: Desk, own: Deployment, wire: Any) -> None:
     own = replace(own, wire=wire)
@@ -41,6 +42,7 @@ def test_every_line_comes_back_on_every_wire(cloud: Cloud, desk: Desk, own: Depl
     assert not any("were sent" in said for said in desk.said)
 
 
+@pytest.mark.slow
 def test_the_job_takes_model_and_instances_from_the_endpoint(cloud: Cloud, desk: Desk, own: Deployment) -> None:
     made = submit(desk, own)
     (name,) = cloud.sagemaker.transforms
@@ -54,6 +56,7 @@ def test_the_job_takes_model_and_instances_from_the_endpoint(cloud: Cloud, desk:
     assert row["id"] == "r0000000001" and "stream" not in row["request"] and "stream_options" not in row["request"]
 
 
+@pytest.mark.slow
 def test_what_its_instances_cost_can_be_worked_out(cloud: Cloud, desk: Desk, own: Deployment) -> None:
     made = submit(desk, own)
     assert aws.instance_cost_nanousd(made.facts) is None  # it has not ended
@@ -65,6 +68,7 @@ def test_what_its_instances_cost_can_be_worked_out(cloud: Cloud, desk: Desk, own
     assert aws.instance_cost_nanousd({**made.facts, "usd_per_hour": None}) is None
 
 
+@pytest.mark.slow
 def test_lines_are_counted_by_finished_files(cloud: Cloud, desk: Desk, own: Deployment) -> None:
     made = submit(desk, own)
     first = ROUTE.poll(own, made)
@@ -75,6 +79,7 @@ def test_lines_are_counted_by_finished_files(cloud: Cloud, desk: Desk, own: Depl
     assert last.counts == {"total": 450, "processed": 450}
 
 
+@pytest.mark.slow
 def test_one_bad_record_takes_its_file_with_it_and_no_other(cloud: Cloud, desk: Desk, own: Deployment) -> None:
     cloud.sagemaker.scripts.append(Script(states=("InProgress", "Completed"), errors=(250,)))
     made = finish(ROUTE, own, submit(desk, own))
@@ -102,6 +107,7 @@ def test_shuffled_missing_double_nameless_and_truncated_lines(cloud: Cloud, desk
     assert any("holds 102 lines and 100 were sent" in said for said in desk.said)
 
 
+@pytest.mark.slow
 def test_a_stopped_job_gives_its_finished_files(cloud: Cloud, desk: Desk, own: Deployment) -> None:
     cloud.sagemaker.scripts.append(Script(states=("InProgress",), finished=0.4))
     made = submit(desk, own)
@@ -114,6 +120,7 @@ def test_a_stopped_job_gives_its_finished_files(cloud: Cloud, desk: Desk, own: D
     ROUTE.cancel(own, made)  # of one that is over: nothing happens
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("faults", [["lost"], ["lost", "lost"], ["broken", "broken"], ["unheard"] * 3, ["quota"]])
 def test_no_answer_to_a_submit_makes_no_second_job(cloud: Cloud, desk: Desk, own: Deployment, faults: Any) -> None:
     cloud.faults.extend(faults)
@@ -134,6 +141,7 @@ def test_a_lost_answer_is_found_by_name_in_the_same_submit(cloud: Cloud, desk: D
     assert submit(desk, own).vendor_id and len(cloud.sagemaker.transforms) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "error"), [("throttling", SubmitLater), ("validation", SubmitRefused), ("denied", SubmitRefused)]
 )

@@ -78,6 +78,7 @@ def test_an_item_of_an_array_is_faulted_like_a_line(tmp_path):
 
 
 # 14, 15 ----------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "code", "said"),
     [

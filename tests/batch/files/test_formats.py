@@ -88,6 +88,7 @@ def test_an_empty_sheet_has_no_records(tmp_path, sheets):
     assert checked(tmp_path, workbook(*sheets), "a.xlsx").refused.startswith("No records found.")
 
 
+@pytest.mark.slow
 def test_a_zip_bomb_is_refused_by_what_it_declares(tmp_path):
     data = zipped(xl__workbook_dot_xml="<a/>", xl__worksheets__sheet1_dot_xml="\0" * 200_000_000)
     assert len(data) < 300_000
@@ -149,6 +150,7 @@ def test_gzip_of_a_text_is_read(tmp_path, name):
     assert prompts(read(tmp_path, gzip.compress(CSV) + gzip.compress(b"3,c\n") + b"\0" * 100, name)) == ["a", "b", "c"]
 
 
+@pytest.mark.slow
 def test_a_gzip_bomb_is_stopped_by_its_ratio_and_a_tight_text_is_not(tmp_path):
     found = checked(tmp_path, gzip.compress(b"id,prompt\n" + b"1,aaaaaaaaaaaaa\n" * 4_000_000), "a.csv.gz")
     assert found.refused.startswith("The gzip file unpacks to more than 100 times its size")
@@ -159,6 +161,7 @@ def test_a_gzip_bomb_is_stopped_by_its_ratio_and_a_tight_text_is_not(tmp_path):
     assert checked(tmp_path, gzip.compress(rows), "a.csv.gz").n_valid == 100_000
 
 
+@pytest.mark.slow
 def test_more_than_the_cap_of_unpacked_bytes_is_refused(tmp_path, monkeypatch):
     from services.batch.files import source
 

@@ -22,6 +22,8 @@ from services.batch.files.json import parse
 from services.batch.files.source import lines
 from services.batch.types import Options
 
+pytestmark = pytest.mark.slow
+
 LETTERS = st.one_of(
     st.characters(codec="utf-8", exclude_characters="\0"), st.sampled_from(list("\"',;\t|\n\r\\{}[]:é\u2028\x85= "))
 )

@@ -58,6 +58,7 @@ LIMITS = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(st.lists(st.integers(1, 9), max_size=60), LIMITS)
 def test_every_record_is_in_one_job_and_every_job_keeps_to_the_limits(sizes, limits):

@@ -40,6 +40,7 @@ def peak(path: Path, options: Options) -> int:
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.json", "a.jsonl.gz", "faults.jsonl"])
 def test_memory_does_not_grow_with_the_file(tmp_path, name):
     sizes = []
@@ -62,6 +63,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path, name):
     assert large < 12_000_000, sizes
 
 
+@pytest.mark.slow
 def test_the_whole_process_stays_as_small(tmp_path):
     code = (
         "import sys, resource; from pathlib import Path; from services.batch.files import check; "
@@ -78,6 +80,7 @@ def test_the_whole_process_stays_as_small(tmp_path):
     assert used[1] - used[0] < 6, used  # MB, of 18 more in the file
 
 
+@pytest.mark.slow
 def test_progress_is_told_with_every_piece_that_is_read_and_to_the_end(tmp_path, monkeypatch):
     monkeypatch.setattr(source, "_TELL_EVERY_S", 0)
     path = put(tmp_path, lines_of(20_000))
@@ -156,6 +159,7 @@ def test_double_ids_far_apart_are_found_and_only_the_first_is_kept(tmp_path):
     assert found.faults[0].record == n - 4
 
 
+@pytest.mark.slow
 def test_one_id_for_all_is_found_in_bounded_time(tmp_path):
     data = b'{"id": "x", "prompt": "a"}\n' * 20_000
     assert checked(tmp_path, data).n_faults == 19_999

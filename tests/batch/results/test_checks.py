@@ -83,6 +83,7 @@ def test_a_line_without_an_answer_neither_passes_nor_fails() -> None:
     assert [v.passed for v in found] == [None, None, None]
 
 
+@pytest.mark.slow
 def test_a_pattern_that_never_ends_is_stopped_after_its_second_and_the_rest_is_not_tried() -> None:
     rows = [line(n, answer="a" * 60 + "b") for n in range(1, 30)]
     begun = time.monotonic()
@@ -106,6 +107,7 @@ def test_a_process_that_dies_is_started_again() -> None:
         assert watched.ask("a") == (True, "")
 
 
+@pytest.mark.slow
 def test_a_pattern_inside_a_schema_is_stopped_too() -> None:
     schema = '{"pattern": "(a+)+$"}'
     assert one(Check("schema", schema), '"' + "a" * 60 + 'b"').passed is None

@@ -81,6 +81,7 @@ def test_two_different_files_are_joined_by_id_in_any_order() -> None:
 places = st.lists(st.tuples(st.integers(1, 12), st.sampled_from("abc")), max_size=15, unique=True).map(sorted)
 
 
+@pytest.mark.slow
 @given(places, places, st.booleans())
 def test_every_line_is_in_exactly_one_pair(a: list[Any], b: list[Any], same_file: bool) -> None:
     left, right = (

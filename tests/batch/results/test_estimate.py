@@ -295,6 +295,7 @@ def test_an_empty_file_and_a_damaged_price_are_told_and_break_nothing(engine: En
     assert only(estimates(engine, checked(10, 40, max_tokens=1), [wrong], NOW)).cost_mid is None
 
 
+@pytest.mark.slow
 @given(
     n=st.integers(1, 10**6),
     chars=st.integers(0, 10**9),

@@ -70,6 +70,7 @@ def test_texts_come_back_as_they_were_in_their_columns_and_order(kind: Kind, dat
     assert len({name.casefold() for name in head}) == len(head)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_texts_come_back_from_excel_as_they_were(data: Any) -> None:
@@ -93,6 +94,7 @@ json_values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(st.lists(st.dictionaries(texts.filter(bool), json_values, max_size=4), min_size=1, max_size=4))
 @example([{"lab_state": 1, "LAB_STATE_2": 2, "state": 3}])
@@ -241,6 +243,7 @@ def test_a_batch_without_lines_gives_a_file_that_opens(kind: Kind) -> None:
         assert table(data, kind)[0][0] == "a"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_memory_does_not_grow_with_the_batch(kind: Kind) -> None:
     def rows(n: int) -> Iterator[dict[str, Any]]:

@@ -56,6 +56,7 @@ def test_shares_are_the_whole_and_no_two_differ_by_more_than_a_nano_dollar(whole
     assert max(parts) - min(parts) <= 1
 
 
+@pytest.mark.slow
 @given(st.sets(st.integers(5, 60), min_size=1), st.floats(0, 10**6, allow_nan=False), st.randoms())
 def test_the_lines_that_came_back_cost_what_the_job_cost_whichever_were_refused_or_went_missing(
     numbers: set[int], seconds: float, chance: Any

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import select
 
 from db import batch_queries, runs
@@ -135,6 +136,7 @@ def test_an_engine_that_starts_leaves_the_calls_of_living_workers_alone(either: 
     assert either.do(batches_module.alive, stale_after_s=45) == ["worker-alive"]
 
 
+@pytest.mark.slow
 def test_lines_sent_again_keep_their_place_in_the_file_and_get_numbers_of_their_own(either: Desk) -> None:
     old, new = either.batch(5), either.batch(0)
     for no, state in ((2, "failed"), (4, "missing"), (5, "succeeded")):
@@ -155,6 +157,7 @@ def test_lines_sent_again_keep_their_place_in_the_file_and_get_numbers_of_their_
     assert total == 2
 
 
+@pytest.mark.slow
 def test_lines_are_found_by_their_text_and_their_state(either: Desk) -> None:
     batch_id = either.batch(30)
     call = claim(either, batch_id, 7, "worker-a")

@@ -15,7 +15,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from services import paths
+
+pytestmark = pytest.mark.slow
 
 STORED = Path(__file__).with_name("in_flight_7e780e4.sqlite3.gz")
 PLACE = "worker-old-mark-0"  # of the worker that was killed; a new one on the same machine takes it

@@ -15,6 +15,8 @@ from db import batches
 from services import paths
 from tests.batch.runner.desk import Desk
 
+pytestmark = pytest.mark.slow
+
 
 class Service:
     """The folder that `fake_service` lies in, and workers that know it."""

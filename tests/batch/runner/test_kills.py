@@ -13,6 +13,8 @@ import pytest
 from db import batches
 from tests.batch.runner.desk import Desk
 
+pytestmark = pytest.mark.slow
+
 KILLS = int(os.environ.get("LAB_KILLS", "3"))
 LINES = 2000 if KILLS >= 20 else 70 * KILLS
 LANES = 6

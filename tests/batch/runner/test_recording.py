@@ -37,6 +37,7 @@ def a_batch(desk: Desk, sha256: str) -> dict[str, Any]:
     return desk.row(batch_id)
 
 
+@pytest.mark.slow
 def test_a_recording_that_is_broken_off_goes_on_with_the_first_line_that_is_missing(desk: Desk) -> None:
     path, sha256 = a_file(desk.folder, 2500)
     batch = a_batch(desk, sha256)

@@ -14,6 +14,8 @@ from tests.batch.runner.desk import Desk
 from tests.batch.runner.fake_service import FolderService
 from tests.batch.runner.steps import Steps
 
+pytestmark = pytest.mark.slow
+
 
 class Folder(Steps):
     """Steps towards the service that lies in a folder."""

@@ -20,6 +20,7 @@ def paused(desk: Desk, batch_id: str) -> str:
     return str(desk.row(batch_id)["said"])
 
 
+@pytest.mark.slow
 def test_a_storm_of_refusals_pauses_the_batch_and_a_resume_answers_every_line(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

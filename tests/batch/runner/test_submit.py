@@ -24,6 +24,8 @@ from tests.engine.house import table
 from tests.engine.process import EngineProcess, engine_process
 from tests.fake.fixture import FakeServerThread
 
+pytestmark = pytest.mark.slow
+
 QUICK, SLOW = "fake?tokens=2&ttft=4&itl=1", "fake?tokens=2&ttft=100&itl=1"
 
 

@@ -19,6 +19,8 @@ from services.batch import stats
 from tests.batch.runner.desk import Desk, desk_at
 from tests.fake.fixture import closed_address
 
+pytestmark = pytest.mark.slow
+
 SLOW = "fake?tokens=2&ttft=150&itl=1"
 
 

@@ -197,6 +197,7 @@ def test_counts_are_disjoint_and_cost_half_of_a_live_call(any_vendor: Vendor) ->
     assert live.nanousd == 2 * golden
 
 
+@pytest.mark.slow
 def test_a_big_job_goes_up_and_comes_down_without_being_held_in_memory(any_vendor: Vendor) -> None:
     count, words = 3000, "x" * 6000  # 18 MB each way
 
@@ -220,6 +221,7 @@ def test_a_big_job_goes_up_and_comes_down_without_being_held_in_memory(any_vendo
     assert peak < 8_000_000
 
 
+@pytest.mark.slow
 def test_a_long_way_is_told_while_it_goes(any_vendor: Vendor) -> None:
     big = lines(20, "y" * 600_000)
     job, _ = any_vendor.to_end(any_vendor.submit(any_vendor.job(20), big))

@@ -33,6 +33,7 @@ def test_no_file_and_no_name_of_a_file_holds_the_key(any_vendor: Vendor) -> None
         assert path.is_dir() or KEY.encode() not in path.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", ["check", "submit", "poll", "results"])
 def test_a_key_is_not_sent_to_a_host_that_it_is_not_bound_to(any_vendor: Vendor, call: str) -> None:
     job = any_vendor.submit()

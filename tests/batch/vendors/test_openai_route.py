@@ -50,6 +50,7 @@ def test_a_file_that_fails_validation_is_refused_with_line_and_reason_and_nothin
     )
 
 
+@pytest.mark.slow
 def test_too_many_waiting_tokens_is_waiting_for_quota_and_asks_to_be_submitted_anew(openai: Vendor) -> None:
     openai.faults.over_quota = True
     _, polled = openai.to_end(openai.submit())
@@ -103,6 +104,7 @@ def test_a_deleted_output_file_still_leaves_the_lines_of_the_error_file(openai: 
     assert [no_of(one.wire_id) for one in found] == [1]
 
 
+@pytest.mark.slow
 def test_ours_is_found_among_hundreds_of_jobs_of_others(openai: Vendor) -> None:
     openai.faults.lost = 1
     openai.faults.late = 1

@@ -47,6 +47,7 @@ def test_the_runner_and_unknown_names_are_no_services() -> None:
             providers.get(name)  # type: ignore[arg-type]  # that is what is tested
 
 
+@pytest.mark.slow
 def test_looking_at_routes_limits_and_lines_loads_no_sdk() -> None:
     code = (
         "import sys; from services.batch import providers as routes; from services.batch.types import Line;"

@@ -11,6 +11,8 @@ from tests.batch.runner.desk import Desk, desk_at
 from tests.batch.runner.steps import Steps
 from tests.batch.vendors.house import Vendor
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:

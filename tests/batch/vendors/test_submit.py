@@ -18,6 +18,7 @@ def _creates(vendor: Vendor) -> list[Request]:
     return [one for one in vendor.api.log if one.method == "POST" and one.path.endswith("/batches")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [429, 529, 503])
 def test_a_throttled_submit_comes_later_after_the_time_the_service_named(any_vendor: Vendor, status: int) -> None:
     any_vendor.faults.throttle = [(status, 17.0)]
@@ -88,6 +89,7 @@ def test_a_line_that_cannot_be_asked_refuses_the_job_by_its_number(any_vendor: V
     assert not list((any_vendor.bench.folder / "jobs").glob("*"))
 
 
+@pytest.mark.slow
 def test_more_lines_than_the_service_takes_are_refused_before_anything_is_sent(any_vendor: Vendor) -> None:
     limits = any_vendor.route.limits(any_vendor.deployment)
     assert limits.max_bytes and limits.max_records
