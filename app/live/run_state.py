@@ -12,7 +12,8 @@ from typing import Any
 
 import orjson
 
-Frame = Mapping[str, Any]
+from services.types import Json, JsonMapping
+
 # For each column index: (repetition, attempt, characters of answer, characters of reasoning) a viewer already has.
 Cursor = tuple[int, int, int, int]
 Have = Mapping[int, Cursor]
@@ -39,7 +40,7 @@ _TEXT_KEYS = frozenset({"a", "r", "reset", "i", "answer", "reasoning", "answer_f
 class Column:
     """One column: its last known fields, and its texts in the pieces they came in."""
 
-    fields: dict[str, Any]
+    fields: Json
     answer: list[str] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
     answer_len: int = 0
@@ -65,7 +66,7 @@ class Column:
         """How far this column has come."""
         return (self.fields.get("rep", 1), self.fields.get("attempt", 1), self.answer_len, self.reasoning_len)
 
-    def view(self, have: Cursor | None, now: float) -> dict[str, Any]:
+    def view(self, have: Cursor | None, now: float) -> Json:
         """The column's object for a snapshot; only the tails beyond ``have`` when it is of the same attempt."""
         mine = self.cursor
         answer_from = reasoning_from = 0
@@ -87,7 +88,7 @@ class Mirror:
 
     def __init__(self) -> None:
         self.seq = 0
-        self._head: dict[str, Any] = {}
+        self._head: Json = {}
         self._columns: dict[int, Column] = {}
 
     @property
@@ -100,7 +101,7 @@ class Mirror:
         """False once the run has ended."""
         return bool(self._head.get("live"))
 
-    def apply(self, frame: Frame, now: float | None = None) -> None:
+    def apply(self, frame: JsonMapping, now: float | None = None) -> None:
         """Take in a snapshot, delta or end frame; other frames change nothing."""
         now = time.monotonic() if now is None else now
         kind = frame.get("type")
@@ -113,7 +114,7 @@ class Mirror:
             self._head["live"] = False
         self.seq = int(frame.get("seq", self.seq))
 
-    def _take_snapshot(self, frame: Frame, now: float) -> None:
+    def _take_snapshot(self, frame: JsonMapping, now: float) -> None:
         self._head = {key: value for key, value in frame.items() if key != "columns"}
         self._columns = {}
         for shown in frame["columns"]:
@@ -121,7 +122,7 @@ class Mirror:
             column.add(shown.get("answer", ""), shown.get("reasoning", ""))
             self._columns[shown["i"]] = column
 
-    def _take_change(self, change: Mapping[str, Any], now: float) -> None:
+    def _take_change(self, change: JsonMapping, now: float) -> None:
         column = self._columns.get(change["i"])
         if column is None:
             return
@@ -138,7 +139,7 @@ class Mirror:
         column.told_at = now
         column.add(change.get("a", ""), change.get("r", ""))
 
-    def line(self, frame: Frame, line: bytes) -> str:
+    def line(self, frame: JsonMapping, line: bytes) -> str:
         """A frame as viewers are sent it: as it came, without what tells who answers while the run is blind."""
         if not self._head.get("blind") or not any(_HIDDEN & change.keys() for change in frame.get("cols", ())):
             return line.decode()

@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 from urllib.parse import quote
 
 import aiohttp
@@ -24,6 +24,10 @@ from app.live.run_state import Have, Mirror, read_have
 from app.tickets import BadTicket, Ticket, board_token, check_token
 from services import paths
 from services.security import access
+from services.types import Json, JsonMapping
+
+if TYPE_CHECKING:
+    from services.runs import view
 
 __all__ = [
     "BACKOFF_S",
@@ -173,7 +177,7 @@ class Relay:
                 return
             await self._watch(websocket, ticket, hello)
 
-    async def _hello(self, websocket: WebSocket, run_id: str) -> tuple[Ticket | None, dict[str, Any]]:
+    async def _hello(self, websocket: WebSocket, run_id: str) -> tuple[Ticket | None, Json]:
         """Who is there, and their first message. None for one who does not say it in time, or cannot."""
         await websocket.accept()
         code, why = CLOSE_BAD_HELLO, ""
@@ -194,7 +198,7 @@ class Relay:
         await _quietly(websocket.close(code))
         return None, {}
 
-    async def _watch(self, websocket: WebSocket, ticket: Ticket, hello: dict[str, Any]) -> None:
+    async def _watch(self, websocket: WebSocket, ticket: Ticket, hello: JsonMapping) -> None:
         run_id = ticket.run_id
         viewer = Viewer(websocket, ticket, read_have(hello.get("have")))
         # A finished run is asked to go on before its feed is looked for, else the feed would find nothing live.
@@ -250,7 +254,7 @@ class Relay:
             if not await self._still_holds(viewer):
                 return
 
-    async def _obey(self, viewer: Viewer, message: dict[str, Any]) -> None:
+    async def _obey(self, viewer: Viewer, message: JsonMapping) -> None:
         for verb in ("stop", "retry"):
             column = message.get(verb)
             if type(column) is int or (verb == "stop" and column == "all"):
@@ -266,7 +270,7 @@ def same_origin(origin: str | None, host: str | None) -> bool:
     return bool(origin and host) and (origin or "").partition("://")[2].lower() == (host or "").lower()
 
 
-async def _receive(websocket: WebSocket) -> dict[str, Any]:
+async def _receive(websocket: WebSocket) -> Json:
     """One message. Raises ValueError in words for what is none of ours, WebSocketDisconnect at the end."""
     event = await websocket.receive()
     if event["type"] == "websocket.disconnect":
@@ -300,7 +304,14 @@ TROUBLE = "The engine is not answering. The board goes on by itself when it is b
 Frames = Callable[[str], AsyncGenerator[bytes, None]]  # run id → the engine's frames, one JSON text each
 
 
-def frame_text(frame: dict[str, Any]) -> str:
+class Notice(TypedDict):
+    """A sentence for a viewer."""
+
+    type: Literal["notice", "trouble"]
+    sentence: str
+
+
+def frame_text(frame: Notice | view.Ping | view.End) -> str:
     """A frame as it is sent."""
     return orjson.dumps(frame).decode()
 
