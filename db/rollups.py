@@ -287,7 +287,7 @@ def _packed(values: sketch.Sketch) -> bytes | None:
 def unroll_days(*, session: Session, days: Sequence[datetime]) -> int:
     """Take the rollups of these UTC days away and unmark their calls, which are then added anew; returns how many.
 
-    For days whose calls are all still there: `db.retention` never leaves a day with some of them.
+    For days whose calls are all still there: `db.runs` never leaves a day with some of them.
     """
     unmarked = 0
     for day in days:

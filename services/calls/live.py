@@ -10,7 +10,7 @@ import orjson
 
 from services.call_record import CallCost, CallRecord
 from services.calls import record
-from services.calls.progress import Progress
+from services.calls.stream import Progress
 from services.pricing import cost as pricing_cost
 from services.runs import view
 from services.runs.spec import RunSpec
