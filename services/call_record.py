@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 
+from db.batch_rows import CalledLine
 from db.run_rows import CallRow, StoredRequest
 from services.types import Json, JsonMapping, Timing, Usage
 
@@ -344,14 +345,14 @@ def from_row(row: CallRow) -> CallRecord:
     )
 
 
-def of_line(row: JsonMapping) -> CallRecord:
+def of_line(row: CalledLine) -> CallRecord:
     """What a line of a batch has of its last call (`db.batch_queries.lines`): how it ended, its figures and costs."""
     return CallRecord(
         id=row["call_id"] or "",
         run_id="",
         column=0,
         deployment=CalledDeployment(""),
-        outcome=CallOutcome(row["call_state"], row["outcome"], message=row["message"]),
+        outcome=CallOutcome(row["call_state"] or "running", row["outcome"], message=row["message"]),
         usage=usage_of(row),
         timing=timing_of(row),
         cost=cost_of(row),
