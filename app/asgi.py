@@ -32,11 +32,18 @@ from streamlit import config
 from uvicorn.server import ServerState
 
 from app.access import sign_in
-from app.access.connections import HEAD_LIMIT, STREAM_LIMIT, BoundedHttp, BoundedWebSocket, NoTraceback, SocketBounds
-from app.access.host_check import Doors
+from app.access.connections import (
+    HEAD_LIMIT,
+    STREAM_LIMIT,
+    BoundedHttp,
+    BoundedWebSocket,
+    Doors,
+    NoTraceback,
+    SocketBounds,
+)
 from app.access.uploads import FILE_MB, Uploads
 from app.live.websocket import Relay
-from services.processes.lifetime import raise_file_limit
+from services.processes.health import raise_file_limit
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from services import toml_text
-from services.paths import ROOT
-from services.regular_file import regular
+from services.paths import ROOT, regular
 from services.security import keys
 
 log = logging.getLogger(__name__)

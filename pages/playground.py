@@ -7,7 +7,6 @@ import streamlit as st
 from app import auth
 from app.live import run_view as runs
 from app.playground import composer as ask
-from app.playground import conversation as thread
 from app.playground import results, state
 from app.widgets import playground_inputs, status
 from app.widgets.text import plain
@@ -32,7 +31,7 @@ if shown is not None and unknown:
 masked = shown is not None and runs.hidden(shown.run, shown.votes, person)
 
 if shown is not None:
-    thread.draw(shown, masked=masked)
+    ask.draw_conversation(shown, masked=masked)
 if person.may("send"):
     ask.draw(statuses, live=shown is not None and shown.live is not None and runs.may_act(shown, person))
 else:
@@ -43,11 +42,11 @@ if trouble:
 if shown is None:
     st.caption("The answers appear here, one column for each deployment, as they arrive.")
 else:
-    thread.draw_current(shown, typed=st.session_state[playground_inputs.PROMPT] if person.may("send") else None)
+    ask.draw_current(shown, typed=st.session_state[playground_inputs.PROMPT] if person.may("send") else None)
     runs.draw_rest(shown.found, "pg_open_batch")
     runs.draw(shown, person, masked=masked)
     if person.may("send"):
-        thread.draw_mode(shown)
+        ask.draw_mode(shown)
     if shown.live is None:
         results.draw_votes(shown, person, masked=masked)
         results.draw(shown, person, masked=masked)

@@ -1,4 +1,5 @@
-"""Where things are on this machine: the data directory, the engine's socket, the deployments file."""
+"""Where things are on this machine: the data directory, the engine's socket, the deployments file; and opening what is a
+regular file, and nothing else."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from db.permissions import private_directory
 
@@ -180,3 +182,35 @@ def deployments_file(file: str | Path | None = None) -> Path:
     """
     path = file or os.environ.get("LAB_DEPLOYMENTS") or ROOT / "deployments.toml"
     return _settled("deployments file", path, "--deployments")
+
+
+class NotRegular(OSError):
+    """What lies there is no file. ``what`` is what it is: "a pipe", "a device", "a socket"."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(None, f"it is {kind}, not a file")
+        self.strerror = f"it is {kind}, not a file"
+        self.what = kind
+
+
+def regular(path: Path) -> BinaryIO:
+    """The file, opened to read. Raises OSError: `NotRegular` for a pipe, a device or a socket, IsADirectoryError.
+
+    It is looked at before it is opened, because opening can already do something to a device; and again when it is
+    open, because the path may lead elsewhere by then.
+    """
+    _look(path.stat().st_mode, path)
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        _look(os.fstat(handle).st_mode, path)
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def _look(mode: int, path: Path) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(None, "it is a folder", str(path))
+    if not stat.S_ISREG(mode):
+        raise NotRegular("a pipe" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device")

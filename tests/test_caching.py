@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from services import caching as caching_module
 from services.call_record import from_row, usage_of
-from services.deployments.catalog import embedded_deployments
+from services.deployments.config import embedded_deployments
 from services.runs import record as runs_record
 from services.runs import view
 from services.runs.compare import compare, difference

@@ -8,8 +8,7 @@ from typing import get_args
 from anthropic.types.model_param import ModelParam
 from openai.types.shared.chat_model import ChatModel
 
-from services.deployments.catalog import CATALOGUE, embedded_deployments
-from services.deployments.config import Config, validate
+from services.deployments.config import CATALOGUE, Config, embedded_deployments, validate
 from services.pricing.cost import price_of
 from services.providers import KINDS
 from services.types import Deployment

@@ -22,7 +22,7 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from services.embedded import MODEL, EmbeddedPool, EmbeddedUnavailable, ServerSpec, openmp
+from services.embedded import MODEL, EmbeddedPool, EmbeddedUnavailable, ServerSpec, server
 from services.embedded import pool as embedded_pool
 from services.embedded.pool import DEFAULT_SPECS, MIB, missing, processors
 from services.embedded.server import NICENESS
@@ -381,5 +381,5 @@ async def test_waiting_for_the_model_never_holds_the_loop_up(tmp_path: Path) -> 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux's wheel needs the system's OpenMP")
 async def test_an_openmp_library_comes_with_the_locked_packages() -> None:
-    library = openmp.bundled()
+    library = server.bundled()
     assert library is not None and library.read_bytes().startswith(b"\x7fELF")

@@ -19,8 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit import runtime
 from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 
-from app.access.connections import STREAM_PATH
-from app.access.host_check import header_values, refuse
+from app.access.connections import STREAM_PATH, header_values, refuse
 from services.embedded.pool import available_bytes
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from app.widgets.text import plain
 from services import caching
 from services.deployments.registry import DeploymentStatus
 from services.providers import kind_of
-from services.providers.caching import DROPPED, LABEL, MODE_WORDS
+from services.providers.base import DROPPED, LABEL, MODE_WORDS
 from services.runs.spec import MAX_COLUMNS, ColumnSpec, RunSpec
 from services.types import Ask, CacheMode, Deployment, Message
 

@@ -21,7 +21,7 @@ from services import caching, formatting
 from services.caching import Measured
 from services.call_record import from_row, usage_of
 from services.pricing.cost import money
-from services.providers.caching import MODE_WORDS
+from services.providers.base import MODE_WORDS
 from services.runs import compare, record
 from services.runs import view as runs_view
 

@@ -15,8 +15,7 @@ from app.calculator import state
 from app.widgets.text import plain
 from services.calculator import catalog, roofline, serialization, token_cost
 from services.calculator.address import State
-from services.calculator.assumptions import ALL, ApiSpeed, Assumptions, TokenPrice
-from services.calculator.catalog_rows import Instance
+from services.calculator.assumptions import ALL, ApiSpeed, Assumptions, Instance, TokenPrice
 from services.calculator.serialization import FieldError
 from services.calculator.types import Gpu, Llm, Precision, Range
 from services.formatting import DASH

@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from app.charts import theme
-from services.calculator import address, catalog, presets, rank, sensitivity
+from services.calculator import address, catalog, presets, rank
 from services.calculator.address import State
 from services.calculator.assumptions import Assumptions
 from services.calculator.serialization import FieldError
@@ -169,7 +169,7 @@ def swings(state: State, measured: Any) -> Sequence[Swing]:
 @st.cache_resource(ttl=600, max_entries=60, show_spinner=False)
 def _swings(key: tuple[tuple[str, str], ...], _held: State, measured: Any) -> Sequence[Swing]:
     del key
-    return sensitivity.tornado(calculate(_held, measured), assumptions=_held.assumptions, measured=measured)
+    return rank.tornado(calculate(_held, measured), assumptions=_held.assumptions, measured=measured)
 
 
 def chosen(answer: Answer) -> Option | None:

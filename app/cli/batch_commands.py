@@ -42,8 +42,8 @@ from services.batch.types import (
 )
 from services.client import EngineClient, EngineDown, EngineError
 from services.engine_process.spawn import engine_for
+from services.paths import regular
 from services.pricing.cost import NANO, money
-from services.regular_file import regular
 from services.runs.record import usd
 from services.types import Deployment, Json
 

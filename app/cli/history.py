@@ -27,9 +27,8 @@ from services import formatting
 from services.client import EngineClient, EngineDown
 from services.dashboard import data as dashboard_data
 from services.dashboard import demo, figures
-from services.dashboard.address import params_of, params_of_url
 from services.dashboard.figures import Data, Filter
-from services.dashboard.filters import joined
+from services.dashboard.filters import joined, params_of, params_of_url
 from services.dashboard.rebuild import OwnRollups, Rollups, rebuild
 from services.deployments import config
 from services.deployments.toml_table import changed_at

@@ -18,7 +18,7 @@ from services import formatting, params, paths
 from services.call_record import from_row
 from services.client import EngineClient, EngineError
 from services.engine_process.spawn import engine_for
-from services.providers.caching import DROPPED, LABEL
+from services.providers.base import DROPPED, LABEL
 from services.runs import record
 from services.runs.spec import SUGGESTED, ColumnSpec, RunSpec
 from services.types import CacheMode

@@ -13,7 +13,7 @@ from app.charts.theme import Theme, color
 from app.deployments import detail
 from app.widgets.status import attempt, draw_refusal, restart_button, sentence
 from app.widgets.text import KIND_NAMES, plain
-from services.deployments.catalog import RESERVED
+from services.deployments.config import RESERVED
 from services.deployments.registry import DeploymentStatus
 from services.types import Deployment, ServerState
 

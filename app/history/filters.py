@@ -20,9 +20,8 @@ from app.widgets.text import KIND_NAMES, clip, plain
 from db.engine import reader
 from services import paths
 from services.dashboard import demo
-from services.dashboard.address import ADDRESS, ALIASES, params_of, unknown
 from services.dashboard.figures import RANGE_WORDS, RANGES, Filter
-from services.dashboard.filters import CACHES, DEFAULT_RANGE, LISTS, Range
+from services.dashboard.filters import ADDRESS, ALIASES, CACHES, DEFAULT_RANGE, LISTS, Range, params_of, unknown
 
 COMING = (
     (

@@ -17,7 +17,7 @@ from services import formatting
 from services.call_record import from_row, usage_of
 from services.params import PARAMS
 from services.pricing import price as pricing_price
-from services.providers.caching import DROPPED, LABEL, MODE_WORDS
+from services.providers.base import DROPPED, LABEL, MODE_WORDS
 from services.runs import record
 from services.runs import view as runs_view
 

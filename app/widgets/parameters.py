@@ -11,7 +11,7 @@ from app.widgets.text import plain
 from services.deployments.registry import DeploymentStatus
 from services.params import PARAMS, ParamSpec
 from services.providers import kind_of
-from services.providers.caching import DROPPED, LABEL, MODE_WORDS
+from services.providers.base import DROPPED, LABEL, MODE_WORDS
 from services.types import Ask, CacheMode, Deployment, Message
 
 UNASKED = "as the service does"

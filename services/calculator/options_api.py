@@ -13,9 +13,8 @@ from datetime import UTC, date, datetime
 
 from services.calculator import assumptions as given
 from services.calculator import queueing, token_cost
-from services.calculator.assumptions import ApiSpeed, Assumptions
+from services.calculator.assumptions import AccountQuota, ApiModel, ApiSpeed, Assumptions
 from services.calculator.catalog import Catalog
-from services.calculator.catalog_rows import AccountQuota, ApiModel
 from services.calculator.token_cost import CachePlan, Cost, Rates, TokenPrice
 from services.calculator.types import Fact, Objectives, Option, Range, Spread, Way, Workload
 

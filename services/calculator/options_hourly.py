@@ -16,9 +16,8 @@ from functools import lru_cache
 from services.aws.bedrock_ids import US_REGIONS
 from services.calculator import memory, options_api, queueing, token_cost
 from services.calculator import queueing as calculator_queueing
-from services.calculator.assumptions import Assumptions, discount, efficiency_for
+from services.calculator.assumptions import Assumptions, Instance, discount, efficiency_for
 from services.calculator.catalog import Catalog
-from services.calculator.catalog_rows import Instance
 from services.calculator.memory import GIB
 from services.calculator.options_api import Measured
 from services.calculator.types import (

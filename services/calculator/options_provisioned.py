@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 from services.calculator import options_api, queueing, token_cost
-from services.calculator.assumptions import Assumptions
+from services.calculator.assumptions import ApiModel, Assumptions, Unit
 from services.calculator.catalog import Catalog
-from services.calculator.catalog_rows import ApiModel, Unit
 from services.calculator.options_api import Measured, Times, looked_at, price, request_cost
 from services.calculator.token_cost import TokenPrice
 from services.calculator.types import HOURS_A_MONTH, Fact, Objectives, Option, Range, Way, Workload

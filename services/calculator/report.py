@@ -9,8 +9,7 @@ from dataclasses import fields
 from typing import Any
 
 from services import formatting
-from services.calculator import memory, presets, serialization
-from services.calculator import status as ranks
+from services.calculator import memory, presets, sentences, serialization
 from services.calculator.assumptions import Assumptions
 from services.calculator.types import HOURS_A_MONTH, Answer, Objectives, Option, Range, Workload
 from services.formatting import safe_cell as safe
@@ -82,15 +81,15 @@ def _serving(option: Option) -> dict[str, Any] | None:
 
 def meets(option: Option, objectives: Objectives) -> bool | None:
     """Whether the objectives hold; None where the latency or the price that decides it is not known."""
-    return {ranks.MEETS: True, ranks.LATENCY_UNKNOWN: None, ranks.PRICE_UNKNOWN: None}.get(
-        ranks.standing(option, objectives), False
+    return {sentences.MEETS: True, sentences.LATENCY_UNKNOWN: None, sentences.PRICE_UNKNOWN: None}.get(
+        sentences.standing(option, objectives), False
     )
 
 
 def standing(option: Option, objectives: Objectives) -> str:
     """The same in words, with the reason."""
     why = option.infeasible or " ".join(option.misses or (() if meets(option, objectives) else option.missing))
-    words = STANDINGS[ranks.standing(option, objectives)]
+    words = STANDINGS[sentences.standing(option, objectives)]
     return f"{words}: {why}" if why else words
 
 
@@ -129,7 +128,7 @@ def as_csv(answer: Answer) -> str:
             values += ["", "", ""] if span is None else [span.low, span.mid, span.high]
         why = option.infeasible or " ".join(option.misses)
         names = [safe(text) for text in (option.id, option.way.value, option.title, option.model)]
-        standing_words = STANDINGS[ranks.standing(option, answer.objectives)]
+        standing_words = STANDINGS[sentences.standing(option, answer.objectives)]
         table.writerow(
             [
                 rank,

@@ -17,7 +17,7 @@ from functools import cache
 from typing import Any, TypeVar
 
 from services import formatting
-from services.calculator.catalog_rows import ApiModel, Instance, Unit
+from services.calculator.assumptions import ApiModel, Instance, Unit
 from services.calculator.types import Range, Spread
 
 T = TypeVar("T")

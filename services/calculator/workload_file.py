@@ -27,7 +27,7 @@ from services.calculator.types import (
     Serving,
     Workload,
 )
-from services.regular_file import regular
+from services.paths import regular
 
 LARGEST = 2_000_000  # bytes of a file
 

@@ -28,8 +28,7 @@ from services.security.keys import HIDDEN, SHORTEST
 from services.security.network import Forbidden
 from services.security.outbound import DIRECT, SIGN_IN_PAGE, Way, environment_ca_trouble, wants_browser
 from services.types import Framing, Limits, Outcome, Phase, WireError, WireRequest
-from services.wire.framing import CONTENT_TYPES, FRAMERS, Framer, FramingError
-from services.wire.sse import ServerEvent, StreamTooLarge
+from services.wire.framing import CONTENT_TYPES, FRAMERS, Framer, FramingError, ServerEvent, StreamTooLarge
 from services.wire.stamps import StampedHandler, handler_of, stamped_connector
 
 NS = 1_000_000_000

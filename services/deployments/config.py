@@ -1,4 +1,5 @@
 """deployments.toml: which deployments there are, whose key may go where, who may send. See deployments.example.toml.
+Without one there are the catalogue's and the embedded models.
 
 `load` reads the file, `validate` checks one deployment wherever it came from. Both raise `ConfigError`, whose message
 is a sentence that never repeats a value which could be a key.
@@ -6,18 +7,19 @@ is a sentence that never repeats a value which could be a key.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+import time
 import unicodedata
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
-from services import toml_text
+from services import paths, toml_text
 from services.aws.credentials import region_of
-from services.deployments.catalog import CATALOGUE, embedded_deployments
 from services.deployments.toml_table import ConfigError, Source, Table, did_you_mean, plain, read_source
 from services.deployments.validation import AWS_KEYS, faults, is_key_name, title
 from services.pricing import cost
@@ -27,9 +29,103 @@ from services.runs.spec import MAX_COLUMNS, MAX_REPETITIONS
 from services.security import keys
 from services.security import network as security_network
 from services.security.access import folded
-from services.security.hosts import BadHost, configured_host
+from services.security.hosts import BadHost, Host, configured_host
 from services.security.network import on_amazon
-from services.types import Aws, Deployment, Limits, PriceRef
+from services.types import Aws, Deployment, Limits, PriceRef, Wire
+
+ANTHROPIC_URL = "https://api.anthropic.com"
+OPENAI_URL = "https://api.openai.com/v1"
+EMBEDDED_MODEL = "smollm2-135m-instruct"
+# A model that nobody has switched on takes none of the few colours: `db.runs` gives it one when it first is.
+RESERVED = 1000
+
+
+def _anthropic(model: str, name: str, context_tokens: int | None, slot: int) -> Deployment:
+    return Deployment(
+        id=f"anthropic-{model}",
+        name=name,
+        kind="anthropic",
+        model=model,
+        base_url=ANTHROPIC_URL,
+        wire="messages",
+        key_env="ANTHROPIC_API_KEY",
+        price=PriceRef(provider="anthropic", model=model),
+        color_slot=slot,
+        enabled=False,
+        origin="catalogue",
+        context_tokens=context_tokens,
+    )
+
+
+def _openai(model: str, name: str, context_tokens: int | None, slot: int) -> Deployment:
+    return Deployment(
+        id=f"openai-{model.replace('.', '-')}",
+        name=name,
+        kind="openai",
+        model=model,
+        base_url=OPENAI_URL,
+        wire="responses",
+        key_env="OPENAI_API_KEY",
+        price=PriceRef(provider="openai", model=model),
+        color_slot=slot,
+        enabled=False,
+        origin="catalogue",
+        context_tokens=context_tokens,
+    )
+
+
+CATALOGUE: tuple[Deployment, ...] = (
+    _anthropic("claude-haiku-5-5", "Claude Haiku 5.5", 1_000_000, RESERVED + 0),
+    _anthropic("claude-sonnet-5-5", "Claude Sonnet 5.5", 1_000_000, RESERVED + 1),
+    _anthropic("claude-opus-5-5", "Claude Opus 5.5", 1_000_000, RESERVED + 2),
+    _anthropic("claude-fable-5-2", "Claude Fable 5.2", 1_000_000, RESERVED + 3),
+    _anthropic("claude-haiku-4-5", "Claude Haiku 4.5", 200_000, RESERVED + 4),
+    _openai("gpt-6-luna", "GPT-6 Luna", 1_050_000, RESERVED + 5),
+    _openai("gpt-6.1-terra", "GPT-6.1 Terra", 1_050_000, RESERVED + 6),
+    _openai("gpt-6.1-sol", "GPT-6.1 Sol", 1_050_000, RESERVED + 7),
+    _openai("gpt-6.2-sol", "GPT-6.2 Sol", None, RESERVED + 8),
+    _openai("gpt-6.2-astra", "GPT-6.2 Astra", None, RESERVED + 9),
+)
+
+
+def _local(
+    id: str, name: str, kind: str, wire: Wire, slot: int, *, server: str = "main", context_tokens: int = 2048, note: str
+) -> Deployment:
+    return Deployment(
+        id=id,
+        name=name,
+        kind=kind,
+        model=EMBEDDED_MODEL,
+        base_url=f"embedded://{server}",
+        wire=wire,
+        price=PriceRef(per_hour="0"),
+        color_slot=slot,
+        origin="embedded",
+        context_tokens=context_tokens,
+        labels=("local",),
+        note=note,
+    )
+
+
+def embedded_deployments() -> tuple[Deployment, ...]:
+    """The four deployments on the model servers that this program starts itself (`services.embedded`)."""
+    two = "Runs on this machine with two threads and four slots; "
+    return (
+        _local("local-chat", "SmolLM2 · chat", "openai-compatible", "chat", 0, note=f"{two}Chat Completions wire."),
+        _local("local-messages", "SmolLM2 · messages", "anthropic", "messages", 1, note=f"{two}Messages wire."),
+        _local(
+            "local-one-thread",
+            "SmolLM2 · 1 thread",
+            "openai-compatible",
+            "chat",
+            2,
+            server="single",
+            context_tokens=1024,
+            note="Runs on this machine in a process of its own with one thread and one slot.",
+        ),
+        _local("local-responses", "SmolLM2 · responses", "openai", "responses", 3, note=f"{two}Responses wire."),
+    )
+
 
 __all__ = [
     "DEFAULT_PRIVATE_HOSTS",
@@ -422,3 +518,67 @@ def _calls_per_person(table: Table) -> int:
     """How many calls one person may have under way or waiting in runs."""
     table.only(("calls_per_person",))
     return table.whole("calls_per_person", minimum=1, maximum=MOST_CALLS) or CALLS_PER_PERSON
+
+
+log = logging.getLogger(__name__)
+
+HOSTS = "LAB_HOSTS"
+LOOK_AGAIN_S = 1.0
+
+
+@dataclass(slots=True)
+class ConfiguredHosts:
+    """The hosts that ``[access] hosts`` of the deployments file and LAB_HOSTS name at this moment.
+
+    The file is looked at again once a second at most, and read when it has changed. One that cannot be read leaves the
+    hosts that were read last; it never adds any.
+    """
+
+    file: Callable[[], Path] = paths.deployments_file
+    clock: Callable[[], float] = time.monotonic
+    _from_file: frozenset[Host] = frozenset()
+    _stamp: tuple[str, int, int, int] | None = None
+    _next_look: float = -1.0
+    _from_environment: tuple[str, frozenset[Host]] = field(default=("", frozenset()))
+
+    def hosts(self) -> frozenset[Host]:
+        """Every configured host. Never raises."""
+        text = os.environ.get(HOSTS, "")
+        if text != self._from_environment[0]:
+            self._from_environment = text, frozenset(_listed(text))
+        now = self.clock()
+        if now >= self._next_look:
+            self._next_look = now + LOOK_AGAIN_S
+            self._look()
+        return self._from_file | self._from_environment[1]
+
+    def _look(self) -> None:
+        path = self.file()
+        try:
+            state = path.stat()
+        except FileNotFoundError:
+            self._from_file, self._stamp = frozenset(), None
+            return
+        except OSError as error:
+            log.warning("The hosts in %s cannot be read: %s.", path.name, error.strerror or error)
+            return
+        stamp = (str(path), state.st_mtime_ns, state.st_size, state.st_ino)
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        from services.deployments import (
+            config,  # only where there is a file: it loads every provider, and the pages start without
+        )
+
+        try:
+            self._from_file = frozenset(configured_host(name) for name in config.load(path).access.hosts)
+        except (config.ConfigError, BadHost) as error:
+            log.warning("The hosts under [access] stay as they were: %s", error)
+
+
+def _listed(text: str) -> Iterable[Host]:
+    for entry in filter(None, (entry.strip() for entry in text.split(","))):
+        try:
+            yield configured_host(entry)
+        except BadHost as error:
+            log.warning("%s: %s", HOSTS, error)

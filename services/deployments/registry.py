@@ -12,7 +12,7 @@ from db import run_queries, runs
 from db.models import DeploymentRow
 from db.writer import Writer
 from services.aws import credentials
-from services.deployments import catalog, config
+from services.deployments import config
 from services.deployments.toml_table import changed_at
 from services.pricing import hourly
 from services.providers import KINDS, kind_of
@@ -53,7 +53,7 @@ class Registry:
             log.warning("%s", error)
             if self._all:
                 return
-        declared = [*catalog.embedded_deployments(), *self.config.deployments, *catalog.CATALOGUE]
+        declared = [*config.embedded_deployments(), *self.config.deployments, *config.CATALOGUE]
         await self._writer.write(lambda session: _sync(session, declared))
         self._load()
 

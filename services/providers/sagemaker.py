@@ -22,7 +22,7 @@ import orjson
 
 from services.aws.credentials import signing
 from services.params import PARAMS
-from services.providers import caching
+from services.providers import base
 from services.providers.base import Choice, allowed, choose, merge
 from services.providers.decoder import WireDecoder, text
 from services.providers.errors import http_error
@@ -62,7 +62,7 @@ class SageMakerKind:
         """The request for one call. Raises ValueError in words, also for a body that SageMaker would not take."""
         aws = deployment.aws or Aws()
         choice = choose(deployment, ask, _CHAT if deployment.wire == "chat" else TAKES)
-        caching.settle(ask, self.cache_modes(deployment), choice)
+        base.settle(ask, self.cache_modes(deployment), choice)
         choice.sent.setdefault("max_tokens", DEFAULT_MAX_TOKENS)
         if deployment.wire == "chat":
             body = chat_body(deployment, ask, choice.sent, "max_tokens")

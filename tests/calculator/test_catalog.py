@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime
 import pytest
 
 from scripts import check_gpus
-from services.calculator import catalog, catalog_files, names
+from services.calculator import catalog
 from services.calculator.assumptions import Own
 from services.calculator.catalog import PRICE_CONTEXTS, Instance, Unit
 from services.calculator.types import Way
@@ -51,9 +51,9 @@ def test_a_gpu_is_found_as_logs_write_it(written: str, row: str) -> None:
 
 
 def test_no_two_models_share_their_words_so_that_none_hides_another() -> None:
-    written = [names.words(name) for name in catalog.llms()]
+    written = [catalog.words(name) for name in catalog.llms()]
     assert len(set(written)) == len(written)
-    assert len({names.words(name) for name in catalog.gpus()}) == len(catalog.gpus())
+    assert len({catalog.words(name) for name in catalog.gpus()}) == len(catalog.gpus())
 
 
 def test_an_unknown_name_is_an_error_with_the_nearest_and_never_the_nearest_itself() -> None:
@@ -124,7 +124,7 @@ def test_every_service_model_has_a_standard_price_and_only_contexts_that_have_on
         for name, context in PRICE_CONTEXTS.items():
             priced = sources.listed(model.provider, model.model_ref, now, context) is not None
             assert priced == (name in model.contexts), (model.model_ref, name)
-    assert len(catalog.api_models()) == len(catalog_files.rows("model_families.csv"))
+    assert len(catalog.api_models()) == len(catalog.rows("model_families.csv"))
 
 
 def test_the_same_weights_on_bedrock_and_self_hosted_are_one_family() -> None:

@@ -8,8 +8,7 @@ from datetime import date
 import pytest
 
 from services.calculator import rank
-from services.calculator.assumptions import ApiSpeed, Assumptions, Own
-from services.calculator.catalog_rows import Instance
+from services.calculator.assumptions import ApiSpeed, Assumptions, Instance, Own
 from services.calculator.types import Objectives, Range, Spread, Way, Workload
 from tests.calculator.options import machine, option
 

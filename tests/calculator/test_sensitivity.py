@@ -6,7 +6,7 @@ from datetime import date
 
 import pytest
 
-from services.calculator import rank, sensitivity
+from services.calculator import rank
 from services.calculator.assumptions import Assumptions
 from services.calculator.types import Objectives, Spread, Way, Workload
 
@@ -21,7 +21,7 @@ def swings():
     made = rank.calculate(LOAD, EIGHT, assumptions=given, today=DAY)
     chosen = next(one for one in made.options if one.id == made.chosen)
     assert chosen.way is Way.EC2 and chosen.monthly_usd is not None
-    return sensitivity.tornado(made, assumptions=given), chosen.monthly_usd.mid
+    return rank.tornado(made, assumptions=given), chosen.monthly_usd.mid
 
 
 def test_the_widest_bar_comes_first(swings):
@@ -41,4 +41,4 @@ def test_a_machine_without_a_link_has_no_bar_for_it(swings):
 
 def test_without_a_choice_there_is_nothing_to_swing():
     made = rank.calculate(LOAD, EIGHT, assumptions=Assumptions(ways=("container",)), today=DAY)
-    assert made.chosen is None and sensitivity.tornado(made) == []
+    assert made.chosen is None and rank.tornado(made) == []

@@ -9,9 +9,8 @@ import pytest
 
 from services.calculator import assumptions as given
 from services.calculator import options_api as calculator_options_api
-from services.calculator.assumptions import ApiSpeed, Assumptions, Own, Quota
+from services.calculator.assumptions import AccountQuota, ApiModel, ApiSpeed, Assumptions, Own, Quota
 from services.calculator.catalog import merged
-from services.calculator.catalog_rows import AccountQuota, ApiModel
 from services.calculator.types import Objectives, Spread, Way, Workload
 
 DAY = date(2026, 11, 24)

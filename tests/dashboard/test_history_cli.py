@@ -22,8 +22,7 @@ from db import rollups
 from db.engine import reader
 from db.models import Powered, Rollup
 from db.writer import Writer
-from services.dashboard.address import ADDRESS
-from services.dashboard.filters import LISTS
+from services.dashboard.filters import ADDRESS, LISTS
 from services.dashboard.rebuild import OwnRollups, rebuild
 from services.paths import ROOT
 from tests.dashboard.calls import NOW, START, fill, fold_all, make_calls

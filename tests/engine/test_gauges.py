@@ -16,7 +16,7 @@ from aiohttp import web
 from services.client import EngineClient, EngineError
 from services.embedded import EmbeddedPool, ServerSpec
 from services.engine import server_metrics
-from services.engine.connection_test import probe
+from services.engine.api import probe
 from tests.engine.house import KEY, KEY_NAME, House, frames_of, table
 
 pytestmark = pytest.mark.slow

@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from services.engine.connection_test import probe
+from services.engine.api import probe
 from tests.engine.house import KEY, KEY_NAME, House, frames_of, table
 from tests.test_reader import speaking
 

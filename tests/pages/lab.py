@@ -16,7 +16,6 @@ from app.widgets.text import NOTHING
 from db import runs
 from db.engine import make_engine, reader
 from services.client import EngineDown, EngineError
-from services.deployments import catalog
 from services.deployments import config as deployments_config
 from services.deployments.registry import DeploymentStatus
 from services.runs.spec import ColumnSpec, RunSpec, new_id
@@ -26,7 +25,7 @@ from tests.pages.fake_aws import Account, Aws
 from tests.pages.fake_history import History
 
 ROOT = Path(__file__).resolve().parents[2]
-NEEDY = replace(catalog.CATALOGUE[0], enabled=True)
+NEEDY = replace(deployments_config.CATALOGUE[0], enabled=True)
 
 
 def page(path: str = "playground", **query: str) -> AppTest:
@@ -61,7 +60,11 @@ class Lab:
         self._reader = reader(url)
         self._config = deployments_config.Config()
         self.down = False
-        self.listed: list[Deployment] = [*catalog.embedded_deployments(), NEEDY, *catalog.CATALOGUE[1:]]
+        self.listed: list[Deployment] = [
+            *deployments_config.embedded_deployments(),
+            NEEDY,
+            *deployments_config.CATALOGUE[1:],
+        ]
         self.embedded: dict[str, dict[str, Any]] = {
             "main": {"state": "ready", "restarts": 0, "url": "http://127.0.0.1:4321"}
         }

@@ -8,7 +8,7 @@ import pytest
 
 from app.history import filters
 from app.runs import page as runs_page
-from services.dashboard.address import unknown
+from services.dashboard.filters import unknown
 from tests.pages.lab import ROOT, Lab, page, said
 from tests.pages.test_history_page import _one, fill, metrics
 

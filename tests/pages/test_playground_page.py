@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.deployments.catalog import embedded_deployments
+from services.deployments.config import embedded_deployments
 from services.runs.spec import MAX_PROMPT_CHARS, SUGGESTED
 from tests.pages.lab import NEEDY, Lab, buttons, page, said
 

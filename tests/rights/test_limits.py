@@ -14,7 +14,7 @@ from db.models import Batch
 from services.batch import service
 from services.batch.files import spool
 from services.deployments.config import CALLS_PER_PERSON
-from services.engine import call_limits
+from services.engine import engine as call_limits
 from services.runs.spec import MAX_COLUMNS, MAX_REPETITIONS, new_id
 from tests.engine.house import table
 from tests.rights.door import SENT, SLOW, Door

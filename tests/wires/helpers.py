@@ -13,7 +13,7 @@ from services.providers.anthropic import MessagesDecoder
 from services.providers.decoder import WireDecoder
 from services.providers.openai import ChatDecoder, ResponsesDecoder
 from services.types import Aws, Delta, Deployment, Outcome, Wire
-from services.wire.sse import ServerEvent, SSEDecoder
+from services.wire.framing import ServerEvent, SSEDecoder
 
 FOLDER = Path(__file__).parent / "golden"
 DECODERS: dict[Wire, type[WireDecoder]] = {

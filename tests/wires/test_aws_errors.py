@@ -12,7 +12,7 @@ from services.providers.bedrock import ConverseDecoder, guardrail_words
 from services.providers.errors import http_error
 from services.providers.sagemaker import TokenDecoder
 from services.types import Outcome
-from services.wire.sse import ServerEvent
+from services.wire.framing import ServerEvent
 from tests.wires.helpers import deployment
 
 SUFFIX = ":http://internal.amazon.com/coral/com.amazon.bedrock/"

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from services.call_record import from_row
-from services.deployments.catalog import embedded_deployments
+from services.deployments.config import embedded_deployments
 from services.providers import kind_of
-from services.providers.caching import DROPPED
+from services.providers.base import DROPPED
 from services.providers.openai import prefix_key
 from services.runs import record as runs_record
 from services.types import Ask, Aws, CacheMode, Deployment, Message, Wire

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from services.outcomes import FINISH, STATE_OF, judge
 from services.providers.anthropic import STOPS
 from services.providers.openai import FINISHES
-from services.wire.sse import SSEDecoder
+from services.wire.framing import SSEDecoder
 from tests.wires.helpers import DECODERS, FOLDER, GOLDENS, Golden, read
 
 BY_NAME = pytest.mark.parametrize("golden", GOLDENS, ids=lambda g: g.name)

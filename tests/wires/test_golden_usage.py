@@ -20,7 +20,7 @@ from services.pricing import cost as pricing_cost
 from services.providers import KINDS, kind_of
 from services.providers.decoder import WireDecoder
 from services.types import Aws, Deployment, PriceRef
-from services.wire.sse import ServerEvent
+from services.wire.framing import ServerEvent
 
 ROWS: list[dict[str, Any]] = json.loads((Path(__file__).parent / "golden_usage.json").read_text())
 BY_NAME = pytest.mark.parametrize("row", ROWS, ids=[row["name"] for row in ROWS])

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from services.wire.sse import MAX_EVENT_BYTES, MAX_LINE_BYTES, ServerEvent, SSEDecoder, StreamTooLarge
+from services.wire.framing import MAX_EVENT_BYTES, MAX_LINE_BYTES, ServerEvent, SSEDecoder, StreamTooLarge
 
 
 def _all(raw: bytes) -> list[ServerEvent]:

@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from services.batch.files.errors import MAX_RECORD_BYTES, Cancelled, Refused
 from services.batch.types import Progress
-from services.regular_file import NotRegular, regular
+from services.paths import NotRegular, regular
 
 _BLOCK = 1024 * 1024
 

@@ -50,7 +50,7 @@ from services.providers.sagemaker import TokenDecoder
 from services.providers.usage import obj
 from services.security import keys
 from services.types import Ask, Aws, Deployment, Json, JsonMapping, Usage, WireError
-from services.wire.sse import ServerEvent
+from services.wire.framing import ServerEvent
 
 FRESH_S = 60.0
 

@@ -44,7 +44,7 @@ from services.providers.usage import obj
 from services.security import keys
 from services.security.network import Forbidden
 from services.types import Json, JsonMapping, Outcome, Usage, Wire, WireError
-from services.wire.sse import ServerEvent
+from services.wire.framing import ServerEvent
 
 
 def answered(wire_id: str, wire: Wire, body: JsonMapping, http_status: int | None = 200) -> LineResult:

@@ -10,7 +10,7 @@ import pytest
 
 from services.batch.files import check, records, sha256_of
 from services.batch.types import Options
-from services.regular_file import NotRegular, regular
+from services.paths import NotRegular, regular
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 
 from services.batch import providers
 from services.batch.types import Line
-from services.deployments.catalog import CATALOGUE, embedded_deployments
+from services.deployments.config import CATALOGUE, embedded_deployments
 from services.paths import ROOT
 from services.types import Ask, Deployment, Message
 
@@ -51,7 +51,7 @@ def test_the_runner_and_unknown_names_are_no_services() -> None:
 def test_looking_at_routes_limits_and_lines_loads_no_sdk() -> None:
     code = (
         "import sys; from services.batch import providers as routes; from services.batch.types import Line;"
-        "from services.deployments.catalog import CATALOGUE; from services.types import Ask; from services.types "
+        "from services.deployments.config import CATALOGUE; from services.types import Ask; from services.types "
         "import Message;"
         "ask = Ask((Message('user', 'x'),));"
         "[routes.get(n).limits(d) and routes.get(n).body(d, Line(1, ask)) for d in CATALOGUE"
