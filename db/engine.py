@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 from urllib.parse import quote
 
 import orjson
@@ -150,8 +151,16 @@ NETWORK_DISKS = frozenset(
 LOCAL_FUSE = frozenset({"fuse.fuse-overlayfs", "fuseblk"})
 
 
+class Options(TypedDict):
+    """What every engine is made with."""
+
+    json_serializer: Callable[[Any], str]
+    json_deserializer: Callable[[str], Any]
+    hide_parameters: bool
+
+
 # `hide_parameters`: prompts and answers must not stand in an error's text, and so in no log.
-_COMMON: dict[str, Any] = {
+_COMMON: Options = {
     "json_serializer": json_text,
     "json_deserializer": orjson.loads,
     "hide_parameters": True,

@@ -22,13 +22,13 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sqlalchemy import Table, and_, bindparam, delete, func, insert, literal_column, select, update
+from sqlalchemy import RowMapping, Table, and_, bindparam, delete, func, insert, literal_column, select, update
 from sqlmodel import Session
 
 from db import sketch
 from db.models import Call, Rollup
 from db.run_queries import WARM_SHARE
-from db.run_rows import Counted, MeasuredCall
+from db.run_rows import Counted, Json, MeasuredCall
 from db.types import rows_of
 
 US = 1_000_000
@@ -104,7 +104,7 @@ def _insert(
     bucket: NDArray[np.int64],
     step: int,
     by_person: bool,
-    coded: dict[str, Any],
+    coded: Mapping[str, tuple[NDArray[np.int64], Any]],
     sums: NDArray[np.int64],
     bins: dict[str, NDArray[np.int64]],
 ) -> int:
@@ -206,7 +206,7 @@ def measured(rows: Sequence[MeasuredCall]) -> pd.DataFrame:
     """
     # Column by column, and one frame at the end: for a few hundred calls, pandas' own operations would take longer than
     # reading them did.
-    columns: dict[str, Any] = {name: [row.get(name) for row in rows] for name in MeasuredCall.__annotations__}
+    columns: Json = {name: [row.get(name) for row in rows] for name in MeasuredCall.__annotations__}
     for name in ("outcome", "model", "kind", "source", "person"):
         columns[name] = ["" if _missing(value) else str(value) for value in columns[name]]
     total_input, read = (
@@ -251,16 +251,16 @@ def _whole(values: Any) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 
 def _store(session: Session, cells: list[Cell]) -> None:
-    stored: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+    stored: dict[tuple[Any, ...], RowMapping] = {}
     grain = cells[0].key[0] if cells else ""
     buckets = sorted({cell.key[1] for cell in cells})
     # By bucket, which the index knows, and not by cell: SQLite would read the whole table for a list of row values.
     for start in range(0, len(buckets), BATCH):
         in_buckets = select(ROLLUP).where(ROLLUP.c.grain == grain, ROLLUP.c.bucket.in_(buckets[start : start + BATCH]))
         for row in session.execute(in_buckets).mappings():
-            stored[tuple(row[name] for name in KEYS)] = dict(row)
-    new: list[dict[str, Any]] = []
-    changed: list[dict[str, Any]] = []
+            stored[tuple(row[name] for name in KEYS)] = row
+    new: list[Json] = []
+    changed: list[Json] = []
     for cell in cells:
         row_before = stored.get(cell.key)
         sketches = {name: _sketch(counter) for name, counter in cell.bins.items()}
@@ -287,7 +287,7 @@ def _packed(values: sketch.Sketch) -> bytes | None:
 def unroll_days(*, session: Session, days: Sequence[datetime]) -> int:
     """Take the rollups of these UTC days away and unmark their calls, which are then added anew; returns how many.
 
-    For days whose calls are all still there: `db.retention` never leaves a day with some of them.
+    For days whose calls are all still there: `db.runs` never leaves a day with some of them.
     """
     unmarked = 0
     for day in days:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import streamlit as st
 
 from app import auth
-from app.live import run_calls
 from app.live import run_view as runs
 from app.playground import composer as ask
 from app.playground import conversation as thread
@@ -45,7 +44,7 @@ if shown is None:
     st.caption("The answers appear here, one column for each deployment, as they arrive.")
 else:
     thread.draw_current(shown, typed=st.session_state[playground_inputs.PROMPT] if person.may("send") else None)
-    run_calls.draw(shown.found, "pg_open_batch")
+    runs.draw_rest(shown.found, "pg_open_batch")
     runs.draw(shown, person, masked=masked)
     if person.may("send"):
         thread.draw_mode(shown)

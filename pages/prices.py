@@ -11,7 +11,7 @@ from app import auth, navigation
 from app.prices import page as prices_page
 from app.widgets.filters import tell_apart
 from app.widgets.text import plain
-from db import call_stats, run_queries
+from db import history, run_queries
 from services.pricing import overview as pricing_overview
 
 auth.person_and_role()
@@ -26,11 +26,11 @@ live = None if trouble and not statuses else [status.deployment for status in st
 try:
     reader = auth.database()
     rows = run_queries.deployment_rows(reader)
-    uses = call_stats.price_uses(reader, pricing_overview.USUAL_BOUNDS)
+    uses = history.price_uses(reader, pricing_overview.USUAL_BOUNDS)
     lines = pricing_overview.lines(pricing_overview.together(live, rows), uses, now)
     at = pricing_overview.bounds(uses, [line.price for line in lines])
     if at != pricing_overview.USUAL_BOUNDS:
-        uses = call_stats.price_uses(reader, at)
+        uses = history.price_uses(reader, at)
 except SQLAlchemyError:
     st.warning(
         "The records cannot be read just now; they are kept. Reload the page in a moment.",

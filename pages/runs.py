@@ -6,7 +6,7 @@ import streamlit as st
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import auth, navigation
-from app.live import run_calls
+from app.live import run_view
 from app.runs import page as runs_page
 from app.widgets import filters
 from app.widgets.text import plain
@@ -41,7 +41,7 @@ with slot:
         selected = runs_page.draw_table(found.rows, names)
         st.caption(f"{found.total:,} {'run' if found.total == 1 else 'runs'} · times in {plain(filters.zone()[0])}")
         if selected is not None:
-            calls, votes = run_calls.of_run(reader, selected), run_queries.votes_of_run(reader, selected["id"])
+            calls, votes = run_view.calls_of(reader, selected), run_queries.votes_of_run(reader, selected["id"])
             runs_page.draw(selected, calls, votes, person, tags)
         else:
             st.caption("Select a line to open, star, tag, export or delete a run.")

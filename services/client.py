@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 from urllib.parse import quote, urlencode
 
 from db.run_rows import Ballot
@@ -24,9 +24,11 @@ from services.aws.sagemaker import SageMakerEndpoint, endpoint_from
 from services.deployments.registry import DeploymentStatus
 from services.engine_connection import EngineConnection, EngineDown, EngineError, quoted
 from services.runs.spec import RunSpec
-from services.runs.view import Snapshot
-from services.servers import ServerReport
 from services.types import Deployment, Json, JsonMapping, ServerState
+
+if TYPE_CHECKING:
+    from services.runs.view import Snapshot
+    from services.servers import ServerReport
 
 __all__ = ["EngineClient", "EngineDown", "EngineError"]
 

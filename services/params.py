@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from services.types import Json, JsonMapping
 
 MAX_STOPS = 4
 
@@ -108,7 +110,7 @@ _SPECS = (
 PARAMS: dict[str, ParamSpec] = {spec.name: spec for spec in _SPECS}
 
 
-def clean(params: Mapping[str, Any]) -> dict[str, Any]:
+def clean(params: JsonMapping) -> Json:
     """The parameters that are really set, each of its own type and in range, in the order of `PARAMS`.
 
     None, "" and empty lists mean "not set" and are left out. Numbers may come as text (command line, CSV). Raises

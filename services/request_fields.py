@@ -7,10 +7,10 @@ refuses in its own words. Both end here: a field is of its kind or the request i
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+
+from services.types import JsonMapping
 
 LONGEST = 1_000  # characters of a text that is a name, an address or a note
 DEEPEST = 20  # levels of an object that is kept as it is; JSON readers and databases end somewhere above it
@@ -26,7 +26,7 @@ class Refused(ValueError):
 class RequestFields:
     """An object of somebody else's making. Every method raises `Refused`; ``path`` is the way to it from the top."""
 
-    values: Mapping[str, Any]
+    values: JsonMapping
     path: str = ""
 
     def has(self, name: str) -> bool:

@@ -7,6 +7,8 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from services.types import Json
+
 LONGEST = 4_300  # digits of a whole number; Python neither reads nor writes a longer one as a decimal
 _TOO_LARGE = 10**LONGEST
 _LONG_NUMBER = re.compile(r"(?<![\w.])[0-9][0-9A-Fa-fxob_]{3000,}")
@@ -25,7 +27,7 @@ class NotToml(ValueError):
         self.what, self.line, self.deep = mistake, line, deep
 
 
-def loads(text: str, *, parse_float: Callable[[str], Any] = float) -> dict[str, Any]:
+def loads(text: str, *, parse_float: Callable[[str], Any] = float) -> Json:
     """The tables of a TOML text. Raises `NotToml`, and nothing else."""
     try:
         tables = tomllib.loads(text, parse_float=parse_float)

@@ -10,8 +10,7 @@ import anthropic
 import openai
 import pytest
 
-from services.calls.progress import Progress
-from services.calls.stream import attempt, opened_session
+from services.calls.stream import Progress, attempt, opened_session
 from services.providers import kind_of
 from services.types import Ask, Deployment, Message, Wire
 from tests.fake.fixture import FakeServer

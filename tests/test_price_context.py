@@ -12,9 +12,8 @@ import pytest
 
 from services.aws import instances
 from services.call_record import END, CalledDeployment, CallRecord, to_row
-from services.calls.progress import Progress
 from services.calls.record import Ended, finished
-from services.calls.stream import Ending
+from services.calls.stream import Ending, Progress
 from services.pricing.cost import Price, cost, price_of, tier_asked
 from services.pricing.price import context_of
 from services.providers import kind_of

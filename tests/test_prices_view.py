@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from app.prices.page import sentence, to_csv
-from db.call_stats import COUNTS, PriceUse
+from db.history import PriceUse
 from db.models import DeploymentRow
+from db.rollups import COUNTS
 from services import caching
 from services.call_record import cost_of, from_row
 from services.pricing import overview as pricing_overview

@@ -12,8 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from services.calls.progress import Progress
-from services.calls.stream import Ending, attempt, opened_session
+from services.calls.stream import Ending, Progress, attempt, opened_session
 from services.providers import kind_of
 from services.types import Ask, Deployment, Message, Wire
 from services.wire.stamps import StampedHandler

@@ -19,7 +19,6 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 
-from app.live.run_state import Mirror, read_have
 from app.live.websocket import (
     EXPIRED,
     NOT_ALLOWED,
@@ -27,8 +26,10 @@ from app.live.websocket import (
     OVER,
     QUEUE_FRAMES,
     TROUBLE,
+    Mirror,
     Relay,
     Viewer,
+    read_have,
     same_origin,
 )
 from app.tickets import LIFETIME_S, STEADY_S, Ticket, board_token

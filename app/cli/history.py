@@ -21,7 +21,7 @@ from app.cli.options import PageOptions
 from app.cli.terminal import console
 from db import run_queries
 from db.engine import reader
-from db.retention import days_kept
+from db.runs import days_kept
 from db.writer import Writer
 from services import formatting
 from services.client import EngineClient, EngineDown

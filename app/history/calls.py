@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypedDict
 from zoneinfo import ZoneInfo
 
 import pandas as pd
@@ -27,9 +27,22 @@ from services.dashboard.figures import Data
 from services.dashboard.window import HOURS_UP_TO
 from services.pricing.cost import money
 from services.runs import view
+from services.types import Json
 
 PAGE_SIZE = 15
 IN_FILE = 10_000  # calls of a CSV: more take seconds to read and no spreadsheet shows them well
+
+
+class Narrow(TypedDict, total=False):
+    """What of the filter's calls a mark has. ``bucket`` and ``day``: the labels that the panels give."""
+
+    deployment_id: str
+    bucket: datetime
+    day: datetime
+    model: str
+    kind: str
+    person: str
+    team: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +53,7 @@ class Mark:
     `LATENCIES`; not every call that succeeded was measured in it."""
 
     title: str
-    narrow: Mapping[str, Any] = field(default_factory=dict)
+    narrow: Narrow = field(default_factory=Narrow)
     states: Sequence[str] = ()
     tags: Sequence[str] | None = None
     hour_of_week: tuple[int, int] | None = None
@@ -49,7 +62,7 @@ class Mark:
     figure: str = ""
 
 
-def clicked(event: Any, name: str = "pick") -> dict[str, Any] | None:
+def clicked(event: Any, name: str = "pick") -> Json | None:
     """The fields of the mark that is selected in a chart, if one is."""
     points = (getattr(event, "selection", None) or {}).get(name) or []
     return dict(points[0]) if isinstance(points, list) and points else None

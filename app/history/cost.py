@@ -3,7 +3,7 @@ budget."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -17,7 +17,7 @@ from app.charts import theme
 from app.charts.theme import Look
 from app.charts.vega import Spec, layers, q, tips, to, view, when, word
 from app.history import panel as panels
-from app.history.calls import Mark
+from app.history.calls import Mark, Narrow
 from app.history.data import month as month_of
 from app.widgets.panel import panel
 from app.widgets.status import attempt, draw_refusal
@@ -29,6 +29,7 @@ from services.dashboard.figures import COST_DRIVERS, Data, Pace
 from services.pricing import budget
 from services.pricing.cost import NANO as cost_NANO
 from services.pricing.cost import money
+from services.types import JsonMapping
 
 BYS = {
     "deployment": "Deployment",
@@ -53,7 +54,13 @@ NOT_COMPARED = {
 }
 
 
-NARROW = {"deployment": "deployment_id", "model": "model", "kind": "kind", "person": "person", "team": "team"}
+NARROW: Mapping[str, Callable[[str], Narrow]] = {
+    "deployment": lambda key: {"deployment_id": key},
+    "model": lambda key: {"model": key},
+    "kind": lambda key: {"kind": key},
+    "person": lambda key: {"person": key},
+    "team": lambda key: {"team": key},
+}
 
 
 @st.fragment(key="hs_cost_panel")
@@ -146,7 +153,7 @@ def _alt(frame: pd.DataFrame, by: str, names: dict[str, str]) -> str:
     return f"Cost by {BYS[by].lower()} and driver: {', '.join(parts)}"
 
 
-def mark_of(data: Data, by: str, point: Mapping[str, Any]) -> Mark | None:
+def mark_of(data: Data, by: str, point: JsonMapping) -> Mark | None:
     """The calls of a bar or a column and what of it was paid by the hour; None for what has neither."""
     key = str(point.get("key") or "")
     if by == "day":
@@ -162,8 +169,8 @@ def mark_of(data: Data, by: str, point: Mapping[str, Any]) -> Mark | None:
     if by == "tag":
         return Mark(title, tags=() if key == NO_TAG else tuple(key.split(" + ")))
     if key == UNKNOWN:
-        return Mark(title, {NARROW[by]: ""}) if by in ("model", "kind") else None
-    return Mark(title, {NARROW[by]: key}, paid=paid(data, by, key))
+        return Mark(title, NARROW[by]("")) if by in ("model", "kind") else None
+    return Mark(title, NARROW[by](key), paid=paid(data, by, key))
 
 
 def _sentences(data: Data) -> None:

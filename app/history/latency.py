@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from services import formatting
 from services.dashboard import figures
 from services.dashboard.figures import Data
 from services.dashboard.quantiles import why_missing
+from services.types import JsonMapping
 
 PLACE = "hs_latency"
 
@@ -184,11 +186,11 @@ def _all(data: Data, table: pd.DataFrame, metric: str, ids: list[str], domain: A
 
 
 def opener(
-    data: Data, deployment_id: str, labels: Mapping[int, Any], metric: str = "ttft"
-) -> Callable[[Mapping[str, Any]], Mark | None]:
+    data: Data, deployment_id: str, labels: Mapping[int, datetime], metric: str = "ttft"
+) -> Callable[[JsonMapping], Mark | None]:
     """What makes a mark of a bucket that was clicked. ``labels``: its position → its label."""
 
-    def mark(point: Mapping[str, Any]) -> Mark | None:
+    def mark(point: JsonMapping) -> Mark | None:
         label = labels.get(int(point.get("at", -1)))
         if label is None:
             return None
@@ -331,7 +333,7 @@ def _hours(data: Data, metric: str, menu: Any) -> None:
     )
 
 
-def hour_mark(point: Mapping[str, Any], metric: str = "ttft") -> Mark | None:
+def hour_mark(point: JsonMapping, metric: str = "ttft") -> Mark | None:
     """An hour of the week that was clicked."""
     day, hour = int(point.get("weekday", -1)), int(point.get("hour", -1))
     if not (0 <= day < 7 and 0 <= hour < 24):

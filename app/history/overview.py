@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 from pandas.io.formats.style import Styler
+from streamlit.elements.lib.column_types import ColumnConfig
 
 from app.charts import theme
 from app.charts.theme import Look
@@ -256,19 +257,33 @@ def place_labels(table: pd.DataFrame, xs: tuple[float, float], ys: tuple[float, 
     radius = np.sqrt((AREA[0] + (AREA[1] - AREA[0]) * share) / math.pi) + 4
     bubbles = [(x - r, y - r, x + r, y + r) for x, y, r in zip(px, py, radius, strict=True)]
     taken = [*bubbles, (0.0, high - 24, 130.0, high)]  # the words in the corner
-    lines = []
+    labels: list[Label] = []
+    walls: list[dict[str, float]] = []
     for number, (x, y, r, name) in enumerate(zip(px, py, radius, table["name"], strict=True)):
-        line: dict[str, Any] = {"named": False, "align": "left", "dx": 0.0, "dy": 0.0}
+        label = Label(False, "left", 0.0, 0.0)
         for align, dx, dy in _sides(float(r), float(x), wide - float(x)):
             box = _box(x + dx, y + dy, len(name) * LETTER, align)
             inside = box[0] >= 0 and box[2] <= wide and box[1] >= 0 and box[3] <= high
             if inside and not any(_overlap(box, other) for place, other in enumerate(taken) if place != number):
-                line = {"named": True, "align": align, "dx": dx, "dy": dy}
+                label = Label(True, align, dx, dy)
                 taken.append(box)
                 break
-        lines.append(line | _walls(table, px, bubbles, number, y + line["dy"]))
-    for column in ("named", "align", "dx", "dy", "before", "before_r", "after", "after_r"):
-        table[column] = [label[column] for label in lines]
+        labels.append(label)
+        walls.append(_walls(table, px, bubbles, number, y + label.dy))
+    for place, column in enumerate(Label._fields):
+        table[column] = [label[place] for label in labels]
+    for column in ("before", "before_r", "after", "after_r"):
+        table[column] = [wall[column] for wall in walls]
+
+
+class Label(NamedTuple):
+    """Where a bubble's name stands: how it is aligned, and its distance in pixels from the bubble's middle. ``named``:
+    whether there is room for it."""
+
+    named: bool
+    align: str
+    dx: float
+    dy: float
 
 
 def _sides(r: float, left_edge: float, right: float) -> list[tuple[str, float, float]]:
@@ -393,7 +408,7 @@ def styled(data: Data, table: pd.DataFrame, look: theme.Look) -> Styler:
     return frame.style.apply(lambda _: colors, subset=["color"], axis=0).format(written, na_rep=formatting.DASH)
 
 
-def _columns() -> dict[str, Any]:
+def _columns() -> dict[str, ColumnConfig]:
     text, number = st.column_config.TextColumn, st.column_config.NumberColumn
     return {
         "color": text(" ", width=28, pinned=True),

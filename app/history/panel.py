@@ -19,6 +19,7 @@ from app.history import calls
 from app.history.data import to_csv, with_units
 from app.widgets.text import NOTHING, plain
 from services.dashboard.figures import Data
+from services.types import JsonMapping
 
 WIDTH = 900  # of an exported picture, in pixels of the screen
 
@@ -84,7 +85,7 @@ def draw_chart(
     chart: Any,
     key: str,
     alt: str,
-    mark_of: Callable[[dict[str, Any]], calls.Mark | None] | None = None,
+    mark_of: Callable[[JsonMapping], calls.Mark | None] | None = None,
     *,
     look: theme.Look,
     legend: Sequence[tuple[str, str, str]] = (),

@@ -18,6 +18,7 @@ from app.history.calls import Mark
 from app.widgets.panel import panel
 from services.dashboard import figures
 from services.dashboard.figures import Data
+from services.types import JsonMapping
 
 RATES = {
     "calls_per_min": "Calls per minute",
@@ -66,7 +67,7 @@ def draw(data: Data) -> None:
         panels.draw_calls(data, PLACE)
 
 
-def _mark(data: Data, point: dict[str, Any], labels: Mapping[int, Any]) -> Mark | None:
+def _mark(data: Data, point: JsonMapping, labels: Mapping[int, Any]) -> Mark | None:
     label, deployment_id, names = labels.get(int(point.get("at", -1))), point.get("deployment_id"), theme.names_of(data)
     if label is None or deployment_id not in names:
         return None
@@ -238,7 +239,7 @@ def _states(data: Data, table: pd.DataFrame, states: Sequence[str], look: Look, 
     return bars(data, table, ["at", "state"], color, tooltip, look, notes, most=6, height=TALL, min_step=1.0)
 
 
-def _state_mark(data: Data, point: dict[str, Any], labels: Mapping[int, Any]) -> Mark | None:
+def _state_mark(data: Data, point: JsonMapping, labels: Mapping[int, Any]) -> Mark | None:
     label, state = labels.get(int(point.get("at", -1))), str(point.get("state"))
     if label is None or state not in theme.STATES:
         return None

@@ -15,7 +15,7 @@ from app.widgets.text import plain
 from db.run_rows import CallRow, RunRow, VoteRow
 from services.call_record import from_row
 from services.embedded.pool import KEY
-from services.runs import conversation, record, snippets
+from services.runs import record, snippets
 from services.types import ServerState, Wire, WireRequest
 
 EMBEDDED = "embedded://"
@@ -65,7 +65,7 @@ def _code(row: CallRow) -> None:
         st.caption(plain(trouble))
         return
     key_env = row["request"].get("key_env") if row["request"] else None
-    recorded = conversation.request_of(from_row(row))
+    recorded = record.request_of(from_row(row))
     if recorded is not None and recorded.url.startswith(EMBEDDED):
         key_env = KEY
         st.caption(f"The local model answers only to its key: start lab run with {KEY} set, and this code too.")
@@ -79,7 +79,7 @@ def _code(row: CallRow) -> None:
 
 def request_of(row: CallRow, embedded: Mapping[str, ServerState]) -> tuple[WireRequest | None, str]:
     """The request of a recorded call, or None with the reason. A server of ours gets the address that it has now."""
-    request = conversation.request_of(from_row(row))
+    request = record.request_of(from_row(row))
     if request is None:
         refused = row["request"].get("refused") if row["request"] else None
         return None, f"No request was made: {refused}." if refused else NOTHING_KEPT

@@ -1,4 +1,5 @@
-"""The run that the playground shows: read from the records, or from the engine while it lives."""
+"""The run that a page shows: read from the records, or from the engine while it lives; never more of its calls than a
+page can show, and where the others are."""
 
 from __future__ import annotations
 
@@ -6,18 +7,41 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import streamlit as st
+from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import auth
-from app.live import run_calls
+from app import auth, navigation
 from app.live.board import board
 from app.tickets import board_token
-from db import run_queries
+from app.widgets.text import clip, plain
+from db import batch_queries, run_queries
 from db.run_rows import CallRow, RunRow, VoteRow
 from services.runs import view
+from services.types import JsonMapping
 
 REVEALED = "pg_revealed"
 LONGEST_THREAD = 20
+
+
+MOST = 1_000  # a run of the playground has 240 at most, further attempts aside
+OF_A_BATCH = 50  # a batch has a page of its own
+
+
+@dataclass(frozen=True, slots=True)
+class RunCalls:
+    """The first calls of a run, how many there are, and the batch that they belong to, if they do."""
+
+    calls: Sequence[CallRow] = ()
+    total: int = 0
+    batch: JsonMapping | None = None
+
+    @property
+    def cut(self) -> bool:
+        """Whether there are more."""
+        return self.total > len(self.calls)
+
+
+NOTHING = RunCalls()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +57,7 @@ class Shown:
     votes: Sequence[VoteRow]
     live: view.Snapshot | None
     unwritten: view.Snapshot | None = None
-    found: run_calls.Found = run_calls.NOTHING
+    found: RunCalls = NOTHING
 
     @property
     def id(self) -> str:
@@ -64,7 +88,7 @@ def load(run_id: str) -> tuple[Shown | None, str | None]:
         run = run_queries.run_by_id(reader, run_id)
         if run is None:
             return None, trouble or "There is no run at this address; it may have been deleted."
-        found, votes = run_calls.of_run(reader, run), run_queries.votes_of_run(reader, run_id)
+        found, votes = calls_of(reader, run), run_queries.votes_of_run(reader, run_id)
         calls = found.calls
         if trouble and any(call["state"] == "running" for call in calls):
             # The engine is away in the middle of it: the board waits for it, and says so.
@@ -156,3 +180,33 @@ def ancestors(run: RunRow) -> list[RunRow]:
         found.append(row)
         parent = row["parent_run_id"]
     return found[::-1]
+
+
+def calls_of(reader: Engine, run: RunRow) -> RunCalls:
+    """The calls of a run."""
+    batch = batch_queries.of_run(reader, run["id"]) if run["source"] == "batch" else None
+    most = MOST if batch is None else OF_A_BATCH
+    calls = run_queries.calls_of_run(reader, run["id"], limit=most)
+    total = len(calls) if len(calls) < most else run_queries.count_calls(reader, run["id"])
+    return RunCalls(calls, total, batch)
+
+
+def draw_rest(calls: RunCalls, key: str) -> None:
+    """What is not here, and the way to it; nothing for a run that is here as a whole."""
+    if calls.batch is None and not calls.cut:
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(plain(rest_words(calls)), width="stretch")
+        if calls.batch is not None and st.button("Open the batch", key=key, icon=":material/dynamic_form:"):
+            navigation.open_batch(str(calls.batch["id"]))
+
+
+def rest_words(calls: RunCalls) -> str:
+    """What a run is of which not everything is shown."""
+    shown = f"the first {len(calls.calls):,} of {calls.total:,} calls are here"
+    if calls.batch is None:
+        return f"{shown[:1].upper()}{shown[1:]}; `lab runs --run ID` prints all of them."
+    name = f"These are calls of the batch “{clip(str(calls.batch['name']), 60)}”"
+    if calls.cut:
+        return f"{name}: {shown}; every line, its figures and its files are on the batch's page."
+    return f"{name}, whose lines, figures and files are on its own page."

@@ -18,7 +18,7 @@ from services.call_record import from_row, usage_of
 from services.params import PARAMS
 from services.pricing import price as pricing_price
 from services.providers.caching import DROPPED, LABEL, MODE_WORDS
-from services.runs import conversation
+from services.runs import record
 from services.runs import view as runs_view
 
 
@@ -166,7 +166,7 @@ def _request(row: CallRow) -> None:
         width="content",
         alt="Facts of the request and its response",
     )
-    made = conversation.request_of(from_row(row))
+    made = record.request_of(from_row(row))
     _json(dict(made.body) if made else None, "The text of the request was not stored.")
 
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import streamlit as st
 
 from app import auth
-from app.live import run_calls
 from app.live import run_view as runs
 from app.playground import state
 from app.widgets import playground_inputs
@@ -32,7 +31,7 @@ def _turn(turn: RunRow, number: int, *, masked: bool) -> None:
         return
     with folded:
         asked(turn)
-        answers(view.shown_calls(run_calls.of_run(auth.database(), turn).calls), masked=masked)
+        answers(view.shown_calls(runs.calls_of(auth.database(), turn).calls), masked=masked)
 
 
 def asked(run: RunRow) -> None:

@@ -9,7 +9,7 @@ import streamlit as st
 
 from app import auth, navigation
 from app.glossary import FIGURES
-from app.live import run_calls
+from app.live import run_view
 from app.live.download import downloads
 from app.live.run_view import hidden
 from app.widgets.filters import SOURCES, zone
@@ -75,7 +75,7 @@ DELETING, REFUSAL, LONGEST_TAG = "rn_deleting", "rn_refusal", 40
 
 
 def draw(
-    run: RunRow, found: run_calls.Found, votes: Sequence[VoteRow], person: auth.Person, known_tags: Sequence[str]
+    run: RunRow, found: run_view.RunCalls, votes: Sequence[VoteRow], person: auth.Person, known_tags: Sequence[str]
 ) -> None:
     """The panel of the selected run: its prompt, its figures as they are in the records, and what can be done."""
     masked = hidden(run, votes, person)
@@ -103,7 +103,7 @@ def draw(
         if masked:
             st.caption("This run is blind: its names and figures appear here once you have voted in the playground.")
         else:
-            run_calls.draw(found, "rn_open_batch")
+            run_view.draw_rest(found, "rn_open_batch")
             figures(found.calls)
     if st.session_state.get(DELETING) == run["id"]:
         _confirm(run)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import streamlit as st
 
 from services.deployments.registry import DeploymentStatus
 from services.params import PARAMS
 from services.providers import kind_of
-from services.types import CacheMode
+from services.types import CacheMode, Json, JsonMapping
 
 PROMPT, SYSTEM, CHOSEN = "pg_prompt", "pg_system", "pg_deployments"
 
@@ -51,14 +50,14 @@ def shared_names(statuses: Sequence[DeploymentStatus]) -> list[str]:
     return [name for name in PARAMS if any(name in names for names in accepted)]
 
 
-def params_of(deployment_id: str | None, names: Sequence[str]) -> dict[str, Any]:
+def params_of(deployment_id: str | None, names: Sequence[str]) -> Json:
     """The parameters that are set, of the shared set (None) or of one deployment's own."""
     key = shared_key if deployment_id is None else (lambda name: own_key(deployment_id, name))
     found = {name: st.session_state.get(key(name)) for name in names}
     return {name: value for name, value in found.items() if value not in (None, "", [], ())}
 
 
-def put(prompt: str, system: str, deployment_id: str, params: Mapping[str, Any]) -> None:
+def put(prompt: str, system: str, deployment_id: str, params: JsonMapping) -> None:
     """Fill the playground with one question to one deployment; no run is shown there any more."""
     state = st.session_state
     state[PROMPT], state[SYSTEM], state[RUN], state[CHOSEN] = prompt, system, None, [deployment_id]

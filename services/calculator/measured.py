@@ -16,7 +16,8 @@ import numpy as np
 from sqlalchemy import Engine, func, select
 from sqlmodel import col
 
-from db import call_stats, run_queries
+from db import history as calls_of_history
+from db import run_queries
 from db.history import Wanted
 from db.models import Vote
 from services.aws.bedrock_ids import parsed, same_model
@@ -119,7 +120,7 @@ def workload(engine: Engine, selection: Wanted | None = None, *, zone: str = "UT
 def history(engine: Engine, selection: Wanted | None = None, *, zone: str = "UTC") -> FromHistory | None:
     """The recorded calls as a workload ("Use my history"), with what was found; None below five counted calls."""
     selected = selection or last_days()
-    rows = [row for row in call_stats.recent(engine, selected, NEWEST) if row["source"] != "test"]
+    rows = [row for row in calls_of_history.recent(engine, selected, NEWEST) if row["source"] != "test"]
     input_tokens = _column(rows, _input)
     output_tokens = _column(rows, _output)
     if len(input_tokens) < FEWEST or len(output_tokens) < FEWEST:
@@ -141,7 +142,7 @@ def history(engine: Engine, selection: Wanted | None = None, *, zone: str = "UTC
         reuse=Reuse.STEADY,
         batch_share=round(waiting, 3),
     )
-    total = call_stats.how_many(engine, selected)
+    total = calls_of_history.how_many(engine, selected)
     notes = [f"From {len(rows):,} recorded calls since {start:%Y-%m-%d}: the rate is their mean over that time."]
     if total > NEWEST:
         notes.append(f"Only the newest {NEWEST:,} of {total:,} were read.")
@@ -230,7 +231,7 @@ class FromHistory:
 def of(engine: Engine, selection: Wanted | None = None) -> dict[str, ApiSpeed]:
     """Measured speeds for `rank.calculate`, by "way/model"; of a deployment whose price names its instance by
     "way/instance/model", which takes the place of the estimate for that machine."""
-    rows = call_stats.recent(engine, selection or last_days(), NEWEST)
+    rows = calls_of_history.recent(engine, selection or last_days(), NEWEST)
     specs = {row.id: row.spec or {} for row in run_queries.deployment_rows(engine)}
     homes = {deployment_id: str(spec.get("base_url") or "") for deployment_id, spec in specs.items()}
     machines = {deployment_id: _machine(spec) for deployment_id, spec in specs.items()}
@@ -250,7 +251,7 @@ def of(engine: Engine, selection: Wanted | None = None) -> dict[str, ApiSpeed]:
 
 def deployments(engine: Engine, selection: Wanted | None = None) -> tuple[Deployed, ...]:
     """Every deployment that has calls, most calls first."""
-    rows = call_stats.recent(engine, selection or last_days(), NEWEST)
+    rows = calls_of_history.recent(engine, selection or last_days(), NEWEST)
     names = {row.id: row.name for row in run_queries.deployment_rows(engine)}
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in rows:

@@ -22,8 +22,7 @@ from services.call_record import BEGINNING, END, CallCost, CalledDeployment, Cal
 from services.calls import record
 from services.calls.clock import Heartbeat
 from services.calls.live import LiveCall
-from services.calls.progress import Progress
-from services.calls.stream import Ending, attempt, opened_session
+from services.calls.stream import Ending, Progress, attempt, opened_session
 from services.deployments import config
 from services.deployments.registry import Registry
 from services.embedded import EmbeddedPool, EmbeddedUnavailable
@@ -342,7 +341,7 @@ def _request_row(
 ) -> StoredRequest:
     """What was asked, for "copy as", a retry and the next turn. Holds the key's name, never the key.
 
-    The body is not kept beside the ask: `services.runs.conversation.request_of` builds it again from the two.
+    The body is not kept beside the ask: `services.runs.record.request_of` builds it again from the two.
     """
     stored: StoredRequest = {"key_env": deployment.key_env, "refused": refused}
     if store:

@@ -10,7 +10,7 @@ import orjson
 
 from services.call_record import CallCost, CallRecord
 from services.calls import record
-from services.calls.progress import Progress
+from services.calls.stream import Progress
 from services.pricing import cost as pricing_cost
 from services.runs import view
 from services.runs.spec import RunSpec
@@ -197,7 +197,7 @@ class LiveRun:
             return drawn_phase != "done"
         return drawn_phase != call.progress.phase or column.ticks % FIGURES_EVERY == 0
 
-    def _send(self, frame: Json) -> None:
+    def _send(self, frame: view.Delta | view.End | view.Ping) -> None:
         line = orjson.dumps(frame)
         for queue in list(self.watchers):
             self._put(queue, line)

@@ -11,8 +11,7 @@ import orjson
 
 from services import outcomes
 from services.call_record import NOT_BILLED, CallAnswer, CallCost, CallOutcome, CallRecord, CallStream
-from services.calls.progress import Progress
-from services.calls.stream import Ending
+from services.calls.stream import Ending, Progress
 from services.pricing import cost as pricing_cost
 from services.pricing.price import normal_tier
 from services.security import keys

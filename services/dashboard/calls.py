@@ -14,8 +14,8 @@ from sqlalchemy import Engine
 
 from db import history
 from db.history import COLUMNS, Behind, Wanted, calls_behind, sums_by_tags
-from db.retention import calls_kept_since
 from db.run_rows import ListedCall
+from db.runs import calls_kept_since
 from services.dashboard.data import NOBODY, Data, rows_of
 from services.dashboard.window import HOUR
 

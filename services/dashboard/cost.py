@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from db.call_stats import PriceUse, price_uses
+from db.history import PriceUse, price_uses
 from db.rollups import DRIVERS
 from services.dashboard.calls import BYS, UNKNOWN, keyed
 from services.dashboard.data import Data, Period, is_narrow, rate_now

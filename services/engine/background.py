@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sqlmodel import Session
 
-from db import retention, rollups, runs
+from db import rollups, runs
 from db.writer import WriteFailed, Writer
 from services.calls.calls import Calls
 from services.deployments.registry import Registry
@@ -99,7 +99,7 @@ class Upkeep:
         if days is None:
             return 0
         cutoff = datetime.now(UTC) - timedelta(days=days)
-        return await self._writer.write(lambda session: retention.forget_texts(session=session, older_than=cutoff))
+        return await self._writer.write(lambda session: runs.forget_texts(session=session, older_than=cutoff))
 
     async def forget_calls(self) -> int:
         """Forget calls older than `[privacy] call_days`, part by part until none is left; returns how many.
@@ -112,7 +112,7 @@ class Upkeep:
         cutoff, forgotten = datetime.now(UTC) - timedelta(days=days), 0
         while True:
             n_forgotten = await self._writer.write(
-                lambda session: retention.forget_calls(session=session, older_than=cutoff, limit=FORGET_AT_ONCE)
+                lambda session: runs.forget_calls(session=session, older_than=cutoff, limit=FORGET_AT_ONCE)
             )
             forgotten += n_forgotten
             if n_forgotten < FORGET_AT_ONCE:

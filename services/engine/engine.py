@@ -23,8 +23,7 @@ from services.call_record import from_row
 from services.calls.calls import Calls, CallSpec, beginning
 from services.calls.clock import Heartbeat, Ticker
 from services.calls.live import LiveCall, LiveColumn, LiveRun
-from services.calls.progress import Progress
-from services.calls.stream import FAR_KEEPALIVE_S, NEAR_KEEPALIVE_S, opened_session
+from services.calls.stream import FAR_KEEPALIVE_S, NEAR_KEEPALIVE_S, Progress, opened_session
 from services.deployments.registry import Registry
 from services.embedded import EmbeddedPool
 from services.engine.alert_loop import Alerting
@@ -33,7 +32,8 @@ from services.engine.batch_worker import BatchWorker
 from services.engine.call_limits import Allowance, Hold
 from services.engine.server_metrics import Gauges
 from services.outcomes import LAB_STOPPED
-from services.runs import conversation, view
+from services.runs import record as run_record
+from services.runs import view
 from services.runs.spec import ColumnSpec, RunSpec, new_id
 from services.security.network import GuardedResolver
 from services.types import Ask, Deployment, Limits, Message
@@ -372,7 +372,7 @@ class Engine:
             return [() for _ in columns]
         parent_id = spec.parent_run_id
         calls = await asyncio.to_thread(run_queries.calls_of_run, self.reader, parent_id)
-        return [conversation.conversation(calls, column.index, column.deployment.id) for column in columns]
+        return [run_record.conversation(calls, column.index, column.deployment.id) for column in columns]
 
     async def _learn_typical(self, run: LiveRun) -> None:
         names = {column.deployment.id for column in run.columns}
@@ -469,7 +469,7 @@ def _column(row: CallRow) -> LiveColumn:
     call = LiveCall(
         record=record,
         deployment=deployment,
-        ask=conversation.ask_of(record.request) or Ask(()),
+        ask=run_record.ask_of(record.request) or Ask(()),
         progress=progress,
         waited_ms=record.waited_ms or 0.0,
         final=record,

@@ -12,7 +12,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, cast
 
-from db.call_stats import PriceUse
+from db.history import PriceUse
 from db.models import DeploymentRow
 from services.aws.bedrock_ids import US_REGIONS
 from services.formatting import safe_cell

@@ -1,4 +1,5 @@
-"""A recorded call as one JSON object, and a run as a file: JSON with everything, CSV with one line per call."""
+"""A recorded call as one JSON object, a run as a file (JSON with everything, CSV with one line per call), and what the
+next turn of a conversation is sent with."""
 
 from __future__ import annotations
 
@@ -12,11 +13,12 @@ from typing import Any
 
 from db.run_rows import CallRow, RunRow, VoteRow
 from services import formatting
-from services.call_record import TIMING_COLUMNS, USAGE_COLUMNS, CallRecord, from_row
+from services.call_record import TIMING_COLUMNS, USAGE_COLUMNS, CallRecord, CallRequest, from_row
 from services.pricing import price as pricing_price
+from services.providers import kind_of
 from services.runs import view as runs_view
 from services.security import keys
-from services.types import Json
+from services.types import Ask, Deployment, Json, Message, WireRequest
 from services.wire import timing
 
 Cell = str | int | float | bool | datetime | None  # of a line of the CSV
@@ -249,3 +251,52 @@ def in_words(call: CallRecord) -> dict[str, str]:
 
 def _iso(value: datetime | str | None) -> str | None:
     return value.isoformat() if isinstance(value, datetime) else value
+
+
+KEPT = frozenset({"succeeded", "cancelled"})  # a stopped answer was read and may be continued
+
+
+def conversation(calls: Sequence[CallRow], column: int, deployment_id: str) -> tuple[Message, ...]:
+    """The messages of one column after the run that these calls belong to.
+
+    An error is never an assistant turn: when the call failed, its question is left out as well. A deployment that
+    moved to another column keeps its own history; one that was not in the run begins anew (an empty tuple).
+    """
+    of_deployment = [
+        call for row in runs_view.last_attempts(calls) if (call := from_row(row)).deployment.id == deployment_id
+    ]
+    of_column = [call for call in of_deployment if call.column == column] or of_deployment
+    if not of_column:
+        return ()
+    call = of_column[0]
+    ask = ask_of(call.request)
+    if ask is None:
+        return ()
+    if call.state in KEPT and call.answer.text:
+        return (*ask.messages, Message("assistant", call.answer.text))
+    return ask.messages[:-1]
+
+
+def ask_of(request: CallRequest) -> Ask | None:
+    """What a call was asked; None where the text was not kept."""
+    stored = request.stored.get("ask") if request.stored else None
+    if not stored:
+        return None
+    return Ask(
+        tuple(Message(m["role"], m["text"]) for m in stored["messages"]),
+        stored.get("system"),
+        stored.get("params") or {},
+        stored.get("cache"),
+    )
+
+
+def request_of(call: CallRecord) -> WireRequest | None:
+    """The HTTP request of a recorded call, without its key; None where the text was not kept or none was possible."""
+    ask = ask_of(call.request)
+    if ask is None:
+        return None
+    deployment = Deployment.from_json(call.deployment.declared)
+    try:
+        return kind_of(deployment).request(deployment, ask)
+    except ValueError:
+        return None

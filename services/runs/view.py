@@ -18,7 +18,7 @@ from services.pricing import hourly
 from services.pricing import price as pricing_price
 from services.pricing.price import normal_tier
 from services.providers import kind_of
-from services.types import Deployment, Timing, Usage
+from services.types import Deployment, Json, Timing, Usage
 
 # The figures of a column, in their fixed slots: times in ms, speeds in tokens a second, counts in tokens.
 Figures = TypedDict(
@@ -146,6 +146,27 @@ STATE_WORDS = {
 
 
 NEVER_RED = frozenset({"running", "succeeded", "cancelled", "replayed"})
+
+
+class End(TypedDict):
+    """A run is over."""
+
+    type: Literal["end"]
+    seq: int
+
+
+class Delta(TypedDict):
+    """What changed: for each column ``i``, the texts that came (``a``, ``r``) and the fields that are others now."""
+
+    type: Literal["delta"]
+    seq: int
+    cols: list[Json]
+
+
+class Ping(TypedDict):
+    """The line is alive."""
+
+    type: Literal["ping"]
 
 
 def words(call: CallRecord) -> str:

@@ -133,8 +133,7 @@ async def reader(url: str, streams: int, model: str) -> dict[str, Any]:
 
     import aiohttp
 
-    from services.calls.progress import Progress
-    from services.calls.stream import attempt, tracing
+    from services.calls.stream import Progress, attempt, tracing
     from services.providers import kind_of
     from services.types import Ask, Deployment, Message
     from services.wire.stamps import stamped_connector

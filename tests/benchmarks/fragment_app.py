@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from app.live.run_state import Mirror
+from app.live.websocket import Mirror
 from services.client import client_from_env
 
 EVERY_S = 0.2

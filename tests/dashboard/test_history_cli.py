@@ -274,7 +274,7 @@ def test_a_rebuild_that_is_stopped_half_way_loses_nothing(spoiled: tuple[Path, l
         if done == 4:
             raise KeyboardInterrupt
 
-    from db.retention import days_kept
+    from db.runs import days_kept
 
     with reader(url_of(data)).connect() as connection:
         days = days_kept(connection)

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from db.call_stats import PriceUse, price_uses
 from db.engine import reader
+from db.history import PriceUse, price_uses
 from db.writer import Writer
 from tests.db.rows import START, later, put
 

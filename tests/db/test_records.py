@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
 
-from db import retention, run_queries, runs
+from db import run_queries, runs
 from db.engine import reader
 from db.models import Owner
 from tests.db.rows import START, ask, call_row, do, later, put
@@ -262,7 +262,7 @@ def test_forgetting_removes_texts_of_old_runs_and_keeps_their_figures(url, write
     put(writer, "old", said, **texts)
     put(writer, "busy", said, {"state": "running"}, **texts)
     put(writer, "new", said, created_at=later(days=3), **texts)
-    assert do(writer, retention.forget_texts, older_than=later(days=1)) == 1
+    assert do(writer, runs.forget_texts, older_than=later(days=1)) == 1
     run, (call,) = run_queries.run_by_id(reader(url), "old"), run_queries.calls_of_run(reader(url), "old")
     assert run is not None and run["text_stored"] is False and run["prompt_sha256"]
     assert [run[name] for name in texts] == [None] * len(texts)
@@ -270,7 +270,7 @@ def test_forgetting_removes_texts_of_old_runs_and_keeps_their_figures(url, write
     for kept in ("busy", "new"):
         run, calls = run_queries.run_by_id(reader(url), kept), run_queries.calls_of_run(reader(url), kept)
         assert run is not None and run["prompt"] == "p" and run["text_stored"] and calls[0]["answer"] == "yes"
-    assert do(writer, retention.forget_texts, older_than=later(days=1)) == 0
+    assert do(writer, runs.forget_texts, older_than=later(days=1)) == 0
 
 
 def test_a_catalogue_model_takes_a_colour_only_when_it_is_first_switched_on(url, writer):

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from db import history as history_module
-from db import retention, rollups, runs, sketch
+from db import rollups, runs, sketch
 from db.engine import reader
 from db.writer import Writer
 from tests.db.rows import ask, call_row, do, run_row
@@ -190,7 +190,7 @@ def test_forgotten_calls_stay_in_the_rollups_and_a_deletion_there_changes_nothin
     wanted = history_module.Wanted(START - timedelta(days=1), START + SPAN + timedelta(days=1))
     before = totals(history_module.pieces(reader(url), wanted, grain="d"))
     middle = rollups.day_of(START + SPAN / 2)
-    while do(writer, retention.forget_calls, older_than=middle, limit=100):
+    while do(writer, runs.forget_calls, older_than=middle, limit=100):
         pass
     assert ask(url, "SELECT count(*) FROM call")[0][0] < 900
     found = history_module.pieces(reader(url), wanted, grain="d")

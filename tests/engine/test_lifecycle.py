@@ -10,7 +10,7 @@ import pytest
 
 from services.call_record import CalledDeployment, CallRecord
 from services.calls.live import LiveCall, LiveRun
-from services.calls.progress import Progress
+from services.calls.stream import Progress
 from services.runs.spec import MAX_COLUMNS, Attachment, ColumnSpec, RunSpec
 from services.types import Ask, Deployment, Limits
 from tests.engine.house import House, frames_of, table, told

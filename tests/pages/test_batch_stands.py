@@ -11,7 +11,7 @@ import pytest
 
 from app.batch.detail import cost_words
 from app.cli.batch_commands import find_batch, flags
-from app.live import run_calls
+from app.live import run_view
 from db import batch_queries, batches, run_queries
 from db.batch_queries import Costs
 from services.batch import stats
@@ -199,7 +199,7 @@ def test_an_ordinary_run_is_whole_and_says_nothing_of_a_batch(lab: BatchLab) -> 
     at = page(run=run_id).run()
     assert not at.exception
     assert "Open the batch" not in buttons(at)
-    found = run_calls.of_run(lab.database(), {"id": run_id, "source": "playground"})
+    found = run_view.calls_of(lab.database(), {"id": run_id, "source": "playground"})
     assert (len(found.calls), found.total, found.cut, found.batch) == (2, 2, False, None)
 
 

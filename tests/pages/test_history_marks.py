@@ -13,7 +13,7 @@ import pytest
 from app.charts import theme
 from app.history import calls as history_calls
 from app.history import cost, throughput
-from db import retention
+from db import runs
 from db.models import Powered
 from services.dashboard import figures
 from services.dashboard.cost import BY_THE_HOUR
@@ -101,14 +101,14 @@ def test_where_no_call_was_made_nothing_is_said_to_be_forgotten(lab: Lab) -> Non
 
 def test_retention_that_forgot_nothing_of_a_bucket_is_not_mentioned(lab: Lab) -> None:
     fill(lab, 3, 1, days=1.0)
-    lab.write(retention.forget_calls, older_than=datetime.now(UTC) - timedelta(days=2))
+    lab.write(runs.forget_calls, older_than=datetime.now(UTC) - timedelta(days=2))
     assert "no call was made there" in said(opened(lab, empty_bucket(lab)))
 
 
 def test_forgotten_calls_are_told_with_the_day_before_which_they_were_forgotten(lab: Lab) -> None:
     fill(lab, 400, 1)
     before = datetime.now(UTC) - timedelta(days=3)
-    assert lab.write(retention.forget_calls, older_than=before)
+    assert lab.write(runs.forget_calls, older_than=before)
     data = load(lab, Filter(range="7d"))
     first = figures.throughput(data).query("calls > 0")["bucket"].iloc[0]
     mark = history_calls.Mark("the first", {"bucket": first})

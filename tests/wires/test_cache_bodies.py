@@ -12,7 +12,7 @@ from services.deployments.catalog import embedded_deployments
 from services.providers import kind_of
 from services.providers.caching import DROPPED
 from services.providers.openai import prefix_key
-from services.runs import conversation
+from services.runs import record as runs_record
 from services.types import Ask, Aws, CacheMode, Deployment, Message, Wire
 from tests.wires.helpers import deployment
 
@@ -142,6 +142,6 @@ def test_a_recorded_call_is_built_again_with_its_caching() -> None:
         },
         "request": {"ask": {"messages": [{"role": "user", "text": "Hi"}], "system": "S", "params": {}, "cache": "1h"}},
     }
-    made = conversation.request_of(from_row(row))
+    made = runs_record.request_of(from_row(row))
     assert made is not None
     assert made.body["system"][0]["cache_control"]["ttl"] == "1h"
