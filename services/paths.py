@@ -1,5 +1,5 @@
-"""Where things are on this machine: the data directory, the engine's socket, the deployments file; and opening what is a
-regular file, and nothing else."""
+"""Where things are on this machine: the data directory, the engine's socket, the deployments file; and opening what
+is a regular file, and nothing else."""
 
 from __future__ import annotations
 

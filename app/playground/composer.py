@@ -1,4 +1,5 @@
-"""The upper half of the playground: the conversation so far, prompt, variables, files, deployments, and the bar with Send."""
+"""The upper half of the playground: the conversation so far, prompt, variables, files, deployments, and the bar with
+Send."""
 
 from __future__ import annotations
 
