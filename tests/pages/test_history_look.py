@@ -22,6 +22,7 @@ from app.history.filters import Choices
 from app.widgets.text import KIND_NAMES
 from db import small_tables
 from db.history import Behind, calls_behind
+from db.models import Annotation
 from services import formatting
 from services.dashboard import figures
 from services.dashboard.calls import wanted_behind
@@ -217,14 +218,14 @@ def test_the_axes_of_a_single_call_are_in_readable_numbers_and_its_bar_can_be_se
 def test_notes_of_one_minute_share_a_sign_that_tells_all_of_them() -> None:
     low, high = (int(one) for one in theme.millis([AT, AT + timedelta(hours=10)]))
     axis = {"scale": {"domain": [low, high]}, "axis": {}}
-    made = [{"at": AT + timedelta(hours=1, seconds=k), "note": f"note {k}", "person": "ada"} for k in range(5)]
-    made[0]["note"] = "moved to Haiku"
+    made = [Annotation(at=AT + timedelta(hours=1, seconds=k), note=f"note {k}", person="ada") for k in range(5)]
+    made[0].note = "moved to Haiku"
     _, front = alerts.rules(made, theme.LIGHT, axis)
     rows = front[0]["data"]
     assert rows["words"].tolist() == ["moved to Haiku · + 4 more"]
     assert rows["note"][0].startswith("moved to Haiku · note 1") and "note 4" in rows["note"][0]
     assert rows["who"].tolist() == ["ada"]
-    narrow = [*made, {"at": AT + timedelta(hours=4), "note": "another", "person": "bob"}]
+    narrow = [*made, Annotation(at=AT + timedelta(hours=4), note="another", person="bob")]
     _, front = alerts.rules(narrow, theme.LIGHT, axis)
     assert front[0]["data"]["words"].tolist()[0] == "5 notes"
 
