@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from db.run_rows import CallRow
 from services import formatting
@@ -121,7 +122,7 @@ def percentile(values: Sequence[float], q: float) -> float | None:
     return float(np.quantile(np.asarray(values, dtype=float), q))
 
 
-def _medians(data: Any, seed: int) -> Any:
+def _medians(data: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
     picks = np.random.default_rng(seed).integers(0, data.size, size=(RESAMPLES, data.size))
     return np.median(data[picks], axis=1)
 
