@@ -203,7 +203,7 @@ def compare(calls: Sequence[CallRow]) -> list[CompareRow]:
     for row in runs_view.last_attempts(calls):
         call = from_row(row)
         columns.setdefault(call.column, []).append(call)
-    lines = {at: rows for column, found in columns.items() for at, rows in _by_cache(column, found).items()}
+    lines = {at: rows for column, ended in columns.items() for at, rows in _by_cache(column, ended).items()}
     cells: dict[str, dict[At, Cell]] = {}
     for metric in METRICS:
         values = {line: _values(metric, rows) for line, rows in lines.items()}
@@ -235,10 +235,10 @@ def _by_cache(column: int, rows: Sequence[CallRecord]) -> dict[At, Sequence[Call
 
     Calls that did not succeed enter no figure, so it does not matter where they stand.
     """
-    found = {state for row in rows if _counts(row) and (state := runs_view.state(row.usage))}
-    if len(found) < 2:
+    states = {state for row in rows if _counts(row) and (state := runs_view.state(row.usage))}
+    if len(states) < 2:
         return {(column, None): rows}
-    order = [*sorted(found), runs_view.NOT_REPORTED]
+    order = [*sorted(states), runs_view.NOT_REPORTED]
     groups: dict[At, list[CallRecord]] = {(column, name): [] for name in order}
     for row in filter(_counts, rows):
         groups[column, runs_view.cache_words(row.usage)].append(row)
