@@ -22,6 +22,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    FromClause,
     Integer,
     Select,
     String,
@@ -325,7 +326,7 @@ def _cells(
     )
 
 
-def _objects(values: Sequence[Any]) -> pd.Series:
+def _objects(values: Sequence[object]) -> pd.Series:
     return pd.Series(list(values), dtype=object)
 
 
@@ -377,7 +378,7 @@ def _no_calls() -> pd.DataFrame:
     return measured([])
 
 
-def conditions(table: Any, selection: Wanted) -> list[ColumnElement[bool]]:
+def conditions(table: FromClause, selection: Wanted) -> list[ColumnElement[bool]]:
     """What a `Wanted` asks of rows of the calls or of the rollups, time and tags left aside."""
     named = {
         "deployment_id": selection.deployments,
@@ -393,13 +394,13 @@ def conditions(table: Any, selection: Wanted) -> list[ColumnElement[bool]]:
     return clauses
 
 
-def _cache_state(table: Any) -> ColumnElement[Any]:
+def _cache_state(table: FromClause) -> ColumnElement[str]:
     if table is ROLLUP:
-        stored_state: ColumnElement[Any] = ROLLUP.c.cache
+        stored_state: ColumnElement[str] = ROLLUP.c.cache
         return stored_state
     total_input = sum((func.coalesce(table.c[name], 0) for name in INPUT), start=literal(0))
     warm = and_(table.c.cache_read > 0, table.c.cache_read * run_queries.WARM_SHARE >= total_input)
-    state: ColumnElement[Any] = case((warm, "warm"), (table.c.cache_read.is_not(None), "cold"), else_="")
+    state: ColumnElement[str] = case((warm, "warm"), (table.c.cache_read.is_not(None), "cold"), else_="")
     return state
 
 

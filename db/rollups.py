@@ -236,7 +236,7 @@ def measured(rows: Sequence[MeasuredCall]) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def _missing(value: Any) -> bool:
+def _missing(value: object) -> bool:
     return value is None or value != value
 
 

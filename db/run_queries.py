@@ -150,8 +150,8 @@ def search_runs(engine: Engine, run_filter: RunFilter, *, limit: int = 25, offse
     return RunPage(list(by_id.values()), total)
 
 
-def _conditions(run_filter: RunFilter, dialect: str) -> list[Any]:
-    clauses: list[Any] = []
+def _conditions(run_filter: RunFilter, dialect: str) -> list[ColumnElement[bool]]:
+    clauses: list[ColumnElement[bool]] = []
     if run_filter.text and run_filter.text.strip():
         like = f"%{_escaped(storable(run_filter.text.strip())[:MAX_SEARCH].lower())}%"
         in_calls = exists().where(col(Call.run_id) == col(Run.id), func.lower(Call.answer).like(like, escape="\\"))

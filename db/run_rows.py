@@ -1,16 +1,18 @@
 """The rows of runs, calls and votes, as their statements read them; those of batches stand with their own tables.
 
-They stay dicts, for the reason that stands in `db.run_queries`. Times are ms from t0, money is nano-dollars. Nothing is
-imported, so that the names can be had without the database.
+They stay dicts, for the reason that stands in `db.run_queries`. Times are ms from t0, money is nano-dollars. Nothing of
+the database's is imported, so that the names can be had without it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal, NotRequired, TypedDict
 
 # JSON whose keys are somebody else's, or those of a layer above us (`services.types.Json`).
 Json = dict[str, Any]
+JsonMapping = Mapping[str, Any]
 
 # The token counts of a call.
 Counted = Literal[
@@ -251,6 +253,16 @@ class Ballot(TypedDict):
     deployment_b: str | None
     winner: str | None
     repetition: int
+
+
+class KnownCost(TypedDict, total=False):
+    """The columns of a call's cost where its price alone decides them."""
+
+    cost_state: str
+    cost_nanousd: int
+    cost_high_nanousd: int
+    cost_drivers: dict[str, int]
+    plain_nanousd: int
 
 
 class NewVote(Ballot):

@@ -29,7 +29,7 @@ from sqlmodel import Session, col
 from db import rollups
 from db.models import Call, DeploymentRow, Owner, Run, Setting, Vote
 from db.rollups import CALL, ROLLUP, day_of
-from db.run_rows import Json, NewRun, NewVote
+from db.run_rows import Json, JsonMapping, KnownCost, NewRun, NewVote
 from db.types import storable
 
 LOST = (
@@ -195,7 +195,7 @@ def _pair(a: int | None, b: int | None) -> ColumnElement[bool]:
 
 
 # --- deployments ---------------------------------------------------------------------------------------------------
-def upsert_deployment(*, session: Session, deployment_id: str, spec: Json, origin: str, enabled: bool) -> int:
+def upsert_deployment(*, session: Session, deployment_id: str, spec: JsonMapping, origin: str, enabled: bool) -> int:
     """Record a deployment as it is declared now; returns its colour slot, which never changes.
 
     A new one gets ``spec["color_slot"]`` if that is free, else the lowest slot that no other row ever had. A switch
@@ -276,11 +276,12 @@ def archive_missing_deployments(*, session: Session, keep: Sequence[str], origin
     return _rows(done)
 
 
-FREE: Json = {"cost_state": "free", "cost_nanousd": 0, "cost_high_nanousd": 0, "cost_drivers": {}}
+FREE: KnownCost = {"cost_state": "free", "cost_nanousd": 0, "cost_high_nanousd": 0, "cost_drivers": {}}
 
-FOR_NOTHING = FREE | {"plain_nanousd": 0}  # an hour has no plain price (`services.pricing.cost`), rates have
+# An hour has no plain price (`services.pricing.cost`), rates have.
+FOR_NOTHING: KnownCost = {**FREE, "plain_nanousd": 0}
 
-HOURLY: Json = {"cost_state": "by_the_hour"}
+HOURLY: KnownCost = {"cost_state": "by_the_hour"}
 
 
 def lose(*, session: Session, condition: ColumnElement[bool], message: str) -> list[str]:
@@ -295,11 +296,11 @@ def lose(*, session: Session, condition: ColumnElement[bool], message: str) -> l
     cost_of_call = {str(call_id): of_price(price) for call_id, price in done}
     for values in (FREE, FOR_NOTHING, HOURLY):
         for ids in _parts([call_id for call_id, cost in cost_of_call.items() if cost is values]):
-            session.execute(update(CALL).where(CALL.c.id.in_(ids)).values(values))
+            session.execute(update(CALL).where(CALL.c.id.in_(ids)).values(**values))
     return sorted(cost_of_call)
 
 
-def of_price(price: object) -> Json | None:
+def of_price(price: object) -> KnownCost | None:
     """The columns of the cost of any call at a price (`services.pricing.price.Price.to_json`); None where it depends on
     what the call counted, or where there is no price."""
     if not isinstance(price, Mapping):

@@ -30,7 +30,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypedDict, TypeVar
+from typing import TypedDict, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -480,11 +480,11 @@ def unserved(facts: ServerFacts, model: str) -> str | None:
     return f"This server does not list the model “{model}”; it serves {', '.join(facts.models[:3])}{and_more}."
 
 
-def _size(value: Any) -> int | None:
+def _size(value: object) -> int | None:
     return count(value) or None
 
 
-def _words(value: Any) -> str | None:
+def _words(value: object) -> str | None:
     # llama.cpp that was built outside its repository calls itself "b0-unknown".
     is_known = isinstance(value, str) and "unknown" not in value
     return plain(value, 60) or None if is_known else None

@@ -135,6 +135,45 @@ class Limits:
     total_s: float = 600.0
 
 
+class PriceRefJson(TypedDict):
+    """A `PriceRef` as it is stored."""
+
+    provider: str | None
+    model: str | None
+    override: dict[str, str] | None
+    per_hour: str | None
+    instance: str | None
+    count: int
+
+
+class DeploymentJson(TypedDict):
+    """A `Deployment` as it is stored and sent."""
+
+    id: str
+    name: str
+    kind: str
+    model: str
+    base_url: str
+    wire: Wire
+    key_env: str | None
+    region: str | None
+    aws: dict[str, str | None] | None
+    params: list[str] | None
+    price: PriceRefJson
+    color_slot: int
+    enabled: bool
+    origin: Origin
+    headers: dict[str, str]
+    limits: dict[str, float]
+    context_tokens: int | None
+    labels: list[str]
+    extra_body: Json
+    note: str
+    proxy: str | None
+    proxy_env: str | None
+    ca_file: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class Deployment:
     """One way to reach one model. ``id`` is a slug that never changes; ``color_slot`` is its colour for ever."""
@@ -165,25 +204,41 @@ class Deployment:
     proxy_env: str | None = None  # the *name* of the variable that holds the proxy's address, with its password
     ca_file: str | None = None  # certificates in PEM form that count beside the usual ones
 
-    def to_json(self) -> Json:
+    def to_json(self) -> DeploymentJson:
         """The deployment as plain JSON values; `from_json` gives it back unchanged. It holds no key."""
-        row = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         price = self.price
-        row["params"] = None if self.params is None else list(self.params)
-        row["labels"] = list(self.labels)
-        row["headers"] = dict(self.headers)
-        row["extra_body"] = json.loads(json.dumps(dict(self.extra_body)))
-        row["limits"] = dataclasses.asdict(self.limits)
-        row["aws"] = None if self.aws is None else dataclasses.asdict(self.aws)
-        row["price"] = {
-            "provider": price.provider,
-            "model": price.model,
-            "override": None if price.override is None else dict(price.override),
-            "per_hour": price.per_hour,
-            "instance": price.instance,
-            "count": price.count,
+        return {
+            "id": self.id,
+            "name": self.name,
+            "kind": self.kind,
+            "model": self.model,
+            "base_url": self.base_url,
+            "wire": self.wire,
+            "key_env": self.key_env,
+            "region": self.region,
+            "aws": None if self.aws is None else dataclasses.asdict(self.aws),
+            "params": None if self.params is None else list(self.params),
+            "price": {
+                "provider": price.provider,
+                "model": price.model,
+                "override": None if price.override is None else dict(price.override),
+                "per_hour": price.per_hour,
+                "instance": price.instance,
+                "count": price.count,
+            },
+            "color_slot": self.color_slot,
+            "enabled": self.enabled,
+            "origin": self.origin,
+            "headers": dict(self.headers),
+            "limits": dataclasses.asdict(self.limits),
+            "context_tokens": self.context_tokens,
+            "labels": list(self.labels),
+            "extra_body": json.loads(json.dumps(dict(self.extra_body))),
+            "note": self.note,
+            "proxy": self.proxy,
+            "proxy_env": self.proxy_env,
+            "ca_file": self.ca_file,
         }
-        return row
 
     @classmethod
     def from_json(cls, row: JsonMapping) -> Deployment:

@@ -100,17 +100,17 @@ def _load(
 
 # What can be chosen changes rarely, and looking it up takes longer than a panel: a few seconds' delay is worth it.
 @st.cache_data(ttl=CHOICES_S, max_entries=20, show_spinner=False)
-def _values(of: int, _engine: Engine) -> dict[str, list[Any]]:
+def _values(of: int, _engine: Engine) -> dict[str, list[str]]:
     del of
     return _found(_engine)
 
 
-def _found(engine: Engine) -> dict[str, list[Any]]:
+def _found(engine: Engine) -> dict[str, list[str]]:
     choices = history.values_of(engine, "deployment_id", "kind", "model", "person", "source")
     return {**choices, "tag": run_queries.tags(engine)}
 
 
-def choices(engine: Engine) -> dict[str, list[Any]]:
+def choices(engine: Engine) -> dict[str, list[str]]:
     """What can be chosen in the filters: every kind, model, person, source and tag that any call has, as it was up to
     five seconds ago; the first call of all is there at once."""
     values = _values(_number(engine), engine)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from app.charts import theme
 from app.charts.theme import Look, millis
@@ -70,13 +71,13 @@ def draw(data: Data) -> None:
         panels.draw_calls(data, PLACE)
 
 
-def _menu(data: Data, menu: Any, exported: panels.Export, metric: str, subtitle: str) -> None:
+def _menu(data: Data, menu: DeltaGenerator, exported: panels.Export, metric: str, subtitle: str) -> None:
     with menu:
         panels.export(data, exported, TITLES[metric], subtitle)
 
 
 # --- over time -----------------------------------------------------------------------------------------------------
-def _time(data: Data, metric: str, menu: Any) -> None:
+def _time(data: Data, metric: str, menu: DeltaGenerator) -> None:
     unit = "seconds" if UNIT[metric] == "s" else "milliseconds"
     subtitle = panels.hint(
         (
@@ -135,7 +136,7 @@ def _facet(
     deployment_id: str,
     domain: Any,
     look: theme.Look,
-    notes: Any,
+    notes: Sequence[Annotation],
     below: Mapping[str, Sequence[str]],
     *,
     alone: bool = False,
@@ -175,7 +176,9 @@ def _middles(data: Data, table: pd.DataFrame, metric: str) -> dict[str, str]:
     }
 
 
-def _all(data: Data, table: pd.DataFrame, metric: str, ids: list[str], domain: Any, look: Any, notes: Any) -> Any:
+def _all(
+    data: Data, table: pd.DataFrame, metric: str, ids: list[str], domain: Any, look: Look, notes: Sequence[Annotation]
+) -> Any:
     below = below_titles(_middles(data, table, metric), alone=len(ids) == 1)
     width = panels.WIDTH if len(ids) == 1 else 210
     parts = [
@@ -223,7 +226,7 @@ def _table(data: Data, frame: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 # --- distribution --------------------------------------------------------------------------------------------------
-def _distribution(data: Data, metric: str, menu: Any) -> None:
+def _distribution(data: Data, metric: str, menu: DeltaGenerator) -> None:
     subtitle = "share of the calls that took at most so long · further left is faster · succeeded calls only"
     st.caption(subtitle)
     frame, look = figures.distribution(data, metric), theme.look()
@@ -298,7 +301,7 @@ def _interval(low: float, high: float) -> str:
 
 
 # --- time of day ---------------------------------------------------------------------------------------------------
-def _hours(data: Data, metric: str, menu: Any) -> None:
+def _hours(data: Data, metric: str, menu: DeltaGenerator) -> None:
     frame, look = figures.heatmap(data, metric), theme.look()
     subtitle = panels.hint(
         (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from app.history import alerts
 from app.history import panel as panels
 from app.history.calls import Mark
 from app.widgets.panel import panel
+from db.models import Annotation
 from services.dashboard import figures
 from services.dashboard.figures import Data
 from services.types import JsonMapping
@@ -67,7 +69,7 @@ def draw(data: Data) -> None:
         panels.draw_calls(data, PLACE)
 
 
-def _mark(data: Data, point: JsonMapping, labels: Mapping[int, Any]) -> Mark | None:
+def _mark(data: Data, point: JsonMapping, labels: Mapping[int, datetime]) -> Mark | None:
     label, deployment_id, names = labels.get(int(point.get("at", -1))), point.get("deployment_id"), theme.names_of(data)
     if label is None or deployment_id not in names:
         return None
@@ -75,7 +77,7 @@ def _mark(data: Data, point: JsonMapping, labels: Mapping[int, Any]) -> Mark | N
     return Mark(title, {"deployment_id": deployment_id, "bucket": label})
 
 
-def bucket_labels(data: Data) -> dict[int, Any]:
+def bucket_labels(data: Data) -> dict[int, datetime]:
     """The position of each bucket → its label."""
     return dict(zip(millis(data.buckets.edges[:-1]).tolist(), data.buckets.labels, strict=True))
 
@@ -99,7 +101,9 @@ def stack(data: Data, frame: pd.DataFrame, value: str, series: str, order: Seque
     return table.drop(columns="bucket")[table[value] > 0]
 
 
-def chart(data: Data, table: pd.DataFrame, rate: str, look: Look, notes: Any, *, legend: bool = False) -> Spec:
+def chart(
+    data: Data, table: pd.DataFrame, rate: str, look: Look, notes: Sequence[Annotation], *, legend: bool = False
+) -> Spec:
     """One rate over time; ``legend``: with what its colours mean, even where there is one only."""
     table = table.assign(name=table["deployment_id"].map(theme.names_of(data)))
     color = theme.deployment_colors(data, data.ids, look, legend=False)
@@ -128,7 +132,7 @@ def bars(
     color: Spec,
     tooltip: Any,
     look: Look,
-    notes: Any,
+    notes: Sequence[Annotation],
     *,
     most: int,
     title: str = "",
@@ -228,7 +232,7 @@ def draw_states(data: Data) -> None:
         panels.draw_calls(data, ENDS)
 
 
-def _states(data: Data, table: pd.DataFrame, states: Sequence[str], look: Look, notes: Any) -> Spec:
+def _states(data: Data, table: pd.DataFrame, states: Sequence[str], look: Look, notes: Sequence[Annotation]) -> Spec:
     table = table.assign(words=table["state"].map(theme.state_words))
     color = word(
         "state",
@@ -239,7 +243,7 @@ def _states(data: Data, table: pd.DataFrame, states: Sequence[str], look: Look, 
     return bars(data, table, ["at", "state"], color, tooltip, look, notes, most=6, height=TALL, min_step=1.0)
 
 
-def _state_mark(data: Data, point: JsonMapping, labels: Mapping[int, Any]) -> Mark | None:
+def _state_mark(data: Data, point: JsonMapping, labels: Mapping[int, datetime]) -> Mark | None:
     label, state = labels.get(int(point.get("at", -1))), str(point.get("state"))
     if label is None or state not in theme.STATES:
         return None

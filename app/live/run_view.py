@@ -170,16 +170,16 @@ def draw(shown: Shown, person: auth.Person, *, masked: bool) -> None:
 
 def ancestors(run: RunRow) -> list[RunRow]:
     """The earlier runs of a conversation, oldest first; at most `LONGEST_THREAD` of them."""
-    found: list[RunRow] = []
+    earlier: list[RunRow] = []
     reader = auth.database()
     parent = run["parent_run_id"]
-    while parent and len(found) < LONGEST_THREAD:
+    while parent and len(earlier) < LONGEST_THREAD:
         row = run_queries.run_by_id(reader, parent)
         if row is None:
             break
-        found.append(row)
+        earlier.append(row)
         parent = row["parent_run_id"]
-    return found[::-1]
+    return earlier[::-1]
 
 
 def calls_of(reader: Engine, run: RunRow) -> RunCalls:

@@ -177,7 +177,7 @@ class Mirror:
         return orjson.dumps({**self._head, "seq": self.seq, "columns": columns}).decode()
 
 
-def read_have(told: Any) -> dict[int, Cursor]:
+def read_have(told: object) -> dict[int, Cursor]:
     """The cursors a browser sent; whatever cannot be understood is left out, so that its column is sent in full."""
     have: dict[int, Cursor] = {}
     for entry in told if isinstance(told, Sequence) and not isinstance(told, str) else ():

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 
 @contextmanager
-def panel(title: str, subtitle: str, *, help: str | None = None) -> Iterator[Any]:
+def panel(title: str, subtitle: str, *, help: str | None = None) -> Iterator[DeltaGenerator]:
     """A panel; yields the place at the right of its title, for what is chosen and exported."""
     with st.container(gap="xsmall"):
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):

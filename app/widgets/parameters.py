@@ -159,8 +159,8 @@ def refusals(columns: Sequence[DeploymentStatus]) -> list[str]:
     sentences = []
     for status in columns:
         deployment = status.deployment
-        wanted = {} if playground_inputs.opted_out(deployment.id) else shared
-        ask = Ask((Message("user", "…"),), None, wanted, playground_inputs.cache_of(deployment.id))
+        params = {} if playground_inputs.opted_out(deployment.id) else shared
+        ask = Ask((Message("user", "…"),), None, params, playground_inputs.cache_of(deployment.id))
         try:
             dropped = kind_of(deployment).request(deployment, ask).dropped_params
         except ValueError as error:

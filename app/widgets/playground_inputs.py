@@ -53,8 +53,8 @@ def shared_names(statuses: Sequence[DeploymentStatus]) -> list[str]:
 def params_of(deployment_id: str | None, names: Sequence[str]) -> Json:
     """The parameters that are set, of the shared set (None) or of one deployment's own."""
     key = shared_key if deployment_id is None else (lambda name: own_key(deployment_id, name))
-    found = {name: st.session_state.get(key(name)) for name in names}
-    return {name: value for name, value in found.items() if value not in (None, "", [], ())}
+    typed = {name: st.session_state.get(key(name)) for name in names}
+    return {name: value for name, value in typed.items() if value not in (None, "", [], ())}
 
 
 def put(prompt: str, system: str, deployment_id: str, params: JsonMapping) -> None:

@@ -23,7 +23,7 @@ def plain(text: object) -> str:
 
     Where Streamlit draws no markdown (options of a selectbox, cells of a dataframe) the text itself is already plain.
     """
-    return _ADDRESS.sub(lambda found: found[0] + NOTHING, md_escape(str(text)))
+    return _ADDRESS.sub(lambda address: address[0] + NOTHING, md_escape(str(text)))
 
 
 def clip(text: str, limit: int) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
 
 import orjson
 
@@ -15,7 +14,7 @@ from services.calls.stream import Ending, Progress
 from services.pricing import cost as pricing_cost
 from services.pricing.price import normal_tier
 from services.security import keys
-from services.types import Ask, Deployment, Json, JsonMapping, Usage
+from services.types import Ask, Deployment, Json, JsonMapping, Limits, Usage
 from services.wire import timing
 
 CHARS_PER_TOKEN = 4.0  # the usual rule of thumb for English text; only ever shown with "~"
@@ -197,7 +196,7 @@ def _scrubbed(raw: JsonMapping | None) -> Json | None:
     return scrubbed
 
 
-def _deadline(outcome: str, limits: Any) -> float | None:
+def _deadline(outcome: str, limits: Limits) -> float | None:
     name = {
         "timeout_idle": "idle_s",
         "timeout_total": "total_s",

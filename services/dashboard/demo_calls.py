@@ -312,9 +312,8 @@ def _columns(
 
 def _snapshot(deployment: Deployment) -> str:
     """The part of a deployment's snapshot that cannot be left out: it is stored with every call."""
-    full = deployment.to_json()
     fields = ("id", "name", "kind", "model", "base_url", "wire", "color_slot", "labels")
-    return orjson.dumps({name: full[name] for name in fields}).decode()
+    return orjson.dumps({name: value for name, value in deployment.to_json().items() if name in fields}).decode()
 
 
 def _text(price: Any) -> str | None:

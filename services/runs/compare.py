@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from db.run_rows import CallRow
 from services import formatting
@@ -121,7 +122,7 @@ def percentile(values: Sequence[float], q: float) -> float | None:
     return float(np.quantile(np.asarray(values, dtype=float), q))
 
 
-def _medians(data: Any, seed: int) -> Any:
+def _medians(data: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
     picks = np.random.default_rng(seed).integers(0, data.size, size=(RESAMPLES, data.size))
     return np.median(data[picks], axis=1)
 
@@ -202,7 +203,7 @@ def compare(calls: Sequence[CallRow]) -> list[CompareRow]:
     for row in runs_view.last_attempts(calls):
         call = from_row(row)
         columns.setdefault(call.column, []).append(call)
-    lines = {at: rows for column, found in columns.items() for at, rows in _by_cache(column, found).items()}
+    lines = {at: rows for column, ended in columns.items() for at, rows in _by_cache(column, ended).items()}
     cells: dict[str, dict[At, Cell]] = {}
     for metric in METRICS:
         values = {line: _values(metric, rows) for line, rows in lines.items()}
@@ -234,10 +235,10 @@ def _by_cache(column: int, rows: Sequence[CallRecord]) -> dict[At, Sequence[Call
 
     Calls that did not succeed enter no figure, so it does not matter where they stand.
     """
-    found = {state for row in rows if _counts(row) and (state := runs_view.state(row.usage))}
-    if len(found) < 2:
+    states = {state for row in rows if _counts(row) and (state := runs_view.state(row.usage))}
+    if len(states) < 2:
         return {(column, None): rows}
-    order = [*sorted(found), runs_view.NOT_REPORTED]
+    order = [*sorted(states), runs_view.NOT_REPORTED]
     groups: dict[At, list[CallRecord]] = {(column, name): [] for name in order}
     for row in filter(_counts, rows):
         groups[column, runs_view.cache_words(row.usage)].append(row)

@@ -7,9 +7,9 @@ import csv
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypedDict
 
 from db.run_rows import CallRow, RunRow, VoteRow
 from services import formatting
@@ -18,7 +18,7 @@ from services.pricing import price as pricing_price
 from services.providers import kind_of
 from services.runs import view as runs_view
 from services.security import keys
-from services.types import Ask, Deployment, Json, Message, WireRequest
+from services.types import Ask, Deployment, Json, JsonMapping, Message, WireRequest
 from services.wire import timing
 
 Cell = str | int | float | bool | datetime | None  # of a line of the CSV
@@ -156,7 +156,82 @@ def _plain(value: Any) -> Any:
 SCHEMA = 1
 
 
-def of_call(call: CallRecord) -> Json:
+class TierJson(TypedDict):
+    """The service tier that was asked for, and the one that served."""
+
+    asked: str | None
+    served: str | None
+
+
+class CacheJson(TypedDict):
+    """How prompt caching was asked for, and whether the call was cold or warm."""
+
+    asked: str | None
+    state: runs_view.CacheState | None
+
+
+class CostJson(TypedDict):
+    """What a call cost; US dollars as decimal strings. ``text``: as the pages show it."""
+
+    state: str | None
+    usd: str | None
+    high_usd: str | None
+    text: str
+    drivers_usd: dict[str, str | None]
+    price: JsonMapping | None
+
+
+class CallJson(TypedDict):
+    """One call (one attempt) as it is exported and printed (schema 1)."""
+
+    schema: int
+    id: str
+    run_id: str
+    column: int
+    repetition: int
+    attempt: int
+    retry_of: str | None
+    deployment: str
+    name: str
+    kind: str
+    wire: str
+    model: str
+    model_reported: str | None
+    labels: list[str]
+    source: str
+    person: str
+    state: str
+    outcome: str | None
+    message: str | None
+    phase: str | None
+    finish_reason: str | None
+    response_id: str | None
+    region: str | None
+    service_tier: TierJson
+    facts: JsonMapping
+    http_status: int | None
+    error_type: str | None
+    error_code: str | None
+    retry_after_s: float | None
+    created_at: str | None
+    started_at: str | None
+    ended_at: str | None
+    waited_ms: float | None
+    timing: dict[str, float | int | str | bool | None]
+    usage: Json
+    cache: CacheJson
+    cost: CostJson
+    params_sent: JsonMapping
+    params_not_sent: Mapping[str, str]
+    events: int | None
+    bytes: int | None
+    keepalives: int | None
+    deltas_ms: list[tuple[float, str]]
+    text: str | None
+    reasoning: str | None
+
+
+def of_call(call: CallRecord) -> CallJson:
     """One call (one attempt) as a JSON object. Times are ms from t0, money is US dollars as a decimal string."""
     deployment, outcome, answer, stream = call.deployment, call.outcome, call.answer, call.stream
     deltas = timing.unpack_deltas(stream.delta_us, stream.delta_kinds or b"") if stream.delta_us else []
@@ -217,7 +292,7 @@ def of_call(call: CallRecord) -> Json:
         "events": stream.n_events,
         "bytes": stream.n_bytes,
         "keepalives": stream.keepalives,
-        "deltas_ms": [[round(us / 1000, 3), kind] for us, kind in deltas],
+        "deltas_ms": [(round(us / 1000, 3), kind) for us, kind in deltas],
         "text": answer.text,
         "reasoning": answer.reasoning,
     }

@@ -12,6 +12,7 @@ from app.charts import theme
 from app.charts.vega import standalone
 from app.history import alerts, cost, overview, panel, throughput
 from app.history.panel import picture
+from db.models import Annotation
 from services.dashboard import figures
 from services.dashboard.figures import Data, Filter
 from tests.pages.lab import Lab
@@ -74,14 +75,14 @@ def axis() -> dict[str, Any]:
     return {"scale": {"domain": [low, high]}, "axis": {}}
 
 
-def note(hours: float, words: str) -> dict[str, Any]:
-    return {"at": AT + timedelta(hours=hours), "note": words, "person": "ada"}
+def note(hours: float, words: str) -> Annotation:
+    return Annotation(at=AT + timedelta(hours=hours), note=words, person="ada")
 
 
 def test_a_note_is_drawn_behind_the_bars_and_its_sign_above_them(lab: Lab) -> None:
     fill(lab, 5, 1)
     data = load(lab)
-    notes = [note(0, "moved") | {"at": data.window.start + timedelta(hours=1)}]
+    notes = [Annotation(at=data.window.start + timedelta(hours=1), note="moved", person="ada")]
     found = throughput.stack(data, figures.throughput(data), "calls_per_min", "deployment_id", data.ids)
     spec = throughput.chart(data, found, "calls_per_min", theme.LIGHT, notes)
     marks = [one["mark"]["type"] for one in spec["layer"]]
