@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal, NotRequired, Required, TypedDict
 
-from db.run_rows import Json
+from db.run_rows import Json, JsonMapping
 
 BatchState = Literal[
     "queued",
@@ -167,7 +167,7 @@ class NewBatch(TypedDict):
     person: str
     name: str
     deployment_id: str
-    deployment: Json
+    deployment: JsonMapping
     route: RouteName
     state: BatchState
     said: str | None

@@ -63,7 +63,7 @@ class Registry:
         for row in self._rows.values():
             deployment = Deployment.from_json(row.spec or {})
             self._all[row.id] = replace(
-                deployment, color_slot=row.color_slot, enabled=row.enabled, origin=ORIGINS[row.origin]
+                deployment, color_slot=row.color_slot, enabled=row.enabled, origin=ORIGINS.get(row.origin, "page")
             )
         for signed in self._all.values():
             if signed.aws is not None and not signed.key_env:
