@@ -15,9 +15,9 @@ pytestmark = pytest.mark.slow
 WRITER = """
 import logging, sys
 from pathlib import Path
-from services.processes import logs
-logs.PART_BYTES = 2000
-logs.log_to(Path(sys.argv[1]))
+from services.processes import output
+output.PART_BYTES = 2000
+output.log_to(Path(sys.argv[1]))
 for number in range(400):
     logging.getLogger("x").info("line %04d sk-ant-api03-%s", number, "a" * 60)
 """
