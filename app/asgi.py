@@ -43,7 +43,7 @@ from app.access.connections import (
 )
 from app.access.uploads import FILE_MB, Uploads
 from app.live.websocket import Relay
-from services.processes.health import raise_file_limit
+from services.processes.lifetime import raise_file_limit
 
 log = logging.getLogger(__name__)
 

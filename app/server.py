@@ -12,7 +12,7 @@ import sys
 from app import streamlit_config
 from db.permissions import private_files
 from services.paths import ROOT
-from services.processes import health
+from services.processes import lifetime
 from services.security import listening
 from services.security.listening import CannotListen
 
@@ -33,7 +33,7 @@ def serve(
     # `lab run` asks with it where each thread stands before it ends pages that hang.
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     if parent_pid is not None:
-        health.when_gone(parent_pid, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        lifetime.when_gone(parent_pid, lambda: os.kill(os.getpid(), signal.SIGTERM))
     # Streamlit looks for `.streamlit/` where it is started, and puts the folder of the started script on the path:
     # both have to be the root, or the settings are missed and our modules can be imported under two names.
     os.chdir(ROOT)

@@ -10,11 +10,10 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Literal, NamedTuple, TypedDict
 
-# The body of somebody else's wire: JSON whose keys are theirs, and so is what stands under them.
-Json = dict[str, Any]
-JsonMapping = Mapping[str, Any]
+from db.run_rows import Json as Json
+from db.run_rows import JsonMapping as JsonMapping
 
 # What a column shows while a call lives. `PHASES` is the order in which they can follow each other.
 Phase = Literal["queued", "connecting", "waiting", "reasoning", "answering", "done"]

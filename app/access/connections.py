@@ -22,8 +22,8 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Frame
 from websockets.http11 import Request
 
-from services.deployments.config import ConfiguredHosts
-from services.processes.health import file_limit
+from services.deployments.configured_hosts import ConfiguredHosts
+from services.processes.lifetime import file_limit
 from services.security.hosts import Host, Rules, ip_address, parse_host
 
 READING = frozenset({"GET", "HEAD", "OPTIONS"})

@@ -22,7 +22,7 @@ from typing import BinaryIO
 from services import paths
 from services.batch.files import Cancelled, spool
 from services.batch.types import Progress
-from services.deployments.config import ConfiguredHosts
+from services.deployments.configured_hosts import ConfiguredHosts
 from services.formatting import printable
 from services.paths import regular
 from services.security.access import may

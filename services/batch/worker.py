@@ -48,8 +48,8 @@ from services.calls.stream import FAR_KEEPALIVE_S, NEAR_KEEPALIVE_S, opened_sess
 from services.deployments import config
 from services.deployments.registry import Registry
 from services.deployments.toml_table import changed_at
-from services.processes import output
-from services.processes.health import when_gone
+from services.processes import logs
+from services.processes.lifetime import when_gone
 from services.processes.output import write_whole
 from services.runs.spec import new_id
 from services.security import keys
@@ -251,7 +251,7 @@ def work(
     try:
         paths.make_data(data)
         (data / "logs").mkdir(exist_ok=True)
-        output.log_to(data / "logs" / "worker.log")
+        logs.log_to(data / "logs" / "worker.log")
     except OSError as error:
         log_file = data / "logs" / "worker.log"
         unwritable = f"The log {log_file} cannot be written ({error.strerror}): mend that, or give another --data."

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Any
 
-from services.calculator import breakeven, options_api, options_hourly, options_provisioned, rank, roofline, sentences
+from services.calculator import breakeven, options_api, options_hourly, options_provisioned, roofline, sentences
 from services.calculator.assumptions import Assumptions
 from services.calculator.catalog import merged
 from services.calculator.roofline import FACTORS, at_bound
@@ -232,14 +232,14 @@ def tornado(answer: Answer, *, assumptions: Assumptions | None = None, measured:
 
 def _swing(name: str, low: Bound, high: Bound, chosen: Option) -> Swing | None:
     at_low, at_high = low.answer(), high.answer()
-    first, second = _sensitivity_usd(at_low, chosen), _sensitivity_usd(at_high, chosen)
+    first, second = _usd_of_chosen(at_low, chosen), _usd_of_chosen(at_high, chosen)
     changes = at_low.chosen != chosen.id or at_high.chosen != chosen.id
     if first is None or second is None or (first == second and not changes):
         return None
     return Swing(name, first, second, low.text, high.text, changes)
 
 
-def _sensitivity_usd(answer: Answer, chosen: Option) -> float | None:
+def _usd_of_chosen(answer: Answer, chosen: Option) -> float | None:
     """What the chosen option costs there; one machine of the same model and way stands in where its own is gone."""
     same = [option for option in answer.options if option.monthly_usd is not None and option.infeasible is None]
     exact = [option for option in same if option.id == chosen.id]
@@ -253,7 +253,7 @@ def _bounds(
 ) -> Iterator[tuple[str, Bound, Bound]]:
     def again(**changes: Any) -> Callable[[], Answer]:
         workload = changes.get("workload", answer.workload)
-        return lambda: rank.calculate(
+        return lambda: calculate(
             workload,
             answer.objectives,
             assumptions=changes.get("given", assumptions),

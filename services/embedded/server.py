@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from services.embedded.pool import KEY, MODEL, PROMPT_CACHE_MIB, ServerSpec, model_path
-from services.processes.health import when_gone
+from services.processes.lifetime import when_gone
 from services.processes.output import write_whole
 
 WANTED = "libgomp.so.1"

@@ -25,7 +25,7 @@ from db.writer import WriteFailed, Writer
 from services import paths
 from services.calls.calls import Calls
 from services.deployments.registry import Registry
-from services.processes import output
+from services.processes import logs
 from services.security.keys import scrub
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class Upkeep:
                 await self.mark_lost()
                 await self._calls.write_again()
                 if self.log_folder is not None:
-                    await asyncio.to_thread(output.cut_back, self.log_folder)
+                    await asyncio.to_thread(logs.cut_back, self.log_folder)
             except Exception:
                 log.exception("the engine's upkeep could not be written")
             await asyncio.sleep(HEARTBEAT_S)

@@ -30,8 +30,8 @@ from services.deployments.registry import Registry
 from services.embedded import DEFAULT_SPECS, EmbeddedPool
 from services.engine.engine import Engine
 from services.engine_process.batches import batch_service, make_app
-from services.processes import health, output
-from services.processes.health import raise_file_limit
+from services.processes import lifetime, logs
+from services.processes.lifetime import raise_file_limit
 from services.processes.output import write_whole
 from services.security import keys
 
@@ -55,7 +55,7 @@ def main() -> None:
         _fail(trouble, 4)
     try:
         (data / "logs").mkdir(exist_ok=True)
-        output.log_to(data / "logs" / "engine.log")
+        logs.log_to(data / "logs" / "engine.log")
     except OSError as error:
         _fail(f"The log {data / 'logs' / 'engine.log'} cannot be written ({error.strerror}): mend that.", 4)
     lock = _lock(data)
@@ -110,7 +110,7 @@ async def _serve(data: Path, url: str, file: Path, socket: Path, arguments: argp
     loop = asyncio.get_running_loop()
     if arguments.parent_pid:
         # An engine whose starter was killed must not stay behind and hold the data directory.
-        health.when_gone(arguments.parent_pid, lambda: _wake(loop, stopping))
+        lifetime.when_gone(arguments.parent_pid, lambda: _wake(loop, stopping))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     writer = Writer(url)

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from services.processes import output
+from services.processes import logs
 
 pytestmark = pytest.mark.slow
 
 WRITER = """
 import logging, sys
 from pathlib import Path
-from services.processes import output
-output.PART_BYTES = 2000
-output.log_to(Path(sys.argv[1]))
+from services.processes import logs
+logs.PART_BYTES = 2000
+logs.log_to(Path(sys.argv[1]))
 for number in range(400):
     logging.getLogger("x").info("line %04d sk-ant-api03-%s", number, "a" * 60)
 """
@@ -28,7 +28,7 @@ def test_a_process_that_logs_for_ever_keeps_its_last_lines_in_a_few_private_file
     for _ in range(2):
         subprocess.run([sys.executable, "-c", WRITER, str(file)], check=True, timeout=60)
     parts = sorted(file.parent.iterdir())
-    assert [part.name for part in parts] == ["engine.log", *(f"engine.log.{n}" for n in range(1, output.PARTS + 1))]
+    assert [part.name for part in parts] == ["engine.log", *(f"engine.log.{n}" for n in range(1, logs.PARTS + 1))]
     assert all(part.stat().st_size <= 2000 and part.stat().st_mode & 0o077 == 0 for part in parts)
     text = "".join(part.read_text() for part in reversed(parts))
     assert "line 0399" in text and "sk-ant" not in text
@@ -38,7 +38,7 @@ def test_a_process_that_logs_for_ever_keeps_its_last_lines_in_a_few_private_file
 def test_what_a_program_writes_past_us_is_cut_back_while_it_writes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(output, "RAW_BYTES", 100)
+    monkeypatch.setattr(logs, "RAW_BYTES", 100)
     file, other = tmp_path / "pages.log", tmp_path / "engine.log"
     other.write_bytes(b"x" * 500)
     elsewhere = tmp_path / "not-a-log"
@@ -47,10 +47,10 @@ def test_what_a_program_writes_past_us_is_cut_back_while_it_writes_on(
     with file.open("ab", buffering=0) as raw:
         for number in range(50):
             raw.write(f"line {number}\n".encode())
-        assert output.cut_back(tmp_path) == ["pages.log"]
+        assert logs.cut_back(tmp_path) == ["pages.log"]
         raw.write(b"after\n")
     assert file.read_bytes() == b"after\n"
     old = tmp_path / "pages.log.1"
     assert old.read_bytes().endswith(b"line 49\n") and old.stat().st_size == 100 and old.stat().st_mode & 0o077 == 0
     assert other.stat().st_size == 500 and elsewhere.stat().st_size == 500
-    assert output.cut_back(tmp_path) == []
+    assert logs.cut_back(tmp_path) == []

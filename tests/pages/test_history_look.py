@@ -15,10 +15,10 @@ from sqlalchemy import text as sql
 
 from app import style
 from app.charts import theme
+from app.charts.picture import picture
 from app.charts.vega import standalone
 from app.history import alerts, calls, cost, latency, overview, throughput
 from app.history.filters import Choices
-from app.history.panel import picture
 from app.widgets.text import KIND_NAMES
 from db import small_tables
 from db.history import Behind, calls_behind

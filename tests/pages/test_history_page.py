@@ -14,12 +14,12 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app.charts import theme
+from app.charts.picture import picture
 from app.charts.vega import standalone
 from app.history import calls, latency, overview, panel, throughput
 from app.history import cost as history_cost
 from app.history import data as history_data
 from app.history.filters import Source
-from app.history.panel import picture
 from db import rollups, runs
 from services.dashboard import figures
 from services.dashboard.calls import behind, wanted_behind

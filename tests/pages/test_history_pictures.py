@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from app.charts import theme
+from app.charts.picture import picture
 from app.charts.vega import standalone
 from app.history import alerts, cost, overview, panel, throughput
-from app.history.panel import picture
 from db.models import Annotation
 from services.dashboard import figures
 from services.dashboard.figures import Data, Filter

@@ -10,7 +10,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from services.deployments.config import ConfigError, ConfiguredHosts, load
+from services.deployments.config import ConfigError, load
+from services.deployments.configured_hosts import ConfiguredHosts
 from services.security.hosts import BadHost, Host, Rules, configured_host, parse_host
 from tests.web.conftest import Pages, first_line, serve
 
