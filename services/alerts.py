@@ -30,8 +30,7 @@ from db import sketch
 from db.history import Pieces, Wanted
 from db.models import Alert as AlertRow
 from db.small_tables import AlertValues
-from services.formatting import DASH, joined, money, plural
-from services.pricing.cost import NANO
+from services.formatting import DASH, NANODOLLARS, joined, money, plural
 from services.security import keys, outbound
 from services.types import JsonMapping
 
@@ -247,7 +246,7 @@ def amount(metric: Metric, value: float | None) -> str:
     if value is None:
         return DASH
     if metric == "spend_day":
-        return money(round(value * NANO))
+        return money(round(value * NANODOLLARS))
     if metric == "error_rate":
         return f"{value * 100:.3g} %"
     return f"{value / 1000:.3g} s" if value >= 1000 else f"{value:.3g} ms"
@@ -312,7 +311,7 @@ def measure(alert: Alert, pieces: Pieces, hours_nanousd: int = 0) -> Measured:
         measured = _errors(pieces)
     else:
         spent, n, bounded = (_sum(pieces, name) for name in ("cost_nanousd", "n", "n_bounded"))
-        measured = Measured((spent + hours_nanousd) / NANO, n, bounded > 0)
+        measured = Measured((spent + hours_nanousd) / NANODOLLARS, n, bounded > 0)
     return measured if measured.n >= NEEDED[alert.metric] else Measured(None, measured.n)
 
 

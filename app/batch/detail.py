@@ -21,7 +21,8 @@ from db.batch_rows import BatchRow, JobRow
 from services.batch import stats
 from services.batch import text as words
 from services.batch.reconcile import Reconciliation
-from services.pricing.cost import NANO, money
+from services.formatting import NANODOLLARS
+from services.pricing.cost import money
 
 EVERY_S, WINDOW_S = 2.0, 60.0
 
@@ -225,7 +226,7 @@ def _controls(row: BatchRow, person: auth.Person) -> None:
                 "Budget, $",
                 key=BUDGET,
                 min_value=0.0,
-                value=budget / NANO,
+                value=budget / NANODOLLARS,
                 step=1.0,
                 format="%.2f",
                 width=150,
@@ -252,7 +253,7 @@ def _do(action: str, batch_id: str) -> None:
 def _resume(row: BatchRow) -> None:
     """Callback: go on, with another budget where one was written."""
     dollars = st.session_state.get(BUDGET)
-    budget = round(dollars * NANO) if dollars and row.get("budget_nanousd") else None
+    budget = round(dollars * NANODOLLARS) if dollars and row.get("budget_nanousd") else None
     changed = None if budget is None or budget == row["budget_nanousd"] else budget
     attempt(upload.SUBMIT_REFUSAL, lambda: auth.engine().batches.resume(row["id"], changed))
 

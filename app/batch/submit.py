@@ -37,7 +37,8 @@ from services.batch.estimate import (
 from services.batch.service import BatchSpec
 from services.batch.types import MOST_LANES, MOST_PER_MINUTE, Checked, Record
 from services.deployments.registry import DeploymentStatus
-from services.pricing.cost import NANO, money
+from services.formatting import NANODOLLARS
+from services.pricing.cost import money
 from services.runs.spec import ColumnSpec, RunSpec
 
 BUDGET, OBJECTIVE, NOTIFY = "bt_budget", "bt_objective", "bt_notify"
@@ -210,7 +211,7 @@ def unpriced_words(why: str) -> str:
 
 def _budget() -> int | None:
     dollars = st.session_state.get(BUDGET)
-    return round(float(dollars) * NANO) if dollars else None
+    return round(float(dollars) * NANODOLLARS) if dollars else None
 
 
 def _submit(checked: Checked, way: Way, file: upload.Picked) -> None:

@@ -42,8 +42,9 @@ from services.batch.types import (
 )
 from services.client import EngineClient, EngineDown, EngineError
 from services.engine_process.spawn import engine_for
+from services.formatting import NANODOLLARS
 from services.paths import regular
-from services.pricing.cost import NANO, money
+from services.pricing.cost import money
 from services.runs.record import usd
 from services.types import Deployment, Json
 
@@ -267,7 +268,7 @@ def _batch_spec(file: Path, checked: Checked, submission: Submission, engine: En
         route=estimate.route,
         options=checked.options,
         name=utf8(submission.name, "--name") or file.stem,
-        budget_nanousd=round(submission.budget * NANO) if submission.budget else None,
+        budget_nanousd=round(submission.budget * NANODOLLARS) if submission.budget else None,
         objective_ms=submission.objective * 1000 if runner and submission.objective else None,
         max_lanes=submission.lanes if runner else None,
         per_minute=submission.per_minute if runner else None,
@@ -285,7 +286,12 @@ def _refuse_unconfirmed(checked: Checked, submission: Submission, estimate: Esti
         when = f"{text.ago(earlier[0]['created_at'])} as “{earlier[0]['name']}” ({earlier[0]['id']})"
         raise ValueError(f"This file was submitted {when}; give --again to send it again.")
     highest = estimate.cost_high
-    if submission.budget and highest is not None and highest > submission.budget * NANO and not submission.over_budget:
+    if (
+        submission.budget
+        and highest is not None
+        and highest > submission.budget * NANODOLLARS
+        and not submission.over_budget
+    ):
         raise ValueError(f"It can cost up to {money(highest)}, above the budget; give --over-budget to send it anyway.")
 
 
@@ -561,7 +567,7 @@ def act(
     try:
         batch_id = str(find_batch(read, reference, data)["id"])
         with engine_for(data, file, person=person, role="admin") as engine:
-            options = {"budget_nanousd": round(budget * NANO)} if budget else {}
+            options = {"budget_nanousd": round(budget * NANODOLLARS)} if budget else {}
             new_id = getattr(engine.batches, action)(batch_id, **options)
         row = find_batch(read, str(new_id or batch_id), data)
     except (ValueError, EngineError) as error:

@@ -32,11 +32,10 @@ from services.dashboard.filters import joined, params_of, params_of_url
 from services.dashboard.rebuild import OwnRollups, Rollups, rebuild
 from services.deployments import config
 from services.deployments.toml_table import changed_at
+from services.formatting import NANODOLLARS
 from services.paths import socket_path
 from services.pricing import budget
 from services.pricing.cost import money
-
-NANO = 1_000_000_000
 
 
 def history_params(
@@ -129,7 +128,7 @@ def every_figure(data: Data) -> dict[str, Any]:
     if data.filter.range != "mtd":
         this_month = data.filter.but(range="mtd", start=None, end=None)
         month = figures.load(data.engine, this_month, data.now, teams=data.teams, lean=True)
-    pace = figures.pace(month, None if monthly is None else int(monthly * NANO))
+    pace = figures.pace(month, None if monthly is None else int(monthly * NANODOLLARS))
     today = figures.repriced(data)
     return {
         "filter": data.filter.to_params(),
@@ -221,7 +220,7 @@ def _print_view(data: Data) -> None:
             formatting.rate(row["decode_p50"]),
             # As on the page: hours that were paid are known, whether there was a call in them or not.
             money(row["nanousd"]) if row["n_unpriced"] < row["n"] or row["nanousd"] > 0 else "no price",
-            formatting.DASH if per_1000 is None else money(round(per_1000 * NANO)),
+            formatting.DASH if per_1000 is None else money(round(per_1000 * NANODOLLARS)),
         )
     out.print()
     out.print(table)

@@ -26,8 +26,8 @@ from services.dashboard import figures
 from services.dashboard.calls import NO_TAG, UNKNOWN
 from services.dashboard.cost import BY_THE_HOUR, NO_PRICE_THEN, NO_PRICE_TODAY, NOT_COUNTED, NOT_READABLE, paid
 from services.dashboard.figures import COST_DRIVERS, Data, Pace
+from services.formatting import NANODOLLARS
 from services.pricing import budget
-from services.pricing.cost import NANO as cost_NANO
 from services.pricing.cost import money
 from services.types import JsonMapping
 
@@ -284,7 +284,7 @@ def pace(data: Data) -> figures.Pace:
 
 MOST = 12  # bars; what is beyond is one more
 
-STEP, HEIGHT, NANO = 30, 210, 1e9
+STEP, HEIGHT = 30, 210
 
 IDLE = "hours idle"
 
@@ -321,7 +321,7 @@ def bars(table: pd.DataFrame, look: Look) -> Spec:
     sums = table.groupby(["key", "name"], as_index=False, sort=False)["nanousd"].sum()
     # A row for each key: two that are called alike share neither their bar nor their amount.
     called = theme.lookup(dict(zip(sums["key"], sums["name"], strict=True)))
-    sums["words"], sums["to"] = [money(int(nanousd)) for nanousd in sums["nanousd"]], sums["nanousd"] / NANO
+    sums["words"], sums["to"] = [money(int(nanousd)) for nanousd in sums["nanousd"]], sums["nanousd"] / NANODOLLARS
     longest = max(float(table["to"].max()), 1e-9)
     y = {"sort": list(sums["key"]), "title": None, "scale": {"paddingInner": 0.36, "paddingOuter": 0.1}}
     axis = {"labelExpr": called, "labelLimit": 165, "labelColor": look.ink, "labelFontSize": 12}
@@ -372,7 +372,9 @@ def bars(table: pd.DataFrame, look: Look) -> Spec:
 
 
 def _stacked(table: pd.DataFrame) -> pd.DataFrame:
-    table = table.assign(usd=table["nanousd"] / NANO, words=[money(int(nanousd)) for nanousd in table["nanousd"]])
+    table = table.assign(
+        usd=table["nanousd"] / NANODOLLARS, words=[money(int(nanousd)) for nanousd in table["nanousd"]]
+    )
     table["to"] = table.groupby("key", sort=False)["usd"].cumsum()
     table["from"] = table["to"] - table["usd"]
     return table
@@ -462,11 +464,16 @@ def month(pace_of_month: Pace, look: Look) -> Spec:
         {
             "at": [f"{day:%Y-%m-%d}" for day in pace_of_month.days["day"]],
             "day": [day.day for day in pace_of_month.days["day"]],
-            "usd": pace_of_month.days["spent"] / NANO,
+            "usd": pace_of_month.days["spent"] / NANODOLLARS,
         }
     )
     length = int(pace_of_month.days["day"].iloc[0].days_in_month)
-    top = max((pace_of_month.expected or 0) / NANO, (pace_of_month.budget or 0) / NANO, float(frame["usd"].max()), 1e-9)
+    top = max(
+        (pace_of_month.expected or 0) / NANODOLLARS,
+        (pace_of_month.budget or 0) / NANODOLLARS,
+        float(frame["usd"].max()),
+        1e-9,
+    )
     x = q(
         "day",
         title=None,
@@ -488,12 +495,16 @@ def month(pace_of_month: Pace, look: Look) -> Spec:
     if pace_of_month.expected is not None:
         last = frame.iloc[-1]
         ahead = pd.DataFrame(
-            {"day": [int(last["day"]), length], "usd": [float(last["usd"]), pace_of_month.expected / NANO]}
+            {"day": [int(last["day"]), length], "usd": [float(last["usd"]), pace_of_month.expected / NANODOLLARS]}
         )
         drawn.append(view("line", ahead, {"x": x, "y": y}, color=look.muted, strokeDash=[4, 3], strokeWidth=1.4))
     if pace_of_month.budget is not None:
         rule = pd.DataFrame(
-            {"usd": [pace_of_month.budget / NANO], "words": [f"budget {money(pace_of_month.budget)}"], "day": [0.5]}
+            {
+                "usd": [pace_of_month.budget / NANODOLLARS],
+                "words": [f"budget {money(pace_of_month.budget)}"],
+                "day": [0.5],
+            }
         )
         drawn += [
             view("rule", rule, {"y": y}, color=look.good, strokeWidth=1.2),
@@ -549,4 +560,4 @@ def _keep(text: str | None) -> None:
 
 
 def _dollars(amount: Decimal) -> str:
-    return money(int(amount * cost_NANO))
+    return money(int(amount * NANODOLLARS))

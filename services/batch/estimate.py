@@ -31,7 +31,8 @@ from services.batch.types import (
     RouteName,
 )
 from services.call_record import usage_of
-from services.pricing.cost import NANO, NANO_PER_RATE, Price, money, price_of
+from services.formatting import NANODOLLARS
+from services.pricing.cost import NANO_PER_RATE, Price, money, price_of
 from services.providers import kind_of
 from services.types import Ask, Deployment
 
@@ -251,7 +252,7 @@ def _by_the_hour(per_hour: Decimal, pace: Pace) -> tuple[Range, str | None]:
     if per_hour == 0:
         return (0, 0, 0), None
     low, mid, high = (
-        None if hours_s is None else _rounded(per_hour * NANO * Decimal(str(hours_s)) / 3600)
+        None if hours_s is None else _rounded(per_hour * NANODOLLARS * Decimal(str(hours_s)) / 3600)
         for hours_s in (pace.low, pace.mid, pace.high)
     )
     why = f"It is paid by the hour (${per_hour:f}): the cost is that of the time the file takes, idle time not counted."

@@ -18,6 +18,7 @@ from db.rollups import DRIVERS
 from services.dashboard.calls import BYS, UNKNOWN, keyed
 from services.dashboard.data import Data, Period, is_narrow, rate_now
 from services.dashboard.window import Buckets
+from services.formatting import NANODOLLARS
 from services.pricing import cost as pricing_cost
 from services.pricing import overview
 from services.pricing.cost import money
@@ -29,7 +30,6 @@ __all__ = [
     "COST_DRIVERS",
     "FROM_CALLS",
     "HOURS",
-    "NANO",
     "NOT_COUNTED",
     "NOT_READABLE",
     "NO_PRICE_THEN",
@@ -161,9 +161,6 @@ def _words(lines: Sequence[Line], was: int, now: int, data: Data) -> str:
     return words + " Nothing is changed by looking: every call keeps the price it was made at."
 
 
-NANO = 10**9
-
-
 @dataclass(frozen=True, slots=True)
 class Paid:
     """A bar in nano-dollars: ``calls`` (``n`` of them) + ``used`` + ``idle``. ``hours``: how long that was on; where
@@ -233,11 +230,11 @@ def paid_words(paid: Paid) -> str:
 
 def _step(nanousd: int) -> Decimal:
     """The last digit that is written: cents, or finer where nothing would be left of the amount."""
-    return Decimal(1).scaleb(min(-2, max((Decimal(nanousd) / NANO).adjusted(), -9)))
+    return Decimal(1).scaleb(min(-2, max((Decimal(nanousd) / NANODOLLARS).adjusted(), -9)))
 
 
 def _rounded(nanousd: int, step: Decimal) -> Decimal:
-    return (Decimal(nanousd) / NANO).quantize(step, rounding=ROUND_HALF_UP)
+    return (Decimal(nanousd) / NANODOLLARS).quantize(step, rounding=ROUND_HALF_UP)
 
 
 def _dollars(amount: Decimal) -> str:

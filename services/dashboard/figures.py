@@ -31,6 +31,7 @@ from services.dashboard.filters import PARAMS, RANGE_WORDS, RANGES, Filter
 from services.dashboard.kpis import Kpi, kpis, success_of
 from services.dashboard.quantiles import Measured, by_group, measured, median_interval, shown
 from services.dashboard.window import HOURS_UP_TO, Buckets, Window, resolve
+from services.formatting import NANODOLLARS
 
 
 def throughput(data: Data) -> pd.DataFrame:
@@ -140,7 +141,6 @@ def _last_days(data: Data, metric: str) -> tuple[Measured, NDArray[np.datetime64
 
 
 POINTS = 200
-NANO = 1e9
 
 
 def distribution(data: Data, metric: str) -> pd.DataFrame:
@@ -227,7 +227,7 @@ def _ranking(data: Data) -> pd.DataFrame:
 
 
 def _per(nanousd: NDArray[np.int64], of: NDArray[np.int64], times: float) -> NDArray[np.float64]:
-    dollars = nanousd / NANO * times
+    dollars = nanousd / NANODOLLARS * times
     ratio: NDArray[np.float64] = np.divide(dollars, of, out=np.full(len(dollars), np.nan), where=np.asarray(of) > 0)
     return ratio
 

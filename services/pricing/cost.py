@@ -34,7 +34,6 @@ __all__ = [
     "MARKS",
     "MOST_DOLLARS",
     "MOST_INSTANCES",
-    "NANO",
     "NANO_PER_RATE",
     "RATE_NAMES",
     "WORDS",
@@ -105,8 +104,6 @@ DRIVERS: Mapping[str, str] = {
     "answer_output": "output",
 }
 
-
-NANO = 1_000_000_000
 
 MOST_INSTANCES = 10_000
 

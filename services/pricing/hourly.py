@@ -25,7 +25,7 @@ from db import small_tables
 from db.models import DeploymentRow
 from db.run_rows import HoldingCall
 from db.small_tables import Meter
-from services.formatting import money, percent
+from services.formatting import NANODOLLARS, money, percent
 from services.pricing import cost
 from services.pricing.cost import Price
 from services.types import Deployment
@@ -97,12 +97,10 @@ def nanousd(usd_per_hour: str | float, on_at: datetime, off_at: datetime) -> int
     """What a stretch costs, in nano-dollars; 0 for one that ends before it begins."""
     span = off_at - on_at
     micros = max((span.days * 86_400 + span.seconds) * 1_000_000 + span.microseconds, 0)
-    return int((Decimal(str(usd_per_hour)) * NANO * micros / HOUR_US).to_integral_value(rounding=ROUND_HALF_UP))
+    return int((Decimal(str(usd_per_hour)) * NANODOLLARS * micros / HOUR_US).to_integral_value(rounding=ROUND_HALF_UP))
 
 
 WINDOW = timedelta(hours=24)
-
-NANO = 1_000_000_000
 
 HOUR_S = 3600
 
@@ -235,7 +233,7 @@ def share_nanousd(per_hour: str | None, end_ms: float | None) -> int | None:
         return None
     if not rate.is_finite() or rate <= 0:
         return None
-    return int((rate * NANO * Decimal(str(end_ms)) / MS_PER_HOUR).to_integral_value(rounding=ROUND_HALF_UP))
+    return int((rate * NANODOLLARS * Decimal(str(end_ms)) / MS_PER_HOUR).to_integral_value(rounding=ROUND_HALF_UP))
 
 
 def words(use: Use) -> str:
@@ -267,4 +265,4 @@ def _window_words(window_s: float) -> str:
 
 
 def _dollars(amount: Decimal) -> str:
-    return money(int((amount * NANO).to_integral_value(rounding=ROUND_HALF_UP)))
+    return money(int((amount * NANODOLLARS).to_integral_value(rounding=ROUND_HALF_UP)))

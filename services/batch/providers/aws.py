@@ -39,8 +39,8 @@ from services.batch.types import (
     SubmitRefused,
 )
 from services.batch.types import Place as Submitting
+from services.formatting import NANODOLLARS
 from services.outcomes import STATE_OF, judge
-from services.pricing.cost import NANO
 from services.providers import kind_of
 from services.providers.bedrock import ConverseDecoder, decoder_of
 from services.providers.decoder import WireDecoder, text
@@ -494,7 +494,7 @@ def instance_cost_nanousd(facts: JobFacts) -> int | None:
     if not (isinstance(rate, str) and isinstance(count, int) and start is not None and end is not None):
         return None
     hours = Decimal(str(max(0.0, float(end) - float(start)))) / 3600
-    return int((Decimal(rate) * count * hours * NANO).to_integral_value())
+    return int((Decimal(rate) * count * hours * NANODOLLARS).to_integral_value())
 
 
 Event = tuple[str, JsonMapping]
