@@ -16,6 +16,7 @@ from tests.fake.scripts import Truth, truth, with_fault
 pytestmark = pytest.mark.slow
 
 COLUMNS = 8
+RUNS_AT_ONCE = 12  # with all at once a busy machine is later than the limits that the tests shorten
 CELLS = [(spec, wire) for spec in FAULTS.values() for wire in spec.wires]
 NOT_BILLED = {
     "unauthorised",
@@ -59,6 +60,8 @@ async def test_every_fault_on_every_wire_ends_as_it_has_to_with_its_row_and_text
     assert len(CELLS) > 200
     runs: list[LiveRun] = []
     for start in range(0, len(CELLS), COLUMNS):
+        if len(runs) >= RUNS_AT_ONCE:
+            await house.over(runs[-RUNS_AT_ONCE])
         names = [_name(spec, wire) for spec, wire in CELLS[start : start + COLUMNS]]
         runs.append(await house.start(names, params={"max_tokens": 50}))
     differ = []
